@@ -1,0 +1,58 @@
+# Which instance type and serving stack should serve a model? `make report` answers it for configs/quickstart.yml.
+# The same commands without make: .venv/bin/python -m helpers --help
+
+PYTHON ?= python3
+CONFIG ?= configs/quickstart.yml
+BIN := .venv/bin
+
+.PHONY: help setup report plan cleanup lab kernel schema test lint clean
+
+help:            ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: .venv/.setup  ## make .venv with everything that a run needs
+
+.venv/.setup: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "Python 3.11 to 3.13 is needed; this is $$($(PYTHON) --version). Next: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/.setup-dev: requirements-dev.txt .venv/.setup
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/.setup-lab: requirements-lab.txt .venv/.setup
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-lab.txt
+	@touch $@
+
+report: .venv/.setup  ## run the five notebooks on CONFIG=configs/x.yml and write the report
+	@$(BIN)/python -m helpers report --config $(CONFIG)
+
+plan: .venv/.setup  ## what a run on CONFIG would make and cost; makes nothing
+	@$(BIN)/python -m helpers plan --config $(CONFIG)
+
+cleanup: .venv/.setup  ## delete what is left of RUN=<run id or folder>
+	@$(BIN)/python -m helpers cleanup $(RUN)
+
+lab: .venv/.setup-lab  ## explore the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+kernel: .venv/.setup  ## register .venv as a Jupyter kernel, for SageMaker Studio and other Jupyters
+	$(BIN)/python -m ipykernel install --user --name llm-serving-verdict --display-name "LLM serving verdict"
+
+schema: .venv/.setup  ## write configs/schema.json, which gives editors completion in configs
+	@$(BIN)/python -m helpers schema
+
+test: .venv/.setup-dev  ## all tests
+	@$(BIN)/python -m pytest
+
+lint: .venv/.setup-dev  ## ruff, and notebooks without outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
+
+clean:           ## delete .venv; run folders stay
+	rm -rf .venv

@@ -1,0 +1,87 @@
+"""`python -m helpers`: the commands of the Makefile, for machines without make."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from helpers.config import PROJECT_ROOT
+from helpers.errors import ServingVerdictError
+
+DEFAULT_CONFIG = "configs/quickstart.yml"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.command(parsed)
+    except ServingVerdictError as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. Endpoints of this run are deleted; finished load points are kept.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    report = commands.add_parser("report", help="run the five notebooks on a config and write the report")
+    report.add_argument("--config", default=str(PROJECT_ROOT / DEFAULT_CONFIG))
+    report.add_argument("--run-dir", default="", help="continue this run folder instead of starting a new one")
+    report.set_defaults(command=_report)
+
+    plan = commands.add_parser("plan", help="what a run would make and cost; makes nothing")
+    plan.add_argument("--config", default=str(PROJECT_ROOT / DEFAULT_CONFIG))
+    plan.set_defaults(command=_plan)
+
+    cleanup = commands.add_parser("cleanup", help="delete what is left of a run")
+    cleanup.add_argument("run", help="run id or run folder")
+    cleanup.set_defaults(command=_cleanup)
+
+    schema = commands.add_parser("schema", help="write the JSON schema of config files, for editors")
+    schema.add_argument("--output", type=Path, default=PROJECT_ROOT / "configs" / "schema.json")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from helpers.series import run_series
+
+    run_series(arguments.config, arguments.run_dir)
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from helpers.config_file import load_config
+    from helpers.plan import plan_table
+    from helpers.series import parameters_of_all
+
+    config = load_config(arguments.config)
+    parameters_of_all(config)
+    print(plan_table(config.benchmark)._repr_markdown_())
+
+
+def _cleanup(arguments: argparse.Namespace) -> None:
+    from helpers.run_folder import find_run
+    from helpers.teardown import delete_remaining
+
+    deleted = delete_remaining(find_run(arguments.run))
+    for record in deleted:
+        print(f"deleted {record.endpoint_name}")
+    if not deleted:
+        print("Nothing was left to delete.")
+
+
+def _schema(arguments: argparse.Namespace) -> None:
+    from helpers.config_file import config_schema
+
+    arguments.output.write_text(config_schema(), encoding="utf-8")
+    print(arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""Checks of a measured run. Each that fails becomes a numbered warning in the report, with the rows concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from helpers.config import BenchmarkConfig
+from helpers.intervals import samples_to_trust
+from helpers.ledger import EndpointRecord
+from helpers.records import LoadPointFacts
+
+OUTPUT_LENGTH_TOLERANCE = 0.05
+CONCURRENCY_TOLERANCE = 0.98
+PRICE_AGE_DAYS = 90
+LOOP_LAG_P99_MS = 5.0
+LOAD_PROCESS_CPU_SHARE = 0.8
+
+
+class ReportWarning(BaseModel):
+    """Something that a reader must know before trusting a number."""
+
+    model_config = ConfigDict(frozen=True)
+    kind: str
+    message: str
+    rows: list[str] = []
+    """The load points, options or datasets concerned."""
+
+
+def check_run(
+    points: pd.DataFrame,
+    requests: pd.DataFrame,
+    facts: list[LoadPointFacts],
+    endpoints: list[EndpointRecord],
+    prompt_warnings: list[str],
+    config: BenchmarkConfig,
+    today: date,
+) -> list[ReportWarning]:
+    """All warnings of a run, the gravest first. `points` is the table of `metrics.summarise_load_points`."""
+    steady = requests[requests["phase"] == "steady"]
+    found = [
+        *_missing_points(points, endpoints, config),
+        *_different_models(config),
+        *_output_lengths(points, steady, config),
+        *_echoed(steady),
+        *_client_limited(facts),
+        *_errors(points),
+        *_few_samples(points, config),
+        *_ended_early(facts),
+        *_concurrency(points),
+        *_token_sources(steady),
+        *_prices(points, endpoints, today),
+    ]
+    return found + [ReportWarning(kind="prompts", message=text) for text in prompt_warnings]
+
+
+def same_model(config: BenchmarkConfig) -> bool:
+    """Do all options serve the same model?"""
+    return len({option.model or config.model.name for option in config.options}) == 1
+
+
+def same_output_length(points: pd.DataFrame) -> bool:
+    """Do the options give answers of the same mean length, within 5%, on every dataset?"""
+    lengths = points.dropna(subset=["output_tokens_mean"]).groupby("dataset")["output_tokens_mean"]
+    return bool((lengths.max() <= lengths.min() * (1 + OUTPUT_LENGTH_TOLERANCE)).all())
+
+
+def _missing_points(
+    points: pd.DataFrame, endpoints: list[EndpointRecord], config: BenchmarkConfig
+) -> Iterable[ReportWarning]:
+    have = set(points[["option", "dataset", "concurrency"]].itertuples(index=False, name=None)) if len(points) else set()
+    failures = {record.option: record.failure for record in endpoints}
+    for option in config.options:
+        missing = [
+            f"{option.name}, {dataset.name}, concurrency {concurrency}"
+            for dataset in config.datasets_of(option)
+            for concurrency in config.load.concurrency
+            if (option.name, dataset.name, concurrency) not in have
+        ]
+        if missing:
+            reason = failures.get(option.name) or "it was not run, or has no steady window"
+            yield ReportWarning(kind="missing", message=f"{option.name}: {len(missing)} load points are missing: {reason}",
+                           rows=missing)  # fmt: skip
+
+
+def _different_models(config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    if not same_model(config):
+        served = [f"{option.name}: {option.model or config.model.name}" for option in config.options]
+        yield ReportWarning(kind="different_models", message="The options do not serve the same model.", rows=served)
+
+
+def _output_lengths(points: pd.DataFrame, steady: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    if not same_output_length(points):
+        rows = [
+            f"{row.option}, {row.dataset}, concurrency {row.concurrency}: {row.output_tokens_mean:.1f} tokens"
+            for row in points.itertuples()
+        ]
+        yield ReportWarning(
+            kind="output_length",
+            message="Answers differ in mean length by more than 5%: requests are unequal work, so options are compared "
+            "per output token.",
+            rows=rows,
+        )
+    asked = config.generation.max_output_tokens
+    ok = steady[steady["status"] == "ok"]
+    for word, rows in (("fewer", ok[ok["output_tokens"] < asked]), ("more", ok[ok["output_tokens"] > asked])):
+        if len(rows) and (config.generation.fixed_output_length or word == "more"):
+            yield ReportWarning(
+                kind="output_length",
+                message=f"{len(rows)} of {len(ok)} answers have {word} than the {asked} output tokens asked for.",
+                rows=sorted(rows["load_point"].unique()),
+            )
+
+
+def _echoed(steady: pd.DataFrame) -> Iterable[ReportWarning]:
+    echoed = steady[steady["echoed_prompt"].fillna(False)]
+    if len(echoed):
+        yield ReportWarning(kind="echoed_prompt", message=f"{len(echoed)} answers began with the prompt; it was stripped before "
+                       "tokens were counted.", rows=sorted(echoed["load_point"].unique()))  # fmt: skip
+
+
+def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+    rows = [
+        f"{f.load_point}: event-loop lag p99 {f.loop_lag_ms['p99']:.1f} ms, CPU {f.load_process_cpu_share:.0%}"
+        for f in facts
+        if f.loop_lag_ms["p99"] > LOOP_LAG_P99_MS or f.load_process_cpu_share > LOAD_PROCESS_CPU_SHARE
+    ]
+    if rows:
+        yield ReportWarning(kind="client_limited", message="The load process was slow to serve its own event loop: latencies of "
+                       "these load points may be overstated.", rows=rows)  # fmt: skip
+
+
+def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
+    bad = points[points["failures"] > 0]
+    if len(bad):
+        rows = [f"{r.option}, {r.dataset}, concurrency {r.concurrency}: {r.failures} of {r.n}" for r in bad.itertuples()]
+        yield ReportWarning(kind="errors", message="Requests failed; they count as infinitely slow.", rows=rows)
+
+
+def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    wanted = samples_to_trust(config.slo.percentile)
+    few = points[points["n"] < wanted]
+    if len(few):
+        rows = [f"{r.option}, {r.dataset}, concurrency {r.concurrency}: n = {r.n}" for r in few.itertuples()]
+        yield ReportWarning(kind="few_samples", message=f"Fewer than {wanted} requests, which p{config.slo.percentile:g} wants.",
+                       rows=rows)  # fmt: skip
+
+
+def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+    for reason in sorted({f.ended_because for f in facts} - {"enough requests"}):
+        yield ReportWarning(kind="ended_early", message=f"Load points ended because of: {reason}.",
+                       rows=[f.load_point for f in facts if f.ended_because == reason])  # fmt: skip
+
+
+def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
+    low = points[points["achieved_concurrency"] < CONCURRENCY_TOLERANCE * points["concurrency"]]
+    if len(low):
+        rows = [
+            f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.concurrency} asked" for r in low.itertuples()
+        ]
+        yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than asked.", rows=rows)
+
+
+def _token_sources(steady: pd.DataFrame) -> Iterable[ReportWarning]:
+    for column in ("prompt_tokens_source", "output_tokens_source"):
+        sources = steady.groupby("option")[column].agg(lambda values: " and ".join(sorted(set(values.dropna()))))
+        if sources.nunique() > 1 or sources.str.contains(" and ").any():
+            rows = [f"{option}: {source}" for option, source in sources.items()]
+            yield ReportWarning(kind="token_sources", message=f"{column.replace('_', ' ').capitalize()} differs.", rows=rows)
+
+
+def _prices(points: pd.DataFrame, endpoints: list[EndpointRecord], today: date) -> Iterable[ReportWarning]:
+    measured = [record for record in endpoints if record.option in set(points["option"])]
+    unpriced = [record.option for record in measured if record.usd_per_instance_hour is None]
+    if unpriced:
+        yield ReportWarning(kind="no_price", message="No price is known: measured, but not ranked.", rows=unpriced)
+    old = [
+        f"{record.option}: {record.price_as_of}"
+        for record in measured
+        if record.price_as_of and (today - date.fromisoformat(record.price_as_of)).days > PRICE_AGE_DAYS
+    ]
+    if old:
+        yield ReportWarning(kind="old_price", message=f"Prices were looked up more than {PRICE_AGE_DAYS} days ago.", rows=old)

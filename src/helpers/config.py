@@ -1,0 +1,442 @@
+"""The benchmark config: what one YAML file may say, and the exact words when it says something else.
+
+Names carry their units: `_s` seconds, `_usd` dollars, `_tokens` tokens; percentiles are in percent (95), shares are
+fractions (0.3). Relative paths are relative to the config file. Reading the file is in `config_file`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+DATA_DIR = PROJECT_ROOT / "data"
+
+Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.()_+=\-]*$")]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    """A section of the config: unknown keys are refused, values cannot change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: object) -> object:
+        if isinstance(data, dict):
+            unknown = [key for key in data if key not in cls.model_fields]
+            if unknown:
+                raise PydanticCustomError(
+                    "unknown_key", "unknown key", {"key": str(unknown[0]), "allowed": sorted(cls.model_fields)}
+                )
+        return data
+
+
+# --- what is served -----------------------------------------------------------------------------------------------
+
+
+class ModelConfig(Strict):
+    """The model that every option serves: options are only comparable if they serve the same one."""
+
+    name: str = Field(description="Identity of the model, as the report names it.")
+    tokenizer: str = Field(
+        description="Hugging Face id, local folder, or `synthetic:2m|16m|30m|110m` for a model made on the spot."
+    )
+    context_tokens: PositiveInt = Field(description="Longest prompt plus output that every option accepts.")
+
+
+class HourlyPrice(Strict):
+    """A price per instance and hour."""
+
+    usd_per_hour: float = Field(ge=0, description="On-demand price of one instance, $/h.")
+    source: str = Field(default="config", description="Where the price comes from.")
+    as_of: date | None = Field(default=None, description="Day on which the price was looked up.")
+
+
+class PricePerVcpu(Strict):
+    """A price per vCPU and hour, for options that use a part of a machine or all of an unknown one."""
+
+    usd_per_vcpu_hour: float = Field(ge=0, description="Price of one vCPU, $/h.")
+    vcpus: PositiveInt | Literal["all"] = Field(description="vCPUs that the option uses; `all` counts this machine's.")
+    source: str = Field(default="config", description="Where the price comes from.")
+    as_of: date | None = Field(default=None, description="Day on which the price was looked up.")
+
+
+Price = HourlyPrice | PricePerVcpu
+
+
+class Container(Strict):
+    """A serving container given by its image."""
+
+    image: str = Field(description="Image URI, or the name of a local engine.")
+    environment: dict[str, str] = Field(default_factory=dict, repr=False, description="Container environment.")
+    model_data_url: str | None = Field(default=None, description="S3 URI of the model archive, if the image needs one.")
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _as_strings(cls, value: object) -> object:
+        """Environment values are text; YAML reads `8` and `true` as other types, so spell them back."""
+        if not isinstance(value, dict):
+            return value
+        return {k: str(v).lower() if isinstance(v, bool) else str(v) if isinstance(v, int | float) else v
+                for k, v in value.items()}  # fmt: skip
+
+
+class JumpStart(Strict):
+    """A JumpStart model: image, model data and default environment are looked up by the SageMaker SDK."""
+
+    model_id: str
+    version: str = "*"
+    accept_eula: bool = Field(default=False, description="Set to true to accept the model's end-user licence.")
+    environment: dict[str, str] = Field(default_factory=dict, repr=False, description="Overrides of the defaults.")
+
+    _as_strings = field_validator("environment", mode="before")(Container._as_strings.__func__)
+
+
+RequestApi = Literal["openai_chat", "openai_completions", "tgi", "djl"]
+
+
+class OptionBase(Strict):
+    """What every option states, whatever serves it."""
+
+    name: Name
+    datasets: list[Name] | None = Field(default=None, min_length=1, description="Datasets to run; default all.")
+    tokenizer: str | None = Field(default=None, description="Tokenizer that counts tokens; default the model's.")
+    model: str | None = Field(default=None, description="Model identity, where it differs from `model.name`.")
+    price: Price | None = Field(default=None, description="Price of one instance; default the price list.")
+    extra_body: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="Keys added to every request body."
+    )
+
+
+class SageMakerOption(OptionBase):
+    """A SageMaker real-time endpoint that the run creates and deletes."""
+
+    target: Literal["sagemaker"]
+    api: RequestApi = Field(description="Request and response format that the container speaks.")
+    instance_type: str = Field(pattern=r"^ml\.", description="For example ml.g5.12xlarge.")
+    instance_count: PositiveInt = 1
+    container: Container | None = None
+    jumpstart: JumpStart | None = None
+    local: bool = Field(default=False, description="Deploy to the embedded local SageMaker instead of AWS.")
+    startup_timeout_s: PositiveSeconds = Field(default=1800, le=3600, description="Longest wait for the container.")
+
+    @model_validator(mode="after")
+    def _one_model_source(self) -> SageMakerOption:
+        if (self.container is None) == (self.jumpstart is None):
+            raise ValueError("give exactly one of `container` (image and environment) and `jumpstart` (model id)")
+        return self
+
+
+class OpenAIOption(OptionBase):
+    """A running server that speaks the OpenAI API. Nothing is deployed and nothing is deleted."""
+
+    target: Literal["openai"]
+    api: Literal["openai_chat", "openai_completions"] = "openai_chat"
+    base_url: str = Field(pattern=r"^https?://", description="For example http://localhost:8000/v1.")
+    served_model: str = Field(description="Value of `model` in the request body.")
+    api_key: str | None = Field(default=None, repr=False, description="Bearer token; write it as ${NAME}.")
+    instance_type: str = Field(default="self-hosted", description="What serves it, as the report names it.")
+    instance_count: PositiveInt = 1
+
+
+Option = Annotated[SageMakerOption | OpenAIOption, Field(discriminator="target")]
+
+
+# --- what is asked ------------------------------------------------------------------------------------------------
+
+
+class PythonReferenceSource(Strict):
+    """Passages of the language reference that ships with CPython (PSF licence). Needs no network."""
+
+    kind: Literal["python_reference"]
+    cut: str | None = Field(default="context", description="Column that is cut to fill a bin; null: never cut.")
+
+
+class JsonLinesSource(Strict):
+    """JSON lines: one object per line whose keys are the columns that the prompt template names."""
+
+    kind: Literal["jsonl", "longbench"]
+    path: str = Field(description="Local path, s3:// URI, or (longbench) a Hugging Face dataset id `owner/name:file`.")
+    cut: str | None = Field(default=None, description="Column that is cut to fill a bin; null: never cut.")
+    answer: str | None = Field(default="answers", description="Column with the ground-truth answer, if there is one.")
+    max_records: PositiveInt = 100_000
+
+
+class ShareGPTSource(Strict):
+    """ShareGPT JSON: the first human turn is the prompt, the reply to it the answer."""
+
+    kind: Literal["sharegpt"]
+    path: str
+    cut: None = None
+    max_records: PositiveInt = 100_000
+
+
+Source = Annotated[PythonReferenceSource | JsonLinesSource | ShareGPTSource, Field(discriminator="kind")]
+
+
+class PromptsConfig(Strict):
+    """Where prompts come from and how they are worded."""
+
+    source: Source
+    template: str = Field(
+        default="question_about_passage",
+        description="A file in data/prompt_templates (without .txt), or a path. `{column}` names source columns.",
+    )
+    chat_template: Literal["model", "none"] = Field(
+        default="model", description="`model`: the tokenizer's chat template is applied; `none`: the bare text is sent."
+    )
+
+
+class Dataset(Strict):
+    """A named set of prompts whose length lies in a bin."""
+
+    name: Name
+    prompt_tokens: tuple[PositiveInt, PositiveInt] = Field(description="[from, to): inclusive, exclusive.")
+    count: PositiveInt = Field(default=200, description="Prompts to make.")
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Dataset:
+        low, high = self.prompt_tokens
+        if low >= high:
+            raise ValueError(f"prompt_tokens [{low}, {high}] is empty: expected [from, to) with from < to")
+        return self
+
+
+class Generation(Strict):
+    """How the server is asked to generate."""
+
+    max_output_tokens: PositiveInt
+    fixed_output_length: bool = Field(
+        default=True, description="Ask for exactly max_output_tokens where the server allows it."
+    )
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: PositiveInt | None = None
+
+
+# --- how it is measured and judged --------------------------------------------------------------------------------
+
+
+class ClosedLoop(Strict):
+    """Closed loop: c workers, each sends its next request as soon as its last answer ended."""
+
+    kind: Literal["closed_loop"] = "closed_loop"
+    concurrency: list[PositiveInt] = Field(min_length=1)
+    min_requests: PositiveInt = Field(default=100, description="Requests that a steady window must hold.")
+    min_duration_s: float = Field(default=0, ge=0, description="Shortest steady window.")
+    max_duration_s: PositiveSeconds = Field(default=600, description="Longest steady window.")
+    warmup_requests: int = Field(default=4, ge=0, description="Completed per worker, at least one, before measuring.")
+    repetitions: PositiveInt = 1
+    request_timeout_s: PositiveSeconds = 60
+    repeat_prompts: bool = Field(default=False, description="May a load point send a prompt twice?")
+
+    @field_validator("concurrency")
+    @classmethod
+    def _distinct(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"{value} names a concurrency twice")
+        return value
+
+    @model_validator(mode="after")
+    def _durations_in_order(self) -> ClosedLoop:
+        if self.min_duration_s > self.max_duration_s:
+            raise ValueError(f"min_duration_s {self.min_duration_s} exceeds max_duration_s {self.max_duration_s}")
+        return self
+
+    def warmup_for(self, concurrency: int) -> int:
+        """Requests completed before the steady window opens: at least one by each worker."""
+        return max(self.warmup_requests, 1) * concurrency
+
+
+class ServiceLevel(Strict):
+    """The SLO: what a user of the model may expect. `percentile` applies to the latency limits."""
+
+    percentile: float = Field(default=95, ge=50, lt=100, description="In percent, for example 95.")
+    latency_s: PositiveSeconds | None = Field(default=None, description="Limit on end-to-end latency.")
+    ttft_s: PositiveSeconds | None = Field(default=None, description="Limit on time to first token.")
+    tpot_s: PositiveSeconds | None = Field(default=None, description="Limit on time per output token.")
+    error_rate: float = Field(default=0.01, ge=0, lt=1, description="Largest share of failed requests.")
+    confidence: float = Field(default=0.95, ge=0.5, lt=1, description="Confidence with which the SLO must be met.")
+
+    @model_validator(mode="after")
+    def _at_least_one_limit(self) -> ServiceLevel:
+        if self.latency_s is None and self.ttft_s is None and self.tpot_s is None:
+            raise ValueError("give at least one of latency_s, ttft_s, tpot_s")
+        return self
+
+    def limits_s(self) -> dict[str, float]:
+        """Column of the request records -> limit in seconds, for each limit that is set."""
+        limits = {"latency_s": self.latency_s, "ttft_s": self.ttft_s, "tpot_s": self.tpot_s}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+class Traffic(Strict):
+    """The traffic to plan for."""
+
+    requests_per_minute: float = Field(gt=0)
+    headroom: float = Field(default=0.3, ge=0, lt=1, description="Share of the measured capacity kept free.")
+    mix: dict[str, float] | None = Field(default=None, description="Dataset -> share of requests; default equal.")
+
+    @field_validator("mix")
+    @classmethod
+    def _shares_sum_to_one(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is not None and (min(value.values()) < 0 or abs(sum(value.values()) - 1) > 1e-6):
+            raise ValueError(f"shares {value} must be non-negative and sum to 1")
+        return value
+
+
+class AwsConfig(Strict):
+    """Where on AWS."""
+
+    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    execution_role: str | None = Field(default=None, description="Role ARN that the endpoints assume.")
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+class EndpointsConfig(Strict):
+    """How many endpoints live at once."""
+
+    max_parallel_endpoints: PositiveInt = Field(default=4, description="Endpoints that may exist at once.")
+    max_parallel_loads: PositiveInt | None = Field(
+        default=None, description="Endpoints loaded at once; default one where local endpoints share this machine."
+    )
+    keep: bool = Field(default=False, description="True: endpoints survive the run, and go on costing money.")
+
+
+class LocalSageMaker(Strict):
+    """The embedded SageMaker on loopback."""
+
+    engines: dict[str, list[str]] = Field(
+        default_factory=dict, description="Image name -> command of a model server that answers /ping and /invocations."
+    )
+    idle_timeout_s: PositiveSeconds = 900
+
+
+class BenchmarkConfig(Strict):
+    """One benchmark: a model, options to serve it, a workload, and what to expect of it."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,29}$", description="Short; the run id starts with it.")
+    description: str = ""
+    seed: int = Field(default=42, ge=0)
+    model: ModelConfig
+    prompts: PromptsConfig
+    datasets: list[Dataset] = Field(min_length=1)
+    generation: Generation
+    options: list[Option] = Field(min_length=1)
+    load: ClosedLoop
+    slo: ServiceLevel
+    traffic: Traffic
+    aws: AwsConfig = AwsConfig()
+    endpoints: EndpointsConfig = EndpointsConfig()
+    local_sagemaker: LocalSageMaker = LocalSageMaker()
+    budget_usd: float | None = Field(default=None, gt=0, description="Estimated spend at which the run stops.")
+    run_root: str | None = Field(default=None, description="Folder of the run folders; default `runs` in the project.")
+    parameters: dict[str, dict[str, bool | int | float | str]] = Field(
+        default_factory=dict, description="Notebook (without its number) -> values for its parameters cell."
+    )
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> BenchmarkConfig:
+        for kind, names in (("option", [o.name for o in self.options]), ("dataset", [d.name for d in self.datasets])):
+            slugs = [slug(name) for name in names]
+            for i, one in enumerate(slugs):
+                if one in slugs[:i]:
+                    raise PydanticCustomError(
+                        "inconsistent",
+                        f"{kind} names {names[slugs.index(one)]!r} and {names[i]!r} give the same file name {one!r}: "
+                        "rename one",
+                        {"path": [f"{kind}s", i, "name"]},
+                    )
+        known = [dataset.name for dataset in self.datasets]
+        used: set[str] = set()
+        for i, option in enumerate(self.options):
+            for j, name in enumerate(option.datasets or []):
+                if name not in known:
+                    raise PydanticCustomError(
+                        "missing_dataset",
+                        f"option {option.name!r} names a dataset that is not under `datasets`",
+                        {"path": ["options", i, "datasets", j], "bad": name, "allowed": known},
+                    )
+            used.update(option.datasets or known)
+        for i, name in enumerate(known):
+            if name not in used:
+                raise PydanticCustomError(
+                    "inconsistent",
+                    f"no option uses dataset {name!r}: delete it, or name it in an option's `datasets`",
+                    {"path": ["datasets", i, "name"]},
+                )
+        for name in self.traffic.mix or {}:
+            if name not in known:
+                raise PydanticCustomError(
+                    "missing_dataset",
+                    "the traffic mix names a dataset that is not under `datasets`",
+                    {"path": ["traffic", "mix", name], "bad": name, "allowed": known},
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_suffice(self) -> BenchmarkConfig:
+        if self.load.repeat_prompts:
+            return self
+        concurrency = max(self.load.concurrency)
+        needed = self.load.warmup_for(concurrency) + self.load.min_requests + 2 * concurrency
+        for i, dataset in enumerate(self.datasets):
+            low, high = dataset.prompt_tokens
+            if dataset.count < needed:
+                raise PydanticCustomError(
+                    "inconsistent",
+                    f"{dataset.count} prompts are too few: a load point sends up to {needed} (warm-up, min_requests and "
+                    "drain at the highest concurrency) and prompts are not repeated; raise `count`, lower "
+                    "load.min_requests, or set load.repeat_prompts: true",
+                    {"path": ["datasets", i, "count"]},
+                )
+            if low + self.generation.max_output_tokens > self.model.context_tokens:
+                raise PydanticCustomError(
+                    "inconsistent",
+                    f"prompts of {low} tokens and {self.generation.max_output_tokens} output tokens exceed "
+                    f"model.context_tokens {self.model.context_tokens}",
+                    {"path": ["datasets", i, "prompt_tokens"]},
+                )
+        return self
+
+    def option(self, name: str) -> SageMakerOption | OpenAIOption:
+        """The option of that name; KeyError if there is none."""
+        return next(option for option in self.options if option.name == name)
+
+    def datasets_of(self, option: OptionBase) -> list[Dataset]:
+        """The datasets that an option runs, in the config's order."""
+        return [d for d in self.datasets if option.datasets is None or d.name in option.datasets]
+
+    def tokenizer_of(self, option: OptionBase) -> str:
+        """The tokenizer that counts the tokens of an option."""
+        return option.tokenizer or self.model.tokenizer
+
+    def traffic_mix(self) -> dict[str, float]:
+        """Dataset -> share of the traffic; sums to 1."""
+        return self.traffic.mix or {d.name: 1 / len(self.datasets) for d in self.datasets}
+
+    def max_parallel_loads(self) -> int:
+        """Endpoints loaded at once: one where local endpoints share this machine's cores."""
+        if self.endpoints.max_parallel_loads:
+            return self.endpoints.max_parallel_loads
+        shared = any(isinstance(o, SageMakerOption) and o.local for o in self.options)
+        return 1 if shared else self.endpoints.max_parallel_endpoints
+
+
+def slug(name: str) -> str:
+    """A name as it appears in file and endpoint names: lower case letters, digits and single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def usable_cpu_count() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -1,0 +1,301 @@
+"""From options to endpoints to load: starts endpoints, loads each when it is ready, deletes each when its load is done.
+
+Notebook 02 calls `start_deployments`, notebook 03 `load_all`. Between the two stands only the ledger.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+
+from helpers.config import BenchmarkConfig, OptionBase, slug
+from helpers.errors import BudgetExceeded, DeployError, LoadError, ServingVerdictError
+from helpers.ledger import EndpointRecord, Ledger, utc_now
+from helpers.load.driver import LoadProcess
+from helpers.load.process import Order
+from helpers.records import LoadPoint
+from helpers.run_folder import RunFolder
+from helpers.targets.base import Address, Target, target_of
+from helpers.teardown import delete_endpoint
+
+POLL_S = 5.0
+LOCAL_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class LoadEvent:
+    """Something that a progress display may show."""
+
+    option: str
+    state: str
+    """`waiting`, `starting`, `loading`, `deleting`, `done` or `failed`."""
+    points_done: int
+    points_total: int
+    detail: str = ""
+
+
+OnEvent = Callable[[LoadEvent], None]
+
+
+def load_points_of(option: OptionBase, config: BenchmarkConfig) -> list[LoadPoint]:
+    """Every load point that the config asks of an option."""
+    return [
+        LoadPoint(option.name, dataset.name, concurrency, repetition)
+        for dataset in config.datasets_of(option)
+        for concurrency in config.load.concurrency
+        for repetition in range(1, config.load.repetitions + 1)
+    ]
+
+
+def missing_load_points(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[LoadPoint]:
+    """The load points of an option that have no records yet, in the seeded order in which they are to be run."""
+    points = [p for p in load_points_of(option, config) if not (run.requests / f"{p.id}.parquet").is_file()]
+    order = np.random.default_rng([config.seed, *slug(option.name).encode()]).permutation(len(points))
+    return [points[i] for i in order]
+
+
+# --- notebook 02 --------------------------------------------------------------------------------------------------
+
+
+def start_deployments(
+    config: BenchmarkConfig, run: RunFolder, on_change: Callable[[list[EndpointRecord]], None]
+) -> list[EndpointRecord]:
+    """Start every endpoint that may exist at once, and follow them until the first is ready; returns the ledger.
+
+    `on_change` is called with all endpoints at every look. Options whose load points are all measured are left alone. An option that cannot be created is noted in the ledger;
+    DeployError is raised only if none came up.
+    """
+    ledger = Ledger(run.ledger_file, run.run_id)
+    for option in config.options:
+        if ledger.record(option.name) is None:
+            ledger.put(target_of(option, config, run).plan())
+    open_options = [o for o in config.options if missing_load_points(o, config, run)]
+    started = open_options[: config.endpoints.max_parallel_endpoints]
+    for option in started:
+        _create(option, config, run, ledger)
+        on_change(ledger.records())
+    _wait_for_first(started, config, run, ledger, on_change)
+    on_change(ledger.records())
+    return ledger.records()
+
+
+def _create(option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> None:
+    """Create the endpoint of an option unless it is there; a failure is noted in the ledger.
+
+    What an earlier attempt left (failed, or deleting when it was cut off) is deleted first: it bears the same name.
+    """
+    record = ledger.record(option.name)
+    if record.state in ("creating", "in_service", "external"):
+        return
+    if record.may_exist:
+        delete_endpoint(record, run, ledger)
+    target = target_of(option, config, run)
+    ledger.put(target.plan().model_copy(update={"state": "creating", "create_called_at": utc_now()}))
+    try:
+        target.create(ledger.record(option.name))
+    except DeployError as error:
+        ledger.update(option.name, state="failed", failure=str(error))
+
+
+def _wait_for_first(
+    options: Sequence[OptionBase],
+    config: BenchmarkConfig,
+    run: RunFolder,
+    ledger: Ledger,
+    on_change: Callable[[list[EndpointRecord]], None],
+) -> None:
+    waiting = {option.name: target_of(option, config, run) for option in options}
+    while waiting:
+        for name, target in list(waiting.items()):
+            state = _refresh(ledger.record(name), target, ledger).state
+            if state in ("in_service", "external"):
+                return
+            if state == "failed":
+                del waiting[name]
+        on_change(ledger.records())
+        time.sleep(_poll_s(options))
+    if options:
+        failures = [record.failure for record in ledger.records() if record.failure]
+        raise DeployError("no option could be deployed:\n" + "\n".join(failures))
+
+
+def _refresh(record: EndpointRecord, target: Target, ledger: Ledger) -> EndpointRecord:
+    """Bring the ledger's state of an endpoint up to date."""
+    if record.state not in ("creating", "in_service"):
+        return record
+    status, reason = target.status(record)
+    if status == "in_service":
+        return ledger.update(record.option, state="in_service", in_service_at=record.in_service_at or utc_now())
+    if status == "gone":
+        return ledger.update(record.option, state="deleted", deleted_at=utc_now(), failure="the endpoint vanished")
+    if status == "failed":
+        failure = f"option {record.option!r}: endpoint {record.endpoint_name} failed: {reason or 'no reason given'}"
+        return ledger.update(record.option, state="failed", failure=failure)
+    return record
+
+
+def _poll_s(options: Sequence[OptionBase]) -> float:
+    return LOCAL_POLL_S if all(getattr(option, "local", True) for option in options) else POLL_S
+
+
+# --- notebook 03 --------------------------------------------------------------------------------------------------
+
+
+def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list[EndpointRecord]:
+    """Run every missing load point and delete each endpoint when its load is done; returns the ledger.
+
+    Options whose endpoint fails are noted in the ledger and the others go on. Raises LoadError if a load process died,
+    BudgetExceeded if the estimated spend reached the budget; finished load points are on disk in either case, and
+    running this again continues with what is missing.
+    """
+    ledger = Ledger(run.ledger_file, run.run_id)
+    campaign = _Campaign(config, run, ledger, on_event)
+    created_first = sorted(config.options, key=lambda option: not _is_up(ledger.record(option.name)))
+    with ThreadPoolExecutor(config.endpoints.max_parallel_endpoints, thread_name_prefix="option") as pool:
+        futures: list[Future] = [pool.submit(campaign.serve, option) for option in created_first]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+            failed = next((f.exception() for f in futures if f.done() and f.exception() is not None), None)
+            if failed is not None:
+                raise failed
+        except BaseException:
+            campaign.stop()
+            for future in futures:
+                future.cancel()
+            raise
+    return ledger.records()
+
+
+def _is_up(record: EndpointRecord | None) -> bool:
+    return record is not None and record.state in ("creating", "in_service")
+
+
+class _Campaign:
+    """The load of all options of a run. One thread serves one option at a time: its place is the endpoint's."""
+
+    def __init__(self, config: BenchmarkConfig, run: RunFolder, ledger: Ledger, on_event: OnEvent) -> None:
+        self._config = config
+        self._run = run
+        self._ledger = ledger
+        self._on_event = on_event
+        self._load_places = threading.Semaphore(config.max_parallel_loads())
+        self._stopping = threading.Event()
+        self._processes: set[LoadProcess] = set()
+
+    def stop(self) -> None:
+        """End all load; the threads then delete their endpoints."""
+        self._stopping.set()
+        for process in list(self._processes):
+            process.kill()
+
+    def serve(self, option: OptionBase) -> None:
+        """Deploy an option if it is not yet, run its missing load points, delete it."""
+        points = missing_load_points(option, self._config, self._run)
+        total = len(load_points_of(option, self._config))
+        tell = lambda state, done, detail="": self._on_event(LoadEvent(option.name, state, done, total, detail))  # noqa: E731
+        if not points or self._stopping.is_set():
+            tell("done" if not points else "waiting", total - len(points))
+            return
+        try:
+            tell("starting", total - len(points))
+            address = self._address_when_ready(option)
+            if address is None:
+                tell("failed", total - len(points), self._ledger.record(option.name).failure or "")
+                return
+            with self._load_places:
+                self._run_points(option, points, address, total, tell)
+            tell("deleting", total)
+        finally:
+            self._delete(option)
+        tell("done", total)
+
+    def _address_when_ready(self, option: OptionBase) -> Address | None:
+        """The address of the endpoint once it is in service; null if it failed."""
+        target = target_of(option, self._config, self._run)
+        record = self._ledger.record(option.name) or self._ledger.put(target.plan())
+        if record.state == "failed" or _refresh(record, target, self._ledger).state == "failed":
+            return None
+        _create(option, self._config, self._run, self._ledger)
+        deadline = time.monotonic() + getattr(option, "startup_timeout_s", 0) + 600
+        while not self._stopping.is_set():
+            record = _refresh(self._ledger.record(option.name), target, self._ledger)
+            if record.state in ("in_service", "external"):
+                return target.address(record)
+            if record.state != "creating":
+                return None
+            if time.monotonic() > deadline:
+                self._ledger.update(option.name, state="failed", failure=f"option {option.name!r}: not ready in time")
+                return None
+            time.sleep(_poll_s([option]))
+        return None
+
+    def _run_points(
+        self, option: OptionBase, points: list[LoadPoint], address: Address, total: int, tell: Callable
+    ) -> None:
+        done = total - len(points)
+        with LoadProcess(self._run.logs / f"load-{slug(option.name)}.log") as process:
+            self._processes.add(process)
+            try:
+                for point in points:
+                    if self._stopping.is_set():
+                        return
+                    self._stay_within_budget()
+                    label = f"{point.dataset}, concurrency {point.concurrency}"
+                    process.run(
+                        self._order(option, point, address),
+                        lambda m, label=label, done=done: tell("loading", done, f"{label}: {_progress_text(m)}"),
+                    )
+                    done += 1
+                    tell("loading", done, label)
+            except LoadError:
+                if not self._stopping.is_set():
+                    raise
+            finally:
+                self._processes.discard(process)
+
+    def _order(self, option: OptionBase, point: LoadPoint, address: Address) -> Order:
+        config = self._config
+        tokenizer = config.tokenizer_of(option)
+        return Order(
+            option=point.option,
+            dataset=point.dataset,
+            concurrency=point.concurrency,
+            repetition=point.repetition,
+            seed=config.seed,
+            address=address,
+            load=config.load,
+            generation=config.generation,
+            extra_body=option.extra_body,
+            tokenizer=tokenizer,
+            prompts_file=str(self._run.payloads / f"{slug(point.dataset)}.parquet"),
+            prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
+            output_file=str(self._run.requests / f"{point.id}.parquet"),
+        )
+
+    def _stay_within_budget(self) -> None:
+        budget, spent = self._config.budget_usd, self._ledger.cost_usd()
+        if budget is not None and spent >= budget:
+            raise BudgetExceeded(
+                f"estimated spend ${spent:.2f} has reached budget_usd {budget:g}: endpoints are being deleted, finished "
+                "load points are kept. Next: run 04 and 05 on what there is, or raise budget_usd and run 03 again"
+            )
+
+    def _delete(self, option: OptionBase) -> None:
+        record = self._ledger.record(option.name)
+        if record is None or not record.may_exist or self._config.endpoints.keep:
+            return
+        try:
+            delete_endpoint(record, self._run, self._ledger)
+        except ServingVerdictError as error:
+            self._ledger.update(option.name, failure=str(error))
+            raise
+
+
+def _progress_text(message: dict) -> str:
+    text = f"{message['phase']}, {message['steady']} of {message['wanted']} requests"
+    return f"{text}, {message['failed']} failed" if message["failed"] else text

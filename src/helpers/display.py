@@ -1,0 +1,125 @@
+"""What a notebook cell shows: prose, tables and figures that render in JupyterLab, in the HTML page and in Markdown.
+
+JupyterLab strips styles from notebooks that it does not trust, so nothing here depends on any.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import number_text
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph, list or heading in Markdown."""
+
+    markdown: str
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: where its values are, its header with the unit, and how they are written."""
+
+    key: str
+    header: str
+    write: Callable[[float | None, int], str] | None = None
+    """(value, decimals of the column) -> text; null: text as it is."""
+    best: str | None = None
+    """`lowest` or `highest`: that value is marked in words."""
+
+
+def numeric(key: str, header: str, best: str | None = None, decimals: int | None = None) -> Column:
+    """A right-aligned column of numbers, all with the same decimals."""
+    return Column(key, header, lambda v, d: number_text.number(v, d if decimals is None else decimals), best)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a caption."""
+
+    rows: pd.DataFrame
+    columns: Sequence[Column]
+    caption: str
+
+    def cells(self) -> list[list[str]]:
+        """The text of every cell, row by row."""
+        written = [self._column(column) for column in self.columns]
+        return [list(row) for row in zip(*written, strict=True)]
+
+    def _column(self, column: Column) -> list[str]:
+        values = self.rows[column.key].tolist()
+        if column.write is None:
+            return ["–" if value is None or value != value else str(value) for value in values]  # noqa: PLR0124
+        decimals = number_text.decimals_for(values)
+        texts = [column.write(value, decimals) for value in values]
+        known = [value for value in values if number_text.is_known(value)]
+        if column.best and len(set(known)) > 1:
+            best = min(known) if column.best == "lowest" else max(known)
+            texts = [f"{t} ({column.best})" if v == best else t for t, v in zip(texts, values, strict=True)]
+        return texts
+
+    def _repr_html_(self) -> str:
+        align = ["left" if column.write is None else "right" for column in self.columns]
+        head = "".join(
+            f'<th scope="col" style="text-align:{a}">{html.escape(c.header)}</th>'
+            for c, a in zip(self.columns, align, strict=True)
+        )
+        body = "".join(
+            "<tr>"
+            + "".join(f'<td style="text-align:{a}">{html.escape(t)}</td>' for t, a in zip(row, align, strict=True))
+            + "</tr>"
+            for row in self.cells()
+        )
+        caption = f'<caption style="caption-side:top;text-align:left">{html.escape(self.caption)}</caption>'
+        return f'<div class="table"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+    def _repr_markdown_(self) -> str:
+        lines = [
+            "| " + " | ".join(c.header for c in self.columns) + " |",
+            "| " + " | ".join("---" if c.write is None else "---:" for c in self.columns) + " |",
+            *("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in self.cells()),
+        ]
+        return f"*{self.caption}*\n\n" + "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its alternative text and the caption that says how to read it."""
+
+    path: Path
+    alt: str
+    caption: str
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.path.read_bytes()).decode()
+        kind = {".svg": "svg+xml", ".png": "png"}[self.path.suffix]
+        return (
+            f'<figure id="{self.path.stem}"><img src="data:image/{kind};base64,{data}" alt="{html.escape(self.alt)}" '
+            f'style="max-width:100%"><figcaption>{html.escape(self.caption)}</figcaption></figure>'
+        )
+
+    def _repr_markdown_(self) -> str:
+        return f"![{self.alt}](figures/{self.path.name})\n\n*{self.caption}*\n"
+
+
+@dataclass(frozen=True)
+class Several:
+    """Pieces shown one under the other, as one output."""
+
+    pieces: Sequence[Prose | Table | Figure]
+
+    def _repr_markdown_(self) -> str:
+        return "\n\n".join(piece._repr_markdown_() for piece in self.pieces)
+
+    def _repr_html_(self) -> str:
+        return "\n".join(piece._repr_html_() for piece in self.pieces if hasattr(piece, "_repr_html_"))

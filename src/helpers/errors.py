@@ -1,0 +1,60 @@
+"""Every error that a user can meet, in one tree.
+
+    ServingVerdictError
+    ├── ConfigError            the YAML config: unknown key, bad value, missing variable
+    ├── ParameterError         a notebook parameter that does not exist or has the wrong type
+    ├── RunFolderError         a run folder that is missing, incomplete or of another config
+    ├── PromptError            a prompt source or bin that cannot give what the config asks
+    ├── DeployError            an option that could not be deployed
+    ├── TeardownError          resources that could not be deleted: they may still cost money
+    ├── LoadError              a load process that died, or a load point that cannot be run
+    │   └── BudgetExceeded     the estimated spend reached budget_usd
+    ├── AnalysisError          request records from which nothing can be computed
+    └── NotebookFailed         a notebook of the series stopped with an error
+
+A message names the file and key (or the resource), the bad value, what was expected and the next step.
+"""
+
+
+class ServingVerdictError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(ServingVerdictError):
+    """One or more faults in a config file, one line each: `file:line: key: what is wrong`."""
+
+
+class ParameterError(ServingVerdictError):
+    """A notebook parameter that the notebook does not take, or a value of the wrong type."""
+
+
+class RunFolderError(ServingVerdictError):
+    """A run folder that is missing, lacks a file that this step reads, or belongs to another config."""
+
+
+class PromptError(ServingVerdictError):
+    """A prompt source, template, tokenizer or bin that cannot give the prompts asked for."""
+
+
+class DeployError(ServingVerdictError):
+    """An option that could not be deployed; carries the cause that the platform gave."""
+
+
+class TeardownError(ServingVerdictError):
+    """Resources that could not be deleted. The message ends with the commands that delete them."""
+
+
+class LoadError(ServingVerdictError):
+    """A load process that died, or a load point that cannot be run as asked."""
+
+
+class BudgetExceeded(LoadError):
+    """The estimated spend reached `budget_usd`: endpoints are deleted, results are kept."""
+
+
+class AnalysisError(ServingVerdictError):
+    """Request records that are missing or from which nothing can be computed."""
+
+
+class NotebookFailed(ServingVerdictError):
+    """A notebook stopped with an error; names the saved copy that shows where."""

@@ -1,0 +1,131 @@
+"""The ledger: every endpoint that a run made or is about to make, on disk before the call that makes it.
+
+It answers one question after any crash: what may still cost money? States move
+`planned -> creating -> in_service -> deleting -> deleted`; `failed` is an endpoint that came up badly and still has to
+be deleted; `external` is a server that the run did not make and never deletes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict
+
+from helpers.run_folder import write_atomically
+
+State = Literal["planned", "creating", "in_service", "failed", "deleting", "deleted", "external"]
+SCHEMA_VERSION = 1
+
+
+class EndpointRecord(BaseModel):
+    """One endpoint of a run. Times are UTC, ISO 8601; prices are dollars per hour and instance."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    option: str
+    target: str
+    state: State = "planned"
+    endpoint_name: str
+    instance_type: str
+    instance_count: int
+    region: str | None = None
+    local: bool = False
+    usd_per_instance_hour: float | None = None
+    price_source: str | None = None
+    price_as_of: str | None = None
+    image: str | None = None
+    create_called_at: str | None = None
+    in_service_at: str | None = None
+    delete_called_at: str | None = None
+    deleted_at: str | None = None
+    failure: str | None = None
+
+    @property
+    def may_exist(self) -> bool:
+        """True if something of this endpoint may be there and cost money."""
+        return self.state in ("creating", "in_service", "failed", "deleting")
+
+    def billed_hours(self, now: datetime | None = None) -> float | None:
+        """Hours from the create call to the deletion (or now); null if it was never created."""
+        if self.create_called_at is None:
+            return None
+        end = datetime.fromisoformat(self.deleted_at) if self.deleted_at else (now or datetime.now(UTC))
+        return (end - datetime.fromisoformat(self.create_called_at)).total_seconds() / 3600
+
+    def cost_usd(self) -> float | None:
+        """Hours x price x instances; null without a price, 0 for what was never created."""
+        hours = self.billed_hours()
+        if hours is None:
+            return 0.0
+        if self.usd_per_instance_hour is None:
+            return None
+        return hours * self.usd_per_instance_hour * self.instance_count
+
+    def startup_s(self) -> float | None:
+        """Seconds from the create call to in service."""
+        if self.create_called_at is None or self.in_service_at is None:
+            return None
+        return (datetime.fromisoformat(self.in_service_at) - datetime.fromisoformat(self.create_called_at)).total_seconds()
+
+
+class _Content(BaseModel):
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    endpoints: list[EndpointRecord] = []
+
+
+class Ledger:
+    """The ledger of one run: each change is on disk before the method returns. Safe across threads and processes."""
+
+    def __init__(self, path: Path, run_id: str) -> None:
+        self.path = path
+        self._run_id = run_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(path.with_suffix(".lock"))
+
+    def records(self) -> list[EndpointRecord]:
+        """All endpoints of the run, in the order in which they were planned."""
+        return self._read().endpoints
+
+    def record(self, option: str) -> EndpointRecord | None:
+        """The endpoint of an option, or null if it was never planned."""
+        return next((record for record in self.records() if record.option == option), None)
+
+    def put(self, record: EndpointRecord) -> EndpointRecord:
+        """Add the endpoint of an option, or replace it."""
+        with self._lock:
+            content = self._read()
+            others = [r for r in content.endpoints if r.option != record.option]
+            index = next((i for i, r in enumerate(content.endpoints) if r.option == record.option), len(others))
+            content.endpoints = [*others[:index], record, *others[index:]]
+            write_atomically(self.path, content.model_dump_json(indent=1) + "\n")
+        return record
+
+    def update(self, option: str, **changes: object) -> EndpointRecord:
+        """Change fields of an option's endpoint."""
+        with self._lock:
+            record = self.record(option)
+            if record is None:
+                raise KeyError(option)
+            return self.put(EndpointRecord.model_validate({**record.model_dump(), **changes}))
+
+    def remaining(self) -> list[EndpointRecord]:
+        """Endpoints that may still exist."""
+        return [record for record in self.records() if record.may_exist]
+
+    def cost_usd(self) -> float:
+        """Estimated spend so far of everything with a known price. Local endpoints cost nothing."""
+        return sum(record.cost_usd() or 0.0 for record in self.records() if not record.local)
+
+    def _read(self) -> _Content:
+        if not self.path.is_file():
+            return _Content(run_id=self._run_id)
+        return _Content.model_validate_json(self.path.read_text(encoding="utf-8"))
+
+
+def utc_now() -> str:
+    """The UTC time, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

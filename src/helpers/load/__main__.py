@@ -1,0 +1,5 @@
+"""`python -m helpers.load`: the load process."""
+
+from helpers.load.process import main
+
+main()

@@ -1,0 +1,14 @@
+"""A SageMaker of one's own on loopback: real model servers behind the SageMaker wire protocol.
+
+The rest of the project talks to it only through boto3, sagemaker-core and HTTP, exactly as it talks to AWS.
+
+* `launcher`: start, find and stop the server process.
+* `server`: the process itself: one port, both planes, and the rules for when it ends.
+* `control_plane`: models, endpoint configs, endpoints and tags (`CreateEndpoint`, `DescribeEndpoint`, ...).
+* `data_plane`: `InvokeEndpoint` and `InvokeEndpointWithResponseStream`.
+* `model_servers`: one process per endpoint, with the container contract of SageMaker (`/ping`, `/invocations`).
+* `event_stream`: the frames of a streaming answer.
+* `event_loop`: uvloop where it is installed.
+* `engine`: the default model server (OpenVINO GenAI, continuous batching, OpenAI bodies).
+* `tiny_model`: the synthetic Llama that the default model server loads, made on the spot from a seed.
+"""

@@ -1,0 +1,379 @@
+"""Models, endpoint configs, endpoints and their tags: the control plane of the local SageMaker.
+
+Requests are checked against botocore's own description of SageMaker, so that what AWS refuses is refused here, in
+the same words. Times are seconds since the epoch. Nothing is kept per region: a name exists once.
+Container environments may hold secrets: they are kept, handed to the model server and shown by `DescribeModel`, as on
+AWS, and never written to a log.
+"""
+
+import base64
+import binascii
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+
+import botocore.session
+from botocore.model import ListShape, MapShape, ServiceModel, Shape, StringShape, StructureShape
+from botocore.validate import ParamValidator
+
+from helpers.local_sagemaker.model_servers import ContainerSpec, ModelServer, ModelServers
+
+ACCOUNT = "123456789012"
+DEFAULT_PAGE_SIZE = 10
+DEFAULT_STARTUP_TIMEOUT_S = 600
+
+Record = dict[str, Any]
+
+
+class ApiError(Exception):
+    """An error of the SageMaker API: its code, its HTTP status and a message for the caller."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+@dataclass
+class Resource:
+    """One model, endpoint config or endpoint: `record` is what Describe shows."""
+
+    name: str
+    arn: str
+    record: Record
+    tags: dict[str, str]
+    server: ModelServer | None = None
+
+
+@dataclass(frozen=True)
+class ResourceKind:
+    """A kind of resource and how the API names it, e.g. Endpoint, endpoint, Endpoints."""
+
+    noun: str
+    arn_noun: str
+    list_key: str
+    summary_keys: tuple[str, ...]
+    resources: dict[str, Resource] = field(default_factory=dict)
+
+    @property
+    def name_key(self) -> str:
+        """The key of a resource's name, e.g. EndpointName."""
+        return f"{self.noun}Name"
+
+    @property
+    def arn_key(self) -> str:
+        """The key of a resource's ARN, e.g. EndpointArn."""
+        return f"{self.noun}Arn"
+
+
+class ControlPlane:
+    """The state of the account and the operations on it. `call` is the only way in for requests."""
+
+    def __init__(self, model_servers: ModelServers) -> None:
+        self._model_servers = model_servers
+        self._models = ResourceKind("Model", "model", "Models", ("CreationTime",))
+        self._configs = ResourceKind("EndpointConfig", "endpoint-config", "EndpointConfigs", ("CreationTime",))
+        self._endpoints = ResourceKind(
+            "Endpoint", "endpoint", "Endpoints", ("CreationTime", "LastModifiedTime", "EndpointStatus")
+        )
+        self._operations: dict[str, Callable[[Record, str], Record]] = {
+            "CreateModel": self._create_model,
+            "CreateEndpointConfig": self._create_endpoint_config,
+            "CreateEndpoint": self._create_endpoint,
+            "DeleteEndpoint": self._delete_endpoint,
+            "AddTags": self._add_tags,
+            "ListTags": self._list_tags,
+            "DeleteTags": self._delete_tags,
+        }
+        for kind in self._kinds:
+            self._operations[f"Describe{kind.noun}"] = partial(_describe, kind)
+            self._operations[f"List{kind.list_key}"] = partial(_list, kind)
+        for kind in (self._models, self._configs):
+            self._operations[f"Delete{kind.noun}"] = partial(_delete, kind)
+
+    @property
+    def _kinds(self) -> tuple[ResourceKind, ...]:
+        return self._models, self._configs, self._endpoints
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left that a user could forget to delete."""
+        return not any(kind.resources for kind in self._kinds)
+
+    def call(self, operation: str, parameters: Record, region: str) -> Record:
+        """Does one operation, e.g. CreateModel, and returns its answer; raises `ApiError`."""
+        if operation not in self._operations:
+            raise ApiError(
+                "UnknownOperationException",
+                f"{operation} is not part of the local SageMaker; it knows {', '.join(sorted(self._operations))}",
+            )
+        check_parameters(operation, parameters)
+        return self._operations[operation](parameters, region)
+
+    def find_in_service(self, name: str) -> Resource | None:
+        """The endpoint of this name if it can be invoked now."""
+        endpoint = self._endpoints.resources.get(name)
+        if endpoint is None or endpoint.record["EndpointStatus"] != "InService":
+            return None
+        return endpoint
+
+    def _create_model(self, parameters: Record, region: str) -> Record:
+        _only_container(parameters)
+        return _create(self._models, parameters, region)
+
+    def _create_endpoint_config(self, parameters: Record, region: str) -> Record:
+        variant = _only_variant(parameters)
+        _find(self._models, variant["ModelName"])
+        return _create(self._configs, parameters, region)
+
+    def _create_endpoint(self, parameters: Record, region: str) -> Record:
+        config = _find(self._configs, parameters["EndpointConfigName"])
+        variant = _only_variant(config.record)
+        model = _find(self._models, variant["ModelName"])
+        container = _only_container(model.record)
+        answer = _create(self._endpoints, parameters, region)
+        endpoint = self._endpoints.resources[parameters["EndpointName"]]
+        endpoint.record.update(
+            EndpointStatus="Creating",
+            LastModifiedTime=endpoint.record["CreationTime"],
+            ProductionVariants=[_variant_summary(variant, container)],
+        )
+        endpoint.server = self._model_servers.start(
+            ContainerSpec(
+                endpoint_name=endpoint.name,
+                variant_name=variant["VariantName"],
+                image=container.get("Image", ""),
+                environment=dict(container.get("Environment") or {}),
+                startup_timeout_s=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_TIMEOUT_S),
+            ),
+            on_ready=lambda: _set_status(endpoint, "InService"),
+            on_failure=lambda reason: _set_status(endpoint, "Failed", FailureReason=reason),
+        )
+        return answer
+
+    def _delete_endpoint(self, parameters: Record, _: str) -> Record:
+        endpoint = _find(self._endpoints, parameters["EndpointName"])
+        if endpoint.record["EndpointStatus"] in ("Creating", "Deleting"):
+            raise ApiError("ValidationException", f'Cannot update in-progress endpoint "{endpoint.arn}".')
+        _set_status(endpoint, "Deleting")
+        if endpoint.server is None:
+            raise AssertionError(f"endpoint {endpoint.name} has no model server")
+        self._model_servers.stop(endpoint.server, on_stopped=partial(_forget, self._endpoints, endpoint.name))
+        return {}
+
+    def _add_tags(self, parameters: Record, _: str) -> Record:
+        resource = self._find_by_arn(parameters["ResourceArn"])
+        resource.tags.update(_tags(parameters))
+        return _shown_tags(resource)
+
+    def _list_tags(self, parameters: Record, _: str) -> Record:
+        return _shown_tags(self._find_by_arn(parameters["ResourceArn"]))
+
+    def _delete_tags(self, parameters: Record, _: str) -> Record:
+        resource = self._find_by_arn(parameters["ResourceArn"])
+        for key in parameters["TagKeys"]:
+            resource.tags.pop(key, None)
+        return {}
+
+    def _find_by_arn(self, arn: str) -> Resource:
+        for kind in self._kinds:
+            for resource in kind.resources.values():
+                if resource.arn == arn:
+                    return resource
+        raise ApiError("ValidationException", f'Could not find resource "{arn}".')
+
+
+# Records
+
+
+def _create(kind: ResourceKind, parameters: Record, region: str) -> Record:
+    name = parameters[kind.name_key]
+    arn = f"arn:aws:sagemaker:{region}:{ACCOUNT}:{kind.arn_noun}/{name.lower()}"
+    if name in kind.resources:
+        raise ApiError("ValidationException", f'Cannot create already existing {kind.arn_noun} "{arn}".')
+    described = {key: value for key, value in parameters.items() if key != "Tags"}
+    record = {**described, kind.arn_key: arn, "CreationTime": time.time()}
+    kind.resources[name] = Resource(name, arn, record, _tags(parameters))
+    return {kind.arn_key: arn}
+
+
+def _find(kind: ResourceKind, name: str) -> Resource:
+    if name not in kind.resources:
+        raise ApiError("ValidationException", f'Could not find {kind.arn_noun} "{name}".')
+    return kind.resources[name]
+
+
+def _describe(kind: ResourceKind, parameters: Record, _: str) -> Record:
+    return _find(kind, parameters[kind.name_key]).record
+
+
+def _delete(kind: ResourceKind, parameters: Record, _: str) -> Record:
+    _forget(kind, _find(kind, parameters[kind.name_key]).name)
+    return {}
+
+
+def _forget(kind: ResourceKind, name: str) -> None:
+    del kind.resources[name]
+
+
+def _set_status(endpoint: Resource, status: str, **more: str) -> None:
+    endpoint.record.update(EndpointStatus=status, LastModifiedTime=time.time(), **more)
+
+
+def _tags(parameters: Record) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in parameters.get("Tags") or []}
+
+
+def _shown_tags(resource: Resource) -> Record:
+    return {"Tags": [{"Key": key, "Value": value} for key, value in resource.tags.items()]}
+
+
+def _only_container(parameters: Record) -> Record:
+    containers = list(parameters.get("Containers") or [])
+    if parameters.get("PrimaryContainer"):
+        containers.append(parameters["PrimaryContainer"])
+    if len(containers) != 1:
+        raise ApiError(
+            "ValidationException", f"The model has {len(containers)} containers; the local SageMaker runs one."
+        )
+    container: Record = containers[0]
+    return container
+
+
+def _only_variant(parameters: Record) -> Record:
+    """The one production variant; refuses what a single process on this machine cannot stand for."""
+    variants = parameters["ProductionVariants"]
+    if len(variants) != 1:
+        raise ApiError(
+            "ValidationException", f"There are {len(variants)} production variants; the local SageMaker runs one."
+        )
+    variant: Record = variants[0]
+    if "InstanceType" not in variant or "ModelName" not in variant:
+        raise ApiError(
+            "ValidationException",
+            f"Production variant {variant['VariantName']} needs InstanceType and ModelName; "
+            "the local SageMaker has neither serverless endpoints nor inference components.",
+        )
+    if variant.get("InitialInstanceCount", 1) != 1:
+        raise ApiError(
+            "ValidationException",
+            f"InitialInstanceCount is {variant['InitialInstanceCount']}; the local SageMaker runs one instance.",
+        )
+    return variant
+
+
+def _variant_summary(variant: Record, container: Record) -> Record:
+    weight = variant.get("InitialVariantWeight", 1.0)
+    image = container.get("Image", "")
+    return {
+        "VariantName": variant["VariantName"],
+        "DeployedImages": [{"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": time.time()}],
+        "CurrentWeight": weight,
+        "DesiredWeight": weight,
+        "CurrentInstanceCount": 1,
+        "DesiredInstanceCount": 1,
+    }
+
+
+# Lists
+
+
+def _list(kind: ResourceKind, parameters: Record, _: str) -> Record:
+    """One page, newest first unless asked otherwise. A token names the last resource shown, so that what is created
+    or deleted between two pages neither repeats nor hides another."""
+    sort_key = {"Name": kind.name_key, "Status": "EndpointStatus"}.get(parameters.get("SortBy", ""), "CreationTime")
+    descending = parameters.get("SortOrder", "Descending") == "Descending"
+
+    def position(resource: Resource) -> tuple[Any, str]:
+        return resource.record[sort_key], resource.name
+
+    rows = [resource for resource in kind.resources.values() if _is_wanted(resource, parameters)]
+    rows.sort(key=position, reverse=descending)
+    if "NextToken" in parameters:
+        last = _read_token(parameters["NextToken"])
+        rows = [row for row in rows if (position(row) < last if descending else position(row) > last)]
+    page = rows[: parameters.get("MaxResults", DEFAULT_PAGE_SIZE)]
+    keys = (kind.name_key, kind.arn_key, *kind.summary_keys)
+    answer: Record = {kind.list_key: [{key: row.record[key] for key in keys} for row in page]}
+    if len(rows) > len(page):
+        answer["NextToken"] = base64.b64encode(json.dumps(position(page[-1])).encode()).decode()
+    return answer
+
+
+def _read_token(token: str) -> tuple[Any, str]:
+    try:
+        value, name = json.loads(base64.b64decode(token, validate=True))
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise ApiError("ValidationException", f'NextToken "{token}" is not a token of this operation.') from error
+    return value, name
+
+
+def _is_wanted(resource: Resource, parameters: Record) -> bool:
+    record = resource.record
+    if parameters.get("NameContains", "").lower() not in resource.name.lower():
+        return False
+    if "StatusEquals" in parameters and record.get("EndpointStatus") != parameters["StatusEquals"]:
+        return False
+    for key in ("CreationTime", "LastModifiedTime"):
+        if f"{key}Before" in parameters and not record[key] < parameters[f"{key}Before"]:
+            return False
+        if f"{key}After" in parameters and not record[key] > parameters[f"{key}After"]:
+            return False
+    return True
+
+
+# Validation
+
+
+@cache
+def sagemaker_service_model() -> ServiceModel:
+    """botocore's description of SageMaker; about 0.2 s to load, once."""
+    return botocore.session.get_session().get_service_model("sagemaker")
+
+
+def check_parameters(operation: str, parameters: Record) -> None:
+    """Raises `ApiError` for parameters that AWS would refuse: wrong types, missing, not in the enum, too long."""
+    shape = sagemaker_service_model().operation_model(operation).input_shape
+    report = ParamValidator().validate(parameters, shape)
+    if report.has_errors():
+        raise ApiError("ValidationException", report.generate_report())
+    violations = list(_violations(shape, parameters, ""))
+    if violations:
+        noun = "error" if len(violations) == 1 else "errors"
+        raise ApiError("ValidationException", f"{len(violations)} validation {noun} detected: {'; '.join(violations)}")
+
+
+def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
+    """Broken constraints that botocore leaves to the service: enums, patterns and greatest lengths."""
+    if isinstance(shape, StructureShape):
+        for key, member in value.items():
+            if key in shape.members and member is not None:
+                yield from _violations(shape.members[key], member, f"{path}.{key}" if path else key)
+    elif isinstance(shape, ListShape):
+        for position, member in enumerate(value, start=1):
+            yield from _violations(shape.member, member, f"{path}.{position}.member")
+    elif isinstance(shape, MapShape):
+        for key, member in value.items():
+            yield from _violations(shape.key, key, f"{path}.key")
+            yield from _violations(shape.value, member, f"{path}.value")
+    elif isinstance(shape, StringShape):
+        yield from _string_violations(shape, value, path)
+
+
+def _string_violations(shape: StringShape, value: str, path: str) -> Iterator[str]:
+    # Values of an environment may be secrets, and an error message ends up in logs.
+    shown = "***" if path.endswith("Environment.value") else value
+    at = f"Value '{shown}' at '{path}' failed to satisfy constraint: Member must"
+    if shape.enum and value not in shape.enum:
+        yield f"{at} satisfy enum value set: [{', '.join(shape.enum)}]"
+    if len(value) > shape.metadata.get("max", len(value)):
+        yield f"{at} have length less than or equal to {shape.metadata['max']}"
+    pattern = shape.metadata.get("pattern")
+    # Java's \p{...} classes are unknown to Python's regular expressions; only tags use them.
+    if pattern and r"\p" not in pattern and not re.fullmatch(pattern, value):
+        yield f"{at} satisfy regular expression pattern: {pattern}"

@@ -1,0 +1,61 @@
+"""`python -m helpers.local_sagemaker.engine`: the process, from the settings to its end."""
+
+import os
+import stat
+import sys
+import threading
+import time
+
+from aiohttp import web
+
+from helpers.local_sagemaker.engine.cores import pin_to_last_cpus
+from helpers.local_sagemaker.engine.errors import SettingError
+from helpers.local_sagemaker.engine.routes import make_application
+from helpers.local_sagemaker.engine.scheduler import Engine
+from helpers.local_sagemaker.engine.settings import read_settings
+from helpers.local_sagemaker.event_loop import new_event_loop
+
+
+def _exit_with_parent() -> None:
+    """Ends the process when standard input, if it is a pipe, is closed: the server that started it has died."""
+    if sys.stdin is None or not stat.S_ISFIFO(os.fstat(0).st_mode):
+        return
+
+    def wait_for_end() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait_for_end, name="lifeline", daemon=True).start()
+
+
+def main() -> None:
+    """Loads the model, then serves on loopback until SIGTERM or until the parent ends."""
+    _exit_with_parent()
+    try:
+        settings = read_settings(os.environ)
+    except SettingError as error:
+        sys.exit(f"engine: {error}")
+    pin_to_last_cpus(settings.threads)
+    started = time.monotonic()
+    try:
+        engine = Engine(settings)
+    except (RuntimeError, ValueError, KeyError) as error:
+        sys.exit(
+            f"engine: ENGINE_MODEL={str(settings.model_path)!r} cannot be loaded: {error}; expected a Llama-like GGUF"
+        )
+    print(f"engine: {settings} loaded in {time.monotonic() - started:.2f} s", flush=True)
+    web.run_app(
+        make_application(engine),
+        host="127.0.0.1",
+        port=settings.port,
+        access_log=None,
+        print=None,
+        handler_cancellation=True,
+        shutdown_timeout=1.0,
+        loop=new_event_loop(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""One answer on its way: the scheduler's tokens become pieces of text. Counts are in tokens."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from helpers.local_sagemaker.engine.errors import GenerationFailed
+from helpers.local_sagemaker.engine.request_bodies import GenerationRequest
+from helpers.local_sagemaker.engine.scheduler import Engine
+from helpers.local_sagemaker.engine.text_decoding import StopTexts, StreamingDetokenizer
+
+
+@dataclass
+class Piece:
+    """Text that can be shown now, and, on the last piece, why the answer ended."""
+
+    text: str
+    finish_reason: str | None
+
+
+class Answer:
+    """One request on its way: an async iterator of pieces, and the token counts."""
+
+    def __init__(self, engine: Engine, request: GenerationRequest) -> None:
+        input_ids = engine.encode(request)
+        self.prompt_tokens: int = input_ids.shape[1]
+        self.completion_tokens = 0
+        self._engine = engine
+        self._request = request
+        self._job = engine.submit(request, input_ids)
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """A piece for each step of the engine that gave text; the last has a finish reason."""
+        detokenizer = StreamingDetokenizer(self._engine.token_bytes)
+        stop_texts = StopTexts(self._request.stop)
+        while True:
+            tokens = await self._job.results.get()
+            if isinstance(tokens, GenerationFailed):
+                raise tokens
+            self.completion_tokens += len(tokens.ids)
+            text, stopped = detokenizer.add(tokens.ids), False
+            if tokens.finish_reason is not None:
+                text += detokenizer.finish()
+            if self.completion_tokens >= self._request.min_tokens:
+                text, stopped = stop_texts.add(text)
+            if stopped:
+                self.cancel()
+                yield Piece(text, "stop")
+                return
+            if tokens.finish_reason is not None:
+                yield Piece(text + stop_texts.finish(), tokens.finish_reason)
+                return
+            if text:
+                yield Piece(text, None)
+
+    def cancel(self) -> None:
+        """Frees the place in the batch; without effect on an answer that has ended."""
+        self._engine.cancel(self._job)
+
+    def usage(self) -> dict[str, int]:
+        """The token counts so far, as OpenAI names them."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }

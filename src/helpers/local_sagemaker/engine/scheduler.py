@@ -1,0 +1,203 @@
+"""The batch: requests are admitted, computed step by step and delivered. Counts are in tokens, requests and KV blocks.
+
+OpenVINO GenAI runs on a thread of its own; the event loop submits jobs and reads their results.
+"""
+
+import asyncio
+import itertools
+import os
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openvino
+import openvino_genai
+
+from helpers.local_sagemaker.engine.errors import BadRequest, GenerationFailed
+from helpers.local_sagemaker.engine.model_file import GgufMetadata, token_bytes
+from helpers.local_sagemaker.engine.request_bodies import GenerationRequest
+from helpers.local_sagemaker.engine.settings import EngineSettings
+
+KV_BLOCK_TOKENS = 32
+"""Size of one KV cache block of OpenVINO GenAI on CPU."""
+
+SMALLEST_TOP_P = 1e-6
+"""Stands for a top_p of 0, which OpenVINO GenAI refuses; both leave only the likeliest token."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What one step of the engine gave to one request; `finish_reason` is None until the last."""
+
+    ids: list[int]
+    finish_reason: str | None
+
+
+class Job:
+    """One request inside the engine. `results` is filled on the event loop, `cancelled` is read by the scheduler."""
+
+    def __init__(self, job_id: int, input_ids: openvino.Tensor, config: openvino_genai.GenerationConfig) -> None:
+        self.job_id = job_id
+        self.input_ids = input_ids
+        self.config = config
+        self.results: asyncio.Queue[Tokens | GenerationFailed] = asyncio.Queue()
+        self.cancelled = False
+
+
+class Engine:
+    """The continuous-batching pipeline on its own thread, fed and read by the event loop."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.model_name = settings.model_path.parent.name
+        self._pipeline = _load_pipeline(settings)
+        self.tokenizer = self._pipeline.get_tokenizer()
+        metadata = GgufMetadata(settings.model_path)
+        self.context_tokens = min(metadata.context_tokens, settings.num_kv_blocks * KV_BLOCK_TOKENS)
+        self.token_bytes = token_bytes(self.tokenizer.get_vocab(), metadata.control_tokens)
+        self._eos = self.tokenizer.get_eos_token_id()
+        self._job_ids = itertools.count()
+        self._wake = threading.Condition()
+        self._max_live_jobs = settings.max_num_seqs
+        self._new_jobs: list[Job] = []
+        self._waiting_jobs: deque[Job] = deque()
+        self._live: dict[Job, Any] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Starts to compute; call it on the event loop that submits the requests."""
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._schedule, name="scheduler", daemon=True).start()
+
+    def encode(self, request: GenerationRequest) -> openvino.Tensor:
+        """The prompt as token ids, shape (1, prompt tokens); raises `BadRequest` for ids that do not exist."""
+        text = request.prompt
+        if request.chat:
+            text = self.tokenizer.apply_chat_template(request.prompt, add_generation_prompt=True)
+        elif isinstance(text, list):
+            return openvino.Tensor(_as_row(text, len(self.token_bytes)))
+        return self.tokenizer.encode(text, add_special_tokens=False).input_ids
+
+    def submit(self, request: GenerationRequest, input_ids: openvino.Tensor) -> Job:
+        """Queues a request; raises `BadRequest` when prompt and answer do not fit into the context."""
+        job = Job(next(self._job_ids), input_ids, self._generation_config(request, input_ids.shape[1]))
+        with self._wake:
+            self._new_jobs.append(job)
+            self._wake.notify()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Frees the request's place in the batch; without effect once it has ended."""
+        job.cancelled = True
+
+    def _generation_config(self, request: GenerationRequest, prompt_tokens: int) -> openvino_genai.GenerationConfig:
+        room = self.context_tokens - prompt_tokens
+        max_tokens = room if request.max_tokens is None else request.max_tokens
+        if room < 1 or max_tokens > room:
+            raise BadRequest(
+                f"the prompt has {prompt_tokens} tokens and max_tokens is {request.max_tokens}, more than this "
+                f"model's context of {self.context_tokens} tokens; shorten the prompt or lower max_tokens"
+            )
+        config = openvino_genai.GenerationConfig()
+        config.max_new_tokens = max_tokens
+        config.min_new_tokens = min(request.min_tokens, max_tokens)
+        config.ignore_eos = request.ignore_eos
+        config.eos_token_id = self._eos
+        config.stop_token_ids = {self._eos}
+        config.do_sample = request.temperature > 0
+        if config.do_sample:
+            config.temperature = request.temperature
+            config.rng_seed = request.seed
+            if request.top_p < 1:
+                config.top_p = max(request.top_p, SMALLEST_TOP_P)
+            if request.top_k > 0:
+                config.top_k = request.top_k
+        return config
+
+    def _schedule(self) -> None:
+        """Admits, steps and delivers for ever. An error of the engine ends the process: nothing could mend it."""
+        try:
+            while True:
+                self._admit()
+                if self._pipeline.has_non_finished_requests():
+                    self._pipeline.step()
+                self._deliver()
+        except RuntimeError as error:
+            print(f"engine stopped: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+    def _admit(self) -> None:
+        """Fills the batch, first come first served. With split-fuse the pipeline itself ignores `max_num_seqs`."""
+        with self._wake:
+            while not self._new_jobs and not self._waiting_jobs and not self._live:
+                self._wake.wait()
+            self._waiting_jobs.extend(self._new_jobs)
+            self._new_jobs.clear()
+        while self._waiting_jobs and len(self._live) < self._max_live_jobs:
+            job = self._waiting_jobs.popleft()
+            if job.cancelled:
+                continue
+            self._live[job] = self._pipeline.add_request(job.job_id, job.input_ids, job.config)
+
+    def _deliver(self) -> None:
+        """Hands all that this step gave to the event loop, waking it once."""
+        delivery: list[tuple[Job, Tokens | GenerationFailed]] = []
+        for job, handle in list(self._live.items()):
+            if job.cancelled:
+                handle.cancel()
+                del self._live[job]
+                continue
+            result = _read(handle)
+            if result is not None:
+                delivery.append((job, result))
+                if isinstance(result, GenerationFailed) or result.finish_reason:
+                    del self._live[job]
+        if delivery and self._loop is not None:
+            self._loop.call_soon_threadsafe(_put_results, delivery)
+
+
+def _load_pipeline(settings: EngineSettings) -> openvino_genai.ContinuousBatchingPipeline:
+    scheduler = openvino_genai.SchedulerConfig()
+    scheduler.max_num_seqs = settings.max_num_seqs
+    scheduler.max_num_batched_tokens = settings.max_num_batched_tokens
+    scheduler.num_kv_blocks = settings.num_kv_blocks
+    scheduler.dynamic_split_fuse = True
+    scheduler.enable_prefix_caching = settings.prefix_caching
+    properties: dict[str, Any] = {"ENABLE_CPU_PINNING": False}  # the process is pinned as a whole
+    if settings.threads is not None:
+        properties["INFERENCE_NUM_THREADS"] = settings.threads
+    return openvino_genai.ContinuousBatchingPipeline(str(settings.model_path), scheduler, "CPU", properties)
+
+
+def _read(handle: Any) -> Tokens | GenerationFailed | None:
+    """What the engine has ready for one request: None if nothing yet."""
+    ids: list[int] = []
+    finish_reason = openvino_genai.GenerationFinishReason.NONE
+    while handle.can_read():
+        for output in handle.read().values():
+            ids += output.generated_ids
+            finish_reason = output.finish_reason
+    if finish_reason == openvino_genai.GenerationFinishReason.LENGTH:
+        return Tokens(ids, "length")
+    if finish_reason != openvino_genai.GenerationFinishReason.NONE:
+        return Tokens(ids, "stop")
+    if handle.get_status() != openvino_genai.GenerationStatus.RUNNING and not handle.can_read():
+        return GenerationFailed(
+            f"the engine dropped the request ({handle.get_status().name}): its KV cache is too small for it; "
+            "raise ENGINE_NUM_KV_BLOCKS"
+        )
+    return Tokens(ids, None) if ids else None
+
+
+def _put_results(delivery: list[tuple[Job, Tokens | GenerationFailed]]) -> None:
+    for job, result in delivery:
+        job.results.put_nowait(result)
+
+
+def _as_row(token_ids: list[Any], vocabulary_size: int) -> Any:
+    for token in token_ids:
+        if not 0 <= token < vocabulary_size:
+            raise BadRequest(f"prompt holds token id {token}, expected ids from 0 to {vocabulary_size - 1}")
+    return np.array([token_ids], dtype=np.int64)

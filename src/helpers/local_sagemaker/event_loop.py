@@ -1,0 +1,12 @@
+"""The event loop of the server and of the engine."""
+
+import asyncio
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, which costs less CPU for each chunk of a stream; asyncio's own where uvloop is not installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

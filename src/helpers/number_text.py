@@ -1,0 +1,64 @@
+"""How numbers are written. The only place where anything is rounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+UNKNOWN = "–"
+
+
+def decimals_for(values: Iterable[float | None], significant: int = 3) -> int:
+    """Decimals that show the smallest non-zero value with so many significant digits; the same for a whole column."""
+    sizes = [abs(v) for v in values if is_known(v) and math.isfinite(v) and v != 0]
+    if not sizes:
+        return 0
+    return min(6, max(0, significant - 1 - math.floor(math.log10(min(sizes)))))
+
+
+def number(value: float | None, decimals: int = 0) -> str:
+    """A number with thousands separators; unknown as a dash."""
+    if not is_known(value):
+        return UNKNOWN
+    if math.isinf(value):
+        return "∞"
+    return f"{value:,.{decimals}f}"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits, for prose."""
+    return number(value, decimals_for([value], digits))
+
+
+def dollars(value: float | None, digits: int = 3) -> str:
+    """Dollars with so many significant digits, and cents from 100 on not shown."""
+    return UNKNOWN if not is_known(value) else f"${significant(value, digits)}"
+
+
+def percent(share: float | None, decimals: int = 0) -> str:
+    """A share as percent."""
+    return UNKNOWN if not is_known(share) else f"{share * 100:.{decimals}f}%"
+
+
+def duration(seconds: float | None) -> str:
+    """A latency: milliseconds below one second, else seconds."""
+    if not is_known(seconds):
+        return UNKNOWN
+    return f"{seconds * 1000:,.0f} ms" if seconds < 1 else f"{significant(seconds)} s"
+
+
+def interval(low: float | None, high: float | None, decimals: int) -> str:
+    """A 95% interval in brackets."""
+    if not is_known(low) and not is_known(high):
+        return UNKNOWN
+    return f"[{number(low, decimals)}, {number(high, decimals) if is_known(high) else '∞'}]"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def is_known(value: float | None) -> bool:
+    """False for null and NaN."""
+    return value is not None and value == value  # noqa: PLR0124 - NaN is the only value unequal to itself

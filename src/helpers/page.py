@@ -1,0 +1,90 @@
+"""Turns an executed notebook into the page that people read: one HTML file without external URLs, and Markdown.
+
+The HTML goes through an nbconvert template of our own; the contents list is made from the headings of the result.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.errors import RunFolderError
+from helpers.run_folder import write_atomically
+
+TEMPLATE = Path(__file__).with_name("page_template")
+FIRST_CHOICE_HTML = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
+FIRST_CHOICE_MARKDOWN = ["text/markdown", "text/html", "image/svg+xml", "image/png", "text/plain"]
+
+
+def write_page(notebook: Path, html_file: Path, markdown_file: Path) -> None:
+    """Write the report notebook as HTML and Markdown. Code, parameters and streams are left out."""
+    import nbformat
+
+    if not notebook.is_file():
+        raise RunFolderError(f"{notebook}: no such executed notebook. Next: run notebooks/05_report through papermill")
+    content = nbformat.read(notebook, as_version=4)
+    content.cells = [_for_readers(cell) for cell in content.cells if "not-in-report" not in _tags(cell)]
+    write_atomically(html_file, _html(content))
+    write_atomically(markdown_file, _markdown(content))
+
+
+def _tags(cell) -> list[str]:  # noqa: ANN001
+    return cell.metadata.get("tags", [])
+
+
+def _for_readers(cell):  # noqa: ANN001, ANN202
+    """The cell; of the one that opens the notebook only the title, as the rest is for who runs it."""
+    if "title-only" in _tags(cell):
+        cell.source = cell.source.splitlines()[0]
+    return cell
+
+
+def _html(content) -> str:  # noqa: ANN001
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    options = Config()
+    options.NbConvertBase.display_data_priority = FIRST_CHOICE_HTML
+    exporter = HTMLExporter(
+        config=options,
+        template_name=TEMPLATE.name,
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
+    title = next(line[2:] for cell in content.cells for line in cell.source.splitlines() if line.startswith("# "))
+    resources = {"page_title": title, "page_style": (TEMPLATE / "page.css").read_text(encoding="utf-8")}
+    page, _ = exporter.from_notebook_node(content, resources=resources)
+    return _with_contents_list(page)
+
+
+def _with_contents_list(page: str) -> str:
+    """Insert a list of links to the second-level headings."""
+    from bs4 import BeautifulSoup
+
+    soup = BeautifulSoup(page, "html.parser")
+    nav = soup.new_tag("nav", attrs={"aria-label": "Contents"})
+    entries = soup.new_tag("ol")
+    nav.append(entries)
+    for heading in soup.find_all("h2"):
+        for anchor in heading.find_all("a", class_="anchor-link"):
+            anchor.decompose()
+        item, link = soup.new_tag("li"), soup.new_tag("a", href=f"#{heading['id']}")
+        link.string = heading.get_text()
+        item.append(link)
+        entries.append(item)
+    soup.body.insert(0, nav)
+    return str(soup)
+
+
+def _markdown(content) -> str:  # noqa: ANN001
+    from nbconvert import MarkdownExporter
+    from traitlets.config import Config
+
+    options = Config()
+    options.NbConvertBase.display_data_priority = FIRST_CHOICE_MARKDOWN
+    exporter = MarkdownExporter(config=options, exclude_input=True)
+    text, _ = exporter.from_notebook_node(content)
+    lines = [line.rstrip() for line in text.splitlines()]
+    kept = [line for i, line in enumerate(lines) if line or (i and lines[i - 1])]
+    return "\n".join(kept).strip() + "\n"

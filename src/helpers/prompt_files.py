@@ -1,0 +1,115 @@
+"""The files that hold a run's prompts: one Parquet file per dataset, whose metadata says how they were made."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from helpers.config import slug
+from helpers.errors import RunFolderError
+
+SCHEMA_VERSION = 1
+METADATA_KEY = b"serving_verdict"
+TOKENS_PREFIX = "tokens:"
+"""Columns `tokens:<tokenizer>` hold the prompt tokens in the tokenizers of options that have their own."""
+
+SAMPLE_CHARACTERS = 160
+
+
+def prompt_metadata(schema: pa.Schema) -> dict[str, Any]:
+    """What the metadata of a prompt table says of it."""
+    return json.loads(schema.metadata[METADATA_KEY])
+
+
+def write_prompts(tables: Mapping[str, pa.Table], payload_dir: Path) -> list[Path]:
+    """Write one Parquet file per dataset, `<slug>.parquet`, each whole or not at all; returns their paths.
+
+    `tables` maps datasets to prompts, as made by `prompts.make_prompts`. Columns: `prompt_id` (dataset slug and a hash of the text), `dataset`, `text` (the user message), `rendered` (what
+    raw-text APIs send), `prompt_tokens`, `answer` (or null), `record_id`, and `tokens:<tokenizer>` for each tokenizer
+    of an option that has its own. The file metadata says how they were made.
+    """
+    payload_dir.mkdir(parents=True, exist_ok=True)
+    return [_write_table(table, payload_dir / f"{slug(name)}.parquet") for name, table in tables.items()]
+
+
+def _write_table(table: pa.Table, path: Path) -> Path:
+    unfinished = path.with_suffix(".parquet.part")
+    try:
+        pq.write_table(table, unfinished, compression="zstd")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def read_prompts(payload_dir: Path, dataset_name: str) -> pd.DataFrame:
+    """The prompts of one dataset, with the columns of `write_prompts`. RunFolderError if they were not made."""
+    path = payload_dir / f"{slug(dataset_name)}.parquet"
+    if not path.is_file():
+        raise RunFolderError(f"{path}: no prompts of dataset {dataset_name!r}. Next: run the notebook 01_generate_data")
+    return pq.read_table(path).to_pandas()
+
+
+def read_all_prompts(payload_dir: Path) -> pd.DataFrame:
+    """The prompts of all datasets, under each other: dataset and prompt_tokens."""
+    return pd.concat([pd.read_parquet(path, columns=["dataset", "prompt_tokens"]) for path in _payload_files(payload_dir)])
+
+
+def read_prompt_warnings(payload_dir: Path) -> list[str]:
+    """The warnings of all datasets, in the order of the config."""
+    return [warning for path in _payload_files(payload_dir) for warning in prompt_metadata(pq.read_schema(path))["warnings"]]
+
+
+def summarise_prompts(payload_dir: Path) -> pd.DataFrame:
+    """One row per dataset, in the order of the config.
+
+    Columns: `dataset`, `asked` and `made` (prompts), `min_prompt_tokens`, `median_prompt_tokens`, `max_prompt_tokens`,
+    `has_answers` (whether any prompt has one).
+    """
+    rows = []
+    for path in _payload_files(payload_dir):
+        table = pq.read_table(path, columns=["prompt_tokens", "answer"])
+        tokens, about = table["prompt_tokens"].to_numpy(), prompt_metadata(table.schema)
+        rows.append(
+            {
+                "dataset": about["dataset"],
+                "asked": about["asked"],
+                "made": len(tokens),
+                "min_prompt_tokens": int(tokens.min()),
+                "median_prompt_tokens": float(np.median(tokens)),
+                "max_prompt_tokens": int(tokens.max()),
+                "has_answers": table["answer"].null_count < len(tokens),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def sample_prompts(payload_dir: Path, rows: int, seed: int) -> pd.DataFrame:
+    """`rows` prompts drawn at random, spread evenly over the datasets: `dataset`, `prompt_tokens`, `beginning`."""
+    files = _payload_files(payload_dir)
+    rng = np.random.default_rng(seed)
+    samples = []
+    for i, path in enumerate(files):
+        table = pq.read_table(path, columns=["dataset", "prompt_tokens", "text"])
+        wanted = rows // len(files) + (i < rows % len(files))
+        picked = table.take(np.sort(rng.permutation(len(table))[:wanted]))
+        beginnings = pc.utf8_slice_codeunits(picked["text"], 0, SAMPLE_CHARACTERS)
+        samples.append(picked.drop_columns("text").append_column("beginning", beginnings).replace_schema_metadata())
+    return pa.concat_tables(samples).to_pandas()
+
+
+def _payload_files(payload_dir: Path) -> list[Path]:
+    """The files of `write_prompts`, in the order of the config."""
+    files = sorted(payload_dir.glob("*.parquet"), key=lambda path: prompt_metadata(pq.read_schema(path))["position"])
+    if not files:
+        raise RunFolderError(f"{payload_dir}: no prompts. Next: run the notebook 01_generate_data")
+    return files

@@ -1,0 +1,35 @@
+"""The report notebook publishes itself: it is executed once more, without this step, and the result becomes the page.
+
+So the page is the same whether the notebook was run by hand, by papermill or by the series runner.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.config import PROJECT_ROOT
+from helpers.display import Prose
+from helpers.page import write_page
+from helpers.run_folder import RunFolder
+
+REPORT_NOTEBOOK = PROJECT_ROOT / "notebooks" / "05_report.ipynb"
+
+
+def publish_report(run: RunFolder, config_path: str, publish: bool) -> Prose:
+    """Write report.html and report.md; `publish` false says that this is the execution that is being published."""
+    if not publish:
+        return Prose("")
+    import papermill
+
+    executed = run.folder("notebooks") / ".report_source.ipynb"
+    papermill.execute_notebook(
+        str(REPORT_NOTEBOOK),
+        str(executed),
+        parameters={"config_path": str(Path(config_path).resolve()), "run_dir": str(run.path), "publish": False},
+        cwd=str(REPORT_NOTEBOOK.parent),
+        extra_arguments=["--log-level=ERROR"],
+        progress_bar=False,
+    )
+    write_page(executed, run.path / "report.html", run.path / "report.md")
+    executed.unlink()
+    return Prose(f"Report: `{run.path / 'report.html'}`")

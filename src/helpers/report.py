@@ -1,0 +1,456 @@
+"""The words and tables of the report. Each function takes measured data and gives one thing to show.
+
+Nothing is computed here that is not said here: numbers come from `metrics` and `verdict`.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import number_text as text
+from helpers.config import BenchmarkConfig
+from helpers.config_file import LoadedConfig
+from helpers.display import Column, Prose, Table, numeric
+from helpers.ledger import EndpointRecord
+from helpers.metrics import MET
+from helpers.prompt_files import sample_prompts, summarise_prompts
+from helpers.records import LoadPointFacts
+from helpers.run_folder import RunFolder
+from helpers.verdict import HOURS_PER_MONTH, Estimate, OptionVerdict, Verdict, main_latency
+
+COST_UNIT = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
+LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
+STATUS_WORDS = {
+    "recommended": "recommended",
+    "tied": "tied with the recommended",
+    "feasible": "meets the SLO",
+    "undecided": "not decided",
+    "infeasible": "misses the SLO",
+    "unpriced": "no price",
+    "incomplete": "not measured",
+}
+
+# --- prompts ------------------------------------------------------------------------------------------------------
+
+
+def prompts_table(payload_dir: Path) -> Table:
+    """How many prompts were made for each dataset, and how long they are."""
+    columns = [
+        Column("dataset", "dataset"),
+        numeric("asked", "asked", decimals=0),
+        numeric("made", "made", decimals=0),
+        numeric("min_prompt_tokens", "shortest, tokens", decimals=0),
+        numeric("median_prompt_tokens", "median, tokens", decimals=0),
+        numeric("max_prompt_tokens", "longest, tokens", decimals=0),
+        Column("answers", "have answers"),
+    ]
+    rows = summarise_prompts(payload_dir)
+    rows = rows.assign(answers=["yes" if has else "no" for has in rows["has_answers"]])
+    return Table(rows, columns, "Prompts made for each dataset.")
+
+
+def prompt_samples(payload_dir: Path, rows: int, seed: int) -> Table:
+    """A few prompts, from their beginning."""
+    columns = [
+        Column("dataset", "dataset"),
+        numeric("prompt_tokens", "tokens", decimals=0),
+        Column("beginning", "beginning"),
+    ]
+    return Table(sample_prompts(payload_dir, rows, seed), columns, "A random sample of prompts.")
+
+
+# --- the bottom line ----------------------------------------------------------------------------------------------
+
+
+def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
+    """The answer in one paragraph, with its interval."""
+    if verdict.recommended is None:
+        return Prose(f"**{_nothing_is_feasible(verdict, config)}**{_local_note(verdict)}")
+    winner = verdict.option(verdict.recommended)
+    tied = ""
+    if verdict.tied:
+        names = " and ".join(_quoted(name) for name in verdict.tied)
+        tied = f" It is **tied** with {names}: their price intervals overlap, so the difference may be chance."
+    capacity = winner.capacity
+    traffic = text.number(config.traffic.requests_per_minute)
+    need = text.plural(capacity.instances, "instance")
+    money = "" if capacity.usd_per_month is None else f", {text.dollars(capacity.usd_per_month)} a month"
+    return Prose(
+        f"**Serve {verdict.model} with {_quoted(winner.option)}: it meets the SLO ({slo_words(config)}) at the lowest "
+        f"price, {_cost(winner.cost)} {COST_UNIT[verdict.cost_basis]}.** For {traffic} requests a minute with "
+        f"{text.percent(config.traffic.headroom)} head-room it takes {need}{money}.{tied}{_local_note(verdict)}"
+    )
+
+
+def _nothing_is_feasible(verdict: Verdict, config: BenchmarkConfig) -> str:
+    undecided = [o.option for o in verdict.options if o.status == "undecided"]
+    unpriced = [o.option for o in verdict.options if o.status == "unpriced"]
+    if unpriced:
+        return f"{' and '.join(map(_quoted, unpriced))} meet the SLO, but without a price none can be recommended."
+    said = f"No option is shown to meet the SLO ({slo_words(config)})."
+    if undecided:
+        said += f" {' and '.join(map(_quoted, undecided))} may: more requests would tell."
+    elif verdict.nearest:
+        said += f" {_quoted(verdict.nearest)} came nearest."
+    return said
+
+
+def _local_note(verdict: Verdict) -> str:
+    if not verdict.measured_locally:
+        return ""
+    return (
+        "\n\n> The endpoints ran on the machine that ran the notebooks. The measurements are real, **but they are of this "
+        "machine**: instance types stand for its cores, and the prices are those of as many vCPUs on AWS."
+    )
+
+
+def slo_words(config: BenchmarkConfig) -> str:
+    """The SLO as a phrase."""
+    limits = [f"{LATENCY_NAME[name]} within {limit:g} s" for name, limit in config.slo.limits_s().items()]
+    return (
+        f"p{config.slo.percentile:g} {' and '.join(limits)}, at most {text.percent(config.slo.error_rate, 1)} errors, "
+        f"with {text.percent(config.slo.confidence)} confidence"
+    )
+
+
+def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
+    """What was compared, when, on what."""
+    about = run.about()
+    options = ", ".join(f"{_quoted(o.name)} (`{o.instance_type}`)" for o in config.options)
+    datasets = ", ".join(f"`{d.name}`" for d in config.datasets)
+    return Prose(
+        f"We measured {options} serving `{verdict.model}` on {text.plural(len(config.datasets), 'dataset')} ({datasets}) at "
+        f"concurrency {', '.join(map(str, config.load.concurrency))}. Run `{run.run_id}`, started {about['started_at']} "
+        f"(UTC). [Configuration](config.yml)."
+    )
+
+
+def _quoted(name: str) -> str:
+    return f"“{name}”"
+
+
+def _cost(cost: Estimate) -> str:
+    if cost.low is None or cost.high is None:
+        return f"{text.dollars(cost.value)} (interval unknown)"
+    decimals = text.decimals_for([cost.value])
+    return (
+        f"${text.number(cost.value, decimals)} (95% interval {text.number(cost.low, decimals)} to "
+        f"{text.number(cost.high, decimals)})"
+    )
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
+    """What the traffic needs, per option that can carry it."""
+    rows = [
+        {
+            "option": option.option,
+            "instance_type": option.instance_type,
+            "capacity": option.capacity.requests_per_minute_per_instance.value,
+            "interval": _interval(option.capacity.requests_per_minute_per_instance, 0),
+            "instances": option.capacity.instances,
+            "utilisation": option.capacity.utilisation * 100,
+            "usd_per_hour": option.capacity.usd_per_hour,
+            "usd_per_month": option.capacity.usd_per_month,
+            "status": STATUS_WORDS[option.status],
+        }
+        for option in _by_cost(verdict)
+        if option.capacity is not None
+    ]
+    columns = [
+        Column("option", "option"),
+        Column("instance_type", "instance type"),
+        numeric("capacity", "requests/min per instance", best="highest", decimals=0),
+        Column("interval", "95% interval"),
+        numeric("instances", "instances", decimals=0),
+        numeric("utilisation", "utilisation, %", decimals=0),
+        numeric("usd_per_hour", "$/h", decimals=3),
+        numeric("usd_per_month", "$/month", best="lowest", decimals=0),
+        Column("status", "verdict"),
+    ]
+    caption = (
+        f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
+        f"{text.percent(config.traffic.headroom)} head-room, at the cheapest load that meets the SLO. "
+        f"A month has {HOURS_PER_MONTH} hours."
+    )
+    return Table(pd.DataFrame(rows, columns=[c.key for c in columns]), columns, caption)
+
+
+def options_table(verdict: Verdict) -> Table:
+    """All options, the excluded ones with the reason."""
+    rows = [
+        {
+            "option": option.option,
+            "verdict": STATUS_WORDS[option.status],
+            "cost": option.cost.value if option.cost else None,
+            "interval": _interval(option.cost, text.decimals_for([option.cost.value])) if option.cost else "–",
+            "reason": option.reason,
+        }
+        for option in _by_cost(verdict)
+    ]
+    columns = [
+        Column("option", "option"),
+        Column("verdict", "verdict"),
+        numeric("cost", f"$ {COST_UNIT[verdict.cost_basis]}", best="lowest"),
+        Column("interval", "95% interval"),
+        Column("reason", "why"),
+    ]
+    return Table(pd.DataFrame(rows), columns, "Every option, cheapest first; the price is over the traffic's mix of datasets.")
+
+
+def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
+    """Everything measured at the recommended option's load points."""
+    if verdict.recommended is None:
+        return Prose("There is no recommended option, so there is no table about it.")
+    chosen = {point.dataset: point.concurrency for point in verdict.option(verdict.recommended).points}
+    mine = points[(points["option"] == verdict.recommended) & (points["dataset"].map(chosen) == points["concurrency"])]
+    latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
+    columns = [
+        Column("dataset", "dataset"),
+        numeric("concurrency", "concurrency", decimals=0),
+        numeric("n", "n", decimals=0),
+        numeric("error_rate", "error rate", decimals=3),
+        numeric("prompt_tokens_mean", "prompt tokens, mean", decimals=0),
+        numeric("output_tokens_mean", "output tokens, mean", decimals=1),
+        numeric("requests_per_s", "requests/s"),
+        numeric("output_tokens_per_s", "output tokens/s", decimals=0),
+        numeric("latency_s_mean_ok", "latency, mean, s"),
+        numeric(latency, f"{LATENCY_NAME[main_latency(config)]}, p{config.slo.percentile:g}, s"),
+        numeric("usd_per_1k_requests", "$ per 1,000 requests"),
+    ]
+    return Table(mine, columns, f"The recommended option, “{verdict.recommended}”, at the loads at which it is cheapest.")
+
+
+def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
+    """Every load point with sample size and interval."""
+    latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
+    rows = points.assign(
+        latency_interval=[_bounds(points, i, latency, 3) for i in points.index],
+        rate_interval=[_bounds(points, i, "requests_per_s", 2) for i in points.index],
+        slo_words=points["slo"],
+    )
+    columns = [
+        Column("option", "option"),
+        Column("dataset", "dataset"),
+        numeric("concurrency", "concurrency", decimals=0),
+        numeric("achieved_concurrency", "achieved", decimals=2),
+        numeric("n", "n", decimals=0),
+        numeric("failures", "failures", decimals=0),
+        numeric("requests_per_s", "requests/s", decimals=2),
+        Column("rate_interval", "95% interval"),
+        numeric("ttft_s_p50", "TTFT p50, s", decimals=3),
+        numeric("tpot_s_p50", "TPOT p50, s", decimals=4),
+        numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
+        Column("latency_interval", "95% interval"),
+        Column("slo_words", "SLO"),
+    ]
+    return Table(rows, columns, "Every load point. n counts the requests sent in the steady window; failures are among them.")
+
+
+def cost_table(points: pd.DataFrame) -> Table:
+    """How each price follows from $/h and throughput."""
+    columns = [
+        Column("option", "option"),
+        Column("dataset", "dataset"),
+        numeric("concurrency", "concurrency", decimals=0),
+        numeric("usd_per_hour", "$/h", decimals=3),
+        numeric("requests_per_s", "requests/s", decimals=2),
+        numeric("usd_per_1k_requests", "$ per 1,000 requests", best="lowest"),
+        numeric("usd_per_1m_output_tokens", "$ per 1M output tokens", best="lowest"),
+        numeric("usd_per_1m_input_tokens", "$ per 1M input tokens"),
+        numeric("usd_per_1m_tokens", "$ per 1M tokens"),
+    ]
+    caption = (
+        "Cost working: $/h ÷ (requests/s × 3,600) × 1,000, and $/h ÷ (tokens/s × 3,600) × 10⁶. Each column puts the whole "
+        "price on what it counts."
+    )
+    return Table(points, columns, caption)
+
+
+def recommendations(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
+    """One sentence per dataset and option: the cheapest load within the SLO, or why there is none."""
+    rows = [
+        {
+            "dataset": dataset.name,
+            "option": option.name,
+            "instance_type": option.instance_type,
+            "recommendation": _recommendation(
+                points[(points["option"] == option.name) & (points["dataset"] == dataset.name)], config
+            ),
+        }
+        for dataset in config.datasets
+        for option in config.options
+        if dataset in config.datasets_of(option)
+    ]
+    columns = [
+        Column("dataset", "dataset"),
+        Column("option", "option"),
+        Column("instance_type", "instance type"),
+        Column("recommendation", "recommendation"),
+    ]
+    return Table(pd.DataFrame(rows), columns, "The best load for each dataset and option.")
+
+
+def _recommendation(here: pd.DataFrame, config: BenchmarkConfig) -> str:
+    column = f"{main_latency(config)}_p{config.slo.percentile:g}"
+    if here.empty:
+        return "Not measured."
+    met = here[here["slo"] == MET]
+    if met.empty:
+        best = here.loc[here[column].astype(float).idxmin()]
+        return (
+            f"No concurrency is shown to meet the SLO; the nearest is {best['concurrency']}, with "
+            f"p{config.slo.percentile:g} {LATENCY_NAME[main_latency(config)]} {text.duration(best[column])}."
+        )
+    priced = met["usd_per_1k_requests"].notna().all()
+    best = met.loc[met["usd_per_1k_requests"].idxmin() if priced else met["requests_per_s"].idxmax()]
+    price = f", {text.dollars(best['usd_per_1k_requests'])} per 1,000 requests" if priced else ""
+    return (
+        f"Concurrency {best['concurrency']}: p{config.slo.percentile:g} {LATENCY_NAME[main_latency(config)]} "
+        f"{text.duration(best[column])} and {text.number(best['requests_per_s'] * 60)} requests/min for a mean of "
+        f"{text.number(best['prompt_tokens_mean'])} prompt and {text.number(best['output_tokens_mean'])} output tokens{price}."
+    )
+
+
+def _by_cost(verdict: Verdict) -> list[OptionVerdict]:
+    return sorted(verdict.options, key=lambda o: (o.cost is None, o.cost.value if o.cost else 0.0))
+
+
+def _interval(estimate: Estimate, decimals: int) -> str:
+    return text.interval(estimate.low, estimate.high, decimals)
+
+
+def _bounds(points: pd.DataFrame, index: int, column: str, decimals: int) -> str:
+    return text.interval(points.at[index, f"{column}_low"], points.at[index, f"{column}_high"], decimals)
+
+
+# --- how sure, how measured ---------------------------------------------------------------------------------------
+
+
+def warning_list(verdict: Verdict) -> Prose:
+    """The numbered warnings with the rows concerned."""
+    if not verdict.warnings:
+        return Prose("Every check passed: there is no warning.")
+    items = []
+    for i, warning in enumerate(verdict.warnings, start=1):
+        rows = f" Concerned: {'; '.join(warning.rows)}." if warning.rows else ""
+        items.append(f"{i}. **{warning.message}**{rows}")
+    return Prose("\n".join(items))
+
+
+def error_sentence(points: pd.DataFrame) -> Prose:
+    """One sentence where nothing failed."""
+    return Prose(f"None of the {int(points['n'].sum()):,} requests of the steady windows failed.")
+
+
+def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
+    """What each endpoint of the run cost, from the create call to the deletion."""
+    rows = pd.DataFrame(
+        {
+            "option": r.option,
+            "endpoint": r.endpoint_name,
+            "state": r.state,
+            "startup_s": r.startup_s(),
+            "minutes": None if r.billed_hours() is None else r.billed_hours() * 60,
+            "usd_per_hour": None if r.usd_per_instance_hour is None else r.usd_per_instance_hour * r.instance_count,
+            "usd": 0.0 if r.local else r.cost_usd(),
+            "price_source": _price_source(r),
+        }
+        for r in endpoints
+    )
+    columns = [
+        Column("option", "option"),
+        Column("endpoint", "endpoint"),
+        Column("state", "state"),
+        numeric("startup_s", "start-up, s", decimals=1),
+        numeric("minutes", "lived, min", decimals=1),
+        numeric("usd_per_hour", "$/h", decimals=3),
+        numeric("usd", "cost of this run, $", decimals=2),
+        Column("price_source", "price from"),
+    ]
+    local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""
+    return Table(rows, columns, f"Endpoints of this run, from the create call to the deletion.{local}")
+
+
+def _price_source(record: EndpointRecord) -> str:
+    if record.price_source is None:
+        return "unknown"
+    return f"{record.price_source}{f', {record.price_as_of}' if record.price_as_of else ''}"
+
+
+def instrument_table(facts: list[LoadPointFacts]) -> Table:
+    """What the load generator observed of itself."""
+    rows = pd.DataFrame(
+        {
+            "load_point": f.load_point,
+            "window_s": f.window_s,
+            "lag_p50": f.loop_lag_ms["p50"],
+            "lag_p99": f.loop_lag_ms["p99"],
+            "lag_max": f.loop_lag_ms["max"],
+            "cpu": f.load_process_cpu_share * 100,
+            "ended": f.ended_because,
+        }
+        for f in facts
+    )
+    columns = [
+        Column("load_point", "load point"),
+        numeric("window_s", "steady window, s", decimals=1),
+        numeric("lag_p50", "event-loop lag p50, ms", decimals=2),
+        numeric("lag_p99", "p99, ms", decimals=2),
+        numeric("lag_max", "max, ms", decimals=2),
+        numeric("cpu", "CPU, %", decimals=0),
+        Column("ended", "window closed by"),
+    ]
+    return Table(rows, columns, "The load generator on itself: how late its event loop was, and how busy.")
+
+
+def machine_and_versions(run: RunFolder) -> Prose:
+    """Where the notebooks ran, and with what."""
+    about = run.about()
+    machine = about["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    return Prose(
+        f"* Machine of the load generator: {machine['cpu']}, {text.plural(machine['vcpus'], 'vCPU')}, "
+        f"{text.number(machine['memory_gib'], 1)} GiB, {machine['system']}\n"
+        f"* Python {machine['python']}, {versions}"
+    )
+
+
+def resolved_config(config: LoadedConfig) -> Prose:
+    """The whole config, defaults filled in, secrets left as ${NAME}."""
+    return Prose(f"<details><summary>The whole configuration</summary><pre>{html.escape(config.public_yaml())}</pre></details>")
+
+
+def definitions() -> Prose:
+    """The formulas of the metrics."""
+    return Prose(
+        "| term | definition |\n| --- | --- |\n"
+        "| TTFT | time to first token: first visible text − send |\n"
+        "| latency | end-to-end: last token − send |\n"
+        "| TPOT | time per output token: (last token − first token) ÷ (output tokens − 1) |\n"
+        "| p95 | 95% of the requests were at most this slow; a failed request counts as infinitely slow |\n"
+        "| requests/s | successes sent in the steady window ÷ its length |\n"
+        "| concurrency | requests in flight; *achieved* is their mean, by Little's law |\n"
+        "| steady window | the measured part of a load point, after warm-up and before drain |\n"
+        "| SLO | service level objective: the latency and error limits of the config |\n"
+        "| 95% interval | throughput and price: Student's t over repetitions or batches; percentiles: moving-block "
+        "bootstrap |\n"
+        "| meets the SLO | the exact (Clopper–Pearson) bound on the share of requests beyond the limit allows it |\n"
+    )
+
+
+def written_files(run: RunFolder, *names: str) -> Prose:
+    """The files that a notebook wrote, with their sizes."""
+    lines = []
+    for name in names:
+        path = run.path / name
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        size = sum(file.stat().st_size for file in files)
+        what = text.plural(len(files), "file") if path.is_dir() else "file"
+        lines.append(f"* `{Path(run.run_id) / name}`: {what}, {text.number(size / 1024, 1)} KiB")
+    return Prose("\n".join(lines))

@@ -1,0 +1,123 @@
+"""Runs the five notebooks in order through papermill, and deletes what they deployed whatever happens.
+
+All parameters of all notebooks are checked before the first one starts. The executed copies are kept in the run folder,
+also that of a notebook that failed: it is the evidence.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from helpers.config import PROJECT_ROOT
+from helpers.config_file import LoadedConfig, load_config
+from helpers.errors import NotebookFailed, ParameterError
+from helpers.ledger import Ledger
+from helpers.parameters import Scalar, check_parameters
+from helpers.run_folder import RunFolder, new_run_id, run_root
+from helpers.teardown import delete_remaining
+
+NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
+NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
+KERNEL_ARGUMENTS = ["--log-level=ERROR"]  # the kernel warns on every start that its loopback sockets are not encrypted
+BATCH_DEFAULTS = {"run_inference": {"progress": "text"}}
+Say = Callable[[str], None]
+
+
+def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFolder:
+    """Run all notebooks on a config; returns the run folder. An existing `run_dir` continues that run.
+
+    Raises ConfigError or ParameterError before anything starts, NotebookFailed when a notebook stops; endpoints are
+    deleted in every case (TeardownError lists what could not be).
+    """
+    config = load_config(config_path)
+    parameters = parameters_of_all(config)
+    run = RunFolder(Path(run_dir).resolve() if run_dir else run_root(config) / new_run_id(config.benchmark.name))
+    say(f"Run {run.run_id}")
+    with _terminate_as_exception(), _teardown_after(config, run, say):
+        for name in NOTEBOOKS:
+            _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
+    say(f"\nReport    {run.path / 'report.html'}\nMarkdown  {run.path / 'report.md'}\nVerdict   {run.path / 'verdict.json'}")
+    return run
+
+
+def parameters_of_all(config: LoadedConfig) -> dict[str, dict[str, Scalar]]:
+    """Notebook -> parameters that the config gives for it; refuses names that a notebook does not take."""
+    given = config.benchmark.parameters
+    identities = {identity(name): name for name in NOTEBOOKS}
+    for unknown in set(given) - set(identities):
+        raise ParameterError(
+            f"{config.path}: parameters.{unknown}: there is no such notebook. Expected one of: {', '.join(identities)}"
+        )
+    parameters = {}
+    for notebook_identity, name in identities.items():
+        values = {**BATCH_DEFAULTS.get(notebook_identity, {}), **given.get(notebook_identity, {})}
+        always = {"config_path": "", "run_dir": ""}
+        check_parameters(NOTEBOOK_DIR / f"{name}.ipynb", {**always, **values}, f"{config.path}: parameters.{notebook_identity}")
+        parameters[name] = values
+    return parameters
+
+
+def identity(notebook: str) -> str:
+    """A notebook's name without its number."""
+    return notebook.split("_", 1)[1]
+
+
+def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say) -> None:
+    import papermill
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    output = run.folder("notebooks") / f"{name}.ipynb"
+    started = time.monotonic()
+    try:
+        papermill.execute_notebook(
+            str(NOTEBOOK_DIR / f"{name}.ipynb"),
+            str(output),
+            parameters=parameters,
+            cwd=str(NOTEBOOK_DIR),
+            extra_arguments=KERNEL_ARGUMENTS,
+            progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
+        )
+    except (PapermillExecutionError, CellExecutionError) as error:
+        raise NotebookFailed(f"{name} stopped: {error.ename}: {error.evalue}\nSaved up to there: {output}") from None
+    except DeadKernelError as error:
+        raise NotebookFailed(f"{name} stopped: its kernel died ({error})\nSaved up to there: {output}") from None
+    cost = Ledger(run.ledger_file, run.run_id).cost_usd()
+    say(f"  {name:<20} {time.monotonic() - started:6.1f} s   ${cost:.2f} so far")
+
+
+@contextmanager
+def _teardown_after(config: LoadedConfig, run: RunFolder, say: Say) -> Iterator[None]:
+    """Delete everything that the ledger lists, also after an error or Ctrl-C, unless the config keeps endpoints."""
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        remaining = Ledger(run.ledger_file, run.run_id).remaining() if run.ledger_file.is_file() else []
+        if finished and config.benchmark.endpoints.keep:
+            for record in remaining:
+                say(f"Kept, and costing money: {record.endpoint_name}. Next: make cleanup RUN={run.run_id}")
+        elif remaining:
+            say(f"Deleting {', '.join(record.endpoint_name for record in remaining)} ...")
+            delete_remaining(run)
+
+
+@contextmanager
+def _terminate_as_exception() -> Iterator[None]:
+    """Let SIGTERM unwind the stack like Ctrl-C does, so that teardown runs."""
+
+    def raise_exit(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, raise_exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,80 @@
+"""The boto3 session of an option: the standard AWS credential chain, or an AWS profile that points to loopback.
+
+The local SageMaker is reached as the AWS tools document it: through a profile with `endpoint_url` in an AWS config
+file. This is the only module that knows of it, so the SageMaker code cannot behave differently on a laptop.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.config import BenchmarkConfig, SageMakerOption
+from helpers.ledger import EndpointRecord
+from helpers.run_folder import RunFolder, write_atomically
+
+if TYPE_CHECKING:
+    import boto3
+
+LOCAL_PROFILE = "local-sagemaker"
+LOCAL_ROLE = "arn:aws:iam::000000000000:role/local-sagemaker"
+
+
+def aws_session(option: SageMakerOption, config: BenchmarkConfig, run: RunFolder) -> boto3.Session:
+    """A boto3 session for an option. Starts the local SageMaker where the option asks for it and it is not running."""
+    if not option.local:
+        return session_of_profile(None, None, config.aws.region)
+    _local_profile(config, run)
+    return session_of_profile(LOCAL_PROFILE, str(local_config_file(run)), config.aws.region)
+
+
+def session_of_record(record: EndpointRecord, run: RunFolder) -> boto3.Session | None:
+    """A session that reaches an endpoint of the ledger; null for a local SageMaker that has ended, and with it all
+    that it held."""
+    from helpers.local_sagemaker.launcher import running_url
+
+    if not record.local:
+        return session_of_profile(None, None, record.region)
+    if running_url(_local_address_file(run)) is None:
+        return None
+    return session_of_profile(LOCAL_PROFILE, str(local_config_file(run)), record.region)
+
+
+def session_of_profile(profile: str | None, config_file: str | None, region: str) -> boto3.Session:
+    """A boto3 session for a profile of an AWS config file; both null: the standard chain."""
+    import boto3
+    import botocore.session
+
+    if profile is None:
+        return boto3.Session(region_name=region)
+    core = botocore.session.Session(profile=profile)
+    core.set_config_variable("config_file", config_file)
+    core.set_config_variable("region", region)
+    return boto3.Session(botocore_session=core, region_name=region)
+
+
+def local_config_file(run: RunFolder) -> Path:
+    """The AWS config file of the run's local SageMaker."""
+    return run.folder("local_sagemaker") / "aws_config"
+
+
+def _local_address_file(run: RunFolder) -> Path:
+    return run.folder("local_sagemaker") / "address.json"
+
+
+def _local_profile(config: BenchmarkConfig, run: RunFolder) -> None:
+    """Make sure that the local SageMaker runs and that its profile holds its present address."""
+    from helpers.local_sagemaker.launcher import ensure_running
+
+    url = ensure_running(
+        _local_address_file(run),
+        run.logs,
+        engines=config.local_sagemaker.engines,
+        idle_timeout_s=config.local_sagemaker.idle_timeout_s,
+    )
+    profile = (
+        f"[profile {LOCAL_PROFILE}]\nendpoint_url = {url}\nregion = {config.aws.region}\n"
+        "aws_access_key_id = local\naws_secret_access_key = local\n"
+    )
+    if not local_config_file(run).is_file() or local_config_file(run).read_text() != profile:
+        write_atomically(local_config_file(run), profile)

@@ -1,0 +1,61 @@
+"""What every target offers, and the address that the load generator sends requests to."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from helpers.config import BenchmarkConfig, OptionBase
+from helpers.ledger import EndpointRecord
+from helpers.run_folder import RunFolder
+
+
+class SigV4(BaseModel):
+    """Sign with AWS Signature Version 4, with credentials found by the process that signs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    service: str
+    region: str
+    profile: str | None = None
+    config_file: str | None = None
+
+
+class Address(BaseModel):
+    """Where and how to send a request. It crosses to the load process through a pipe, never through a file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    url: str
+    api: Literal["openai_chat", "openai_completions", "tgi", "djl"]
+    framing: Literal["plain", "aws_event_stream"] = Field(description="What the answer is wrapped in.")
+    request_id_header: str
+    served_model: str | None = None
+    bearer_token: str | None = Field(default=None, repr=False)
+    sigv4: SigV4 | None = None
+
+
+class Target(Protocol):
+    """One way to serve an option. What it creates is deleted by `teardown`, from the ledger alone."""
+
+    def plan(self) -> EndpointRecord:
+        """The ledger entry of the endpoint to be made; nothing is created."""
+
+    def create(self, record: EndpointRecord) -> None:
+        """Start creating the endpoint; returns before it is ready. Raises DeployError."""
+
+    def status(self, record: EndpointRecord) -> tuple[Literal["creating", "in_service", "failed", "gone"], str | None]:
+        """State of the endpoint and, if it failed, the platform's reason."""
+
+    def address(self, record: EndpointRecord) -> Address:
+        """Where to send requests, once in service."""
+
+
+def target_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> Target:
+    """The target that serves an option."""
+    if option.target == "sagemaker":
+        from helpers.targets.sagemaker import SageMakerTarget
+
+        return SageMakerTarget(option, config, run)
+    from helpers.targets.openai import OpenAITarget
+
+    return OpenAITarget(option, config, run)

@@ -1,0 +1,53 @@
+"""Any running server that speaks the OpenAI API: nothing is created, nothing is deleted."""
+
+from __future__ import annotations
+
+from helpers.config import BenchmarkConfig, OpenAIOption
+from helpers.ledger import EndpointRecord
+from helpers.pricing import price_of
+from helpers.run_folder import RunFolder
+from helpers.targets.base import Address
+
+PATHS = {"openai_chat": "/chat/completions", "openai_completions": "/completions"}
+
+
+class OpenAITarget:
+    """Sends to `base_url`; the ledger lists it as external."""
+
+    def __init__(self, option: OpenAIOption, config: BenchmarkConfig, run: RunFolder) -> None:
+        self._option = option
+        self._region = config.aws.region
+        self._run = run
+
+    def plan(self) -> EndpointRecord:
+        """An external endpoint, with the price that the config states."""
+        price = price_of(self._option, self._region, self._run.about()["machine"]["vcpus"])
+        return EndpointRecord(
+            option=self._option.name,
+            target="openai",
+            state="external",
+            endpoint_name=self._option.base_url,
+            instance_type=self._option.instance_type,
+            instance_count=self._option.instance_count,
+            usd_per_instance_hour=price.usd_per_hour if price else None,
+            price_source=price.source if price else None,
+            price_as_of=price.as_of if price else None,
+        )
+
+    def create(self, record: EndpointRecord) -> None:
+        """Nothing to create."""
+
+    def status(self, record: EndpointRecord) -> tuple[str, str | None]:
+        """External servers count as in service: whether they answer shows in the request records."""
+        return "in_service", None
+
+    def address(self, record: EndpointRecord) -> Address:
+        """The URL of the API under `base_url`."""
+        return Address(
+            url=self._option.base_url.rstrip("/") + PATHS[self._option.api],
+            api=self._option.api,
+            framing="plain",
+            request_id_header="X-Request-Id",
+            served_model=self._option.served_model,
+            bearer_token=self._option.api_key,
+        )

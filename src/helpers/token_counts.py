@@ -1,0 +1,120 @@
+"""Tokenizers, and how long a text is in their tokens.
+
+A prompt is counted as the server sees it: after the chat template, with every special token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from helpers.errors import PromptError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+SYNTHETIC = "synthetic:"
+ChatTemplate = Literal["model", "none"]
+_HUB_TIMEOUT_S = 10.0
+
+
+def load_tokenizer(name: str, model_cache_dir: Path, base_dir: Path = Path()) -> PreTrainedTokenizerBase:
+    """The tokenizer of that name: `synthetic:SIZE`, a local folder (relative to `base_dir`), or a Hugging Face id.
+
+    A synthetic model is made under `model_cache_dir` if it is not there. A Hugging Face tokenizer in the local cache
+    needs no network. Raises PromptError if there is none, or if it cannot tell where in a text its tokens stand.
+    """
+    if name.startswith(SYNTHETIC):
+        tokenizer = _load_folder(_synthetic_folder(name, model_cache_dir))
+    elif (base_dir / Path(name).expanduser()).is_dir():
+        tokenizer = _load_folder(base_dir / Path(name).expanduser())
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise PromptError(f"tokenizer {name}: no such folder. Next: give a folder with tokenizer.json, or a hub id")
+    else:
+        tokenizer = _load_from_hub(name)
+    if not tokenizer.is_fast:
+        raise PromptError(f"tokenizer {name}: has no tokenizer.json, which is needed to cut prompts to length")
+    return tokenizer
+
+
+def render_chat(tokenizer: PreTrainedTokenizerBase, text: str, chat_template: ChatTemplate) -> str:
+    """A user message as the model reads it: inside the tokenizer's chat template, or bare for `none`.
+
+    Raises PromptError where a chat template is asked for and the tokenizer has none.
+    """
+    if chat_template == "none":
+        return text
+    if tokenizer.chat_template is None:
+        raise PromptError(
+            f"tokenizer {tokenizer.name_or_path}: has no chat template. "
+            "Next: set prompts.chat_template: none, or use the tokenizer of the chat model"
+        )
+    message = [{"role": "user", "content": text}]
+    return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], add_special_tokens: bool) -> list[int]:
+    """Tokens of each text. `add_special_tokens`: as the tokenizer adds them to bare text; a rendered chat has them."""
+    encodings = _unlimited(tokenizer).encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+    return [len(encoding) for encoding in encodings]
+
+
+def token_ends(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """For each text, the character position at which each of its tokens ends; no special tokens are added."""
+    encodings = _unlimited(tokenizer).encode_batch(list(texts), add_special_tokens=False)
+    return [[end for _, end in encoding.offsets] for encoding in encodings]
+
+
+def _unlimited(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The tokenizer underneath, which some models save with a length to truncate or pad to."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _synthetic_folder(name: str, model_cache_dir: Path) -> Path:
+    from helpers.local_sagemaker.tiny_model import ensure_model
+
+    try:
+        return ensure_model(name.removeprefix(SYNTHETIC), model_cache_dir)
+    except ValueError as error:
+        raise PromptError(f"tokenizer {name}: {error}") from None
+
+
+def _load_folder(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise PromptError(
+            f"tokenizer {folder}: cannot be loaded: {_first_line(error)}. Next: give a folder with tokenizer.json and "
+            "tokenizer_config.json"
+        ) from None
+
+
+def _load_from_hub(name: str) -> PreTrainedTokenizerBase:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, local_files_only=True)
+    except (OSError, ValueError):
+        pass  # not in the cache
+    try:
+        HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)  # fails at once where the download would retry for a minute
+        return AutoTokenizer.from_pretrained(name)
+    except (HTTPError, OSError, ValueError) as error:
+        raise PromptError(
+            f"tokenizer {name}: neither a folder nor in the local cache, and the Hugging Face hub says: "
+            f"{_first_line(error)}. Next: check the name and the network, log in if the model is gated, or give a "
+            "local folder or synthetic:2m"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,89 @@
+"""The checks at the end of each notebook: each raises with a message, or says what it found right."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from helpers import number_text as text
+from helpers.config import BenchmarkConfig
+from helpers.deployments import load_points_of, missing_load_points
+from helpers.display import Prose
+from helpers.errors import AnalysisError, DeployError, LoadError, PromptError
+from helpers.ledger import EndpointRecord, Ledger
+from helpers.metrics import PERCENTS
+from helpers.prompt_files import read_prompts
+from helpers.run_folder import RunFolder
+from helpers.verdict import Verdict
+
+
+def verify_prompts(config: BenchmarkConfig, run: RunFolder) -> Prose:
+    """Every prompt lies in its bin, is there once, and fits the context with its output."""
+    total = 0
+    for dataset in config.datasets:
+        prompts = read_prompts(run.payloads, dataset.name)
+        low, high = dataset.prompt_tokens
+        outside = prompts[(prompts["prompt_tokens"] < low) | (prompts["prompt_tokens"] >= high)]
+        if len(outside):
+            raise PromptError(f"{dataset.name}: {len(outside)} prompts lie outside [{low}, {high}) tokens")
+        if prompts["rendered"].duplicated().any():
+            raise PromptError(f"{dataset.name}: a prompt is there twice")
+        longest = int(prompts["prompt_tokens"].max()) + config.generation.max_output_tokens
+        if longest > config.model.context_tokens:
+            raise PromptError(f"{dataset.name}: {longest} tokens exceed the context of {config.model.context_tokens}")
+        total += len(prompts)
+    return Prose(f"All {total:,} prompts lie in their bins, are distinct and fit the context.")
+
+
+def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, run: RunFolder) -> Prose:
+    """Every option is in the ledger, and at least one is ready where something is still to be measured."""
+    absent = {option.name for option in config.options} - {record.option for record in endpoints}
+    if absent:
+        raise DeployError(f"not in the ledger: {', '.join(sorted(absent))}")
+    if not any(missing_load_points(option, config, run) for option in config.options):
+        return Prose("Every load point is already measured: nothing was deployed.")
+    ready = [record.option for record in endpoints if record.state in ("in_service", "external")]
+    if not ready:
+        raise DeployError("no option is in service")
+    return Prose(f"Ready: {', '.join(ready)}. The ledger lists {text.plural(len(endpoints), 'option')}.")
+
+
+def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
+    """Every option that came up has all its load points, and nothing is left that costs money."""
+    ledger = Ledger(run.ledger_file, run.run_id)
+    asked = sum(len(load_points_of(option, config)) for option in config.options)
+    missing = {option.name: len(missing_load_points(option, config, run)) for option in config.options}
+    unexplained = [name for name, count in missing.items() if count and not ledger.record(name).failure]
+    if unexplained:
+        raise LoadError(f"load points are missing of {', '.join(unexplained)}. Next: run this notebook again")
+    left = ledger.remaining()
+    if left and not config.endpoints.keep:
+        names = ", ".join(record.endpoint_name for record in left)
+        raise LoadError(f"still there: {names}. Next: make cleanup RUN={run.run_id}")
+    kept = f" Kept, and costing money: {', '.join(r.endpoint_name for r in left)}." if left else " No endpoint is left."
+    return Prose(f"{asked - sum(missing.values())} of {asked} load points are measured.{kept}")
+
+
+def verify_points(points: pd.DataFrame, config: BenchmarkConfig) -> Prose:
+    """Percentiles rise, rates are positive, and no more requests were in flight than asked."""
+    shown = [f"latency_s_p{p:g}" for p in sorted({*PERCENTS, config.slo.percentile})]
+    for row in points[shown].dropna(axis=1).to_numpy(float):
+        if (row[1:] < row[:-1]).any():
+            raise AnalysisError(f"latency percentiles fall: {row}")
+    if (points["requests_per_s"] < 0).any() or (points["window_s"] <= 0).any():
+        raise AnalysisError("a load point has a negative rate or an empty window")
+    crowded = points[points["achieved_concurrency"] > points["concurrency"] * 1.05]
+    if len(crowded):
+        raise AnalysisError(f"more requests were in flight than workers: {crowded['option'].tolist()}")
+    return Prose(f"{text.plural(len(points), 'load point')}: percentiles rise, rates and concurrency are consistent.")
+
+
+def verify_verdict(verdict: Verdict, config: BenchmarkConfig) -> Prose:
+    """Every option is judged once, and only one that meets the SLO is recommended."""
+    if [option.option for option in verdict.options] != [option.name for option in config.options]:
+        raise AnalysisError("the verdict does not cover every option")
+    if verdict.recommended is not None:
+        dearest = verdict.option(verdict.recommended).cost.value
+        cheaper = [o.option for o in verdict.options if o.status in ("feasible", "tied") and o.cost.value < dearest]
+        if cheaper:
+            raise AnalysisError(f"{cheaper} meet the SLO at a lower price than {verdict.recommended!r}")
+    return Prose(f"All {len(verdict.options)} options are judged.")

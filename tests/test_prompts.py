@@ -1,0 +1,513 @@
+"""Prompts: their lengths against an independent count, their sources, and what is said when they cannot be had."""
+
+import gzip
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from moto import mock_aws
+
+from helpers.config import BenchmarkConfig, JsonLinesSource, PythonReferenceSource, ShareGPTSource
+from helpers.errors import PromptError, RunFolderError
+from helpers.prompts import cut_at_word, make_prompts
+from helpers.prompt_files import read_prompt_warnings, read_prompts, sample_prompts, summarise_prompts, write_prompts
+from helpers.prompt_templates import load_template
+from helpers.sources import read_records
+from helpers.token_counts import count_tokens, load_tokenizer, render_chat, token_ends
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
+    "{% if add_generation_prompt %}{{ ' Sure:' }}{% endif %}"
+)
+WORDS = "the server answers every request with one token after another until the whole reply is done".split()
+
+
+@pytest.fixture(scope="session")
+def tokenizer_dir(tmp_path_factory):
+    """A byte-level BPE with a chat template, which puts <s> before and </s> after bare text."""
+    from pydoc_data.topics import topics
+
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator([topics["types"], topics["compound"]], trainer)
+    bpe.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    folder = tmp_path_factory.mktemp("models") / "bpe"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", model_max_length=128)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("model_cache")
+
+
+@pytest.fixture
+def make_config(tokenizer_dir):
+    """A config with the given bins (name -> bin); other keys by section."""
+
+    def make(bins, count=20, source=None, template="question_about_passage", seed=1, **sections):
+        prompts = {
+            "source": source or {"kind": "python_reference"},
+            "template": template,
+            **sections.pop("prompts", {}),
+        }
+        data = {
+            "name": "test",
+            "seed": seed,
+            "model": {
+                "name": "m",
+                "tokenizer": str(tokenizer_dir),
+                "context_tokens": 4096,
+                **sections.pop("model", {}),
+            },
+            "prompts": prompts,
+            "datasets": [{"name": name, "prompt_tokens": bin_, "count": count} for name, bin_ in bins.items()],
+            "generation": {"max_output_tokens": 24},
+            "options": [{"name": "o", "target": "openai", "base_url": "http://localhost:1/v1", "served_model": "m"}],
+            "load": {"concurrency": [2], "min_requests": 1, "repeat_prompts": True},
+            "slo": {"latency_s": 1},
+            "traffic": {"requests_per_minute": 1},
+        }
+        return BenchmarkConfig.model_validate({**data, **sections})
+
+    return make
+
+
+@pytest.fixture
+def make(make_config, model_cache_dir, tmp_path):
+    """Makes prompts and returns dataset -> DataFrame; sources are relative to tmp_path."""
+
+    def run(*args, **kwargs):
+        prompts = make_prompts(make_config(*args, **kwargs), tmp_path, model_cache_dir)
+        return {name: table.to_pandas() for name, table in prompts.tables.items()}
+
+    return run
+
+
+def independent_count(folder, rendered, special=False):
+    """Tokens by the `tokenizers` library alone."""
+    from tokenizers import Tokenizer
+
+    bpe = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    return [len(bpe.encode(text, add_special_tokens=special).ids) for text in rendered]
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def passage(words, start=0):
+    return " ".join(f"{WORDS[(start + i) % len(WORDS)]}{start if i == 0 else ''}" for i in range(words))
+
+
+def longbench_rows(count, words=400):
+    return [
+        {
+            "_id": f"id{i}",
+            "input": f"Question {i}?",
+            "context": passage(words, i),
+            "answers": ["yes", "indeed"],
+            "length": words,
+            "all_classes": None,
+        }
+        for i in range(count)
+    ]
+
+
+# --- lengths ------------------------------------------------------------------------------------------------------
+
+
+def test_six_bins_of_the_python_reference_hold_200_prompts_each_with_beginnings_of_their_own(
+    make_config, model_cache_dir, tmp_path
+):
+    bins = {f"en_{low}-{high}": (low, high) for low, high in
+            [(1, 500), (500, 1000), (1000, 2000), (2000, 3000), (3000, 4000), (305, 3997)]}  # fmt: skip
+    config = make_config(bins, count=200, model={"tokenizer": "synthetic:2m"})
+    prompts = make_prompts(config, tmp_path, model_cache_dir)
+    assert prompts.warnings == []
+    folder = next(model_cache_dir.iterdir())
+    beginnings = []
+    for name, (low, high) in bins.items():
+        frame = prompts.tables[name].to_pandas()
+        counts = independent_count(folder, frame["rendered"])
+        assert frame["prompt_tokens"].tolist() == counts
+        assert len(frame) == frame["text"].nunique() == frame["prompt_id"].nunique() == 200
+        assert low <= min(counts) and max(counts) < high
+        assert frame["rendered"].str.startswith("<bos><user>").all()
+        lowest = max(low, 60)  # below, the question alone fills the prompt
+        quartiles = (np.percentile(counts, [25, 50, 75]) - lowest) / (high - lowest)
+        assert quartiles == pytest.approx([0.25, 0.5, 0.75], abs=0.12), "lengths are uniform over the bin"
+        beginnings += frame["text"].str[:60].tolist()
+    assert len(set(beginnings)) >= 0.99 * len(beginnings)
+
+
+def test_bins_include_from_and_exclude_to(make):
+    found = make({"one": (300, 301), "two": (300, 302)}, count=10)
+    assert set(found["one"]["prompt_tokens"]) == {300}
+    assert set(found["two"]["prompt_tokens"]) == {300, 301}
+
+
+def test_bare_text_is_counted_with_the_special_tokens_that_the_tokenizer_adds(make, tokenizer_dir):
+    frame = make({"d": (200, 300)}, prompts={"chat_template": "none"})["d"]
+    assert (frame["rendered"] == frame["text"]).all()
+    bare = independent_count(tokenizer_dir, frame["rendered"])
+    assert frame["prompt_tokens"].tolist() == [n + 2 for n in bare]
+    assert frame["prompt_tokens"].tolist() == independent_count(tokenizer_dir, frame["rendered"], special=True)
+
+
+def test_a_rendered_chat_has_its_special_tokens_once(make, tokenizer_dir):
+    frame = make({"d": (200, 300)})["d"]
+    assert frame["rendered"][0] == f"<s>[INST] {frame['text'][0]} [/INST] Sure:"
+    assert frame["prompt_tokens"].tolist() == independent_count(tokenizer_dir, frame["rendered"])
+
+
+def test_prompts_leave_room_for_the_output_and_the_warning_says_what_is_not_made(
+    make_config, model_cache_dir, tmp_path
+):
+    config = make_config({"d": (200, 400)}, model={"context_tokens": 300})
+    prompts = make_prompts(config, tmp_path, model_cache_dir)
+    longest = max(prompts.tables["d"]["prompt_tokens"].to_pylist())
+    assert 250 < longest <= 300 - 24
+    assert len(prompts.warnings) == 1
+    assert "no prompts of 277 to 399 tokens" in prompts.warnings[0] and "context_tokens 300" in prompts.warnings[0]
+    exact = make_config({"d": (200, 277)}, model={"context_tokens": 300})
+    assert make_prompts(exact, tmp_path, model_cache_dir).warnings == []
+
+
+def test_passages_end_with_a_whole_word(make):
+    records = read_records(PythonReferenceSource(kind="python_reference"), Path())
+    passages = [record.columns["context"] for record in records]
+    for text in make({"d": (150, 400)}, count=60)["d"]["text"]:
+        cut = text.partition("\n\nFrom the passage above")[0]
+        assert any(whole.startswith(cut) and whole[len(cut)].isspace() for whole in passages)
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "expected"),
+    [
+        ("one two three", 6, "one"),
+        ("one two three", 7, "one two"),
+        ("one two three", 8, "one two"),
+        ("one two three", 99, "one two three"),
+        ("one", 2, ""),
+        ("ab\ncd", 4, "ab"),
+        ("語" * 200, 100, "語" * 100),
+    ],
+)
+def test_cut_at_word(text, end, expected):
+    assert cut_at_word(text, end) == expected
+
+
+def test_text_without_spaces_and_text_of_long_tokens_fill_a_bin(make, tmp_path, tokenizer_dir):
+    vocabulary = load_tokenizer(str(tokenizer_dir), Path()).get_vocab()
+    long_words = [token[1:] for token in vocabulary if 8 <= len(token) <= 10 and re.fullmatch("Ġ[a-z]+", token)]
+    assert len(long_words) > 5
+    rows = [{"context": f"{i}" + "語言模型服務" * 200, "input": "?"} for i in range(10)]
+    rows += [{"context": f"{i} " + " ".join(long_words * 200), "input": "?"} for i in range(10)]
+    write_jsonl(tmp_path / "odd.jsonl", rows)
+    frame = make({"d": (500, 510)}, source={"kind": "jsonl", "path": "odd.jsonl", "cut": "context"})["d"]
+    assert len(frame) == 20 and frame["prompt_tokens"].between(500, 509).all()
+
+
+def test_token_ends_lie_at_the_end_of_each_token(tokenizer_dir):
+    tokenizer = load_tokenizer(str(tokenizer_dir), Path())
+    (ends,) = token_ends(tokenizer, ["def function(argument): pass"])
+    assert ends[-1] == 28 and ends == sorted(ends)
+    assert len(ends) == count_tokens(tokenizer, ["def function(argument): pass"], add_special_tokens=False)[0]
+
+
+# --- the seed -----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_other_prompts(make_config, model_cache_dir, tmp_path):
+    def written(seed):
+        config = make_config({"a": (100, 300), "b": (300, 500)}, seed=seed)
+        paths = write_prompts(make_prompts(config, tmp_path, model_cache_dir), tmp_path / f"{seed}")
+        return [path.read_bytes() for path in paths], set(read_prompts(tmp_path / f"{seed}", "a")["prompt_id"])
+
+    bytes_1, ids_1 = written(1)
+    assert written(1) == (bytes_1, ids_1)
+    bytes_2, ids_2 = written(2)
+    assert bytes_2 != bytes_1 and len(ids_1 & ids_2) < 5
+
+
+def test_a_dataset_added_at_the_end_changes_no_other(make):
+    alone = make({"a": (100, 300)})["a"]
+    assert alone.equals(make({"a": (100, 300), "b": (200, 500)})["a"])
+
+
+# --- too few ------------------------------------------------------------------------------------------------------
+
+
+def test_a_bin_that_cannot_be_filled_says_how_many_where_and_what_to_change(make, tmp_path):
+    write_jsonl(tmp_path / "short.jsonl", longbench_rows(5, words=20))
+    with pytest.raises(PromptError) as error:
+        make({"long ones": (1000, 2000)}, source={"kind": "longbench", "path": "short.jsonl", "cut": "context"})
+    message = str(error.value)
+    for part in ("'long ones': 0 prompts of 1000 to 1999 tokens", "20 are asked", "2 needed", "short.jsonl",
+                 "5 records", "question_about_passage", "Next: change the dataset's prompt_tokens"):  # fmt: skip
+        assert part in message
+    longest = int(re.search(r"prompts of \d+ to (\d+) tokens\.", message)[1])
+    assert 20 < longest < 200
+
+
+def test_a_bin_below_what_the_template_takes_cannot_be_filled(make):
+    with pytest.raises(PromptError, match=r"0 prompts of 1 to 4 tokens .* which gave prompts of \d\d"):
+        make({"d": (1, 5)})
+
+
+def test_fewer_than_the_concurrency_is_an_error_and_fewer_than_asked_a_warning(make_config, model_cache_dir, tmp_path):
+    write_jsonl(tmp_path / "five.jsonl", longbench_rows(5))
+    source = {"kind": "jsonl", "path": "five.jsonl", "cut": "context"}
+    config = make_config({"d": (100, 200)}, source=source)
+    prompts = make_prompts(config, tmp_path, model_cache_dir)
+    assert prompts.tables["d"].num_rows == 5
+    assert len(prompts.warnings) == 1 and "5 prompts of 100 to 199 tokens found of the 20 asked" in prompts.warnings[0]
+    load = {"concurrency": [1, 6], "min_requests": 1, "repeat_prompts": True}
+    with pytest.raises(PromptError, match="6 needed"):
+        make_prompts(make_config({"d": (100, 200)}, source=source, load=load), tmp_path, model_cache_dir)
+
+
+def test_no_prompt_comes_twice(make, tmp_path):
+    write_jsonl(tmp_path / "twice.jsonl", longbench_rows(4, words=50) * 3)
+    for cut in (None, "context"):
+        frame = make({"d": (40, 2000)}, source={"kind": "jsonl", "path": "twice.jsonl", "cut": cut})["d"]
+        assert frame["text"].nunique() == len(frame)
+        assert cut or len(frame) == 4
+
+
+def test_datasets_share_no_beginning_while_the_source_has_others(make, tmp_path):
+    write_jsonl(tmp_path / "b.jsonl", longbench_rows(40))
+    found = make({"a": (100, 200), "b": (100, 200)}, source={"kind": "jsonl", "path": "b.jsonl", "cut": "context"})
+    assert not set(found["a"]["record_id"]) & set(found["b"]["record_id"])
+
+
+# --- sources ------------------------------------------------------------------------------------------------------
+
+
+def test_longbench_answers_and_ids_are_kept(make, tmp_path):
+    write_jsonl(tmp_path / "lb.jsonl", longbench_rows(25))
+    frame = make({"d": (100, 200)}, source={"kind": "longbench", "path": "lb.jsonl", "cut": "context"})["d"]
+    assert set(frame["answer"]) == {"yes\nindeed"}
+    assert set(frame["record_id"]) <= {f"id{i}" for i in range(25)}
+    assert frame["text"].str.contains(r"Question \d+\?").all()
+
+
+def test_jsonl_with_columns_of_ones_own_keeps_natural_lengths(make, tmp_path, tokenizer_dir):
+    rows = [{"ticket": passage(10 + i, i), "tone": 3, "reply": f"r{i}" if i % 2 else None} for i in range(100)]
+    write_jsonl(tmp_path / "own.jsonl", rows)
+    (tmp_path / "t.txt").write_text("Tone {tone}. {{json}} {ticket}\n")
+    source = {"kind": "jsonl", "path": "own.jsonl", "answer": "reply"}
+    frame = make({"d": (100, 150)}, source=source, template="t.txt")["d"]
+    texts = {f"Tone 3. {{json}} {row['ticket']}" for row in rows}
+    assert set(frame["text"]) <= texts
+    rendered = [f"<s>[INST] {text} [/INST] Sure:" for text in texts]
+    inside = sum(100 <= n < 150 for n in independent_count(tokenizer_dir, rendered))
+    assert len(frame) == min(20, inside) > 5
+    assert frame["answer"].isna().any() and frame["answer"].notna().any()
+
+
+def test_max_records_is_honoured_and_lines_after_it_are_not_read(tmp_path):
+    path = write_jsonl(tmp_path / "m.jsonl", longbench_rows(3))
+    path.write_text(path.read_text() + "not json\n")
+    source = JsonLinesSource(kind="jsonl", path="m.jsonl", max_records=3)
+    assert [record.record_id for record in read_records(source, tmp_path)] == ["id0", "id1", "id2"]
+
+
+def test_a_bad_line_is_named(tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"a": "1"}\n\n{"a": \n')
+    with pytest.raises(PromptError, match=r"bad\.jsonl:3: not valid JSON"):
+        list(read_records(JsonLinesSource(kind="jsonl", path="bad.jsonl"), tmp_path))
+    (tmp_path / "list.jsonl").write_text('{"a": "1"}\n[1]\n')
+    with pytest.raises(PromptError, match=r"list\.jsonl:2: \[1\], expected a JSON object"):
+        list(read_records(JsonLinesSource(kind="jsonl", path="list.jsonl"), tmp_path))
+
+
+def test_packed_files_and_half_surrogates_are_read(tmp_path):
+    plain = write_jsonl(tmp_path / "p.jsonl", [{"_id": "x", "text": "half \ud83d pair"}]).read_bytes()
+    (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress(plain))
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("data/p.jsonl", plain)
+    for path in ("p.jsonl", "p.jsonl.gz", "data.zip/data/p.jsonl"):
+        (record,) = read_records(JsonLinesSource(kind="jsonl", path=path), tmp_path)
+        assert (record.record_id, record.columns["text"]) == ("x", "half ? pair")
+    (tmp_path / "broken.jsonl.gz").write_bytes(gzip.compress(plain)[:20])
+    for path, words in [("broken.jsonl.gz", "cannot be unpacked"), ("data.zip/no.jsonl", "no such member"),
+                        ("none.jsonl", "No such file")]:  # fmt: skip
+        with pytest.raises(PromptError, match=words):
+            list(read_records(JsonLinesSource(kind="jsonl", path=path), tmp_path))
+
+
+def test_s3_objects_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with mock_aws():
+        s3 = boto3.client("s3", region_name="us-east-1")
+        s3.create_bucket(Bucket="prompts")
+        s3.put_object(Bucket="prompts", Key="a/b.jsonl.gz", Body=gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
+        source = JsonLinesSource(kind="jsonl", path="s3://prompts/a/b.jsonl.gz")
+        records = list(read_records(source, tmp_path))
+        assert [(r.record_id, r.columns["text"]) for r in records] == [("b.jsonl.gz:1", "one"), ("b.jsonl.gz:2", "two")]
+        with pytest.raises(PromptError, match=r"s3://prompts/none\.jsonl: cannot be read: .*404"):
+            list(read_records(JsonLinesSource(kind="jsonl", path="s3://prompts/none.jsonl"), tmp_path))
+
+
+SHAREGPT = [
+    {"id": "a", "conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "Hi, \n{you}"},
+                                  {"from": "gpt", "value": "Hello"}, {"from": "human", "value": "again"}]},
+    {"id": "b", "conversations": [{"from": "gpt", "value": "only me"}]},
+    {"id": "c", "conversations": [{"from": "user", "value": "no reply"}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dump", [
+    json.dumps, lambda rows: json.dumps(rows, indent=2), lambda rows: "\n".join(map(json.dumps, rows))
+])  # fmt: skip
+@pytest.mark.parametrize("chunk", [7, 1 << 20])
+def test_sharegpt_gives_the_first_human_turn_and_the_reply(tmp_path, monkeypatch, dump, chunk):
+    monkeypatch.setattr("helpers.sources._JSON_CHUNK_CHARACTERS", chunk)
+    (tmp_path / "s.json").write_text(dump(SHAREGPT))
+    records = list(read_records(ShareGPTSource(kind="sharegpt", path="s.json"), tmp_path))
+    expected = [("a", {"text": "Hi, \n{you}"}, "Hello"), ("c", {"text": "no reply"}, None)]
+    assert [(r.record_id, r.columns, r.answer) for r in records] == expected
+
+
+def test_faults_in_a_sharegpt_list_are_named_with_their_line(tmp_path):
+    source = ShareGPTSource(kind="sharegpt", path="s.json")
+    good = json.dumps(SHAREGPT[0])
+    for content, words in [(f"[\n{good},\n{{'id': 1}}, {' ' * 40}]", "s.json:3: not valid JSON"),
+                           (f"[\n{good},\n", "ends inside the list"),
+                           (f'[\n{good},\n{{"items": []}}]', "s.json:3: `conversations` is None")]:  # fmt: skip
+        (tmp_path / "s.json").write_text(content)
+        with pytest.raises(PromptError, match=words):
+            list(read_records(source, tmp_path))
+
+
+def test_sharegpt_prompts_have_natural_lengths(make, tmp_path):
+    rows = [{"id": str(i), "conversations": [{"from": "human", "value": passage(5 + i, i)}]} for i in range(60)]
+    (tmp_path / "s.json").write_text(json.dumps(rows))
+    frame = make({"d": (80, 120)}, source={"kind": "sharegpt", "path": "s.json"}, template="user_turn")["d"]
+    assert set(frame["text"]) <= {row["conversations"][0]["value"] for row in rows}
+    assert frame["prompt_tokens"].between(80, 119).all() and len(frame) > 5
+
+
+def test_python_reference_is_prose_that_carries_on(tmp_path):
+    records = list(read_records(PythonReferenceSource(kind="python_reference"), tmp_path, passage_characters=9000))
+    assert len(records) >= 1200
+    contexts = [record.columns["context"] for record in records]
+    assert len({text[:100] for text in contexts}) > 0.99 * len(contexts)
+    assert min(map(len, contexts)) >= 9000 and max(map(len, contexts)) < 20_000
+    assert not any("::=" in text or ">>>" in text or "\n***" in text for text in contexts)
+    assert len({record.columns["input"] for record in records[:5]}) == 5
+    assert all(record.answer is None for record in records)
+    assert records == list(read_records(PythonReferenceSource(kind="python_reference"), tmp_path, 9000))
+
+
+# --- templates and tokenizers -------------------------------------------------------------------------------------
+
+
+def test_braces_in_a_passage_are_safe(make, tmp_path):
+    rows = [{"context": f"x{i} = {{'a': {{}}}} {{input}} {{0}} " + passage(300, i), "input": "{q}"} for i in range(20)]
+    write_jsonl(tmp_path / "braces.jsonl", rows)
+    frame = make({"d": (100, 200)}, source={"kind": "jsonl", "path": "braces.jsonl", "cut": "context"})["d"]
+    assert frame["text"].str.contains("= {'a': {}} {input} {0} the", regex=False).any()
+    assert frame["text"].str.endswith(": {q}").all()
+
+
+def test_a_column_that_the_source_lacks_is_named_with_those_it_has(make, tmp_path):
+    write_jsonl(tmp_path / "own.jsonl", [{"ticket": "a", "tone": "b"}])
+    with pytest.raises(PromptError) as error:
+        make({"d": (10, 20)}, source={"kind": "jsonl", "path": "own.jsonl"})
+    for part in ("question_about_passage.txt", "{context}", "own.jsonl:1", "ticket, tone"):
+        assert part in str(error.value)
+    with pytest.raises(PromptError, match="'ticket' is not in the template"):
+        make({"d": (10, 20)}, source={"kind": "jsonl", "path": "own.jsonl", "cut": "ticket"})
+    with pytest.raises(PromptError, match=r"own.jsonl:1: no column 'reply'"):
+        make({"d": (10, 20)}, source={"kind": "jsonl", "path": "own.jsonl", "answer": "reply"})
+
+
+def test_faults_of_templates_are_named(tmp_path):
+    (tmp_path / "open.txt").write_text("{context")
+    (tmp_path / "odd.txt").write_text("{context:>10}")
+    for name, words in [("open.txt", "not a prompt template"), ("odd.txt", "column name and nothing else"),
+                        ("nowhere", "llama2_chat_question, question_about_passage, user_turn")]:  # fmt: skip
+        with pytest.raises(PromptError, match=words):
+            load_template(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["question_about_passage", "user_turn", "llama2_chat_question"])
+def test_templates_that_come_with_the_project_have_their_columns(name, tmp_path):
+    columns = load_template(name, tmp_path).columns
+    assert columns == (["text"] if name == "user_turn" else ["context", "input"])
+
+
+def test_faults_of_tokenizers_are_named(tmp_path, tokenizer_dir, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for name, words in [("./none", "no such folder"), ("synthetic:7t", "choose one of"),
+                        ("nobody/no-such-model", "nor in the local cache")]:  # fmt: skip
+        with pytest.raises(PromptError, match=words):
+            load_tokenizer(name, tmp_path)
+    tokenizer = load_tokenizer("bpe", tmp_path, base_dir=tokenizer_dir.parent)
+    assert render_chat(tokenizer, "hi", "model") == "<s>[INST] hi [/INST] Sure:"
+    tokenizer.chat_template = None
+    with pytest.raises(PromptError, match="no chat template"):
+        render_chat(tokenizer, "hi", "model")
+
+
+def test_options_with_their_own_tokenizer_get_their_own_counts(make, make_config, model_cache_dir, tokenizer_dir):
+    server = {"target": "openai", "base_url": "http://localhost:1/v1", "served_model": "m"}
+    chat = {"name": "chat", "tokenizer": "synthetic:2m", **server}
+    frame = make({"d": (200, 300)}, options=[chat, {"name": "same", **server}])["d"]
+    folder = next(model_cache_dir.iterdir())
+    in_its_template = [f"<bos><user>{text}<eos><assistant>" for text in frame["text"]]
+    assert frame["tokens:synthetic:2m"].tolist() == independent_count(folder, in_its_template)
+    raw = make({"d": (200, 300)}, options=[chat | {"api": "openai_completions"}])["d"]
+    assert raw["tokens:synthetic:2m"].tolist() == independent_count(folder, raw["rendered"])
+    assert raw["prompt_tokens"].tolist() == frame["prompt_tokens"].tolist()
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def test_files_say_how_they_were_made(make_config, model_cache_dir, tmp_path, tokenizer_dir):
+    config = make_config({"z first": (100, 200), "a": (200, 300)}, count=10, model={"context_tokens": 310})
+    write_prompts(make_prompts(config, tmp_path, model_cache_dir), tmp_path / "payloads")
+    assert sorted(path.name for path in (tmp_path / "payloads").iterdir()) == ["a.parquet", "z-first.parquet"]
+    about = json.loads(pq.read_schema(tmp_path / "payloads" / "a.parquet").metadata[b"serving_verdict"])
+    assert (about["schema_version"], about["bin"], about["asked"], about["found"], about["seed"]) == (
+        1,
+        [200, 300],
+        10,
+        10,
+        1,
+    )
+    assert about["tokenizer"] == str(tokenizer_dir) and about["source"]["kind"] == "python_reference"
+    assert about["special_tokens"]["added_by"] == "chat template" and len(about["template"]["sha256"]) == 64
+    assert read_prompt_warnings(tmp_path / "payloads") == about["warnings"] != []
+    summary = summarise_prompts(tmp_path / "payloads")
+    assert summary["dataset"].tolist() == ["z first", "a"]
+    assert summary["made"].tolist() == [10, 10] and not summary["has_answers"].any()
+    frame = read_prompts(tmp_path / "payloads", "a")
+    assert summary["max_prompt_tokens"][1] == frame["prompt_tokens"].max()
+    sample = sample_prompts(tmp_path / "payloads", rows=5, seed=3)
+    assert sample["dataset"].tolist() == ["z first"] * 3 + ["a"] * 2
+    assert sample["beginning"].str.len().max() == 160
+    assert set(sample["beginning"][3:]) <= set(frame["text"].str[:160])
+    with pytest.raises(RunFolderError, match="01_generate_data"):
+        read_prompts(tmp_path / "payloads", "b")
