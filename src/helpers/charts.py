@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from helpers import number_text as text
 from helpers.config import BenchmarkConfig
@@ -71,7 +72,7 @@ def price_performance(points: pd.DataFrame, verdict: Verdict, config: BenchmarkC
                 if option.option == verdict.recommended and point.dataset == dataset:
                     axes.scatter([point.latency_s.value], [point.cost.value], s=170, facecolors="none",
                                  edgecolors="black", linewidths=1.3, zorder=5)  # fmt: skip
-        axes.set_xlim(left=0, right=max(limit, rows[x].max()) * 1.12 if len(rows) else limit * 1.12)
+        axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel(f"p{config.slo.percentile:g} {LATENCY_WORDS[column]}, s")
         axes.set_ylabel(COST_WORDS[y])
@@ -94,7 +95,7 @@ def latency_by_concurrency(points: pd.DataFrame, config: BenchmarkConfig, folder
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
         axes.axhline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
-        axes.annotate(f"limit {limit:g} s", (1, limit), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+        axes.annotate(f"limit {limit:g} s", (0.01, limit), xycoords=("axes fraction", "data"), ha="left", va="bottom",
                       fontsize=7, color=FEASIBLE_COLOUR)  # fmt: skip
         _lines(axes, rows, "concurrency", y, config)
         axes.set_ylabel(f"p{config.slo.percentile:g} {LATENCY_WORDS[column]}, s")
@@ -155,6 +156,7 @@ def distribution(requests: pd.DataFrame, column: str, config: BenchmarkConfig, f
         axes.set_ylabel("share of requests")
         if np.isfinite(right):
             axes.set_xlim(0, max(right, limit or 0))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
 
     medians = {
         name: percentile(mine[column].dropna().to_numpy(float), 50) for name, mine in _by_option(drawn, config)

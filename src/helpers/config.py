@@ -12,8 +12,20 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DATA_DIR = PROJECT_ROOT / "data"
@@ -26,18 +38,24 @@ PositiveSeconds = Annotated[float, Field(gt=0)]
 class Strict(BaseModel):
     """A section of the config: unknown keys are refused, values cannot change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _refuse_unknown_keys(cls, data: object) -> object:
-        if isinstance(data, dict):
-            unknown = [key for key in data if key not in cls.model_fields]
-            if unknown:
-                raise PydanticCustomError(
-                    "unknown_key", "unknown key", {"key": str(unknown[0]), "allowed": sorted(cls.model_fields)}
-                )
-        return data
+    def _name_known_keys(cls, data: object, handler: ValidatorFunctionWrapHandler) -> Strict:
+        """Tell each unknown key with the keys that are known; other faults stay beside it."""
+        try:
+            return handler(data)
+        except ValidationError as error:
+            faults = [_with_known_keys(fault, sorted(cls.model_fields)) for fault in error.errors()]
+            raise ValidationError.from_exception_data(cls.__name__, faults, hide_input=True) from None
+
+
+def _with_known_keys(fault: dict, known: list[str]) -> InitErrorDetails:
+    kind, loc, context = fault["type"], fault["loc"], fault.get("ctx")
+    if kind == "extra_forbidden" and len(loc) == 1:
+        kind, loc, context = "unknown_key", (), {"key": str(loc[0]), "allowed": known}
+    return InitErrorDetails(type=PydanticCustomError(kind, fault["msg"], context), loc=loc, input=None)
 
 
 # --- what is served -----------------------------------------------------------------------------------------------
@@ -70,24 +88,36 @@ class PricePerVcpu(Strict):
     as_of: date | None = Field(default=None, description="Day on which the price was looked up.")
 
 
-Price = HourlyPrice | PricePerVcpu
+def _price_kind(price: object) -> str:
+    """Which of the two prices is meant, so that a fault is told once and with the right keys."""
+    if isinstance(price, dict):
+        return "per vCPU" if price.keys() & {"usd_per_vcpu_hour", "vcpus"} else "hourly"
+    return "per vCPU" if isinstance(price, PricePerVcpu) else "hourly"
+
+
+Price = Annotated[
+    Annotated[HourlyPrice, Tag("hourly")] | Annotated[PricePerVcpu, Tag("per vCPU")], Discriminator(_price_kind)
+]
+
+
+def _spelt_back(value: object) -> object:
+    """Environment values are text; YAML reads `8` and `true` as other types."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+EnvironmentValue = Annotated[
+    str, BeforeValidator(_spelt_back), WithJsonSchema({"type": ["string", "number", "boolean"]})
+]
 
 
 class Container(Strict):
     """A serving container given by its image."""
 
     image: str = Field(description="Image URI, or the name of a local engine.")
-    environment: dict[str, str] = Field(default_factory=dict, repr=False, description="Container environment.")
+    environment: dict[str, EnvironmentValue] = Field(default_factory=dict, repr=False, description="Container environment.")
     model_data_url: str | None = Field(default=None, description="S3 URI of the model archive, if the image needs one.")
-
-    @field_validator("environment", mode="before")
-    @classmethod
-    def _as_strings(cls, value: object) -> object:
-        """Environment values are text; YAML reads `8` and `true` as other types, so spell them back."""
-        if not isinstance(value, dict):
-            return value
-        return {k: str(v).lower() if isinstance(v, bool) else str(v) if isinstance(v, int | float) else v
-                for k, v in value.items()}  # fmt: skip
 
 
 class JumpStart(Strict):
@@ -96,9 +126,7 @@ class JumpStart(Strict):
     model_id: str
     version: str = "*"
     accept_eula: bool = Field(default=False, description="Set to true to accept the model's end-user licence.")
-    environment: dict[str, str] = Field(default_factory=dict, repr=False, description="Overrides of the defaults.")
-
-    _as_strings = field_validator("environment", mode="before")(Container._as_strings.__func__)
+    environment: dict[str, EnvironmentValue] = Field(default_factory=dict, repr=False, description="Overrides of the defaults.")
 
 
 RequestApi = Literal["openai_chat", "openai_completions", "tgi", "djl"]
@@ -289,7 +317,7 @@ class Traffic(Strict):
     @field_validator("mix")
     @classmethod
     def _shares_sum_to_one(cls, value: dict[str, float] | None) -> dict[str, float] | None:
-        if value is not None and (min(value.values()) < 0 or abs(sum(value.values()) - 1) > 1e-6):
+        if value is not None and (min(value.values(), default=0) < 0 or abs(sum(value.values()) - 1) > 1e-6):
             raise ValueError(f"shares {value} must be non-negative and sum to 1")
         return value
 

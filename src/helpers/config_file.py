@@ -10,8 +10,9 @@ import difflib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from helpers.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_FRACTIONS = ("headroom", "error_rate", "confidence")
 _UNITS = {"_s": "seconds, a number such as 0.5", "_usd": "dollars", "_tokens": "tokens", "_minute": "requests per minute"}
 
 
@@ -28,7 +30,7 @@ _UNITS = {"_s": "seconds, a number such as 0.5", "_usd": "dollars", "_tokens": "
 class LoadedConfig:
     """A checked config, where it was read, and where its values came from the environment."""
 
-    benchmark: BenchmarkConfig
+    benchmark: BenchmarkConfig = field(repr=False)
     path: Path
     unexpanded: dict[KeyPath, str]
     """Key path -> the text with `${NAME}` that stood there."""
@@ -46,13 +48,13 @@ def load_config(config_path: str | Path) -> LoadedConfig:
     path = Path(config_path).expanduser()
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file. Next: give the path of a YAML file, see {PROJECT_ROOT / 'configs'}")
-    data, lines = _parse_yaml(path)
+    as_written, lines = _parse_yaml(path)
     unexpanded: dict[KeyPath, str] = {}
-    data = _expand(data, (), path, lines, unexpanded)
+    data = _expand(as_written, (), path, lines, unexpanded)
     try:
         benchmark = BenchmarkConfig.model_validate(data)
     except ValidationError as error:
-        faults = {_fault(fault, data, lines, unexpanded) for fault in error.errors()}
+        faults = {_fault(fault, as_written, lines, unexpanded) for fault in error.errors()}
         raise ConfigError("\n".join(f"{path}:{line}: {message}" for line, message in sorted(faults))) from None
     return LoadedConfig(benchmark, path.resolve(), unexpanded)
 
@@ -66,17 +68,28 @@ def config_schema() -> str:
 # --- YAML with line numbers ---------------------------------------------------------------------------------------
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose dates stay text: the config checks them itself, and can say which key has a wrong one."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def _parse_yaml(path: Path) -> tuple[object, dict[KeyPath, int]]:
     """The data of a YAML file and the line of every key path. Duplicate keys are refused."""
     text = path.read_text(encoding="utf-8")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Loader)
         lines: dict[KeyPath, int] = {}
         _walk(root, (), path, lines)
-        return yaml.safe_load(text), lines
+        return yaml.load(text, Loader=_Loader), lines
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}:1: not valid YAML: {error}") from None
 
 
 def _walk(node: yaml.Node | None, at: KeyPath, path: Path, lines: dict[KeyPath, int]) -> None:
@@ -126,7 +139,7 @@ def _expand(data: object, at: KeyPath, path: Path, lines: dict[KeyPath, int], un
 def _fault(
     fault: dict, data: object, lines: dict[KeyPath, int], unexpanded: dict[KeyPath, str]
 ) -> tuple[int, str]:
-    """The line of the file, and what pydantic found there in words."""
+    """The line of the file, and what pydantic found there in words. `data` is as written, with `${NAME}` unexpanded."""
     context = fault.get("ctx") or {}
     at = _data_path(fault["loc"], data, missing_key=fault["type"] == "missing")
     if "path" in context:
@@ -136,7 +149,7 @@ def _fault(
         at = (*at, context["key"])
         message = f"unknown key.{_suggestion(context['key'], context['allowed'])} Expected one of: {', '.join(context['allowed'])}"
     elif kind == "missing_dataset":
-        message = f"{message}: {context['bad']!r}.{_suggestion(context['bad'], context['allowed'])}"
+        message = f"{message}: {_shown(at, context['bad'], unexpanded)}.{_suggestion(context['bad'], context['allowed'])}"
         message += f" Expected one of: {', '.join(context['allowed'])}"
     elif kind == "missing":
         message = "this key is required"
@@ -144,14 +157,14 @@ def _fault(
         tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
         key = context["discriminator"].strip("'")
         at = (*at, key)
-        message = f"bad value {context['tag']!r}.{_suggestion(context['tag'], tags)} Expected one of: {', '.join(tags)}"
+        message = f"bad value {_shown(at, context['tag'], unexpanded)}.{_suggestion(context['tag'], tags)} Expected one of: {', '.join(tags)}"
     elif kind == "union_tag_not_found":
         message = f"the key {context['discriminator']} is required: it says what kind of entry this is"
     elif kind != "inconsistent":
         message = re.sub("^(Value error, |Input should be |String should |List should )", "", message)
-        shown = "(a value from the environment)" if at in unexpanded else repr(_get_at(data, at))
+        message = re.sub("^a valid dictionary( or instance of .*)?$", "a section with keys", message)
         if not fault["msg"].startswith("Value error"):
-            message = f"bad value {shown}. Expected {message}{_unit_hint(at)}"
+            message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. Expected {message}{_unit_hint(at)}"
     return _line(lines, at), f"{_dotted(at)}: {message}"
 
 
@@ -160,10 +173,16 @@ def _data_path(loc: tuple, data: object, missing_key: bool) -> KeyPath:
     at: list[str | int] = []
     here = data
     for step in loc:
-        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int)):
+        if (isinstance(here, dict) and step in here) or (
+            isinstance(here, list) and isinstance(step, int) and step < len(here)
+        ):
             here = here[step]
             at.append(step)
     return (*at, loc[-1]) if missing_key else tuple(at)
+
+
+def _shown(at: KeyPath, value: object, unexpanded: dict[KeyPath, str]) -> str:
+    return "(a value from the environment)" if at in unexpanded else repr(value)
 
 
 def _suggestion(bad: str, allowed: list[str]) -> str:
@@ -175,6 +194,8 @@ def _unit_hint(at: KeyPath) -> str:
     key = str(at[-1]) if at else ""
     if key == "percentile":
         return " (in percent, for example 95)"
+    if key in _FRACTIONS:
+        return " (a fraction, for example 0.3)"
     return next((f" (unit: {unit})" for suffix, unit in _UNITS.items() if key.endswith(suffix)), "")
 
 

@@ -16,14 +16,30 @@ import pandas as pd
 from helpers import number_text
 
 
+NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # classes that keep `$` from being read as the start of a formula
+
+
 @dataclass(frozen=True)
 class Prose:
-    """A paragraph, list or heading in Markdown."""
+    """A paragraph or list in Markdown."""
 
     markdown: str
 
     def _repr_markdown_(self) -> str:
-        return self.markdown
+        return _no_formulas(self.markdown)
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of HTML, which Markdown may contain too."""
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def _repr_markdown_(self) -> str:
+        return self.html
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,8 @@ class Column:
     """(value, decimals of the column) -> text; null: text as it is."""
     best: str | None = None
     """`lowest` or `highest`: that value is marked in words."""
+    wraps: bool = False
+    """Long text that may be broken into lines."""
 
 
 def numeric(key: str, header: str, best: str | None = None, decimals: int | None = None) -> Column:
@@ -70,18 +88,24 @@ class Table:
 
     def _repr_html_(self) -> str:
         align = ["left" if column.write is None else "right" for column in self.columns]
+        styles = [
+            f"text-align:{a}{'' if c.wraps else ';white-space:nowrap'}" for c, a in zip(self.columns, align, strict=True)
+        ]
         head = "".join(
             f'<th scope="col" style="text-align:{a}">{html.escape(c.header)}</th>'
             for c, a in zip(self.columns, align, strict=True)
         )
         body = "".join(
             "<tr>"
-            + "".join(f'<td style="text-align:{a}">{html.escape(t)}</td>' for t, a in zip(row, align, strict=True))
+            + "".join(f'<td style="{style}">{html.escape(t)}</td>' for t, style in zip(row, styles, strict=True))
             + "</tr>"
             for row in self.cells()
         )
         caption = f'<caption style="caption-side:top;text-align:left">{html.escape(self.caption)}</caption>'
-        return f'<div class="table"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        return (
+            f'<div class="table {NO_FORMULAS}"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+            "</div>"
+        )
 
     def _repr_markdown_(self) -> str:
         lines = [
@@ -89,7 +113,7 @@ class Table:
             "| " + " | ".join("---" if c.write is None else "---:" for c in self.columns) + " |",
             *("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in self.cells()),
         ]
-        return f"*{self.caption}*\n\n" + "\n".join(lines) + "\n"
+        return _no_formulas(f"*{self.caption}*\n\n" + "\n".join(lines) + "\n")
 
 
 @dataclass(frozen=True)
@@ -112,14 +136,6 @@ class Figure:
         return f"![{self.alt}](figures/{self.path.name})\n\n*{self.caption}*\n"
 
 
-@dataclass(frozen=True)
-class Several:
-    """Pieces shown one under the other, as one output."""
-
-    pieces: Sequence[Prose | Table | Figure]
-
-    def _repr_markdown_(self) -> str:
-        return "\n\n".join(piece._repr_markdown_() for piece in self.pieces)
-
-    def _repr_html_(self) -> str:
-        return "\n".join(piece._repr_html_() for piece in self.pieces if hasattr(piece, "_repr_html_"))
+def _no_formulas(markdown: str) -> str:
+    """Escape dollars, which Jupyter and GitHub would read as formulas."""
+    return markdown.replace("$", "\\$")

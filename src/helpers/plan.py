@@ -44,7 +44,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
         numeric("minutes", "at most, min", decimals=0),
         numeric("usd_per_hour", "$/h", decimals=3),
         numeric("usd", "at most, $", decimals=2),
-        Column("source", "price from"),
+        Column("source", "price from", wraps=True),
     ]
     total = sum(row["usd"] or 0.0 for row in rows)
     budget = f"; budget_usd is {config.budget_usd:g}" if config.budget_usd else ""

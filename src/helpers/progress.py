@@ -52,7 +52,7 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
         Column("instance_type", "instance type"),
         Column("state", "state"),
         numeric("elapsed_s", "s since create", decimals=1),
-        Column("failure", "failure"),
+        Column("failure", "failure", wraps=True),
     ]
     return Table(rows, columns, "Endpoints. The time stops when an endpoint is in service.")
 

@@ -13,7 +13,7 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config import BenchmarkConfig
 from helpers.config_file import LoadedConfig
-from helpers.display import Column, Prose, Table, numeric
+from helpers.display import NO_FORMULAS, Column, Html, Prose, Table, numeric
 from helpers.ledger import EndpointRecord
 from helpers.metrics import MET
 from helpers.prompt_files import sample_prompts, summarise_prompts
@@ -57,7 +57,7 @@ def prompt_samples(payload_dir: Path, rows: int, seed: int) -> Table:
     columns = [
         Column("dataset", "dataset"),
         numeric("prompt_tokens", "tokens", decimals=0),
-        Column("beginning", "beginning"),
+        Column("beginning", "beginning", wraps=True),
     ]
     return Table(sample_prompts(payload_dir, rows, seed), columns, "A random sample of prompts.")
 
@@ -198,7 +198,7 @@ def options_table(verdict: Verdict) -> Table:
         Column("verdict", "verdict"),
         numeric("cost", f"$ {COST_UNIT[verdict.cost_basis]}", best="lowest"),
         Column("interval", "95% interval"),
-        Column("reason", "why"),
+        Column("reason", "why", wraps=True),
     ]
     return Table(pd.DataFrame(rows), columns, "Every option, cheapest first; the price is over the traffic's mix of datasets.")
 
@@ -291,9 +291,9 @@ def recommendations(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         Column("dataset", "dataset"),
         Column("option", "option"),
         Column("instance_type", "instance type"),
-        Column("recommendation", "recommendation"),
+        Column("recommendation", "recommendation", wraps=True),
     ]
-    return Table(pd.DataFrame(rows), columns, "The best load for each dataset and option.")
+    return Table(pd.DataFrame(rows), columns, "For each dataset and option, the cheapest load that is shown to meet the SLO.")
 
 
 def _recommendation(here: pd.DataFrame, config: BenchmarkConfig) -> str:
@@ -338,8 +338,8 @@ def warning_list(verdict: Verdict) -> Prose:
         return Prose("Every check passed: there is no warning.")
     items = []
     for i, warning in enumerate(verdict.warnings, start=1):
-        rows = f" Concerned: {'; '.join(warning.rows)}." if warning.rows else ""
-        items.append(f"{i}. **{warning.message}**{rows}")
+        items.append(f"{i}. **{warning.message}**")
+        items += [f"    * {row}" for row in warning.rows]
     return Prose("\n".join(items))
 
 
@@ -371,7 +371,7 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
         numeric("minutes", "lived, min", decimals=1),
         numeric("usd_per_hour", "$/h", decimals=3),
         numeric("usd", "cost of this run, $", decimals=2),
-        Column("price_source", "price from"),
+        Column("price_source", "price from", wraps=True),
     ]
     local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""
     return Table(rows, columns, f"Endpoints of this run, from the create call to the deletion.{local}")
@@ -421,9 +421,10 @@ def machine_and_versions(run: RunFolder) -> Prose:
     )
 
 
-def resolved_config(config: LoadedConfig) -> Prose:
+def resolved_config(config: LoadedConfig) -> Html:
     """The whole config, defaults filled in, secrets left as ${NAME}."""
-    return Prose(f"<details><summary>The whole configuration</summary><pre>{html.escape(config.public_yaml())}</pre></details>")
+    yaml = html.escape(config.public_yaml())
+    return Html(f'<details><summary>The whole configuration</summary><pre class="{NO_FORMULAS}">{yaml}</pre></details>')
 
 
 def definitions() -> Prose:

@@ -65,7 +65,8 @@ def run_load_point(order: Order) -> None:
     """Run one load point and write its request records."""
     point = LoadPoint(order.option, order.dataset, order.concurrency, order.repetition)
     prompts = pq.read_table(order.prompts_file).to_pandas()
-    shuffle = np.random.default_rng([order.seed, *point.id.encode()])
+    same_for_all_options = f"{point.dataset} {point.concurrency} {point.repetition}"
+    shuffle = np.random.default_rng([order.seed, *same_for_all_options.encode()])
     prompts = prompts.iloc[shuffle.permutation(len(prompts))]
     prepared = prepare_requests(prompts, order.address, order.generation, order.extra_body)
     writer = RequestWriter(order.address)

@@ -83,7 +83,7 @@ def _read(exchange: Exchange, api: str, framing: str, answer: Answer) -> None:
     stream_error = None
     if framing == "aws_event_stream" and "eventstream" in headers.get("content-type", ""):
         body, stream_error = unwrap_event_stream(body)
-    _read_pieces(body, api, answer, exchange.complete)
+    _read_pieces(body, api, answer, complete=exchange.complete and stream_error is None)
     if stream_error is not None:
         raise StreamError(stream_error)
     if exchange.complete and not answer.chunk_texts:

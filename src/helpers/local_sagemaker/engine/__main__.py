@@ -44,7 +44,7 @@ def main() -> None:
         sys.exit(
             f"engine: ENGINE_MODEL={str(settings.model_path)!r} cannot be loaded: {error}; expected a Llama-like GGUF"
         )
-    print(f"engine: {settings} loaded in {time.monotonic() - started:.2f} s", flush=True)
+    print(f"engine: {settings} loaded in {time.monotonic() - started:.2f} s", flush=True)  # noqa: T201
     web.run_app(
         make_application(engine),
         host="127.0.0.1",

@@ -69,7 +69,7 @@ async def stream_answer(http_request: web.Request, request: GenerationRequest, a
             pending = b""
         await response.write_eof()
     except GenerationFailed as error:
-        print(f"answer broken off: {error}", file=sys.stderr, flush=True)
+        print(f"answer broken off: {error}", file=sys.stderr, flush=True)  # noqa: T201
         if http_request.transport is not None:
             http_request.transport.abort()
     return response

@@ -1,13 +1,13 @@
 """The batch: requests are admitted, computed step by step and delivered. Counts are in tokens, requests and KV blocks.
 
-OpenVINO GenAI runs on a thread of its own; the event loop submits jobs and reads their results.
+All of it runs on the event loop, in turns with reading and writing: `step` of OpenVINO GenAI holds Python's global
+lock while it computes, so that a thread of its own would not compute beside the event loop, only fight it for the lock.
 """
 
 import asyncio
 import itertools
 import os
 import sys
-import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,10 @@ from helpers.local_sagemaker.engine.settings import EngineSettings
 KV_BLOCK_TOKENS = 32
 """Size of one KV cache block of OpenVINO GenAI on CPU."""
 
+TURNS_BETWEEN_STEPS = 4
+"""Turns of the event loop between two steps: enough to write all tokens, and for a request that came in meanwhile to be
+read and admitted to the next step. A turn without work takes some microseconds."""
+
 SMALLEST_TOP_P = 1e-6
 """Stands for a top_p of 0, which OpenVINO GenAI refuses; both leave only the likeliest token."""
 
@@ -37,7 +41,7 @@ class Tokens:
 
 
 class Job:
-    """One request inside the engine. `results` is filled on the event loop, `cancelled` is read by the scheduler."""
+    """One request inside the engine."""
 
     def __init__(self, job_id: int, input_ids: openvino.Tensor, config: openvino_genai.GenerationConfig) -> None:
         self.job_id = job_id
@@ -48,7 +52,7 @@ class Job:
 
 
 class Engine:
-    """The continuous-batching pipeline on its own thread, fed and read by the event loop."""
+    """The continuous-batching pipeline and the requests in it."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.model_name = settings.model_path.parent.name
@@ -59,17 +63,16 @@ class Engine:
         self.token_bytes = token_bytes(self.tokenizer.get_vocab(), metadata.control_tokens)
         self._eos = self.tokenizer.get_eos_token_id()
         self._job_ids = itertools.count()
-        self._wake = threading.Condition()
+        self._work = asyncio.Event()
         self._max_live_jobs = settings.max_num_seqs
-        self._new_jobs: list[Job] = []
         self._waiting_jobs: deque[Job] = deque()
         self._live: dict[Job, Any] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._run_task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts to compute; call it on the event loop that submits the requests."""
-        self._loop = asyncio.get_running_loop()
-        threading.Thread(target=self._schedule, name="scheduler", daemon=True).start()
+        """Starts to compute, on the running event loop."""
+        self._run_task = asyncio.get_running_loop().create_task(self._run(), name="scheduler")
+        self._run_task.add_done_callback(_exit_if_failed)
 
     def encode(self, request: GenerationRequest) -> openvino.Tensor:
         """The prompt as token ids, shape (1, prompt tokens); raises `BadRequest` for ids that do not exist."""
@@ -83,9 +86,8 @@ class Engine:
     def submit(self, request: GenerationRequest, input_ids: openvino.Tensor) -> Job:
         """Queues a request; raises `BadRequest` when prompt and answer do not fit into the context."""
         job = Job(next(self._job_ids), input_ids, self._generation_config(request, input_ids.shape[1]))
-        with self._wake:
-            self._new_jobs.append(job)
-            self._wake.notify()
+        self._waiting_jobs.append(job)
+        self._work.set()
         return job
 
     def cancel(self, job: Job) -> None:
@@ -116,25 +118,21 @@ class Engine:
                 config.top_k = request.top_k
         return config
 
-    def _schedule(self) -> None:
-        """Admits, steps and delivers for ever. An error of the engine ends the process: nothing could mend it."""
-        try:
-            while True:
-                self._admit()
-                if self._pipeline.has_non_finished_requests():
-                    self._pipeline.step()
-                self._deliver()
-        except RuntimeError as error:
-            print(f"engine stopped: {error}", file=sys.stderr, flush=True)
-            os._exit(1)
+    async def _run(self) -> None:
+        """Admits, steps and delivers for ever."""
+        while True:
+            await self._work.wait()
+            self._admit()
+            if self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
+            self._deliver()
+            if not self._live and not self._waiting_jobs:
+                self._work.clear()
+            for _ in range(TURNS_BETWEEN_STEPS):
+                await asyncio.sleep(0)
 
     def _admit(self) -> None:
         """Fills the batch, first come first served. With split-fuse the pipeline itself ignores `max_num_seqs`."""
-        with self._wake:
-            while not self._new_jobs and not self._waiting_jobs and not self._live:
-                self._wake.wait()
-            self._waiting_jobs.extend(self._new_jobs)
-            self._new_jobs.clear()
         while self._waiting_jobs and len(self._live) < self._max_live_jobs:
             job = self._waiting_jobs.popleft()
             if job.cancelled:
@@ -142,8 +140,7 @@ class Engine:
             self._live[job] = self._pipeline.add_request(job.job_id, job.input_ids, job.config)
 
     def _deliver(self) -> None:
-        """Hands all that this step gave to the event loop, waking it once."""
-        delivery: list[tuple[Job, Tokens | GenerationFailed]] = []
+        """Gives each request what this step gave for it."""
         for job, handle in list(self._live.items()):
             if job.cancelled:
                 handle.cancel()
@@ -151,11 +148,16 @@ class Engine:
                 continue
             result = _read(handle)
             if result is not None:
-                delivery.append((job, result))
+                job.results.put_nowait(result)
                 if isinstance(result, GenerationFailed) or result.finish_reason:
                     del self._live[job]
-        if delivery and self._loop is not None:
-            self._loop.call_soon_threadsafe(_put_results, delivery)
+
+
+def _exit_if_failed(run: asyncio.Task[None]) -> None:
+    """An error of the engine ends the process: nothing could mend it."""
+    if not run.cancelled() and (error := run.exception()) is not None:
+        print(f"engine stopped: {error!r}", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(1)
 
 
 def _load_pipeline(settings: EngineSettings) -> openvino_genai.ContinuousBatchingPipeline:
@@ -189,11 +191,6 @@ def _read(handle: Any) -> Tokens | GenerationFailed | None:
             "raise ENGINE_NUM_KV_BLOCKS"
         )
     return Tokens(ids, None) if ids else None
-
-
-def _put_results(delivery: list[tuple[Job, Tokens | GenerationFailed]]) -> None:
-    for job, result in delivery:
-        job.results.put_nowait(result)
 
 
 def _as_row(token_ids: list[Any], vocabulary_size: int) -> Any:

@@ -1,0 +1,339 @@
+"""Reading a config file: what is accepted, and the exact place and words of what is not."""
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from helpers.config_file import config_schema, load_config
+from helpers.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SECRET = "s3cr3t-v4lue"
+TEXT = """\
+name: test
+model: {name: m, tokenizer: "synthetic:2m", context_tokens: 4096}
+prompts:
+  source:
+    kind: python_reference
+datasets:
+  - name: short
+    prompt_tokens: [1, 500]
+    count: 200
+  - name: long
+    prompt_tokens: [500, 1000]
+    count: 200
+generation:
+  max_output_tokens: 24
+options:
+  - name: server
+    target: openai
+    base_url: http://localhost:8000/v1
+    served_model: m
+  - name: endpoint
+    target: sagemaker
+    api: openai_chat
+    instance_type: ml.c5.large
+    container:
+      image: engine
+      environment: {THREADS: 1}
+    price:
+      usd_per_hour: 0.5
+load:
+  concurrency: [1, 4]
+  min_requests: 110
+slo:
+  percentile: 95
+  latency_s: 0.5
+traffic:
+  requests_per_minute: 60
+  headroom: 0.3
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    """Writes the config above with (old, new) replacements; old text must stand there exactly once."""
+
+    def write(*replacements):
+        text = TEXT
+        for old, new in replacements:
+            assert text.count(old) == 1, f"{old!r} is not in the config once"
+            text = text.replace(old, new)
+        path = tmp_path / "config.yml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def faults(config_file):
+    """Line number -> messages of a config with these replacements."""
+
+    def read(*replacements):
+        path = config_file(*replacements)
+        with pytest.raises(ConfigError) as refused:
+            load_config(path)
+        found = []
+        for line in str(refused.value).splitlines():
+            number, message = re.fullmatch(rf"{re.escape(str(path))}:(\d+): (.*)", line).groups()
+            found.append((int(number), message))
+        return found
+
+    return read
+
+
+def test_a_right_config_is_read_with_its_defaults(config_file):
+    benchmark = load_config(config_file()).benchmark
+    assert benchmark.seed == 42
+    assert benchmark.slo.limits_s() == {"latency_s": 0.5}
+    assert benchmark.traffic_mix() == {"short": 0.5, "long": 0.5}
+    assert benchmark.option("endpoint").container.environment == {"THREADS": "1"}
+
+
+ONE_FAULT = {
+    "unknown key at the top": (
+        ("traffic:", "budget: 5\ntraffic:"), 35, "budget: unknown key. Did you mean `budget_usd`? Expected one of: aws, "),
+    "unknown key in a section": (
+        ("latency_s: 0.5", "latency_s: 0.5\n  latency_ms: 500"), 35, "slo.latency_ms: unknown key. Did you mean `latency_s`?"),
+    "unknown key two sections down": (
+        ("kind: python_reference", "kind: python_reference\n    cutt: null"), 6,
+        "prompts.source.cutt: unknown key. Did you mean `cut`? Expected one of: cut, kind"),
+    "unknown key in a list item": (
+        ("count: 200\n  - name: long", "cont: 200\n  - name: long"), 9,
+        "datasets[0].cont: unknown key. Did you mean `count`? Expected one of: count, name, prompt_tokens"),
+    "unknown key of an openai option": (
+        ("served_model: m", "served_model: m\n    base_uri: x"), 20, "options[0].base_uri: unknown key. Did you mean `base_url`?"),
+    "unknown key of a sagemaker option": (
+        ("api: openai_chat", "api: openai_chat\n    instance_cont: 2"), 23,
+        "options[1].instance_cont: unknown key. Did you mean `instance_count`?"),
+    "unknown key of an hourly price": (
+        ("usd_per_hour: 0.5", "usd_per_hour: 0.5\n      sorce: list"), 29,
+        "options[1].price.sorce: unknown key. Did you mean `source`? Expected one of: as_of, source, usd_per_hour"),
+    "unknown key of a price per vCPU": (
+        ("usd_per_hour: 0.5", "usd_per_vcpu_hour: 0.5\n      vcpus: all\n      sorce: list"), 30,
+        "options[1].price.sorce: unknown key. Did you mean `source`? Expected one of: as_of, source, usd_per_vcpu_hour, vcpus"),
+    "missing key": (("  max_output_tokens: 24", "  temperature: 0"), 13, "generation.max_output_tokens: this key is required"),
+    "missing key in a list item": (("    served_model: m\n", ""), 16, "options[0].served_model: this key is required"),
+    "missing key of a price per vCPU": (
+        ("usd_per_hour: 0.5", "usd_per_vcpu_hour: 0.5"), 27, "options[1].price.vcpus: this key is required"),
+    "missing bound": (("[1, 500]", "[1]"), 8, "datasets[0].prompt_tokens[1]: this key is required"),
+    "text with a unit": (
+        ("latency_s: 0.5", "latency_s: 500ms"), 34,
+        "slo.latency_s: bad value '500ms'. Expected a valid number, unable to parse string as a number (unit: seconds, "
+        "a number such as 0.5)"),
+    "percentile as a fraction": (
+        ("percentile: 95", "percentile: 0.95"), 33,
+        "slo.percentile: bad value 0.95. Expected greater than or equal to 50 (in percent, for example 95)"),
+    "headroom in percent": (
+        ("headroom: 0.3", "headroom: 30"), 37,
+        "traffic.headroom: bad value 30. Expected less than 1 (a fraction, for example 0.3)"),
+    "endless latency": (("latency_s: 0.5", "latency_s: .inf"), 34, "slo.latency_s: bad value inf. Expected a finite number"),
+    "negative price": (
+        ("usd_per_hour: 0.5", "usd_per_hour: -1"), 28,
+        "options[1].price.usd_per_hour: bad value -1. Expected greater than or equal to 0"),
+    "no such day": (
+        ("usd_per_hour: 0.5", "usd_per_hour: 0.5\n      as_of: 2024-13-01"), 29,
+        "options[1].price.as_of: bad value '2024-13-01'. Expected a valid date"),
+    "a section that is a number": (
+        ("generation:\n  max_output_tokens: 24", "generation: 24"), 13, "generation: bad value 24. Expected a section with keys"),
+    "unknown target": (
+        ("target: openai", "target: opena1"), 17,
+        "options[0].target: bad value 'opena1'. Did you mean `openai`? Expected one of: sagemaker, openai"),
+    "missing target": (("    target: openai\n", ""), 16, "options[0]: the key 'target' is required"),
+    "unknown source": (
+        ("kind: python_reference", "kind: sharegtp"), 5,
+        "prompts.source.kind: bad value 'sharegtp'. Did you mean `sharegpt`? Expected one of: python_reference, jsonl, "
+        "longbench, sharegpt"),
+    "two model sources": (
+        ("instance_type: ml.c5.large", "instance_type: ml.c5.large\n    jumpstart: {model_id: x}"), 20,
+        "options[1]: give exactly one of `container` (image and environment) and `jumpstart` (model id)"),
+    "no latency limit": (("  latency_s: 0.5\n", ""), 32, "slo: give at least one of latency_s, ttft_s, tpot_s"),
+    "a bin that is empty": (("[1, 500]", "[500, 500]"), 7, "datasets[0]: prompt_tokens [500, 500] is empty"),
+    "a concurrency twice": (("[1, 4]", "[4, 4]"), 30, "load.concurrency: [4, 4] names a concurrency twice"),
+    "durations out of order": (
+        ("min_requests: 110", "min_requests: 110\n  min_duration_s: 9\n  max_duration_s: 8"), 29,
+        "load: min_duration_s 9.0 exceeds max_duration_s 8.0"),
+    "a dataset that no option uses": (
+        ("  - name: endpoint", "    datasets: [short]\n  - name: endpoint\n    datasets: [short]"), 10,
+        "datasets[1].name: no option uses dataset 'long': delete it, or name it in an option's `datasets`"),
+    "an option that names no dataset": (
+        ("served_model: m", "served_model: m\n    datasets: [long, shrt]"), 20,
+        "options[0].datasets[1]: option 'server' names a dataset that is not under `datasets`: 'shrt'. Did you mean `short`? "
+        "Expected one of: short, long"),
+    "a mix that names no dataset": (
+        ("headroom: 0.3", "mix: {short: 0.5, lomg: 0.5}"), 37,
+        "traffic.mix.lomg: the traffic mix names a dataset that is not under `datasets`: 'lomg'. Did you mean `long`?"),
+    "a mix that does not sum to 1": (
+        ("headroom: 0.3", "mix: {short: 0.5, long: 0.6}"), 37, "traffic.mix: shares {'short': 0.5, 'long': 0.6} must be "),
+    "a negative share": (("headroom: 0.3", "mix: {short: 1.5, long: -0.5}"), 37, "traffic.mix: shares "),
+    "an empty mix": (("headroom: 0.3", "mix: {}"), 37, "traffic.mix: shares {} must be non-negative and sum to 1"),
+    "datasets with one file name": (
+        ("name: long", "name: Short"), 10, "datasets[1].name: dataset names 'short' and 'Short' give the same file name 'short'"),
+    "options with one file name": (
+        ("name: endpoint", "name: Server."), 20, "options[1].name: option names 'server' and 'Server.' give the same file name"),
+    "too few prompts": (
+        ("count: 200\ngeneration", "count: 133\ngeneration"), 12,
+        "datasets[1].count: 133 prompts are too few: a load point sends up to 134 "),
+    "more tokens than fit": (
+        ("[500, 1000]", "[4090, 4096]"), 11,
+        "datasets[1].prompt_tokens: prompts of 4090 tokens and 24 output tokens exceed model.context_tokens 4096"),
+    "duplicate key": (
+        ("traffic:", "slo: {latency_s: 1}\ntraffic:"), 35,
+        "slo: duplicate key, first given on line 32. Next: delete one of the two"),
+    "nested duplicate key": (
+        ("image: engine", "image: engine\n      image: other"), 26,
+        "options[1].container.image: duplicate key, first given on line 25"),
+    "YAML that is cut off": (("[1, 4]", "[1, 4"), 31, "not valid YAML: "),
+    "a tab in the indentation": (("  headroom: 0.3", "\theadroom: 0.3"), 37, "not valid YAML: "),
+    "an unset variable": (
+        ("served_model: m", "served_model: ${NO_SUCH_VARIABLE}"), 19,
+        "options[0].served_model: environment variable NO_SUCH_VARIABLE is not set. Next: export NO_SUCH_VARIABLE=..."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("replacement", "line", "message"), ONE_FAULT.values(), ids=ONE_FAULT)
+def test_a_fault_is_told_once_with_line_key_value_and_what_was_expected(faults, replacement, line, message):
+    (found,) = faults(replacement)
+    assert found[0] == line
+    assert found[1].startswith(message)
+
+
+def test_as_many_prompts_as_a_load_point_can_send_are_enough(config_file):
+    # 4 x 4 to warm up, 110 to measure, 2 x 4 to drain
+    assert load_config(config_file(("count: 200\ngeneration", "count: 134\ngeneration"))).benchmark.datasets[1].count == 134
+
+
+def test_several_faults_are_all_told_in_the_order_of_their_lines(faults):
+    found = faults(
+        ("headroom: 0.3", "headroom: 30"),
+        ("kind: python_reference", "kind: pyton_reference"),
+        ("traffic:", "sloo: 1\ntraffic:"),
+        ("[1, 500]", "[1, many]"),
+        ("target: openai", "target: opena1"),
+        ("percentile: 95", "percentil: 95"),
+        ("usd_per_hour: 0.5", "usd_per_hour: cheap"),
+    )
+    assert [line for line, _ in found] == [5, 8, 17, 28, 33, 35, 38]
+    keys = [message.split(": ")[0] for _, message in found]
+    assert keys == ["prompts.source.kind", "datasets[0].prompt_tokens[1]", "options[0].target",
+                    "options[1].price.usd_per_hour", "slo.percentil", "sloo", "traffic.headroom"]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ["", "just text", "- a\n- b", "name: \x00"])
+def test_a_file_that_is_no_config_is_refused(tmp_path, content):
+    path = tmp_path / "config.yml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=re.escape(f"{path}:1: ")):
+        load_config(path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yml: no such config file\. Next: "):
+        load_config(tmp_path / "none.yml")
+
+
+# --- values from the environment ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "read"),
+    [
+        ("served_model: m", "served_model: m\n    api_key: ${TOKEN}", lambda b: b.options[0].api_key),
+        ("served_model: m", "served_model: ${TOKEN}", lambda b: b.options[0].served_model),
+        ("served_model: m", "served_model: m\n    extra_body: {key: '${TOKEN}'}", lambda b: b.options[0].extra_body["key"]),
+        ("THREADS: 1", "THREADS: '${TOKEN}'", lambda b: b.options[1].container.environment["THREADS"]),
+    ],
+)
+def test_a_variable_is_expanded_but_never_shown(config_file, monkeypatch, old, new, read):
+    monkeypatch.setenv("TOKEN", SECRET)
+    config = load_config(config_file((old, new)))
+    assert read(config.benchmark) == SECRET
+    assert SECRET not in repr(config)
+    assert SECRET not in config.public_yaml()
+    assert read(load_public(config)) == SECRET
+
+
+def load_public(config):
+    """What the public text of a config loads as, where the variable is set."""
+    path = config.path.with_name("public.yml")
+    path.write_text(config.public_yaml(), encoding="utf-8")
+    again = load_config(path)
+    assert again.benchmark == config.benchmark
+    return again.benchmark
+
+
+def test_a_variable_may_stand_inside_a_text_and_for_a_number(config_file, monkeypatch):
+    monkeypatch.setenv("HOST", "model.example")
+    monkeypatch.setenv("LIMIT", "0.25")
+    config = load_config(config_file(("localhost:8000", "${HOST}:${LIMIT}"), ("latency_s: 0.5", "latency_s: ${LIMIT}")))
+    assert config.benchmark.options[0].base_url == "http://model.example:0.25/v1"
+    assert config.benchmark.slo.latency_s == 0.25
+    assert "http://${HOST}:${LIMIT}/v1" in config.public_yaml()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("latency_s: 0.5", "latency_s: ${TOKEN}", "slo.latency_s"),
+        ("environment: {THREADS: 1}", "environment: ['TOKEN=${TOKEN}']", "options[1].container.environment"),
+        ("image: engine", "image: [{deep: '${TOKEN}'}]", "options[1].container.image"),
+        ("target: openai", "target: ${TOKEN}", "options[0].target"),
+        ("served_model: m", "served_model: m\n    datasets: ['${TOKEN}']", "options[0].datasets[0]"),
+    ],
+)
+def test_a_fault_does_not_show_what_a_variable_holds(faults, monkeypatch, old, new, key):
+    monkeypatch.setenv("TOKEN", SECRET)
+    found = faults((old, new))
+    assert {message.split(": ")[0] for _, message in found} == {key}
+    assert SECRET not in str(found)
+
+
+# --- YAML ---------------------------------------------------------------------------------------------------------
+
+
+def test_anchors_and_merge_keys_are_read_and_may_be_overridden(config_file):
+    merged = "  - {<<: *base, name: third, instance_type: ml.c5.xlarge}\nload:"
+    config = load_config(config_file(("  - name: endpoint", "  - &base\n    name: endpoint"), ("load:", merged)))
+    base, third = config.benchmark.option("endpoint"), config.benchmark.option("third")
+    assert third.instance_type == "ml.c5.xlarge"
+    assert third.container == base.container
+    assert third.price == base.price
+
+
+def test_a_fault_in_merged_keys_is_told_where_they_are_used(faults):
+    found = faults(("load:", "  - {<<: *base, name: third}\nload:"), ("  - name: endpoint", "  - &base\n    name: endpoint"),
+                   ("usd_per_hour: 0.5", "usd_per_hour: x"))  # fmt: skip
+    assert [(line, message.split(": ")[0]) for line, message in found] == [
+        (29, "options[1].price.usd_per_hour"),
+        (30, "options[2].price.usd_per_hour"),
+    ]
+
+
+# --- the files that come with the project -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yml")), ids=lambda path: path.stem)
+def test_every_config_of_the_project_loads(path, monkeypatch):
+    for name in re.findall(r"\$\{(\w+)\}", path.read_text(encoding="utf-8")):
+        monkeypatch.setenv(name, "http://localhost:8000")
+    config = load_config(path)
+    assert yaml.safe_load(config.public_yaml())["name"] == config.benchmark.name
+
+
+def test_the_schema_in_the_repository_is_the_one_of_the_code():
+    assert (CONFIGS / "schema.json").read_text(encoding="utf-8") == config_schema()
+
+
+def test_the_schema_takes_the_quickstart_and_refuses_an_unknown_key():
+    schema = json.loads(config_schema())
+    text = (CONFIGS / "quickstart.yml").read_text(encoding="utf-8")
+    data = json.loads(json.dumps(yaml.safe_load(text), default=str))  # dates as text
+    jsonschema.validate(data, schema)
+    for broken in ({**data, "budget": 5}, {**data, "slo": {**data["slo"], "latency": 1}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(broken, schema)

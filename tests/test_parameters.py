@@ -1,0 +1,94 @@
+"""Notebook parameters: only declared names, and values of the declared types even where they arrive as text."""
+
+import nbformat
+import pytest
+
+from helpers.errors import ParameterError
+from helpers.parameters import check_parameters, coerce, coerce_parameters
+
+CELL = """\
+config_path: str = "config.yml"  # the config
+sample_rows: int = 3  # rows shown
+latency_budget_s: float = 20.0  # p95 must stay under this
+show_all: bool = False
+"""
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook with the parameters cell above."""
+    path = tmp_path / "04_analyse_metrics.ipynb"
+    cell = nbformat.v4.new_code_cell(CELL, metadata={"tags": ["parameters"]})
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("a text", str, "a text"),
+        ("12", str, "12"),
+        (12, str, "12"),
+        ("12", int, 12),
+        (" -3 ", int, -3),
+        ("2.5", float, 2.5),
+        ("3", float, 3.0),
+        (3, float, 3.0),
+        ("true", bool, True),
+        ("False", bool, False),
+        ("0", bool, False),
+        ("yes", bool, True),
+        (True, bool, True),
+        (0, bool, False),
+    ],
+)
+def test_a_value_is_brought_to_its_declared_type(text, kind, value):
+    found = coerce("p", text, kind, "here")
+    assert (found, type(found)) == (value, kind)
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"), [("2.5", int), (2.5, int), ("", int), ("ten", float), ("maybe", bool), ("2", bool), (None, int)]
+)
+def test_a_value_that_would_lose_or_invent_something_is_refused(bad, kind):
+    with pytest.raises(ParameterError, match=f"^here: parameter 'p': bad value {bad!r}. Expected {kind.__name__}$"):
+        coerce("p", bad, kind, "here")
+
+
+def test_a_notebook_brings_all_its_parameters_to_their_types():
+    namespace = {"other": "7", "__annotations__": {}}
+    exec(CELL, namespace)
+    namespace |= {"sample_rows": "5", "latency_budget_s": "1.5", "show_all": "true"}
+    coerce_parameters(namespace)
+    assert namespace["sample_rows"] == 5
+    assert namespace["latency_budget_s"] == 1.5
+    assert namespace["show_all"] is True
+    assert namespace["config_path"] == "config.yml"
+    assert namespace["other"] == "7"
+
+
+def test_a_notebook_refuses_a_parameter_of_the_wrong_type():
+    namespace = {}
+    exec(CELL, namespace)
+    namespace["sample_rows"] = "five"
+    with pytest.raises(ParameterError, match="parameters cell: parameter 'sample_rows': bad value 'five'. Expected int"):
+        coerce_parameters(namespace)
+
+
+def test_declared_parameters_are_taken_before_a_notebook_starts(notebook):
+    check_parameters(notebook, {"sample_rows": 5, "latency_budget_s": "1", "show_all": "no", "config_path": "x"}, "config")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sample_row": 5}, r"04_analyse_metrics has no parameter 'sample_row'. Did you mean `sample_rows`\? Expected one of: "),
+        ({"zzz": 5}, r"no parameter 'zzz'\. Expected one of: config_path, sample_rows, latency_budget_s, show_all$"),
+        ({"sample_rows": 5, "latency_budget_s": "20 s"}, "parameter 'latency_budget_s': bad value '20 s'. Expected float"),
+        ({"show_all": 2}, "parameter 'show_all': bad value 2. Expected bool"),
+    ],
+)
+def test_others_are_refused_before_a_notebook_starts(notebook, values, message):
+    with pytest.raises(ParameterError, match=f"^config.yml: .*{message}"):
+        check_parameters(notebook, values, "config.yml")

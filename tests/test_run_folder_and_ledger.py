@@ -1,0 +1,374 @@
+"""Run folders, the ledger of endpoints in them, and prices."""
+
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from examples import config_data, endpoint, make_config, option
+
+from helpers.deployments import start_deployments
+from helpers.errors import DeployError, RunFolderError
+from helpers.ledger import EndpointRecord, Ledger
+from helpers.pricing import price_of
+from helpers.run_folder import find_run, new_run_id, open_run, write_atomically
+
+SAGEMAKER = {
+    "name": "paid", "target": "sagemaker", "api": "openai_chat", "instance_type": "ml.c5.large",
+    "container": {"image": "1.dkr.ecr.us-east-1.amazonaws.com/engine:1"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    """Writes a config whose runs go to `runs` beside it; sections are merged into the small one."""
+
+    def write(*args, **sections):
+        path = tmp_path / "config.yml"
+        path.write_text(yaml.safe_dump(config_data(*args, run_root="runs", **sections)), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def begin(config_path, run_dir, started_at):
+    """A run that began at a time of our choice."""
+    _, run = open_run(config_path, str(run_dir), new=True)
+    file = run.path / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "started_at": started_at}))
+    return run
+
+
+# --- opening a run ------------------------------------------------------------------------------------------------
+
+
+def test_a_new_run_has_a_folder_of_its_own_that_says_what_is_run(config_file, tmp_path):
+    config, run = open_run(config_file(), new=True)
+    assert run.path.parent == tmp_path / "runs"
+    assert re.fullmatch(r"test-\d{8}-\d{6}", run.run_id)
+    about = run.about()
+    assert (about["run_id"], about["config_name"]) == (run.run_id, "test")
+    assert about["machine"]["vcpus"] >= 1
+    assert about["versions"]["pandas"]
+    assert (run.path / "config.yml").read_text() == config.public_yaml()
+
+
+def test_a_given_folder_is_used(config_file, tmp_path):
+    _, run = open_run(config_file(), str(tmp_path / "mine"), new=True)
+    assert run.path == tmp_path / "mine"
+    assert open_run(config_file(), str(tmp_path / "mine"))[1] == run
+
+
+def test_an_empty_folder_means_the_run_that_started_last(config_file, tmp_path):
+    path = config_file()
+    begin(path, tmp_path / "runs/test-a", "2026-01-02T00:00:00+00:00")
+    newest = begin(path, tmp_path / "runs/test-b", "2026-01-03T00:00:00+00:00")
+    begin(path, tmp_path / "runs/test-c", "2026-01-01T00:00:00+00:00")
+    other = config_file(name="test-b2")
+    begin(other, tmp_path / "runs/test-b2-x", "2026-02-01T00:00:00+00:00")
+    assert open_run(config_file())[1] == newest
+
+
+def test_without_a_run_the_next_step_is_told(config_file, tmp_path):
+    with pytest.raises(RunFolderError, match="holds no run of 'test'. Next: run notebooks/01_generate_data"):
+        open_run(config_file())
+    with pytest.raises(RunFolderError, match=r"no run\.json there. Next: run notebooks/01_generate_data"):
+        open_run(config_file(), str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "section"),
+    [
+        ({"options": [option("a", served_model="other")]}, "options"),
+        ({"options": [option("a"), option("b")]}, "options"),
+        ({"datasets": [{"name": "short", "prompt_tokens": [1, 400]}]}, "datasets"),
+        ({"generation": {"max_output_tokens": 25}}, "generation"),
+        ({"load": {"concurrency": [1, 2]}}, "load"),
+        ({"model": {"name": "n"}}, "model"),
+        ({"seed": 43}, "seed"),
+    ],
+)
+def test_a_run_that_was_measured_otherwise_is_refused(config_file, tmp_path, changes, section):
+    open_run(config_file(), str(tmp_path / "run"), new=True)
+    with pytest.raises(RunFolderError, match=f"was measured with other values of {section} than .*start a new run"):
+        open_run(config_file(**changes), str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"slo": {"percentile": 99, "latency_s": 7}},
+        {"traffic": {"requests_per_minute": 1, "headroom": 0}},
+        {"options": [option("a", price={"usd_per_hour": 9})]},
+        {"budget_usd": 5},
+        {"description": "the same, told otherwise"},
+    ],
+)
+def test_what_is_only_judged_may_change(config_file, tmp_path, changes):
+    open_run(config_file(), str(tmp_path / "run"), new=True)
+    config, run = open_run(config_file(**changes), str(tmp_path / "run"))
+    assert run.path == tmp_path / "run"
+    assert config.benchmark == make_config(run_root="runs", **changes)
+
+
+def test_a_file_that_an_earlier_step_writes_is_asked_for_by_the_step(config_file):
+    _, run = open_run(config_file(), new=True)
+    assert run.require("run.json", "01_generate_data").is_file()
+    with pytest.raises(RunFolderError, match=r"load_points.csv: not there. Next: run notebooks/04_analyse_metrics"):
+        run.require("metrics/load_points.csv", "04_analyse_metrics")
+
+
+def test_a_run_is_found_by_its_folder(config_file):
+    _, run = open_run(config_file(), new=True)
+    assert find_run(str(run.path)) == run
+    with pytest.raises(RunFolderError, match="'nowhere' is neither a run folder nor a run id"):
+        find_run("nowhere")
+
+
+def test_a_run_id_is_a_name_and_the_time():
+    assert re.fullmatch(r"x-20\d{6}-\d{6}", new_run_id("x"))
+
+
+# --- writing files ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "deep" / "file.json"
+    for text in ("old", "new – with more than ASCII"):
+        write_atomically(path, text)
+        assert path.read_text(encoding="utf-8") == text
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.json"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "new" * 10_000 + "\ud800")
+    assert path.read_text() == "old"
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path, texts = tmp_path / "file", {"a" * 200_000, "b" * 300_000}
+    write_atomically(path, "a" * 200_000)
+    writing = threading.Thread(target=lambda: [write_atomically(path, text) for _ in range(30) for text in texts])
+    writing.start()
+    seen = set()
+    while writing.is_alive():
+        seen.add(path.read_text())
+    writing.join()
+    assert seen <= texts
+
+
+# --- the ledger ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path / "endpoints.json", "run-1")
+
+
+def on_disk(ledger):
+    """What another process would read: option -> state."""
+    return {record.option: record.state for record in Ledger(ledger.path, "other").records()}
+
+
+def test_each_change_is_on_disk_at_once(ledger):
+    assert on_disk(ledger) == {}
+    ledger.put(endpoint("a", state="planned"))
+    ledger.put(endpoint("b", state="planned"))
+    for state in ("creating", "in_service", "failed", "deleting", "deleted"):
+        ledger.update("a", state=state)
+        assert on_disk(ledger) == {"a": state, "b": "planned"}
+        assert [r.option for r in ledger.remaining()] == ([] if state == "deleted" else ["a"])
+    assert [r.option for r in ledger.records()] == ["a", "b"]
+    assert json.loads(ledger.path.read_text())["run_id"] == "run-1"
+
+
+def test_external_servers_and_plans_are_nothing_to_delete(ledger):
+    ledger.put(endpoint("a", state="external"))
+    ledger.put(endpoint("b", state="planned"))
+    assert ledger.remaining() == []
+
+
+@pytest.mark.parametrize(("option", "changes", "error"), [("none", {"state": "deleted"}, KeyError),
+                                                          ("a", {"state": "gone"}, ValueError),
+                                                          ("a", {"stat": "deleted"}, ValueError)])  # fmt: skip
+def test_a_wrong_change_is_refused_and_changes_nothing(ledger, option, changes, error):
+    ledger.put(endpoint("a", state="creating"))
+    with pytest.raises(error):
+        ledger.update(option, **changes)
+    assert on_disk(ledger) == {"a": "creating"}
+
+
+def test_no_change_is_lost_between_threads(ledger):
+    start = threading.Barrier(8)
+
+    def write(i):
+        start.wait()
+        for k in range(10):
+            ledger.put(endpoint(f"{i}-{k}", state="planned"))
+            ledger.update(f"{i}-{k}", state="creating")
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert on_disk(ledger) == {f"{i}-{k}": "creating" for i in range(8) for k in range(10)}
+
+
+WRITER = """
+import sys
+from helpers.ledger import EndpointRecord, Ledger
+from pathlib import Path
+ledger, who = Ledger(Path(sys.argv[1]), "run-1"), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for k in range(40):
+    ledger.put(EndpointRecord(option=f"{who}-{k}", target="t", endpoint_name="e", instance_type="i", instance_count=1))
+"""
+
+
+def test_no_change_is_lost_between_processes(ledger):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(ledger.path), who], env=environment, text=True,
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for who in "ab"
+    ]  # fmt: skip
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=30)
+        assert writer.returncode == 0
+    assert set(on_disk(ledger)) == {f"{who}-{k}" for who in "ab" for k in range(40)}
+
+
+@pytest.fixture
+def sagemaker_api(monkeypatch):
+    """An endpoint of the SageMaker API that refuses everything, and notes what the ledger held at each call."""
+    seen, ledger_file = [], {}
+
+    class Refuse(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            records = json.loads(ledger_file["path"].read_text())["endpoints"]
+            seen.append((self.headers["X-Amz-Target"].split(".")[-1], {r["option"]: r["state"] for r in records}))
+            body = b'{"__type": "ResourceLimitExceeded", "message": "no quota"}'
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuse)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    yield seen, ledger_file
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_endpoint_is_in_the_ledger_before_the_first_call_that_creates_it(config_file, sagemaker_api):
+    seen, ledger_file = sagemaker_api
+    role = "arn:aws:iam::000000000000:role/r"
+    config, run = open_run(config_file([SAGEMAKER, option("free")], aws={"execution_role": role}), new=True)
+    ledger_file["path"] = run.ledger_file
+    records = start_deployments(config.benchmark, run, lambda _: None)
+    assert seen[0] == ("CreateModel", {"paid": "creating", "free": "planned"})
+    paid = records[0]
+    assert paid.state == "failed"
+    assert "no quota" in paid.failure
+    assert paid.create_called_at
+    assert paid.usd_per_instance_hour == 0.102
+
+
+# --- what it costs ------------------------------------------------------------------------------------------------
+
+ONE_O_CLOCK, THREE_THIRTY = "2026-01-01T01:00:00+00:00", "2026-01-01T03:30:00+00:00"
+
+
+def lived(**changes):
+    """An endpoint that lived 2.5 hours on two instances of 4 $/h."""
+    known = {"state": "deleted", "create_called_at": ONE_O_CLOCK, "deleted_at": THREE_THIRTY, "instance_count": 2}
+    return endpoint(changes.pop("name", "a"), **{"usd_per_hour": 4.0, **known, **changes})
+
+
+def test_cost_is_hours_times_price_times_instances():
+    assert lived().billed_hours() == 2.5
+    assert lived().cost_usd() == 20.0
+    assert lived(in_service_at="2026-01-01T01:01:30+00:00").startup_s() == 90.0
+    assert lived().startup_s() is None
+
+
+def test_an_endpoint_that_still_lives_is_billed_until_now():
+    alive = lived(state="in_service", deleted_at=None)
+    assert alive.billed_hours(datetime(2026, 1, 1, 2, tzinfo=UTC)) == 1.0
+
+
+def test_what_was_never_created_costs_nothing_and_an_unknown_price_is_unknown():
+    assert lived(create_called_at=None, deleted_at=None).cost_usd() == 0.0
+    assert lived(create_called_at=None, deleted_at=None).billed_hours() is None
+    assert lived(usd_per_hour=None).cost_usd() is None
+
+
+def test_a_run_costs_what_its_priced_endpoints_on_other_machines_cost(ledger):
+    ledger.put(lived())
+    ledger.put(lived(name="b", usd_per_hour=1.0, instance_count=1))
+    ledger.put(lived(name="unknown", usd_per_hour=None))
+    ledger.put(lived(name="here", local=True))
+    assert ledger.cost_usd() == 22.5
+
+
+# --- prices -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def price_list(tmp_path):
+    path = tmp_path / "prices.csv"
+    path.write_text("instance_type,region,usd_per_hour,as_of,source\n"
+                    "ml.c5.large,us-east-1,0.102,2024-01-31,a page\n"
+                    "ml.c5.large,eu-west-1,0.115,2024-02-01,another page\n")  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "region", "expected"),
+    [
+        ({}, "us-east-1", (0.102, "a page", "2024-01-31")),
+        ({}, "eu-west-1", (0.115, "another page", "2024-02-01")),
+        ({"price": {"usd_per_hour": 0.5, "source": "offer", "as_of": "2026-01-02"}}, "us-east-1", (0.5, "offer", "2026-01-02")),
+        ({"price": {"usd_per_hour": 0}}, "us-east-1", (0.0, "config", None)),
+        ({"price": {"usd_per_vcpu_hour": 0.05, "vcpus": 4, "source": "s"}}, "us-east-1", (0.2, "4 vCPU of s", None)),
+        ({"price": {"usd_per_vcpu_hour": 0.05, "vcpus": "all", "source": "s"}}, "us-east-1", (0.8, "16 vCPU of s", None)),
+    ],
+)  # fmt: skip
+def test_a_price_comes_from_the_config_else_from_the_list(price_list, changes, region, expected):
+    price = price_of(make_config([{**SAGEMAKER, **changes}]).options[0], region, 16, price_list)
+    assert (pytest.approx(price.usd_per_hour), price.source, price.as_of) == expected
+
+
+@pytest.mark.parametrize(("changes", "region"), [({}, "ap-south-1"), ({"instance_type": "ml.c5.huge"}, "us-east-1")])
+def test_an_unknown_price_is_null(price_list, changes, region):
+    assert price_of(make_config([{**SAGEMAKER, **changes}]).options[0], region, 16, price_list) is None
