@@ -97,103 +97,179 @@ def test_a_right_config_is_read_with_its_defaults(config_file):
 
 ONE_FAULT = {
     "unknown key at the top": (
-        ("traffic:", "budget: 5\ntraffic:"), 35, "budget: unknown key. Did you mean `budget_usd`? Expected one of: aws, "),
+        ("traffic:", "budget: 5\ntraffic:"),
+        35,
+        "budget: unknown key. Did you mean `budget_usd`? Expected one of: aws, ",
+    ),
     "unknown key in a section": (
-        ("latency_s: 0.5", "latency_s: 0.5\n  latency_ms: 500"), 35, "slo.latency_ms: unknown key. Did you mean `latency_s`?"),
+        ("latency_s: 0.5", "latency_s: 0.5\n  latency_ms: 500"),
+        35,
+        "slo.latency_ms: unknown key. Did you mean `latency_s`?",
+    ),
     "unknown key two sections down": (
-        ("kind: python_reference", "kind: python_reference\n    cutt: null"), 6,
-        "prompts.source.cutt: unknown key. Did you mean `cut`? Expected one of: cut, kind"),
+        ("kind: python_reference", "kind: python_reference\n    cutt: null"),
+        6,
+        "prompts.source.cutt: unknown key. Did you mean `cut`? Expected one of: cut, kind",
+    ),
     "unknown key in a list item": (
-        ("count: 200\n  - name: long", "cont: 200\n  - name: long"), 9,
-        "datasets[0].cont: unknown key. Did you mean `count`? Expected one of: count, name, prompt_tokens"),
+        ("count: 200\n  - name: long", "cont: 200\n  - name: long"),
+        9,
+        "datasets[0].cont: unknown key. Did you mean `count`? Expected one of: count, name, prompt_tokens",
+    ),
     "unknown key of an openai option": (
-        ("served_model: m", "served_model: m\n    base_uri: x"), 20, "options[0].base_uri: unknown key. Did you mean `base_url`?"),
+        ("served_model: m", "served_model: m\n    base_uri: x"),
+        20,
+        "options[0].base_uri: unknown key. Did you mean `base_url`?",
+    ),
     "unknown key of a sagemaker option": (
-        ("api: openai_chat", "api: openai_chat\n    instance_cont: 2"), 23,
-        "options[1].instance_cont: unknown key. Did you mean `instance_count`?"),
+        ("api: openai_chat", "api: openai_chat\n    instance_cont: 2"),
+        23,
+        "options[1].instance_cont: unknown key. Did you mean `instance_count`?",
+    ),
     "unknown key of an hourly price": (
-        ("usd_per_hour: 0.5", "usd_per_hour: 0.5\n      sorce: list"), 29,
-        "options[1].price.sorce: unknown key. Did you mean `source`? Expected one of: as_of, source, usd_per_hour"),
+        ("usd_per_hour: 0.5", "usd_per_hour: 0.5\n      sorce: list"),
+        29,
+        "options[1].price.sorce: unknown key. Did you mean `source`? Expected one of: as_of, source, usd_per_hour",
+    ),
     "unknown key of a price per vCPU": (
-        ("usd_per_hour: 0.5", "usd_per_vcpu_hour: 0.5\n      vcpus: all\n      sorce: list"), 30,
-        "options[1].price.sorce: unknown key. Did you mean `source`? Expected one of: as_of, source, usd_per_vcpu_hour, vcpus"),
-    "missing key": (("  max_output_tokens: 24", "  temperature: 0"), 13, "generation.max_output_tokens: this key is required"),
+        ("usd_per_hour: 0.5", "usd_per_vcpu_hour: 0.5\n      vcpus: all\n      sorce: list"),
+        30,
+        "options[1].price.sorce: unknown key. Did you mean `source`? Expected one of: as_of, source, usd_per_vcpu_hour, vcpus",
+    ),
+    "missing key": (
+        ("  max_output_tokens: 24", "  temperature: 0"),
+        13,
+        "generation.max_output_tokens: this key is required",
+    ),
     "missing key in a list item": (("    served_model: m\n", ""), 16, "options[0].served_model: this key is required"),
     "missing key of a price per vCPU": (
-        ("usd_per_hour: 0.5", "usd_per_vcpu_hour: 0.5"), 27, "options[1].price.vcpus: this key is required"),
+        ("usd_per_hour: 0.5", "usd_per_vcpu_hour: 0.5"),
+        27,
+        "options[1].price.vcpus: this key is required",
+    ),
     "missing bound": (("[1, 500]", "[1]"), 8, "datasets[0].prompt_tokens[1]: this key is required"),
     "text with a unit": (
-        ("latency_s: 0.5", "latency_s: 500ms"), 34,
+        ("latency_s: 0.5", "latency_s: 500ms"),
+        34,
         "slo.latency_s: bad value '500ms'. Expected a valid number, unable to parse string as a number (unit: seconds, "
-        "a number such as 0.5)"),
+        "a number such as 0.5)",
+    ),
     "percentile as a fraction": (
-        ("percentile: 95", "percentile: 0.95"), 33,
-        "slo.percentile: bad value 0.95. Expected greater than or equal to 50 (in percent, for example 95)"),
+        ("percentile: 95", "percentile: 0.95"),
+        33,
+        "slo.percentile: bad value 0.95. Expected greater than or equal to 50 (in percent, for example 95)",
+    ),
     "headroom in percent": (
-        ("headroom: 0.3", "headroom: 30"), 37,
-        "traffic.headroom: bad value 30. Expected less than 1 (a fraction, for example 0.3)"),
-    "endless latency": (("latency_s: 0.5", "latency_s: .inf"), 34, "slo.latency_s: bad value inf. Expected a finite number"),
+        ("headroom: 0.3", "headroom: 30"),
+        37,
+        "traffic.headroom: bad value 30. Expected less than 1 (a fraction, for example 0.3)",
+    ),
+    "endless latency": (
+        ("latency_s: 0.5", "latency_s: .inf"),
+        34,
+        "slo.latency_s: bad value inf. Expected a finite number",
+    ),
     "negative price": (
-        ("usd_per_hour: 0.5", "usd_per_hour: -1"), 28,
-        "options[1].price.usd_per_hour: bad value -1. Expected greater than or equal to 0"),
+        ("usd_per_hour: 0.5", "usd_per_hour: -1"),
+        28,
+        "options[1].price.usd_per_hour: bad value -1. Expected greater than or equal to 0",
+    ),
     "no such day": (
-        ("usd_per_hour: 0.5", "usd_per_hour: 0.5\n      as_of: 2024-13-01"), 29,
-        "options[1].price.as_of: bad value '2024-13-01'. Expected a valid date"),
+        ("usd_per_hour: 0.5", "usd_per_hour: 0.5\n      as_of: 2024-13-01"),
+        29,
+        "options[1].price.as_of: bad value '2024-13-01'. Expected a valid date",
+    ),
     "a section that is a number": (
-        ("generation:\n  max_output_tokens: 24", "generation: 24"), 13, "generation: bad value 24. Expected a section with keys"),
+        ("generation:\n  max_output_tokens: 24", "generation: 24"),
+        13,
+        "generation: bad value 24. Expected a section with keys",
+    ),
     "unknown target": (
-        ("target: openai", "target: opena1"), 17,
-        "options[0].target: bad value 'opena1'. Did you mean `openai`? Expected one of: sagemaker, openai"),
+        ("target: openai", "target: opena1"),
+        17,
+        "options[0].target: bad value 'opena1'. Did you mean `openai`? Expected one of: sagemaker, openai",
+    ),
     "missing target": (("    target: openai\n", ""), 16, "options[0]: the key 'target' is required"),
     "unknown source": (
-        ("kind: python_reference", "kind: sharegtp"), 5,
+        ("kind: python_reference", "kind: sharegtp"),
+        5,
         "prompts.source.kind: bad value 'sharegtp'. Did you mean `sharegpt`? Expected one of: python_reference, jsonl, "
-        "longbench, sharegpt"),
+        "longbench, sharegpt",
+    ),
     "two model sources": (
-        ("instance_type: ml.c5.large", "instance_type: ml.c5.large\n    jumpstart: {model_id: x}"), 20,
-        "options[1]: give exactly one of `container` (image and environment) and `jumpstart` (model id)"),
+        ("instance_type: ml.c5.large", "instance_type: ml.c5.large\n    jumpstart: {model_id: x}"),
+        20,
+        "options[1]: give exactly one of `container` (image and environment) and `jumpstart` (model id)",
+    ),
     "no latency limit": (("  latency_s: 0.5\n", ""), 32, "slo: give at least one of latency_s, ttft_s, tpot_s"),
     "a bin that is empty": (("[1, 500]", "[500, 500]"), 7, "datasets[0]: prompt_tokens [500, 500] is empty"),
     "a concurrency twice": (("[1, 4]", "[4, 4]"), 30, "load.concurrency: [4, 4] names a concurrency twice"),
     "durations out of order": (
-        ("min_requests: 110", "min_requests: 110\n  min_duration_s: 9\n  max_duration_s: 8"), 29,
-        "load: min_duration_s 9.0 exceeds max_duration_s 8.0"),
+        ("min_requests: 110", "min_requests: 110\n  min_duration_s: 9\n  max_duration_s: 8"),
+        29,
+        "load: min_duration_s 9.0 exceeds max_duration_s 8.0",
+    ),
     "a dataset that no option uses": (
-        ("  - name: endpoint", "    datasets: [short]\n  - name: endpoint\n    datasets: [short]"), 10,
-        "datasets[1].name: no option uses dataset 'long': delete it, or name it in an option's `datasets`"),
+        ("  - name: endpoint", "    datasets: [short]\n  - name: endpoint\n    datasets: [short]"),
+        10,
+        "datasets[1].name: no option uses dataset 'long': delete it, or name it in an option's `datasets`",
+    ),
     "an option that names no dataset": (
-        ("served_model: m", "served_model: m\n    datasets: [long, shrt]"), 20,
+        ("served_model: m", "served_model: m\n    datasets: [long, shrt]"),
+        20,
         "options[0].datasets[1]: option 'server' names a dataset that is not under `datasets`: 'shrt'. Did you mean `short`? "
-        "Expected one of: short, long"),
+        "Expected one of: short, long",
+    ),
     "a mix that names no dataset": (
-        ("headroom: 0.3", "mix: {short: 0.5, lomg: 0.5}"), 37,
-        "traffic.mix.lomg: the traffic mix names a dataset that is not under `datasets`: 'lomg'. Did you mean `long`?"),
+        ("headroom: 0.3", "mix: {short: 0.5, lomg: 0.5}"),
+        37,
+        "traffic.mix.lomg: the traffic mix names a dataset that is not under `datasets`: 'lomg'. Did you mean `long`?",
+    ),
     "a mix that does not sum to 1": (
-        ("headroom: 0.3", "mix: {short: 0.5, long: 0.6}"), 37, "traffic.mix: shares {'short': 0.5, 'long': 0.6} must be "),
+        ("headroom: 0.3", "mix: {short: 0.5, long: 0.6}"),
+        37,
+        "traffic.mix: shares {'short': 0.5, 'long': 0.6} must be ",
+    ),
     "a negative share": (("headroom: 0.3", "mix: {short: 1.5, long: -0.5}"), 37, "traffic.mix: shares "),
     "an empty mix": (("headroom: 0.3", "mix: {}"), 37, "traffic.mix: shares {} must be non-negative and sum to 1"),
     "datasets with one file name": (
-        ("name: long", "name: Short"), 10, "datasets[1].name: dataset names 'short' and 'Short' give the same file name 'short'"),
+        ("name: long", "name: Short"),
+        10,
+        "datasets[1].name: dataset names 'short' and 'Short' give the same file name 'short'",
+    ),
     "options with one file name": (
-        ("name: endpoint", "name: Server."), 20, "options[1].name: option names 'server' and 'Server.' give the same file name"),
+        ("name: endpoint", "name: Server."),
+        20,
+        "options[1].name: option names 'server' and 'Server.' give the same file name",
+    ),
     "too few prompts": (
-        ("count: 200\ngeneration", "count: 133\ngeneration"), 12,
-        "datasets[1].count: 133 prompts are too few: a load point sends up to 134 "),
+        ("count: 200\ngeneration", "count: 133\ngeneration"),
+        12,
+        "datasets[1].count: 133 prompts are too few: a load point sends up to 134 ",
+    ),
     "more tokens than fit": (
-        ("[500, 1000]", "[4090, 4096]"), 11,
-        "datasets[1].prompt_tokens: prompts of 4090 tokens and 24 output tokens exceed model.context_tokens 4096"),
+        ("[500, 1000]", "[4090, 4096]"),
+        11,
+        "datasets[1].prompt_tokens: prompts of 4090 tokens and 24 output tokens exceed model.context_tokens 4096",
+    ),
     "duplicate key": (
-        ("traffic:", "slo: {latency_s: 1}\ntraffic:"), 35,
-        "slo: duplicate key, first given on line 32. Next: delete one of the two"),
+        ("traffic:", "slo: {latency_s: 1}\ntraffic:"),
+        35,
+        "slo: duplicate key, first given on line 32. Next: delete one of the two",
+    ),
     "nested duplicate key": (
-        ("image: engine", "image: engine\n      image: other"), 26,
-        "options[1].container.image: duplicate key, first given on line 25"),
+        ("image: engine", "image: engine\n      image: other"),
+        26,
+        "options[1].container.image: duplicate key, first given on line 25",
+    ),
     "YAML that is cut off": (("[1, 4]", "[1, 4"), 31, "not valid YAML: "),
     "a tab in the indentation": (("  headroom: 0.3", "\theadroom: 0.3"), 37, "not valid YAML: "),
     "an unset variable": (
-        ("served_model: m", "served_model: ${NO_SUCH_VARIABLE}"), 19,
-        "options[0].served_model: environment variable NO_SUCH_VARIABLE is not set. Next: export NO_SUCH_VARIABLE=..."),
-}  # fmt: skip
+        ("served_model: m", "served_model: ${NO_SUCH_VARIABLE}"),
+        19,
+        "options[0].served_model: environment variable NO_SUCH_VARIABLE is not set. Next: export NO_SUCH_VARIABLE=...",
+    ),
+}
 
 
 @pytest.mark.parametrize(("replacement", "line", "message"), ONE_FAULT.values(), ids=ONE_FAULT)
@@ -205,7 +281,10 @@ def test_a_fault_is_told_once_with_line_key_value_and_what_was_expected(faults, 
 
 def test_as_many_prompts_as_a_load_point_can_send_are_enough(config_file):
     # 4 x 4 to warm up, 110 to measure, 2 x 4 to drain
-    assert load_config(config_file(("count: 200\ngeneration", "count: 134\ngeneration"))).benchmark.datasets[1].count == 134
+    assert (
+        load_config(config_file(("count: 200\ngeneration", "count: 134\ngeneration"))).benchmark.datasets[1].count
+        == 134
+    )
 
 
 def test_several_faults_are_all_told_in_the_order_of_their_lines(faults):
@@ -220,8 +299,15 @@ def test_several_faults_are_all_told_in_the_order_of_their_lines(faults):
     )
     assert [line for line, _ in found] == [5, 8, 17, 28, 33, 35, 38]
     keys = [message.split(": ")[0] for _, message in found]
-    assert keys == ["prompts.source.kind", "datasets[0].prompt_tokens[1]", "options[0].target",
-                    "options[1].price.usd_per_hour", "slo.percentil", "sloo", "traffic.headroom"]  # fmt: skip
+    assert keys == [
+        "prompts.source.kind",
+        "datasets[0].prompt_tokens[1]",
+        "options[0].target",
+        "options[1].price.usd_per_hour",
+        "slo.percentil",
+        "sloo",
+        "traffic.headroom",
+    ]
 
 
 @pytest.mark.parametrize("content", ["", "just text", "- a\n- b", "name: \x00"])
@@ -245,7 +331,11 @@ def test_a_missing_file_is_refused(tmp_path):
     [
         ("served_model: m", "served_model: m\n    api_key: ${TOKEN}", lambda b: b.options[0].api_key),
         ("served_model: m", "served_model: ${TOKEN}", lambda b: b.options[0].served_model),
-        ("served_model: m", "served_model: m\n    extra_body: {key: '${TOKEN}'}", lambda b: b.options[0].extra_body["key"]),
+        (
+            "served_model: m",
+            "served_model: m\n    extra_body: {key: '${TOKEN}'}",
+            lambda b: b.options[0].extra_body["key"],
+        ),
         ("THREADS: 1", "THREADS: '${TOKEN}'", lambda b: b.options[1].container.environment["THREADS"]),
     ],
 )
@@ -306,8 +396,11 @@ def test_anchors_and_merge_keys_are_read_and_may_be_overridden(config_file):
 
 
 def test_a_fault_in_merged_keys_is_told_where_they_are_used(faults):
-    found = faults(("load:", "  - {<<: *base, name: third}\nload:"), ("  - name: endpoint", "  - &base\n    name: endpoint"),
-                   ("usd_per_hour: 0.5", "usd_per_hour: x"))  # fmt: skip
+    found = faults(
+        ("load:", "  - {<<: *base, name: third}\nload:"),
+        ("  - name: endpoint", "  - &base\n    name: endpoint"),
+        ("usd_per_hour: 0.5", "usd_per_hour: x"),
+    )
     assert [(line, message.split(": ")[0]) for line, message in found] == [
         (29, "options[1].price.usd_per_hour"),
         (30, "options[2].price.usd_per_hour"),

@@ -72,20 +72,30 @@ def test_a_notebook_refuses_a_parameter_of_the_wrong_type():
     namespace = {}
     exec(CELL, namespace)
     namespace["sample_rows"] = "five"
-    with pytest.raises(ParameterError, match="parameters cell: parameter 'sample_rows': bad value 'five'. Expected int"):
+    with pytest.raises(
+        ParameterError, match="parameters cell: parameter 'sample_rows': bad value 'five'. Expected int"
+    ):
         coerce_parameters(namespace)
 
 
 def test_declared_parameters_are_taken_before_a_notebook_starts(notebook):
-    check_parameters(notebook, {"sample_rows": 5, "latency_budget_s": "1", "show_all": "no", "config_path": "x"}, "config")
+    check_parameters(
+        notebook, {"sample_rows": 5, "latency_budget_s": "1", "show_all": "no", "config_path": "x"}, "config"
+    )
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sample_row": 5}, r"04_analyse_metrics has no parameter 'sample_row'. Did you mean `sample_rows`\? Expected one of: "),
+        (
+            {"sample_row": 5},
+            r"04_analyse_metrics has no parameter 'sample_row'. Did you mean `sample_rows`\? Expected one of: ",
+        ),
         ({"zzz": 5}, r"no parameter 'zzz'\. Expected one of: config_path, sample_rows, latency_budget_s, show_all$"),
-        ({"sample_rows": 5, "latency_budget_s": "20 s"}, "parameter 'latency_budget_s': bad value '20 s'. Expected float"),
+        (
+            {"sample_rows": 5, "latency_budget_s": "20 s"},
+            "parameter 'latency_budget_s': bad value '20 s'. Expected float",
+        ),
         ({"show_all": 2}, "parameter 'show_all': bad value 2. Expected bool"),
     ],
 )

@@ -15,15 +15,18 @@ import yaml
 from examples import config_data, endpoint, make_config, option
 
 from helpers.deployments import start_deployments
-from helpers.errors import DeployError, RunFolderError
-from helpers.ledger import EndpointRecord, Ledger
+from helpers.errors import RunFolderError
+from helpers.ledger import Ledger
 from helpers.pricing import price_of
 from helpers.run_folder import find_run, new_run_id, open_run, write_atomically
 
 SAGEMAKER = {
-    "name": "paid", "target": "sagemaker", "api": "openai_chat", "instance_type": "ml.c5.large",
+    "name": "paid",
+    "target": "sagemaker",
+    "api": "openai_chat",
+    "instance_type": "ml.c5.large",
     "container": {"image": "1.dkr.ecr.us-east-1.amazonaws.com/engine:1"},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -198,9 +201,14 @@ def test_external_servers_and_plans_are_nothing_to_delete(ledger):
     assert ledger.remaining() == []
 
 
-@pytest.mark.parametrize(("option", "changes", "error"), [("none", {"state": "deleted"}, KeyError),
-                                                          ("a", {"state": "gone"}, ValueError),
-                                                          ("a", {"stat": "deleted"}, ValueError)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("option", "changes", "error"),
+    [
+        ("none", {"state": "deleted"}, KeyError),
+        ("a", {"state": "gone"}, ValueError),
+        ("a", {"stat": "deleted"}, ValueError),
+    ],
+)
 def test_a_wrong_change_is_refused_and_changes_nothing(ledger, option, changes, error):
     ledger.put(endpoint("a", state="creating"))
     with pytest.raises(error):
@@ -245,10 +253,15 @@ for k in range(40):
 def test_no_change_is_lost_between_processes(ledger):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(ledger.path), who], env=environment, text=True,
-                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(ledger.path), who],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         for who in "ab"
-    ]  # fmt: skip
+    ]
     for writer in writers:
         assert writer.stdout.readline() == "ready\n"
     for writer in writers:
@@ -296,7 +309,7 @@ def test_an_endpoint_is_in_the_ledger_before_the_first_call_that_creates_it(conf
     config, run = open_run(config_file([SAGEMAKER, option("free")], aws={"execution_role": role}), new=True)
     ledger_file["path"] = run.ledger_file
     records = start_deployments(config.benchmark, run, lambda _: None)
-    assert seen[0] == ("CreateModel", {"paid": "creating", "free": "planned"})
+    assert seen[0] == ("CreateModel", {"paid": "creating", "free": "external"})
     paid = records[0]
     assert paid.state == "failed"
     assert "no quota" in paid.failure
@@ -347,9 +360,11 @@ def test_a_run_costs_what_its_priced_endpoints_on_other_machines_cost(ledger):
 @pytest.fixture
 def price_list(tmp_path):
     path = tmp_path / "prices.csv"
-    path.write_text("instance_type,region,usd_per_hour,as_of,source\n"
-                    "ml.c5.large,us-east-1,0.102,2024-01-31,a page\n"
-                    "ml.c5.large,eu-west-1,0.115,2024-02-01,another page\n")  # fmt: skip
+    path.write_text(
+        "instance_type,region,usd_per_hour,as_of,source\n"
+        "ml.c5.large,us-east-1,0.102,2024-01-31,a page\n"
+        "ml.c5.large,eu-west-1,0.115,2024-02-01,another page\n"
+    )
     return path
 
 
@@ -358,12 +373,20 @@ def price_list(tmp_path):
     [
         ({}, "us-east-1", (0.102, "a page", "2024-01-31")),
         ({}, "eu-west-1", (0.115, "another page", "2024-02-01")),
-        ({"price": {"usd_per_hour": 0.5, "source": "offer", "as_of": "2026-01-02"}}, "us-east-1", (0.5, "offer", "2026-01-02")),
+        (
+            {"price": {"usd_per_hour": 0.5, "source": "offer", "as_of": "2026-01-02"}},
+            "us-east-1",
+            (0.5, "offer", "2026-01-02"),
+        ),
         ({"price": {"usd_per_hour": 0}}, "us-east-1", (0.0, "config", None)),
         ({"price": {"usd_per_vcpu_hour": 0.05, "vcpus": 4, "source": "s"}}, "us-east-1", (0.2, "4 vCPU of s", None)),
-        ({"price": {"usd_per_vcpu_hour": 0.05, "vcpus": "all", "source": "s"}}, "us-east-1", (0.8, "16 vCPU of s", None)),
+        (
+            {"price": {"usd_per_vcpu_hour": 0.05, "vcpus": "all", "source": "s"}},
+            "us-east-1",
+            (0.8, "16 vCPU of s", None),
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_price_comes_from_the_config_else_from_the_list(price_list, changes, region, expected):
     price = price_of(make_config([{**SAGEMAKER, **changes}]).options[0], region, 16, price_list)
     assert (pytest.approx(price.usd_per_hour), price.source, price.as_of) == expected

@@ -62,8 +62,10 @@ def write_metrics(run: RunFolder, measured: Measurements) -> None:
 
 
 def read_points(run: RunFolder) -> pd.DataFrame:
-    """The load-point table."""
-    return pd.read_csv(run.require(f"metrics/{POINTS_FILE}", "04_analyse_metrics"))
+    """The load-point table, exactly as it was written: names stay text, numbers keep every digit."""
+    path = run.require(f"metrics/{POINTS_FILE}", "04_analyse_metrics")
+    names = {"option": str, "dataset": str}
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
 
 
 def read_warnings(run: RunFolder) -> list[ReportWarning]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from helpers.config import BenchmarkConfig
 from helpers.intervals import samples_to_trust
 from helpers.ledger import EndpointRecord
+from helpers.number_text import plural
 from helpers.records import LoadPointFacts
 
 OUTPUT_LENGTH_TOLERANCE = 0.05
@@ -82,7 +83,7 @@ def _missing_points(
         ]
         if missing:
             reason = failures.get(option.name) or "it was not run, or has no steady window"
-            yield ReportWarning(kind="missing", message=f"{option.name}: {len(missing)} load points are missing: {reason}",
+            yield ReportWarning(kind="missing", message=f"{option.name}: {plural(len(missing), 'load point')} missing: {reason}",
                            rows=missing)  # fmt: skip
 
 

@@ -116,7 +116,9 @@ class Container(Strict):
     """A serving container given by its image."""
 
     image: str = Field(description="Image URI, or the name of a local engine.")
-    environment: dict[str, EnvironmentValue] = Field(default_factory=dict, repr=False, description="Container environment.")
+    environment: dict[str, EnvironmentValue] = Field(
+        default_factory=dict, repr=False, description="Container environment."
+    )
     model_data_url: str | None = Field(default=None, description="S3 URI of the model archive, if the image needs one.")
 
 
@@ -126,7 +128,9 @@ class JumpStart(Strict):
     model_id: str
     version: str = "*"
     accept_eula: bool = Field(default=False, description="Set to true to accept the model's end-user licence.")
-    environment: dict[str, EnvironmentValue] = Field(default_factory=dict, repr=False, description="Overrides of the defaults.")
+    environment: dict[str, EnvironmentValue] = Field(
+        default_factory=dict, repr=False, description="Overrides of the defaults."
+    )
 
 
 RequestApi = Literal["openai_chat", "openai_completions", "tgi", "djl"]

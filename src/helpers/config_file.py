@@ -23,7 +23,12 @@ from helpers.errors import ConfigError
 KeyPath = tuple[str | int, ...]
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _FRACTIONS = ("headroom", "error_rate", "confidence")
-_UNITS = {"_s": "seconds, a number such as 0.5", "_usd": "dollars", "_tokens": "tokens", "_minute": "requests per minute"}
+_UNITS = {
+    "_s": "seconds, a number such as 0.5",
+    "_usd": "dollars",
+    "_tokens": "tokens",
+    "_minute": "requests per minute",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,9 @@ def load_config(config_path: str | Path) -> LoadedConfig:
     """Read and check a config file. Raises ConfigError with one line per fault."""
     path = Path(config_path).expanduser()
     if not path.is_file():
-        raise ConfigError(f"{path}: no such config file. Next: give the path of a YAML file, see {PROJECT_ROOT / 'configs'}")
+        raise ConfigError(
+            f"{path}: no such config file. Next: give the path of a YAML file, see {PROJECT_ROOT / 'configs'}"
+        )
     as_written, lines = _parse_yaml(path)
     unexpanded: dict[KeyPath, str] = {}
     data = _expand(as_written, (), path, lines, unexpanded)
@@ -136,9 +143,7 @@ def _expand(data: object, at: KeyPath, path: Path, lines: dict[KeyPath, int], un
 # --- one line per fault -------------------------------------------------------------------------------------------
 
 
-def _fault(
-    fault: dict, data: object, lines: dict[KeyPath, int], unexpanded: dict[KeyPath, str]
-) -> tuple[int, str]:
+def _fault(fault: dict, data: object, lines: dict[KeyPath, int], unexpanded: dict[KeyPath, str]) -> tuple[int, str]:
     """The line of the file, and what pydantic found there in words. `data` is as written, with `${NAME}` unexpanded."""
     context = fault.get("ctx") or {}
     at = _data_path(fault["loc"], data, missing_key=fault["type"] == "missing")
@@ -149,7 +154,9 @@ def _fault(
         at = (*at, context["key"])
         message = f"unknown key.{_suggestion(context['key'], context['allowed'])} Expected one of: {', '.join(context['allowed'])}"
     elif kind == "missing_dataset":
-        message = f"{message}: {_shown(at, context['bad'], unexpanded)}.{_suggestion(context['bad'], context['allowed'])}"
+        message = (
+            f"{message}: {_shown(at, context['bad'], unexpanded)}.{_suggestion(context['bad'], context['allowed'])}"
+        )
         message += f" Expected one of: {', '.join(context['allowed'])}"
     elif kind == "missing":
         message = "this key is required"

@@ -109,11 +109,16 @@ class Table:
 
     def _repr_markdown_(self) -> str:
         lines = [
-            "| " + " | ".join(c.header for c in self.columns) + " |",
+            "| " + " | ".join(_in_markdown_cell(c.header) for c in self.columns) + " |",
             "| " + " | ".join("---" if c.write is None else "---:" for c in self.columns) + " |",
-            *("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in self.cells()),
+            *("| " + " | ".join(_in_markdown_cell(text) for text in row) + " |" for row in self.cells()),
         ]
         return _no_formulas(f"*{self.caption}*\n\n" + "\n".join(lines) + "\n")
+
+
+def _in_markdown_cell(text: str) -> str:
+    """Text that neither ends a cell or a row nor becomes HTML."""
+    return html.escape(" ".join(text.splitlines()), quote=False).replace("|", "\\|")
 
 
 @dataclass(frozen=True)

@@ -241,6 +241,8 @@ def _placed(option: OptionVerdict, winner: OptionVerdict | None, tied: list[str]
         return option.model_copy(
             update={"status": "tied", "reason": "meets the SLO; its price cannot be told apart from the cheapest"}
         )
+    if winner.cost.value == 0:
+        return option.model_copy(update={"reason": "meets the SLO, but the cheapest costs nothing"})
     dearer = option.cost.value / winner.cost.value - 1
     return option.model_copy(update={"reason": f"meets the SLO, {dearer:.0%} dearer than the cheapest"})
 

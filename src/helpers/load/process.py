@@ -11,6 +11,7 @@ import queue
 import sys
 import threading
 import time
+import uuid
 from functools import lru_cache
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def run_load_point(order: Order) -> None:
     prompts = prompts.iloc[shuffle.permutation(len(prompts))]
     prepared = prepare_requests(prompts, order.address, order.generation, order.extra_body)
     writer = RequestWriter(order.address)
-    load = ClosedLoopLoad(order.load, order.concurrency, order.address.url, writer, prepared, f"{point.id}-{os.getpid()}")
+    id_prefix = uuid.uuid4().hex[:12]  # SageMaker takes inference ids of at most 64 characters
+    load = ClosedLoopLoad(order.load, order.concurrency, order.address.url, writer, prepared, id_prefix)
     clock_before = _clock_pair()
     measured = _event_loop_run(load.run(_progress_teller(order)))
     facts = _facts(point, order, measured, [clock_before, _clock_pair()])

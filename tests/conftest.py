@@ -1,0 +1,78 @@
+"""One finished run of a small config, made once by the real series, for every test that reads a run folder."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers.run_folder import RunFolder
+from helpers.series import run_series
+
+SECRET = "s3cr3t-tokens-must-not-be-written"
+
+
+def small_config(folder: Path, **changes: object) -> Path:
+    """Write a config of two options that takes seconds; `changes` replace top-level sections."""
+    option = {"target": "sagemaker", "local": True, "api": "openai_chat", "instance_type": "ml.c5.large",
+              "price": {"usd_per_hour": 0.102, "as_of": "2026-11-01"}}  # fmt: skip
+    engine = {"ENGINE_MODEL": "synthetic:2m", "ENGINE_THREADS": 1, "SOME_SECRET": "${TEST_SECRET}"}
+    config = {
+        "name": "small",
+        "seed": 7,
+        "run_root": str(folder / "runs"),
+        "model": {"name": "tiny-llama-2m", "tokenizer": "synthetic:2m", "context_tokens": 2048},
+        "prompts": {"source": {"kind": "python_reference"}},
+        "datasets": [
+            {"name": "short", "prompt_tokens": [60, 120], "count": 40},
+            {"name": "long", "prompt_tokens": [200, 300], "count": 40},
+        ],
+        "generation": {"max_output_tokens": 6},
+        "options": [
+            {**option, "name": "no batching",
+             "container": {"image": "openvino-genai", "environment": {**engine, "ENGINE_MAX_NUM_SEQS": 1}}},
+            {**option, "name": "batch of 4",
+             "container": {"image": "openvino-genai", "environment": {**engine, "ENGINE_MAX_NUM_SEQS": 4}}},
+        ],
+        "load": {"concurrency": [1, 2], "min_requests": 24, "warmup_requests": 1},
+        "slo": {"percentile": 75, "latency_s": 5, "error_rate": 0.2, "confidence": 0.9},
+        "traffic": {"requests_per_minute": 600},
+        **changes,
+    }  # fmt: skip
+    path = folder / "small.yml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run, its config file, and what the runner said."""
+
+    run: RunFolder
+    config_path: Path
+    said: str
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> FinishedRun:
+    """The small config, run by the series runner with real papermill, endpoints and engine."""
+    folder = tmp_path_factory.mktemp("series")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        patch.setenv("TEST_SECRET", SECRET)
+        config_path = small_config(folder)
+        run = run_series(str(config_path))
+    return FinishedRun(run, config_path, said.getvalue())
+
+
+@pytest.fixture
+def run_copy(finished_run, tmp_path, monkeypatch) -> FinishedRun:
+    """A copy of the finished run that a test may change."""
+    monkeypatch.setenv("TEST_SECRET", SECRET)
+    copy = tmp_path / finished_run.run.run_id
+    shutil.copytree(finished_run.run.path, copy)
+    return FinishedRun(RunFolder(copy), finished_run.config_path, finished_run.said)

@@ -1,0 +1,153 @@
+"""How numbers are written, and what tables and figures look like in HTML and Markdown."""
+
+import base64
+import math
+import re
+
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from helpers import number_text as text
+from helpers.display import Column, Figure, Html, Prose, Table, numeric
+
+INF = math.inf
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (text.number(1234567.891, 2), "1,234,567.89"),
+        (text.number(0.5), "0"),
+        (text.number(None, 2), "–"),
+        (text.number(math.nan, 2), "–"),
+        (text.number(INF, 2), "∞"),
+        (text.number(0.0, 2), "0.00"),
+        (text.significant(0.0012345), "0.00123"),
+        (text.significant(12.345), "12.3"),
+        (text.significant(12345.6), "12,346"),
+        (text.significant(None), "–"),
+        (text.significant(0), "0"),
+        (text.dollars(1234.5), "$1,234"),
+        (text.dollars(0.1234), "$0.123"),
+        (text.dollars(0.0), "$0"),
+        (text.dollars(None), "–"),
+        (text.dollars(INF), "$∞"),
+        (text.percent(0.305), "30%"),
+        (text.percent(0.305, 1), "30.5%"),
+        (text.percent(None), "–"),
+        (text.duration(0.0456), "46 ms"),
+        (text.duration(1.0), "1.00 s"),
+        (text.duration(12.345), "12.3 s"),
+        (text.duration(None), "–"),
+        (text.duration(INF), "∞ s"),
+        (text.interval(1.234, 5.678, 2), "[1.23, 5.68]"),
+        (text.interval(1.0, INF, 1), "[1.0, ∞]"),
+        (text.interval(1.0, None, 1), "[1.0, ∞]"),
+        (text.interval(None, None, 1), "–"),
+        (text.interval(math.nan, None, 1), "–"),
+        (text.plural(1, "instance"), "1 instance"),
+        (text.plural(1200, "instance"), "1,200 instances"),
+        (text.plural(0, "file"), "0 files"),
+    ],
+)
+def test_numbers_are_written_as_people_read_them(written, expected):
+    assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [
+        ([], 0),
+        ([None, math.nan, INF, 0], 0),
+        ([123.4, 5000], 0),
+        ([12.3], 1),
+        ([1.0, 100], 2),
+        ([0.05, 9], 4),
+        ([1e-9], 6),
+        ([-0.5, 7], 3),
+    ],
+)
+def test_a_column_has_the_decimals_that_its_smallest_value_needs(values, decimals):
+    assert text.decimals_for(values) == decimals
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+NASTY = 'a|b <b>&"\nc'
+
+
+@pytest.fixture
+def table():
+    rows = pd.DataFrame(
+        {"name": ["x", NASTY, None, "z"], "usd": [0.25, 12.0, math.nan, 0.25], "rate": [5.0, INF, 7.0, None]}
+    )
+    columns = [
+        Column("name", "na|me"),
+        numeric("usd", "$/h", best="lowest"),
+        numeric("rate", "req/s", "highest", decimals=1),
+    ]
+    return Table(rows, columns, "Prices <now>.")
+
+
+def test_a_column_has_equal_digits_and_its_best_value_is_marked_in_words(table):
+    names, usd, rate = zip(*table.cells(), strict=True)
+    assert names == ("x", NASTY, "–", "z")
+    assert usd == ("0.250 (lowest)", "12.000", "–", "0.250 (lowest)")
+    assert rate == ("5.0", "∞ (highest)", "7.0", "–")
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0], [1.0, None], [None, None]])
+def test_nothing_is_best_among_equals(values):
+    table = Table(pd.DataFrame({"v": values}), [numeric("v", "v", best="lowest")], "")
+    assert "lowest" not in str(table.cells())
+
+
+def test_html_holds_the_text_of_every_cell_and_aligns_numbers_to_the_right(table):
+    page = BeautifulSoup(table._repr_html_(), "html.parser")
+    assert page.caption.text == "Prices <now>."
+    assert [th.text for th in page.find_all("th")] == ["na|me", "$/h", "req/s"]
+    assert all(th["scope"] == "col" for th in page.find_all("th"))
+    rows = [row.find_all("td") for row in page.tbody.find_all("tr")]
+    assert [[td.text for td in row] for row in rows] == table.cells()
+    assert page.find("b") is None
+    for row in [page.find_all("th"), *rows]:
+        aligned = [re.search(r"text-align:(\w+)", cell["style"]).group(1) for cell in row]
+        assert aligned == ["left", "right", "right"]
+
+
+def test_markdown_escapes_what_would_break_a_row(table):
+    lines = table._repr_markdown_().rstrip("\n").split("\n")
+    assert lines[2] == "| na\\|me | \\$/h | req/s |"
+    assert lines[3] == "| --- | ---: | ---: |"
+    assert lines[5] == '| a\\|b &lt;b&gt;&amp;" c | 12.000 | ∞ (highest) |'
+    assert len(lines) == 4 + len(table.rows)
+
+
+def test_an_empty_table_still_has_its_head(table):
+    empty = Table(table.rows.iloc[:0], table.columns, "None.")
+    assert empty.cells() == []
+    assert "na|me" in empty._repr_html_()
+    assert empty._repr_markdown_().endswith("| --- | ---: | ---: |\n")
+
+
+# --- figures and prose --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "kind"), [("cost.svg", "image/svg+xml"), ("cost.png", "image/png")])
+def test_a_figure_holds_its_picture_its_alternative_text_and_its_caption(tmp_path, name, kind):
+    (tmp_path / name).write_bytes(b"<svg/>")
+    figure = Figure(tmp_path / name, 'Cost of "a" < cost of b & c', "Lower is better, <1 is best.")
+    page = BeautifulSoup(figure._repr_html_(), "html.parser")
+    assert page.figure["id"] == "cost"
+    assert page.img["alt"] == 'Cost of "a" < cost of b & c'
+    assert page.img["src"] == f"data:{kind};base64,{base64.b64encode(b'<svg/>').decode()}"
+    assert page.figcaption.text == "Lower is better, <1 is best."
+    assert f"(figures/{name})" in figure._repr_markdown_()
+
+
+def test_prose_and_html_are_shown_as_they_are_but_dollars_are_no_formula():
+    assert Prose("It costs $5 to $6.")._repr_markdown_() == "It costs \\$5 to \\$6."
+    assert Html("<p>$5</p>")._repr_html_() == Html("<p>$5</p>")._repr_markdown_() == "<p>$5</p>"

@@ -1,0 +1,331 @@
+"""Every metric against numbers worked out by hand, and load points from requests that were made up."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from examples import endpoint, facts, load_point, make_config, request, requests_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import metrics
+from helpers.analysis import POINTS_FILE, read_points
+from helpers.metrics import all_of, error_rate_is_met, limit_is_met, summarise_load_points, with_latencies
+from helpers.run_folder import RunFolder
+
+# --- per request --------------------------------------------------------------------------------------------------
+
+
+def latencies(*rows):
+    return with_latencies(requests_table(rows)).iloc[0]
+
+
+def test_latency_and_ttft_count_from_the_send():
+    row = latencies(request(5.0, 2.0, ttft_s=0.25))
+    assert (row.ok, row.latency_s, row.ttft_s) == (True, 2.0, 0.25)
+
+
+def test_latency_and_ttft_count_from_the_schedule_where_there_is_one():
+    row = latencies(request(5.0, 2.0, ttft_s=0.25, scheduled_ns=4_000_000_000))
+    assert (row.latency_s, row.ttft_s) == (3.0, 1.25)
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(24, 1.75 / 23), (2, 1.75), (1, None), (0, None), (None, None)])
+def test_tpot_is_the_time_after_the_first_token_over_the_other_tokens(tokens, expected):
+    found = latencies(request(5.0, 2.0, ttft_s=0.25, output_tokens=tokens)).tpot_s
+    assert math.isnan(found) if expected is None else found == pytest.approx(expected)
+
+
+def test_an_answer_without_a_first_token_has_a_latency_only():
+    row = latencies(request(5.0, 2.0, first_token_ns=None))
+    assert row.latency_s == 2.0
+    assert math.isnan(row.ttft_s)
+    assert math.isnan(row.tpot_s)
+
+
+def test_a_failure_has_no_latency_even_where_stamps_exist():
+    row = latencies(request(5.0, 2.0, status="stream_broken"))
+    assert not row.ok
+    assert row[["latency_s", "ttft_s", "tpot_s"]].isna().all()
+
+
+# --- rates and prices ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (metrics.request_throughput(30, 12.0), 2.5),
+        (metrics.token_throughput(600, 12.0), 50.0),
+        (metrics.achieved_concurrency(48.0, 12.0), 4.0),
+        (metrics.error_rate(3, 60), 0.05),
+        (metrics.error_rate(0, 0), None),
+        (metrics.usd_per_1k_requests(7.2, 2.0), 1.0),  # 7,200 requests an hour for 7.2 dollars
+        (metrics.usd_per_1m_tokens(3.6, 100.0), 10.0),  # 360,000 tokens an hour for 3.6 dollars
+        (metrics.usd_per_1k_requests(None, 2.0), None),
+        (metrics.usd_per_1k_requests(7.2, 0.0), None),
+        (metrics.usd_per_1m_tokens(None, 100.0), None),
+        (metrics.usd_per_1m_tokens(3.6, 0.0), None),
+        (metrics.usd_per_1k_requests(0.0, 2.0), 0.0),
+    ],
+)
+def test_rates_and_prices_by_hand(found, expected):
+    assert found == pytest.approx(expected)
+
+
+positive = st.floats(min_value=1e-3, max_value=1e4)
+
+
+@given(positive, positive, positive)
+def test_prices_grow_with_the_hourly_price_and_fall_with_throughput(usd, rate, factor):
+    for price in (metrics.usd_per_1k_requests, metrics.usd_per_1m_tokens):
+        assert price(usd * factor, rate) == pytest.approx(price(usd, rate) * factor)
+        assert price(usd, rate * factor) == pytest.approx(price(usd, rate) / factor)
+
+
+@pytest.mark.parametrize(
+    ("slo", "good"),
+    [
+        ({"latency_s": 2.0}, 3),
+        ({"latency_s": 1.999}, 2),
+        ({"latency_s": 9, "ttft_s": 0.5}, 2),
+        ({"latency_s": 9, "tpot_s": 0.05}, 2),  # 0.75, 1.1 / 23 = 0.048, 1 / 23 = 0.043, 1.5 / 23 = 0.065 s
+        ({"latency_s": 1.5, "ttft_s": 0.5, "tpot_s": 0.05}, 1),
+    ],
+)
+def test_goodput_counts_what_met_every_limit_and_a_failure_is_a_miss(slo, good):
+    rows = [request(0, 1.0, 0.25), request(1, 1.2, 0.1), request(2, 2.0, 1.0), request(3, 3.0, 1.5), request(4)]
+    rows[0]["output_tokens"] = 2
+    config = make_config(slo={"latency_s": None, **slo})
+    assert metrics.goodput(with_latencies(requests_table(rows)), config.slo, 10.0) == pytest.approx(good / 10)
+
+
+# --- the SLO ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("misses", "expected"),
+    [(0, "met"), (1, "met"), (2, "undecided"), (5, "undecided"), (9, "undecided"), (10, "missed"), (110, "missed")],
+)
+@pytest.mark.parametrize("slow", [2.5, math.inf])
+def test_of_110_requests_two_may_not_miss_p95_and_ten_must_not(misses, expected, slow):
+    """P(at most 1 of 110 beyond) = 2.3% < 5% at a share of 5%, P(at most 2) = 7.9%; P(at least 10) = 4.9%, (9) = 9.7%."""
+    values = np.array([1.0] * (110 - misses) + [slow] * misses)
+    assert limit_is_met(values, 2.0, 95, 0.95) == expected
+
+
+def test_a_latency_equal_to_the_limit_is_within_it():
+    assert limit_is_met(np.full(110, 2.0), 2.0, 95, 0.95) == "met"
+
+
+@pytest.mark.parametrize(("n", "expected"), [(0, "undecided"), (58, "undecided"), (59, "met")])
+def test_p95_cannot_be_met_with_fewer_than_59_requests(n, expected):
+    """0.95 ** 59 = 4.8%."""
+    assert limit_is_met(np.ones(n), 2.0, 95, 0.95) == expected
+
+
+@pytest.mark.parametrize(
+    ("failures", "requests", "limit", "expected"),
+    [
+        (0, 110, 0.03, "met"),
+        (1, 110, 0.03, "undecided"),
+        (0, 98, 0.03, "undecided"),
+        (0, 99, 0.03, "met"),
+        (20, 100, 0.03, "missed"),
+        (0, 1000, 0.0, "undecided"),
+        (1, 1000, 0.0, "missed"),
+        (0, 0, 0.5, "undecided"),
+    ],
+)
+def test_the_error_rate_is_decided_by_exact_bounds(failures, requests, limit, expected):
+    assert error_rate_is_met(failures, requests, limit, 0.95) == expected
+
+
+def test_one_missed_limit_misses_the_slo_and_one_undecided_leaves_it_undecided():
+    assert all_of(["met", "undecided", "missed"]) == "missed"
+    assert all_of(["met", "undecided", "met"]) == "undecided"
+    assert all_of(["met", "met"]) == "met"
+
+
+# --- load points --------------------------------------------------------------------------------------------------
+
+FIVE = [request(1, 1.0, 0.5), request(3, 2.0, 0.5), request(5, 1.0, 0.5), request(7), request(9.5, 2.0, 0.5)]
+
+
+def one_point(rows, windows=None, endpoints=None, config=None):
+    points = summarise_load_points(
+        requests_table(rows),
+        [facts()] if windows is None else windows,
+        [endpoint()] if endpoints is None else endpoints,
+        config or make_config(),
+    )
+    assert len(points) == 1
+    return points.iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("n", 5),
+        ("failures", 1),
+        ("window_s", 10.0),
+        ("repetitions", 1),
+        ("error_rate", 0.2),
+        ("requests_per_s", 0.4),
+        ("output_tokens_per_s", 9.6),
+        ("prompt_tokens_per_s", 40.0),
+        ("achieved_concurrency", 0.7),
+        ("goodput_per_s", 0.2),
+        ("prompt_tokens_mean", 100.0),
+        ("output_tokens_mean", 24.0),
+        ("usd_per_hour", 3.6),
+        ("usd_per_1k_requests", 2.5),
+        ("usd_per_1m_output_tokens", 1000 / 9.6),
+        ("usd_per_1m_input_tokens", 25.0),
+        ("usd_per_1m_tokens", 1000 / 49.6),
+        ("latency_s_p50", 2.0),
+        ("latency_s_mean_ok", 1.5),
+        ("ttft_s_p50", 0.5),
+        ("tpot_s_n", 5),
+        ("tpot_s_p50", 1.5 / 23),
+        ("slo", "missed"),
+    ],
+)
+def test_a_load_point_by_hand(column, expected):
+    found = one_point(FIVE)[column]
+    assert found == (expected if isinstance(expected, str) else pytest.approx(expected))
+
+
+def test_a_request_belongs_to_the_window_by_its_send():
+    """The last steady request ends after the window; warm-up and drain are not counted, whenever they end."""
+    others = [request(0.2, 1.5, phase="warmup"), request(9.9, 0.05, phase="drain"), request(0.1, phase="warmup")]
+    pd.testing.assert_series_equal(one_point(FIVE + others), one_point(FIVE))
+
+
+def test_percentiles_with_too_few_samples_are_hidden():
+    point = one_point([request(i, 1.0) for i in range(19)])
+    assert point["latency_s_p90"] == 1.0
+    assert pd.isna(point["latency_s_p95"])
+    assert pd.isna(point["latency_s_p95_low"])
+    assert one_point([request(i, 1.0) for i in range(20)])["latency_s_p95"] == 1.0
+
+
+def test_failures_are_infinitely_slow():
+    point = one_point([request(i, 1.0) for i in range(18)] + [request(18), request(19)])
+    assert point["latency_s_p95"] == math.inf
+    assert point["latency_s_p95_high"] == math.inf
+    assert point["latency_s_p50"] == 1.0
+    assert point["latency_s_mean_ok"] == 1.0
+
+
+def test_tpot_leaves_out_answers_of_one_token():
+    point = one_point([request(i, 1.0, 0.5, output_tokens=1 if i < 5 else 3) for i in range(10)])
+    assert (point["tpot_s_n"], point["latency_s_n"]) == (5, 10)
+    assert point["tpot_s_p50"] == 0.25
+
+
+def repetition(number, latency_values):
+    return [request(i * 0.1, value, repetition=number) for i, value in enumerate(latency_values)]
+
+
+def test_repetitions_are_pooled_as_if_they_were_one():
+    first, second = [0.1, 0.5, 0.3] * 10, [0.9, 0.2] * 20
+    pooled = one_point(repetition(0, first) + repetition(1, second), [facts(0, 4), facts(0, 6, repetition=1)])
+    whole = one_point(repetition(0, first + second), [facts(0, 10)])
+    same = [
+        "n",
+        "failures",
+        "window_s",
+        "requests_per_s",
+        "output_tokens_per_s",
+        "achieved_concurrency",
+        "goodput_per_s",
+        "latency_s_p50",
+        "latency_s_p90",
+        "latency_s_p95",
+        "latency_s_mean_ok",
+        "usd_per_1k_requests",
+        "slo",
+    ]
+    pd.testing.assert_series_equal(pooled[same], whole[same])
+    assert (pooled["repetitions"], whole["repetitions"]) == (2, 1)
+
+
+def test_the_interval_comes_from_three_repetitions():
+    """10, 12 and 14 requests in 10 s each: 1.2 / s, standard error 0.2 / sqrt(3), t(97.5%, 2) = 4.3027."""
+    rows = [row for i, n in enumerate((10, 12, 14)) for row in repetition(i, [0.5] * n)]
+    point = one_point(rows, [facts(repetition=i) for i in range(3)])
+    half = 4.30265 * 0.2 / math.sqrt(3)
+    assert point["requests_per_s"] == pytest.approx(1.2)
+    assert point["requests_per_s_low"] == pytest.approx(1.2 - half, rel=1e-5)
+    assert point["requests_per_s_high"] == pytest.approx(1.2 + half, rel=1e-5)
+    assert point["usd_per_1k_requests"] == pytest.approx(1 / 1.2)
+    assert point["usd_per_1k_requests_low"] == pytest.approx(1 / (1.2 + half), rel=1e-5)
+    assert point["usd_per_1k_requests_high"] == pytest.approx(1 / (1.2 - half), rel=1e-5)
+
+
+def test_the_interval_of_one_repetition_comes_from_ten_batches():
+    """Even sends give no spread; the last batch ends with the window, which is 1 s late."""
+    even = one_point([request(i, 0.5) for i in range(20)], [facts(0, 20)])
+    assert (even["requests_per_s_low"], even["requests_per_s_high"]) == pytest.approx((1, 1))
+    late = one_point([request(i, 0.5) for i in range(20)], [facts(0, 21)])
+    assert late["requests_per_s_low"] < late["requests_per_s"] < late["requests_per_s_high"]
+
+
+def test_a_rate_that_may_be_zero_has_no_highest_price():
+    rows = [request(i, 0.5 if i == 0 else None) for i in range(10)]
+    assert one_point(rows)["usd_per_1k_requests_high"] == math.inf
+
+
+def test_all_instances_of_an_option_are_paid():
+    point = one_point(FIVE, endpoints=[endpoint(instance_count=2)])
+    assert point["usd_per_hour"] == 7.2
+    assert point["usd_per_1k_requests"] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("endpoints", [[], [endpoint(usd_per_hour=None)]])
+def test_without_a_price_all_prices_are_unknown(endpoints):
+    point = one_point(FIVE, endpoints=endpoints)
+    assert point[[column for column in point.index if column.startswith("usd")]].isna().all()
+    assert point["requests_per_s"] == 0.4
+
+
+def test_the_slo_needs_every_limit_and_the_error_rate():
+    fast = [request(i * 0.05, 0.5, 0.2) for i in range(110)]
+    config = make_config(slo={"latency_s": 1, "ttft_s": 0.1, "error_rate": 0.03})
+    point = one_point(fast, config=config)
+    assert (point["slo_latency_s"], point["slo_ttft_s"], point["slo_error_rate"]) == ("met", "missed", "met")
+    assert point["slo"] == "missed"
+    assert one_point(fast, config=make_config(slo={"error_rate": 0.03}))["slo"] == "met"
+    assert one_point(fast, config=make_config(slo={"error_rate": 0.01}))["slo"] == "undecided"
+
+
+def test_load_points_come_in_the_order_of_the_config_and_unmeasured_ones_are_absent():
+    config = make_config(["b", "a"], load={"concurrency": [2, 1]})
+    keys = [("a", 1), ("b", 1), ("b", 2)]
+    rows = [request(i, 0.5, option=o, concurrency=c) for o, c in keys for i in range(3)]
+    rows += [request(0, 0.5, option="a", concurrency=2)]  # its load point has no window
+    windows = [facts(option=o, concurrency=c) for o, c in keys] + [facts(concurrency=2, window_open_ns=None)]
+    points = summarise_load_points(requests_table(rows), windows, [], config)
+    assert list(points[["option", "concurrency"]].itertuples(index=False, name=None)) == [("b", 2), ("b", 1), ("a", 1)]
+    assert points["n"].tolist() == [3, 3, 3]
+
+
+def test_a_rerun_gives_the_same_table_and_another_seed_other_intervals():
+    rows = [request(i * 0.1, value) for i, value in enumerate(np.random.default_rng(0).exponential(size=100))]
+    columns = ["latency_s_p95_low", "latency_s_p95_high"]
+    once, again, other = (one_point(rows, config=make_config(seed=seed)) for seed in (1, 1, 2))
+    pd.testing.assert_series_equal(once, again)
+    assert once[columns].tolist() != other[columns].tolist()
+    assert once["latency_s_p95"] == other["latency_s_p95"]
+
+
+def test_the_table_that_is_written_is_read_back_unrounded(tmp_path):
+    """Also where names look like numbers or like nothing."""
+    points = pd.DataFrame(
+        [load_point("NA", "512", rate=1 / 3), load_point("2", "1e3", rate=math.pi, usd_per_hour=None)]
+    )
+    run = RunFolder(tmp_path)
+    points.to_csv(run.metrics / POINTS_FILE, index=False)
+    pd.testing.assert_frame_equal(read_points(run), points, check_dtype=False, check_exact=True)
