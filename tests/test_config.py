@@ -134,7 +134,8 @@ ONE_FAULT = {
     "unknown key of a price per vCPU": (
         ("usd_per_hour: 0.5", "usd_per_vcpu_hour: 0.5\n      vcpus: all\n      sorce: list"),
         30,
-        "options[1].price.sorce: unknown key. Did you mean `source`? Expected one of: as_of, source, usd_per_vcpu_hour, vcpus",
+        "options[1].price.sorce: unknown key. Did you mean `source`? Expected one of: as_of, source, "
+        "usd_per_vcpu_hour, vcpus",
     ),
     "missing key": (
         ("  max_output_tokens: 24", "  temperature: 0"),
@@ -217,7 +218,8 @@ ONE_FAULT = {
     "an option that names no dataset": (
         ("served_model: m", "served_model: m\n    datasets: [long, shrt]"),
         20,
-        "options[0].datasets[1]: option 'server' names a dataset that is not under `datasets`: 'shrt'. Did you mean `short`? "
+        "options[0].datasets[1]: option 'server' names a dataset that is not under `datasets`: 'shrt'. "
+        "Did you mean `short`? "
         "Expected one of: short, long",
     ),
     "a mix that names no dataset": (

@@ -11,13 +11,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from botocore.exceptions import ClientError
-from local_sagemaker_fixtures import MESSAGES, ask, create, delete, joined, status_after, stream, wait_for
+from local_sagemaker_calls import MESSAGES, ask, create, delete, joined, status_after, stream, wait_for
 
 from helpers.local_sagemaker.engine import scheduler
 from helpers.local_sagemaker.engine.errors import SettingError
@@ -64,14 +65,14 @@ def test_synthetic_model_is_made_in_the_cache_of_the_user(tmp_path: Path, monkey
 @pytest.mark.parametrize("text", ["synthetic:7b", "synthetic:"])
 def test_unknown_size_of_a_synthetic_model_is_explained(text: str) -> None:
     size = text.removeprefix("synthetic:")
-    with pytest.raises(SettingError, match=f"ENGINE_MODEL='{text}': model size '{size}' is not known; choose one of 2m, "):
+    with pytest.raises(SettingError, match=f"'{text}': model size '{size}' is not known; choose one of 2m, "):
         read_settings({"ENGINE_MODEL": text})
 
 
 def test_synthetic_model_that_cannot_be_written_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".cache").write_text("not a folder")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    with pytest.raises(SettingError, match="ENGINE_MODEL='synthetic:2m': the model cannot be made in .*make room there"):
+    with pytest.raises(SettingError, match=r"'synthetic:2m': the model cannot be made in .*make room there"):
         read_settings({"ENGINE_MODEL": "synthetic:2m"})
 
 
@@ -152,7 +153,8 @@ def test_completions_body(runtime: Any, endpoint: str) -> None:
     )
     body = json.load(answer["Body"])
     assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
-    assert body["object"] == "text_completion" and isinstance(body["choices"][0]["text"], str)
+    assert body["object"] == "text_completion"
+    assert isinstance(body["choices"][0]["text"], str)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ def test_bad_requests(runtime: Any, endpoint: str, change: dict[str, Any], messa
 
 def test_one_sequence_at_a_time(model_folder: Path) -> None:
     """With max_num_seqs=1 a short request waits for the long one before it, and a dropped one makes room."""
-    with engine_process(model_folder, ENGINE_MAX_NUM_SEQS="1") as port:
+    with EngineProcess(model_folder, ENGINE_MAX_NUM_SEQS="1") as port:
         long = open_stream(port, max_tokens=3000, ignore_eos=True)
         assert long.getresponse().read(10)
         short = open_stream(port, max_tokens=1)
@@ -192,7 +194,7 @@ def test_one_sequence_at_a_time(model_folder: Path) -> None:
         after.close()
 
 
-class engine_process:
+class EngineProcess:
     """An engine outside of any SageMaker, to look at it alone."""
 
     def __init__(self, model_folder: Path, **environment: str) -> None:
@@ -225,54 +227,88 @@ class engine_process:
 
 def open_stream(port: int, **body: Any) -> http.client.HTTPConnection:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("POST", "/v1/chat/completions", json.dumps({"messages": MESSAGES, "stream": True, **body}))
+    ask_stream(connection, **body)
     return connection
 
 
-class SlowPipeline:
-    """A pipeline whose steps take 30 ms longer; notes how much the client had received when each step began."""
+def ask_stream(connection: http.client.HTTPConnection, **body: Any) -> None:
+    connection.request("POST", "/v1/chat/completions", json.dumps({"messages": MESSAGES, "stream": True, **body}))
 
-    def __init__(self, pipeline: Any, received: list[bytes]) -> None:
+
+class SlowPipeline:
+    """A pipeline whose steps take 50 ms longer, in which the client's thread can act."""
+
+    def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
-        self._received = received
-        self.seen_at_step: list[int] = []
+        self.received: list[bytes] = []
+        self.received_before_step: list[int] = []
+        self.admitted_before_step: list[int] = []
 
     def step(self) -> None:
-        time.sleep(0.03)  # the client's thread reads meanwhile
-        self.seen_at_step.append(len(self._received))
+        time.sleep(0.05)
+        self.received_before_step.append(len(self.received))
         self._pipeline.step()
+
+    def add_request(self, *request: Any) -> Any:
+        self.admitted_before_step.append(len(self.received_before_step))
+        return self._pipeline.add_request(*request)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pipeline, name)
 
 
-def test_each_token_is_sent_before_the_next_step(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    received: list[bytes] = []
-    pipelines: list[SlowPipeline] = []
+def serve_slowly(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, client: Callable[[int, SlowPipeline], None]
+) -> SlowPipeline:
+    """Runs the engine in this process while the client, which gets its port, runs in a thread."""
     load_pipeline = scheduler._load_pipeline
+    pipelines: list[SlowPipeline] = []
 
     def load_slow_pipeline(settings: EngineSettings) -> SlowPipeline:
-        pipelines.append(SlowPipeline(load_pipeline(settings), received))
+        pipelines.append(SlowPipeline(load_pipeline(settings)))
         return pipelines[0]
 
-    def read_stream(port: int) -> None:
-        connection = open_stream(port, max_tokens=8, min_tokens=8, temperature=0, messages=[MESSAGES[0]])
-        received.extend(line for line in connection.getresponse() if b'"content"' in line)
-        connection.close()
-
-    async def serve_one_stream() -> None:
+    async def serve() -> None:
+        settings = read_settings({"ENGINE_MODEL": str(model_folder)})
         runner = web.AppRunner(make_application(scheduler.Engine(settings)))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        await asyncio.to_thread(read_stream, runner.addresses[0][1])
+        await asyncio.to_thread(client, runner.addresses[0][1], pipelines[0])
         await runner.cleanup()
 
     monkeypatch.setattr(scheduler, "_load_pipeline", load_slow_pipeline)
-    settings = read_settings({"ENGINE_MODEL": str(model_folder)})
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve_one_stream())
-    assert len(received) > 4
-    assert pipelines[0].seen_at_step == [0, *range(2, 9)]  # the role comes with the first text
+        runner.run(serve())
+    return pipelines[0]
+
+
+def test_each_token_is_sent_before_the_next_step(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def client(port: int, pipeline: SlowPipeline) -> None:
+        connection = open_stream(port, max_tokens=8, min_tokens=8, temperature=0, messages=[MESSAGES[0]])
+        pipeline.received.extend(line for line in connection.getresponse() if b'"content"' in line)
+        connection.close()
+
+    pipeline = serve_slowly(model_folder, monkeypatch, client)
+    assert pipeline.received_before_step == [0, *range(2, 9)]  # the role comes with the first text
+
+
+def test_request_that_comes_in_during_a_step_joins_the_next(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def client(port: int, pipeline: SlowPipeline) -> None:
+        second = open_stream(port, max_tokens=1)  # its connection is used again, as the data plane does
+        second.getresponse().read()
+        first = open_stream(port, max_tokens=12, ignore_eos=True)
+        wait_for(lambda: len(pipeline.received_before_step), lambda steps: steps >= 4)
+        before = len(pipeline.received_before_step)
+        ask_stream(second, max_tokens=1)
+        second.getresponse().read()
+        first.getresponse().read()
+        assert pipeline.admitted_before_step[2] - before <= 1
+        first.close()
+        second.close()
+
+    serve_slowly(model_folder, monkeypatch, client)
 
 
 def test_detokenizer_gives_the_text_of_the_whole(model_folder: Path) -> None:
@@ -324,5 +360,5 @@ def test_model_is_reproducible(model_folder: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_size_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'7b' is not known; choose one of 2m, 5m, 16m, 30m, 110m$"):
+    with pytest.raises(ValueError, match=r"'7b' is not known; choose one of 2m, 5m, 16m, 30m, 110m$"):
         ensure_model("7b", tmp_path)

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.eventstream import EventStreamBuffer
 from botocore.exceptions import ClientError, EventStreamError
-from local_sagemaker_fixtures import REGION, ROLE, ask, create, delete, refused, status_after, stream, variant, wait_for
+from local_sagemaker_calls import REGION, ROLE, ask, create, delete, refused, status_after, stream, variant, wait_for
 
 from helpers.local_sagemaker import event_stream
 
@@ -152,7 +152,8 @@ def test_unknown_image_fails_with_a_reason(sagemaker: Any) -> None:
     create(sagemaker, "no-image", "vllm", {})
     failed = status_after(sagemaker, "no-image", "Creating")
     assert failed["EndpointStatus"] == "Failed"
-    assert "'vllm'" in failed["FailureReason"] and "fake, openvino-genai" in failed["FailureReason"]
+    assert "'vllm'" in failed["FailureReason"]
+    assert "fake, openvino-genai" in failed["FailureReason"]
     delete(sagemaker, "no-image")
 
 

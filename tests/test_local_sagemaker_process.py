@@ -10,12 +10,13 @@ from pathlib import Path
 import boto3
 import psutil
 import pytest
-from local_sagemaker_fixtures import create, delete, status_after, wait_for
+from local_sagemaker_calls import create, delete, status_after, wait_for
 
 from helpers.errors import ServingVerdictError
 from helpers.local_sagemaker import launcher
 
 pytest_plugins = ["local_sagemaker_fixtures"]
+
 
 def test_two_callers_start_one_server(tmp_path: Path) -> None:
     program = (

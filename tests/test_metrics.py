@@ -110,7 +110,7 @@ def test_goodput_counts_what_met_every_limit_and_a_failure_is_a_miss(slo, good):
 )
 @pytest.mark.parametrize("slow", [2.5, math.inf])
 def test_of_110_requests_two_may_not_miss_p95_and_ten_must_not(misses, expected, slow):
-    """P(at most 1 of 110 beyond) = 2.3% < 5% at a share of 5%, P(at most 2) = 7.9%; P(at least 10) = 4.9%, (9) = 9.7%."""
+    """At a share of 5%: P(at most 1 of 110) = 2.4%, P(at most 2) = 8.3%; P(at least 10) = 4.9%, P(at least 9) = 10%."""
     values = np.array([1.0] * (110 - misses) + [slow] * misses)
     assert limit_is_met(values, 2.0, 95, 0.95) == expected
 

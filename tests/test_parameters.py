@@ -73,7 +73,7 @@ def test_a_notebook_refuses_a_parameter_of_the_wrong_type():
     exec(CELL, namespace)
     namespace["sample_rows"] = "five"
     with pytest.raises(
-        ParameterError, match="parameters cell: parameter 'sample_rows': bad value 'five'. Expected int"
+        ParameterError, match=r"parameters cell: parameter 'sample_rows': bad value 'five'\. Expected int"
     ):
         coerce_parameters(namespace)
 

@@ -140,11 +140,11 @@ def test_parameters_may_arrive_as_strings(run_copy, tmp_path):
     assert sample.count("<tr>") == 1 + 2
 
 
-def test_what_is_missing_is_measured_when_the_run_is_continued(run_copy):
+def test_what_is_missing_is_measured_when_the_notebook_is_run_again(run_copy, tmp_path):
     points = sorted(run_copy.run.requests.glob("batch-of-4__*.parquet"))
     kept = {path: path.read_bytes() for path in points[1:]}
     points[0].unlink()
-    run_series(str(run_copy.config_path), str(run_copy.run.path), say=lambda line: None)
+    execute("03_run_inference", run_copy, tmp_path / "out.ipynb", progress="text")
     assert points[0].is_file()
     assert {path: path.read_bytes() for path in kept} == kept
     assert [r.state for r in Ledger(run_copy.run.ledger_file, "").records()] == ["deleted", "deleted"]
@@ -269,16 +269,16 @@ def wait_for_load(root: Path) -> RunFolder:
     raise AssertionError("no load within 60 s")
 
 
-def test_cleanup_finishes_a_teardown_that_was_cut_off(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("TEST_SECRET", SECRET)
-    config = small_config(tmp_path, endpoints={"keep": True})
-    said: list[str] = []
-    run = run_series(str(config), say=said.append)
-    ledger = Ledger(run.ledger_file, run.run_id)
-    assert [record.state for record in ledger.records()] == ["in_service", "in_service"]
-    assert any("Kept, and costing money" in line for line in said)
-    assert main(["cleanup", str(run.path)]) == 0
-    assert capsys.readouterr().out.count("deleted small-") == 2
+def test_kept_endpoints_are_there_until_cleanup(run_copy, tmp_path, capsys):
+    next(iter(run_copy.run.requests.glob("batch-of-4__*.parquet"))).unlink()
+    case = type(run_copy)(run_copy.run, small_config(tmp_path, endpoints={"keep": True}), "")
+    for notebook in ("02_deploy_endpoints", "03_run_inference"):
+        executed = execute(notebook, case, tmp_path / "out.ipynb")
+    ledger = Ledger(run_copy.run.ledger_file, run_copy.run.run_id)
+    assert [record.state for record in ledger.records()] == ["deleted", "in_service"]
+    assert "Kept, and costing money" in json.dumps(executed, ensure_ascii=False)
+    assert main(["cleanup", str(run_copy.run.path)]) == 0
+    assert capsys.readouterr().out.startswith("deleted small-")
     assert [record.state for record in ledger.records()] == ["deleted", "deleted"]
-    assert main(["cleanup", str(run.path)]) == 0
+    assert main(["cleanup", str(run_copy.run.path)]) == 0
     assert "Nothing was left" in capsys.readouterr().out

@@ -137,8 +137,8 @@ async def serve(settings: ServerSettings) -> None:
             await web.TCPSite(runner, HOST, settings.port).start()
             url = f"http://{HOST}:{runner.addresses[0][1]}"
             _write_address(settings.address_file, url)
-            print(f"{_now()} listening on {url}, images: {', '.join(sorted(settings.engines))}", flush=True)
-            print(f"{_now()} ends: {await _wait_for_end(local)}", flush=True)
+            _log(f"listening on {url}, images: {', '.join(sorted(settings.engines))}")
+            _log(f"ends: {await _wait_for_end(local)}")
         finally:
             _remove_address(settings.address_file)
             await local.end()
@@ -179,6 +179,10 @@ def _remove_address(path: Path) -> None:
     with suppress(FileNotFoundError, ValueError, KeyError):
         if json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid():
             path.unlink()
+
+
+def _log(text: str) -> None:
+    print(_now(), text, flush=True)  # noqa: T201
 
 
 def _now() -> str:

@@ -1,9 +1,8 @@
 """What the engine can refuse or fail at.
 
-    Exception
-    ├── SettingError        an environment variable; the process ends
-    ├── BadRequest          a request body; answered with 400
-    └── GenerationFailed    an accepted request; answered with 500, or with a broken stream
+* `SettingError`: an environment variable; the process ends.
+* `BadRequest`: a request body; answered with 400.
+* `GenerationFailed`: an accepted request; answered with 500, or with a broken stream.
 """
 
 
@@ -11,9 +10,9 @@ class SettingError(Exception):
     """An environment variable has a value that the engine cannot use."""
 
 
-class BadRequest(Exception):
+class BadRequest(Exception):  # noqa: N818
     """The request body asks for something that the engine cannot do; answered with 400."""
 
 
-class GenerationFailed(Exception):
+class GenerationFailed(Exception):  # noqa: N818
     """The engine gave up on a request that it had accepted; answered with 500, or with a broken stream."""

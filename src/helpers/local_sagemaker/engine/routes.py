@@ -66,9 +66,9 @@ async def _json_body(http_request: web.Request) -> Any:
 
 
 @web.middleware
-async def _errors_as_openai_shows_them(http_request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _errors_as_openai_shows_them(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handler(http_request)
+        return await handler(request)
     except BadRequest as error:
         return _error_response(400, "BadRequestError", str(error))
     except GenerationFailed as error:

@@ -1,0 +1,88 @@
+"""Small helpers of the test_local_sagemaker_*.py files: calls of both planes, and waiting for what follows."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+ROLE = "arn:aws:iam::123456789012:role/Role"
+REGION = "eu-west-1"
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "The user's naïve <b>question</b> №12345:  \n\n\tdon't `x == 3.14`? 日本 🎉"},
+]
+
+
+def create(sagemaker: Any, name: str, image: str, environment: dict[str, str]) -> None:
+    sagemaker.create_model(
+        ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": image, "Environment": environment}
+    )
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant(name)])
+    sagemaker.create_endpoint(
+        EndpointName=name, EndpointConfigName=name, Tags=[{"Key": "run-id", "Value": f"run of {name}"}]
+    )
+
+
+def variant(model: str, **changes: Any) -> dict[str, Any]:
+    default = {
+        "VariantName": "AllTraffic",
+        "ModelName": model,
+        "InstanceType": "ml.g6e.xlarge",
+        "InitialInstanceCount": 1,
+    }
+    return {**default, **changes}
+
+
+def status_after(sagemaker: Any, name: str, *transient: str) -> dict[str, Any]:
+    """The endpoint as soon as its status is none of the transient ones."""
+    return wait_for(
+        lambda: sagemaker.describe_endpoint(EndpointName=name), lambda e: e["EndpointStatus"] not in transient
+    )
+
+
+def wait_for(look: Callable[[], Any], is_done: Callable[[Any], bool], timeout_s: float = 15) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not is_done(seen := look()):
+        assert time.monotonic() < deadline, f"still {seen!r} after {timeout_s} s"
+        time.sleep(0.05)
+    return seen
+
+
+def delete(sagemaker: Any, name: str) -> None:
+    sagemaker.delete_endpoint(EndpointName=name)
+    wait_for(lambda: sagemaker.list_endpoints(NameContains=name)["Endpoints"], lambda endpoints: not endpoints)
+    sagemaker.delete_endpoint_config(EndpointConfigName=name)
+    sagemaker.delete_model(ModelName=name)
+
+
+def ask(runtime: Any, endpoint: str, **body: Any) -> dict[str, Any]:
+    """The answer to an OpenAI chat body."""
+    answer = runtime.invoke_endpoint(
+        EndpointName=endpoint, ContentType="application/json", Body=json.dumps({"messages": MESSAGES, **body})
+    )
+    assert answer["InvokedProductionVariant"] == "AllTraffic"
+    return json.load(answer["Body"])
+
+
+def stream(runtime: Any, endpoint: str, **body: Any) -> list[dict[str, Any]]:
+    """The server-sent events of a streamed answer, without the closing [DONE]."""
+    body = {"messages": MESSAGES, "stream": True, **body}
+    answer = runtime.invoke_endpoint_with_response_stream(
+        EndpointName=endpoint, ContentType="application/json", Body=json.dumps(body)
+    )
+    assert answer["ContentType"] == "text/event-stream"
+    text = b"".join(event["PayloadPart"]["Bytes"] for event in answer["Body"]).decode()
+    *events, done, rest = text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+def joined(events: list[dict[str, Any]]) -> str:
+    return "".join(choice["delta"].get("content", "") for event in events for choice in event["choices"])
+
+
+def refused(error: pytest.ExceptionInfo[ClientError]) -> tuple[str, str]:
+    return error.value.response["Error"]["Code"], error.value.response["Error"]["Message"]

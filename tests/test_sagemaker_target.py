@@ -1,0 +1,203 @@
+"""SageMaker endpoints through the SDK against the local SageMaker: JumpStart models, failures, teardown, signing."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+from conftest import SECRET, small_config
+
+from helpers.deployments import start_deployments
+from helpers.errors import DeployError, TeardownError
+from helpers.ledger import Ledger
+from helpers.run_folder import open_run
+from helpers.sessions import session_of_record
+from helpers.targets.base import target_of
+from helpers.targets.sagemaker import MAX_NAME_LENGTH, resource_name
+from helpers.teardown import delete_remaining
+
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/djl-inference:0.33.0-lmi15.0.0-cu128"
+ENGINE = {"ENGINE_MODEL": "synthetic:2m", "ENGINE_THREADS": "1"}
+
+
+@pytest.fixture
+def jumpstart(tmp_path, monkeypatch):
+    """A JumpStart catalogue of one model, read from a folder as the SDK provides for."""
+    specs = {
+        "model_id": "tiny-llm",
+        "url": "",
+        "version": "1.0.0",
+        "min_sdk_version": "2.49.0",
+        "training_supported": False,
+        "incremental_training_supported": False,
+        "hosting_artifact_key": "tiny/",
+        "hosting_script_key": "tiny/",
+        "hosting_prepacked_artifact_key": "tiny/prepacked/",
+        "hosting_use_script_uri": False,
+        "inference_environment_variables": [
+            {"name": name, "type": "text", "default": value, "scope": "container", "required_for_model_class": True}
+            for name, value in {**ENGINE, "ENGINE_MAX_NUM_SEQS": "8"}.items()
+        ],
+        "default_inference_instance_type": "ml.g5.2xlarge",
+        "supported_inference_instance_types": ["ml.g5.2xlarge"],
+        "model_kwargs": {},
+        "deploy_kwargs": {},
+        "hosting_instance_type_variants": {
+            "regional_aliases": {"us-east-1": {"image": IMAGE}},
+            "variants": {"g5": {"regional_properties": {"image_uri": "$image"}}},
+        },
+    }
+    folder = tmp_path / "catalogue" / "community_models_specs" / "tiny-llm"
+    folder.mkdir(parents=True)
+    (folder / "specs_v1.0.0.json").write_text(json.dumps(specs))
+    manifest = [{"model_id": "tiny-llm", "version": "1.0.0", "min_version": "2.49.0",
+                 "spec_key": "community_models_specs/tiny-llm/specs_v1.0.0.json", "search_keywords": []}]  # fmt: skip
+    (tmp_path / "catalogue" / "models_manifest.json").write_text(json.dumps(manifest))
+    for kind in ("MANIFEST", "SPECS"):
+        monkeypatch.setenv(f"AWS_JUMPSTART_{kind}_LOCAL_ROOT_DIR_OVERRIDE", str(tmp_path / "catalogue"))
+
+
+def one_option(folder, **option):
+    """A config of one local option; `option` replaces its keys, null removes them."""
+    path = small_config(folder)
+    config = yaml.safe_load(path.read_text())
+    merged = {**config["options"][0], **option}
+    config["options"] = [{key: value for key, value in merged.items() if value is not None}]
+    config["local_sagemaker"] = {"engines": {IMAGE: [sys.executable, "-m", "helpers.local_sagemaker.engine"]}}
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    """Opens a run on a config of one option, and deletes what it made."""
+    monkeypatch.setenv("TEST_SECRET", SECRET)
+    runs = []
+
+    def open_one(**option):
+        config, run = open_run(str(one_option(tmp_path, **option)), new=True)
+        runs.append(run)
+        return config.benchmark, run
+
+    yield open_one
+    for run in runs:
+        delete_remaining(run, wait_s=30)
+
+
+def deploy(config, run):
+    return start_deployments(config, run, on_change=lambda records: None)
+
+
+def left_over(record, run) -> list[str]:
+    """Names of the endpoints, endpoint configs and models that SageMaker knows."""
+    session = session_of_record(record, run)
+    if session is None:
+        return []
+    client = session.client("sagemaker")
+    return [
+        *(item["EndpointName"] for item in client.list_endpoints()["Endpoints"]),
+        *(item["EndpointConfigName"] for item in client.list_endpoint_configs()["EndpointConfigs"]),
+        *(item["ModelName"] for item in client.list_models()["Models"]),
+    ]
+
+
+def test_a_jumpstart_id_becomes_image_environment_and_model_data(opened, jumpstart):
+    choice = {"model_id": "tiny-llm", "version": "1.0.0", "environment": {"ENGINE_MAX_NUM_SEQS": 2}}
+    config, run = opened(container=None, jumpstart=choice, instance_type="ml.g5.2xlarge")
+    (record,) = deploy(config, run)
+    assert record.state == "in_service"
+    client = session_of_record(record, run).client("sagemaker")
+    container = client.describe_model(ModelName=record.endpoint_name)["PrimaryContainer"]
+    assert container["Image"] == IMAGE
+    assert container["Environment"] == {**ENGINE, "ENGINE_MAX_NUM_SEQS": "2"}, "defaults, and the config's overrides"
+    assert "tiny/prepacked/" in json.dumps(container)
+
+
+def test_an_unknown_jumpstart_id_is_told_with_the_next_step(opened, jumpstart):
+    config, run = opened(container=None, jumpstart={"model_id": "tiny-lm"})
+    with pytest.raises(DeployError, match=r"tiny-lm.*Next: check id, version and instance type"):
+        deploy(config, run)
+
+
+def test_endpoints_are_tagged_and_named_after_the_run(opened):
+    config, run = opened()
+    (record,) = deploy(config, run)
+    client = session_of_record(record, run).client("sagemaker")
+    arn = client.describe_endpoint(EndpointName=record.endpoint_name)["EndpointArn"]
+    tags = {tag["Key"]: tag["Value"] for tag in client.list_tags(ResourceArn=arn)["Tags"]}
+    assert tags["run-id"] == run.run_id
+    assert tags["created-by"] == "llm-serving-verdict"
+    assert "expires-at" in tags
+    assert record.endpoint_name.startswith(run.run_id)
+
+
+def test_deleting_removes_endpoint_config_and_model_and_may_be_repeated(opened):
+    config, run = opened()
+    (record,) = deploy(config, run)
+    assert len(left_over(record, run)) == 3
+    (deleted,) = delete_remaining(run)
+    assert deleted.option == record.option
+    assert left_over(record, run) == []
+    assert delete_remaining(run) == []
+
+
+def test_an_endpoint_that_is_being_created_is_deleted_once_it_may_be(opened):
+    config, run = opened()
+    ledger = Ledger(run.ledger_file, run.run_id)
+    target = target_of(config.options[0], config, run)
+    record = ledger.put(target.plan().model_copy(update={"state": "creating"}))
+    target.create(record)
+    assert target.status(record)[0] == "creating"
+    delete_remaining(run, wait_s=30)
+    assert left_over(record, run) == []
+    assert ledger.records()[0].state == "deleted"
+
+
+def test_what_cannot_be_deleted_in_time_is_told_with_the_commands(opened):
+    config, run = opened()
+    ledger = Ledger(run.ledger_file, run.run_id)
+    target = target_of(config.options[0], config, run)
+    record = ledger.put(target.plan().model_copy(update={"state": "creating"}))
+    target.create(record)
+    with pytest.raises(TeardownError, match=rf"may still cost money.*Creating[\s\S]*aws sagemaker delete-endpoint .*{record.endpoint_name}"):
+        delete_remaining(run, wait_s=0)
+    assert ledger.remaining(), "it stays on the list"
+
+
+def test_a_create_call_that_fails_leaves_nothing_and_says_why(opened):
+    config, run = opened(instance_type="ml.g99.large")
+    with pytest.raises(DeployError, match=r"ml\.g99\.large.*Next"):
+        deploy(config, run)
+    (record,) = Ledger(run.ledger_file, run.run_id).records()
+    assert record.state == "failed"
+    delete_remaining(run)
+    assert left_over(record, run) == []
+
+
+def test_a_crashing_container_is_told_in_its_own_words(opened):
+    config, run = opened(container={"image": "openvino-genai", "environment": {**ENGINE, "ENGINE_THREADS": "many"}})
+    with pytest.raises(DeployError, match="ENGINE_THREADS"):
+        deploy(config, run)
+
+
+def test_a_session_of_the_local_sagemaker_leaves_the_environment_alone(opened, monkeypatch):
+    import os
+
+    before = dict(os.environ)
+    config, run = opened()
+    (record,) = deploy(config, run)
+    assert dict(os.environ) == before
+    client = session_of_record(record, run).client("sagemaker")
+    assert client.meta.endpoint_url.startswith("http://127.0.0.1:")
+    with pytest.raises(ClientError, match="Could not find"):
+        client.describe_endpoint(EndpointName="another")
+
+
+def test_names_fit_and_stay_distinct():
+    run_id = "a-benchmark-with-a-long-name-x-20261123-141502"
+    names = {resource_name(run_id, f"an option with a very long name, number {i}") for i in range(20)}
+    assert len(names) == 20
+    assert max(map(len, names)) <= MAX_NAME_LENGTH
