@@ -44,6 +44,12 @@ FAULTS = {
         "b: 1 load point missing: no quota",
         ["b, short, concurrency 1"],
     ),
+    "repetitions that were not run": (
+        {"config": make_config(load={"concurrency": [1], "repetitions": 3}), "points": [load_point(repetitions=2)]},
+        "missing",
+        "Repetitions are missing.",
+        [f"{A}: 2 of 3"],
+    ),
     "two models": (
         {"config": make_config([option("a"), option("b", model="n")]), "points": [load_point("a"), load_point("b")]},
         "different_models",

@@ -329,3 +329,9 @@ def test_the_table_that_is_written_is_read_back_unrounded(tmp_path):
     run = RunFolder(tmp_path)
     points.to_csv(run.metrics / POINTS_FILE, index=False)
     pd.testing.assert_frame_equal(read_points(run), points, check_dtype=False, check_exact=True)
+
+
+def test_too_few_samples_never_show_that_a_percentile_is_met():
+    fast = np.full(19, 0.1)
+    assert limit_is_met(fast, 1.0, 95, 0.5) == "undecided", "p95 wants 20 samples to be shown at all"
+    assert limit_is_met(np.append(fast, 0.1), 1.0, 95, 0.5) == "met"

@@ -238,7 +238,7 @@ def test_token_ends_lie_at_the_end_of_each_token(tokenizer_dir):
 def test_the_same_seed_gives_the_same_bytes_and_another_one_other_prompts(make_config, model_cache_dir, tmp_path):
     def written(seed):
         config = make_config({"a": (100, 300), "b": (300, 500)}, seed=seed)
-        paths = write_prompts(make_prompts(config, tmp_path, model_cache_dir), tmp_path / f"{seed}")
+        paths = write_prompts(make_prompts(config, tmp_path, model_cache_dir).tables, tmp_path / f"{seed}")
         return [path.read_bytes() for path in paths], set(read_prompts(tmp_path / f"{seed}", "a")["prompt_id"])
 
     bytes_1, ids_1 = written(1)
@@ -487,7 +487,7 @@ def test_options_with_their_own_tokenizer_get_their_own_counts(make, make_config
 
 def test_files_say_how_they_were_made(make_config, model_cache_dir, tmp_path, tokenizer_dir):
     config = make_config({"z first": (100, 200), "a": (200, 300)}, count=10, model={"context_tokens": 310})
-    write_prompts(make_prompts(config, tmp_path, model_cache_dir), tmp_path / "payloads")
+    write_prompts(make_prompts(config, tmp_path, model_cache_dir).tables, tmp_path / "payloads")
     assert sorted(path.name for path in (tmp_path / "payloads").iterdir()) == ["a.parquet", "z-first.parquet"]
     about = json.loads(pq.read_schema(tmp_path / "payloads" / "a.parquet").metadata[b"serving_verdict"])
     assert (about["schema_version"], about["bin"], about["asked"], about["found"], about["seed"]) == (

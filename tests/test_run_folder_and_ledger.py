@@ -18,7 +18,7 @@ from helpers.deployments import start_deployments
 from helpers.errors import RunFolderError
 from helpers.ledger import Ledger
 from helpers.pricing import price_of
-from helpers.run_folder import find_run, new_run_id, open_run, write_atomically
+from helpers.run_folder import find_run, open_run, write_atomically
 
 SAGEMAKER = {
     "name": "paid",
@@ -135,8 +135,18 @@ def test_a_run_is_found_by_its_folder(config_file):
         find_run("nowhere")
 
 
-def test_a_run_id_is_a_name_and_the_time():
-    assert re.fullmatch(r"x-20\d{6}-\d{6}", new_run_id("x"))
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(config_file):
+    runs = [open_run(config_file(), new=True)[1].path.name for _ in range(3)]
+    assert len(set(runs)) == 3
+    assert all(re.fullmatch(r"test-20\d{6}-\d{6}(-\d)?", name) for name in runs)
+
+
+def test_a_new_value_of_a_secret_does_not_make_it_another_measurement(config_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("SERVER_KEY", "old")
+    path = config_file(options=[option("a", api_key="${SERVER_KEY}")])
+    open_run(path, str(tmp_path / "run"), new=True)
+    monkeypatch.setenv("SERVER_KEY", "new")
+    assert open_run(path, str(tmp_path / "run"))[0].benchmark.options[0].api_key == "new"
 
 
 # --- writing files ------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ def check_run(
     steady = requests[requests["phase"] == "steady"]
     found = [
         *_missing_points(points, endpoints, config),
+        *_missing_repetitions(points, config),
         *_different_models(config),
         *_output_lengths(points, steady, config),
         *_echoed(steady),
@@ -85,6 +86,16 @@ def _missing_points(
             reason = failures.get(option.name) or "it was not run, or has no steady window"
             yield ReportWarning(kind="missing", message=f"{option.name}: {plural(len(missing), 'load point')} missing: {reason}",
                            rows=missing)  # fmt: skip
+
+
+def _missing_repetitions(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    short = points[points["repetitions"] < config.load.repetitions]
+    if len(short):
+        rows = [
+            f"{r.option}, {r.dataset}, concurrency {r.concurrency}: {r.repetitions} of {config.load.repetitions}"
+            for r in short.itertuples()
+        ]
+        yield ReportWarning(kind="missing", message="Repetitions are missing.", rows=rows)
 
 
 def _different_models(config: BenchmarkConfig) -> Iterable[ReportWarning]:

@@ -40,12 +40,16 @@ class LoadedConfig:
     unexpanded: dict[KeyPath, str]
     """Key path -> the text with `${NAME}` that stood there."""
 
-    def public_yaml(self) -> str:
+    def public_data(self) -> dict:
         """The whole config with every default filled in, and `${NAME}` in place of what came from the environment."""
         data = self.benchmark.model_dump(mode="json")
         for path, text in self.unexpanded.items():
             _set_at(data, path, text)
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+        return data
+
+    def public_yaml(self) -> str:
+        """`public_data` as YAML."""
+        return yaml.safe_dump(self.public_data(), sort_keys=False, allow_unicode=True, width=120)
 
 
 def load_config(config_path: str | Path) -> LoadedConfig:

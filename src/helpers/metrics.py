@@ -80,10 +80,13 @@ def error_rate(failures: int, requests: int) -> float | None:
 
 
 def goodput(requests: pd.DataFrame, slo: ServiceLevel, window_s: float) -> float:
-    """Requests per second that succeeded and met every latency limit of the SLO."""
+    """Requests per second that succeeded and met every latency limit of the SLO.
+
+    A latency that a request does not have (TPOT of a single token) misses no limit.
+    """
     good = requests["ok"].to_numpy(dtype=bool, copy=True)
     for column, limit in slo.limits_s().items():
-        good &= (requests[column] <= limit).to_numpy(dtype=bool)
+        good &= ~(requests[column] > limit).to_numpy(dtype=bool)
     return good.sum() / window_s
 
 
@@ -110,9 +113,11 @@ def limit_is_met(values: np.ndarray, limit: float, percent: float, confidence: f
     """Is the percentile of `values` (failures are +inf) below the limit: `met`, `missed` or `undecided`.
 
     The percentile p is within the limit exactly if the share of requests beyond it is at most 1 - p. The share's exact
-    one-sided bounds decide: upper bound at most 1 - p is met, lower bound above it is missed.
+    one-sided bounds decide: upper bound at most 1 - p is met, lower bound above it is missed. They take requests for
+    independent of each other. Too few samples to show the percentile never show that it is met.
     """
-    return _decide(int((values > limit).sum()), len(values), 1 - percent / 100, confidence)
+    state = _decide(int((values > limit).sum()), len(values), 1 - percent / 100, confidence)
+    return UNDECIDED if state == MET and len(values) < samples_to_show(percent) else state
 
 
 def error_rate_is_met(failures: int, requests: int, limit: float, confidence: float) -> str:

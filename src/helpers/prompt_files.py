@@ -33,9 +33,10 @@ def prompt_metadata(schema: pa.Schema) -> dict[str, Any]:
 def write_prompts(tables: Mapping[str, pa.Table], payload_dir: Path) -> list[Path]:
     """Write one Parquet file per dataset, `<slug>.parquet`, each whole or not at all; returns their paths.
 
-    `tables` maps datasets to prompts, as made by `prompts.make_prompts`. Columns: `prompt_id` (dataset slug and a hash of the text), `dataset`, `text` (the user message), `rendered` (what
-    raw-text APIs send), `prompt_tokens`, `answer` (or null), `record_id`, and `tokens:<tokenizer>` for each tokenizer
-    of an option that has its own. The file metadata says how they were made.
+    `tables` maps datasets to prompts, as made by `prompts.make_prompts`. Columns: `prompt_id` (dataset slug and a hash
+    of the text), `dataset`, `text` (the user message), `rendered` (what raw-text APIs send), `prompt_tokens`, `answer`
+    (or null), `record_id`, and `tokens:<tokenizer>` for each tokenizer of an option that has its own. The file metadata
+    says how they were made.
     """
     payload_dir.mkdir(parents=True, exist_ok=True)
     return [_write_table(table, payload_dir / f"{slug(name)}.parquet") for name, table in tables.items()]

@@ -81,7 +81,8 @@ def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     return Prose(
         f"**Serve {verdict.model} with {_quoted(winner.option)}: it meets the SLO ({slo_words(config)}) at the lowest "
         f"price, {_cost(winner.cost)} {COST_UNIT[verdict.cost_basis]}.** For {traffic} requests a minute with "
-        f"{text.percent(config.traffic.headroom)} head-room it takes {need}{money}.{tied}{_local_note(verdict)}"
+        f"{text.percent(config.traffic.headroom)} head-room it takes {need}{money}.{tied}{_undecided_note(verdict)}"
+        f"{_local_note(verdict)}"
     )
 
 
@@ -96,6 +97,13 @@ def _nothing_is_feasible(verdict: Verdict, config: BenchmarkConfig) -> str:
     elif verdict.nearest:
         said += f" {_quoted(verdict.nearest)} came nearest."
     return said
+
+
+def _undecided_note(verdict: Verdict) -> str:
+    undecided = [_quoted(option.option) for option in verdict.options if option.status == "undecided"]
+    if not undecided:
+        return ""
+    return f" Not decided, and perhaps cheaper: {' and '.join(undecided)}; more requests would tell."
 
 
 def _local_note(verdict: Verdict) -> str:
@@ -441,7 +449,8 @@ def definitions() -> Prose:
         "| SLO | service level objective: the latency and error limits of the config |\n"
         "| 95% interval | throughput and price: Student's t over repetitions or batches; percentiles: moving-block "
         "bootstrap |\n"
-        "| meets the SLO | the exact (Clopper–Pearson) bound on the share of requests beyond the limit allows it |\n"
+        "| meets the SLO | the exact (Clopper–Pearson) bound on the share of requests beyond the limit allows it, taking requests as "
+        "independent of each other |\n"
     )
 
 

@@ -100,7 +100,7 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
     if run_dir:
         run = RunFolder(Path(run_dir).expanduser().resolve())
     elif new:
-        run = RunFolder(root / new_run_id(config.benchmark.name))
+        run = new_run(config)
     else:
         run = RunFolder(_newest_run(root, config.benchmark.name))
     if (run.path / "run.json").is_file():
@@ -118,9 +118,18 @@ def run_root(config: LoadedConfig) -> Path:
     return (config.path.parent / root).resolve() if root else PROJECT_ROOT / "runs"
 
 
-def new_run_id(name: str) -> str:
-    """The config's name and the UTC time, to the second."""
-    return f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+def new_run(config: LoadedConfig) -> RunFolder:
+    """A new, empty run folder, named after the config and the UTC time."""
+    run_id = f"{config.benchmark.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    for suffix in ("", *(f"-{i}" for i in range(2, 100))):
+        path = run_root(config) / f"{run_id}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:  # another run began in the same second
+            continue
+        return RunFolder(path)
+    raise RunFolderError(f"{run_root(config)}: a hundred runs began in one second. Next: give run_dir")
 
 
 def find_run(run: str) -> RunFolder:
@@ -167,7 +176,7 @@ def _refuse_other_measurement(config: LoadedConfig, run: RunFolder) -> None:
 
 def _measured_digests(config: LoadedConfig) -> dict[str, str]:
     """Section -> digest of what decides the measurements in it; prices do not."""
-    data = config.benchmark.model_dump(mode="json")
+    data = config.public_data()
     for option in data["options"]:
         option.pop("price", None)
     return {

@@ -19,7 +19,7 @@ from helpers.config_file import LoadedConfig, load_config
 from helpers.errors import NotebookFailed, ParameterError
 from helpers.ledger import Ledger
 from helpers.parameters import Scalar, check_parameters
-from helpers.run_folder import RunFolder, new_run_id, run_root
+from helpers.run_folder import RunFolder, new_run
 from helpers.teardown import delete_remaining
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
@@ -37,7 +37,7 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     """
     config = load_config(config_path)
     parameters = parameters_of_all(config)
-    run = RunFolder(Path(run_dir).resolve() if run_dir else run_root(config) / new_run_id(config.benchmark.name))
+    run = RunFolder(Path(run_dir).resolve()) if run_dir else new_run(config)
     say(f"Run {run.run_id}")
     with _terminate_as_exception(), _teardown_after(config, run, say):
         for name in NOTEBOOKS:
