@@ -19,8 +19,13 @@ SECRET = "s3cr3t-tokens-must-not-be-written"
 
 def small_config(folder: Path, **changes: object) -> Path:
     """Write a config of two options that takes seconds; `changes` replace top-level sections."""
-    option = {"target": "sagemaker", "local": True, "api": "openai_chat", "instance_type": "ml.c5.large",
-              "price": {"usd_per_hour": 0.102, "as_of": "2026-11-01"}}  # fmt: skip
+    option = {
+        "target": "sagemaker",
+        "local": True,
+        "api": "openai_chat",
+        "instance_type": "ml.c5.large",
+        "price": {"usd_per_hour": 0.102, "as_of": "2026-11-01"},
+    }
     engine = {"ENGINE_MODEL": "synthetic:2m", "ENGINE_THREADS": 1, "SOME_SECRET": "${TEST_SECRET}"}
     config = {
         "name": "small",
@@ -34,16 +39,22 @@ def small_config(folder: Path, **changes: object) -> Path:
         ],
         "generation": {"max_output_tokens": 6},
         "options": [
-            {**option, "name": "no batching",
-             "container": {"image": "openvino-genai", "environment": {**engine, "ENGINE_MAX_NUM_SEQS": 1}}},
-            {**option, "name": "batch of 4",
-             "container": {"image": "openvino-genai", "environment": {**engine, "ENGINE_MAX_NUM_SEQS": 4}}},
+            {
+                **option,
+                "name": "no batching",
+                "container": {"image": "openvino-genai", "environment": {**engine, "ENGINE_MAX_NUM_SEQS": 1}},
+            },
+            {
+                **option,
+                "name": "batch of 4",
+                "container": {"image": "openvino-genai", "environment": {**engine, "ENGINE_MAX_NUM_SEQS": 4}},
+            },
         ],
         "load": {"concurrency": [1, 2], "min_requests": 24, "warmup_requests": 1},
         "slo": {"percentile": 75, "latency_s": 5, "error_rate": 0.2, "confidence": 0.9},
         "traffic": {"requests_per_minute": 600},
         **changes,
-    }  # fmt: skip
+    }
     path = folder / "small.yml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path

@@ -104,14 +104,18 @@ class Connection:
 
     async def whole(self, body: dict) -> None:
         await asyncio.sleep(0.05)
-        answer = {"choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}],
-                  "usage": {"prompt_tokens": 7, "completion_tokens": 2}}  # fmt: skip
+        answer = {
+            "choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 2},
+        }
         await self.plain("200 OK", json.dumps(answer).encode())
 
     async def echo(self, body: dict) -> None:
         prompt = body["prompt"]
-        answer = {"choices": [{"text": prompt + " and so on", "finish_reason": "length"}],
-                  "usage": {"prompt_tokens": 7, "completion_tokens": 99}}  # fmt: skip
+        answer = {
+            "choices": [{"text": prompt + " and so on", "finish_reason": "length"}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 99},
+        }
         await self.plain("200 OK", json.dumps(answer).encode())
 
     async def server_error(self, body: dict) -> None:

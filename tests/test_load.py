@@ -51,7 +51,9 @@ def doomed_process(tmp_path):
         yield process
 
 
-def order(folder: Path, url: str, behaviour: str = "stream", api: str = "openai_chat", prompts: int = 60, **load) -> Order:
+def order(
+    folder: Path, url: str, behaviour: str = "stream", api: str = "openai_chat", prompts: int = 60, **load
+) -> Order:
     load = {"concurrency": [1], "min_requests": 6, "warmup_requests": 1, "request_timeout_s": 0.5, **load}
     (folder / "requests").mkdir(exist_ok=True)
     rows = pd.DataFrame(
@@ -188,7 +190,9 @@ def test_the_closed_loop_keeps_all_workers_busy(stub, load_process, tmp_path):
 def test_prompts_are_not_repeated_and_their_order_is_seeded(stub, load_process, tmp_path):
     first, _ = measure(load_process, order(tmp_path, stub, concurrency=[4], min_requests=20))
     again, _ = measure(load_process, order(tmp_path, stub, concurrency=[4], min_requests=20))
-    other, _ = measure(load_process, order(tmp_path, stub, concurrency=[4], min_requests=20).model_copy(update={"seed": 2}))
+    other, _ = measure(
+        load_process, order(tmp_path, stub, concurrency=[4], min_requests=20).model_copy(update={"seed": 2})
+    )
     assert not first["prompt_id"].duplicated().any()
     start = lambda table: table.sort_values("sent_ns")["prompt_id"].tolist()[:4]  # noqa: E731
     assert start(first) == start(again) != start(other)
@@ -210,7 +214,9 @@ def test_prompts_that_run_out_close_the_window(stub, load_process, tmp_path):
 
 
 def test_the_longest_window_is_kept(stub, load_process, tmp_path):
-    requests, facts = measure(load_process, order(tmp_path, stub, min_requests=1000, max_duration_s=0.5, repeat_prompts=True))
+    requests, facts = measure(
+        load_process, order(tmp_path, stub, min_requests=1000, max_duration_s=0.5, repeat_prompts=True)
+    )
     assert facts.ended_because == "max_duration_s"
     assert 0.5 <= facts.window_s < 1.0
     assert len(requests) < 20

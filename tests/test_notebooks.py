@@ -37,8 +37,13 @@ def test_committed_without_outputs(notebook):
 
 
 def test_one_title_that_asks_and_a_guide_in_the_first_cell(notebook):
-    titles = [line for cell in notebook["cells"] if cell["cell_type"] == "markdown"
-              for line in source(cell).splitlines() if line.startswith("# ")]  # fmt: skip
+    titles = [
+        line
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "markdown"
+        for line in source(cell).splitlines()
+        if line.startswith("# ")
+    ]
     assert len(titles) == 1
     assert titles[0].endswith("?")
     first = source(notebook["cells"][0])

@@ -28,7 +28,12 @@ def server_url(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "SAGEMAKER_BIND_TO_PORT": str(port), "ENGINE_MODEL": "synthetic:2m", "ENGINE_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+        "ENGINE_MODEL": "synthetic:2m",
+        "ENGINE_THREADS": "1",
+    }
     log = (tmp_path_factory.mktemp("server") / "engine.log").open("wb")
     process = subprocess.Popen(
         [sys.executable, "-m", "helpers.local_sagemaker.engine"], env=environment, stdin=subprocess.PIPE, stderr=log
@@ -57,8 +62,14 @@ def wait_until_up(url: str) -> None:
 @pytest.mark.parametrize("api", ["openai_chat", "openai_completions"])
 def test_an_external_server_is_measured_and_left_alone(server_url, tmp_path, monkeypatch, api):
     monkeypatch.setenv("TEST_SECRET", "key-that-stays-out-of-files")
-    option = {"name": "external", "target": "openai", "api": api, "base_url": f"{server_url}/v1", "served_model": "m",
-              "api_key": "${TEST_SECRET}"}  # fmt: skip
+    option = {
+        "name": "external",
+        "target": "openai",
+        "api": api,
+        "base_url": f"{server_url}/v1",
+        "served_model": "m",
+        "api_key": "${TEST_SECRET}",
+    }
     path = small_config(tmp_path, options=[option])
     config, run = open_run(str(path), new=True)
     write_prompts(make_prompts(config.benchmark, path.parent, default_cache_dir()).tables, run.payloads)
@@ -80,7 +91,11 @@ def test_an_external_server_is_measured_and_left_alone(server_url, tmp_path, mon
 def test_the_shipped_config_takes_url_model_and_key_from_the_environment(monkeypatch):
     from helpers.config import PROJECT_ROOT
 
-    for name, value in {"SERVER_URL": "http://127.0.0.1:1/v1", "SERVER_MODEL": "synthetic:2m", "SERVER_API_KEY": "abc"}.items():
+    for name, value in {
+        "SERVER_URL": "http://127.0.0.1:1/v1",
+        "SERVER_MODEL": "synthetic:2m",
+        "SERVER_API_KEY": "abc",
+    }.items():
         monkeypatch.setenv(name, value)
     (option,) = load_config(PROJECT_ROOT / "configs" / "openai-compatible.yml").benchmark.options
     assert (option.base_url, option.served_model, option.api_key) == ("http://127.0.0.1:1/v1", "synthetic:2m", "abc")

@@ -14,9 +14,9 @@ from moto import mock_aws
 
 from helpers.config import BenchmarkConfig, JsonLinesSource, PythonReferenceSource, ShareGPTSource
 from helpers.errors import PromptError, RunFolderError
-from helpers.prompts import cut_at_word, make_prompts
 from helpers.prompt_files import read_prompt_warnings, read_prompts, sample_prompts, summarise_prompts, write_prompts
 from helpers.prompt_templates import load_template
+from helpers.prompts import cut_at_word, make_prompts
 from helpers.sources import read_records
 from helpers.token_counts import count_tokens, load_tokenizer, render_chat, token_ends
 
@@ -24,7 +24,24 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
     "{% if add_generation_prompt %}{{ ' Sure:' }}{% endif %}"
 )
-WORDS = "the server answers every request with one token after another until the whole reply is done".split()
+WORDS = [
+    "the",
+    "server",
+    "answers",
+    "every",
+    "request",
+    "with",
+    "one",
+    "token",
+    "after",
+    "another",
+    "until",
+    "the",
+    "whole",
+    "reply",
+    "is",
+    "done",
+]
 
 
 @pytest.fixture(scope="session")
@@ -136,8 +153,10 @@ def longbench_rows(count, words=400):
 def test_six_bins_of_the_python_reference_hold_200_prompts_each_with_beginnings_of_their_own(
     make_config, model_cache_dir, tmp_path
 ):
-    bins = {f"en_{low}-{high}": (low, high) for low, high in
-            [(1, 500), (500, 1000), (1000, 2000), (2000, 3000), (3000, 4000), (305, 3997)]}  # fmt: skip
+    bins = {
+        f"en_{low}-{high}": (low, high)
+        for low, high in [(1, 500), (500, 1000), (1000, 2000), (2000, 3000), (3000, 4000), (305, 3997)]
+    }
     config = make_config(bins, count=200, model={"tokenizer": "synthetic:2m"})
     prompts = make_prompts(config, tmp_path, model_cache_dir)
     assert prompts.warnings == []
@@ -260,8 +279,15 @@ def test_a_bin_that_cannot_be_filled_says_how_many_where_and_what_to_change(make
     with pytest.raises(PromptError) as error:
         make({"long ones": (1000, 2000)}, source={"kind": "longbench", "path": "short.jsonl", "cut": "context"})
     message = str(error.value)
-    for part in ("'long ones': 0 prompts of 1000 to 1999 tokens", "20 are asked", "2 needed", "short.jsonl",
-                 "5 records", "question_about_passage", "Next: change the dataset's prompt_tokens"):  # fmt: skip
+    for part in (
+        "'long ones': 0 prompts of 1000 to 1999 tokens",
+        "20 are asked",
+        "2 needed",
+        "short.jsonl",
+        "5 records",
+        "question_about_passage",
+        "Next: change the dataset's prompt_tokens",
+    ):
         assert part in message
     longest = int(re.search(r"prompts of \d+ to (\d+) tokens\.", message)[1])
     assert 20 < longest < 200
@@ -348,8 +374,11 @@ def test_packed_files_and_half_surrogates_are_read(tmp_path):
         (record,) = read_records(JsonLinesSource(kind="jsonl", path=path), tmp_path)
         assert (record.record_id, record.columns["text"]) == ("x", "half ? pair")
     (tmp_path / "broken.jsonl.gz").write_bytes(gzip.compress(plain)[:20])
-    for path, words in [("broken.jsonl.gz", "cannot be unpacked"), ("data.zip/no.jsonl", "no such member"),
-                        ("none.jsonl", "No such file")]:  # fmt: skip
+    for path, words in [
+        ("broken.jsonl.gz", "cannot be unpacked"),
+        ("data.zip/no.jsonl", "no such member"),
+        ("none.jsonl", "No such file"),
+    ]:
         with pytest.raises(PromptError, match=words):
             list(read_records(JsonLinesSource(kind="jsonl", path=path), tmp_path))
 
@@ -369,16 +398,23 @@ def test_s3_objects_are_read(tmp_path, monkeypatch):
 
 
 SHAREGPT = [
-    {"id": "a", "conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "Hi, \n{you}"},
-                                  {"from": "gpt", "value": "Hello"}, {"from": "human", "value": "again"}]},
+    {
+        "id": "a",
+        "conversations": [
+            {"from": "system", "value": "s"},
+            {"from": "human", "value": "Hi, \n{you}"},
+            {"from": "gpt", "value": "Hello"},
+            {"from": "human", "value": "again"},
+        ],
+    },
     {"id": "b", "conversations": [{"from": "gpt", "value": "only me"}]},
     {"id": "c", "conversations": [{"from": "user", "value": "no reply"}]},
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize("dump", [
-    json.dumps, lambda rows: json.dumps(rows, indent=2), lambda rows: "\n".join(map(json.dumps, rows))
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "dump", [json.dumps, lambda rows: json.dumps(rows, indent=2), lambda rows: "\n".join(map(json.dumps, rows))]
+)
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 def test_sharegpt_gives_the_first_human_turn_and_the_reply(tmp_path, monkeypatch, dump, chunk):
     monkeypatch.setattr("helpers.sources._JSON_CHUNK_CHARACTERS", chunk)
@@ -391,9 +427,11 @@ def test_sharegpt_gives_the_first_human_turn_and_the_reply(tmp_path, monkeypatch
 def test_faults_in_a_sharegpt_list_are_named_with_their_line(tmp_path):
     source = ShareGPTSource(kind="sharegpt", path="s.json")
     good = json.dumps(SHAREGPT[0])
-    for content, words in [(f"[\n{good},\n{{'id': 1}}, {' ' * 40}]", "s.json:3: not valid JSON"),
-                           (f"[\n{good},\n", "ends inside the list"),
-                           (f'[\n{good},\n{{"items": []}}]', "s.json:3: `conversations` is None")]:  # fmt: skip
+    for content, words in [
+        (f"[\n{good},\n{{'id': 1}}, {' ' * 40}]", "s.json:3: not valid JSON"),
+        (f"[\n{good},\n", "ends inside the list"),
+        (f'[\n{good},\n{{"items": []}}]', "s.json:3: `conversations` is None"),
+    ]:
         (tmp_path / "s.json").write_text(content)
         with pytest.raises(PromptError, match=words):
             list(read_records(source, tmp_path))
@@ -445,8 +483,11 @@ def test_a_column_that_the_source_lacks_is_named_with_those_it_has(make, tmp_pat
 def test_faults_of_templates_are_named(tmp_path):
     (tmp_path / "open.txt").write_text("{context")
     (tmp_path / "odd.txt").write_text("{context:>10}")
-    for name, words in [("open.txt", "not a prompt template"), ("odd.txt", "column name and nothing else"),
-                        ("nowhere", "llama2_chat_question, question_about_passage, user_turn")]:  # fmt: skip
+    for name, words in [
+        ("open.txt", "not a prompt template"),
+        ("odd.txt", "column name and nothing else"),
+        ("nowhere", "llama2_chat_question, question_about_passage, user_turn"),
+    ]:
         with pytest.raises(PromptError, match=words):
             load_template(name, tmp_path)
 
@@ -459,8 +500,11 @@ def test_templates_that_come_with_the_project_have_their_columns(name, tmp_path)
 
 def test_faults_of_tokenizers_are_named(tmp_path, tokenizer_dir, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    for name, words in [("./none", "no such folder"), ("synthetic:7t", "choose one of"),
-                        ("nobody/no-such-model", "nor in the local cache")]:  # fmt: skip
+    for name, words in [
+        ("./none", "no such folder"),
+        ("synthetic:7t", "choose one of"),
+        ("nobody/no-such-model", "nor in the local cache"),
+    ]:
         with pytest.raises(PromptError, match=words):
             load_tokenizer(name, tmp_path)
     tokenizer = load_tokenizer("bpe", tmp_path, base_dir=tokenizer_dir.parent)

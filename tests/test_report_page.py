@@ -10,8 +10,15 @@ import threading
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 pytestmark = [
     pytest.mark.browser,
@@ -99,7 +106,9 @@ def test_the_page_shows_no_code_and_no_raw_markdown(opened):
 
 
 def test_links_to_files_of_the_run_work(opened, site):
-    response = opened.page.request.get(f"{site}/{opened.page.locator('main a', has_text='Configuration').get_attribute('href')}")
+    response = opened.page.request.get(
+        f"{site}/{opened.page.locator('main a', has_text='Configuration').get_attribute('href')}"
+    )
     assert response.ok
     assert "tiny-llama-2m" in response.text()
 
@@ -114,7 +123,9 @@ def test_light_and_dark_differ_and_are_readable(browser, site):
     colours = {}
     for scheme in ("light", "dark"):
         page = Opened(browser, f"{site}/report.html", color_scheme=scheme).page
-        colours[scheme] = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+        colours[scheme] = page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+        )
     assert colours["light"] == ["rgb(255, 255, 255)", "rgb(28, 28, 28)"]
     assert colours["dark"][0] != colours["light"][0]
     assert colours["dark"][1] != colours["light"][1]

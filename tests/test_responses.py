@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -43,7 +44,7 @@ def chunked(pieces: list[bytes]) -> bytes:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [data[a:b] for a, b in pairwise(edges) if a < b]
 
 
 def answer_of(response: bytes, reads: list[int], api: str, framing: str):
@@ -99,7 +100,10 @@ def test_a_token_counts_as_received_when_its_line_is_complete():
 @pytest.mark.parametrize(
     ("api", "body"),
     [
-        ("openai_chat", {"choices": [{"message": {"content": "Hi"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}),
+        (
+            "openai_chat",
+            {"choices": [{"message": {"content": "Hi"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}},
+        ),
         ("tgi", [{"generated_text": "Hi", "details": {"finish_reason": "length", "generated_tokens": 1}}]),
         ("djl", {"generated_text": "Hi", "details": {"finish_reason": "length", "generated_tokens": 1}}),
     ],
@@ -115,7 +119,10 @@ def test_one_json_object_is_an_answer_without_ttft(api, body, indent):
 
 
 def test_an_exception_frame_breaks_the_stream_and_keeps_what_came():
-    frames = [event_stream.payload_part(OPENAI[:150]), event_stream.exception("ModelStreamError", b'{"Message":"died"}')]
+    frames = [
+        event_stream.payload_part(OPENAI[:150]),
+        event_stream.exception("ModelStreamError", b'{"Message":"died"}'),
+    ]
     response = HEAD + b"Content-Type: application/vnd.amazon.eventstream\r\n\r\n" + chunked(frames)
     answer = answer_of(response, [], "openai_chat", "aws_event_stream")
     assert answer.status == "stream_broken"

@@ -53,8 +53,15 @@ def jumpstart(tmp_path, monkeypatch):
     folder = tmp_path / "catalogue" / "community_models_specs" / "tiny-llm"
     folder.mkdir(parents=True)
     (folder / "specs_v1.0.0.json").write_text(json.dumps(specs))
-    manifest = [{"model_id": "tiny-llm", "version": "1.0.0", "min_version": "2.49.0",
-                 "spec_key": "community_models_specs/tiny-llm/specs_v1.0.0.json", "search_keywords": []}]  # fmt: skip
+    manifest = [
+        {
+            "model_id": "tiny-llm",
+            "version": "1.0.0",
+            "min_version": "2.49.0",
+            "spec_key": "community_models_specs/tiny-llm/specs_v1.0.0.json",
+            "search_keywords": [],
+        }
+    ]
     (tmp_path / "catalogue" / "models_manifest.json").write_text(json.dumps(manifest))
     for kind in ("MANIFEST", "SPECS"):
         monkeypatch.setenv(f"AWS_JUMPSTART_{kind}_LOCAL_ROOT_DIR_OVERRIDE", str(tmp_path / "catalogue"))
@@ -162,7 +169,10 @@ def test_what_cannot_be_deleted_in_time_is_told_with_the_commands(opened):
     target = target_of(config.options[0], config, run)
     record = ledger.put(target.plan().model_copy(update={"state": "creating"}))
     target.create(record)
-    with pytest.raises(TeardownError, match=rf"may still cost money.*Creating[\s\S]*aws sagemaker delete-endpoint .*{record.endpoint_name}"):
+    with pytest.raises(
+        TeardownError,
+        match=rf"may still cost money.*Creating[\s\S]*aws sagemaker delete-endpoint .*{record.endpoint_name}",
+    ):
         delete_remaining(run, wait_s=0)
     assert ledger.remaining(), "it stays on the list"
 

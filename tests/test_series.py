@@ -27,9 +27,20 @@ from helpers.run_folder import RunFolder, open_run
 from helpers.series import NOTEBOOK_DIR, NOTEBOOKS, run_series
 from helpers.verdict import Verdict
 
-FILES = ["run.json", "config.yml", "endpoints.json", "verdict.json", "report.html", "report.md",
-         "payloads/short.parquet", "payloads/long.parquet", "metrics/load_points.csv", "metrics/warnings.json",
-         "figures/price_performance.svg", *(f"notebooks/{name}.ipynb" for name in NOTEBOOKS)]  # fmt: skip
+FILES = [
+    "run.json",
+    "config.yml",
+    "endpoints.json",
+    "verdict.json",
+    "report.html",
+    "report.md",
+    "payloads/short.parquet",
+    "payloads/long.parquet",
+    "metrics/load_points.csv",
+    "metrics/warnings.json",
+    "figures/price_performance.svg",
+    *(f"notebooks/{name}.ipynb" for name in NOTEBOOKS),
+]
 
 
 def execute(notebook: str, case, output: Path, **parameters) -> dict:
@@ -73,8 +84,12 @@ def test_records_have_the_published_columns_and_order_of_times(finished_run):
     for path in finished_run.run.requests.glob("*.parquet"):
         assert pq.read_schema(path).names == SCHEMA.names
     requests = read_requests(finished_run.run.requests)
-    for earlier, later in (("sent_ns", "first_byte_ns"), ("first_byte_ns", "first_token_ns"),
-                           ("first_token_ns", "last_token_ns"), ("last_token_ns", "done_ns")):  # fmt: skip
+    for earlier, later in (
+        ("sent_ns", "first_byte_ns"),
+        ("first_byte_ns", "first_token_ns"),
+        ("first_token_ns", "last_token_ns"),
+        ("last_token_ns", "done_ns"),
+    ):
         assert (requests[earlier] <= requests[later]).all()
     assert not requests["request_id"].duplicated().any()
 
@@ -91,7 +106,9 @@ def test_every_endpoint_is_deleted_and_the_local_sagemaker_has_ended(finished_ru
 
 
 def test_no_secret_is_written_anywhere(finished_run):
-    holders = [path for path in finished_run.run.path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    holders = [
+        path for path in finished_run.run.path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
+    ]
     assert holders == []
     assert "${TEST_SECRET}" in (finished_run.run.path / "config.yml").read_text()
     assert SECRET not in finished_run.said
@@ -135,7 +152,9 @@ def test_each_notebook_runs_alone_on_a_finished_run(notebook, run_copy, tmp_path
 
 def test_parameters_may_arrive_as_strings(run_copy, tmp_path):
     executed = execute("01_generate_data", run_copy, tmp_path / "out.ipynb", sample_rows="2")
-    html = "".join(str(out.get("data", {}).get("text/html", "")) for cell in executed["cells"] for out in cell.get("outputs", []))
+    html = "".join(
+        str(out.get("data", {}).get("text/html", "")) for cell in executed["cells"] for out in cell.get("outputs", [])
+    )
     sample = html[html.index("A random sample of prompts") :]
     assert sample.count("<tr>") == 1 + 2
 
@@ -231,7 +250,9 @@ def test_a_failed_option_is_reported_with_its_reason_and_the_others_go_on(tmp_pa
 
 def test_a_failing_notebook_stops_the_series_and_leaves_evidence(tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_SECRET", SECRET)
-    config = small_config(tmp_path, prompts={"source": {"kind": "jsonl", "path": "absent.jsonl"}, "template": "user_turn"})
+    config = small_config(
+        tmp_path, prompts={"source": {"kind": "jsonl", "path": "absent.jsonl"}, "template": "user_turn"}
+    )
     with pytest.raises(NotebookFailed, match=r"01_generate_data stopped: PromptError.*absent\.jsonl"):
         run_series(str(config), say=lambda line: None)
     (run,) = (tmp_path / "runs").iterdir()

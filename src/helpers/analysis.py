@@ -50,7 +50,11 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     prompt_warnings = read_prompt_warnings(run.payloads)
     today = datetime.now(UTC).date()
     return Measurements(
-        requests, facts, endpoints, points, check_run(points, requests, facts, endpoints, prompt_warnings, config, today)
+        requests,
+        facts,
+        endpoints,
+        points,
+        check_run(points, requests, facts, endpoints, prompt_warnings, config, today),
     )
 
 
@@ -74,7 +78,9 @@ def read_warnings(run: RunFolder) -> list[ReportWarning]:
     return [ReportWarning.model_validate(item) for item in json.loads(path.read_text(encoding="utf-8"))]
 
 
-def draw_figures(measured: Measurements, verdict: Verdict, config: BenchmarkConfig, run: RunFolder) -> dict[str, Figure]:
+def draw_figures(
+    measured: Measurements, verdict: Verdict, config: BenchmarkConfig, run: RunFolder
+) -> dict[str, Figure]:
     """Draw every figure of the report; returns name -> figure."""
     points, requests, folder = measured.points, measured.requests, run.figures
     figures = [
@@ -86,7 +92,9 @@ def draw_figures(measured: Measurements, verdict: Verdict, config: BenchmarkConf
         charts.distribution(requests, "tpot_s", config, folder),
         *([charts.error_rates(points, config, folder)] if points["failures"].any() else []),
     ]
-    index = {figure.path.stem: {"file": figure.path.name, "alt": figure.alt, "caption": figure.caption} for figure in figures}
+    index = {
+        figure.path.stem: {"file": figure.path.name, "alt": figure.alt, "caption": figure.caption} for figure in figures
+    }
     write_atomically(folder / FIGURES_FILE, json.dumps(index, indent=1) + "\n")
     return {figure.path.stem: figure for figure in figures}
 

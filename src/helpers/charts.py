@@ -61,17 +61,37 @@ def price_performance(points: pd.DataFrame, verdict: Verdict, config: BenchmarkC
         axes.axvline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
         for name, mine in _by_option(rows, config):
             axes.errorbar(
-                mine[x], mine[y], xerr=_bars(mine, x), yerr=_bars(mine, y), color=_colour(name, config),
-                marker=_marker(name, config), elinewidth=0.8, capsize=2, label=name,
-            )  # fmt: skip
+                mine[x],
+                mine[y],
+                xerr=_bars(mine, x),
+                yerr=_bars(mine, y),
+                color=_colour(name, config),
+                marker=_marker(name, config),
+                elinewidth=0.8,
+                capsize=2,
+                label=name,
+            )
             for row in mine.itertuples():
-                axes.annotate(f"{row.concurrency}", (getattr(row, x), getattr(row, y)), xytext=(4, 4),
-                              textcoords="offset points", fontsize=7, color="#444444")  # fmt: skip
+                axes.annotate(
+                    f"{row.concurrency}",
+                    (getattr(row, x), getattr(row, y)),
+                    xytext=(4, 4),
+                    textcoords="offset points",
+                    fontsize=7,
+                    color="#444444",
+                )
         for option in verdict.options:
             for point in option.points:
                 if option.option == verdict.recommended and point.dataset == dataset:
-                    axes.scatter([point.latency_s.value], [point.cost.value], s=170, facecolors="none",
-                                 edgecolors="black", linewidths=1.3, zorder=5)  # fmt: skip
+                    axes.scatter(
+                        [point.latency_s.value],
+                        [point.cost.value],
+                        s=170,
+                        facecolors="none",
+                        edgecolors="black",
+                        linewidths=1.3,
+                        zorder=5,
+                    )
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel(f"p{config.slo.percentile:g} {LATENCY_WORDS[column]}, s")
@@ -95,8 +115,15 @@ def latency_by_concurrency(points: pd.DataFrame, config: BenchmarkConfig, folder
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
         axes.axhline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
-        axes.annotate(f"limit {limit:g} s", (0.01, limit), xycoords=("axes fraction", "data"), ha="left", va="bottom",
-                      fontsize=7, color=FEASIBLE_COLOUR)  # fmt: skip
+        axes.annotate(
+            f"limit {limit:g} s",
+            (0.01, limit),
+            xycoords=("axes fraction", "data"),
+            ha="left",
+            va="bottom",
+            fontsize=7,
+            color=FEASIBLE_COLOUR,
+        )
         _lines(axes, rows, "concurrency", y, config)
         axes.set_ylabel(f"p{config.slo.percentile:g} {LATENCY_WORDS[column]}, s")
 
@@ -125,8 +152,15 @@ def latency_by_prompt_length(requests: pd.DataFrame, config: BenchmarkConfig, fo
         canvas = Canvas(figsize=(7.5, 3.6), layout="constrained")
         axes = canvas.add_subplot()
         for name, mine in _by_option(lowest, config):
-            axes.scatter(mine["prompt_tokens"].astype(float), mine["latency_s"], s=8, alpha=0.55, linewidths=0,
-                         color=_colour(name, config), label=name)  # fmt: skip
+            axes.scatter(
+                mine["prompt_tokens"].astype(float),
+                mine["latency_s"],
+                s=8,
+                alpha=0.55,
+                linewidths=0,
+                color=_colour(name, config),
+                label=name,
+            )
         axes.set_xlabel("prompt tokens")
         axes.set_ylabel("end-to-end latency, s")
         axes.set_ylim(bottom=0)
@@ -158,13 +192,14 @@ def distribution(requests: pd.DataFrame, column: str, config: BenchmarkConfig, f
             axes.set_xlim(0, max(right, limit or 0))
         axes.xaxis.set_major_locator(MaxNLocator(6))
 
-    medians = {
-        name: percentile(mine[column].dropna().to_numpy(float), 50) for name, mine in _by_option(drawn, config)
-    }
-    alt = f"Distribution of {LATENCY_WORDS[column]} at concurrency {max(config.load.concurrency)}. Medians: " + ", ".join(
-        f"{name} {text.duration(median)}" for name, median in medians.items()
+    medians = {name: percentile(mine[column].dropna().to_numpy(float), 50) for name, mine in _by_option(drawn, config)}
+    alt = (
+        f"Distribution of {LATENCY_WORDS[column]} at concurrency {max(config.load.concurrency)}. Medians: "
+        + ", ".join(f"{name} {text.duration(median)}" for name, median in medians.items())
     )
-    caption = f"Further left is better. Share of requests at concurrency {max(config.load.concurrency)} that were as fast."
+    caption = (
+        f"Further left is better. Share of requests at concurrency {max(config.load.concurrency)} that were as fast."
+    )
     return _panels(column.removesuffix("_s"), drawn, config, folder, panel, alt, caption)
 
 
@@ -190,7 +225,8 @@ def prompt_lengths(prompts: pd.DataFrame, config: BenchmarkConfig, folder: Path)
 
     spans = prompts.groupby("dataset")["prompt_tokens"].agg(["min", "median", "max"])
     alt = "Prompt lengths. " + "; ".join(
-        f"{name}: {row['min']:.0f} to {row['max']:.0f} tokens, median {row['median']:.0f}" for name, row in spans.iterrows()
+        f"{name}: {row['min']:.0f} to {row['max']:.0f} tokens, median {row['median']:.0f}"
+        for name, row in spans.iterrows()
     )
     return _panels("prompt_lengths", prompts, config, folder, panel, alt, "Prompts per length in tokens.", legend=False)
 
@@ -227,8 +263,16 @@ def _panels(
 
 def _lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, config: BenchmarkConfig) -> None:
     for name, mine in _by_option(rows, config):
-        axes.errorbar(mine[x], mine[y], yerr=_bars(mine, y), color=_colour(name, config), marker=_marker(name, config),
-                      elinewidth=0.8, capsize=2, label=name)  # fmt: skip
+        axes.errorbar(
+            mine[x],
+            mine[y],
+            yerr=_bars(mine, y),
+            color=_colour(name, config),
+            marker=_marker(name, config),
+            elinewidth=0.8,
+            capsize=2,
+            label=name,
+        )
     axes.set_xlabel("concurrency")
     axes.set_xticks(config.load.concurrency)
     axes.set_ylim(bottom=0)
@@ -243,7 +287,7 @@ def _bars(rows: pd.DataFrame, column: str) -> np.ndarray | None:
     return np.where(np.isfinite(lengths), np.maximum(lengths, 0), 0)
 
 
-def _by_option(rows: pd.DataFrame, config: BenchmarkConfig):  # noqa: ANN202
+def _by_option(rows: pd.DataFrame, config: BenchmarkConfig):
     for option in config.options:
         mine = rows[rows["option"] == option.name]
         if len(mine):
@@ -272,7 +316,7 @@ def _left_out(count: int) -> str:
 
 
 @contextmanager
-def _style():  # noqa: ANN202
+def _style():
     with mpl.rc_context(STYLE):
         yield
 

@@ -73,7 +73,9 @@ def same_output_length(points: pd.DataFrame) -> bool:
 def _missing_points(
     points: pd.DataFrame, endpoints: list[EndpointRecord], config: BenchmarkConfig
 ) -> Iterable[ReportWarning]:
-    have = set(points[["option", "dataset", "concurrency"]].itertuples(index=False, name=None)) if len(points) else set()
+    have = (
+        set(points[["option", "dataset", "concurrency"]].itertuples(index=False, name=None)) if len(points) else set()
+    )
     failures = {record.option: record.failure for record in endpoints}
     for option in config.options:
         missing = [
@@ -84,8 +86,11 @@ def _missing_points(
         ]
         if missing:
             reason = failures.get(option.name) or "it was not run, or has no steady window"
-            yield ReportWarning(kind="missing", message=f"{option.name}: {plural(len(missing), 'load point')} missing: {reason}",
-                           rows=missing)  # fmt: skip
+            yield ReportWarning(
+                kind="missing",
+                message=f"{option.name}: {plural(len(missing), 'load point')} missing: {reason}",
+                rows=missing,
+            )
 
 
 def _missing_repetitions(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
@@ -130,8 +135,11 @@ def _output_lengths(points: pd.DataFrame, steady: pd.DataFrame, config: Benchmar
 def _echoed(steady: pd.DataFrame) -> Iterable[ReportWarning]:
     echoed = steady[steady["echoed_prompt"].fillna(False)]
     if len(echoed):
-        yield ReportWarning(kind="echoed_prompt", message=f"{len(echoed)} answers began with the prompt; it was stripped before "
-                       "tokens were counted.", rows=sorted(echoed["load_point"].unique()))  # fmt: skip
+        yield ReportWarning(
+            kind="echoed_prompt",
+            message=f"{len(echoed)} answers began with the prompt; it was stripped before tokens were counted.",
+            rows=sorted(echoed["load_point"].unique()),
+        )
 
 
 def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
@@ -141,14 +149,20 @@ def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
         if f.loop_lag_ms["p99"] > LOOP_LAG_P99_MS or f.load_process_cpu_share > LOAD_PROCESS_CPU_SHARE
     ]
     if rows:
-        yield ReportWarning(kind="client_limited", message="The load process was slow to serve its own event loop: latencies of "
-                       "these load points may be overstated.", rows=rows)  # fmt: skip
+        yield ReportWarning(
+            kind="client_limited",
+            message="The load process was slow to serve its own event loop: latencies of "
+            "these load points may be overstated.",
+            rows=rows,
+        )
 
 
 def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
     bad = points[points["failures"] > 0]
     if len(bad):
-        rows = [f"{r.option}, {r.dataset}, concurrency {r.concurrency}: {r.failures} of {r.n}" for r in bad.itertuples()]
+        rows = [
+            f"{r.option}, {r.dataset}, concurrency {r.concurrency}: {r.failures} of {r.n}" for r in bad.itertuples()
+        ]
         yield ReportWarning(kind="errors", message="Requests failed; they count as infinitely slow.", rows=rows)
 
 
@@ -157,14 +171,20 @@ def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[Repo
     few = points[points["n"] < wanted]
     if len(few):
         rows = [f"{r.option}, {r.dataset}, concurrency {r.concurrency}: n = {r.n}" for r in few.itertuples()]
-        yield ReportWarning(kind="few_samples", message=f"Fewer than {wanted} requests, which p{config.slo.percentile:g} wants.",
-                       rows=rows)  # fmt: skip
+        yield ReportWarning(
+            kind="few_samples",
+            message=f"Fewer than {wanted} requests, which p{config.slo.percentile:g} wants.",
+            rows=rows,
+        )
 
 
 def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
     for reason in sorted({f.ended_because for f in facts} - {"enough requests"}):
-        yield ReportWarning(kind="ended_early", message=f"Load points ended because of: {reason}.",
-                       rows=[f.load_point for f in facts if f.ended_because == reason])  # fmt: skip
+        yield ReportWarning(
+            kind="ended_early",
+            message=f"Load points ended because of: {reason}.",
+            rows=[f.load_point for f in facts if f.ended_because == reason],
+        )
 
 
 def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
@@ -181,7 +201,9 @@ def _token_sources(steady: pd.DataFrame) -> Iterable[ReportWarning]:
         sources = steady.groupby("option")[column].agg(lambda values: " and ".join(sorted(set(values.dropna()))))
         if sources.nunique() > 1 or sources.str.contains(" and ").any():
             rows = [f"{option}: {source}" for option, source in sources.items()]
-            yield ReportWarning(kind="token_sources", message=f"{column.replace('_', ' ').capitalize()} differs.", rows=rows)
+            yield ReportWarning(
+                kind="token_sources", message=f"{column.replace('_', ' ').capitalize()} differs.", rows=rows
+            )
 
 
 def _prices(points: pd.DataFrame, endpoints: list[EndpointRecord], today: date) -> Iterable[ReportWarning]:
@@ -195,4 +217,6 @@ def _prices(points: pd.DataFrame, endpoints: list[EndpointRecord], today: date) 
         if record.price_as_of and (today - date.fromisoformat(record.price_as_of)).days > PRICE_AGE_DAYS
     ]
     if old:
-        yield ReportWarning(kind="old_price", message=f"Prices were looked up more than {PRICE_AGE_DAYS} days ago.", rows=old)
+        yield ReportWarning(
+            kind="old_price", message=f"Prices were looked up more than {PRICE_AGE_DAYS} days ago.", rows=old
+        )

@@ -422,7 +422,7 @@ class BenchmarkConfig(Strict):
         concurrency = max(self.load.concurrency)
         needed = self.load.warmup_for(concurrency) + self.load.min_requests + 2 * concurrency
         for i, dataset in enumerate(self.datasets):
-            low, high = dataset.prompt_tokens
+            low = dataset.prompt_tokens[0]
             if dataset.count < needed:
                 raise PydanticCustomError(
                     "inconsistent",

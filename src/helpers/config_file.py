@@ -156,19 +156,16 @@ def _fault(fault: dict, data: object, lines: dict[KeyPath, int], unexpanded: dic
     message, kind = fault["msg"], fault["type"]
     if kind == "unknown_key":
         at = (*at, context["key"])
-        message = f"unknown key.{_suggestion(context['key'], context['allowed'])} Expected one of: {', '.join(context['allowed'])}"
+        message = f"unknown key.{_choices(context['key'], context['allowed'])}"
     elif kind == "missing_dataset":
-        message = (
-            f"{message}: {_shown(at, context['bad'], unexpanded)}.{_suggestion(context['bad'], context['allowed'])}"
-        )
-        message += f" Expected one of: {', '.join(context['allowed'])}"
+        message = f"{message}: {_shown(at, context['bad'], unexpanded)}.{_choices(context['bad'], context['allowed'])}"
     elif kind == "missing":
         message = "this key is required"
     elif kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
         key = context["discriminator"].strip("'")
         at = (*at, key)
-        message = f"bad value {_shown(at, context['tag'], unexpanded)}.{_suggestion(context['tag'], tags)} Expected one of: {', '.join(tags)}"
+        message = f"bad value {_shown(at, context['tag'], unexpanded)}.{_choices(context['tag'], tags)}"
     elif kind == "union_tag_not_found":
         message = f"the key {context['discriminator']} is required: it says what kind of entry this is"
     elif kind != "inconsistent":
@@ -196,9 +193,11 @@ def _shown(at: KeyPath, value: object, unexpanded: dict[KeyPath, str]) -> str:
     return "(a value from the environment)" if at in unexpanded else repr(value)
 
 
-def _suggestion(bad: str, allowed: list[str]) -> str:
+def _choices(bad: str, allowed: list[str]) -> str:
+    """What may stand there, the nearest first."""
     near = difflib.get_close_matches(bad, allowed, n=1, cutoff=0.6)
-    return f" Did you mean `{near[0]}`?" if near else ""
+    hint = f" Did you mean `{near[0]}`?" if near else ""
+    return f"{hint} Expected one of: {', '.join(allowed)}"
 
 
 def _unit_hint(at: KeyPath) -> str:

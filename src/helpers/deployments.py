@@ -67,8 +67,8 @@ def start_deployments(
 ) -> list[EndpointRecord]:
     """Start every endpoint that may exist at once, and follow them until the first is ready; returns the ledger.
 
-    `on_change` is called with all endpoints at every look. Options whose load points are all measured are left alone. An option that cannot be created is noted in the ledger;
-    DeployError is raised only if none came up.
+    `on_change` is called with all endpoints at every look. Options whose load points are all measured are left alone.
+    An option that cannot be created is noted in the ledger; DeployError is raised only if none came up.
     """
     ledger = Ledger(run.ledger_file, run.run_id)
     for option in config.options:

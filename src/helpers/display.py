@@ -15,7 +15,6 @@ import pandas as pd
 
 from helpers import number_text
 
-
 NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # classes that keep `$` from being read as the start of a formula
 
 
@@ -77,7 +76,7 @@ class Table:
     def _column(self, column: Column) -> list[str]:
         values = self.rows[column.key].tolist()
         if column.write is None:
-            return ["–" if value is None or value != value else str(value) for value in values]  # noqa: PLR0124
+            return ["–" if value is None or value != value else str(value) for value in values]
         decimals = number_text.decimals_for(values)
         texts = [column.write(value, decimals) for value in values]
         known = [value for value in values if number_text.is_known(value)]
@@ -89,7 +88,8 @@ class Table:
     def _repr_html_(self) -> str:
         align = ["left" if column.write is None else "right" for column in self.columns]
         styles = [
-            f"text-align:{a}{'' if c.wraps else ';white-space:nowrap'}" for c, a in zip(self.columns, align, strict=True)
+            f"text-align:{a}{'' if c.wraps else ';white-space:nowrap'}"
+            for c, a in zip(self.columns, align, strict=True)
         ]
         head = "".join(
             f'<th scope="col" style="text-align:{a}">{html.escape(c.header)}</th>'

@@ -68,7 +68,9 @@ class EndpointRecord(BaseModel):
         """Seconds from the create call to in service."""
         if self.create_called_at is None or self.in_service_at is None:
             return None
-        return (datetime.fromisoformat(self.in_service_at) - datetime.fromisoformat(self.create_called_at)).total_seconds()
+        return (
+            datetime.fromisoformat(self.in_service_at) - datetime.fromisoformat(self.create_called_at)
+        ).total_seconds()
 
 
 class _Content(BaseModel):

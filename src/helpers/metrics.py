@@ -165,7 +165,7 @@ def summarise_load_points(
     return pd.DataFrame(rows)
 
 
-def _summary(here: pd.DataFrame, windows: list[LoadPointFacts], record: EndpointRecord | None, option, config) -> dict:  # noqa: ANN001
+def _summary(here: pd.DataFrame, windows: list[LoadPointFacts], record: EndpointRecord | None, option, config) -> dict:
     here = here.sort_values(["repetition", "sent_ns"])
     window_s = sum(f.window_s for f in windows)
     ok = here["ok"].to_numpy(dtype=bool)
@@ -200,7 +200,9 @@ def _mean(values: pd.Series) -> float | None:
     return float(values.mean()) if values.notna().any() else None
 
 
-def _rates(here: pd.DataFrame, windows: list[LoadPointFacts], ok: np.ndarray, window_s: float, usd: float | None) -> dict:
+def _rates(
+    here: pd.DataFrame, windows: list[LoadPointFacts], ok: np.ndarray, window_s: float, usd: float | None
+) -> dict:
     """Request and token throughput with intervals, and the prices that follow from them."""
     output = np.where(ok, here["output_tokens"].fillna(0).to_numpy(dtype=float), 0.0)
     prompt = np.where(ok, here["prompt_tokens"].fillna(0).to_numpy(dtype=float), 0.0)
@@ -220,7 +222,7 @@ def _rates(here: pd.DataFrame, windows: list[LoadPointFacts], ok: np.ndarray, wi
     return row
 
 
-def _price(formula, usd: float | None, rate: float | None) -> float | None:  # noqa: ANN001
+def _price(formula, usd: float | None, rate: float | None) -> float | None:
     """A price bound from a rate bound; a rate that may be zero has no upper price: +inf."""
     if usd is None or rate is None:
         return None

@@ -61,4 +61,4 @@ def plural(count: int, noun: str) -> str:
 
 def is_known(value: float | None) -> bool:
     """False for null and NaN."""
-    return value is not None and value == value  # noqa: PLR0124 - NaN is the only value unequal to itself
+    return value is not None and value == value

@@ -27,18 +27,18 @@ def write_page(notebook: Path, html_file: Path, markdown_file: Path) -> None:
     write_atomically(markdown_file, _markdown(content))
 
 
-def _tags(cell) -> list[str]:  # noqa: ANN001
+def _tags(cell) -> list[str]:
     return cell.metadata.get("tags", [])
 
 
-def _for_readers(cell):  # noqa: ANN001, ANN202
+def _for_readers(cell):
     """The cell; of the one that opens the notebook only the title, as the rest is for who runs it."""
     if "title-only" in _tags(cell):
         cell.source = cell.source.splitlines()[0]
     return cell
 
 
-def _html(content) -> str:  # noqa: ANN001
+def _html(content) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
@@ -77,7 +77,7 @@ def _with_contents_list(page: str) -> str:
     return str(soup)
 
 
-def _markdown(content) -> str:  # noqa: ANN001
+def _markdown(content) -> str:
     from nbconvert import MarkdownExporter
     from traitlets.config import Config
 

@@ -20,7 +20,9 @@ class InstancePrice:
     as_of: str | None
 
 
-def price_of(option: OptionBase, region: str, machine_vcpus: int, price_list: Path = PRICE_LIST) -> InstancePrice | None:
+def price_of(
+    option: OptionBase, region: str, machine_vcpus: int, price_list: Path = PRICE_LIST
+) -> InstancePrice | None:
     """The price of one instance of an option, $/h; null if neither config nor price list knows it."""
     if option.price is not None:
         price = option.price

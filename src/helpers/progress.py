@@ -42,7 +42,8 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
             "option": record.option,
             "instance_type": record.instance_type,
             "state": record.state,
-            "elapsed_s": record.startup_s() or (None if record.billed_hours(now) is None else record.billed_hours(now) * 3600),
+            "elapsed_s": record.startup_s()
+            or (None if record.billed_hours(now) is None else record.billed_hours(now) * 3600),
             "failure": record.failure or "",
         }
         for record in endpoints
@@ -84,12 +85,18 @@ class ProgressBars:
             if self._style == "widget" or event.state in ("done", "failed"):
                 bar.refresh()
 
-    def _new_bar(self, event: LoadEvent):  # noqa: ANN202
+    def _new_bar(self, event: LoadEvent):
         if self._style == "widget":
             from tqdm.notebook import tqdm
 
             return tqdm(total=event.points_total, desc=event.option, unit="load point")
         from tqdm import tqdm
 
-        return tqdm(total=event.points_total, desc=event.option, unit="load point", mininterval=TEXT_INTERVAL_S,
-                    position=self._names.index(event.option), ascii=True)  # fmt: skip
+        return tqdm(
+            total=event.points_total,
+            desc=event.option,
+            unit="load point",
+            mininterval=TEXT_INTERVAL_S,
+            position=self._names.index(event.option),
+            ascii=True,
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def _write_table(table: pa.Table, path: Path) -> Path:
     unfinished = path.with_suffix(".parquet.part")
     try:
         pq.write_table(table, unfinished, compression="zstd")
-        os.replace(unfinished, path)
+        unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
     return path
@@ -62,12 +61,16 @@ def read_prompts(payload_dir: Path, dataset_name: str) -> pd.DataFrame:
 
 def read_all_prompts(payload_dir: Path) -> pd.DataFrame:
     """The prompts of all datasets, under each other: dataset and prompt_tokens."""
-    return pd.concat([pd.read_parquet(path, columns=["dataset", "prompt_tokens"]) for path in _payload_files(payload_dir)])
+    return pd.concat(
+        [pd.read_parquet(path, columns=["dataset", "prompt_tokens"]) for path in _payload_files(payload_dir)]
+    )
 
 
 def read_prompt_warnings(payload_dir: Path) -> list[str]:
     """The warnings of all datasets, in the order of the config."""
-    return [warning for path in _payload_files(payload_dir) for warning in prompt_metadata(pq.read_schema(path))["warnings"]]
+    return [
+        warning for path in _payload_files(payload_dir) for warning in prompt_metadata(pq.read_schema(path))["warnings"]
+    ]
 
 
 def summarise_prompts(payload_dir: Path) -> pd.DataFrame:

@@ -282,8 +282,15 @@ def _cut_prompts(
         shares = rng.random(len(batch))
         targets = [low + int(share * (allowed.stop - low)) for low, share in zip(lows, shares, strict=True)]
         cuttable = [i for i in range(len(batch)) if lows[i] < allowed.stop]
-        fitted = _fit([batch[i] for i in cuttable], cut, [fixed[i] for i in cuttable], [targets[i] for i in cuttable],
-                      allowed, wording, lengths)  # fmt: skip
+        fitted = _fit(
+            [batch[i] for i in cuttable],
+            cut,
+            [fixed[i] for i in cuttable],
+            [targets[i] for i in cuttable],
+            allowed,
+            wording,
+            lengths,
+        )
         yield from fitted
 
 

@@ -118,7 +118,9 @@ def read_requests(requests_dir: Path, columns: list[str] | None = None) -> pd.Da
     """The records of all finished load points, without the per-chunk lists unless asked for. Null is NA."""
     files = sorted(requests_dir.glob("*.parquet"))
     if not files:
-        raise AnalysisError(f"{requests_dir}: holds no request records. Next: run notebooks/03_run_inference on this run")
+        raise AnalysisError(
+            f"{requests_dir}: holds no request records. Next: run notebooks/03_run_inference on this run"
+        )
     columns = columns or [name for name in SCHEMA.names if name not in LIST_COLUMNS]
     tables = [pq.read_table(path, columns=columns).replace_schema_metadata() for path in files]
     return pa.concat_tables(tables).to_pandas(types_mapper=_nullable)
@@ -136,6 +138,8 @@ def _facts(path: Path) -> LoadPointFacts:
     content = json.loads(metadata[METADATA_KEY])
     version = content.pop("schema_version", None)
     if version != SCHEMA_VERSION:
-        raise AnalysisError(f"{path}: schema_version {version}, expected {SCHEMA_VERSION}. Next: analyse it with the "
-                            "release that measured it")  # fmt: skip
+        raise AnalysisError(
+            f"{path}: schema_version {version}, expected {SCHEMA_VERSION}. Next: analyse it with the "
+            "release that measured it"
+        )
     return LoadPointFacts(**content)

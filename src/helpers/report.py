@@ -208,7 +208,9 @@ def options_table(verdict: Verdict) -> Table:
         Column("interval", "95% interval"),
         Column("reason", "why", wraps=True),
     ]
-    return Table(pd.DataFrame(rows), columns, "Every option, cheapest first; the price is over the traffic's mix of datasets.")
+    return Table(
+        pd.DataFrame(rows), columns, "Every option, cheapest first; the price is over the traffic's mix of datasets."
+    )
 
 
 def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
@@ -231,7 +233,9 @@ def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
         numeric(latency, f"{LATENCY_NAME[main_latency(config)]}, p{config.slo.percentile:g}, s"),
         numeric("usd_per_1k_requests", "$ per 1,000 requests"),
     ]
-    return Table(mine, columns, f"The recommended option, “{verdict.recommended}”, at the loads at which it is cheapest.")
+    return Table(
+        mine, columns, f"The recommended option, “{verdict.recommended}”, at the loads at which it is cheapest."
+    )
 
 
 def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
@@ -257,7 +261,9 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         Column("latency_interval", "95% interval"),
         Column("slo_words", "SLO"),
     ]
-    return Table(rows, columns, "Every load point. n counts the requests sent in the steady window; failures are among them.")
+    return Table(
+        rows, columns, "Every load point. n counts the requests sent in the steady window; failures are among them."
+    )
 
 
 def cost_table(points: pd.DataFrame) -> Table:
@@ -301,7 +307,9 @@ def recommendations(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         Column("instance_type", "instance type"),
         Column("recommendation", "recommendation", wraps=True),
     ]
-    return Table(pd.DataFrame(rows), columns, "For each dataset and option, the cheapest load that is shown to meet the SLO.")
+    return Table(
+        pd.DataFrame(rows), columns, "For each dataset and option, the cheapest load that is shown to meet the SLO."
+    )
 
 
 def _recommendation(here: pd.DataFrame, config: BenchmarkConfig) -> str:
@@ -449,8 +457,8 @@ def definitions() -> Prose:
         "| SLO | service level objective: the latency and error limits of the config |\n"
         "| 95% interval | throughput and price: Student's t over repetitions or batches; percentiles: moving-block "
         "bootstrap |\n"
-        "| meets the SLO | the exact (Clopper–Pearson) bound on the share of requests beyond the limit allows it, taking requests as "
-        "independent of each other |\n"
+        "| meets the SLO | the exact (Clopper–Pearson) bound on the share of requests beyond the limit allows it, "
+        "taking requests as independent of each other |\n"
     )
 
 

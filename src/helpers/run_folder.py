@@ -1,10 +1,10 @@
 """The run folder: where one pass of the series keeps everything, and how a notebook finds it.
 
-    runs/<run id>/
-        run.json  config.yml          what was run, on which machine, with which versions
-        payloads/  endpoints.json  requests/  metrics/  figures/  verdict.json  report.html  report.md
-        notebooks/                    the executed notebooks
-        logs/                         of the load processes and of local model servers
+runs/<run id>/
+    run.json  config.yml          what was run, on which machine, with which versions
+    payloads/  endpoints.json  requests/  metrics/  figures/  verdict.json  report.html  report.md
+    notebooks/                    the executed notebooks
+    logs/                         of the load processes and of local model servers
 """
 
 from __future__ import annotations
@@ -25,8 +25,16 @@ from helpers.errors import RunFolderError
 
 SCHEMA_VERSION = 1
 MEASURED_SECTIONS = ("seed", "model", "prompts", "datasets", "generation", "options", "load")
-RECORDED_PACKAGES = ("boto3", "sagemaker-core", "papermill", "pandas", "pyarrow", "uvloop", "transformers",
-                     "openvino-genai")  # fmt: skip
+RECORDED_PACKAGES = (
+    "boto3",
+    "sagemaker-core",
+    "papermill",
+    "pandas",
+    "pyarrow",
+    "uvloop",
+    "transformers",
+    "openvino-genai",
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,9 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
     elif new:
         _begin(config, run)
     else:
-        raise RunFolderError(f"{run.path}: no run.json there. Next: run notebooks/01_generate_data with this run_dir first")
+        raise RunFolderError(
+            f"{run.path}: no run.json there. Next: run notebooks/01_generate_data with this run_dir first"
+        )
     return config, run
 
 

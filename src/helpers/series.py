@@ -42,7 +42,9 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     with _terminate_as_exception(), _teardown_after(config, run, say):
         for name in NOTEBOOKS:
             _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
-    say(f"\nReport    {run.path / 'report.html'}\nMarkdown  {run.path / 'report.md'}\nVerdict   {run.path / 'verdict.json'}")
+    say(
+        f"\nReport    {run.path / 'report.html'}\nMarkdown  {run.path / 'report.md'}\nVerdict   {run.path / 'verdict.json'}"
+    )
     return run
 
 
@@ -58,7 +60,9 @@ def parameters_of_all(config: LoadedConfig) -> dict[str, dict[str, Scalar]]:
     for notebook_identity, name in identities.items():
         values = {**BATCH_DEFAULTS.get(notebook_identity, {}), **given.get(notebook_identity, {})}
         always = {"config_path": "", "run_dir": ""}
-        check_parameters(NOTEBOOK_DIR / f"{name}.ipynb", {**always, **values}, f"{config.path}: parameters.{notebook_identity}")
+        check_parameters(
+            NOTEBOOK_DIR / f"{name}.ipynb", {**always, **values}, f"{config.path}: parameters.{notebook_identity}"
+        )
         parameters[name] = values
     return parameters
 

@@ -121,7 +121,7 @@ def judge(points: pd.DataFrame, warnings: list[ReportWarning], config: Benchmark
     )
 
 
-def _assess(option, points: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> OptionVerdict:  # noqa: ANN001
+def _assess(option, points: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> OptionVerdict:
     """Where an option stands by itself: feasible, or the first thing that excludes it."""
     mix = {name: share for name, share in config.traffic_mix().items() if share > 0}
     verdict = {"option": option.name, "instance_type": option.instance_type}
@@ -199,7 +199,7 @@ def _mixed_cost(points: list[ChosenPoint], mix: dict[str, float]) -> Estimate:
     return Estimate(value=value, low=value - below, high=value + above)
 
 
-def _capacity(option, chosen: dict[str, pd.Series], mix: dict[str, float], config: BenchmarkConfig) -> Capacity:  # noqa: ANN001
+def _capacity(option, chosen: dict[str, pd.Series], mix: dict[str, float], config: BenchmarkConfig) -> Capacity:
     """Instances for the traffic: one spends Σ share / throughput seconds on a mean request."""
     count = option.instance_count
 

@@ -28,7 +28,9 @@ def prepare_requests(
     return [
         PreparedRequest(
             row.prompt_id,
-            json.dumps({**build(row.text, row.rendered, address, generation), **extra_body}, ensure_ascii=False).encode(),
+            json.dumps(
+                {**build(row.text, row.rendered, address, generation), **extra_body}, ensure_ascii=False
+            ).encode(),
         )
         for row in prompts.itertuples(index=False)
     ]

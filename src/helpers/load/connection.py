@@ -101,7 +101,9 @@ class HttpConnection(asyncio.Protocol):
         if not self._headers_seen:
             return
         if self._chunked:
-            self._tail = (self._tail + data)[-len(LAST_CHUNK) :] if len(data) < len(LAST_CHUNK) else data[-len(LAST_CHUNK) :]
+            self._tail = (
+                (self._tail + data)[-len(LAST_CHUNK) :] if len(data) < len(LAST_CHUNK) else data[-len(LAST_CHUNK) :]
+            )
             if self._tail == LAST_CHUNK and self._all_chunks_are_there(exchange):
                 self._finish(now)
         elif self._body_end is not None and self._received >= self._body_end:

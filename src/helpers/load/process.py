@@ -82,7 +82,7 @@ def run_load_point(order: Order) -> None:
     _tell(event="done", load_point=point.id, requests=len(rows), failed=sum(row["status"] != "ok" for row in rows))
 
 
-def _event_loop_run(coroutine) -> Measured:  # noqa: ANN001
+def _event_loop_run(coroutine) -> Measured:
     try:
         import uvloop
     except ImportError:  # not available on this platform: the same code on asyncio's own loop
@@ -102,15 +102,22 @@ def _read_orders(orders: queue.Queue[str | None], busy: threading.Event) -> None
     orders.put(None)
 
 
-def _progress_teller(order: Order):  # noqa: ANN202
+def _progress_teller(order: Order):
     last = [0.0]
 
     def tell(progress: Progress) -> None:
         now = time.monotonic()
         if now - last[0] >= PROGRESS_EVERY_S:
             last[0] = now
-            _tell(event="progress", phase=progress.phase, sent=progress.sent, done=progress.done,
-                  failed=progress.failed, steady=progress.steady_sent, wanted=order.load.min_requests)  # fmt: skip
+            _tell(
+                event="progress",
+                phase=progress.phase,
+                sent=progress.sent,
+                done=progress.done,
+                failed=progress.failed,
+                steady=progress.steady_sent,
+                wanted=order.load.min_requests,
+            )
 
     return tell
 
@@ -142,13 +149,17 @@ def _facts(point: LoadPoint, order: Order, measured: Measured, clock_pairs: list
         ended_because=measured.ended_because,
         asked_output_tokens=order.generation.max_output_tokens,
         fixed_output_length=order.generation.fixed_output_length,
-        loop_lag_ms={"p50": float(np.percentile(lags, 50)), "p99": float(np.percentile(lags, 99)), "max": float(lags.max())},
+        loop_lag_ms={
+            "p50": float(np.percentile(lags, 50)),
+            "p99": float(np.percentile(lags, 99)),
+            "max": float(lags.max()),
+        },
         load_process_cpu_share=measured.cpu_share,
         clock_pairs=clock_pairs,
     )
 
 
-def _row(sent: Sent, prompt, point: LoadPoint, order: Order) -> dict:  # noqa: ANN001
+def _row(sent: Sent, prompt, point: LoadPoint, order: Order) -> dict:
     exchange = sent.exchange
     answer = read_answer(exchange, order.address.api, order.address.framing)
     echoed = _strip_echo(answer, prompt["rendered"])
@@ -207,7 +218,7 @@ def _strip_echo(answer: Answer, rendered: str) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(name: str):  # noqa: ANN202
+def _tokenizer(name: str):
     from helpers.local_sagemaker.tiny_model import default_cache_dir
     from helpers.token_counts import load_tokenizer
 

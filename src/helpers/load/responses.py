@@ -218,7 +218,11 @@ def _tokens_per_chunk(counts: list[int | None], output_tokens: int | None) -> li
 def _events(body: Timeline, complete: bool) -> tuple[list[tuple[int, dict]], bool]:
     """(arrival, JSON) of each event, and whether the answer was streamed rather than one JSON object."""
     lines = list(_lines(body, complete))
-    if complete and len([line for _, line in lines if line]) != 1 and not any(l.startswith(b"data:") for _, l in lines):
+    if (
+        complete
+        and len([line for _, line in lines if line]) != 1
+        and not any(line.startswith(b"data:") for _, line in lines)
+    ):
         whole = _json_or_none(body.data)
         if whole is not None:
             return [(body.arrival_ns(len(body.data)), whole)], False

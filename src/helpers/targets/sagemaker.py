@@ -290,6 +290,7 @@ def resource_name(run_id: str, option_name: str) -> str:
 def is_not_found(error: object) -> bool:
     """True if a botocore ClientError says that the resource does not exist."""
     detail = error.response.get("Error", {})
-    return detail.get("Code") in ("ValidationException", "ResourceNotFound") and "could not find" in detail.get(
-        "Message", ""
-    ).lower()
+    return (
+        detail.get("Code") in ("ValidationException", "ResourceNotFound")
+        and "could not find" in detail.get("Message", "").lower()
+    )
