@@ -360,5 +360,5 @@ def test_model_is_reproducible(model_folder: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_size_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"'7b' is not known; choose one of 2m, 5m, 16m, 30m, 110m$"):
+    with pytest.raises(ValueError, match=r"'7b' is not known; choose one of 2m, 16m, 30m, 110m$"):
         ensure_model("7b", tmp_path)

@@ -157,7 +157,7 @@ def test_an_endpoint_that_is_being_created_is_deleted_once_it_may_be(opened):
     target = target_of(config.options[0], config, run)
     record = ledger.put(target.plan().model_copy(update={"state": "creating"}))
     target.create(record)
-    assert target.status(record)[0] == "creating"
+    assert target.status(record).state == "creating"
     delete_remaining(run, wait_s=30)
     assert left_over(record, run) == []
     assert ledger.records()[0].state == "deleted"

@@ -128,12 +128,12 @@ def _refresh(record: EndpointRecord, target: Target, ledger: Ledger) -> Endpoint
     """Bring the ledger's state of an endpoint up to date."""
     if record.state not in ("creating", "in_service"):
         return record
-    status, reason = target.status(record)
-    if status == "in_service":
-        return ledger.update(record.option, state="in_service", in_service_at=record.in_service_at or utc_now())
-    if status == "gone":
+    state, since, reason = target.status(record)
+    if state == "in_service":
+        return ledger.update(record.option, state=state, in_service_at=record.in_service_at or since)
+    if state == "gone":
         return ledger.update(record.option, state="deleted", deleted_at=utc_now(), failure="the endpoint vanished")
-    if status == "failed":
+    if state == "failed":
         failure = f"option {record.option!r}: endpoint {record.endpoint_name} failed: {reason or 'no reason given'}"
         return ledger.update(record.option, state="failed", failure=failure)
     return record

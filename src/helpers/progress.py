@@ -6,9 +6,10 @@ import threading
 from datetime import UTC, datetime
 
 import pandas as pd
+from tqdm import tqdm
 
 from helpers.config import BenchmarkConfig
-from helpers.deployments import LoadEvent
+from helpers.deployments import LoadEvent, load_points_of
 from helpers.display import Column, Table, numeric
 from helpers.errors import ParameterError
 from helpers.ledger import EndpointRecord
@@ -59,14 +60,18 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
 
 
 class ProgressBars:
-    """One bar per option, counted in load points. A context manager; call it with each LoadEvent."""
+    """Progress in load points: a widget per option in JupyterLab, one bar of text in batch.
+
+    A context manager; call it with each LoadEvent. Events come from several threads.
+    """
 
     def __init__(self, config: BenchmarkConfig, style: str = "widget") -> None:
         if style not in STYLES:
             raise ParameterError(f"progress: bad value {style!r}. Expected one of: {', '.join(STYLES)}")
-        self._names = [option.name for option in config.options]
         self._style = style
-        self._bars: dict[str, object] = {}
+        self._total = sum(len(load_points_of(option, config)) for option in config.options)
+        self._done: dict[str, int] = {}
+        self._bars: dict[str, tqdm] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> ProgressBars:
@@ -79,24 +84,23 @@ class ProgressBars:
     def __call__(self, event: LoadEvent) -> None:
         """Show what an option is doing."""
         with self._lock:
-            bar = self._bars.get(event.option) or self._bars.setdefault(event.option, self._new_bar(event))
-            bar.set_postfix_str(f"{event.state} {event.detail}".strip(), refresh=False)
-            bar.update(event.points_done - bar.n)
-            if self._style == "widget" or event.state in ("done", "failed"):
-                bar.refresh()
+            self._done[event.option] = event.points_done
+            if self._style == "widget":
+                self._show(event.option, event.points_done, event.points_total, f"{event.state} {event.detail}")
+            else:
+                words = f"{event.option}: {event.state} {event.detail}"
+                self._show("load points", sum(self._done.values()), self._total, words)
 
-    def _new_bar(self, event: LoadEvent):
+    def _show(self, name: str, done: int, total: int, words: str) -> None:
+        if name not in self._bars:
+            self._bars[name] = self._new_bar(name, total)
+        bar = self._bars[name]
+        bar.set_postfix_str(words.strip(), refresh=self._style == "widget")
+        bar.update(done - bar.n)
+
+    def _new_bar(self, name: str, total: int) -> tqdm:
         if self._style == "widget":
-            from tqdm.notebook import tqdm
+            from tqdm.notebook import tqdm as widget
 
-            return tqdm(total=event.points_total, desc=event.option, unit="load point")
-        from tqdm import tqdm
-
-        return tqdm(
-            total=event.points_total,
-            desc=event.option,
-            unit="load point",
-            mininterval=TEXT_INTERVAL_S,
-            position=self._names.index(event.option),
-            ascii=True,
-        )
+            return widget(total=total, desc=name)
+        return tqdm(total=total, desc=name, mininterval=TEXT_INTERVAL_S, ascii=True)

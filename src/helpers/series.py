@@ -104,12 +104,13 @@ def _teardown_after(config: LoadedConfig, run: RunFolder, say: Say) -> Iterator[
         yield
         finished = True
     finally:
-        remaining = Ledger(run.ledger_file, run.run_id).remaining() if run.ledger_file.is_file() else []
+        remaining = Ledger(run.ledger_file, run.run_id).remaining()
         if finished and config.benchmark.endpoints.keep:
             for record in remaining:
                 say(f"Kept, and costing money: {record.endpoint_name}. Next: make cleanup RUN={run.run_id}")
-        elif remaining:
-            say(f"Deleting {', '.join(record.endpoint_name for record in remaining)} ...")
+        else:
+            if remaining:
+                say(f"Deleting {', '.join(record.endpoint_name for record in remaining)} ...")
             delete_remaining(run)
 
 

@@ -40,6 +40,13 @@ def session_of_record(record: EndpointRecord, run: RunFolder) -> boto3.Session |
     return session_of_profile(LOCAL_PROFILE, str(local_config_file(run)), record.region)
 
 
+def end_local_sagemaker(run: RunFolder) -> None:
+    """End the run's local SageMaker, and with it every model server; nothing happens if it does not run."""
+    from helpers.local_sagemaker.launcher import stop
+
+    stop(_local_address_file(run))
+
+
 def session_of_profile(profile: str | None, config_file: str | None, region: str) -> boto3.Session:
     """A boto3 session for a profile of an AWS config file; both null: the standard chain."""
     import boto3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helpers.errors import TeardownError
 from helpers.ledger import EndpointRecord, Ledger, utc_now
 from helpers.run_folder import RunFolder
-from helpers.sessions import session_of_record
+from helpers.sessions import end_local_sagemaker, session_of_record
 from helpers.targets.sagemaker import delete_commands, delete_resources
 
 WAIT_S = 1800.0  # an endpoint that is being created can only be deleted once it is up or has failed
@@ -23,7 +23,7 @@ def delete_endpoint(record: EndpointRecord, run: RunFolder, ledger: Ledger, wait
 def delete_remaining(run: RunFolder, wait_s: float = WAIT_S) -> list[EndpointRecord]:
     """Delete everything that the ledger lists as possibly there; returns what was deleted.
 
-    Goes on after a failure. Raises TeardownError at the end, with the commands that delete what is left.
+    Goes on after a failure, and ends the local SageMaker when nothing is left in it. Raises TeardownError at the end, with the commands that delete what is left.
     """
     ledger = Ledger(run.ledger_file, run.run_id)
     deleted, failures, commands = [], [], []
@@ -34,6 +34,8 @@ def delete_remaining(run: RunFolder, wait_s: float = WAIT_S) -> list[EndpointRec
         except TeardownError as error:
             failures.append(str(error))
             commands += delete_commands(record)
+    if not any(record.local for record in ledger.remaining()):
+        end_local_sagemaker(run)
     if failures:
         raise TeardownError("\n".join([*failures, "Next: delete them by hand:", *commands]))
     return deleted

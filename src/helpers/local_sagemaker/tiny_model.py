@@ -65,7 +65,6 @@ class ModelSize:
 
 SIZES: dict[str, ModelSize] = {
     "2m": ModelSize(128, 4, 4, 2, 384, 2048),
-    "5m": ModelSize(256, 5, 4, 2, 768, 2048),
     "16m": ModelSize(384, 8, 6, 2, 1024, 4096),
     "30m": ModelSize(512, 10, 8, 2, 1408, 4096),
     "110m": ModelSize(768, 16, 12, 4, 2048, 8192),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,6 +34,14 @@ class Address(BaseModel):
     sigv4: SigV4 | None = None
 
 
+class EndpointStatus(NamedTuple):
+    """State of an endpoint, when it took that state (ISO 8601, UTC) and, if it failed, the platform's reason."""
+
+    state: Literal["creating", "in_service", "failed", "gone"]
+    since: str | None = None
+    reason: str | None = None
+
+
 class Target(Protocol):
     """One way to serve an option. What it creates is deleted by `teardown`, from the ledger alone."""
 
@@ -43,8 +51,8 @@ class Target(Protocol):
     def create(self, record: EndpointRecord) -> None:
         """Start creating the endpoint; returns before it is ready. Raises DeployError."""
 
-    def status(self, record: EndpointRecord) -> tuple[Literal["creating", "in_service", "failed", "gone"], str | None]:
-        """State of the endpoint and, if it failed, the platform's reason."""
+    def status(self, record: EndpointRecord) -> EndpointStatus:
+        """The endpoint as the platform sees it now."""
 
     def address(self, record: EndpointRecord) -> Address:
         """Where to send requests, once in service."""

@@ -6,7 +6,7 @@ from helpers.config import BenchmarkConfig, OpenAIOption
 from helpers.ledger import EndpointRecord
 from helpers.pricing import price_of
 from helpers.run_folder import RunFolder
-from helpers.targets.base import Address
+from helpers.targets.base import Address, EndpointStatus
 
 PATHS = {"openai_chat": "/chat/completions", "openai_completions": "/completions"}
 
@@ -37,9 +37,9 @@ class OpenAITarget:
     def create(self, record: EndpointRecord) -> None:
         """Nothing to create."""
 
-    def status(self, record: EndpointRecord) -> tuple[str, str | None]:
+    def status(self, record: EndpointRecord) -> EndpointStatus:
         """External servers count as in service: whether they answer shows in the request records."""
-        return "in_service", None
+        return EndpointStatus("in_service")
 
     def address(self, record: EndpointRecord) -> Address:
         """The URL of the API under `base_url`."""

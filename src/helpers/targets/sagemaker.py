@@ -18,7 +18,7 @@ from helpers.ledger import EndpointRecord
 from helpers.pricing import price_of
 from helpers.run_folder import RunFolder
 from helpers.sessions import LOCAL_PROFILE, LOCAL_ROLE, aws_session, local_config_file
-from helpers.targets.base import Address, SigV4
+from helpers.targets.base import Address, EndpointStatus, SigV4
 
 if TYPE_CHECKING:
     import boto3
@@ -81,13 +81,14 @@ class SageMakerTarget:
                 "Next: mend the option or the account (quota, role, image), then start a new run"
             ) from error
 
-    def status(self, record: EndpointRecord) -> tuple[str, str | None]:
-        """`creating`, `in_service`, `failed` or `gone`, and the reason of a failure."""
+    def status(self, record: EndpointRecord) -> EndpointStatus:
+        """State, since when, and the reason of a failure."""
         endpoint = find_endpoint(record, self._session())
         if endpoint is None:
-            return "gone", None
+            return EndpointStatus("gone")
         reason = endpoint.failure_reason if isinstance(endpoint.failure_reason, str) else None
-        return STATES.get(endpoint.endpoint_status, "creating"), reason
+        since = endpoint.last_modified_time.astimezone(UTC).isoformat(timespec="milliseconds")
+        return EndpointStatus(STATES.get(endpoint.endpoint_status, "creating"), since, reason)
 
     def address(self, record: EndpointRecord) -> Address:
         """The streaming invocation of the endpoint, signed."""

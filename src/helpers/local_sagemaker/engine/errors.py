@@ -10,9 +10,9 @@ class SettingError(Exception):
     """An environment variable has a value that the engine cannot use."""
 
 
-class BadRequest(Exception):  # noqa: N818
+class BadRequest(Exception):
     """The request body asks for something that the engine cannot do; answered with 400."""
 
 
-class GenerationFailed(Exception):  # noqa: N818
+class GenerationFailed(Exception):
     """The engine gave up on a request that it had accepted; answered with 500, or with a broken stream."""
