@@ -186,12 +186,14 @@ class _Campaign:
         self._load_places = threading.Semaphore(config.max_parallel_loads())
         self._stopping = threading.Event()
         self._processes: set[LoadProcess] = set()
+        self._lock = threading.Lock()
 
     def stop(self) -> None:
         """End all load; the threads then delete their endpoints."""
         self._stopping.set()
-        for process in list(self._processes):
-            process.kill()
+        with self._lock:
+            for process in self._processes:
+                process.kill()
 
     def serve(self, option: OptionBase) -> None:
         """Deploy an option if it is not yet, run its missing load points, delete it."""
@@ -238,8 +240,7 @@ class _Campaign:
         self, option: OptionBase, points: list[LoadPoint], address: Address, total: int, tell: Callable
     ) -> None:
         done = total - len(points)
-        with LoadProcess(self._run.logs / f"load-{slug(option.name)}.log") as process:
-            self._processes.add(process)
+        with self._new_load_process(option) as process:
             try:
                 for point in points:
                     if self._stopping.is_set():
@@ -256,7 +257,17 @@ class _Campaign:
                 if not self._stopping.is_set():
                     raise
             finally:
-                self._processes.discard(process)
+                with self._lock:
+                    self._processes.discard(process)
+
+    def _new_load_process(self, option: OptionBase) -> LoadProcess:
+        """A load process on the first CPU that no other has."""
+        with self._lock:
+            taken = {process.place for process in self._processes}
+            place = next(i for i in range(len(taken) + 1) if i not in taken)
+            process = LoadProcess(self._run.logs / f"load-{slug(option.name)}.log", place)
+            self._processes.add(process)
+            return process
 
     def _order(self, option: OptionBase, point: LoadPoint, address: Address) -> Order:
         config = self._config

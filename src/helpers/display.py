@@ -88,7 +88,7 @@ class Table:
     def _repr_html_(self) -> str:
         align = ["left" if column.write is None else "right" for column in self.columns]
         styles = [
-            f"text-align:{a}{'' if c.wraps else ';white-space:nowrap'}"
+            f"text-align:{a};{'min-width:16rem' if c.wraps else 'white-space:nowrap'}"
             for c, a in zip(self.columns, align, strict=True)
         ]
         head = "".join(

@@ -35,6 +35,11 @@ def dollars(value: float | None, digits: int = 3) -> str:
     return UNKNOWN if not is_known(value) else f"${significant(value, digits)}"
 
 
+def money(usd: float | None) -> str:
+    """An amount of dollars: whole from 10 on, with cents below."""
+    return UNKNOWN if not is_known(usd) else f"${number(usd, 0 if usd >= 10 else 2)}"
+
+
 def percent(share: float | None, decimals: int = 0) -> str:
     """A share as percent."""
     return UNKNOWN if not is_known(share) else f"{share * 100:.{decimals}f}%"

@@ -6,6 +6,7 @@ Nothing is computed here that is not said here: numbers come from `metrics` and 
 from __future__ import annotations
 
 import html
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -77,7 +78,7 @@ def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     capacity = winner.capacity
     traffic = text.number(config.traffic.requests_per_minute)
     need = text.plural(capacity.instances, "instance")
-    money = "" if capacity.usd_per_month is None else f", {text.dollars(capacity.usd_per_month)} a month"
+    money = "" if capacity.usd_per_month is None else f", {text.money(capacity.usd_per_month)} a month"
     return Prose(
         f"**Serve {verdict.model} with {_quoted(winner.option)}: it meets the SLO ({slo_words(config)}) at the lowest "
         f"price, {_cost(winner.cost)} {COST_UNIT[verdict.cost_basis]}.** For {traffic} requests a minute with "
@@ -126,13 +127,13 @@ def slo_words(config: BenchmarkConfig) -> str:
 
 def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
     """What was compared, when, on what."""
-    about = run.about()
+    started = datetime.fromisoformat(run.about()["started_at"])
     options = ", ".join(f"{_quoted(o.name)} (`{o.instance_type}`)" for o in config.options)
     datasets = ", ".join(f"`{d.name}`" for d in config.datasets)
     return Prose(
         f"We measured {options} serving `{verdict.model}` on {text.plural(len(config.datasets), 'dataset')} ({datasets}) at "
-        f"concurrency {', '.join(map(str, config.load.concurrency))}. Run `{run.run_id}`, started {about['started_at']} "
-        f"(UTC). [Configuration](config.yml)."
+        f"concurrency {', '.join(map(str, config.load.concurrency))}. Run `{run.run_id}`, started {started:%Y-%m-%d %H:%M} "
+        f"UTC. [Configuration](config.yml)."
     )
 
 
@@ -244,7 +245,6 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
     rows = points.assign(
         latency_interval=[_bounds(points, i, latency, 3) for i in points.index],
         rate_interval=[_bounds(points, i, "requests_per_s", 2) for i in points.index],
-        slo_words=points["slo"],
     )
     columns = [
         Column("option", "option"),
@@ -259,7 +259,7 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         numeric("tpot_s_p50", "TPOT p50, s", decimals=4),
         numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
         Column("latency_interval", "95% interval"),
-        Column("slo_words", "SLO"),
+        Column("slo", "SLO"),
     ]
     return Table(
         rows, columns, "Every load point. n counts the requests sent in the steady window; failures are among them."

@@ -23,7 +23,8 @@ def delete_endpoint(record: EndpointRecord, run: RunFolder, ledger: Ledger, wait
 def delete_remaining(run: RunFolder, wait_s: float = WAIT_S) -> list[EndpointRecord]:
     """Delete everything that the ledger lists as possibly there; returns what was deleted.
 
-    Goes on after a failure, and ends the local SageMaker when nothing is left in it. Raises TeardownError at the end, with the commands that delete what is left.
+    Goes on after a failure, and ends the local SageMaker when nothing is left in it. Raises TeardownError at the end,
+    with the commands that delete what is left.
     """
     ledger = Ledger(run.ledger_file, run.run_id)
     deleted, failures, commands = [], [], []

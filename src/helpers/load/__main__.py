@@ -1,5 +1,7 @@
-"""`python -m helpers.load`: the load process."""
+"""`python -m helpers.load PLACE`: the load process."""
+
+import sys
 
 from helpers.load.process import main
 
-main()
+main(place=int(sys.argv[1]))

@@ -16,13 +16,14 @@ END_TIMEOUT_S = 10
 
 
 class LoadProcess:
-    """One load process; a context manager that ends it."""
+    """One load process; a context manager that ends it. Processes that run at once have different places, from 0 on."""
 
-    def __init__(self, log_file: Path) -> None:
+    def __init__(self, log_file: Path, place: int = 0) -> None:
+        self.place = place
         self._log_file = log_file
         self._log = log_file.open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "helpers.load"],
+            [sys.executable, "-m", "helpers.load", str(place)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -50,23 +50,21 @@ class Order(BaseModel):
     output_file: str
 
 
-def main() -> None:
-    """Serve orders until standard input ends."""
-    _stay_on_first_cpu()
+def main(place: int) -> None:
+    """Serve orders until standard input ends. Load processes that run at once have different places, from 0 on."""
+    _stay_on_one_cpu(place)
     orders: queue.Queue[str | None] = queue.Queue()
-    busy = threading.Event()
-    threading.Thread(target=_read_orders, args=(orders, busy), daemon=True).start()
+    threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
     while (line := orders.get()) is not None:
-        busy.set()
-        order = Order.model_validate_json(line)
-        run_load_point(order)
-        busy.clear()
+        run_load_point(Order.model_validate_json(line))
+        orders.task_done()
 
 
-def _stay_on_first_cpu() -> None:
+def _stay_on_one_cpu(place: int) -> None:
     """Keep to one CPU: a process that is moved about, or behind a busy neighbour, reads its sockets late."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        cpus = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cpus[place % len(cpus)]})
 
 
 def run_load_point(order: Order) -> None:
@@ -100,11 +98,11 @@ def _event_loop_run(coroutine) -> Measured:
 # --- the pipe -----------------------------------------------------------------------------------------------------
 
 
-def _read_orders(orders: queue.Queue[str | None], busy: threading.Event) -> None:
-    """Queue orders; end the process at once if the pipe closes in the middle of a load point."""
+def _read_orders(orders: queue.Queue[str | None]) -> None:
+    """Queue orders; end the process at once if the pipe closes before all of them are served."""
     for line in sys.stdin:
         orders.put(line)
-    if busy.is_set():
+    if orders.unfinished_tasks:
         os._exit(3)
     orders.put(None)
 
