@@ -155,4 +155,4 @@ def test_prose_and_html_are_shown_as_they_are_but_dollars_are_no_formula():
 
 @pytest.mark.parametrize(("usd", "said"), [(74.46, "$74"), (1234.5, "$1,234"), (9.994, "$9.99"), (0, "$0.00"), (None, "–")])
 def test_money_is_whole_from_ten_dollars_on(usd, said):
-    assert number_text.money(usd) == said
+    assert text.money(usd) == said
