@@ -153,6 +153,8 @@ def test_prose_and_html_are_shown_as_they_are_but_dollars_are_no_formula():
     assert Html("<p>$5</p>")._repr_html_() == Html("<p>$5</p>")._repr_markdown_() == "<p>$5</p>"
 
 
-@pytest.mark.parametrize(("usd", "said"), [(74.46, "$74"), (1234.5, "$1,234"), (9.994, "$9.99"), (0, "$0.00"), (None, "–")])
+@pytest.mark.parametrize(
+    ("usd", "said"), [(74.46, "$74"), (1234.5, "$1,234"), (9.994, "$9.99"), (0, "$0.00"), (None, "–")]
+)
 def test_money_is_whole_from_ten_dollars_on(usd, said):
     assert text.money(usd) == said
