@@ -151,6 +151,17 @@ class Connection:
         await self.start_stream()
         await self.write(chunk(usage(0)) + b"0\r\n\r\n")
 
+    async def closes_each_time(self, body: dict) -> bool:
+        answer = b'{"choices": [{"message": {"content": "bye"}}]}'
+        head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(answer)}\r\n\r\n"
+        await self.write(head.encode() + answer)
+        return False
+
+    async def interim_head_and_trailers(self, body: dict) -> None:
+        await self.write(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
+        await self.start_stream()
+        await self.write(chunk(delta("one ")) + chunk(usage(1)) + b"0\r\nX-Trailer: y\r\n\r\n")
+
     async def every_third_fails(self, body: dict) -> None:
         if len(LOG) % 3 == 2:
             await self.server_error(body)

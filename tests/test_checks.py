@@ -50,6 +50,18 @@ FAULTS = {
         "Repetitions are missing.",
         [f"{A}: 2 of 3"],
     ),
+    "prompts that were sent twice": (
+        {"requests": [request(i, 0.5, prompt_id=f"p{i % 2}") for i in range(3)]},
+        "repeated_prompts",
+        "Prompts were sent more than once",
+        ["a: 50% of its prompts"],
+    ),
+    "answers that were not streamed": (
+        {"requests": [request(i, 0.5, first_token_ns=None) for i in range(3)]},
+        "not_streamed",
+        "Answers were not streamed",
+        ["a"],
+    ),
     "two models": (
         {"config": make_config([option("a"), option("b", model="n")]), "points": [load_point("a"), load_point("b")]},
         "different_models",

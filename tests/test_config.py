@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
+from helpers.config import PROJECT_ROOT
 from helpers.config_file import config_schema, load_config
 from helpers.errors import ConfigError
 
@@ -92,7 +93,8 @@ def test_a_right_config_is_read_with_its_defaults(config_file):
     assert benchmark.seed == 42
     assert benchmark.slo.limits_s() == {"latency_s": 0.5}
     assert benchmark.traffic_mix() == {"short": 0.5, "long": 0.5}
-    assert benchmark.option("endpoint").container.environment == {"THREADS": "1"}
+    (endpoint,) = (option for option in benchmark.options if option.name == "endpoint")
+    assert endpoint.container.environment == {"THREADS": "1"}
 
 
 ONE_FAULT = {
@@ -391,7 +393,7 @@ def test_a_fault_does_not_show_what_a_variable_holds(faults, monkeypatch, old, n
 def test_anchors_and_merge_keys_are_read_and_may_be_overridden(config_file):
     merged = "  - {<<: *base, name: third, instance_type: ml.c5.xlarge}\nload:"
     config = load_config(config_file(("  - name: endpoint", "  - &base\n    name: endpoint"), ("load:", merged)))
-    base, third = config.benchmark.option("endpoint"), config.benchmark.option("third")
+    base, third = (option for option in config.benchmark.options if option.target == "sagemaker")
     assert third.instance_type == "ml.c5.xlarge"
     assert third.container == base.container
     assert third.price == base.price
@@ -432,3 +434,13 @@ def test_the_schema_takes_the_quickstart_and_refuses_an_unknown_key():
     for broken in ({**data, "budget": 5}, {**data, "slo": {**data["slo"], "latency": 1}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(broken, schema)
+
+
+def test_a_key_that_is_written_into_the_file_is_refused_without_repeating_it(tmp_path):
+    path = PROJECT_ROOT / "configs" / "openai-compatible.yml"
+    text = path.read_text().replace("${SERVER_API_KEY}", "sk-1234567890")
+    text = text.replace("${SERVER_URL}", "http://localhost:1/v1").replace("${SERVER_MODEL}", "m")
+    (tmp_path / "c.yml").write_text(text)
+    with pytest.raises(ConfigError, match=r"options\[0\]\.api_key: a secret is written into the file") as refused:
+        load_config(tmp_path / "c.yml")
+    assert "sk-1234567890" not in str(refused.value)

@@ -162,6 +162,13 @@ def test_every_failure_is_a_row_with_its_status(stub, load_process, tmp_path, be
         assert set(requests["request_id"]) <= set(server_log(stub)), "the request id travels"
 
 
+@pytest.mark.parametrize("behaviour", ["closes_each_time", "interim_head_and_trailers"])
+def test_what_http_allows_is_no_failure(stub, load_process, tmp_path, behaviour):
+    requests, _ = measure(load_process, order(tmp_path, stub, behaviour, concurrency=[4], min_requests=12))
+    assert set(requests["status"]) == {"ok"}
+    assert set(requests["http_status"]) == {200}
+
+
 def test_a_server_that_is_not_there_gives_rows_too(load_process, tmp_path):
     requests, _ = measure(load_process, order(tmp_path, "http://127.0.0.1:9", min_requests=2))
     assert set(requests["status"]) == {"connection"}

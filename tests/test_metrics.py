@@ -58,7 +58,10 @@ def test_a_failure_has_no_latency_even_where_stamps_exist():
     [
         (metrics.request_throughput(30, 12.0), 2.5),
         (metrics.token_throughput(600, 12.0), 50.0),
-        (metrics.achieved_concurrency(48.0, 12.0), 4.0),
+        (
+            metrics.achieved_concurrency(np.array([0.0, 9.0]), np.array([8.0, 30.0]), (2.0, 12.0)),
+            0.9,
+        ),  # 6 s and 3 s of 10
         (metrics.error_rate(3, 60), 0.05),
         (metrics.error_rate(0, 0), None),
         (metrics.usd_per_1k_requests(7.2, 2.0), 1.0),  # 7,200 requests an hour for 7.2 dollars
@@ -175,7 +178,7 @@ def one_point(rows, windows=None, endpoints=None, config=None):
         ("requests_per_s", 0.4),
         ("output_tokens_per_s", 9.6),
         ("prompt_tokens_per_s", 40.0),
-        ("achieved_concurrency", 0.7),
+        ("achieved_concurrency", 0.55),  # the last one is in flight for 0.5 s of the window
         ("goodput_per_s", 0.2),
         ("prompt_tokens_mean", 100.0),
         ("output_tokens_mean", 24.0),
@@ -198,9 +201,11 @@ def test_a_load_point_by_hand(column, expected):
 
 
 def test_a_request_belongs_to_the_window_by_its_send():
-    """The last steady request ends after the window; warm-up and drain are not counted, whenever they end."""
+    """The last steady request ends after the window; warm-up and drain only count as in flight, whenever they end."""
     others = [request(0.2, 1.5, phase="warmup"), request(9.9, 0.05, phase="drain"), request(0.1, phase="warmup")]
-    pd.testing.assert_series_equal(one_point(FIVE + others), one_point(FIVE))
+    with_others, alone = one_point(FIVE + others), one_point(FIVE)
+    assert with_others["achieved_concurrency"] == pytest.approx(alone["achieved_concurrency"] + (1.5 + 0.05 + 1.0) / 10)
+    pd.testing.assert_series_equal(with_others.drop("achieved_concurrency"), alone.drop("achieved_concurrency"))
 
 
 def test_percentiles_with_too_few_samples_are_hidden():

@@ -190,10 +190,10 @@ def test_bare_text_is_counted_with_the_special_tokens_that_the_tokenizer_adds(ma
     assert frame["prompt_tokens"].tolist() == independent_count(tokenizer_dir, frame["rendered"], special=True)
 
 
-def test_a_rendered_chat_has_its_special_tokens_once(make, tokenizer_dir):
+def test_a_raw_text_api_gets_special_tokens_once(make, tokenizer_dir):
     frame = make({"d": (200, 300)})["d"]
-    assert frame["rendered"][0] == f"<s>[INST] {frame['text'][0]} [/INST] Sure:"
-    assert frame["prompt_tokens"].tolist() == independent_count(tokenizer_dir, frame["rendered"])
+    assert frame["rendered"][0] == f"[INST] {frame['text'][0]} [/INST] Sure:", "the server adds <s> itself"
+    assert frame["prompt_tokens"].tolist() == [1 + n for n in independent_count(tokenizer_dir, frame["rendered"])]
 
 
 def test_prompts_leave_room_for_the_output_and_the_warning_says_what_is_not_made(

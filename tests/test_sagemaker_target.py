@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 
 import pytest
@@ -12,9 +13,9 @@ from conftest import SECRET, small_config
 
 from helpers.deployments import start_deployments
 from helpers.errors import DeployError, TeardownError
-from helpers.ledger import Ledger
+from helpers.ledger import Ledger, utc_now
 from helpers.run_folder import open_run
-from helpers.sessions import session_of_record
+from helpers.sessions import LOCAL_ROLE, aws_session, session_of_record
 from helpers.targets.base import target_of
 from helpers.targets.sagemaker import MAX_NAME_LENGTH, resource_name
 from helpers.teardown import delete_remaining
@@ -211,3 +212,33 @@ def test_names_fit_and_stay_distinct():
     names = {resource_name(run_id, f"an option with a very long name, number {i}") for i in range(20)}
     assert len(names) == 20
     assert max(map(len, names)) <= MAX_NAME_LENGTH
+
+
+def test_an_endpoint_that_was_never_made_is_made_when_the_notebook_is_run_again(opened):
+    """A crash between the ledger entry and the create call leaves `creating`, and perhaps a model."""
+    config, run = opened()
+    ledger = Ledger(run.ledger_file, run.run_id)
+    target = target_of(config.options[0], config, run)
+    half = ledger.put(target.plan().model_copy(update={"state": "creating", "create_called_at": utc_now()}))
+    session = aws_session(config.options[0], config, run)
+    session.client("sagemaker").create_model(
+        ModelName=half.endpoint_name, ExecutionRoleArn=LOCAL_ROLE, PrimaryContainer={"Image": "openvino-genai"}
+    )
+    (record,) = deploy(config, run)
+    assert record.state == "in_service"
+    assert record.endpoint_name != half.endpoint_name
+    assert sorted(set(left_over(record, run))) == [record.endpoint_name], "what was left half made is deleted"
+    assert record.earlier_hours > 0
+
+
+def test_a_ledger_that_cannot_be_written_does_not_keep_an_endpoint_alive(opened):
+    config, run = opened()
+    (record,) = deploy(config, run)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # every write to a file fails, as on a full disk
+    try:
+        with pytest.raises(TeardownError, match="File too large"):
+            delete_remaining(run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert left_over(record, run) == []

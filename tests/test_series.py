@@ -219,7 +219,7 @@ def test_plan_makes_nothing_and_says_what_it_would(tmp_path, capsys, monkeypatch
     assert main(["plan", "--config", str(small_config(tmp_path))]) == 0
     printed = capsys.readouterr().out
     assert "a local endpoint" in printed
-    assert "At most" in printed
+    assert "Estimated: $0.00" in printed
     assert not (tmp_path / "runs").exists()
 
 

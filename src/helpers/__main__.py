@@ -18,10 +18,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         parsed.command(parsed)
     except ServingVerdictError as error:
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        for one in (error.__context__, error):
+            if isinstance(one, ServingVerdictError):
+                print(f"\n{type(one).__name__}: {one}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted. Endpoints of this run are deleted; finished load points are kept.", file=sys.stderr)
+        print("\nInterrupted. Finished load points are kept.", file=sys.stderr)
         return 130
     return 0
 

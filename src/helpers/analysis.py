@@ -15,6 +15,7 @@ from helpers.display import Figure
 from helpers.errors import AnalysisError
 from helpers.ledger import EndpointRecord, Ledger
 from helpers.metrics import summarise_load_points
+from helpers.pricing import price_of
 from helpers.prompt_files import read_prompt_warnings
 from helpers.records import LoadPointFacts, read_facts, read_requests
 from helpers.run_folder import RunFolder, write_atomically
@@ -40,7 +41,7 @@ class Measurements:
 def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     """Read the request records and summarise them. Raises AnalysisError where nothing was measured."""
     requests, facts = read_requests(run.requests), read_facts(run.requests)
-    endpoints = Ledger(run.ledger_file, run.run_id).records()
+    endpoints = _at_todays_prices(Ledger(run.ledger_file, run.run_id).records(), config, run)
     points = summarise_load_points(requests, facts, endpoints, config)
     if points.empty:
         raise AnalysisError(
@@ -56,6 +57,22 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
         points,
         check_run(points, requests, facts, endpoints, prompt_warnings, config, today),
     )
+
+
+def _at_todays_prices(endpoints: list[EndpointRecord], config: BenchmarkConfig, run: RunFolder) -> list[EndpointRecord]:
+    """The endpoints with the prices of the config as it is now, which may have changed since they ran."""
+    vcpus = run.about()["machine"]["vcpus"]
+    priced = []
+    for record in endpoints:
+        option = next((option for option in config.options if option.name == record.option), None)
+        price = price_of(option, config.aws.region, vcpus) if option else None
+        today = {
+            "usd_per_instance_hour": price.usd_per_hour if price else None,
+            "price_source": price.source if price else None,
+            "price_as_of": price.as_of if price else None,
+        }
+        priced.append(record.model_copy(update=today))
+    return priced
 
 
 def write_metrics(run: RunFolder, measured: Measurements) -> None:

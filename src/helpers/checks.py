@@ -54,6 +54,8 @@ def check_run(
         *_ended_early(facts),
         *_concurrency(points),
         *_token_sources(steady),
+        *_repeated_prompts(requests),
+        *_not_streamed(steady),
         *_prices(points, endpoints, today),
     ]
     return found + [ReportWarning(kind="prompts", message=text) for text in prompt_warnings]
@@ -204,6 +206,28 @@ def _token_sources(steady: pd.DataFrame) -> Iterable[ReportWarning]:
             yield ReportWarning(
                 kind="token_sources", message=f"{column.replace('_', ' ').capitalize()} differs.", rows=rows
             )
+
+
+def _repeated_prompts(requests: pd.DataFrame) -> Iterable[ReportWarning]:
+    """A server that keeps the prefixes of earlier prompts answers a repeated one faster."""
+    times_sent = requests.groupby(["option", "prompt_id"]).size()
+    repeated = (times_sent > 1).groupby("option").mean()
+    rows = [f"{option}: {share:.0%} of its prompts" for option, share in repeated.items() if share > 0]
+    if rows:
+        yield ReportWarning(
+            kind="repeated_prompts",
+            message="Prompts were sent more than once: a server with a prefix cache answers repeated ones faster.",
+            rows=rows,
+        )
+
+
+def _not_streamed(steady: pd.DataFrame) -> Iterable[ReportWarning]:
+    ok = steady[steady["status"] == "ok"]
+    rows = sorted(ok.loc[ok["first_token_ns"].isna(), "option"].unique())
+    if rows:
+        yield ReportWarning(
+            kind="not_streamed", message="Answers were not streamed: TTFT and TPOT are unknown.", rows=rows
+        )
 
 
 def _prices(points: pd.DataFrame, endpoints: list[EndpointRecord], today: date) -> Iterable[ReportWarning]:

@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    JsonValue,
     Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -29,6 +30,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DATA_DIR = PROJECT_ROOT / "data"
+SECRET_NAME = re.compile("token$|key$|secret|password|credential", re.IGNORECASE)
+"""Names of settings whose values are secrets."""
 
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.()_+=\-]*$")]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -144,9 +147,7 @@ class OptionBase(Strict):
     tokenizer: str | None = Field(default=None, description="Tokenizer that counts tokens; default the model's.")
     model: str | None = Field(default=None, description="Model identity, where it differs from `model.name`.")
     price: Price | None = Field(default=None, description="Price of one instance; default the price list.")
-    extra_body: dict[str, bool | int | float | str] = Field(
-        default_factory=dict, description="Keys added to every request body."
-    )
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict, description="Keys added to every request body.")
 
 
 class SageMakerOption(OptionBase):
@@ -417,13 +418,11 @@ class BenchmarkConfig(Strict):
 
     @model_validator(mode="after")
     def _prompts_suffice(self) -> BenchmarkConfig:
-        if self.load.repeat_prompts:
-            return self
         concurrency = max(self.load.concurrency)
         needed = self.load.warmup_for(concurrency) + self.load.min_requests + 2 * concurrency
         for i, dataset in enumerate(self.datasets):
             low = dataset.prompt_tokens[0]
-            if dataset.count < needed:
+            if dataset.count < needed and not self.load.repeat_prompts:
                 raise PydanticCustomError(
                     "inconsistent",
                     f"{dataset.count} prompts are too few: a load point sends up to {needed} (warm-up, min_requests and "
@@ -439,10 +438,6 @@ class BenchmarkConfig(Strict):
                     {"path": ["datasets", i, "prompt_tokens"]},
                 )
         return self
-
-    def option(self, name: str) -> SageMakerOption | OpenAIOption:
-        """The option of that name; KeyError if there is none."""
-        return next(option for option in self.options if option.name == name)
 
     def datasets_of(self, option: OptionBase) -> list[Dataset]:
         """The datasets that an option runs, in the config's order."""

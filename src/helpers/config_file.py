@@ -67,6 +67,13 @@ def load_config(config_path: str | Path) -> LoadedConfig:
     except ValidationError as error:
         faults = {_fault(fault, as_written, lines, unexpanded) for fault in error.errors()}
         raise ConfigError("\n".join(f"{path}:{line}: {message}" for line, message in sorted(faults))) from None
+    for i, option in enumerate(benchmark.options):
+        at = ("options", i, "api_key")
+        if getattr(option, "api_key", None) and at not in unexpanded:
+            raise ConfigError(
+                f"{path}:{_line(lines, at)}: {_dotted(at)}: a secret is written into the file. Expected ${{NAME}}. "
+                "Next: export it as an environment variable and name that here"
+            )
     return LoadedConfig(benchmark, path.resolve(), unexpanded)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -87,15 +88,16 @@ def start_deployments(
 def _create(option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> None:
     """Create the endpoint of an option unless it is there; a failure is noted in the ledger.
 
-    What an earlier attempt left (failed, or deleting when it was cut off) is deleted first: it bears the same name.
+    What an earlier attempt left (failed, vanished half made, or deleting when it was cut off) is deleted first.
     """
-    record = ledger.record(option.name)
+    target = target_of(option, config, run)
+    record = _refresh(ledger.record(option.name), target, run, ledger)
     if record.state in ("creating", "in_service", "external"):
         return
     if record.may_exist:
-        delete_endpoint(record, run, ledger)
-    target = target_of(option, config, run)
-    ledger.put(target.plan().model_copy(update={"state": "creating", "create_called_at": utc_now()}))
+        record = delete_endpoint(record, run, ledger)
+    new = {"state": "creating", "create_called_at": utc_now(), "earlier_hours": record.billed_hours() or 0.0}
+    ledger.put(target.plan().model_copy(update=new))
     try:
         target.create(ledger.record(option.name))
     except DeployError as error:
@@ -112,10 +114,10 @@ def _wait_for_first(
     waiting = {option.name: target_of(option, config, run) for option in options}
     while waiting:
         for name, target in list(waiting.items()):
-            state = _refresh(ledger.record(name), target, ledger).state
+            state = _refresh(ledger.record(name), target, run, ledger).state
             if state in ("in_service", "external"):
                 return
-            if state == "failed":
+            if state != "creating":
                 del waiting[name]
         on_change(ledger.records())
         time.sleep(_poll_s(options))
@@ -124,15 +126,16 @@ def _wait_for_first(
         raise DeployError("no option could be deployed:\n" + "\n".join(failures))
 
 
-def _refresh(record: EndpointRecord, target: Target, ledger: Ledger) -> EndpointRecord:
-    """Bring the ledger's state of an endpoint up to date."""
+def _refresh(record: EndpointRecord, target: Target, run: RunFolder, ledger: Ledger) -> EndpointRecord:
+    """Bring the ledger's state of an endpoint up to date; of one that vanished, what is left is deleted."""
     if record.state not in ("creating", "in_service"):
         return record
     state, since, reason = target.status(record)
     if state == "in_service":
         return ledger.update(record.option, state=state, in_service_at=record.in_service_at or since)
     if state == "gone":
-        return ledger.update(record.option, state="deleted", deleted_at=utc_now(), failure="the endpoint vanished")
+        delete_endpoint(record, run, ledger)
+        return ledger.update(record.option, failure=f"option {record.option!r}: its endpoint was not there any more")
     if state == "failed":
         failure = f"option {record.option!r}: endpoint {record.endpoint_name} failed: {reason or 'no reason given'}"
         return ledger.update(record.option, state="failed", failure=failure)
@@ -220,12 +223,12 @@ class _Campaign:
         """The address of the endpoint once it is in service; null if it failed."""
         target = target_of(option, self._config, self._run)
         record = self._ledger.record(option.name) or self._ledger.put(target.plan())
-        if record.state == "failed" or _refresh(record, target, self._ledger).state == "failed":
+        if _refresh(record, target, self._run, self._ledger).state == "failed":
             return None
         _create(option, self._config, self._run, self._ledger)
         deadline = time.monotonic() + getattr(option, "startup_timeout_s", 0) + 600
         while not self._stopping.is_set():
-            record = _refresh(self._ledger.record(option.name), target, self._ledger)
+            record = _refresh(self._ledger.record(option.name), target, self._run, self._ledger)
             if record.state in ("in_service", "external"):
                 return target.address(record)
             if record.state != "creating":
@@ -272,17 +275,20 @@ class _Campaign:
     def _order(self, option: OptionBase, point: LoadPoint, address: Address) -> Order:
         config = self._config
         tokenizer = config.tokenizer_of(option)
+        concurrency, repetitions = config.load.concurrency, config.load.repetitions
+        turn = concurrency.index(point.concurrency) * repetitions + point.repetition - 1
         return Order(
             option=point.option,
             dataset=point.dataset,
             concurrency=point.concurrency,
             repetition=point.repetition,
             seed=config.seed,
+            start_of_prompts=turn / (len(concurrency) * repetitions),
             address=address,
             load=config.load,
             generation=config.generation,
             extra_body=option.extra_body,
-            tokenizer=tokenizer,
+            tokenizer=_absolute_folder(tokenizer, Path(self._run.about()["config_dir"])),
             prompts_file=str(self._run.payloads / f"{slug(point.dataset)}.parquet"),
             prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
             output_file=str(self._run.requests / f"{point.id}.parquet"),
@@ -305,6 +311,12 @@ class _Campaign:
         except ServingVerdictError as error:
             self._ledger.update(option.name, failure=str(error))
             raise
+
+
+def _absolute_folder(tokenizer: str, base_dir: Path) -> str:
+    """A tokenizer's folder as a path that any process finds; other names as they are."""
+    folder = base_dir / Path(tokenizer).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else tokenizer
 
 
 def _progress_text(message: dict) -> str:

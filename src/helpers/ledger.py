@@ -42,6 +42,8 @@ class EndpointRecord(BaseModel):
     delete_called_at: str | None = None
     deleted_at: str | None = None
     failure: str | None = None
+    earlier_hours: float = 0.0
+    """Hours that earlier endpoints of this option lived: a run that is continued makes a new one."""
 
     @property
     def may_exist(self) -> bool:
@@ -49,20 +51,22 @@ class EndpointRecord(BaseModel):
         return self.state in ("creating", "in_service", "failed", "deleting")
 
     def billed_hours(self, now: datetime | None = None) -> float | None:
-        """Hours from the create call to the deletion (or now); null if it was never created."""
+        """Hours from the create call to the deletion (or now), of all endpoints that the option had; null if none."""
         if self.create_called_at is None:
-            return None
+            return self.earlier_hours or None
         end = datetime.fromisoformat(self.deleted_at) if self.deleted_at else (now or datetime.now(UTC))
-        return (end - datetime.fromisoformat(self.create_called_at)).total_seconds() / 3600
+        return self.earlier_hours + (end - datetime.fromisoformat(self.create_called_at)).total_seconds() / 3600
+
+    def usd_per_hour(self) -> float | None:
+        """Price of all instances, $/h; null if unknown."""
+        return None if self.usd_per_instance_hour is None else self.usd_per_instance_hour * self.instance_count
 
     def cost_usd(self) -> float | None:
         """Hours x price x instances; null without a price, 0 for what was never created."""
-        hours = self.billed_hours()
+        hours, price = self.billed_hours(), self.usd_per_hour()
         if hours is None:
             return 0.0
-        if self.usd_per_instance_hour is None:
-            return None
-        return hours * self.usd_per_instance_hour * self.instance_count
+        return None if price is None else hours * price
 
     def startup_s(self) -> float | None:
         """Seconds from the create call to in service."""

@@ -69,9 +69,14 @@ def token_throughput(tokens: float, window_s: float) -> float:
     return tokens / window_s
 
 
-def achieved_concurrency(in_flight_s: float, window_s: float) -> float:
-    """Mean requests in flight, by Little's law: sum of the times in flight / length of the window."""
-    return in_flight_s / window_s
+def achieved_concurrency(sent_s: np.ndarray, done_s: np.ndarray, window_s: tuple[float, float]) -> float:
+    """Mean requests in flight: time in flight within the window / its length.
+
+    By Little's law the same as throughput x latency; requests of all phases count for the part that lies in the window.
+    """
+    opened, closed = window_s
+    inside = np.minimum(done_s, closed) - np.maximum(sent_s, opened)
+    return float(np.maximum(inside, 0).sum() / (closed - opened))
 
 
 def error_rate(failures: int, requests: int) -> float | None:
@@ -146,34 +151,37 @@ def summarise_load_points(
 ) -> pd.DataFrame:
     """One row per option x dataset x concurrency, repetitions pooled, in the config's order.
 
-    Columns: identity; n, failures, window_s and rates with 95% intervals (`_low`, `_high`); percentiles of latency_s,
-    ttft_s and tpot_s; prices; `slo` (met, missed or undecided) with one column per limit. Unknown is null.
+    `endpoints` tell the prices. Columns: identity; n, failures, window_s and rates with 95% intervals (`_low`,
+    `_high`); percentiles of latency_s, ttft_s and tpot_s; prices; `slo` (met, missed or undecided) with one column per
+    limit. Unknown is null.
     """
-    steady = with_latencies(requests[requests["phase"] == "steady"])
-    priced = {record.option: record for record in endpoints}
+    measured = with_latencies(requests)
+    usd_per_hour = {record.option: record.usd_per_hour() for record in endpoints}
     rows = []
     for option in config.options:
         for dataset in config.datasets_of(option):
             for concurrency in config.load.concurrency:
                 key = (option.name, dataset.name, concurrency)
-                here = steady[
-                    (steady["option"] == key[0]) & (steady["dataset"] == key[1]) & (steady["concurrency"] == key[2])
+                sent = measured[
+                    (measured["option"] == key[0])
+                    & (measured["dataset"] == key[1])
+                    & (measured["concurrency"] == key[2])
                 ]
                 windows = [f for f in facts if (f.option, f.dataset, f.concurrency) == key and f.window_s]
-                if len(here) and windows:
-                    rows.append(_summary(here, windows, priced.get(option.name), option, config))
+                if windows and (sent["phase"] == "steady").any():
+                    rows.append(_summary(sent, windows, usd_per_hour.get(option.name), config))
     return pd.DataFrame(rows)
 
 
-def _summary(here: pd.DataFrame, windows: list[LoadPointFacts], record: EndpointRecord | None, option, config) -> dict:
-    here = here.sort_values(["repetition", "sent_ns"])
+def _summary(
+    sent: pd.DataFrame, windows: list[LoadPointFacts], usd_per_hour: float | None, config: BenchmarkConfig
+) -> dict:
+    """The row of one load point; `sent` holds its requests of all phases."""
+    here = sent[sent["phase"] == "steady"].sort_values(["repetition", "sent_ns"])
     window_s = sum(f.window_s for f in windows)
     ok = here["ok"].to_numpy(dtype=bool)
-    usd_per_hour = None
-    if record is not None and record.usd_per_instance_hour is not None:
-        usd_per_hour = record.usd_per_instance_hour * record.instance_count
     row = {
-        "option": option.name,
+        "option": windows[0].option,
         "dataset": windows[0].dataset,
         "concurrency": windows[0].concurrency,
         "repetitions": len(windows),
@@ -181,7 +189,7 @@ def _summary(here: pd.DataFrame, windows: list[LoadPointFacts], record: Endpoint
         "failures": int((~ok).sum()),
         "window_s": window_s,
         "error_rate": error_rate(int((~ok).sum()), len(here)),
-        "achieved_concurrency": achieved_concurrency(_in_flight_s(here), window_s),
+        "achieved_concurrency": sum(_in_flight(sent, f) * f.window_s for f in windows) / window_s,
         "goodput_per_s": goodput(here, config.slo, window_s),
         "prompt_tokens_mean": _mean(here.loc[ok, "prompt_tokens"]),
         "output_tokens_mean": _mean(here.loc[ok, "output_tokens"]),
@@ -192,8 +200,10 @@ def _summary(here: pd.DataFrame, windows: list[LoadPointFacts], record: Endpoint
     return row | _slo(here, ok, config.slo)
 
 
-def _in_flight_s(here: pd.DataFrame) -> float:
-    return float(_seconds(here["done_ns"] - here["sent_ns"]).sum())
+def _in_flight(sent: pd.DataFrame, facts: LoadPointFacts) -> float:
+    mine = sent[sent["repetition"] == facts.repetition]
+    stamps = [mine[column].to_numpy(dtype="int64") / 1e9 for column in ("sent_ns", "done_ns")]
+    return achieved_concurrency(*stamps, (facts.window_open_ns / 1e9, facts.window_close_ns / 1e9))
 
 
 def _mean(values: pd.Series) -> float | None:
@@ -208,7 +218,11 @@ def _rates(
     prompt = np.where(ok, here["prompt_tokens"].fillna(0).to_numpy(dtype=float), 0.0)
     row = {}
     for name, amounts in (("requests", ok.astype(float)), ("output_tokens", output), ("prompt_tokens", prompt)):
-        rate = amounts.sum() / window_s
+        rate = (
+            request_throughput(amounts.sum(), window_s)
+            if name == "requests"
+            else token_throughput(amounts.sum(), window_s)
+        )
         low, high = _rate_interval(here, windows, amounts)
         row |= {f"{name}_per_s": rate, f"{name}_per_s_low": low, f"{name}_per_s_high": high}
     row["usd_per_1k_requests"] = usd_per_1k_requests(usd, row["requests_per_s"])

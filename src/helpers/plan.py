@@ -41,15 +41,15 @@ def plan_table(config: BenchmarkConfig) -> Table:
         Column("makes", "makes"),
         Column("instances", "instances"),
         numeric("points", "load points", decimals=0),
-        numeric("minutes", "at most, min", decimals=0),
+        numeric("minutes", "estimate, min", decimals=0),
         numeric("usd_per_hour", "$/h", decimals=3),
-        numeric("usd", "at most, $", decimals=2),
+        numeric("usd", "estimate, $", decimals=2),
         Column("source", "price from", wraps=True),
     ]
     total = sum(row["usd"] or 0.0 for row in rows)
     budget = f"; budget_usd is {config.budget_usd:g}" if config.budget_usd else ""
     caption = (
-        f"At most ${total:,.2f} in {config.aws.region}{budget}. Minutes: start-up ({STARTUP_BASIS}) plus, for each load "
+        f"Estimated: ${total:,.2f} in {config.aws.region}{budget}. Minutes: start-up ({STARTUP_BASIS}) plus, for each load "
         f"point, a window of at most max_duration_s = {config.load.max_duration_s:g} s and as much again for warm-up and drain."
     )
     return Table(pd.DataFrame(rows), columns, caption)

@@ -431,10 +431,10 @@ def _other_wordings(
     return others
 
 
-def _count_in(other: _Wording, renders_itself: bool, prompts: list[_Prompt]) -> list[int]:
+def _count_in(other: _Wording, renders_itself: bool, prompts: list[_Prompt], as_sent: list[str]) -> list[int]:
     if renders_itself:
         return other.count([render_chat(other.tokenizer, prompt.text, other.chat_template) for prompt in prompts])
-    return other.count([prompt.rendered for prompt in prompts])
+    return other.count(as_sent)
 
 
 def _context_warnings(config: BenchmarkConfig, dataset: Dataset, tokens: Mapping[str, list[int]]) -> list[str]:
@@ -459,13 +459,14 @@ def _to_table(
     wording: _Wording,
     others: Mapping[str, tuple[_Wording, bool]],
 ) -> pa.Table:
-    other_tokens = {name: _count_in(other, chats, prompts) for name, (other, chats) in others.items()}
+    as_sent = [_as_sent(prompt.rendered, wording) for prompt in prompts]
+    other_tokens = {name: _count_in(other, chats, prompts, as_sent) for name, (other, chats) in others.items()}
     warnings = _warnings(config, dataset, len(prompts)) + _context_warnings(config, dataset, other_tokens)
     columns = {
         "prompt_id": pa.array([_prompt_id(dataset, prompt.text) for prompt in prompts], pa.string()),
         "dataset": pa.array([dataset.name] * len(prompts), pa.string()),
         "text": pa.array([prompt.text for prompt in prompts], pa.string()),
-        "rendered": pa.array([prompt.rendered for prompt in prompts], pa.string()),
+        "rendered": pa.array(as_sent, pa.string()),
         "prompt_tokens": pa.array([prompt.tokens for prompt in prompts], pa.int64()),
         "answer": pa.array([prompt.record.answer for prompt in prompts], pa.string()),
         "record_id": pa.array([prompt.record.record_id for prompt in prompts], pa.string()),
@@ -473,6 +474,13 @@ def _to_table(
     columns |= {f"{TOKENS_PREFIX}{name}": pa.array(tokens, pa.int64()) for name, tokens in other_tokens.items()}
     metadata = _describe(config, dataset, wording, len(prompts), warnings)
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
+
+
+def _as_sent(rendered: str, wording: _Wording) -> str:
+    """The prompt for raw-text APIs, without the BOS that the chat template wrote where the server adds one itself."""
+    tokenizer = wording.tokenizer
+    adds_bos = tokenizer.bos_token is not None and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+    return rendered.removeprefix(tokenizer.bos_token) if adds_bos else rendered
 
 
 def _prompt_id(dataset: Dataset, text: str) -> str:

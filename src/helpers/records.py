@@ -19,7 +19,6 @@ from helpers.errors import AnalysisError
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"serving_verdict"
-STATUSES = ("ok", "http_error", "timeout", "connection", "stream_broken", "throttled", "bad_response")
 
 SCHEMA = pa.schema(
     [

@@ -69,7 +69,7 @@ def prompt_samples(payload_dir: Path, rows: int, seed: int) -> Table:
 def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     """The answer in one paragraph, with its interval."""
     if verdict.recommended is None:
-        return Prose(f"**{_nothing_is_feasible(verdict, config)}**{_local_note(verdict)}")
+        return Prose(f"**{_nothing_is_feasible(verdict, config)}**{_comparison_note(verdict)}{_local_note(verdict)}")
     winner = verdict.option(verdict.recommended)
     tied = ""
     if verdict.tied:
@@ -83,7 +83,7 @@ def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
         f"**Serve {verdict.model} with {_quoted(winner.option)}: it meets the SLO ({slo_words(config)}) at the lowest "
         f"price, {_cost(winner.cost)} {COST_UNIT[verdict.cost_basis]}.** For {traffic} requests a minute with "
         f"{text.percent(config.traffic.headroom)} head-room it takes {need}{money}.{tied}{_undecided_note(verdict)}"
-        f"{_local_note(verdict)}"
+        f"{_comparison_note(verdict)}{_local_note(verdict)}"
     )
 
 
@@ -105,6 +105,15 @@ def _undecided_note(verdict: Verdict) -> str:
     if not undecided:
         return ""
     return f" Not decided, and perhaps cheaper: {' and '.join(undecided)}; more requests would tell."
+
+
+def _comparison_note(verdict: Verdict) -> str:
+    if verdict.comparable:
+        return ""
+    return (
+        "\n\n> **The options did unequal work** (another model, or answers of another length), so they are compared "
+        f"{COST_UNIT[verdict.cost_basis]}. See the warnings."
+    )
 
 
 def _local_note(verdict: Verdict) -> str:
@@ -184,8 +193,8 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
     ]
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
-        f"{text.percent(config.traffic.headroom)} head-room, at the cheapest load that meets the SLO. "
-        f"A month has {HOURS_PER_MONTH} hours."
+        f"{text.percent(config.traffic.headroom)} head-room, at the cheapest load that meets the SLO, "
+        f"as measured in a closed loop: arrivals in bursts need more. A month has {HOURS_PER_MONTH} hours."
     )
     return Table(pd.DataFrame(rows, columns=[c.key for c in columns]), columns, caption)
 
@@ -318,7 +327,10 @@ def _recommendation(here: pd.DataFrame, config: BenchmarkConfig) -> str:
         return "Not measured."
     met = here[here["slo"] == MET]
     if met.empty:
-        best = here.loc[here[column].astype(float).idxmin()]
+        known = here.dropna(subset=[column])
+        if known.empty:
+            return f"No concurrency is shown to meet the SLO: p{config.slo.percentile:g} is not known at any."
+        best = known.loc[known[column].astype(float).idxmin()]
         return (
             f"No concurrency is shown to meet the SLO; the nearest is {best['concurrency']}, with "
             f"p{config.slo.percentile:g} {LATENCY_NAME[main_latency(config)]} {text.duration(best[column])}."
@@ -373,7 +385,7 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
             "state": r.state,
             "startup_s": r.startup_s(),
             "minutes": None if r.billed_hours() is None else r.billed_hours() * 60,
-            "usd_per_hour": None if r.usd_per_instance_hour is None else r.usd_per_instance_hour * r.instance_count,
+            "usd_per_hour": r.usd_per_hour(),
             "usd": 0.0 if r.local else r.cost_usd(),
             "price_source": _price_source(r),
         }

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from helpers.config import PROJECT_ROOT, usable_cpu_count
+from helpers.config import PROJECT_ROOT, SECRET_NAME, usable_cpu_count
 from helpers.config_file import LoadedConfig, load_config
 from helpers.errors import RunFolderError
 
@@ -166,6 +166,7 @@ def _begin(config: LoadedConfig, run: RunFolder) -> None:
         "run_id": run.run_id,
         "config_name": config.benchmark.name,
         "config_file": config.path.name,
+        "config_dir": str(config.path.parent),
         "measured_digests": _measured_digests(config),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
@@ -186,13 +187,23 @@ def _refuse_other_measurement(config: LoadedConfig, run: RunFolder) -> None:
 
 def _measured_digests(config: LoadedConfig) -> dict[str, str]:
     """Section -> digest of what decides the measurements in it; prices do not."""
-    data = config.public_data()
+    data = config.benchmark.model_dump(mode="json")
     for option in data["options"]:
         option.pop("price", None)
+        _forget_secrets(option)
     return {
         name: hashlib.sha256(json.dumps(data[name], sort_keys=True).encode()).hexdigest()[:16]
         for name in MEASURED_SECTIONS
     }
+
+
+def _forget_secrets(section: dict) -> None:
+    """Blank out what may change without changing what is measured: keys, tokens and passwords."""
+    for name, value in section.items():
+        if isinstance(value, dict):
+            _forget_secrets(value)
+        elif isinstance(value, str) and SECRET_NAME.search(name):
+            section[name] = ""
 
 
 def describe_machine() -> dict:

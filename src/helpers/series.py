@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -107,22 +107,41 @@ def _teardown_after(config: LoadedConfig, run: RunFolder, say: Say) -> Iterator[
         remaining = Ledger(run.ledger_file, run.run_id).remaining()
         if finished and config.benchmark.endpoints.keep:
             for record in remaining:
-                say(f"Kept, and costing money: {record.endpoint_name}. Next: make cleanup RUN={run.run_id}")
+                say(f"Kept, and costing money: {record.endpoint_name}. Next: make cleanup RUN={run.path}")
         else:
             if remaining:
                 say(f"Deleting {', '.join(record.endpoint_name for record in remaining)} ...")
-            delete_remaining(run)
+            with _not_interrupted(say):
+                delete_remaining(run)
 
 
 @contextmanager
 def _terminate_as_exception() -> Iterator[None]:
-    """Let SIGTERM unwind the stack like Ctrl-C does, so that teardown runs."""
+    """Let SIGTERM and SIGHUP unwind the stack like Ctrl-C does, so that teardown runs."""
 
     def raise_exit(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
-    before = signal.signal(signal.SIGTERM, raise_exit)
+    with _handling((signal.SIGTERM, signal.SIGHUP), raise_exit):
+        yield
+
+
+@contextmanager
+def _not_interrupted(say: Say) -> Iterator[None]:
+    """Hold off Ctrl-C, SIGTERM and SIGHUP: what is half deleted still costs money."""
+
+    def explain(signum: int, frame: FrameType | None) -> None:
+        say("Still deleting endpoints; `kill -9` would leave them running")
+
+    with _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), explain):
+        yield
+
+
+@contextmanager
+def _handling(signals: Sequence[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, old in before.items():
+            signal.signal(number, old)

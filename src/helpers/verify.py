@@ -58,7 +58,7 @@ def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
     left = ledger.remaining()
     if left and not config.endpoints.keep:
         names = ", ".join(record.endpoint_name for record in left)
-        raise LoadError(f"still there: {names}. Next: make cleanup RUN={run.run_id}")
+        raise LoadError(f"still there: {names}. Next: make cleanup RUN={run.path}")
     kept = f" Kept, and costing money: {', '.join(r.endpoint_name for r in left)}." if left else " No endpoint is left."
     return Prose(f"{asked - sum(missing.values())} of {asked} load points are measured.{kept}")
 
@@ -71,7 +71,7 @@ def verify_points(points: pd.DataFrame, config: BenchmarkConfig) -> Prose:
             raise AnalysisError(f"latency percentiles fall: {row}")
     if (points["requests_per_s"] < 0).any() or (points["window_s"] <= 0).any():
         raise AnalysisError("a load point has a negative rate or an empty window")
-    crowded = points[points["achieved_concurrency"] > points["concurrency"] * 1.05]
+    crowded = points[points["achieved_concurrency"] > points["concurrency"] * 1.001]
     if len(crowded):
         raise AnalysisError(f"more requests were in flight than workers: {crowded['option'].tolist()}")
     return Prose(f"{text.plural(len(points), 'load point')}: percentiles rise, rates and concurrency are consistent.")

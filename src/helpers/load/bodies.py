@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pandas as pd
 
 from helpers.config import Generation
 from helpers.targets.base import Address
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class RequestWriter:
         parts = urlsplit(address.url)
         self._target = parts.path + (f"?{parts.query}" if parts.query else "")
         self._host = parts.netloc
-        self._signer = _sigv4_signer(address)
+        self._credentials = _credentials(address)
 
     def write(self, request_id: str, body: bytes) -> bytes:
         """The bytes of one HTTP request."""
@@ -110,7 +114,7 @@ class RequestWriter:
             "Accept": "*/*",
             self._address.request_id_header: request_id,
         }
-        if self._signer is not None:
+        if self._credentials is not None:
             headers = self._signed(headers, body)
         elif self._address.bearer_token:
             headers["Authorization"] = f"Bearer {self._address.bearer_token}"
@@ -118,20 +122,21 @@ class RequestWriter:
         return f"POST {self._target} HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     def _signed(self, headers: dict[str, str], body: bytes) -> dict[str, str]:
+        """The headers with a signature made now: SigV4 tolerates clocks that differ by five minutes."""
+        from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
 
+        how = self._address.sigv4
         request = AWSRequest("POST", self._address.url, data=body, headers=headers)
-        self._signer.add_auth(request)
+        SigV4Auth(self._credentials.get_frozen_credentials(), how.service, how.region).add_auth(request)
         return dict(request.headers.items())
 
 
-def _sigv4_signer(address: Address) -> object | None:
+def _credentials(address: Address) -> Credentials | None:
+    """AWS credentials for a signed address, found as the AWS tools find them."""
     if address.sigv4 is None:
         return None
-    from botocore.auth import SigV4Auth
-
     from helpers.sessions import session_of_profile
 
     how = address.sigv4
-    session = session_of_profile(how.profile, how.config_file, how.region)
-    return SigV4Auth(session.get_credentials(), how.service, how.region)
+    return session_of_profile(how.profile, how.config_file, how.region).get_credentials()

@@ -115,10 +115,11 @@ class ClosedLoopLoad:
             request_id = f"{self._id_prefix}-{number}"
             connect_ns = None
             if connection is None or not connection.is_open:
-                connection, connect_ns, refused = await self._connect()
+                connection, connect_ns, refusal = await self._connect()
                 if connection is None:
-                    phase = self._phase_of_send(refused.sent_ns)
-                    self._answered(index, Sent(request_id, prepared.prompt_id, phase, refused, None))
+                    now = monotonic_ns()
+                    failed = Exchange(sent_ns=now, done_ns=now, failure="connection", detail=refusal)
+                    self._answered(index, Sent(request_id, prepared.prompt_id, self._phase_of_send(now), failed, None))
                     await asyncio.sleep(RECONNECT_PAUSE_S)
                     continue
             request = self._writer.write(request_id, prepared.body)
@@ -128,15 +129,13 @@ class ClosedLoopLoad:
         if connection is not None:
             connection.close()
 
-    async def _connect(self) -> tuple[HttpConnection | None, int | None, Exchange | None]:
-        """A connection and how long it took, or the exchange that tells why there is none."""
+    async def _connect(self) -> tuple[HttpConnection | None, int | None, str | None]:
+        """A connection and how long it took in ns, or why there is none."""
         started = monotonic_ns()
         try:
             connection = await HttpConnection.open(self._url, self._load.request_timeout_s)
         except (OSError, TimeoutError) as error:
-            detail = f"could not connect: {error or type(error).__name__}"
-            failed = Exchange(sent_ns=started, done_ns=monotonic_ns(), failure="connection", detail=detail)
-            return None, None, failed
+            return None, None, f"could not connect: {error or type(error).__name__}"
         return connection, monotonic_ns() - started, None
 
     def _take(self) -> tuple[int, PreparedRequest] | None:
@@ -148,6 +147,8 @@ class ClosedLoopLoad:
             if self._closed_ns is None:
                 self._closed_ns = monotonic_ns()
                 self._ended_because = "prompts ran out"
+            elif self.progress.phase == "drain":
+                self._ended_because = "prompts ran out in the drain"
             self.progress.phase = "done"
         return item
 

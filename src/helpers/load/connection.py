@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass, field
+from functools import cache
 from time import monotonic_ns
 from urllib.parse import urlsplit
 
 HEADERS_END = b"\r\n\r\n"
-LAST_CHUNK = b"0\r\n\r\n"
+END_OF_LINES = b"\r\n\r\n"
 
 
 @dataclass(slots=True)
@@ -42,9 +43,11 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
         self._finished: asyncio.Future[None] | None = None
+        self._body_start = 0
         self._body_end: int | None = None
         self._chunked = False
         self._headers_seen = False
+        self._server_closes = False
         self._received = 0
         self._tail = b""
 
@@ -52,7 +55,7 @@ class HttpConnection(asyncio.Protocol):
     async def open(cls, url: str, timeout_s: float) -> HttpConnection:
         """Connect (and for https, shake hands). Raises OSError or TimeoutError."""
         parts = urlsplit(url)
-        context = ssl.create_default_context() if parts.scheme == "https" else None
+        context = _tls_context() if parts.scheme == "https" else None
         port = parts.port or (443 if context else 80)
         loop = asyncio.get_running_loop()
         connecting = loop.create_connection(cls, parts.hostname, port, ssl=context)
@@ -61,15 +64,15 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """False once either side closed."""
-        return self._transport is not None and not self._transport.is_closing()
+        """False once either side closed, or the server said that it will."""
+        return self._transport is not None and not self._transport.is_closing() and not self._server_closes
 
     async def send(self, request: bytes, timeout_s: float) -> Exchange:
         """Send one request and wait for the end of its answer. Failures are told in the exchange, not raised."""
         loop = asyncio.get_running_loop()
         exchange = self._exchange = Exchange()
         self._finished = loop.create_future()
-        self._body_end, self._chunked, self._headers_seen = None, False, False
+        self._body_start, self._body_end, self._chunked, self._headers_seen = 0, None, False, False
         self._received, self._tail = 0, b""
         timer = loop.call_later(timeout_s, self._give_up, timeout_s)
         exchange.sent_ns = monotonic_ns()
@@ -101,10 +104,8 @@ class HttpConnection(asyncio.Protocol):
         if not self._headers_seen:
             return
         if self._chunked:
-            self._tail = (
-                (self._tail + data)[-len(LAST_CHUNK) :] if len(data) < len(LAST_CHUNK) else data[-len(LAST_CHUNK) :]
-            )
-            if self._tail == LAST_CHUNK and self._all_chunks_are_there(exchange):
+            self._tail = (self._tail + data)[-4:] if len(data) < 4 else data[-4:]
+            if self._tail == END_OF_LINES and self._all_chunks_are_there(exchange):
                 self._finish(now)
         elif self._body_end is not None and self._received >= self._body_end:
             self._finish(now)
@@ -123,26 +124,32 @@ class HttpConnection(asyncio.Protocol):
     # --- finding the end ------------------------------------------------------------------------------------------
 
     def _look_for_headers(self, exchange: Exchange) -> None:
-        head = b"".join(data for _, data in exchange.reads)
-        end = head.find(HEADERS_END)
+        """Read the head once it is complete; interim heads (100 Continue, 103 Early Hints) are passed over."""
+        received = b"".join(data for _, data in exchange.reads)
+        start, end = final_head(received)
         if end < 0:
             return
         self._headers_seen = True
-        for line in head[:end].lower().split(b"\r\n")[1:]:
+        self._body_start = end + len(HEADERS_END)
+        status_line, *lines = received[start:end].lower().split(b"\r\n")
+        self._server_closes = status_line.startswith(b"http/1.0")
+        for line in lines:
             name, _, value = line.partition(b":")
             if name == b"content-length":
-                self._body_end = end + len(HEADERS_END) + int(value)
+                self._body_end = self._body_start + int(value)
             elif name == b"transfer-encoding" and b"chunked" in value:
                 self._chunked = True
+            elif name == b"connection" and b"close" in value:
+                self._server_closes = True
 
     def _all_chunks_are_there(self, exchange: Exchange) -> bool:
-        """Walk the chunks: the last five bytes may also be the end of an ordinary chunk."""
+        """Walk the chunks: an ordinary chunk may end like the last one does. Trailers may follow the last."""
         data = b"".join(data for _, data in exchange.reads)
-        at = data.find(HEADERS_END) + len(HEADERS_END)
+        at = self._body_start
         while (line_end := data.find(b"\r\n", at)) >= 0:
             size = int(data[at:line_end].split(b";")[0], 16)
             if size == 0:
-                return True
+                return data.find(END_OF_LINES, line_end) >= 0
             at = line_end + 2 + size + 2
         return False
 
@@ -162,3 +169,19 @@ class HttpConnection(asyncio.Protocol):
         if self._exchange is not None and not self._finished.done():
             self._fail("timeout", f"no complete answer after {timeout_s:g} s")
             self.close()
+
+
+def final_head(received: bytes) -> tuple[int, int]:
+    """[start, end) of the head of the final response, past interim ones; end is -1 while it is not complete."""
+    start = 0
+    while (end := received.find(HEADERS_END, start)) >= 0:
+        if received[start:end].split(b" ", 2)[1:2] not in ([b"100"], [b"102"], [b"103"]):
+            break
+        start = end + len(HEADERS_END)
+    return start, end
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Made once: reading the certificate store takes tens of milliseconds, in which nothing is stamped."""
+    return ssl.create_default_context()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from helpers.load.apis import API_READERS, Piece
-from helpers.load.connection import HEADERS_END, Exchange
+from helpers.load.connection import HEADERS_END, Exchange, final_head
 from helpers.load.timeline import Timeline
 
 THROTTLED = (429, 503)
@@ -106,10 +106,10 @@ def _mark(answer: Answer, status: str, error_type: str, error: str) -> None:
 
 def split_http(raw: Timeline) -> tuple[int | None, dict[str, str], Timeline]:
     """Status, headers (lower-case names) and body without chunk framing; status null while headers are incomplete."""
-    end = raw.data.find(HEADERS_END)
+    begin, end = final_head(raw.data)
     if end < 0:
         return None, {}, Timeline.of([])
-    status_line, *lines = raw.data[:end].decode("latin-1").split("\r\n")
+    status_line, *lines = raw.data[begin:end].decode("latin-1").split("\r\n")
     try:
         status = int(status_line.split(" ", 2)[1])
     except (IndexError, ValueError):

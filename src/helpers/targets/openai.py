@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from helpers.config import BenchmarkConfig, OpenAIOption
 from helpers.ledger import EndpointRecord
 from helpers.pricing import price_of
@@ -26,7 +28,7 @@ class OpenAITarget:
             option=self._option.name,
             target="openai",
             state="external",
-            endpoint_name=self._option.base_url,
+            endpoint_name=urlsplit(self._option.base_url).netloc.rpartition("@")[2],
             instance_type=self._option.instance_type,
             instance_count=self._option.instance_count,
             usd_per_instance_hour=price.usd_per_hour if price else None,

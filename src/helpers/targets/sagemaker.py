@@ -6,13 +6,13 @@ what is not there counts as deleted.
 
 from __future__ import annotations
 
-import hashlib
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers.config import BenchmarkConfig, SageMakerOption, slug
+from helpers.config import SECRET_NAME, BenchmarkConfig, SageMakerOption, slug
 from helpers.errors import DeployError, TeardownError
 from helpers.ledger import EndpointRecord
 from helpers.pricing import price_of
@@ -30,7 +30,8 @@ VARIANT = "AllTraffic"
 MAX_NAME_LENGTH = 63
 POLL_S = 3.0
 LOCAL_POLL_S = 0.1
-STATES = {"InService": "in_service", "Failed": "failed"}
+STATES = {"InService": "in_service", "Failed": "failed", "OutOfService": "failed"}
+THROTTLED = ("ThrottlingException", "Throttling", "RequestLimitExceeded")
 
 
 class ModelSource(NamedTuple):
@@ -77,13 +78,22 @@ class SageMakerTarget:
             self._create(record.endpoint_name)
         except (ClientError, BotoCoreError) as error:
             raise DeployError(
-                f"option {self._option.name!r}: {record.instance_type} in {record.region}: {error}. "
+                f"option {self._option.name!r}: {record.instance_type} in {record.region}: {self._without_secrets(error)}. "
                 "Next: mend the option or the account (quota, role, image), then start a new run"
             ) from error
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
-        """State, since when, and the reason of a failure."""
-        endpoint = find_endpoint(record, self._session())
+        """State, since when, and the reason of a failure. A look that fails in passing leaves the state as it was."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            endpoint = find_endpoint(record, self._session())
+        except (BotoCoreError, ClientError) as error:
+            if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") not in THROTTLED:
+                raise DeployError(
+                    f"option {self._option.name!r}: cannot look at {record.endpoint_name}: {error}"
+                ) from error
+            return EndpointStatus(record.state)
         if endpoint is None:
             return EndpointStatus("gone")
         reason = endpoint.failure_reason if isinstance(endpoint.failure_reason, str) else None
@@ -122,14 +132,15 @@ class SageMakerTarget:
 
         source = self._model_source()
         data = {}
-        if source.model_data_url and source.accept_eula:
+        if source.model_data_url and (source.model_data_url.endswith("/") or source.accept_eula):
             is_archive = source.model_data_url.endswith(".tar.gz")
+            access = {"model_access_config": ModelAccessConfig(accept_eula=True)} if source.accept_eula else {}
             data["model_data_source"] = ModelDataSource(
                 s3_data_source=S3ModelDataSource(
                     s3_uri=source.model_data_url,
                     s3_data_type="S3Object" if is_archive else "S3Prefix",
                     compression_type="Gzip" if is_archive else "None",
-                    model_access_config=ModelAccessConfig(accept_eula=True),
+                    **access,
                 )
             )
         elif source.model_data_url:
@@ -208,6 +219,15 @@ class SageMakerTarget:
             "expires-at": expires.isoformat(timespec="seconds"),
         }
 
+    def _without_secrets(self, error: Exception) -> str:
+        """An error's text without secrets of the container's environment, which SageMaker may quote."""
+        text = str(error)
+        source = self._option.container or self._option.jumpstart
+        for name, value in source.environment.items():
+            if value and SECRET_NAME.search(name):
+                text = text.replace(value, "***")
+        return text
+
     def _session(self) -> boto3.Session:
         if self._cached_session is None:
             self._cached_session = aws_session(self._option, self._config, self._run)
@@ -280,12 +300,13 @@ def _delete_if_there(delete: Callable[..., object], **name: str) -> None:
 
 
 def resource_name(run_id: str, option_name: str) -> str:
-    """The name of an option's three resources: at most 63 letters, digits and hyphens, unique within a run."""
-    name = f"{run_id}-{slug(option_name)}".replace(".", "-")
-    if len(name) <= MAX_NAME_LENGTH:
-        return name
-    digest = hashlib.sha256(option_name.encode()).hexdigest()[:6]
-    return f"{name[: MAX_NAME_LENGTH - 7].rstrip('-')}-{digest}"
+    """A name for an option's three resources: at most 63 letters, digits and hyphens.
+
+    It ends at random, so that it is never that of something that the run did not make: teardown deletes by name.
+    """
+    unique = uuid.uuid4().hex[:6]
+    name = slug(f"{run_id} {option_name}")[: MAX_NAME_LENGTH - len(unique) - 1].rstrip("-")
+    return f"{name}-{unique}"
 
 
 def is_not_found(error: object) -> bool:
