@@ -64,7 +64,7 @@ def _plan(arguments: argparse.Namespace) -> None:
 
     config = load_config(arguments.config)
     parameters_of_all(config)
-    print(plan_table(config.benchmark)._repr_markdown_())
+    print(plan_table(config.benchmark).plain())
 
 
 def _cleanup(arguments: argparse.Namespace) -> None:

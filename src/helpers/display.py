@@ -108,12 +108,16 @@ class Table:
         )
 
     def _repr_markdown_(self) -> str:
+        return _no_formulas(self.plain())
+
+    def plain(self) -> str:
+        """The table as Markdown for a terminal, where dollars need no escape."""
         lines = [
             "| " + " | ".join(_in_markdown_cell(c.header) for c in self.columns) + " |",
             "| " + " | ".join("---" if c.write is None else "---:" for c in self.columns) + " |",
             *("| " + " | ".join(_in_markdown_cell(text) for text in row) + " |" for row in self.cells()),
         ]
-        return _no_formulas(f"*{self.caption}*\n\n" + "\n".join(lines) + "\n")
+        return f"*{self.caption}*\n\n" + "\n".join(lines) + "\n"
 
 
 def _in_markdown_cell(text: str) -> str:

@@ -25,6 +25,8 @@ from helpers.teardown import delete_remaining
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
 KERNEL_ARGUMENTS = ["--log-level=ERROR"]  # the kernel warns on every start that its loopback sockets are not encrypted
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RAISE_AGAIN_S = 10.0
 BATCH_DEFAULTS = {"run_inference": {"progress": "text"}}
 Say = Callable[[str], None]
 
@@ -39,7 +41,7 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     parameters = parameters_of_all(config)
     run = RunFolder(Path(run_dir).resolve()) if run_dir else new_run(config)
     say(f"Run {run.run_id}")
-    with _terminate_as_exception(), _teardown_after(config, run, say):
+    with _stoppable(), _teardown_after(config, run, say):
         for name in NOTEBOOKS:
             _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
     say(
@@ -104,25 +106,37 @@ def _teardown_after(config: LoadedConfig, run: RunFolder, say: Say) -> Iterator[
         yield
         finished = True
     finally:
-        remaining = Ledger(run.ledger_file, run.run_id).remaining()
-        if finished and config.benchmark.endpoints.keep:
-            for record in remaining:
-                say(f"Kept, and costing money: {record.endpoint_name}. Next: make cleanup RUN={run.path}")
-        else:
-            if remaining:
-                say(f"Deleting {', '.join(record.endpoint_name for record in remaining)} ...")
-            with _not_interrupted(say):
-                delete_remaining(run)
+        with _not_interrupted(say):
+            _delete_or_keep(run, say, keep=finished and config.benchmark.endpoints.keep)
+
+
+def _delete_or_keep(run: RunFolder, say: Say, keep: bool) -> None:
+    remaining = Ledger(run.ledger_file, run.run_id).remaining()
+    if keep:
+        for record in remaining:
+            say(f"Kept, and costing money: {record.endpoint_name}. Next: make cleanup RUN={run.path}")
+        return
+    if remaining:
+        say(f"Deleting {', '.join(record.endpoint_name for record in remaining)} ...")
+    delete_remaining(run)
 
 
 @contextmanager
-def _terminate_as_exception() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack like Ctrl-C does, so that teardown runs."""
+def _stoppable() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP unwind the stack, so that teardown runs.
 
-    def raise_exit(signum: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + signum)
+    An exception that is raised in the middle of a library may be swallowed there (in a callback or a finaliser), so it
+    is raised again every ten seconds until teardown begins.
+    """
+    wanted: list[int] = []
 
-    with _handling((signal.SIGTERM, signal.SIGHUP), raise_exit):
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if signum != signal.SIGALRM:
+            wanted.append(signum)
+        signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_S)
+        raise KeyboardInterrupt if wanted[0] == signal.SIGINT else SystemExit(128 + wanted[0])
+
+    with _handling((*STOP_SIGNALS, signal.SIGALRM), stop):
         yield
 
 
@@ -133,7 +147,8 @@ def _not_interrupted(say: Say) -> Iterator[None]:
     def explain(signum: int, frame: FrameType | None) -> None:
         say("Still deleting endpoints; `kill -9` would leave them running")
 
-    with _handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), explain):
+    with _handling(STOP_SIGNALS, explain):
+        signal.setitimer(signal.ITIMER_REAL, 0)
         yield
 
 
