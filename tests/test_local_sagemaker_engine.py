@@ -140,7 +140,7 @@ def test_streamed_text_is_the_text(runtime: Any, endpoint: str) -> None:
 
 
 def test_stop_text_ends_the_answer(runtime: Any, endpoint: str) -> None:
-    whole = joined(stream(runtime, endpoint, max_tokens=32, min_tokens=32, seed=9))
+    whole = joined(stream(runtime, endpoint, max_tokens=32, seed=9))
     stop = whole[len(whole) // 2 :][:3]
     events = stream(runtime, endpoint, max_tokens=32, seed=9, stop=[stop])
     assert joined(events) == whole[: whole.index(stop)]
