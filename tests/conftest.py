@@ -34,8 +34,8 @@ def small_config(folder: Path, **changes: object) -> Path:
         "model": {"name": "tiny-llama-2m", "tokenizer": "synthetic:2m", "context_tokens": 2048},
         "prompts": {"source": {"kind": "python_reference"}},
         "datasets": [
-            {"name": "short", "prompt_tokens": [60, 120], "count": 40},
-            {"name": "long", "prompt_tokens": [200, 300], "count": 40},
+            {"name": "short", "prompt_tokens": [60, 120], "count": 90},
+            {"name": "long", "prompt_tokens": [200, 300], "count": 90},
         ],
         "generation": {"max_output_tokens": 6},
         "options": [
@@ -50,7 +50,7 @@ def small_config(folder: Path, **changes: object) -> Path:
                 "container": {"image": "openvino-genai", "environment": {**engine, "ENGINE_MAX_NUM_SEQS": 4}},
             },
         ],
-        "load": {"concurrency": [1, 2], "min_requests": 24, "warmup_requests": 1},
+        "load": {"kind": "closed_loop", "concurrency": [1, 2], "min_requests": 24, "warmup_requests": 1},
         "slo": {"percentile": 75, "latency_s": 5, "error_rate": 0.2, "confidence": 0.9},
         "traffic": {"requests_per_minute": 600},
         **changes,

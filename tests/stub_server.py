@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import time
 
 TTFT_S = 0.05
@@ -54,6 +56,12 @@ class Connection:
 
     async def start_stream(self) -> None:
         await self.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    def reset(self) -> None:
+        """End the connection with a reset, as a process that dies does."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def plain(self, status: str, body: bytes, kind: str = "application/json") -> None:
         head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -132,11 +140,28 @@ class Connection:
         await self.start_stream()
         await self.write(chunk(delta("one ")) + chunk(delta("two ")))
         await asyncio.sleep(0.01)
-        self.writer.transport.abort()
+        self.reset()
         return False
 
+    async def ends_in_mid_stream(self, body: dict) -> bool:
+        """Closes in good order, but before the last chunk."""
+        await self.start_stream()
+        await self.write(chunk(delta("one ")) + chunk(delta("two ")))
+        return False
+
+    async def lacks_its_end(self, body: dict) -> None:
+        """HTTP ends as it should; the stream itself has neither finish reason nor end mark."""
+        await self.start_stream()
+        await self.write(chunk(delta("one ")) + chunk(delta("two ")) + b"0\r\n\r\n")
+
+    async def long_text_without_usage(self, body: dict) -> None:
+        """A text that takes long to count, which the server leaves to the client."""
+        await self.start_stream()
+        await self.write(chunk(delta("many words in a row " * 5000)))
+        await self.write(chunk(sse({"choices": [{"delta": {}, "finish_reason": "stop"}]})) + b"0\r\n\r\n")
+
     async def reset_at_once(self, body: dict) -> bool:
-        self.writer.transport.abort()
+        self.reset()
         return False
 
     async def garbage(self, body: dict) -> bool:

@@ -4,7 +4,7 @@ from datetime import date
 
 import pandas as pd
 import pytest
-from examples import endpoint, facts, load_point, make_config, option, request, requests_table
+from examples import endpoint, facts, load_point, make_config, open_facts, option, request, requests_table
 
 from helpers.checks import check_run
 
@@ -30,6 +30,7 @@ def test_a_sound_run_has_no_warning():
 
 
 TWO = make_config(["a", "b"])
+OPEN = make_config(load={"kind": "open_loop", "rate": [20]})
 POINT = "a__short__c1__r0"
 FAULTS = {
     "load points that were not run": (
@@ -95,17 +96,23 @@ FAULTS = {
         "1 answers began with the prompt",
         [POINT],
     ),
-    "a late event loop": (
-        {"windows": [facts(loop_lag_ms={"p50": 0.1, "p99": 5.1, "max": 9.0}), facts(load_point="sound")]},
-        "client_limited",
-        "The load process was slow",
-        [f"{POINT}: event-loop lag p99 5.1 ms, CPU 10%"],
+    "a search that measured nothing": (
+        {"config": make_config(["a", "b"], load={"kind": "search", "over": "concurrency", "highest": 8})},
+        "missing",
+        "b: 1 search result missing: it was not run, or has no steady window",
+        ["b, short: the search measured nothing"],
     ),
-    "a busy load process": (
-        {"windows": [facts(load_process_cpu_share=0.81)]},
+    "load points that the client limited": (
+        {"windows": [facts(client_limited=["process 0 used 95% of its CPU", "late"]), facts(load_point="sound")]},
         "client_limited",
-        "The load process was slow",
-        [f"{POINT}: event-loop lag p99 0.5 ms, CPU 81%"],
+        "The client, not the server, shaped these load points: they are shown, but feed no verdict.",
+        [f"{POINT}: process 0 used 95% of its CPU; late"],
+    ),
+    "no steady state": (
+        {"windows": [facts(steady=False, steady_because="latency has a trend: drift +30%"), facts(load_point="x")]},
+        "not_steady",
+        "No steady state was found",
+        [f"{POINT}: latency has a trend: drift +30%"],
     ),
     "failures": (
         {"points": [load_point(failures=3)]},
@@ -130,6 +137,34 @@ FAULTS = {
         "concurrency",
         "Fewer requests were in flight than asked.",
         ["a, short: 0.97 of 1 asked"],
+    ),
+    "fewer sends than scheduled": (
+        {
+            "config": OPEN,
+            "points": [load_point(level=20, kind="open_loop", achieved_rate_per_s=19.5)],
+            "windows": [open_facts(20.0)],
+        },
+        "arrivals",
+        "Requests were sent at a rate that differs from the schedule's by more than 2%.",
+        ["a, short, 20 requests/s: 19.50 requests/s sent of 20.00 scheduled"],
+    ),
+    "more sends than scheduled": (
+        {"config": OPEN, "points": [load_point(level=20, kind="open_loop", achieved_rate_per_s=20.5)]},
+        "arrivals",
+        "Requests were sent at a rate that differs",
+        ["a, short, 20 requests/s: 20.50 requests/s sent of 20.00 scheduled"],
+    ),
+    "a load point with two clocks": (
+        {"windows": [facts(clock_source="mixed")]},
+        "clock_sources",
+        "Receive times come from more than one clock",
+        ["a: mixed"],
+    ),
+    "load points with different clocks": (
+        {"windows": [facts(), facts(clock_source="user"), facts(option="b")]},
+        "clock_sources",
+        "Receive times come from more than one clock",
+        ["a: kernel and user", "b: kernel"],
     ),
     "tokens counted in two ways by one option": (
         {"requests": [request(0, 0.5), request(1, 0.5, output_tokens_source="tokenizer")]},
@@ -176,7 +211,14 @@ def test_a_fault_is_one_warning_with_its_rows(run, kind, message, rows):
             "config": make_config(generation={"fixed_output_length": False}),
         },
         {"requests": [request(0, 0.5, output_tokens=5, echoed_prompt=True, phase="warmup"), request(1, 0.5)]},
-        {"windows": [facts(load_process_cpu_share=0.8, loop_lag_ms={"p50": 1, "p99": 5.0, "max": 90})]},
+        {"windows": [facts(steady=None, ended_because="end of the schedule")]},
+        {"windows": [facts(clock_source="user"), facts(clock_source="user")]},
+        {"points": [load_point(level=20, kind="open_loop", achieved_concurrency=3.0)], "config": OPEN},
+        {"points": [load_point(level=20, kind="open_loop", achieved_rate_per_s=19.7)], "config": OPEN},
+        {
+            "points": [load_point(level=3)],
+            "config": make_config(load={"kind": "search", "over": "concurrency", "highest": 8}),
+        },
         {"points": [load_point(n=100)]},
         {"points": [load_point(n=50)], "config": make_config(slo={"percentile": 90})},
         {"points": [load_point(achieved_concurrency=0.99)]},

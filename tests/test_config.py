@@ -44,6 +44,7 @@ options:
     price:
       usd_per_hour: 0.5
 load:
+  kind: closed_loop
   concurrency: [1, 4]
   min_requests: 110
 slo:
@@ -100,12 +101,12 @@ def test_a_right_config_is_read_with_its_defaults(config_file):
 ONE_FAULT = {
     "unknown key at the top": (
         ("traffic:", "budget: 5\ntraffic:"),
-        35,
+        36,
         "budget: unknown key. Did you mean `budget_usd`? Expected one of: aws, ",
     ),
     "unknown key in a section": (
         ("latency_s: 0.5", "latency_s: 0.5\n  latency_ms: 500"),
-        35,
+        36,
         "slo.latency_ms: unknown key. Did you mean `latency_s`?",
     ),
     "unknown key two sections down": (
@@ -153,23 +154,23 @@ ONE_FAULT = {
     "missing bound": (("[1, 500]", "[1]"), 8, "datasets[0].prompt_tokens[1]: this key is required"),
     "text with a unit": (
         ("latency_s: 0.5", "latency_s: 500ms"),
-        34,
+        35,
         "slo.latency_s: bad value '500ms'. Expected a valid number, unable to parse string as a number (unit: seconds, "
         "a number such as 0.5)",
     ),
     "percentile as a fraction": (
         ("percentile: 95", "percentile: 0.95"),
-        33,
+        34,
         "slo.percentile: bad value 0.95. Expected greater than or equal to 50 (in percent, for example 95)",
     ),
     "headroom in percent": (
         ("headroom: 0.3", "headroom: 30"),
-        37,
+        38,
         "traffic.headroom: bad value 30. Expected less than 1 (a fraction, for example 0.3)",
     ),
     "endless latency": (
         ("latency_s: 0.5", "latency_s: .inf"),
-        34,
+        35,
         "slo.latency_s: bad value inf. Expected a finite number",
     ),
     "negative price": (
@@ -204,13 +205,89 @@ ONE_FAULT = {
         20,
         "options[1]: give exactly one of `container` (image and environment) and `jumpstart` (model id)",
     ),
-    "no latency limit": (("  latency_s: 0.5\n", ""), 32, "slo: give at least one of latency_s, ttft_s, tpot_s"),
+    "no latency limit": (("  latency_s: 0.5\n", ""), 33, "slo: give at least one of latency_s, ttft_s, tpot_s"),
     "a bin that is empty": (("[1, 500]", "[500, 500]"), 7, "datasets[0]: prompt_tokens [500, 500] is empty"),
-    "a concurrency twice": (("[1, 4]", "[4, 4]"), 30, "load.concurrency: [4, 4] names a concurrency twice"),
+    "a concurrency twice": (("[1, 4]", "[4, 4]"), 31, "load.concurrency: [4, 4] names a concurrency twice"),
     "durations out of order": (
         ("min_requests: 110", "min_requests: 110\n  min_duration_s: 9\n  max_duration_s: 8"),
         29,
         "load: min_duration_s 9.0 exceeds max_duration_s 8.0",
+    ),
+    "unknown kind of load": (
+        ("kind: closed_loop", "kind: open"),
+        30,
+        "load.kind: bad value 'open'. Did you mean `open_loop`? Expected one of: closed_loop, open_loop, trace, ramp, search",
+    ),
+    "a misspelt kind of load": (
+        ("kind: closed_loop", "kind: open-loop"),
+        30,
+        "load.kind: bad value 'open-loop'. Did you mean `open_loop`?",
+    ),
+    "a concurrency in an open loop": (
+        ("kind: closed_loop", "kind: open_loop\n  rate: [1]"),
+        32,
+        "load.concurrency: unknown key. ",
+    ),
+    "no rate": (("closed_loop\n  concurrency: [1, 4]", "open_loop"), 29, "load.rate: this key is required"),
+    "a rate of nothing": (
+        ("closed_loop\n  concurrency: [1, 4]", "open_loop\n  rate: [1, 0]"),
+        31,
+        "load.rate[1]: bad value 0. Expected greater than 0",
+    ),
+    "a rate twice": (
+        ("closed_loop\n  concurrency: [1, 4]", "open_loop\n  rate: [2, 2.0]"),
+        31,
+        "load.rate: [2.0, 2.0] names a rate twice",
+    ),
+    "burstiness of Poisson arrivals": (
+        ("closed_loop\n  concurrency: [1, 4]", "open_loop\n  rate: [2]\n  burstiness: 0.5"),
+        29,
+        "load: give `burstiness` with `arrivals: gamma`, and only with it",
+    ),
+    "gamma arrivals without burstiness": (
+        ("closed_loop\n  concurrency: [1, 4]", "open_loop\n  rate: [2]\n  arrivals: gamma"),
+        29,
+        "load: give `burstiness` with `arrivals: gamma`, and only with it",
+    ),
+    "unknown arrivals": (
+        ("closed_loop\n  concurrency: [1, 4]", "open_loop\n  rate: [2]\n  arrivals: even"),
+        32,
+        "load.arrivals: bad value 'even'. Expected 'constant', 'poisson' or 'gamma'",
+    ),
+    "a search downwards": (
+        ("closed_loop\n  concurrency: [1, 4]", "search\n  over: rate\n  lowest: 8\n  highest: 4"),
+        29,
+        "load: highest 4 is below lowest 8",
+    ),
+    "a search for half a worker": (
+        ("closed_loop\n  concurrency: [1, 4]", "search\n  over: concurrency\n  highest: 4.5"),
+        29,
+        "load: concurrency is a whole number: give whole `lowest` and `highest`",
+    ),
+    "a search without a bound": (
+        ("closed_loop\n  concurrency: [1, 4]", "search\n  over: rate"),
+        29,
+        "load.highest: this key is required",
+    ),
+    "a tolerance in percent": (
+        ("closed_loop\n  concurrency: [1, 4]", "search\n  over: rate\n  highest: 4\n  tolerance: 5"),
+        33,
+        "load.tolerance: bad value 5. Expected less than 1",
+    ),
+    "a search whose highest concurrency wants more prompts": (
+        ("closed_loop\n  concurrency: [1, 4]", "search\n  over: concurrency\n  highest: 16"),
+        9,
+        "datasets[0].count: 200 prompts are too few: a load point sends up to 206 ",
+    ),
+    "a trace without a file": (
+        ("closed_loop\n  concurrency: [1, 4]", "trace"),
+        29,
+        "load.path: this key is required",
+    ),
+    "a ramp without an end": (
+        ("closed_loop\n  concurrency: [1, 4]", "ramp\n  from_rate: 0\n  duration_s: 60"),
+        29,
+        "load.to_rate: this key is required",
     ),
     "a dataset that no option uses": (
         ("  - name: endpoint", "    datasets: [short]\n  - name: endpoint\n    datasets: [short]"),
@@ -226,16 +303,16 @@ ONE_FAULT = {
     ),
     "a mix that names no dataset": (
         ("headroom: 0.3", "mix: {short: 0.5, lomg: 0.5}"),
-        37,
+        38,
         "traffic.mix.lomg: the traffic mix names a dataset that is not under `datasets`: 'lomg'. Did you mean `long`?",
     ),
     "a mix that does not sum to 1": (
         ("headroom: 0.3", "mix: {short: 0.5, long: 0.6}"),
-        37,
+        38,
         "traffic.mix: shares {'short': 0.5, 'long': 0.6} must be ",
     ),
-    "a negative share": (("headroom: 0.3", "mix: {short: 1.5, long: -0.5}"), 37, "traffic.mix: shares "),
-    "an empty mix": (("headroom: 0.3", "mix: {}"), 37, "traffic.mix: shares {} must be non-negative and sum to 1"),
+    "a negative share": (("headroom: 0.3", "mix: {short: 1.5, long: -0.5}"), 38, "traffic.mix: shares "),
+    "an empty mix": (("headroom: 0.3", "mix: {}"), 38, "traffic.mix: shares {} must be non-negative and sum to 1"),
     "datasets with one file name": (
         ("name: long", "name: Short"),
         10,
@@ -258,16 +335,16 @@ ONE_FAULT = {
     ),
     "duplicate key": (
         ("traffic:", "slo: {latency_s: 1}\ntraffic:"),
-        35,
-        "slo: duplicate key, first given on line 32. Next: delete one of the two",
+        36,
+        "slo: duplicate key, first given on line 33. Next: delete one of the two",
     ),
     "nested duplicate key": (
         ("image: engine", "image: engine\n      image: other"),
         26,
         "options[1].container.image: duplicate key, first given on line 25",
     ),
-    "YAML that is cut off": (("[1, 4]", "[1, 4"), 31, "not valid YAML: "),
-    "a tab in the indentation": (("  headroom: 0.3", "\theadroom: 0.3"), 37, "not valid YAML: "),
+    "YAML that is cut off": (("[1, 4]", "[1, 4"), 32, "not valid YAML: "),
+    "a tab in the indentation": (("  headroom: 0.3", "\theadroom: 0.3"), 38, "not valid YAML: "),
     "an unset variable": (
         ("served_model: m", "served_model: ${NO_SUCH_VARIABLE}"),
         19,
@@ -301,7 +378,7 @@ def test_several_faults_are_all_told_in_the_order_of_their_lines(faults):
         ("percentile: 95", "percentil: 95"),
         ("usd_per_hour: 0.5", "usd_per_hour: cheap"),
     )
-    assert [line for line, _ in found] == [5, 8, 17, 28, 33, 35, 38]
+    assert [line for line, _ in found] == [5, 8, 17, 28, 34, 36, 39]
     keys = [message.split(": ")[0] for _, message in found]
     assert keys == [
         "prompts.source.kind",
@@ -420,6 +497,17 @@ def test_every_config_of_the_project_loads(path, monkeypatch):
         monkeypatch.setenv(name, "http://localhost:8000")
     config = load_config(path)
     assert yaml.safe_load(config.public_yaml())["name"] == config.benchmark.name
+
+
+@pytest.mark.parametrize("kind", ["open_loop", "search"])
+def test_the_loads_that_a_comment_offers_are_right(tmp_path, monkeypatch, kind):
+    text = (CONFIGS / "openai-compatible.yml").read_text(encoding="utf-8")
+    for name in re.findall(r"\$\{(\w+)\}", text):
+        monkeypatch.setenv(name, "http://localhost:8000")
+    (offered,) = re.findall(rf"^# (load: \{{kind: {kind}, .*\}})$", text, flags=re.MULTILINE)
+    text = re.sub(r"^load:\n(  .*\n)+", f"{offered}\n", text, flags=re.MULTILINE)
+    (tmp_path / "c.yml").write_text(text, encoding="utf-8")
+    assert load_config(tmp_path / "c.yml").benchmark.load.kind == kind
 
 
 def test_the_schema_in_the_repository_is_the_one_of_the_code():

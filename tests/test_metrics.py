@@ -5,13 +5,20 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from examples import endpoint, facts, load_point, make_config, request, requests_table
+from examples import arrivals, endpoint, facts, load_point, make_config, open_facts, request, requests_table
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import metrics
 from helpers.analysis import POINTS_FILE, read_points
-from helpers.metrics import all_of, error_rate_is_met, limit_is_met, summarise_load_points, with_latencies
+from helpers.metrics import (
+    all_of,
+    error_rate_is_met,
+    judged_state,
+    limit_is_met,
+    summarise_load_points,
+    with_latencies,
+)
 from helpers.run_folder import RunFolder
 
 # --- per request --------------------------------------------------------------------------------------------------
@@ -307,14 +314,152 @@ def test_the_slo_needs_every_limit_and_the_error_rate():
 
 
 def test_load_points_come_in_the_order_of_the_config_and_unmeasured_ones_are_absent():
-    config = make_config(["b", "a"], load={"concurrency": [2, 1]})
-    keys = [("a", 1), ("b", 1), ("b", 2)]
-    rows = [request(i, 0.5, option=o, concurrency=c) for o, c in keys for i in range(3)]
-    rows += [request(0, 0.5, option="a", concurrency=2)]  # its load point has no window
-    windows = [facts(option=o, concurrency=c) for o, c in keys] + [facts(concurrency=2, window_open_ns=None)]
+    """The levels are those that were measured, ascending, whatever the config names."""
+    config = make_config(["b", "a"], load={"concurrency": [3, 2, 1]})
+    keys = [("a", 1.0), ("b", 1.0), ("b", 2.0)]
+    rows = [request(i, 0.5, option=o, level=c) for o, c in keys for i in range(3)]
+    rows += [request(0, 0.5, option="a", level=2.0)]  # its load point has no window
+    windows = [facts(option=o, level=c) for o, c in keys] + [facts(level=2.0, window_open_ns=None)]
     points = summarise_load_points(requests_table(rows), windows, [], config)
-    assert list(points[["option", "concurrency"]].itertuples(index=False, name=None)) == [("b", 2), ("b", 1), ("a", 1)]
+    assert points[["option", "level", "load", "load_kind"]].to_numpy().tolist() == [
+        ["b", 1.0, "concurrency 1", "closed_loop"],
+        ["b", 2.0, "concurrency 2", "closed_loop"],
+        ["a", 1.0, "concurrency 1", "closed_loop"],
+    ]
     assert points["n"].tolist() == [3, 3, 3]
+
+
+# --- open loops ---------------------------------------------------------------------------------------------------
+
+OPEN = make_config(load={"kind": "open_loop", "rate": [2.5]})
+
+
+def scheduled(at_s, late_s=0.0, latency_s=None, ttft_s=None, **changes):
+    """A request that was to be sent at `at_s` and was sent `late_s` later; latencies count from its send."""
+    row = request(at_s + late_s, latency_s, ttft_s, level=2.5, **changes)
+    return row | {"scheduled_ns": round(at_s * 1e9)}
+
+
+def test_a_load_point_of_an_open_loop_says_how_its_schedule_was_kept():
+    rows = [scheduled(i * 0.4, 0.001, 0.2) for i in range(25)]
+    kept = open_facts(2.5, achieved=arrivals(2.45))
+    point = one_point(rows, [kept], config=OPEN)
+    assert (point["load_kind"], point["level"], point["load"]) == ("open_loop", 2.5, "2.5 requests/s")
+    assert (point["asked_rate_per_s"], point["achieved_rate_per_s"]) == pytest.approx((2.5, 2.45))
+    assert point["schedule_lag_p99_ms"] == 0.4
+    assert point["achieved_concurrency"] == pytest.approx(25 * 0.2 / 10)
+    assert point["requests_per_s"] == 2.5
+
+
+def test_a_closed_loop_has_no_rate_that_was_asked_and_no_lag():
+    assert one_point(FIVE)[["asked_rate_per_s", "achieved_rate_per_s", "schedule_lag_p99_ms"]].isna().all()
+
+
+def test_rates_of_repetitions_are_pooled_over_their_gaps_and_the_largest_lag_counts():
+    """100 gaps at 10/s and 100 at 30/s: 200 gaps in 13.33 s."""
+    rows = [scheduled(i * 0.4, 0.0, 0.2, repetition=r) for r in (0, 1) for i in range(25)]
+    lags = [{"p50": 0.1, "p99": p99, "max": 9.0} for p99 in (0.7, 0.3)]
+    windows = [
+        open_facts(2.5, repetition=r, achieved=arrivals(rate), schedule_lag_ms=lags[r])
+        for r, rate in enumerate((10.0, 30.0))
+    ]
+    point = one_point(rows, windows, config=OPEN)
+    assert point["achieved_rate_per_s"] == pytest.approx(200 / (10 + 10 / 3))
+    assert point["schedule_lag_p99_ms"] == 0.7
+
+
+def test_a_stalled_client_does_not_hide_a_stall():
+    """Twenty requests that were due every 0.1 s are all sent at 2 s and answered at once: the first waited 2 s."""
+    rows = [scheduled(i * 0.1, 2.0 - i * 0.1, 0.0) for i in range(20)]
+    point = one_point(rows, [open_facts(2.5)], config=OPEN)
+    assert point["latency_s_p50"] == pytest.approx(1.05)
+    assert point["latency_s_mean_ok"] == pytest.approx(1.05)
+
+
+def test_an_answer_without_a_first_token_has_no_ttft_and_a_failure_is_endless():
+    rows = [scheduled(i * 0.1, 0.0, 0.5, 0.25, **({"first_token_ns": None} if i < 4 else {})) for i in range(9)]
+    point = one_point([*rows, scheduled(0.95)], [open_facts(2.5)], config=OPEN)
+    assert (point["ttft_s_n"], point["latency_s_n"]) == (6, 10)
+    assert point["ttft_s_p50"] == 0.25
+    assert point["ttft_s_mean_ok"] == 0.25
+    assert one_point([*rows, scheduled(0.95)] * 2, [open_facts(2.5)], config=OPEN)["ttft_s_p90"] == math.inf
+
+
+def test_a_request_that_was_never_sent_was_never_in_flight():
+    rows = [scheduled(i * 0.4, 0.0, 0.2) for i in range(25)] + [scheduled(9.9, status="timeout")]
+    rows[-1]["sent_ns"] = rows[-1]["done_ns"] = None
+    point = one_point(rows, [open_facts(2.5)], config=OPEN)
+    assert point["achieved_concurrency"] == pytest.approx(0.5)
+    assert (point["n"], point["failures"]) == (26, 1)
+
+
+def test_the_bootstrap_of_an_open_loop_keeps_together_what_was_in_flight_at_once():
+    """Bursts of ten that are alike: with as many in flight at once the interval is wide, one at a time it is not."""
+    values = np.repeat(np.random.default_rng(3).exponential(size=20), 10)
+    widths = []
+    for in_flight in (1, 40):
+        rows = [scheduled(i * 0.05, 0.0, float(v)) for i, v in enumerate(values)]
+        rows += [request(0, 10.0, level=2.5, phase="warmup")] * in_flight
+        point = one_point(rows, [open_facts(2.5)], config=OPEN)
+        widths.append(point["latency_s_p95_high"] - point["latency_s_p95_low"])
+    assert widths[1] != widths[0]
+
+
+# --- what feeds no verdict ----------------------------------------------------------------------------------------
+
+FAST = [request(i * 0.05, 0.5) for i in range(110)]
+SLOW = [request(i * 0.05, 5.0) for i in range(110)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "state"),
+    [
+        (FAST, {}, "met"),
+        (FAST, {"steady": False}, "undecided"),
+        (FAST, {"steady": None}, "undecided"),
+        (FAST, {"client_limited": ["busy"]}, "client_limited"),
+        (SLOW, {}, "missed"),
+        (SLOW, {"steady": False}, "missed"),
+        (SLOW, {"steady": None}, "missed"),
+        (SLOW, {"steady": False, "client_limited": ["busy"]}, "client_limited"),
+    ],
+)
+def test_only_a_steady_load_point_that_the_client_did_not_limit_can_meet_the_slo(rows, changes, state):
+    sound, point = one_point(rows), one_point(rows, [facts(**changes)])
+    assert point["slo"] == state
+    same = sound.index.drop(["slo", "steady", "client_limited"])
+    pd.testing.assert_series_equal(point[same], sound[same])
+
+
+def test_one_repetition_that_the_client_limited_or_that_was_not_steady_is_enough():
+    rows = [row | {"repetition": r} for r in (0, 1) for row in FAST]
+    limited = one_point(rows, [facts(), facts(repetition=1, client_limited=["late sends"])])
+    assert (limited["slo"], limited["client_limited"], limited["steady"]) == ("client_limited", True, True)
+    unsteady = one_point(rows, [facts(), facts(repetition=1, steady=False)])
+    assert (unsteady["slo"], unsteady["client_limited"], unsteady["steady"]) == ("undecided", False, False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "within"),
+    [
+        (FAST, True),
+        (FAST[:1], True),
+        (SLOW, False),
+        (FAST[:19] + SLOW[:1], True),  # p95 lies 5% of the way from the 19th to the 20th: 0.5 + 0.05 x 4.5 s
+        (FAST[:18] + SLOW[:2], False),
+        ([*FAST[:19], request(9)], False),  # an endless one: p95 is endless, though 5% may fail
+        ([request(9)], False),
+    ],
+)
+def test_the_estimates_alone_are_within_the_slo_or_not(rows, within):
+    point = one_point(rows)
+    assert point["estimates_within_slo"] == within
+    assert within or point["slo"] != "met"
+
+
+def test_undecided_stays_undecided_in_a_steady_state():
+    assert judged_state(["met", "undecided"], True, False) == "undecided"
+    assert judged_state(["met", "met"], True, False) == "met"
 
 
 def test_a_rerun_gives_the_same_table_and_another_seed_other_intervals():

@@ -96,7 +96,7 @@ def make_config(tokenizer_dir):
             "datasets": [{"name": name, "prompt_tokens": bin_, "count": count} for name, bin_ in bins.items()],
             "generation": {"max_output_tokens": 24},
             "options": [{"name": "o", "target": "openai", "base_url": "http://localhost:1/v1", "served_model": "m"}],
-            "load": {"concurrency": [2], "min_requests": 1, "repeat_prompts": True},
+            "load": {"kind": "closed_loop", "concurrency": [2], "min_requests": 1, "repeat_prompts": True},
             "slo": {"latency_s": 1},
             "traffic": {"requests_per_minute": 1},
         }
@@ -305,9 +305,24 @@ def test_fewer_than_the_concurrency_is_an_error_and_fewer_than_asked_a_warning(m
     prompts = make_prompts(config, tmp_path, model_cache_dir)
     assert prompts.tables["d"].num_rows == 5
     assert len(prompts.warnings) == 1 and "5 prompts of 100 to 199 tokens found of the 20 asked" in prompts.warnings[0]
-    load = {"concurrency": [1, 6], "min_requests": 1, "repeat_prompts": True}
-    with pytest.raises(PromptError, match="6 needed"):
-        make_prompts(make_config({"d": (100, 200)}, source=source, load=load), tmp_path, model_cache_dir)
+    again = {"min_requests": 1, "repeat_prompts": True}
+    for load in (
+        {"kind": "closed_loop", "concurrency": [1, 6]},
+        {"kind": "search", "over": "concurrency", "highest": 6},
+    ):
+        with pytest.raises(PromptError, match=r"6 needed \(the highest concurrency of the load\)"):
+            make_prompts(make_config({"d": (100, 200)}, source=source, load=load | again), tmp_path, model_cache_dir)
+
+
+def test_an_open_loop_needs_no_more_than_one_prompt(make_config, model_cache_dir, tmp_path):
+    write_jsonl(tmp_path / "one.jsonl", longbench_rows(1))
+    source = {"kind": "jsonl", "path": "one.jsonl", "cut": "context"}
+    for load in ({"kind": "open_loop", "rate": [50]}, {"kind": "search", "over": "rate", "highest": 50}):
+        load |= {"min_requests": 1, "repeat_prompts": True}
+        prompts = make_prompts(make_config({"d": (100, 200)}, source=source, load=load), tmp_path, model_cache_dir)
+        assert prompts.tables["d"].num_rows == 1
+        with pytest.raises(PromptError, match=r"are asked and 1 needed\. Searched"):
+            make_prompts(make_config({"d": (3000, 3200)}, source=source, load=load), tmp_path, model_cache_dir)
 
 
 def test_no_prompt_comes_twice(make, tmp_path):

@@ -44,12 +44,12 @@ def test_a_faster_but_dearer_option_is_not_recommended():
 
 def test_an_option_stands_at_the_cheapest_of_its_loads_within_the_slo():
     verdict = verdict_on(
-        {"concurrency": 1, "rate": 5},
-        {"concurrency": 4, "rate": 10},
-        {"concurrency": 8, "rate": 12, "slo": "undecided"},
+        {"level": 1, "rate": 5},
+        {"level": 4, "rate": 10},
+        {"level": 8, "rate": 12, "slo": "undecided"},
     )
     (point,) = verdict.option("a").points
-    assert (point.concurrency, point.n) == (4, 200)
+    assert (point.load_kind, point.level, point.load, point.n) == ("closed_loop", 4, "concurrency 4", 200)
     assert point.requests_per_s.model_dump() == {"value": 10, "low": 9, "high": 11}
     assert point.latency_s.model_dump() == {"value": 0.5, "low": 0.4, "high": 0.6}
     assert point.cost.value == pytest.approx(0.1)
@@ -86,7 +86,7 @@ def test_an_option_that_costs_nothing_may_win():
 
 
 def test_an_option_that_misses_the_slo_everywhere_is_infeasible():
-    option_verdict = verdict_on({"slo": "missed"}, {"concurrency": 4, "slo": "missed"}).option("a")
+    option_verdict = verdict_on({"slo": "missed"}, {"level": 4, "slo": "missed"}).option("a")
     assert option_verdict.status == "infeasible"
     assert (
         option_verdict.reason == "misses the SLO (latency of 1 s at p95, errors of 5.0%) at every concurrency on short"
@@ -95,22 +95,95 @@ def test_an_option_that_misses_the_slo_everywhere_is_infeasible():
 
 
 def test_an_option_that_may_meet_the_slo_is_undecided():
-    option_verdict = verdict_on({"slo": "missed"}, {"concurrency": 4, "slo": "undecided"}).option("a")
+    option_verdict = verdict_on({"slo": "missed"}, {"level": 4, "slo": "undecided"}).option("a")
     assert option_verdict.status == "undecided"
     assert "not shown to meet the SLO" in option_verdict.reason
     assert "with 95% confidence on short: more requests would tell" in option_verdict.reason
 
 
+RATES = make_config(load={"kind": "open_loop", "rate": [5, 10]})
+SEARCH = make_config(load={"kind": "search", "over": "rate", "highest": 64})
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "words"),
+    [
+        (RATES, "open_loop", "at every rate on short"),
+        (SEARCH, "open_loop", "at every rate that was tried on short"),
+        (make_config(load={"kind": "trace", "path": "t.csv"}), "trace", "at every speed on short"),
+    ],
+)
+def test_what_is_missed_everywhere_is_said_in_the_words_of_the_load(config, kind, words):
+    option_verdict = verdict_on({"level": 5, "kind": kind, "slo": "missed"}, config=config).option("a")
+    assert option_verdict.status == "infeasible"
+    assert option_verdict.reason.endswith(words)
+
+
+def test_an_option_stands_at_a_rate_too():
+    points = [{"level": 5, "rate": 5, "kind": "open_loop"}, {"level": 10.5, "rate": 10, "kind": "open_loop"}]
+    (point,) = verdict_on(*points, config=RATES).option("a").points
+    assert (point.load_kind, point.level, point.load) == ("open_loop", 10.5, "10.5 requests/s")
+
+
+def test_a_load_point_that_the_client_limited_is_never_chosen():
+    points = [{"level": 1, "rate": 5}, {"level": 4, "rate": 50, "slo": "client_limited"}]
+    (point,) = verdict_on(*points).option("a").points
+    assert point.level == 1
+
+
+def test_an_option_whose_only_load_points_the_client_limited_is_not_judged():
+    verdict = verdict_on(
+        {"option": "a", "slo": "client_limited"}, {"option": "b", "slo": "missed", "latency_s_p95": 9.0}
+    )
+    assert statuses(verdict) == {"a": "not_judged", "b": "infeasible"}
+    assert verdict.option("a").reason.startswith("the client, not the server, limited every load point on short")
+    assert (verdict.option("a").cost, verdict.option("a").points) == (None, [])
+    assert (verdict.recommended, verdict.nearest) == (None, "b"), "though its p95 is worse than that of a"
+
+
+@pytest.mark.parametrize(("limited", "status"), [(4, "infeasible"), (0.5, "undecided")])
+def test_a_missed_slo_counts_against_an_option_unless_the_client_limited_a_lower_load(limited, status):
+    points = [{"level": 1, "slo": "missed"}, {"level": limited, "slo": "client_limited"}]
+    option_verdict = verdict_on(*points).option("a")
+    assert option_verdict.status == status
+    assert status == "infeasible" or option_verdict.reason.endswith(
+        "the client, not the server, limited the lowest load"
+    )
+
+
+@pytest.mark.parametrize(
+    ("steady", "words"),
+    [
+        ([False], "no steady state was found at concurrency 4; a longer load.max_duration_s may tell"),
+        ([True], "more requests would tell"),
+        ([False, True], "more requests would tell"),
+    ],
+)
+def test_an_undecided_option_says_what_would_tell(steady, words):
+    points = [{"level": 4 + i, "slo": "undecided", "steady": state} for i, state in enumerate(steady)]
+    option_verdict = verdict_on(*points).option("a")
+    assert option_verdict.status == "undecided"
+    assert option_verdict.reason.endswith(words)
+
+
+@pytest.mark.parametrize("slo", ["undecided", "missed"])
+def test_a_ramp_decides_nothing(slo):
+    config = make_config(load={"kind": "ramp", "from_rate": 0, "to_rate": 9, "duration_s": 60})
+    option_verdict = verdict_on({"level": 9, "kind": "ramp", "slo": slo, "steady": None}, config=config).option("a")
+    assert option_verdict.status == "undecided"
+    assert option_verdict.reason.startswith("a ramp cannot show whether the SLO is met (latency of 1 s at p95")
+
+
 def test_an_option_without_a_price_is_measured_but_not_ranked():
     verdict = verdict_on(
         {"option": "a", "usd_per_hour": None, "rate": 5},
-        {"option": "a", "usd_per_hour": None, "rate": 50, "concurrency": 4},
+        {"option": "a", "usd_per_hour": None, "rate": 50, "level": 4},
         {"option": "b", "rate": 10},
     )
     unpriced = verdict.option("a")
     assert (verdict.recommended, unpriced.status) == ("b", "unpriced")
     assert unpriced.reason == "meets the SLO, but its price is unknown"
-    assert unpriced.points[0].concurrency == 4
+    assert unpriced.points[0].level == 4
     assert unpriced.capacity.instances == 1
     assert (unpriced.capacity.usd_per_hour, unpriced.capacity.usd_per_month) == (None, None)
 
@@ -142,7 +215,7 @@ def test_where_none_is_feasible_the_nearest_is_named():
         ("c", "long", 1, 3),
     ]
     verdict = verdict_on(
-        *({"option": o, "dataset": d, "concurrency": c, "latency_s_p95": p, "slo": "missed"} for o, d, c, p in missed),
+        *({"option": o, "dataset": d, "level": c, "latency_s_p95": p, "slo": "missed"} for o, d, c, p in missed),
         config=config,
     )
     assert (verdict.recommended, verdict.nearest, verdict.tied) == (None, "b", [])

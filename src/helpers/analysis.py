@@ -85,7 +85,7 @@ def write_metrics(run: RunFolder, measured: Measurements) -> None:
 def read_points(run: RunFolder) -> pd.DataFrame:
     """The load-point table, exactly as it was written: names stay text, numbers keep every digit."""
     path = run.require(f"metrics/{POINTS_FILE}", "04_analyse_metrics")
-    names = {"option": str, "dataset": str}
+    names = {"option": str, "dataset": str, "load": str}
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
 
 
@@ -102,8 +102,8 @@ def draw_figures(
     points, requests, folder = measured.points, measured.requests, run.figures
     figures = [
         charts.price_performance(points, verdict, config, folder),
-        charts.latency_by_concurrency(points, config, folder),
-        charts.throughput_by_concurrency(points, config, folder),
+        charts.latency_by_load(points, config, folder),
+        charts.throughput_by_load(points, config, folder),
         charts.latency_by_prompt_length(requests, config, folder),
         charts.distribution(requests, "ttft_s", config, folder),
         charts.distribution(requests, "tpot_s", config, folder),

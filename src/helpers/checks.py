@@ -16,9 +16,10 @@ from helpers.records import LoadPointFacts
 
 OUTPUT_LENGTH_TOLERANCE = 0.05
 CONCURRENCY_TOLERANCE = 0.98
+RATE_TOLERANCE = 0.02
 PRICE_AGE_DAYS = 90
-LOOP_LAG_P99_MS = 5.0
-LOAD_PROCESS_CPU_SHARE = 0.8
+PLANNED_ENDS = {"enough requests", "end of the schedule"}
+"""Why a load point ends as it should; ramps and traces end with their schedule."""
 
 
 class ReportWarning(BaseModel):
@@ -49,10 +50,13 @@ def check_run(
         *_output_lengths(points, steady, config),
         *_echoed(steady),
         *_client_limited(facts),
+        *_not_steady(facts),
         *_errors(points),
         *_few_samples(points, config),
         *_ended_early(facts),
         *_concurrency(points),
+        *_arrivals(points),
+        *_clock_sources(facts),
         *_token_sources(steady),
         *_repeated_prompts(requests),
         *_not_streamed(steady),
@@ -75,31 +79,28 @@ def same_output_length(points: pd.DataFrame) -> bool:
 def _missing_points(
     points: pd.DataFrame, endpoints: list[EndpointRecord], config: BenchmarkConfig
 ) -> Iterable[ReportWarning]:
-    have = (
-        set(points[["option", "dataset", "concurrency"]].itertuples(index=False, name=None)) if len(points) else set()
-    )
+    have = set(points[["option", "dataset", "load"]].itertuples(index=False, name=None)) if len(points) else set()
     failures = {record.option: record.failure for record in endpoints}
+    planned = [level.label for level in config.load.levels()]
     for option in config.options:
-        missing = [
-            f"{option.name}, {dataset.name}, concurrency {concurrency}"
-            for dataset in config.datasets_of(option)
-            for concurrency in config.load.concurrency
-            if (option.name, dataset.name, concurrency) not in have
-        ]
+        missing = []
+        for dataset in config.datasets_of(option):
+            if planned:
+                loads = [load for load in planned if (option.name, dataset.name, load) not in have]
+                missing += [f"{option.name}, {dataset.name}, {load}" for load in loads]
+            elif not any(key[:2] == (option.name, dataset.name) for key in have):
+                missing.append(f"{option.name}, {dataset.name}: the search measured nothing")
         if missing:
             reason = failures.get(option.name) or "it was not run, or has no steady window"
-            yield ReportWarning(
-                kind="missing",
-                message=f"{option.name}: {plural(len(missing), 'load point')} missing: {reason}",
-                rows=missing,
-            )
+            count = plural(len(missing), "load point" if planned else "search result")
+            yield ReportWarning(kind="missing", message=f"{option.name}: {count} missing: {reason}", rows=missing)
 
 
 def _missing_repetitions(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
     short = points[points["repetitions"] < config.load.repetitions]
     if len(short):
         rows = [
-            f"{r.option}, {r.dataset}, concurrency {r.concurrency}: {r.repetitions} of {config.load.repetitions}"
+            f"{r.option}, {r.dataset}, {r.load}: {r.repetitions} of {config.load.repetitions}"
             for r in short.itertuples()
         ]
         yield ReportWarning(kind="missing", message="Repetitions are missing.", rows=rows)
@@ -114,7 +115,7 @@ def _different_models(config: BenchmarkConfig) -> Iterable[ReportWarning]:
 def _output_lengths(points: pd.DataFrame, steady: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
     if not same_output_length(points):
         rows = [
-            f"{row.option}, {row.dataset}, concurrency {row.concurrency}: {row.output_tokens_mean:.1f} tokens"
+            f"{row.option}, {row.dataset}, {row.load}: {row.output_tokens_mean:.1f} tokens"
             for row in points.itertuples()
         ]
         yield ReportWarning(
@@ -145,16 +146,22 @@ def _echoed(steady: pd.DataFrame) -> Iterable[ReportWarning]:
 
 
 def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
-    rows = [
-        f"{f.load_point}: event-loop lag p99 {f.loop_lag_ms['p99']:.1f} ms, CPU {f.load_process_cpu_share:.0%}"
-        for f in facts
-        if f.loop_lag_ms["p99"] > LOOP_LAG_P99_MS or f.load_process_cpu_share > LOAD_PROCESS_CPU_SHARE
-    ]
+    rows = [f"{f.load_point}: {'; '.join(f.client_limited)}" for f in facts if f.client_limited]
     if rows:
         yield ReportWarning(
             kind="client_limited",
-            message="The load process was slow to serve its own event loop: latencies of "
-            "these load points may be overstated.",
+            message="The client, not the server, shaped these load points: they are shown, but feed no verdict.",
+            rows=rows,
+        )
+
+
+def _not_steady(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+    """Load points that looked for a steady state and found none; a ramp looks for none."""
+    rows = [f"{f.load_point}: {f.steady_because}" for f in facts if f.steady is False]
+    if rows:
+        yield ReportWarning(
+            kind="not_steady",
+            message="No steady state was found: these load points cannot show that the SLO is met.",
             rows=rows,
         )
 
@@ -162,9 +169,7 @@ def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
 def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
     bad = points[points["failures"] > 0]
     if len(bad):
-        rows = [
-            f"{r.option}, {r.dataset}, concurrency {r.concurrency}: {r.failures} of {r.n}" for r in bad.itertuples()
-        ]
+        rows = [f"{r.option}, {r.dataset}, {r.load}: {r.failures} of {r.n}" for r in bad.itertuples()]
         yield ReportWarning(kind="errors", message="Requests failed; they count as infinitely slow.", rows=rows)
 
 
@@ -172,7 +177,7 @@ def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[Repo
     wanted = samples_to_trust(config.slo.percentile)
     few = points[points["n"] < wanted]
     if len(few):
-        rows = [f"{r.option}, {r.dataset}, concurrency {r.concurrency}: n = {r.n}" for r in few.itertuples()]
+        rows = [f"{r.option}, {r.dataset}, {r.load}: n = {r.n}" for r in few.itertuples()]
         yield ReportWarning(
             kind="few_samples",
             message=f"Fewer than {wanted} requests, which p{config.slo.percentile:g} wants.",
@@ -181,7 +186,7 @@ def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[Repo
 
 
 def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
-    for reason in sorted({f.ended_because for f in facts} - {"enough requests"}):
+    for reason in sorted({f.ended_because for f in facts} - PLANNED_ENDS):
         yield ReportWarning(
             kind="ended_early",
             message=f"Load points ended because of: {reason}.",
@@ -190,12 +195,42 @@ def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
 
 
 def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
-    low = points[points["achieved_concurrency"] < CONCURRENCY_TOLERANCE * points["concurrency"]]
+    """Of closed loops only: an open loop has as many requests in flight as the server leaves unanswered."""
+    closed = points[points["load_kind"] == "closed_loop"]
+    low = closed[closed["achieved_concurrency"] < CONCURRENCY_TOLERANCE * closed["level"]]
     if len(low):
-        rows = [
-            f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.concurrency} asked" for r in low.itertuples()
-        ]
+        rows = [f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} asked" for r in low.itertuples()]
         yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than asked.", rows=rows)
+
+
+def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
+    """Of open loops only: requests sent per second against those of the schedule that was drawn."""
+    scheduled = points[points["asked_rate_per_s"].notna() & points["achieved_rate_per_s"].notna()]
+    off = (scheduled["achieved_rate_per_s"] / scheduled["asked_rate_per_s"] - 1).abs()
+    rows = [
+        f"{r.option}, {r.dataset}, {r.load}: {r.achieved_rate_per_s:.2f} requests/s sent of {r.asked_rate_per_s:.2f} "
+        "scheduled"
+        for r in scheduled[off > RATE_TOLERANCE].itertuples()
+    ]
+    if rows:
+        yield ReportWarning(
+            kind="arrivals",
+            message=f"Requests were sent at a rate that differs from the schedule's by more than {RATE_TOLERANCE:.0%}.",
+            rows=rows,
+        )
+
+
+def _clock_sources(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+    sources: dict[str, set[str]] = {}
+    for f in facts:
+        sources.setdefault(f.option, set()).add(f.clock_source)
+    if set().union(*sources.values()) not in ({"kernel"}, {"user"}, set()):
+        rows = [f"{option}: {' and '.join(sorted(used))}" for option, used in sources.items()]
+        yield ReportWarning(
+            kind="clock_sources",
+            message="Receive times come from more than one clock: some from the kernel, some from the load process.",
+            rows=rows,
+        )
 
 
 def _token_sources(steady: pd.DataFrame) -> Iterable[ReportWarning]:

@@ -13,20 +13,19 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     JsonValue,
     Tag,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
+
+from helpers.load_config import Load
+from helpers.strict import PositiveInt, PositiveSeconds, Strict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DATA_DIR = PROJECT_ROOT / "data"
@@ -34,31 +33,6 @@ SECRET_NAME = re.compile("token$|key$|secret|password|credential", re.IGNORECASE
 """Names of settings whose values are secrets."""
 
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.()_+=\-]*$")]
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
-
-
-class Strict(BaseModel):
-    """A section of the config: unknown keys are refused, values cannot change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _name_known_keys(cls, data: object, handler: ValidatorFunctionWrapHandler) -> Strict:
-        """Tell each unknown key with the keys that are known; other faults stay beside it."""
-        try:
-            return handler(data)
-        except ValidationError as error:
-            faults = [_with_known_keys(fault, sorted(cls.model_fields)) for fault in error.errors()]
-            raise ValidationError.from_exception_data(cls.__name__, faults, hide_input=True) from None
-
-
-def _with_known_keys(fault: dict, known: list[str]) -> InitErrorDetails:
-    kind, loc, context = fault["type"], fault["loc"], fault.get("ctx")
-    if kind == "extra_forbidden" and len(loc) == 1:
-        kind, loc, context = "unknown_key", (), {"key": str(loc[0]), "allowed": known}
-    return InitErrorDetails(type=PydanticCustomError(kind, fault["msg"], context), loc=loc, input=None)
 
 
 # --- what is served -----------------------------------------------------------------------------------------------
@@ -259,37 +233,6 @@ class Generation(Strict):
 # --- how it is measured and judged --------------------------------------------------------------------------------
 
 
-class ClosedLoop(Strict):
-    """Closed loop: c workers, each sends its next request as soon as its last answer ended."""
-
-    kind: Literal["closed_loop"] = "closed_loop"
-    concurrency: list[PositiveInt] = Field(min_length=1)
-    min_requests: PositiveInt = Field(default=100, description="Requests that a steady window must hold.")
-    min_duration_s: float = Field(default=0, ge=0, description="Shortest steady window.")
-    max_duration_s: PositiveSeconds = Field(default=600, description="Longest steady window.")
-    warmup_requests: int = Field(default=4, ge=0, description="Completed per worker, at least one, before measuring.")
-    repetitions: PositiveInt = 1
-    request_timeout_s: PositiveSeconds = 60
-    repeat_prompts: bool = Field(default=False, description="May a load point send a prompt twice?")
-
-    @field_validator("concurrency")
-    @classmethod
-    def _distinct(cls, value: list[int]) -> list[int]:
-        if len(set(value)) < len(value):
-            raise ValueError(f"{value} names a concurrency twice")
-        return value
-
-    @model_validator(mode="after")
-    def _durations_in_order(self) -> ClosedLoop:
-        if self.min_duration_s > self.max_duration_s:
-            raise ValueError(f"min_duration_s {self.min_duration_s} exceeds max_duration_s {self.max_duration_s}")
-        return self
-
-    def warmup_for(self, concurrency: int) -> int:
-        """Requests completed before the steady window opens: at least one by each worker."""
-        return max(self.warmup_requests, 1) * concurrency
-
-
 class ServiceLevel(Strict):
     """The SLO: what a user of the model may expect. `percentile` applies to the latency limits."""
 
@@ -365,7 +308,7 @@ class BenchmarkConfig(Strict):
     datasets: list[Dataset] = Field(min_length=1)
     generation: Generation
     options: list[Option] = Field(min_length=1)
-    load: ClosedLoop
+    load: Load
     slo: ServiceLevel
     traffic: Traffic
     aws: AwsConfig = AwsConfig()
@@ -418,8 +361,7 @@ class BenchmarkConfig(Strict):
 
     @model_validator(mode="after")
     def _prompts_suffice(self) -> BenchmarkConfig:
-        concurrency = max(self.load.concurrency)
-        needed = self.load.warmup_for(concurrency) + self.load.min_requests + 2 * concurrency
+        needed = self.load.fewest_prompts()
         for i, dataset in enumerate(self.datasets):
             low = dataset.prompt_tokens[0]
             if dataset.count < needed and not self.load.repeat_prompts:

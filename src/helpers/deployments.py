@@ -12,13 +12,14 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from helpers.config import BenchmarkConfig, OptionBase, slug
+from helpers.calibration import FILE_NAME, calibrate
+from helpers.config import BenchmarkConfig, OptionBase, slug, usable_cpu_count
 from helpers.errors import BudgetExceeded, DeployError, LoadError, ServingVerdictError
 from helpers.ledger import EndpointRecord, Ledger, utc_now
-from helpers.load.driver import LoadProcess
-from helpers.load.process import Order
+from helpers.load.order import Order
+from helpers.load.progress import LoadProgress
+from helpers.load.team import LoadTeam
+from helpers.load_plan import load_points_of, missing_load_points
 from helpers.records import LoadPoint
 from helpers.run_folder import RunFolder
 from helpers.targets.base import Address, Target, target_of
@@ -38,26 +39,11 @@ class LoadEvent:
     points_done: int
     points_total: int
     detail: str = ""
+    progress: LoadProgress | None = None
+    """Of the load point under way; null where there is none."""
 
 
 OnEvent = Callable[[LoadEvent], None]
-
-
-def load_points_of(option: OptionBase, config: BenchmarkConfig) -> list[LoadPoint]:
-    """Every load point that the config asks of an option."""
-    return [
-        LoadPoint(option.name, dataset.name, concurrency, repetition)
-        for dataset in config.datasets_of(option)
-        for concurrency in config.load.concurrency
-        for repetition in range(1, config.load.repetitions + 1)
-    ]
-
-
-def missing_load_points(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[LoadPoint]:
-    """The load points of an option that have no records yet, in the seeded order in which they are to be run."""
-    points = [p for p in load_points_of(option, config) if not (run.requests / f"{p.id}.parquet").is_file()]
-    order = np.random.default_rng([config.seed, *slug(option.name).encode()]).permutation(len(points))
-    return [points[i] for i in order]
 
 
 # --- notebook 02 --------------------------------------------------------------------------------------------------
@@ -157,6 +143,8 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     running this again continues with what is missing.
     """
     ledger = Ledger(run.ledger_file, run.run_id)
+    if not (run.path / FILE_NAME).is_file() and any(missing_load_points(o, config, run) for o in config.options):
+        calibrate(config, run.path, run.logs / "calibration.log")
     campaign = _Campaign(config, run, ledger, on_event)
     created_first = sorted(config.options, key=lambda option: not _is_up(ledger.record(option.name)))
     with ThreadPoolExecutor(config.endpoints.max_parallel_endpoints, thread_name_prefix="option") as pool:
@@ -188,36 +176,34 @@ class _Campaign:
         self._on_event = on_event
         self._load_places = threading.Semaphore(config.max_parallel_loads())
         self._stopping = threading.Event()
-        self._processes: set[LoadProcess] = set()
+        self._teams: set[LoadTeam] = set()
         self._lock = threading.Lock()
 
     def stop(self) -> None:
         """End all load; the threads then delete their endpoints."""
         self._stopping.set()
         with self._lock:
-            for process in self._processes:
-                process.kill()
+            for team in self._teams:
+                team.kill()
 
     def serve(self, option: OptionBase) -> None:
         """Deploy an option if it is not yet, run its missing load points, delete it."""
-        points = missing_load_points(option, self._config, self._run)
-        total = len(load_points_of(option, self._config))
-        tell = lambda state, done, detail="": self._on_event(LoadEvent(option.name, state, done, total, detail))  # noqa: E731
-        if not points or self._stopping.is_set():
-            tell("done" if not points else "waiting", total - len(points))
+        tell = _Teller(option, self._config, self._run, self._on_event)
+        if self._stopping.is_set() or not missing_load_points(option, self._config, self._run):
+            tell("waiting" if self._stopping.is_set() else "done")
             return
         try:
-            tell("starting", total - len(points))
+            tell("starting")
             address = self._address_when_ready(option)
             if address is None:
-                tell("failed", total - len(points), self._ledger.record(option.name).failure or "")
+                tell("failed", self._ledger.record(option.name).failure or "")
                 return
             with self._load_places:
-                self._run_points(option, points, address, total, tell)
-            tell("deleting", total)
+                self._run_points(option, address, tell)
+            tell("deleting")
         finally:
             self._delete(option)
-        tell("done", total)
+        tell("done")
 
     def _address_when_ready(self, option: OptionBase) -> Address | None:
         """The address of the endpoint once it is in service; null if it failed."""
@@ -239,58 +225,59 @@ class _Campaign:
             time.sleep(_poll_s([option]))
         return None
 
-    def _run_points(
-        self, option: OptionBase, points: list[LoadPoint], address: Address, total: int, tell: Callable
-    ) -> None:
-        done = total - len(points)
-        with self._new_load_process(option) as process:
+    def _run_points(self, option: OptionBase, address: Address, tell: _Teller) -> None:
+        with self._new_team(option) as team:
             try:
-                for point in points:
+                while points := missing_load_points(option, self._config, self._run):
                     if self._stopping.is_set():
                         return
                     self._stay_within_budget()
-                    label = f"{point.dataset}, concurrency {point.concurrency}"
-                    process.run(
+                    point = points[0]
+                    label = f"{point.dataset}, {point.level.label}"
+                    team.run(
                         self._order(option, point, address),
-                        lambda m, label=label, done=done: tell("loading", done, f"{label}: {_progress_text(m)}"),
+                        lambda progress, label=label: tell.progress(label, progress),
                     )
-                    done += 1
-                    tell("loading", done, label)
+                    tell("loading", label)
             except LoadError:
                 if not self._stopping.is_set():
                     raise
             finally:
                 with self._lock:
-                    self._processes.discard(process)
+                    self._teams.discard(team)
 
-    def _new_load_process(self, option: OptionBase) -> LoadProcess:
-        """A load process on the first CPU that no other has."""
+    def _new_team(self, option: OptionBase) -> LoadTeam:
+        """A team on CPUs that no other has: an even share of them for each endpoint that is loaded at once."""
+        size = max(1, usable_cpu_count() // self._config.max_parallel_loads())
         with self._lock:
-            taken = {process.place for process in self._processes}
-            place = next(i for i in range(len(taken) + 1) if i not in taken)
-            process = LoadProcess(self._run.logs / f"load-{slug(option.name)}.log", place)
-            self._processes.add(process)
-            return process
+            taken = {place for team in self._teams for place in team.places}
+            first = next(i for i in range(0, len(taken) + size, size) if not taken & set(range(i, i + size)))
+            team = LoadTeam(self._run.logs / f"load-{slug(option.name)}.log", size, first)
+            self._teams.add(team)
+            return team
 
     def _order(self, option: OptionBase, point: LoadPoint, address: Address) -> Order:
         config = self._config
         tokenizer = config.tokenizer_of(option)
-        concurrency, repetitions = config.load.concurrency, config.load.repetitions
-        turn = concurrency.index(point.concurrency) * repetitions + point.repetition - 1
+        config_dir = Path(self._run.about()["config_dir"])
+        points = [p for p in load_points_of(option, config, self._run) if p.dataset == point.dataset]
+        most = max(config.load.most_levels * config.load.repetitions, len(points))
         return Order(
             option=point.option,
             dataset=point.dataset,
-            concurrency=point.concurrency,
+            level=point.level,
             repetition=point.repetition,
             seed=config.seed,
-            start_of_prompts=turn / (len(concurrency) * repetitions),
+            start_of_prompts=points.index(point) / most,
             address=address,
             load=config.load,
+            percentile=config.slo.percentile,
             generation=config.generation,
             extra_body=option.extra_body,
-            tokenizer=_absolute_folder(tokenizer, Path(self._run.about()["config_dir"])),
+            tokenizer=_absolute_folder(tokenizer, config_dir),
             prompts_file=str(self._run.payloads / f"{slug(point.dataset)}.parquet"),
             prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
+            base_dir=str(config_dir),
             output_file=str(self._run.requests / f"{point.id}.parquet"),
         )
 
@@ -319,6 +306,19 @@ def _absolute_folder(tokenizer: str, base_dir: Path) -> str:
     return str(folder.resolve()) if folder.is_dir() else tokenizer
 
 
-def _progress_text(message: dict) -> str:
-    text = f"{message['phase']}, {message['steady']} of {message['wanted']} requests"
-    return f"{text}, {message['failed']} failed" if message["failed"] else text
+class _Teller:
+    """Tells what becomes of an option, with how many of its load points are measured."""
+
+    def __init__(self, option: OptionBase, config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> None:
+        self._option, self._config, self._run, self._on_event = option, config, run, on_event
+        self._done = self._total = 0
+
+    def __call__(self, state: str, detail: str = "") -> None:
+        points = load_points_of(self._option, self._config, self._run)
+        missing = missing_load_points(self._option, self._config, self._run)
+        self._done, self._total = len(points) - len(missing), len(points)
+        self._on_event(LoadEvent(self._option.name, state, self._done, self._total, detail))
+
+    def progress(self, label: str, progress: LoadProgress) -> None:
+        """Tell of the load point under way."""
+        self._on_event(LoadEvent(self._option.name, "loading", self._done, self._total, label, progress))

@@ -1,7 +1,7 @@
 """The metrics: one function each, with formula, unit and when it is null. Times in seconds, tokens as counts.
 
 t0 is the scheduled send (open loop) or the actual send (closed loop), t1 the first token, tL the last token, n the
-output tokens. Only requests of the steady window count, and a request belongs to it by the time of its *send*.
+output tokens. Only requests of the steady window count, and a request belongs to it by t0.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ from helpers.intervals import (
     share_bounds,
 )
 from helpers.ledger import EndpointRecord
-from helpers.records import LoadPointFacts
+from helpers.records import ArrivalFacts, LoadPointFacts
 
 PERCENTS = (50, 90, 95, 99)
 LATENCIES = ("latency_s", "ttft_s", "tpot_s")
 MET, MISSED, UNDECIDED = "met", "missed", "undecided"
+CLIENT_LIMITED = "client_limited"
+"""State of a load point that the client shaped: neither feasible nor infeasible."""
 
 # --- per request --------------------------------------------------------------------------------------------------
 
 
 def with_latencies(requests: pd.DataFrame) -> pd.DataFrame:
-    """Add `ok`, `latency_s`, `ttft_s` and `tpot_s` to request records; null where they cannot be known."""
+    """Add `t0_ns`, `ok`, `latency_s`, `ttft_s` and `tpot_s` to request records; null where they cannot be known."""
     t0 = requests["scheduled_ns"].fillna(requests["sent_ns"])
     ok = requests["status"] == "ok"
     return requests.assign(
+        t0_ns=t0,
         ok=ok,
         latency_s=_seconds(requests["last_token_ns"] - t0).where(ok),
         ttft_s=_seconds(requests["first_token_ns"] - t0).where(ok),
@@ -60,12 +63,12 @@ def _seconds(ns: pd.Series) -> pd.Series:
 
 
 def request_throughput(successes: int, window_s: float) -> float:
-    """Requests per second: successes sent in the steady window / its length."""
+    """Requests per second: successes of the steady window / its length."""
     return successes / window_s
 
 
 def token_throughput(tokens: float, window_s: float) -> float:
-    """Tokens per second: tokens of the successes sent in the steady window / its length."""
+    """Tokens per second: tokens of the successes of the steady window / its length."""
     return tokens / window_s
 
 
@@ -137,6 +140,28 @@ def _decide(count: int, total: int, limit: float, confidence: float) -> str:
     return MET if high <= limit + 1e-12 else MISSED if low > limit else UNDECIDED
 
 
+def estimates_within(requests: pd.DataFrame, slo: ServiceLevel) -> bool:
+    """Are the error rate and each percentile, as measured, within the SLO, however sure that is?
+
+    `requests` are those of the steady window, `with_latencies`. A latency that no request has misses no limit.
+    """
+    ok = requests["ok"].to_numpy(dtype=bool)
+    if not ok.any() or error_rate(int((~ok).sum()), len(ok)) > slo.error_rate:
+        return False
+    reached = ((percentile(_with_failures(requests[c], ok), slo.percentile), top) for c, top in slo.limits_s().items())
+    return all(value is None or value <= top for value, top in reached)
+
+
+def judged_state(states: Iterable[str], steady: bool | None, client_limited: bool) -> str:
+    """The state of a load point from the states of its limits: only one in a steady state can show `met`, and one that
+    the client limited shows nothing: `client_limited`.
+    """
+    if client_limited:
+        return CLIENT_LIMITED
+    state = all_of(states)
+    return UNDECIDED if state == MET and not steady else state
+
+
 def all_of(states: Iterable[str]) -> str:
     """`missed` if any is missed, else `undecided` if any is undecided, else `met`."""
     states = set(states)
@@ -149,27 +174,26 @@ def all_of(states: Iterable[str]) -> str:
 def summarise_load_points(
     requests: pd.DataFrame, facts: list[LoadPointFacts], endpoints: list[EndpointRecord], config: BenchmarkConfig
 ) -> pd.DataFrame:
-    """One row per option x dataset x concurrency, repetitions pooled, in the config's order.
+    """One row per option x dataset x level that was measured, repetitions pooled: options and datasets in the config's
+    order, levels ascending.
 
-    `endpoints` tell the prices. Columns: identity; n, failures, window_s and rates with 95% intervals (`_low`,
-    `_high`); percentiles of latency_s, ttft_s and tpot_s; prices; `slo` (met, missed or undecided) with one column per
-    limit. Unknown is null.
+    `endpoints` tell the prices. Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the
+    load (`steady`: of all repetitions; `client_limited`: of any); n, failures, window_s and rates with 95% intervals
+    (`_low`, `_high`); percentiles of latency_s, ttft_s and tpot_s; prices; `slo` (met, missed, undecided or
+    client_limited) with one column per limit, and `estimates_within_slo` however sure that is. Unknown is null.
     """
     measured = with_latencies(requests)
     usd_per_hour = {record.option: record.usd_per_hour() for record in endpoints}
     rows = []
     for option in config.options:
         for dataset in config.datasets_of(option):
-            for concurrency in config.load.concurrency:
-                key = (option.name, dataset.name, concurrency)
-                sent = measured[
-                    (measured["option"] == key[0])
-                    & (measured["dataset"] == key[1])
-                    & (measured["concurrency"] == key[2])
-                ]
-                windows = [f for f in facts if (f.option, f.dataset, f.concurrency) == key and f.window_s]
-                if windows and (sent["phase"] == "steady").any():
-                    rows.append(_summary(sent, windows, usd_per_hour.get(option.name), config))
+            mine = [f for f in facts if (f.option, f.dataset) == (option.name, dataset.name) and f.window_s]
+            sent = measured[(measured["option"] == option.name) & (measured["dataset"] == dataset.name)]
+            for level in sorted({f.load for f in mine}):
+                windows = [f for f in mine if f.load == level]
+                here = sent[sent["level"] == level.value]
+                if (here["phase"] == "steady").any():
+                    rows.append(_summary(here, windows, usd_per_hour.get(option.name), config))
     return pd.DataFrame(rows)
 
 
@@ -177,33 +201,55 @@ def _summary(
     sent: pd.DataFrame, windows: list[LoadPointFacts], usd_per_hour: float | None, config: BenchmarkConfig
 ) -> dict:
     """The row of one load point; `sent` holds its requests of all phases."""
-    here = sent[sent["phase"] == "steady"].sort_values(["repetition", "sent_ns"])
+    here = sent[sent["phase"] == "steady"].sort_values(["repetition", "t0_ns"])
     window_s = sum(f.window_s for f in windows)
     ok = here["ok"].to_numpy(dtype=bool)
     row = {
         "option": windows[0].option,
         "dataset": windows[0].dataset,
-        "concurrency": windows[0].concurrency,
+        "load_kind": windows[0].load_kind,
+        "level": float(windows[0].level),
+        "load": windows[0].load.label,
         "repetitions": len(windows),
+        "steady": None if any(f.steady is None for f in windows) else all(f.steady for f in windows),
+        "client_limited": any(f.client_limited for f in windows),
         "n": len(here),
         "failures": int((~ok).sum()),
         "window_s": window_s,
         "error_rate": error_rate(int((~ok).sum()), len(here)),
         "achieved_concurrency": sum(_in_flight(sent, f) * f.window_s for f in windows) / window_s,
+        "asked_rate_per_s": _pooled_rate([f.scheduled for f in windows]),
+        "achieved_rate_per_s": _pooled_rate([f.achieved for f in windows]),
+        "schedule_lag_p99_ms": max((f.schedule_lag_ms["p99"] for f in windows if f.schedule_lag_ms), default=None),
         "goodput_per_s": goodput(here, config.slo, window_s),
         "prompt_tokens_mean": _mean(here.loc[ok, "prompt_tokens"]),
         "output_tokens_mean": _mean(here.loc[ok, "output_tokens"]),
         "usd_per_hour": usd_per_hour,
     }
     row |= _rates(here, windows, ok, window_s, usd_per_hour)
-    row |= _percentiles(here, windows, ok, config)
-    return row | _slo(here, ok, config.slo)
+    row |= _percentiles(here, windows, ok, config, _neighbours_alike(row))
+    states = _slo(here, ok, config.slo)
+    row |= states | {"estimates_within_slo": estimates_within(here, config.slo)}
+    return row | {"slo": judged_state(states.values(), row["steady"], row["client_limited"])}
 
 
 def _in_flight(sent: pd.DataFrame, facts: LoadPointFacts) -> float:
-    mine = sent[sent["repetition"] == facts.repetition]
+    mine = sent[sent["repetition"] == facts.repetition].dropna(subset=["sent_ns", "done_ns"])
     stamps = [mine[column].to_numpy(dtype="int64") / 1e9 for column in ("sent_ns", "done_ns")]
     return achieved_concurrency(*stamps, (facts.window_open_ns / 1e9, facts.window_close_ns / 1e9))
+
+
+def _pooled_rate(arrivals: list[ArrivalFacts | None]) -> float | None:
+    """Requests per second over all repetitions: Σ gaps / Σ their length; null for a closed loop."""
+    if any(a is None or not 0 < a.rate < math.inf for a in arrivals):
+        return None
+    return sum(a.requests - 1 for a in arrivals) / sum((a.requests - 1) / a.rate for a in arrivals)
+
+
+def _neighbours_alike(row: dict) -> int:
+    """Requests that wait in the same queue, which a bootstrap must not tear apart: those in flight at once."""
+    in_flight = row["level"] if row["load_kind"] == "closed_loop" else row["achieved_concurrency"]
+    return max(1, round(in_flight))
 
 
 def _mean(values: pd.Series) -> float | None:
@@ -252,14 +298,17 @@ def _rate_interval(here: pd.DataFrame, windows: list[LoadPointFacts], amounts: n
     parts, durations = [], []
     for facts in windows:
         mine = repetition == facts.repetition
-        sent_s = here["sent_ns"].to_numpy(dtype="int64")[mine] / 1e9
-        amount, duration = batch_rates(amounts[mine], sent_s, facts.window_close_ns / 1e9)
+        t0_s = here["t0_ns"].to_numpy(dtype="int64")[mine] / 1e9
+        amount, duration = batch_rates(amounts[mine], t0_s, facts.window_close_ns / 1e9)
         parts.append(amount)
         durations.append(duration)
     return ratio_interval(np.concatenate(parts), np.concatenate(durations))
 
 
-def _percentiles(here: pd.DataFrame, windows: list[LoadPointFacts], ok: np.ndarray, config: BenchmarkConfig) -> dict:
+def _percentiles(
+    here: pd.DataFrame, windows: list[LoadPointFacts], ok: np.ndarray, config: BenchmarkConfig, alike: int
+) -> dict:
+    """Percentiles with intervals; `alike`: neighbours that the bootstrap keeps together at least."""
     row: dict[str, float | None] = {}
     for column in LATENCIES:
         values = _with_failures(here[column], ok)
@@ -269,7 +318,7 @@ def _percentiles(here: pd.DataFrame, windows: list[LoadPointFacts], ok: np.ndarr
             enough = len(values) >= samples_to_show(percent)
             row[f"{column}_p{percent:g}"] = percentile(values, percent) if enough else None
         rng = np.random.default_rng([config.seed, *f"{windows[0].load_point}{column}".encode()])
-        block = max(windows[0].concurrency, math.ceil(len(values) ** (1 / 3)))
+        block = max(alike, math.ceil(len(values) ** (1 / 3)))
         shown = row[f"{column}_p{config.slo.percentile:g}"] is not None
         low, high = percentile_interval(values, config.slo.percentile, block, rng) if shown else NO_INTERVAL
         row[f"{column}_p{config.slo.percentile:g}_low"], row[f"{column}_p{config.slo.percentile:g}_high"] = low, high
@@ -289,4 +338,4 @@ def _slo(here: pd.DataFrame, ok: np.ndarray, slo: ServiceLevel) -> dict:
         for column, limit in slo.limits_s().items()
     }
     states["slo_error_rate"] = error_rate_is_met(int((~ok).sum()), len(here), slo.error_rate, slo.confidence)
-    return {**states, "slo": all_of(states.values())}
+    return states

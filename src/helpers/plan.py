@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.config import BenchmarkConfig
-from helpers.deployments import load_points_of
 from helpers.display import Column, Table, numeric
+from helpers.load_config import Ramp, Search
 from helpers.pricing import price_of
 from helpers.run_folder import describe_machine
 
@@ -20,7 +20,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
     rows = []
     for option in config.options:
         price = price_of(option, config.aws.region, vcpus)
-        points = len(load_points_of(option, config))
+        points = len(config.datasets_of(option)) * config.load.most_levels * config.load.repetitions
         local = getattr(option, "local", False)
         minutes = STARTUP_MINUTES["local" if local else option.target] + points * _minutes_per_point(config)
         usd_per_hour = None if price is None else price.usd_per_hour * option.instance_count
@@ -40,7 +40,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
         Column("option", "option"),
         Column("makes", "makes"),
         Column("instances", "instances"),
-        numeric("points", "load points", decimals=0),
+        numeric("points", "load points, at most" if isinstance(config.load, Search) else "load points", decimals=0),
         numeric("minutes", "estimate, min", decimals=0),
         numeric("usd_per_hour", "$/h", decimals=3),
         numeric("usd", "estimate, $", decimals=2),
@@ -50,11 +50,15 @@ def plan_table(config: BenchmarkConfig) -> Table:
     budget = f"; budget_usd is {config.budget_usd:g}" if config.budget_usd else ""
     caption = (
         f"Estimated: ${total:,.2f} in {config.aws.region}{budget}. Minutes: start-up ({STARTUP_BASIS}) plus, for each load "
-        f"point, a window of at most max_duration_s = {config.load.max_duration_s:g} s and as much again for warm-up and drain."
+        f"point, at most {_longest_s(config):g} s of load and, for the drain, {config.load.request_timeout_s:g} s."
     )
     return Table(pd.DataFrame(rows), columns, caption)
 
 
 def _minutes_per_point(config: BenchmarkConfig) -> float:
-    """The longest window, and for warm-up and drain the time-outs that they may take at the worst, within reason."""
-    return 2 * config.load.max_duration_s / 60
+    """The longest load point, and the time-out that its drain may take."""
+    return (_longest_s(config) + config.load.request_timeout_s) / 60
+
+
+def _longest_s(config: BenchmarkConfig) -> float:
+    return config.load.duration_s if isinstance(config.load, Ramp) else config.load.max_duration_s

@@ -130,8 +130,8 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path)
     beginning is in use already, in any dataset, comes last. Relative paths start at `base_dir`; synthetic tokenizers
     are kept under `model_cache_dir`.
 
-    Raises PromptError if a source, template or tokenizer cannot be read, or a dataset gets no prompt or fewer than the
-    load's highest concurrency.
+    Raises PromptError if a source, template or tokenizer cannot be read, or a dataset gets no prompt or, in a closed loop,
+    fewer than the highest concurrency.
     """
     template = load_template(config.prompts.template, base_dir)
     tokenizer = load_tokenizer(config.model.tokenizer, model_cache_dir, base_dir)
@@ -371,11 +371,13 @@ def _take_distinct(prompts: Iterable[_Prompt], count: int) -> list[_Prompt]:
 
 
 def _require_enough(config: BenchmarkConfig, dataset: Dataset, found: int, lengths: _Lengths) -> None:
-    concurrency = max(config.load.concurrency)
-    if found < concurrency:
+    """Raise PromptError unless every worker of a closed loop has a prompt to begin with; an open loop needs one."""
+    highest = config.load.largest_level()
+    needed, why = (1, "") if highest.is_open else (int(highest.value), " (the highest concurrency of the load)")
+    if found < needed:
         raise PromptError(
             f"dataset {dataset.name!r}: {found} prompts of {_bin_text(config, dataset)} tokens found; {dataset.count} "
-            f"are asked and {concurrency} needed (the highest load.concurrency). Searched: "
+            f"are asked and {needed} needed{why}. Searched: "
             f"{describe_source(config.prompts.source)} with template {config.prompts.template}, {lengths}. "
             f"Next: {_advice(config)}"
         )

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from helpers.config import slug
 from helpers.errors import AnalysisError
+from helpers.load_config import LoadLevel
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METADATA_KEY = b"serving_verdict"
 
 SCHEMA = pa.schema(
@@ -25,7 +26,7 @@ SCHEMA = pa.schema(
         ("option", pa.string()),
         ("dataset", pa.string()),
         ("load_point", pa.string()),
-        ("concurrency", pa.int32()),
+        ("level", pa.float64()),
         ("repetition", pa.int32()),
         ("request_id", pa.string()),
         ("prompt_id", pa.string()),
@@ -37,6 +38,7 @@ SCHEMA = pa.schema(
         ("last_token_ns", pa.int64()),
         ("done_ns", pa.int64()),
         ("connect_ns", pa.int64()),
+        ("tls_ns", pa.int64()),
         ("chunk_ns", pa.list_(pa.int64())),
         ("chunk_tokens", pa.list_(pa.int32())),
         ("load_process", pa.int32()),
@@ -53,41 +55,92 @@ SCHEMA = pa.schema(
         ("echoed_prompt", pa.bool_()),
     ]
 )
+ENOUGH_REQUESTS, WHOLE_SCHEDULE = "enough requests", "end of the schedule"
+"""Why a load point ended, where it ended as it was meant to."""
 LIST_COLUMNS = ("chunk_ns", "chunk_tokens")
 
 
 @dataclass(frozen=True)
 class LoadPoint:
-    """Option x dataset x load, one repetition of it."""
+    """Option x dataset x level, one repetition of it."""
 
     option: str
     dataset: str
-    concurrency: int
+    level: LoadLevel
     repetition: int
 
     @property
     def id(self) -> str:
         """Also the name of its file."""
-        return f"{slug(self.option)}__{slug(self.dataset)}__c{self.concurrency}__r{self.repetition}"
+        return f"{slug(self.option)}__{slug(self.dataset)}__{self.level.slug}__r{self.repetition}"
+
+
+@dataclass(frozen=True)
+class LoadProcessFacts:
+    """What one load process observed of itself."""
+
+    load_process: int
+    pid: int
+    requests: int
+    cpu_s: float
+    """CPU seconds while it sent."""
+    cpu_share: float
+    """CPU seconds per second of load."""
+    parse_cpu_s: float
+    """CPU seconds of the post-pass."""
+    loop_lag_ms: dict[str, float]
+    """p50, p99 and max of how late the event loop served a timer."""
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class ArrivalFacts:
+    """An open loop's arrivals as they were to be, or as they were sent. Definitions: `load.schedule.arrival_facts`."""
+
+    requests: int
+    rate: float
+    """Per second."""
+    gap_cv: float | None
+    dispersion: float | None
+    autocorrelation: float | None
 
 
 @dataclass(frozen=True)
 class LoadPointFacts:
-    """What is known of a load point beside its requests. Times in ns, shares as fractions."""
+    """What is known of a load point beside its requests. Times in ns, shares as fractions; unknown is null."""
 
     option: str
     dataset: str
     load_point: str
-    concurrency: int
+    load_kind: str
+    level: float
     repetition: int
     window_open_ns: int | None
     window_close_ns: int | None
     ended_because: str
+    steady: bool | None
+    """Was a steady state found; null where none is looked for (ramps)."""
+    steady_because: str
+    """What speaks for or against it, with figures."""
     asked_output_tokens: int
     fixed_output_length: bool
-    loop_lag_ms: dict[str, float]
-    """p50, p99 and max lateness of the load process's event loop."""
-    load_process_cpu_share: float
+    processes: list[LoadProcessFacts]
+    scheduled: ArrivalFacts | None
+    """Of the whole schedule up to the end of the window; null for a closed loop."""
+    achieved: ArrivalFacts | None
+    """The same of the times at which requests were sent."""
+    schedule_lag_ms: dict[str, float] | None
+    """p50, p99 and max of sent - scheduled; null for a closed loop."""
+    turnaround_ms: dict[str, float] | None
+    """p50, p99 and max of the time from an answer's end to the worker's next send; null for an open loop."""
+    connect_ms: dict[str, float] | None
+    """n, p50, p99 and max of the TCP connects; null if none was made."""
+    tls_ms: dict[str, float] | None
+    """The same of the TLS handshakes; null without TLS."""
+    clock_source: str
+    """`kernel`, `user`, or `mixed`: who stamped the socket reads."""
+    client_limited: list[str]
+    """Why the client, not the server, shaped this load point; empty if it did not. Such a point feeds no verdict."""
     clock_pairs: list[tuple[int, int]]
 
     @property
@@ -97,11 +150,30 @@ class LoadPointFacts:
             return None
         return (self.window_close_ns - self.window_open_ns) / 1e9
 
+    @property
+    def load(self) -> LoadLevel:
+        """The level, with its kind."""
+        return LoadLevel(self.load_kind, self.level)
+
+    @property
+    def loop_lag_ms(self) -> dict[str, float]:
+        """p50, p99 and max of the load process that was latest."""
+        return max((process.loop_lag_ms for process in self.processes), key=lambda lag: lag["p99"])
+
+    @property
+    def load_process_cpu_share(self) -> float:
+        """CPU share of the busiest load process."""
+        return max(process.cpu_share for process in self.processes)
+
+
+def facts_metadata(facts: LoadPointFacts) -> str:
+    """The facts as they stand in the file's metadata under `METADATA_KEY`."""
+    return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(facts)})
+
 
 def write_requests(path: Path, rows: list[dict], facts: LoadPointFacts) -> None:
     """Write the records of one load point, whole or not at all."""
-    metadata = {"schema_version": SCHEMA_VERSION, **asdict(facts)}
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(metadata).encode()})
+    schema = SCHEMA.with_metadata({METADATA_KEY: facts_metadata(facts).encode()})
     table = pa.Table.from_pylist(rows, schema=schema)
     temporary = path.with_suffix(".tmp")
     pq.write_table(table, temporary, compression="zstd")
@@ -113,9 +185,15 @@ def read_facts(requests_dir: Path) -> list[LoadPointFacts]:
     return [_facts(path) for path in sorted(requests_dir.glob("*.parquet"))]
 
 
-def read_requests(requests_dir: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """The records of all finished load points, without the per-chunk lists unless asked for. Null is NA."""
+def read_requests(
+    requests_dir: Path, columns: list[str] | None = None, load_points: list[str] | None = None
+) -> pd.DataFrame:
+    """The records of all finished load points, or of those named; without the per-chunk lists unless asked for.
+
+    Null is NA.
+    """
     files = sorted(requests_dir.glob("*.parquet"))
+    files = [file for file in files if load_points is None or file.stem in load_points]
     if not files:
         raise AnalysisError(
             f"{requests_dir}: holds no request records. Next: run notebooks/03_run_inference on this run"
@@ -141,4 +219,7 @@ def _facts(path: Path) -> LoadPointFacts:
             f"{path}: schema_version {version}, expected {SCHEMA_VERSION}. Next: analyse it with the "
             "release that measured it"
         )
+    content["processes"] = [LoadProcessFacts(**process) for process in content["processes"]]
+    for name in ("scheduled", "achieved"):
+        content[name] = content[name] and ArrivalFacts(**content[name])
     return LoadPointFacts(**content)

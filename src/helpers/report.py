@@ -16,19 +16,18 @@ from helpers.config import BenchmarkConfig
 from helpers.config_file import LoadedConfig
 from helpers.display import NO_FORMULAS, Column, Html, Prose, Table, numeric
 from helpers.ledger import EndpointRecord
-from helpers.metrics import MET
+from helpers.load_report import LATENCY_NAME, SLO_WORDS, as_measured, level_column, load_words
 from helpers.prompt_files import sample_prompts, summarise_prompts
-from helpers.records import LoadPointFacts
 from helpers.run_folder import RunFolder
 from helpers.verdict import HOURS_PER_MONTH, Estimate, OptionVerdict, Verdict, main_latency
 
 COST_UNIT = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
-LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 STATUS_WORDS = {
     "recommended": "recommended",
     "tied": "tied with the recommended",
     "feasible": "meets the SLO",
     "undecided": "not decided",
+    "not_judged": "not judged",
     "infeasible": "misses the SLO",
     "unpriced": "no price",
     "incomplete": "not measured",
@@ -88,23 +87,25 @@ def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
 
 
 def _nothing_is_feasible(verdict: Verdict, config: BenchmarkConfig) -> str:
-    undecided = [o.option for o in verdict.options if o.status == "undecided"]
+    undecided = [o.option for o in verdict.options if o.status in ("undecided", "not_judged")]
     unpriced = [o.option for o in verdict.options if o.status == "unpriced"]
     if unpriced:
         return f"{' and '.join(map(_quoted, unpriced))} meet the SLO, but without a price none can be recommended."
     said = f"No option is shown to meet the SLO ({slo_words(config)})."
     if undecided:
-        said += f" {' and '.join(map(_quoted, undecided))} may: more requests would tell."
+        said += f" {' and '.join(map(_quoted, undecided))} may: the table of all options says what would tell."
     elif verdict.nearest:
         said += f" {_quoted(verdict.nearest)} came nearest."
     return said
 
 
 def _undecided_note(verdict: Verdict) -> str:
-    undecided = [_quoted(option.option) for option in verdict.options if option.status == "undecided"]
+    undecided = [_quoted(o.option) for o in verdict.options if o.status in ("undecided", "not_judged")]
     if not undecided:
         return ""
-    return f" Not decided, and perhaps cheaper: {' and '.join(undecided)}; more requests would tell."
+    return (
+        f" Not decided, and perhaps cheaper: {' and '.join(undecided)}; the table of all options says what would tell."
+    )
 
 
 def _comparison_note(verdict: Verdict) -> str:
@@ -140,9 +141,9 @@ def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
     options = ", ".join(f"{_quoted(o.name)} (`{o.instance_type}`)" for o in config.options)
     datasets = ", ".join(f"`{d.name}`" for d in config.datasets)
     return Prose(
-        f"We measured {options} serving `{verdict.model}` on {text.plural(len(config.datasets), 'dataset')} ({datasets}) at "
-        f"concurrency {', '.join(map(str, config.load.concurrency))}. Run `{run.run_id}`, started {started:%Y-%m-%d %H:%M} "
-        f"UTC. [Configuration](config.yml)."
+        f"We measured {options} serving `{verdict.model}` on {text.plural(len(config.datasets), 'dataset')} "
+        f"({datasets}) {load_words(config.load)}. Run `{run.run_id}`, started {started:%Y-%m-%d %H:%M} UTC. "
+        "[Configuration](config.yml)."
     )
 
 
@@ -194,7 +195,7 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
         f"{text.percent(config.traffic.headroom)} head-room, at the cheapest load that meets the SLO, "
-        f"as measured in a closed loop: arrivals in bursts need more. A month has {HOURS_PER_MONTH} hours."
+        f"{as_measured(config.load)}. A month has {HOURS_PER_MONTH} hours."
     )
     return Table(pd.DataFrame(rows, columns=[c.key for c in columns]), columns, caption)
 
@@ -227,12 +228,12 @@ def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
     """Everything measured at the recommended option's load points."""
     if verdict.recommended is None:
         return Prose("There is no recommended option, so there is no table about it.")
-    chosen = {point.dataset: point.concurrency for point in verdict.option(verdict.recommended).points}
-    mine = points[(points["option"] == verdict.recommended) & (points["dataset"].map(chosen) == points["concurrency"])]
+    chosen = {point.dataset: point.load for point in verdict.option(verdict.recommended).points}
+    mine = points[(points["option"] == verdict.recommended) & (points["dataset"].map(chosen) == points["load"])]
     latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
     columns = [
         Column("dataset", "dataset"),
-        numeric("concurrency", "concurrency", decimals=0),
+        level_column(config),
         numeric("n", "n", decimals=0),
         numeric("error_rate", "error rate", decimals=3),
         numeric("prompt_tokens_mean", "prompt tokens, mean", decimals=0),
@@ -254,12 +255,14 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
     rows = points.assign(
         latency_interval=[_bounds(points, i, latency, 3) for i in points.index],
         rate_interval=[_bounds(points, i, "requests_per_s", 2) for i in points.index],
+        slo=points["slo"].map(SLO_WORDS),
+        steady=["–" if pd.isna(steady) else "yes" if steady else "no" for steady in points["steady"]],
     )
     columns = [
         Column("option", "option"),
         Column("dataset", "dataset"),
-        numeric("concurrency", "concurrency", decimals=0),
-        numeric("achieved_concurrency", "achieved", decimals=2),
+        level_column(config),
+        numeric("achieved_concurrency", "in flight, mean", decimals=2),
         numeric("n", "n", decimals=0),
         numeric("failures", "failures", decimals=0),
         numeric("requests_per_s", "requests/s", decimals=2),
@@ -268,19 +271,20 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         numeric("tpot_s_p50", "TPOT p50, s", decimals=4),
         numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
         Column("latency_interval", "95% interval"),
+        Column("steady", "steady"),
         Column("slo", "SLO"),
     ]
     return Table(
-        rows, columns, "Every load point. n counts the requests sent in the steady window; failures are among them."
+        rows, columns, "Every load point. n counts the requests of the steady window; failures are among them."
     )
 
 
-def cost_table(points: pd.DataFrame) -> Table:
+def cost_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
     """How each price follows from $/h and throughput."""
     columns = [
         Column("option", "option"),
         Column("dataset", "dataset"),
-        numeric("concurrency", "concurrency", decimals=0),
+        level_column(config),
         numeric("usd_per_hour", "$/h", decimals=3),
         numeric("requests_per_s", "requests/s", decimals=2),
         numeric("usd_per_1k_requests", "$ per 1,000 requests", best="lowest"),
@@ -293,56 +297,6 @@ def cost_table(points: pd.DataFrame) -> Table:
         "price on what it counts."
     )
     return Table(points, columns, caption)
-
-
-def recommendations(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
-    """One sentence per dataset and option: the cheapest load within the SLO, or why there is none."""
-    rows = [
-        {
-            "dataset": dataset.name,
-            "option": option.name,
-            "instance_type": option.instance_type,
-            "recommendation": _recommendation(
-                points[(points["option"] == option.name) & (points["dataset"] == dataset.name)], config
-            ),
-        }
-        for dataset in config.datasets
-        for option in config.options
-        if dataset in config.datasets_of(option)
-    ]
-    columns = [
-        Column("dataset", "dataset"),
-        Column("option", "option"),
-        Column("instance_type", "instance type"),
-        Column("recommendation", "recommendation", wraps=True),
-    ]
-    return Table(
-        pd.DataFrame(rows), columns, "For each dataset and option, the cheapest load that is shown to meet the SLO."
-    )
-
-
-def _recommendation(here: pd.DataFrame, config: BenchmarkConfig) -> str:
-    column = f"{main_latency(config)}_p{config.slo.percentile:g}"
-    if here.empty:
-        return "Not measured."
-    met = here[here["slo"] == MET]
-    if met.empty:
-        known = here.dropna(subset=[column])
-        if known.empty:
-            return f"No concurrency is shown to meet the SLO: p{config.slo.percentile:g} is not known at any."
-        best = known.loc[known[column].astype(float).idxmin()]
-        return (
-            f"No concurrency is shown to meet the SLO; the nearest is {best['concurrency']}, with "
-            f"p{config.slo.percentile:g} {LATENCY_NAME[main_latency(config)]} {text.duration(best[column])}."
-        )
-    priced = met["usd_per_1k_requests"].notna().all()
-    best = met.loc[met["usd_per_1k_requests"].idxmin() if priced else met["requests_per_s"].idxmax()]
-    price = f", {text.dollars(best['usd_per_1k_requests'])} per 1,000 requests" if priced else ""
-    return (
-        f"Concurrency {best['concurrency']}: p{config.slo.percentile:g} {LATENCY_NAME[main_latency(config)]} "
-        f"{text.duration(best[column])} and {text.number(best['requests_per_s'] * 60)} requests/min for a mean of "
-        f"{text.number(best['prompt_tokens_mean'])} prompt and {text.number(best['output_tokens_mean'])} output tokens{price}."
-    )
 
 
 def _by_cost(verdict: Verdict) -> list[OptionVerdict]:
@@ -411,32 +365,6 @@ def _price_source(record: EndpointRecord) -> str:
     return f"{record.price_source}{f', {record.price_as_of}' if record.price_as_of else ''}"
 
 
-def instrument_table(facts: list[LoadPointFacts]) -> Table:
-    """What the load generator observed of itself."""
-    rows = pd.DataFrame(
-        {
-            "load_point": f.load_point,
-            "window_s": f.window_s,
-            "lag_p50": f.loop_lag_ms["p50"],
-            "lag_p99": f.loop_lag_ms["p99"],
-            "lag_max": f.loop_lag_ms["max"],
-            "cpu": f.load_process_cpu_share * 100,
-            "ended": f.ended_because,
-        }
-        for f in facts
-    )
-    columns = [
-        Column("load_point", "load point"),
-        numeric("window_s", "steady window, s", decimals=1),
-        numeric("lag_p50", "event-loop lag p50, ms", decimals=2),
-        numeric("lag_p99", "p99, ms", decimals=2),
-        numeric("lag_max", "max, ms", decimals=2),
-        numeric("cpu", "CPU, %", decimals=0),
-        Column("ended", "window closed by"),
-    ]
-    return Table(rows, columns, "The load generator on itself: how late its event loop was, and how busy.")
-
-
 def machine_and_versions(run: RunFolder) -> Prose:
     """Where the notebooks ran, and with what."""
     about = run.about()
@@ -459,13 +387,22 @@ def definitions() -> Prose:
     """The formulas of the metrics."""
     return Prose(
         "| term | definition |\n| --- | --- |\n"
+        "| send | when a request was sent (closed loop), or was to be sent by the schedule (open loop): a stalled client cannot "
+        "hide a stall |\n"
         "| TTFT | time to first token: first visible text − send |\n"
         "| latency | end-to-end: last token − send |\n"
         "| TPOT | time per output token: (last token − first token) ÷ (output tokens − 1) |\n"
         "| p95 | 95% of the requests were at most this slow; a failed request counts as infinitely slow |\n"
         "| requests/s | successes sent in the steady window ÷ its length |\n"
-        "| concurrency | requests in flight; *achieved* is their mean, by Little's law |\n"
-        "| steady window | the measured part of a load point, after warm-up and before drain |\n"
+        "| closed loop | so many workers (the concurrency), each sends when its last answer ended |\n"
+        "| open loop | requests come by a schedule, however slow the answers |\n"
+        "| in flight, mean | time that requests were in flight within the window ÷ its length (Little's law) |\n"
+        "| steady window | the measured part of a load point, after the warm-up that was detected and before the drain |\n"
+        "| steady | latency neither drifts nor varies too much over the window; else a load point shows no SLO to be met |\n"
+        "| schedule lag | sent − scheduled |\n"
+        "| gap CV | standard deviation of the gaps between sends ÷ their mean: 0 evenly spaced, 1 Poisson |\n"
+        "| dispersion | variance ÷ mean of the sends per short window: 1 Poisson, more in bursts |\n"
+        "| client-limited | the load generator, not the server, shaped the load point: it feeds no verdict |\n"
         "| SLO | service level objective: the latency and error limits of the config |\n"
         "| 95% interval | throughput and price: Student's t over repetitions or batches; percentiles: moving-block "
         "bootstrap |\n"

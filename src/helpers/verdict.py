@@ -2,7 +2,8 @@
 
 The rules: an option must meet the SLO, with the config's confidence, on every dataset of the traffic. Of its load
 points that do, the cheapest counts. The cheapest option wins; options whose 95% intervals overlap with the winner's
-are tied with it. Prices are per 1,000 requests, or per 1M output tokens where requests are unequal work.
+are tied with it. Prices are per 1,000 requests, or per 1M output tokens where requests are unequal work. A load point
+that the client limited is not judged: it speaks neither for an option nor against it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from pydantic import BaseModel, ConfigDict
 
 from helpers.checks import ReportWarning, same_model, same_output_length
 from helpers.config import BenchmarkConfig
-from helpers.metrics import MET, MISSED
+from helpers.load_config import Load, Search
+from helpers.metrics import CLIENT_LIMITED, MET, MISSED
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 HOURS_PER_MONTH = 730
-Status = Literal["recommended", "tied", "feasible", "undecided", "infeasible", "unpriced", "incomplete"]
+LEVEL_WORDS = {"closed_loop": "concurrency", "open_loop": "rate", "trace": "speed", "ramp": "ramp"}
+Status = Literal["recommended", "tied", "feasible", "undecided", "not_judged", "infeasible", "unpriced", "incomplete"]
 CostBasis = Literal["usd_per_1k_requests", "usd_per_1m_output_tokens"]
 
 
@@ -41,7 +44,11 @@ class ChosenPoint(Data):
     """The load point at which an option serves a dataset."""
 
     dataset: str
-    concurrency: int
+    load_kind: Literal["closed_loop", "open_loop", "trace", "ramp"]
+    level: float
+    """Requests in flight (closed loop), requests per second (open loop), or speed of the trace."""
+    load: str
+    """The level in words, for example `concurrency 4`."""
     n: int
     requests_per_s: Estimate
     latency_s: Estimate
@@ -150,13 +157,36 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
     """Status and reason of an option that has no load point within the SLO on a dataset."""
     limits = " and ".join(f"{name.removesuffix('_s')} of {limit:g} s" for name, limit in config.slo.limits_s().items())
     limits += f" at p{config.slo.percentile:g}, errors of {config.slo.error_rate:.1%}"
-    if (here["slo"] == MISSED).all():
-        return {"status": "infeasible", "reason": f"misses the SLO ({limits}) at every concurrency on {dataset}"}
-    share = config.slo.confidence
+    judged = here[here["slo"] != CLIENT_LIMITED]
+    if judged.empty:
+        return {
+            "status": "not_judged",
+            "reason": f"the client, not the server, limited every load point on {dataset}: more load.processes, or a "
+            "machine with more CPUs, would tell",
+        }
+    if (judged["load_kind"] == "ramp").all():
+        return {"status": "undecided", "reason": f"a ramp cannot show whether the SLO is met ({limits}) on {dataset}"}
+    if (judged["slo"] == MISSED).all() and judged["level"].min() == here["level"].min():
+        return {"status": "infeasible", "reason": f"misses the SLO ({limits}) at {_every(config.load)} on {dataset}"}
     return {
         "status": "undecided",
-        "reason": f"not shown to meet the SLO ({limits}) with {share:.0%} confidence on {dataset}: more requests would tell",
+        "reason": f"not shown to meet the SLO ({limits}) with {config.slo.confidence:.0%} confidence on {dataset}: "
+        + _what_would_tell(here),
     }
+
+
+def _every(load: Load) -> str:
+    return f"every {LEVEL_WORDS[load.level_kind]}{' that was tried' if isinstance(load, Search) else ''}"
+
+
+def _what_would_tell(here: pd.DataFrame) -> str:
+    """What could turn an undecided option into a decided one."""
+    open_points = here[~here["slo"].isin([CLIENT_LIMITED, MISSED])]
+    if open_points.empty:
+        return "the client, not the server, limited the lowest load"
+    if open_points["steady"].eq(True).any():
+        return "more requests would tell"
+    return f"no steady state was found at {open_points['load'].iloc[0]}; a longer load.max_duration_s may tell"
 
 
 def _chosen_point(row: pd.Series, basis: CostBasis, config: BenchmarkConfig) -> ChosenPoint:
@@ -167,7 +197,9 @@ def _chosen_point(row: pd.Series, basis: CostBasis, config: BenchmarkConfig) -> 
         cost = estimate(row[basis], row[f"{basis}_low"], row[f"{basis}_high"])
     return ChosenPoint(
         dataset=row["dataset"],
-        concurrency=int(row["concurrency"]),
+        load_kind=row["load_kind"],
+        level=row["level"],
+        load=row["load"],
         n=int(row["n"]),
         requests_per_s=estimate(row["requests_per_s"], row["requests_per_s_low"], row["requests_per_s_high"]),
         latency_s=estimate(row[percent], row[f"{percent}_low"], row[f"{percent}_high"]),
@@ -248,7 +280,8 @@ def _placed(option: OptionVerdict, winner: OptionVerdict | None, tied: list[str]
 
 
 def _nearest(points: pd.DataFrame, config: BenchmarkConfig) -> str | None:
-    """The option whose worst ratio of percentile to limit, at its best concurrency, is smallest."""
+    """The option whose worst ratio of percentile to limit, at its best load, is smallest."""
+    points = points[points["slo"] != CLIENT_LIMITED]
     if points.empty:
         return None
     percent = f"p{config.slo.percentile:g}"

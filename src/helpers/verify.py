@@ -6,10 +6,10 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config import BenchmarkConfig
-from helpers.deployments import load_points_of, missing_load_points
 from helpers.display import Prose
 from helpers.errors import AnalysisError, DeployError, LoadError, PromptError
 from helpers.ledger import EndpointRecord, Ledger
+from helpers.load_plan import load_points_of, missing_load_points
 from helpers.metrics import PERCENTS
 from helpers.prompt_files import read_prompts
 from helpers.run_folder import RunFolder
@@ -50,7 +50,7 @@ def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, r
 def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
     """Every option that came up has all its load points, and nothing is left that costs money."""
     ledger = Ledger(run.ledger_file, run.run_id)
-    asked = sum(len(load_points_of(option, config)) for option in config.options)
+    asked = sum(len(load_points_of(option, config, run)) for option in config.options)
     missing = {option.name: len(missing_load_points(option, config, run)) for option in config.options}
     unexplained = [name for name, count in missing.items() if count and not ledger.record(name).failure]
     if unexplained:
@@ -64,14 +64,15 @@ def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
 
 
 def verify_points(points: pd.DataFrame, config: BenchmarkConfig) -> Prose:
-    """Percentiles rise, rates are positive, and no more requests were in flight than asked."""
+    """Percentiles rise, rates are positive, and no closed loop had more requests in flight than workers."""
     shown = [f"latency_s_p{p:g}" for p in sorted({*PERCENTS, config.slo.percentile})]
     for row in points[shown].dropna(axis=1).to_numpy(float):
         if (row[1:] < row[:-1]).any():
             raise AnalysisError(f"latency percentiles fall: {row}")
     if (points["requests_per_s"] < 0).any() or (points["window_s"] <= 0).any():
         raise AnalysisError("a load point has a negative rate or an empty window")
-    crowded = points[points["achieved_concurrency"] > points["concurrency"] * 1.001]
+    closed = points[points["load_kind"] == "closed_loop"]
+    crowded = closed[closed["achieved_concurrency"] > closed["level"] * 1.001]
     if len(crowded):
         raise AnalysisError(f"more requests were in flight than workers: {crowded['option'].tolist()}")
     return Prose(f"{text.plural(len(points), 'load point')}: percentiles rise, rates and concurrency are consistent.")

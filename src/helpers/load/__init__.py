@@ -1,11 +1,23 @@
-"""The load generator. It runs in a process of its own and does one thing while it measures: send bytes, stamp bytes.
+"""The load generator. It runs in processes of its own, which do one thing while they measure: send bytes, stamp bytes.
 
-    bodies      request bytes, made before the start
-    connection  one HTTP/1.1 connection that stamps every socket read
-    closed_loop workers, warm-up, steady window, drain
-    responses   after the load point: bytes and stamps become answers
-    process     the load process (`python -m helpers.load`)
-    driver      the other end of its pipe, in the notebook
+    order         what crosses the pipe between conductor and load processes
+    team          load processes, one per CPU, seen from the notebook
+    conductor     one load point: start, look whether it is enough, stop, parse, write
+    schedule      arrivals of an open loop, drawn beforehand and checked afterwards
+    window        from the requests so far to the steady window
+    steady        the end of a warm-up, and whether what follows is steady
+    findings      what a load point says of itself, and whether the client shaped it
+
+    process       a load process (`python -m helpers.load`)
+    bodies        request bytes, made before the start; `signing` signs them at the send
+    sender        what `closed_loop` and `open_loop` share
+    connection    one HTTP/1.1 connection that stamps every socket read
+    alarm         a timer that is exact to microseconds
+    spool         what came back, on disk while the load point runs
+    post_pass     after the load point: bytes and stamps become request records, by way of
+    responses     an answer from its bytes; `http_body`, `event_stream`, `events` and `apis` peel its layers
+
+    loopback_stub a server with a known schedule, to hold all this to
 
 All times are `CLOCK_MONOTONIC` nanoseconds.
 """

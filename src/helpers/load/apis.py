@@ -1,92 +1,317 @@
-"""What one event of each serving API says. A reader takes the JSON of one event and gives a `Piece`."""
+"""What the events of each serving API say.
+
+An `Api` decodes one event into the few fields that matter and skips the rest unread; its reader takes all events of an
+answer at once. An event of another shape makes the answer a `bad_response`.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+
+ERROR_TEXT_LIMIT = 500
 
 
-class Piece(NamedTuple):
-    """One event: visible text, its tokens if told, and what else the event carries."""
+class ErrorInAnswer(NamedTuple):
+    """An error that the server reported inside an answer that began well."""
 
-    text: str = ""
-    tokens: int | None = None
+    kind: str
+    text: str
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a reader found. It stops at the first error."""
+
+    texts: list[str] = field(default_factory=list)
+    """Visible text of the events that had any."""
+    places: list[int] = field(default_factory=list)
+    """Index of the event of each text."""
+    tokens: list[int | None] | None = None
+    """Tokens of each text; null where the API does not tell them."""
+    by_token: bool = False
+    """The API's events for single tokens came: it was streamed even if there is but one."""
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
-    error: str | None = None
+    ended: bool = False
+    """The API's own end of an answer came."""
+    error: ErrorInAnswer | None = None
 
 
-def read_openai(event: dict | list) -> Piece:
-    """OpenAI chat and text completions, streamed or whole. A role-only delta has no text and is not a token."""
-    if not isinstance(event, dict):
-        return Piece(error=f"unexpected event: {str(event)[:200]}")
-    if event.get("error"):
-        return Piece(error=_error_text(event["error"]))
-    usage = event.get("usage") or {}
-    choice = (event.get("choices") or [{}])[0]
-    delta = choice.get("delta") or choice.get("message") or {}
-    text = delta.get("content") or delta.get("reasoning_content") or choice.get("text") or ""
-    return Piece(
-        text=text,
-        finish_reason=choice.get("finish_reason"),
-        prompt_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens"),
-    )
+class Api(NamedTuple):
+    """How the answers of one serving API are read."""
+
+    decoder: msgspec.json.Decoder
+    read: Callable[[list], Reading]
+    end: str
+    """What its streams end with, in words."""
 
 
-def read_tgi(event: dict | list) -> Piece:
-    """Hugging Face TGI: one token per event, `details` in the last; or one object with `generated_text`."""
-    event = event[0] if isinstance(event, list) and event else event
-    if not isinstance(event, dict) or event.get("error"):
-        return Piece(error=_error_text(event.get("error") if isinstance(event, dict) else event))
-    token, details = event.get("token"), event.get("details") or {}
-    if token is None:
-        return Piece(
-            text=event.get("generated_text") or "",
-            finish_reason=details.get("finish_reason"),
-            prompt_tokens=_length(details.get("prefill")),
-            output_tokens=details.get("generated_tokens"),
-        )
-    return Piece(
-        text="" if token.get("special") else token.get("text") or "",
-        tokens=1,
-        finish_reason=details.get("finish_reason"),
-        prompt_tokens=_length(details.get("prefill")),
-        output_tokens=details.get("generated_tokens"),
-    )
+class _Fields(msgspec.Struct, gc=False):
+    """A JSON object; fields that are not named are skipped. It cannot be part of a cycle."""
 
 
-def read_djl(event: dict | list) -> Piece:
+# --- OpenAI -------------------------------------------------------------------------------------------------------
+
+
+class _OpenAIText(_Fields):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _OpenAIChoice(_Fields):
+    delta: _OpenAIText | None = None
+    message: _OpenAIText | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _OpenAIUsage(_Fields):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _OpenAIEvent(_Fields):
+    choices: list[_OpenAIChoice] | None = None
+    usage: _OpenAIUsage | None = None
+    error: Any = None
+    object: Any = None
+    message: Any = None
+    type: Any = None
+
+
+def read_openai(events: list[_OpenAIEvent]) -> Reading:
+    """OpenAI chat and text completions, streamed or whole. A role-only delta has no text and is not a token.
+
+    Reasoning is output like any other; servers give it in `reasoning_content`, `reasoning` or, alike, in both.
+    """
+    reading = Reading()
+    texts, places = reading.texts, reading.places
+    for place, event in enumerate(events):
+        if event.error or event.object == "error":
+            reading.error = _error(event.error or {"message": event.message, "type": event.type})
+            break
+        if event.choices:
+            choice = event.choices[0]
+            said = choice.delta or choice.message
+            if said is None:
+                text = choice.text
+            elif said.reasoning_content or said.reasoning:
+                text = (said.reasoning_content or said.reasoning) + (said.content or "")
+            else:
+                text = said.content
+            if text:
+                texts.append(text)
+                places.append(place)
+            if choice.finish_reason:
+                reading.finish_reason = choice.finish_reason
+        if event.usage is not None:
+            reading.prompt_tokens = event.usage.prompt_tokens
+            reading.output_tokens = event.usage.completion_tokens
+    reading.ended = reading.finish_reason is not None
+    return reading
+
+
+# --- TGI ----------------------------------------------------------------------------------------------------------
+
+
+class _TgiToken(_Fields):
+    text: str | None = None
+    special: bool = False
+
+
+class _TgiDetails(_Fields):
+    finish_reason: str | None = None
+    generated_tokens: int | None = None
+    input_length: int | None = None
+    prefill: list[Any] | None = None
+
+
+class _TgiEvent(_Fields):
+    token: _TgiToken | None = None
+    generated_text: str | None = None
+    details: _TgiDetails | None = None
+    error: Any = None
+    error_type: Any = None
+
+
+def read_tgi(events: list[_TgiEvent | list[_TgiEvent]]) -> Reading:
+    """Hugging Face TGI: one token per event, `details` in the last; or one object with `generated_text`.
+
+    Tokens without visible text (a part of a character) are counted with the text that follows.
+    """
+    reading = Reading(tokens=[])
+    waiting = 0
+    for place, event in enumerate(_flat(events)):
+        if event.error:
+            reading.error = _error(event.error, event.error_type)
+            break
+        token = event.token
+        if token is None:
+            text, tokens = event.generated_text, None
+        else:
+            reading.by_token = True
+            waiting += not token.special
+            text, tokens = (None if token.special else token.text), waiting
+        if text:
+            reading.texts.append(text)
+            reading.places.append(place)
+            reading.tokens.append(tokens)
+            waiting = 0
+        if (details := event.details) is not None:
+            reading.finish_reason = details.finish_reason
+            reading.output_tokens = details.generated_tokens
+            reading.prompt_tokens = details.input_length or len(details.prefill or []) or None
+        reading.ended = reading.ended or event.details is not None or event.generated_text is not None
+    return reading
+
+
+# --- DJL ----------------------------------------------------------------------------------------------------------
+
+
+class _DjlToken(_Fields):
+    id: int | list[int] | None = None
+    text: str | None = None
+
+
+class _DjlDetails(_Fields):
+    finish_reason: str | None = None
+    generated_tokens: int | None = None
+
+
+class _DjlEvent(_Fields):
+    token: _DjlToken | None = None
+    generated_text: str | None = None
+    details: _DjlDetails | None = None
+    outputs: str | list[str] | None = None
+    error: Any = None
+    message: Any = None
+    code: Any = None
+
+
+def read_djl(events: list[_DjlEvent | list[_DjlEvent]]) -> Reading:
     """DJL Serving (LMI) JSON lines: a token per line, `details` in the last; or one object with `generated_text`."""
-    event = event[0] if isinstance(event, list) and event else event
-    if not isinstance(event, dict):
-        return Piece(error=f"unexpected event: {str(event)[:200]}")
-    details = event.get("details") or {}
-    if event.get("error") or event.get("code", 200) >= 400 or details.get("finish_reason") == "error":
-        return Piece(error=_error_text(event.get("error") or event))
-    token = event.get("token")
-    if token is None and "outputs" in event:
-        outputs = event["outputs"]
-        return Piece(text="".join(outputs) if isinstance(outputs, list) else str(outputs))
-    text = token.get("text") or "" if isinstance(token, dict) else event.get("generated_text") or ""
-    ids = token.get("id") if isinstance(token, dict) else None
-    return Piece(
-        text=text,
-        tokens=None if ids is None else len(ids) if isinstance(ids, list) else 1,
-        finish_reason=details.get("finish_reason"),
-        output_tokens=details.get("generated_tokens"),
-    )
+    reading = Reading(tokens=[])
+    waiting: int | None = 0
+    for place, event in enumerate(_flat(events)):
+        details = event.details
+        failed = details is not None and details.finish_reason == "error"
+        if event.error or failed or (isinstance(event.code, int) and event.code >= 400):
+            reading.error = _error(event.error or event.message or "finish_reason is error")
+            break
+        token = event.token
+        if token is not None:
+            reading.by_token = True
+            new = None if token.id is None else len(token.id) if isinstance(token.id, list) else 1
+            waiting = None if waiting is None or new is None else waiting + new
+            text, tokens = token.text, waiting
+        else:
+            outputs = event.outputs
+            text, tokens = event.generated_text or ("".join(outputs) if outputs else None), None
+        if text:
+            reading.texts.append(text)
+            reading.places.append(place)
+            reading.tokens.append(tokens)
+            waiting = 0
+        if details is not None:
+            reading.finish_reason = details.finish_reason
+            reading.output_tokens = details.generated_tokens
+        reading.ended = reading.ended or event.generated_text is not None or reading.finish_reason is not None
+    return reading
 
 
-API_READERS = {"openai_chat": read_openai, "openai_completions": read_openai, "tgi": read_tgi, "djl": read_djl}
+# --- Anthropic ----------------------------------------------------------------------------------------------------
 
 
-def _length(value: object) -> int | None:
-    """TGI lists the prompt's tokens under `prefill`; an empty list means that it was not asked for."""
-    return len(value) or None if isinstance(value, list) else None
+class _AnthropicText(_Fields):
+    """A content block or a delta."""
+
+    text: str | None = None
+    thinking: str | None = None
+    stop_reason: str | None = None
 
 
-def _error_text(error: object) -> str:
+class _AnthropicUsage(_Fields):
+    input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class _AnthropicMessage(_Fields):
+    usage: _AnthropicUsage | None = None
+
+
+class _AnthropicEvent(_Fields):
+    type: str | None = None
+    message: _AnthropicMessage | str | None = None
+    delta: _AnthropicText | None = None
+    content_block: _AnthropicText | None = None
+    content: list[_AnthropicText] | None = None
+    stop_reason: str | None = None
+    usage: _AnthropicUsage | None = None
+    error: Any = None
+
+
+def read_anthropic(events: list[_AnthropicEvent]) -> Reading:
+    """Anthropic messages, also as Bedrock streams them: text in deltas, usage at both ends; or one whole message.
+
+    The `output_tokens` of `message_start` are a beginning, not a total. Prompt tokens include those from a cache, which
+    `input_tokens` leaves out. Source: https://docs.anthropic.com/en/api/messages-streaming
+    """
+    reading = Reading()
+    for place, event in enumerate(events):
+        if event.error or event.type == "error":
+            reading.error = _error(event.error or event.message)
+            break
+        parts = event.content if event.content is not None else (event.delta, event.content_block)
+        text = "".join([(part.thinking or "") + (part.text or "") for part in parts if part is not None])
+        if text:
+            reading.texts.append(text)
+            reading.places.append(place)
+        stop_reason = (event.delta.stop_reason if event.delta else None) or event.stop_reason
+        reading.finish_reason = stop_reason or reading.finish_reason
+        reading.ended = reading.ended or event.type == "message_stop" or stop_reason is not None
+        if isinstance(event.message, _AnthropicMessage) and event.message.usage is not None:
+            reading.prompt_tokens = _anthropic_prompt_tokens(event.message.usage)
+        if event.usage is not None:
+            reading.output_tokens = event.usage.output_tokens
+            reading.prompt_tokens = _anthropic_prompt_tokens(event.usage) or reading.prompt_tokens
+    return reading
+
+
+def _anthropic_prompt_tokens(usage: _AnthropicUsage) -> int | None:
+    if usage.input_tokens is None:
+        return None
+    return usage.input_tokens + (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
+
+
+# --- all ----------------------------------------------------------------------------------------------------------
+
+
+_OPENAI = Api(msgspec.json.Decoder(_OpenAIEvent), read_openai, "[DONE] or a finish_reason")
+API_READERS = {
+    "openai_chat": _OPENAI,
+    "openai_completions": _OPENAI,
+    "tgi": Api(msgspec.json.Decoder(_TgiEvent | list[_TgiEvent]), read_tgi, "details or generated_text"),
+    "djl": Api(msgspec.json.Decoder(_DjlEvent | list[_DjlEvent]), read_djl, "a finish_reason or generated_text"),
+    "anthropic": Api(msgspec.json.Decoder(_AnthropicEvent), read_anthropic, "message_stop or a stop_reason"),
+}
+
+
+def _flat(events: list) -> list:
+    """Whole answers of TGI and DJL may be lists with one object."""
+    return [event[0] if isinstance(event, list) and event else event for event in events if event != []]
+
+
+def _error(error: Any, kind: Any = None) -> ErrorInAnswer:
+    text = error
     if isinstance(error, dict):
-        return str(error.get("message") or error)[:500]
-    return str(error)[:500]
+        text = error.get("message") or error
+        kind = kind or error.get("type") or error.get("error_type")
+    return ErrorInAnswer(str(kind or "error"), str(text)[:ERROR_TEXT_LIMIT])

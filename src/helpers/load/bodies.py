@@ -1,43 +1,75 @@
-"""Request bytes, made before the load point starts; only the signature is added just before each send."""
+"""Request bytes, made before the load point starts; only request id, salt and signature are added at the send."""
 
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass
+from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import pandas as pd
-
 from helpers.config import Generation
+from helpers.errors import LoadError
+from helpers.load.signing import RequestSigner
 from helpers.targets.base import Address
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials
+    import pandas as pd
+
+APIS_WITH_SMALLEST_LENGTH = frozenset({"openai_chat", "openai_completions", "djl"})
+"""APIs whose requests ask for a smallest number of output tokens where `generation.fixed_output_length` is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """The body of one prompt's request."""
+    """The body of one prompt's request; with a salt, which comes at the send, in two parts around its place."""
 
     prompt_id: str
     body: bytes
+    """The whole body, or what stands before the salt."""
+    after_salt: bytes | None = None
+    sha256: str | None = None
+    """Hash of the whole body; null where it is not signed or still lacks its salt."""
 
 
 def prepare_requests(
-    prompts: pd.DataFrame, address: Address, generation: Generation, extra_body: dict
+    prompts: pd.DataFrame, address: Address, generation: Generation, extra_body: dict, salt: bool = False
 ) -> list[PreparedRequest]:
-    """One prepared request per prompt, in the order of `prompts` (columns prompt_id, text, rendered)."""
+    """One prepared request per prompt, in the order of `prompts` (columns prompt_id, text, rendered).
+
+    With `salt`, the user's text of each sent request begins with characters of its own (see `salt_of`), so that a server
+    finds none of it in a prefix cache. What a chat template puts before the user's text stays the same for all.
+    """
     build = BODIES[address.api]
-    return [
-        PreparedRequest(
-            row.prompt_id,
-            json.dumps(
-                {**build(row.text, row.rendered, address, generation), **extra_body}, ensure_ascii=False
-            ).encode(),
-        )
-        for row in prompts.itertuples(index=False)
-    ]
+    signed = address.sigv4 is not None
+    place_of_salt = uuid.uuid4().hex  # in no prompt
+    prepared = []
+    for row in prompts.itertuples(index=False):
+        text, rendered = salted_prompt(row.text, row.rendered, place_of_salt) if salt else (row.text, row.rendered)
+        content = {**build(text, rendered, address, generation), **extra_body}
+        body = json.dumps(content, ensure_ascii=False).encode()
+        if salt:
+            before, _, after = body.partition(place_of_salt.encode())
+            prepared.append(PreparedRequest(row.prompt_id, before, after))
+        else:
+            prepared.append(PreparedRequest(row.prompt_id, body, sha256=sha256(body).hexdigest() if signed else None))
+    return prepared
+
+
+def salt_of(request_id: str) -> str:
+    """The salt of a request: 8 hexadecimal digits and a space, the same whenever the id is the same."""
+    return blake2b(request_id.encode(), digest_size=4).hexdigest() + " "
+
+
+def salted_prompt(text: str, rendered: str, salt: str) -> tuple[str, str]:
+    """Text and rendered prompt, as they are with a salt before the user's text."""
+    user_text = text.strip()  # chat templates strip it too
+    at = max(rendered.find(user_text), 0)
+    return salt + text, rendered[:at] + salt + rendered[at:]
+
+
+# --- bodies -------------------------------------------------------------------------------------------------------
 
 
 def _openai_common(address: Address, generation: Generation) -> dict:
@@ -93,50 +125,69 @@ def _djl(text: str, rendered: str, address: Address, generation: Generation) -> 
     return {**body, "stream": True}
 
 
-BODIES = {"openai_chat": _openai_chat, "openai_completions": _openai_completions, "tgi": _tgi, "djl": _djl}
+def _anthropic(text: str, rendered: str, address: Address, generation: Generation) -> dict:
+    """Anthropic messages: there is no smallest output length."""
+    body = {
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": generation.max_output_tokens,
+        "temperature": generation.temperature,
+        "stream": True,
+    }
+    optional = {"model": address.served_model, "top_p": generation.top_p, "top_k": generation.top_k}
+    return body | {name: value for name, value in optional.items() if value is not None}
+
+
+BODIES = {
+    "openai_chat": _openai_chat,
+    "openai_completions": _openai_completions,
+    "tgi": _tgi,
+    "djl": _djl,
+    "anthropic": _anthropic,
+}
+
+
+# --- requests -----------------------------------------------------------------------------------------------------
 
 
 class RequestWriter:
-    """Puts headers, request id and signature around a prepared body."""
+    """Puts headers, request id, salt and signature around a prepared body. Raises LoadError without credentials."""
 
     def __init__(self, address: Address) -> None:
-        self._address = address
         parts = urlsplit(address.url)
-        self._target = parts.path + (f"?{parts.query}" if parts.query else "")
-        self._host = parts.netloc
-        self._credentials = _credentials(address)
-
-    def write(self, request_id: str, body: bytes) -> bytes:
-        """The bytes of one HTTP request."""
-        headers = {
-            "Host": self._host,
-            "Content-Type": "application/json",
-            "Accept": "*/*",
-            self._address.request_id_header: request_id,
-        }
-        if self._credentials is not None:
-            headers = self._signed(headers, body)
-        elif self._address.bearer_token:
-            headers["Authorization"] = f"Bearer {self._address.bearer_token}"
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        headers = {"Host": parts.netloc.rpartition("@")[2], "Content-Type": "application/json", "Accept": "*/*"}
+        self._signer = _signer(address, headers)
+        if self._signer is None and address.bearer_token:
+            headers["Authorization"] = f"Bearer {address.bearer_token}"
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return f"POST {self._target} HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        self._head = f"POST {target} HTTP/1.1\r\n{head}{address.request_id_header}: ".encode()
 
-    def _signed(self, headers: dict[str, str], body: bytes) -> dict[str, str]:
-        """The headers with a signature made now: SigV4 tolerates clocks that differ by five minutes."""
-        from botocore.auth import SigV4Auth
-        from botocore.awsrequest import AWSRequest
+    def write(self, request_id: str, prepared: PreparedRequest) -> bytes:
+        """The bytes of one HTTP request."""
+        body = prepared.body
+        if prepared.after_salt is not None:
+            body = b"%b%b%b" % (body, salt_of(request_id).encode(), prepared.after_salt)
+        signature = b""
+        if self._signer is not None:
+            signature = self._signer.sign(request_id, prepared.sha256 or sha256(body).hexdigest())
+        return b"%b%b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+            self._head,
+            request_id.encode(),
+            signature,
+            len(body),
+            body,
+        )
 
-        how = self._address.sigv4
-        request = AWSRequest("POST", self._address.url, data=body, headers=headers)
-        SigV4Auth(self._credentials.get_frozen_credentials(), how.service, how.region).add_auth(request)
-        return dict(request.headers.items())
 
-
-def _credentials(address: Address) -> Credentials | None:
-    """AWS credentials for a signed address, found as the AWS tools find them."""
+def _signer(address: Address, headers: dict[str, str]) -> RequestSigner | None:
+    """Signs with AWS credentials found as the AWS tools find them; null for an address that is not signed."""
     if address.sigv4 is None:
         return None
     from helpers.sessions import session_of_profile
 
     how = address.sigv4
-    return session_of_profile(how.profile, how.config_file, how.region).get_credentials()
+    credentials = session_of_profile(how.profile, how.config_file, how.region).get_credentials()
+    if credentials is None:
+        profile = f"profile {how.profile!r}" if how.profile else "the default AWS credential chain"
+        raise LoadError(f"no AWS credentials in {profile}: requests to {address.url} cannot be signed. Log in first.")
+    return RequestSigner(credentials, how.service, how.region, address.url, headers, address.request_id_header)

@@ -1,24 +1,37 @@
 """After the load point: stamped bytes become an answer.
 
 Three layers are peeled off one after the other: HTTP (chunked or not), AWS event-stream frames where the answer came
-through SageMaker, and the lines of the serving container (server-sent events, JSON lines or one JSON object). A piece
-of text counts as received when the line that holds it was complete.
+through SageMaker or Bedrock, and the events of the serving container. A piece of text counts as received when the line
+that holds it was complete.
+
+What can be wrong with an answer, gravest first; the first that applies is its status:
+
+    timeout, connection     no complete answer in time; no connection, or lost before the answer began
+    stream_broken           the connection broke in mid-answer
+    http_error, throttled   an HTTP status other than 200; 429, 503 or a throttling code of AWS
+    error_in_answer         HTTP 200, and an error among the events
+    stream_broken           an exception frame in an AWS event stream
+    bad_response            bytes that are not what the protocol or the API says
+    cut_short               the server ended the answer in its middle, without a word
+    empty                   a complete answer without any text
+    too_few_tokens          fewer output tokens than were asked for as the smallest number
 """
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import dataclass, field
-from zlib import crc32
+from typing import NamedTuple
 
-from helpers.load.apis import API_READERS, Piece
-from helpers.load.connection import HEADERS_END, Exchange, final_head
-from helpers.load.timeline import Timeline
+from helpers.load.apis import API_READERS, ERROR_TEXT_LIMIT, Reading
+from helpers.load.bodies import APIS_WITH_SMALLEST_LENGTH
+from helpers.load.connection import Exchange
+from helpers.load.event_stream import unwrap_event_stream
+from helpers.load.events import read_events
+from helpers.load.http_body import HttpAnswer, split_http
+from helpers.load.timeline import BadResponse, Timeline
 
 THROTTLED = (429, 503)
 THROTTLING_CODES = ("ThrottlingException", "TooManyRequestsException", "ServiceQuotaExceededException")
-ERROR_TEXT_LIMIT = 500
 
 
 @dataclass(slots=True)
@@ -45,216 +58,105 @@ class Answer:
         return "".join(self.chunk_texts)
 
 
-class BadResponse(Exception):
-    """Bytes that are not what the protocol says; becomes status `bad_response`."""
+class Fault(NamedTuple):
+    """Why an answer is not `ok`."""
+
+    status: str
+    error_type: str
+    error: str
 
 
-class StreamError(Exception):
-    """An error that the server reported inside an answer that began well; becomes status `stream_broken`."""
+def read_answer(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int | None = None) -> Answer:
+    """The answer of an exchange; whatever went wrong becomes its status, and what came before is kept.
 
-
-def read_answer(exchange: Exchange, api: str, framing: str) -> Answer:
-    """The answer of an exchange; whatever went wrong becomes its status."""
+    `fixed_output_tokens`: output tokens that were asked for as the smallest and the largest number; null if none were.
+    It is checked where the API knows a smallest number and the server itself tells how many there were.
+    """
     answer = Answer(status="ok")
     if exchange.reads:
         answer.first_byte_ns = exchange.reads[0][0]
-    try:
-        _read(exchange, api, framing, answer)
-    except BadResponse as error:
-        _mark(answer, "bad_response", type(error).__name__, str(error))
-    except StreamError as error:
-        _mark(answer, "stream_broken", "StreamError", str(error))
-    if exchange.failure is not None:
-        _mark(answer, exchange.failure, exchange.failure, exchange.detail or "")
+    fault = _read(exchange, api, framing, fixed_output_tokens, answer)
+    if exchange.failure is not None and (fault is None or exchange.failure != "cut_short"):
+        fault = Fault(exchange.failure, exchange.failure, exchange.detail or "")
+    if fault is not None:
+        answer.status, answer.error_type, answer.error = fault.status, fault.error_type, fault.error[:ERROR_TEXT_LIMIT]
     return answer
 
 
-def _read(exchange: Exchange, api: str, framing: str, answer: Answer) -> None:
-    raw = Timeline.of(exchange.reads)
-    if not raw.data:
-        return
-    status, headers, body = split_http(raw)
-    answer.http_status = status
-    if status is None:
-        return
-    if status != 200:
-        _read_http_error(answer, headers, body)
-        return
-    stream_error = None
-    if framing == "aws_event_stream" and "eventstream" in headers.get("content-type", ""):
-        body, stream_error = unwrap_event_stream(body)
-    _read_pieces(body, api, answer, complete=exchange.complete and stream_error is None)
-    if stream_error is not None:
-        raise StreamError(stream_error)
-    if exchange.complete and not answer.chunk_texts:
-        raise BadResponse("the answer holds no text")
-
-
-def _read_http_error(answer: Answer, headers: dict[str, str], body: Timeline) -> None:
-    text = body.data.decode("utf-8", "replace")
-    kind = headers.get("x-amzn-errortype", "").split(":")[0] or f"HTTP {answer.http_status}"
-    throttled = answer.http_status in THROTTLED or kind in THROTTLING_CODES
-    _mark(answer, "throttled" if throttled else "http_error", kind, text)
-
-
-def _mark(answer: Answer, status: str, error_type: str, error: str) -> None:
-    answer.status, answer.error_type, answer.error = status, error_type, error[:ERROR_TEXT_LIMIT]
-
-
-# --- HTTP ---------------------------------------------------------------------------------------------------------
-
-
-def split_http(raw: Timeline) -> tuple[int | None, dict[str, str], Timeline]:
-    """Status, headers (lower-case names) and body without chunk framing; status null while headers are incomplete."""
-    begin, end = final_head(raw.data)
-    if end < 0:
-        return None, {}, Timeline.of([])
-    status_line, *lines = raw.data[begin:end].decode("latin-1").split("\r\n")
+def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int | None, answer: Answer) -> Fault | None:
+    """Fill the answer; the gravest fault of what came, whatever became of the connection."""
     try:
-        status = int(status_line.split(" ", 2)[1])
-    except (IndexError, ValueError):
-        raise BadResponse(f"not an HTTP status line: {status_line[:80]!r}") from None
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    start = end + len(HEADERS_END)
-    if "chunked" in headers.get("transfer-encoding", "").lower():
-        return status, headers, raw.select(_chunk_spans(raw.data, start))
-    return status, headers, raw.select([(start, len(raw.data))])
-
-
-def _chunk_spans(data: bytes, at: int) -> list[tuple[int, int]]:
-    """[start, end) of the content of every chunk that arrived, whole or in part."""
-    spans = []
-    while (line_end := data.find(b"\r\n", at)) >= 0:
-        try:
-            size = int(data[at:line_end].split(b";")[0], 16)
-        except ValueError:
-            raise BadResponse(f"not a chunk size: {data[at:line_end][:40]!r}") from None
-        if size == 0:
-            break
-        start = line_end + 2
-        spans.append((start, min(start + size, len(data))))
-        at = start + size + 2
-    return spans
-
-
-# --- AWS event stream ---------------------------------------------------------------------------------------------
-
-
-def unwrap_event_stream(body: Timeline) -> tuple[Timeline, str | None]:
-    """The payload inside the frames, stamped with the arrival of each frame's end, and an exception's text or null.
-
-    Frame: total length, header length, CRC-32 of both, headers, payload, CRC-32 of all before; big-endian
-    (Amazon Transcribe developer guide, "Event stream encoding").
-    """
-    data, at, pieces, error = body.data, 0, [], None
-    while len(data) - at >= 12:
-        total, headers_length, prelude_crc = struct.unpack_from("!III", data, at)
-        if crc32(data[at : at + 8]) != prelude_crc or total < headers_length + 16:
-            raise BadResponse("an event-stream frame has a wrong prelude checksum")
-        end = at + total
-        if end > len(data):
-            break
-        if crc32(data[at : end - 4]) != struct.unpack_from("!I", data, end - 4)[0]:
-            raise BadResponse("an event-stream frame has a wrong checksum")
-        payload = data[at + 12 + headers_length : end - 4]
-        headers = _frame_headers(data[at + 12 : at + 12 + headers_length])
-        if headers.get(":message-type") == "event":
-            pieces.append((body.arrival_ns(end), payload))
-        else:
-            kind = headers.get(":exception-type") or headers.get(":error-code") or "unknown"
-            error = f"{kind}: {payload.decode('utf-8', 'replace')}"
-        at = end
-    return Timeline.of(pieces), error
-
-
-def _frame_headers(data: bytes) -> dict[str, str]:
-    """String headers of a frame: name length (1), name, type 7, value length (2), value."""
-    headers, at = {}, 0
-    while at < len(data):
-        name_end = at + 1 + data[at]
-        name = data[at + 1 : name_end].decode()
-        if data[name_end] != 7:
-            raise BadResponse(f"event-stream header {name!r} has type {data[name_end]}, expected 7 (string)")
-        (length,) = struct.unpack_from("!H", data, name_end + 1)
-        at = name_end + 3 + length
-        headers[name] = data[name_end + 3 : at].decode()
-    return headers
-
-
-# --- lines of the serving container -------------------------------------------------------------------------------
-
-
-def _read_pieces(body: Timeline, api: str, answer: Answer, complete: bool) -> None:
-    """Fill the answer from the events of the body. Text of broken streams is kept up to the break."""
-    read = API_READERS[api]
-    events, streamed = _events(body, complete)
-    token_counts: list[int | None] = []
-    for arrival_ns, event in events:
-        piece: Piece = read(event)
-        if piece.error is not None:
-            raise StreamError(piece.error)
-        if piece.text:
-            answer.chunk_ns.append(arrival_ns)
-            answer.chunk_texts.append(piece.text)
-            token_counts.append(piece.tokens)
-        answer.finish_reason = piece.finish_reason or answer.finish_reason
-        answer.prompt_tokens = piece.prompt_tokens if piece.prompt_tokens is not None else answer.prompt_tokens
-        answer.output_tokens = piece.output_tokens if piece.output_tokens is not None else answer.output_tokens
-    if not answer.chunk_ns:
-        return
-    answer.last_token_ns = answer.chunk_ns[-1]
-    if streamed:
-        answer.first_token_ns = answer.chunk_ns[0]
-        answer.chunk_tokens = _tokens_per_chunk(token_counts, answer.output_tokens)
-
-
-def _tokens_per_chunk(counts: list[int | None], output_tokens: int | None) -> list[int] | None:
-    """Tokens of each chunk where the server told them, or one each where the totals agree; else null."""
-    if all(count is not None for count in counts):
-        return counts
-    return [1] * len(counts) if output_tokens == len(counts) else None
-
-
-def _events(body: Timeline, complete: bool) -> tuple[list[tuple[int, dict]], bool]:
-    """(arrival, JSON) of each event, and whether the answer was streamed rather than one JSON object."""
-    lines = list(_lines(body, complete))
-    if (
-        complete
-        and len([line for _, line in lines if line]) != 1
-        and not any(line.startswith(b"data:") for _, line in lines)
-    ):
-        whole = _json_or_none(body.data)
-        if whole is not None:
-            return [(body.arrival_ns(len(body.data)), whole)], False
-    events = []
-    for arrival_ns, line in lines:
-        if line.startswith(b"data:"):
-            line = line[5:].strip()
-        elif not line or line[:1] not in b"{[":
-            continue
-        if line and line != b"[DONE]":
-            event = _json_or_none(line)
-            if event is None:
-                raise BadResponse(f"not JSON: {line[:80].decode('utf-8', 'replace')!r}")
-            events.append((arrival_ns, event))
-    streamed = len(lines) > 1 or any(line.startswith(b"data:") for _, line in lines)
-    return events, streamed
-
-
-def _lines(body: Timeline, complete: bool) -> list[tuple[int, bytes]]:
-    """(arrival, content) of each line; a last line without its end counts only if the answer is complete."""
-    lines, at, data = [], 0, body.data
-    while (end := data.find(b"\n", at)) >= 0:
-        lines.append((body.arrival_ns(end + 1), data[at:end].strip()))
-        at = end + 1
-    if complete and data[at:].strip():
-        lines.append((body.arrival_ns(len(data)), data[at:].strip()))
-    return lines
-
-
-def _json_or_none(data: bytes) -> dict | list | None:
-    try:
-        value = json.loads(data)
-    except ValueError:
+        http = split_http(Timeline.of(exchange.reads))
+    except BadResponse as error:
+        return _bad_response(str(error))
+    answer.http_status = http.status
+    if http.status is None:
         return None
-    return value if isinstance(value, dict | list) else None
+    if http.status != 200:
+        return _http_fault(http)
+    body, exception, bad, whole = http.body, None, http.fault, True
+    if framing == "aws_event_stream" and "eventstream" in http.headers.get("content-type", ""):
+        body, exception, frame_fault, whole = unwrap_event_stream(body)
+        bad = frame_fault or bad
+    intact = exchange.complete and whole and exception is None and bad is None
+    decoder, read, end = API_READERS[api]
+    events = read_events(body.data, decoder, intact)
+    reading = read(events.events)
+    streamed = events.streamed or reading.by_token
+    _fill(answer, reading, body.arrivals_ns([events.ends[place] for place in reading.places]), streamed)
+    if reading.error is not None:
+        return Fault("error_in_answer", *reading.error)
+    if exception is not None:
+        return Fault("stream_broken", exception[0], ": ".join(exception))
+    if bad or events.fault:
+        return _bad_response(events.fault or bad)
+    if not exchange.complete:
+        return None
+    if not whole:
+        return Fault("cut_short", "cut_short", "the body ends in the middle of an event-stream frame")
+    if streamed and not (reading.ended or events.done):
+        return Fault("cut_short", "cut_short", f"the answer ends without {end}")
+    if not answer.chunk_texts:
+        return Fault("empty", "empty", "the answer is complete and holds no text")
+    return _too_few_tokens(answer.output_tokens, fixed_output_tokens, api)
+
+
+def _fill(answer: Answer, reading: Reading, arrivals_ns: list[int], streamed: bool) -> None:
+    answer.finish_reason = reading.finish_reason
+    answer.prompt_tokens, answer.output_tokens = reading.prompt_tokens, reading.output_tokens
+    answer.chunk_texts, answer.chunk_ns = reading.texts, arrivals_ns
+    if arrivals_ns:
+        answer.last_token_ns = arrivals_ns[-1]
+        if streamed:
+            answer.first_token_ns = arrivals_ns[0]
+            answer.chunk_tokens = _tokens_per_chunk(reading)
+
+
+def _tokens_per_chunk(reading: Reading) -> list[int] | None:
+    """Tokens of each chunk where the server told them, or one each where the totals agree; else null."""
+    if reading.tokens is not None and None not in reading.tokens:
+        return reading.tokens
+    return [1] * len(reading.texts) if reading.output_tokens == len(reading.texts) else None
+
+
+# --- faults -------------------------------------------------------------------------------------------------------
+
+
+def _bad_response(why: str) -> Fault:
+    return Fault("bad_response", "bad_response", why)
+
+
+def _http_fault(http: HttpAnswer) -> Fault:
+    kind = http.headers.get("x-amzn-errortype", "").split(":")[0] or f"HTTP {http.status}"
+    throttled = http.status in THROTTLED or kind in THROTTLING_CODES
+    return Fault("throttled" if throttled else "http_error", kind, http.body.data.decode("utf-8", "replace"))
+
+
+def _too_few_tokens(answered: int | None, asked: int | None, api: str) -> Fault | None:
+    if api not in APIS_WITH_SMALLEST_LENGTH or asked is None or answered is None or answered >= asked:
+        return None
+    why = (
+        f"answered {answered} of {asked} tokens: the server does not keep to min_tokens; "
+        "set generation.fixed_output_length: false to compare per token"
+    )
+    return Fault("too_few_tokens", "too_few_tokens", why)

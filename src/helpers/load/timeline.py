@@ -1,42 +1,38 @@
 """Bytes with the time at which each arrived.
 
 Parsers work on the joined bytes and ask afterwards when a byte came, so where the network cut the stream cannot change
-what is parsed.
+what is parsed. A layer that is peeled off (HTTP chunks, event-stream frames) keeps the reads and their stamps, and only
+counts anew how many of its own bytes each read completed.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """Joined bytes; `ends[i]` is the offset after the i-th piece, `stamps_ns[i]` when that piece arrived."""
+class Timeline(NamedTuple):
+    """Joined bytes; `ends[i]` of them were there after the i-th read (never fewer than before), at `stamps_ns[i]`."""
 
     data: bytes
     ends: list[int]
     stamps_ns: list[int]
 
     @classmethod
-    def of(cls, pieces: list[tuple[int, bytes]]) -> Timeline:
-        """From (stamp, bytes) pieces in order of arrival."""
-        pieces = [(stamp, data) for stamp, data in pieces if data]
-        ends = list(accumulate(len(data) for _, data in pieces))
-        return cls(b"".join(data for _, data in pieces), ends, [stamp for stamp, _ in pieces])
+    def of(cls, reads: list[tuple[int, bytes]]) -> Timeline:
+        """From (stamp, bytes) of the reads in order of arrival."""
+        pieces = [data for _, data in reads]
+        return cls(b"".join(pieces), list(accumulate(map(len, pieces))), [stamp for stamp, _ in reads])
 
-    def arrival_ns(self, end: int) -> int:
-        """When the bytes before offset `end` were complete. `end` is at least 1."""
-        return self.stamps_ns[bisect_left(self.ends, end)]
+    def arrivals_ns(self, ends: list[int]) -> list[int]:
+        """For each offset (1 or more): when all bytes before it were there."""
+        stamps_ns = self.stamps_ns
+        if len(stamps_ns) == 1:
+            return stamps_ns * len(ends)
+        reads_ends = self.ends
+        return [stamps_ns[bisect_left(reads_ends, end)] for end in ends]
 
-    def select(self, spans: list[tuple[int, int]]) -> Timeline:
-        """The bytes of the given [start, end) spans, each byte with its own arrival."""
-        pieces = []
-        for start, end in spans:
-            i = bisect_left(self.ends, start + 1)
-            while start < end:
-                stop = min(end, self.ends[i])
-                pieces.append((self.stamps_ns[i], self.data[start:stop]))
-                start, i = stop, i + 1
-        return Timeline.of(pieces)
+
+class BadResponse(Exception):
+    """Bytes that are not what the protocol says; becomes status `bad_response`."""

@@ -32,6 +32,7 @@ class Address(BaseModel):
     served_model: str | None = None
     bearer_token: str | None = Field(default=None, repr=False)
     sigv4: SigV4 | None = None
+    ca_file: str | None = Field(default=None, description="Certificates to trust for https; default the system's.")
 
 
 class EndpointStatus(NamedTuple):

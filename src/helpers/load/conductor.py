@@ -1,0 +1,238 @@
+"""The run of one load point: decides when it has measured enough. Sends nothing itself; a `LoadTeam` does."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel
+
+from helpers.load import order as messages
+from helpers.load.findings import Ended, facts_of
+from helpers.load.order import Order
+from helpers.load.progress import OnProgress, ProgressView
+from helpers.load.schedule import draw_arrivals
+from helpers.load.spool import IndexReader
+from helpers.load.window import NO_WINDOW, Times, Window, find_window
+from helpers.load_config import Ramp, TraceReplay, processes_for
+from helpers.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
+
+if TYPE_CHECKING:
+    from helpers.load.team import LoadTeam
+
+START_DELAY_NS = 50_000_000
+LOOK_EVERY_S = 0.25
+LOOK_SHARE = 0.05
+"""Looking again waits for this share of the time so far: what is looked at grows with it."""
+FEWEST_ROWS_TO_PARSE = 500
+NOTHING_YET = messages.Progress(sent=0, done=0, failed=0, in_flight=0, oldest_t0_ns=None, first_s=[])
+
+
+class Finished(NamedTuple):
+    """A load point whose records are on disk."""
+
+    facts: LoadPointFacts
+    requests: int
+    failed: int
+    write_cpu_s: float
+    """CPU seconds that joining the parts took."""
+
+
+class LoadPointRun:
+    """One load point, from its schedule to its records. Used once."""
+
+    def __init__(self, team: LoadTeam, order: Order, on_progress: OnProgress) -> None:
+        self._team, self._order = team, order
+        self._senders = range(processes_for(order.load, order.level, len(team)))
+        self._indices = [IndexReader(order.part_folder(i)) for i in self._senders]
+        self._times = Times()
+        self._latest = dict.fromkeys(self._senders, NOTHING_YET)
+        self._schedule_ns = np.empty(0, "int64")
+        self._start_ns = 0
+        self._close_ns: int | None = None
+        self._ended_because = ENOUGH_REQUESTS
+        self._window = NO_WINDOW
+        self._next_look_s = 0.0
+        self._view = ProgressView(order.load, on_progress)
+
+    def run(self) -> Finished:
+        """Connect, load, judge, parse, write. Raises LoadError if a load process dies."""
+        order = self._order
+        if order.level.is_open:
+            self._schedule_ns = draw_arrivals(order.load, order.level, self._schedule_seed(), Path(order.base_dir))
+            np.save(order.schedule_file, self._schedule_ns)
+        self._view.show("connecting", self._latest.values(), NO_WINDOW)
+        for i in self._senders:
+            self._team.send(i, messages.Prepare(order=order, load_process=i, of=len(self._senders)), order)
+        ready = self._collect(messages.Ready, len(self._senders))
+        self._start_ns = time.monotonic_ns() + START_DELAY_NS
+        wall_pair = (time.monotonic_ns(), time.time_ns())
+        self._tell_all(messages.Go(start_ns=self._start_ns))
+        sent = self._until_sent()
+        window, close_ns = self._final_window()
+        return self._write_records(
+            Ended(
+                order=order,
+                start_ns=self._start_ns,
+                schedule_ns=self._schedule_ns,
+                window=window,
+                close_ns=close_ns,
+                ended_because=self._ended_because,
+                ready={i: told for i, [told] in ready.items()},
+                sent=sent,
+                pids=dict(enumerate(self._team.pids)),
+                clock_pairs=[wall_pair, (time.monotonic_ns(), time.time_ns())],
+            )
+        )
+
+    def _schedule_seed(self) -> int:
+        """One per load point: the same for all options, so that they get the same arrivals."""
+        order = self._order
+        words = [order.seed, *order.dataset.encode(), order.repetition, *order.level.slug.encode()]
+        return int(np.random.SeedSequence(words).generate_state(1, "uint64")[0])
+
+    def _tell_all(self, message: BaseModel) -> None:
+        for i in self._senders:
+            self._team.send(i, message, self._order)
+
+    def _collect(self, kind: type[BaseModel], count: int) -> dict[int, list]:
+        """`count` messages of a kind, by process; progress may come in between."""
+        got: dict[int, list] = {}
+        while sum(map(len, got.values())) < count:
+            found = self._team.next_told(1.0, self._order)
+            if found is not None and isinstance(found[1], kind):
+                got.setdefault(found[0], []).append(found[1])
+        return got
+
+    # --- under load -----------------------------------------------------------------------------------------------
+
+    def _until_sent(self) -> dict[int, messages.Sent]:
+        sent: dict[int, messages.Sent] = {}
+        stopped = False
+        while len(sent) < len(self._senders):
+            found = self._team.next_told(LOOK_EVERY_S, self._order)
+            if found is not None:
+                index, told = found
+                if isinstance(told, messages.Sent):
+                    sent[index] = told
+                elif isinstance(told, messages.Progress):
+                    self._latest[index] = told
+                    self._view.note(told)
+            if self._close_ns is None:
+                self._look()
+            elif not stopped and all(told.clear_ns == self._close_ns for told in self._latest.values()):
+                stopped = self._stop_or_reopen()
+            self._view.show("drain" if self._close_ns else None, self._latest.values(), self._window)
+        return sent
+
+    def _look(self) -> None:
+        """Look at what has ended so far, and close the window if it is enough."""
+        elapsed_s = (time.monotonic_ns() - self._start_ns) / 1e9
+        reason = self._end_of_supply()
+        if reason is None and elapsed_s >= self._order.load.max_duration_s:
+            reason = "max_duration_s"
+        if reason is None:
+            if elapsed_s < self._next_look_s:
+                return
+            self._next_look_s = elapsed_s + max(LOOK_EVERY_S, LOOK_SHARE * elapsed_s)
+            self._read_indices()
+            oldest = [p.oldest_t0_ns for p in self._latest.values() if p.oldest_t0_ns is not None]
+            self._window = find_window(
+                self._times, self._order, self._start_ns, min(oldest, default=time.monotonic_ns())
+            )
+            if self._window.overloaded:
+                reason = "overload: latency rises throughout"
+            elif not self._window.enough:
+                return
+        self._ended_because = reason or ENOUGH_REQUESTS
+        self._close_ns = time.monotonic_ns()
+        self._tell_all(messages.Close(close_ns=self._close_ns))
+
+    def _stop_or_reopen(self) -> bool:
+        """Now that all its requests are answered: is the window still enough? Otherwise load, which never stopped, goes on.
+
+        The window was closed at a moment that no answer had a say in; judged then, it lacked its slowest requests.
+        """
+        window, _ = self._final_window()
+        if self._ended_because == ENOUGH_REQUESTS and not window.enough:
+            self._close_ns = None
+            self._tell_all(messages.Close(close_ns=None))
+            return False
+        self._tell_all(messages.Stop())
+        return True
+
+    def _end_of_supply(self) -> str | None:
+        """Why nothing more can be sent; null if something can."""
+        if not any(progress.ended for progress in self._latest.values()):
+            return None
+        if not self._order.level.is_open or self._sent_count() < len(self._schedule_ns):
+            return "prompts ran out"
+        return WHOLE_SCHEDULE if isinstance(self._order.load, Ramp | TraceReplay) else "max_duration_s"
+
+    def _sent_count(self) -> int:
+        return sum(progress.sent for progress in self._latest.values())
+
+    def _read_indices(self) -> None:
+        for index in self._indices:
+            self._times.append(index.new_rows())
+
+    # --- afterwards -----------------------------------------------------------------------------------------------
+
+    def _final_window(self) -> tuple[Window, int]:
+        """The window, and its close moved to the next t0: both ends are sends, so requests / length is no biased rate.
+
+        Where nothing was sent any more, it ends when a worker first wanted to send and could not.
+        """
+        self._read_indices()
+        t0, done, _ = self._times.in_order()
+        close_ns = self._close_ns
+        following = int(np.searchsorted(t0, close_ns))
+        if following < len(t0):
+            close_ns = int(t0[following])
+        elif self._ended_because == "prompts ran out" and not self._order.level.is_open and len(t0):
+            freed = done[done > t0[-1]]
+            close_ns = min(close_ns, int(freed.min())) if len(freed) else close_ns
+        return find_window(self._times, self._order, self._start_ns, close_ns), close_ns
+
+    def _write_records(self, ended: Ended) -> Finished:
+        self._view.show("parsing", self._latest.values(), self._window)
+        tasks = self._parse_tasks(ended)
+        for turn, task in enumerate(tasks):
+            self._team.send(turn % len(self._team), task, self._order)
+        told = self._collect(messages.Parsed, len(tasks))
+        parsed: dict[int, list[messages.Parsed]] = {}
+        for turn, task in enumerate(tasks):  # a process answers its tasks in the order in which it got them
+            parsed.setdefault(task.load_process, []).append(told[turn % len(self._team)][turn // len(self._team)])
+        facts = facts_of(ended, parsed)
+        write = messages.Write(
+            part_files=[task.part_file for task in tasks],
+            metadata=facts_metadata(facts),
+            output_file=self._order.output_file,
+        )
+        self._team.send(0, write, self._order)
+        written = self._collect(messages.Written, 1)[0][0]
+        counts = [one for parts in parsed.values() for one in parts]
+        return Finished(facts, sum(one.requests for one in counts), sum(one.failed for one in counts), written.cpu_s)
+
+    def _parse_tasks(self, ended: Ended) -> list[messages.Parse]:
+        """Even shares of the rows for all processes of the team."""
+        total = sum(told.requests for told in ended.sent.values())
+        size = max(FEWEST_ROWS_TO_PARSE, math.ceil(total / len(self._team)))
+        opened = ended.window.open_ns is not None
+        return [
+            messages.Parse(
+                order=self._order,
+                load_process=i,
+                first=first,
+                last=min(first + size, told.requests),
+                open_ns=ended.window.open_ns,
+                close_ns=ended.close_ns if opened else None,
+                clock_pairs=told.clock_pairs,
+                part_file=str(self._order.spool / f"part-{i:04}-{first:012}.arrow"),
+            )
+            for i, told in sorted(ended.sent.items())
+            for first in range(0, told.requests, size)
+        ]

@@ -1,0 +1,176 @@
+"""What is known of a load point beside its requests, and whether it was the server that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from helpers.load.order import Order, Parsed, Ready, Sent
+from helpers.load.schedule import arrival_facts
+from helpers.load.sender import percentiles_ms
+from helpers.load.spool import read_index
+from helpers.load.window import Window
+from helpers.records import ArrivalFacts, LoadPointFacts, LoadProcessFacts
+
+BUSY_SHARE = 0.9
+"""A load process that used more of its CPU than this had no room for what comes late."""
+IDLE_SHARE = 0.02
+LATE_MS, LATE_SHARE = 5.0, 0.05
+"""Requests of an open loop may go out this late at p99, in ms or as a share of the median latency."""
+LOOP_LAG_MS = 5.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A load point whose load is over, before its answers are parsed."""
+
+    order: Order
+    start_ns: int
+    schedule_ns: np.ndarray
+    """Offsets of all arrivals; empty for a closed loop."""
+    window: Window
+    close_ns: int
+    ended_because: str
+    ready: dict[int, Ready]
+    sent: dict[int, Sent]
+    """By load process, as `ready` and `pids`."""
+    pids: dict[int, int]
+    clock_pairs: list[tuple[int, int]]
+
+
+def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
+    """The facts, from the index of the spool and from what the load processes told; `parsed` by load process."""
+    order, window, close_ns = ended.order, ended.window, ended.close_ns
+    point, is_open = order.point, order.level.is_open
+    rows = [read_index(order.part_folder(i)) for i in sorted(ended.sent)]
+    lag_ns = _all(_schedule_lag_ns(part) for part in rows) if is_open else None
+    turnaround_ns = None if is_open else _all(_turnaround_ns(part, window.open_ns, close_ns) for part in rows)
+    processes = [_process_facts(i, ended.pids[i], told, parsed.get(i, [])) for i, told in sorted(ended.sent.items())]
+    clock_source = _clock_source([one for told in parsed.values() for one in told])
+    lag_ms = _spread_or_none(lag_ns)
+    return LoadPointFacts(
+        option=point.option,
+        dataset=point.dataset,
+        load_point=point.id,
+        load_kind=order.level.kind,
+        level=float(order.level.value),
+        repetition=point.repetition,
+        window_open_ns=window.open_ns,
+        window_close_ns=close_ns if window.open_ns is not None else None,
+        ended_because=ended.ended_because,
+        steady=window.steady,
+        steady_because=window.because,
+        asked_output_tokens=order.generation.max_output_tokens,
+        fixed_output_length=order.generation.fixed_output_length,
+        processes=processes,
+        scheduled=_scheduled_facts(ended) if is_open else None,
+        achieved=_achieved_facts(rows, close_ns) if is_open else None,
+        schedule_lag_ms=lag_ms,
+        turnaround_ms=_spread_or_none(turnaround_ns),
+        connect_ms=_counted_spread(ended.ready.values(), rows, "connect_ns"),
+        tls_ms=_counted_spread(ended.ready.values(), rows, "tls_ns"),
+        clock_source=clock_source,
+        client_limited=[
+            *_busy(processes),
+            *_idle(turnaround_ns, order, window, close_ns),
+            *_late(lag_ms, rows),
+            *_unstamped(processes, clock_source),
+        ],
+        clock_pairs=ended.clock_pairs,
+    )
+
+
+# --- did the client shape what was measured? ----------------------------------------------------------------------
+
+
+def _busy(processes: list[LoadProcessFacts]) -> list[str]:
+    return [
+        f"load process {process.load_process} used {process.cpu_share:.0%} of its CPU"
+        for process in processes
+        if process.cpu_share > BUSY_SHARE
+    ]
+
+
+def _idle(turnaround_ns: np.ndarray | None, order: Order, window: Window, close_ns: int) -> list[str]:
+    """Workers of a closed loop that wait between an answer and the next send are not c streams."""
+    if turnaround_ns is None or window.open_ns is None:
+        return []
+    share = float(turnaround_ns.sum() / (order.level.value * max(close_ns - window.open_ns, 1)))
+    return [f"workers waited {share:.1%} of the time between an answer and the next send"] if share > IDLE_SHARE else []
+
+
+def _late(lag_ms: dict[str, float] | None, rows: list[np.ndarray]) -> list[str]:
+    if lag_ms is None:
+        return []
+    median_ms = float(np.median(_all(part["done_ns"] - part["scheduled_ns"] for part in rows))) / 1e6
+    if lag_ms["p99"] <= max(LATE_MS, LATE_SHARE * median_ms):
+        return []
+    return [f"requests were sent late: p99 {lag_ms['p99']:.1f} ms after their time"]
+
+
+def _unstamped(processes: list[LoadProcessFacts], clock_source: str) -> list[str]:
+    lag = max((process.loop_lag_ms["p99"] for process in processes), default=0.0)
+    if clock_source == "kernel" or lag <= LOOP_LAG_MS:
+        return []
+    return [f"the event loop was late by {lag:.1f} ms at p99, and the kernel did not stamp all reads"]
+
+
+# --- parts of the facts -------------------------------------------------------------------------------------------
+
+
+def _process_facts(index: int, pid: int, told: Sent, parsed: list[Parsed]) -> LoadProcessFacts:
+    return LoadProcessFacts(
+        load_process=index,
+        pid=pid,
+        requests=told.requests,
+        cpu_s=told.cpu_s,
+        cpu_share=told.cpu_s / told.wall_s if told.wall_s else 0.0,
+        parse_cpu_s=sum(one.cpu_s for one in parsed),
+        loop_lag_ms=told.loop_lag_ms,
+        peak_memory_mb=told.peak_memory_mb,
+    )
+
+
+def _clock_source(parsed: list[Parsed]) -> str:
+    answered, by_kernel = sum(one.answered for one in parsed), sum(one.stamped_by_kernel for one in parsed)
+    return "kernel" if by_kernel >= answered > 0 else "mixed" if by_kernel else "user"
+
+
+def _scheduled_facts(ended: Ended) -> ArrivalFacts | None:
+    until = int(np.searchsorted(ended.schedule_ns, ended.close_ns - ended.start_ns))
+    return arrival_facts(ended.schedule_ns[:until])
+
+
+def _achieved_facts(rows: list[np.ndarray], close_ns: int) -> ArrivalFacts | None:
+    return arrival_facts(_all(part["sent_ns"][part["scheduled_ns"] < close_ns] for part in rows))
+
+
+def _schedule_lag_ns(rows: np.ndarray) -> np.ndarray:
+    """Sent - scheduled; what a new connection took is the server's and the network's, not the client's."""
+    return np.maximum(0, rows["sent_ns"] - rows["scheduled_ns"] - rows["connect_ns"] - rows["tls_ns"])
+
+
+def _turnaround_ns(rows: np.ndarray, open_ns: int | None, close_ns: int) -> np.ndarray:
+    """From an answer's end to the worker's next send within the window, where the connection was kept."""
+    if open_ns is None:
+        return np.empty(0, "int64")
+    sent_ns = rows["sent_ns"]
+    kept = (rows["idle_since_ns"] > 0) & (rows["connect_ns"] == 0) & (sent_ns >= open_ns) & (sent_ns < close_ns)
+    return np.maximum(0, sent_ns[kept] - rows["idle_since_ns"][kept])
+
+
+def _counted_spread(ready: Iterable[Ready], rows: list[np.ndarray], column: str) -> dict[str, float] | None:
+    """n and percentiles, ms, of connections made beforehand and of those made under load; null if there was none."""
+    beforehand = [ns for told in ready for ns in getattr(told, column)]
+    values = np.concatenate([np.array(beforehand, "int64"), *(part[column][part[column] > 0] for part in rows)])
+    return {"n": len(values), **percentiles_ms(values)} if len(values) else None
+
+
+def _spread_or_none(values_ns: np.ndarray | None) -> dict[str, float] | None:
+    return None if values_ns is None or not len(values_ns) else percentiles_ms(values_ns)
+
+
+def _all(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate(list(parts))

@@ -1,0 +1,183 @@
+"""What crosses the pipe between whoever orders load and the load processes: one JSON line a message."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from helpers.config import Generation
+from helpers.load_config import Load, LoadLevel
+from helpers.records import LoadPoint
+from helpers.targets.base import Address
+
+
+class Order(BaseModel):
+    """One load point to run. Holds secrets (the bearer token): it is piped, never written to a file."""
+
+    model_config = ConfigDict(extra="forbid")
+    option: str
+    dataset: str
+    level: LoadLevel
+    repetition: int
+    seed: int
+    start_of_prompts: float = 0.0
+    """Share of the shuffled prompts at which this load point starts, so that load points share as few as may be."""
+    address: Address
+    load: Load
+    percentile: float = 95.0
+    """The SLO's percentile, in percent: `load.target_relative_ci` is about its interval."""
+    generation: Generation
+    extra_body: dict[str, JsonValue]
+    tokenizer: str
+    prompts_file: str
+    prompt_tokens_column: str
+    base_dir: str = "."
+    """Folder that a trace's path is relative to."""
+    output_file: str
+    request_id_prefix: str = Field(default_factory=lambda: uuid.uuid4().hex[:12])
+    """SageMaker takes inference ids of at most 64 characters."""
+
+    @property
+    def point(self) -> LoadPoint:
+        """The load point that is to be run."""
+        return LoadPoint(self.option, self.dataset, self.level, self.repetition)
+
+    @property
+    def spool(self) -> Path:
+        """Where load processes keep what came back while the load point is under way."""
+        output = Path(self.output_file)
+        return output.parent / f".{output.stem}.spool"
+
+    def part_folder(self, load_process: int) -> Path:
+        """The spool of one load process."""
+        return self.spool / str(load_process)
+
+    @property
+    def schedule_file(self) -> Path:
+        """Arrivals of an open loop: offsets from the start in ns, as a NumPy file."""
+        return self.spool / "schedule.npy"
+
+
+class Prepare(BaseModel):
+    """Make ready to send: bodies, connections. Answered by `Ready`."""
+
+    do: Literal["prepare"] = "prepare"
+    order: Order
+    load_process: int
+    of: int
+
+
+class Go(BaseModel):
+    """Start at this moment of CLOCK_MONOTONIC. Answered by `Sent`, after the load."""
+
+    do: Literal["go"] = "go"
+    start_ns: int
+
+
+class Close(BaseModel):
+    """The steady window ends here: tell when every request before it is answered, and go on. Null: it does not end yet."""
+
+    do: Literal["close"] = "close"
+    close_ns: int | None
+
+
+class Stop(BaseModel):
+    """Send nothing more; what is in flight is waited for."""
+
+    do: Literal["stop"] = "stop"
+
+
+class Parse(BaseModel):
+    """Turn rows [first, last) of one spool into a part file. Answered by `Parsed`."""
+
+    do: Literal["parse"] = "parse"
+    order: Order
+    load_process: int
+    first: int
+    last: int
+    open_ns: int | None
+    close_ns: int | None
+    clock_pairs: list[tuple[int, int]]
+    part_file: str
+
+
+class Write(BaseModel):
+    """Join part files to the load point's request records. Answered by `Written`."""
+
+    do: Literal["write"] = "write"
+    part_files: list[str]
+    metadata: str
+    output_file: str
+
+
+class Message(BaseModel):
+    """From the conductor."""
+
+    message: Prepare | Go | Close | Stop | Parse | Write = Field(discriminator="do")
+
+
+class Ready(BaseModel):
+    """Connections are open; what they took, ns."""
+
+    tell: Literal["ready"] = "ready"
+    connect_ns: list[int]
+    tls_ns: list[int]
+
+
+class Progress(BaseModel):
+    """How a load process is getting on."""
+
+    tell: Literal["progress"] = "progress"
+    sent: int
+    done: int
+    failed: int
+    in_flight: int
+    oldest_t0_ns: int | None
+    """t0 of the oldest request in flight; null if there is none."""
+    first_s: list[float]
+    """Times to the first byte of the body of requests that ended since the last message; some of them, if many."""
+    ended: bool = False
+    """All prompts, or all of the schedule, are used up."""
+    clear_ns: int | None = None
+    """Every request before this close of the window is answered; null while that is not so."""
+
+
+class Sent(BaseModel):
+    """The load of one process is over."""
+
+    tell: Literal["sent"] = "sent"
+    requests: int
+    ended: bool
+    cpu_s: float
+    wall_s: float
+    loop_lag_ms: dict[str, float]
+    peak_memory_mb: float
+    clock_pairs: list[tuple[int, int]]
+
+
+class Parsed(BaseModel):
+    """A part file is there."""
+
+    tell: Literal["parsed"] = "parsed"
+    requests: int
+    failed: int
+    answered: int
+    """Requests of which at least a byte came back."""
+    stamped_by_kernel: int
+    cpu_s: float
+
+
+class Written(BaseModel):
+    """The request records are there."""
+
+    tell: Literal["written"] = "written"
+    cpu_s: float
+
+
+class Told(BaseModel):
+    """From a load process."""
+
+    message: Ready | Progress | Sent | Parsed | Written = Field(discriminator="tell")

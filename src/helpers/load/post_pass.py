@@ -1,0 +1,189 @@
+"""After the load point: what came back becomes request records. Done by load processes side by side, batch by batch, so
+that memory does not grow with the length of the load point.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from helpers.errors import PromptError
+from helpers.load.bodies import salt_of, salted_prompt
+from helpers.load.connection import Exchange
+from helpers.load.order import Order, Parse, Parsed, Write, Written
+from helpers.load.responses import Answer, read_answer
+from helpers.load.spool import ExchangeReader
+from helpers.records import METADATA_KEY, SCHEMA
+
+BATCH_ROWS = 2000
+ECHO_MIN_CHARACTERS = 16
+
+
+def ordered_prompts(order: Order) -> pd.DataFrame:
+    """The prompts of a load point in the order in which they are sent: the same for all options."""
+    prompts = pq.read_table(order.prompts_file).to_pandas()
+    shuffled = np.random.default_rng([order.seed, *order.dataset.encode()]).permutation(len(prompts))
+    return prompts.iloc[np.roll(shuffled, -round(order.start_of_prompts * len(prompts)))]
+
+
+def parse(message: Parse) -> Parsed:
+    """Write the records of some rows of a spool to a part file (Arrow IPC)."""
+    cpu = time.process_time()
+    reader = ExchangeReader(message.order.part_folder(message.load_process), message.clock_pairs)
+    rows = _RowBuilder(message)
+    answered = by_kernel = failed = 0
+    batch: list[dict] = []
+    with pa.OSFile(message.part_file, "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
+        for index_row, exchange, stamped_by_kernel in reader.exchanges(message.first, message.last):
+            row = rows.row(index_row, exchange, stamped_by_kernel)
+            answered += bool(exchange.reads)
+            by_kernel += stamped_by_kernel
+            failed += row["status"] != "ok"
+            batch.append(row)
+            if len(batch) == BATCH_ROWS:
+                stream.write_batch(_record_batch(batch))
+                batch = []
+        if batch:
+            stream.write_batch(_record_batch(batch))
+    reader.close()
+    return Parsed(
+        requests=message.last - message.first,
+        failed=failed,
+        answered=answered,
+        stamped_by_kernel=by_kernel,
+        cpu_s=time.process_time() - cpu,
+    )
+
+
+def write(message: Write) -> Written:
+    """Join part files to the request records of a load point, whole or not at all."""
+    cpu = time.process_time()
+    output = Path(message.output_file)
+    temporary = output.with_suffix(".tmp")
+    schema = SCHEMA.with_metadata({METADATA_KEY: message.metadata.encode()})
+    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for part in message.part_files:
+            with pa.OSFile(part, "rb") as file, pa.ipc.open_stream(file) as stream:
+                for batch in stream:
+                    writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+    temporary.replace(output)
+    return Written(cpu_s=time.process_time() - cpu)
+
+
+def _record_batch(rows: list[dict]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({name: [row[name] for row in rows] for name in SCHEMA.names}, SCHEMA)
+
+
+class _RowBuilder:
+    """Makes the record of one request from its index row and its exchange."""
+
+    def __init__(self, message: Parse) -> None:
+        order = message.order
+        self._message, self._order = message, order
+        prompts = ordered_prompts(order)
+        self._prompt_ids = prompts["prompt_id"].tolist()
+        self._text = prompts["text"].tolist()
+        self._rendered = prompts["rendered"].tolist()
+        self._prompt_tokens = prompts[order.prompt_tokens_column].tolist()
+        generation = order.generation
+        self._fixed_output_tokens = generation.max_output_tokens if generation.fixed_output_length else None
+        self._constant = {
+            "option": order.option,
+            "dataset": order.dataset,
+            "load_point": order.point.id,
+            "level": float(order.level.value),
+            "repetition": order.repetition,
+            "load_process": message.load_process,
+        }
+
+    def row(self, index: np.void, exchange: Exchange, by_kernel: bool) -> dict:
+        """The record of one request."""
+        order = self._order
+        number, prompt, scheduled_ns = int(index["number"]), int(index["prompt"]), int(index["scheduled_ns"])
+        answer = read_answer(exchange, order.address.api, order.address.framing, self._fixed_output_tokens)
+        request_id = f"{order.request_id_prefix}-{number}"
+        echoed = _strip_echo(answer, self._sent_prompt(prompt, request_id))
+        output_source = "server" if answer.output_tokens is not None else None
+        if answer.text and (answer.output_tokens is None or echoed):
+            answer.output_tokens = _count_tokens(order.tokenizer, answer.text)
+            output_source = None if answer.output_tokens is None else "tokenizer"
+        return {
+            **self._constant,
+            "request_id": request_id,
+            "prompt_id": self._prompt_ids[prompt],
+            "phase": self._phase(scheduled_ns or exchange.sent_ns),
+            "scheduled_ns": scheduled_ns or None,
+            "sent_ns": exchange.sent_ns,
+            "first_byte_ns": answer.first_byte_ns,
+            "first_token_ns": answer.first_token_ns,
+            "last_token_ns": answer.last_token_ns,
+            "done_ns": exchange.done_ns,
+            "connect_ns": int(index["connect_ns"]) or None,
+            "tls_ns": int(index["tls_ns"]) or None,
+            "chunk_ns": answer.chunk_ns,
+            "chunk_tokens": answer.chunk_tokens,
+            "clock_source": "kernel" if by_kernel else "user",
+            "prompt_tokens": answer.prompt_tokens or int(self._prompt_tokens[prompt]),
+            "output_tokens": answer.output_tokens,
+            "prompt_tokens_source": "server" if answer.prompt_tokens is not None else "tokenizer",
+            "output_tokens_source": output_source,
+            "status": answer.status,
+            "http_status": answer.http_status,
+            "error_type": answer.error_type,
+            "error": answer.error,
+            "finish_reason": answer.finish_reason,
+            "echoed_prompt": echoed,
+        }
+
+    def _sent_prompt(self, prompt: int, request_id: str) -> str:
+        """The prompt as it was sent."""
+        if not self._order.load.prefix_cache_salt:
+            return self._rendered[prompt]
+        return salted_prompt(self._text[prompt], self._rendered[prompt], salt_of(request_id))[1]
+
+    def _phase(self, t0_ns: int) -> str:
+        opened, closed = self._message.open_ns, self._message.close_ns
+        if opened is None or t0_ns < opened:
+            return "warmup"
+        return "steady" if t0_ns < closed else "drain"
+
+
+def _strip_echo(answer: Answer, rendered: str) -> bool:
+    """Remove the prompt from the head of the answer where a server echoes it; true if it did."""
+    prompt = rendered.strip()
+    if len(prompt) < ECHO_MIN_CHARACTERS or not answer.text.lstrip().startswith(prompt):
+        return False
+    to_drop = len(answer.text) - len(answer.text.lstrip()) + len(prompt)
+    while answer.chunk_texts and to_drop >= len(answer.chunk_texts[0]):
+        to_drop -= len(answer.chunk_texts.pop(0))
+        answer.chunk_ns.pop(0)
+    if answer.chunk_texts:
+        answer.chunk_texts[0] = answer.chunk_texts[0][to_drop:]
+    answer.chunk_tokens = None
+    if answer.first_token_ns is not None:
+        answer.first_token_ns = answer.chunk_ns[0] if answer.chunk_ns else None
+    return True
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(name: str):
+    from helpers.local_sagemaker.tiny_model import default_cache_dir
+    from helpers.token_counts import load_tokenizer
+
+    return load_tokenizer(name, default_cache_dir())
+
+
+def _count_tokens(tokenizer: str, text: str) -> int | None:
+    """Tokens of an answer; null where the tokenizer cannot be had, which must not cost the measurement."""
+    try:
+        return len(_tokenizer(tokenizer).encode(text, add_special_tokens=False))
+    except PromptError as error:
+        sys.stderr.write(f"output tokens are unknown: {error}\n")
+        return None

@@ -1,0 +1,90 @@
+"""A load point under way, for whoever shows it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from helpers.load.order import Progress
+from helpers.load.window import Window
+from helpers.load_config import LoadBase
+
+TELL_EVERY_S = 0.25
+RATE_OVER_S = 1.5
+LATENCIES_OVER_S = 5.0
+
+
+@dataclass(frozen=True)
+class LoadProgress:
+    """Counts and rates of a load point under way, all its load processes together; unknown is null."""
+
+    phase: str
+    """`connecting`, `warmup`, `steady`, `drain` or `parsing`."""
+    sent: int = 0
+    done: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    rate_per_s: float | None = None
+    """Answers per second over the last second."""
+    ttft_p50_s: float | None = None
+    """Of the last seconds, to the first byte of the body: a first look, which parsing may correct."""
+    ttft_p95_s: float | None = None
+    steady: int = 0
+    wanted: int = 0
+    seconds_left: float | None = None
+
+
+OnProgress = Callable[[LoadProgress], None]
+
+
+class ProgressView:
+    """Puts progress together for the display, a few times a second."""
+
+    def __init__(self, load: LoadBase, on_progress: OnProgress) -> None:
+        self._load, self._on_progress = load, on_progress
+        self._first_s: deque[tuple[float, float]] = deque(maxlen=2000)
+        self._done: deque[tuple[float, int]] = deque(maxlen=20)
+        self._shown_s = 0.0
+
+    def note(self, progress: Progress) -> None:
+        """Remember times to the first byte."""
+        now = time.monotonic()
+        self._first_s.extend((now, value) for value in progress.first_s)
+
+    def show(self, phase: str | None, latest: Iterable[Progress], window: Window) -> None:
+        """Tell the listener, if it is time to."""
+        now = time.monotonic()
+        if now - self._shown_s < TELL_EVERY_S:
+            return
+        self._shown_s = now
+        latest = list(latest)
+        done = sum(progress.done for progress in latest)
+        self._done.append((now, done))
+        since, before = next(((t, d) for t, d in self._done if now - t <= RATE_OVER_S), (now, done))
+        rate = (done - before) / (now - since) if now > since else None
+        recent = [value for at, value in self._first_s if now - at <= LATENCIES_OVER_S]
+        wanted = self._load.min_requests
+        self._on_progress(
+            LoadProgress(
+                phase=phase or ("warmup" if window.open_ns is None else "steady"),
+                sent=sum(progress.sent for progress in latest),
+                done=done,
+                failed=sum(progress.failed for progress in latest),
+                in_flight=sum(progress.in_flight for progress in latest),
+                rate_per_s=rate,
+                ttft_p50_s=float(np.percentile(recent, 50)) if recent else None,
+                ttft_p95_s=float(np.percentile(recent, 95)) if recent else None,
+                steady=window.requests,
+                wanted=wanted,
+                seconds_left=_seconds_left(wanted - window.requests, rate, self._load.min_duration_s - window.length_s),
+            )
+        )
+
+
+def _seconds_left(requests: int, rate: float | None, seconds: float) -> float | None:
+    """A guess: what is missing at the present rate."""
+    return None if not rate else max(0.0, requests / rate, seconds)

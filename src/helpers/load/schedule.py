@@ -1,0 +1,134 @@
+"""When the requests of an open loop are sent: drawn once, from one seed, before the start, and checked after the run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from helpers.errors import ConfigError
+from helpers.load_config import LoadLevel, OpenLoop, Ramp, Search, TraceReplay
+from helpers.records import ArrivalFacts
+
+DISPERSION_ARRIVALS = 10
+"""Arrivals that a window of the dispersion index holds on average; at least as many windows are wanted."""
+
+
+def draw_arrivals(
+    load: OpenLoop | TraceReplay | Ramp | Search, level: LoadLevel, seed: int, base_dir: Path
+) -> np.ndarray:
+    """Offsets of all arrivals from the start, ns, int64, ascending, up to the load's longest duration.
+
+    `seed` is the load point's own. Raises ConfigError where a trace cannot be read.
+    """
+    rng = np.random.default_rng(seed)
+    if isinstance(load, TraceReplay):
+        seconds = _trace_seconds(load, base_dir) / level.value
+        seconds = seconds[seconds <= load.max_duration_s]
+    elif isinstance(load, Ramp):
+        seconds = _ramp_seconds(load, rng)
+    else:
+        seconds = np.cumsum(_gaps(load, level.value, load.max_duration_s, rng))
+        seconds = seconds[seconds <= load.max_duration_s]
+    return np.round(seconds * 1e9).astype("int64")
+
+
+def _gaps(load: OpenLoop | Search, rate: float, duration_s: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaps between arrivals, s, mean 1 / rate; more than fill the duration."""
+    expected = rate * duration_s
+    if load.arrivals == "constant":
+        return np.full(math.ceil(expected) + 1, 1 / rate)
+    shape = 1.0 if load.arrivals == "poisson" else load.burstiness
+    count = math.ceil(expected + 6 * math.sqrt(expected / shape) + 20)
+    return rng.gamma(shape, 1 / (rate * shape), count)
+
+
+def _ramp_seconds(load: Ramp, rng: np.random.Generator) -> np.ndarray:
+    """Arrivals whose rate changes evenly: unit-rate arrivals, put through the inverse of the cumulative rate.
+
+    Cumulative rate: L(t) = a t + (b - a) t² / 2 T (time-change of a Poisson process, e.g. Çinlar 1975, section 4.7).
+    """
+    a, slope = load.from_rate, (load.to_rate - load.from_rate) / load.duration_s
+    total = (load.from_rate + load.to_rate) / 2 * load.duration_s
+    if load.arrivals == "constant":
+        units = np.arange(1, math.floor(total) + 1, dtype=float)
+    else:
+        units = np.cumsum(rng.exponential(size=math.ceil(total + 6 * math.sqrt(total) + 20)))
+        units = units[units <= total]
+    if slope == 0:
+        return units / a
+    return 2 * units / (a + np.sqrt(np.maximum(a * a + 2 * slope * units, 0)))
+
+
+def _trace_seconds(load: TraceReplay, base_dir: Path) -> np.ndarray:
+    """Times of the trace from its first on, s, ascending."""
+    path = base_dir / Path(load.path).expanduser()
+    fault = f"load.path {load.path!r}: "
+    if not path.is_file():
+        raise ConfigError(f"{fault}no such file ({path}). Expected a CSV or JSON-lines file. Next: correct load.path")
+    with path.open(newline="") as file:
+        try:
+            rows = (
+                csv.DictReader(file) if path.suffix == ".csv" else (json.loads(line) for line in file if line.strip())
+            )
+            times = []
+            for number, row in enumerate(rows, 1):
+                if load.timestamp not in row:
+                    columns = ", ".join(map(str, row))
+                    raise ConfigError(
+                        f"{fault}record {number} has no column {load.timestamp!r}. Expected load.timestamp to be one of: "
+                        f"{columns}. Next: correct load.timestamp"
+                    )
+                times.append(float(row[load.timestamp]))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(
+                f"{fault}record {number if times else 1} of {path} cannot be read: {error}. Expected seconds as a number "
+                f"in {load.timestamp!r}. Next: correct the file"
+            ) from None
+    if len(times) < 2 or not np.isfinite(times).all():
+        raise ConfigError(
+            f"{fault}{len(times)} times in {path}. Expected two or more finite ones. Next: correct the file"
+        )
+    seconds = np.sort(np.array(times))
+    return seconds - seconds[0]
+
+
+def arrival_facts(times_ns: np.ndarray) -> ArrivalFacts | None:
+    """Rate and regularity of arrivals; null for fewer than two.
+
+    rate            (n - 1) / (last - first), per second;
+    gap_cv          standard deviation of the gaps / their mean: 0 constant, 1 Poisson;
+    dispersion      variance / mean of the counts in windows of equal length (index of dispersion; Fano 1947): 0 constant,
+                    1 Poisson, more in bursts; null for fewer than a hundred arrivals;
+    autocorrelation of successive gaps (lag 1): 0 where gaps are independent, null where they do not vary.
+    """
+    if len(times_ns) < 2:
+        return None
+    times = np.sort(times_ns).astype(float) / 1e9
+    gaps = np.diff(times)
+    length = times[-1] - times[0]
+    return ArrivalFacts(
+        requests=len(times),
+        rate=float(len(gaps) / length) if length > 0 else math.inf,
+        gap_cv=float(gaps.std(ddof=1) / gaps.mean()) if len(gaps) > 1 and length > 0 else None,
+        dispersion=_dispersion(times),
+        autocorrelation=_lag_one(gaps),
+    )
+
+
+def _dispersion(times: np.ndarray) -> float | None:
+    windows = len(times) // DISPERSION_ARRIVALS
+    if windows < DISPERSION_ARRIVALS or times[-1] <= times[0]:
+        return None
+    counts, _ = np.histogram(times, bins=windows)
+    return float(counts.var(ddof=1) / counts.mean())
+
+
+def _lag_one(gaps: np.ndarray) -> float | None:
+    if len(gaps) < 3 or gaps.std() < 1e-6 * gaps.mean():
+        return None
+    centred = gaps - gaps.mean()
+    return float((centred[1:] * centred[:-1]).sum() / (centred**2).sum())

@@ -1,0 +1,283 @@
+"""What closed and open loops share in sending the requests of one load process. Bytes are stamped and kept, nothing is
+parsed: connections, the requests in flight and their time-out, the spool, ticks that observe the event loop, and
+the end: after the window's close, load goes on until the conductor has heard from every load process that each request
+of the window is answered, so that the last ones are not measured on a server that is already emptying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import sys
+import time
+from abc import ABC, abstractmethod
+from array import array
+from collections import deque
+from collections.abc import Callable
+from time import monotonic_ns
+
+import numpy as np
+
+from helpers.load.alarm import Alarm
+from helpers.load.bodies import PreparedRequest, RequestWriter
+from helpers.load.connection import HttpConnection, RawExchange, Server
+from helpers.load.order import Order, Progress, Ready, Sent
+from helpers.load.spool import ClockPairs, Row, SpoolWriter
+
+TICK_NS = 10_000_000
+TICKS_PER_PROGRESS = 10
+TICKS_PER_COLLECTION = 100
+FIRST_BYTES_TOLD = 100
+OPENING_AT_ONCE = 64
+
+
+class Sender(ABC):
+    """One load process's share of a load point: number `share` of `of`."""
+
+    def __init__(self, order: Order, share: int, of: int, requests: list[PreparedRequest], spool: SpoolWriter) -> None:
+        self._order = order
+        self._share, self._of = share, of
+        self._requests = requests
+        self._id_prefix = order.request_id_prefix
+        self._spool = spool
+        self._server = Server(order.address.url, order.address.ca_file)
+        self._writer = RequestWriter(order.address)
+        self._timeout_ns = int(order.load.request_timeout_s * 1e9)
+        self._loop = asyncio.get_running_loop()
+        self._in_flight: dict[HttpConnection, Row] = {}
+        self._tasks: set[asyncio.Task] = set()
+        self._over = asyncio.Event()
+        self._stopping = False
+        self._ended = False
+        """Are all prompts, or all arrivals, used up."""
+        self._close_ns: int | None = None
+        self._told_clear = False
+        self._sent = self._done = self._failed = 0
+        self._first_s: deque[float] = deque(maxlen=FIRST_BYTES_TOLD)
+        self._lags = array("q")
+        self._clocks = ClockPairs()
+        self._connect_ns: list[int] = []
+        self._tls_ns: list[int] = []
+
+    # --- what the conductor asks ----------------------------------------------------------------------------------
+
+    async def prepare(self) -> Ready:
+        """Open the connections that the start needs. One that cannot be had is tried again when it is needed."""
+        places = asyncio.Semaphore(OPENING_AT_ONCE)
+
+        async def open_one(index: int) -> None:
+            async with places:
+                connection, _ = await self._open()
+                if connection is not None:
+                    self._keep(index, connection)
+
+        await asyncio.gather(*(open_one(i) for i in range(self._connections_wanted())))
+        return Ready(connect_ns=self._connect_ns, tls_ns=self._tls_ns)
+
+    async def run(self, start_ns: int, tell: Callable[[object], None]) -> Sent:
+        """Send from `start_ns` on until `stop`; then wait for what is in flight."""
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        ticking = asyncio.create_task(self._tick(tell))
+        self._clocks.take()
+        cpu, wall = time.process_time(), time.perf_counter()
+        try:
+            self._start(start_ns)
+            await self._over.wait()
+        finally:
+            ticking.cancel()
+            gc.enable()
+            gc.unfreeze()
+            self._clocks.take()
+            self._hang_up()
+            self._spool.close()
+        return Sent(
+            requests=self._done,
+            ended=self._ended,
+            cpu_s=time.process_time() - cpu,
+            wall_s=time.perf_counter() - wall,
+            loop_lag_ms=percentiles_ms(np.array(self._lags or [0])),
+            peak_memory_mb=peak_memory_mb(),
+            clock_pairs=self._clocks.pairs(),
+        )
+
+    def close_window(self, close_ns: int | None) -> None:
+        """The steady window ends here; null: it does not end yet."""
+        self._close_ns = close_ns
+        self._told_clear = False
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._stopping = True
+        self._end_if_idle()
+
+    # --- what differs ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _connections_wanted(self) -> int:
+        """Connections to open beforehand."""
+
+    @abstractmethod
+    def _keep(self, index: int, connection: HttpConnection) -> None:
+        """Take a connection that is free."""
+
+    @abstractmethod
+    def _start(self, start_ns: int) -> None:
+        """Begin to send at this time."""
+
+    @abstractmethod
+    def _hang_up(self) -> None:
+        """Close every connection that is left."""
+
+    @abstractmethod
+    def _answered(self, connection: HttpConnection, exchange: RawExchange) -> None:
+        """An exchange has ended: first send what is to be sent now, then `_note` it."""
+
+    # --- sending --------------------------------------------------------------------------------------------------
+
+    def _request_of(self, number: int) -> tuple[int, PreparedRequest] | None:
+        """(prompt, request) of a number; null if prompts may not repeat and are used up."""
+        prompt = number
+        if prompt >= len(self._requests):
+            if not self._order.load.repeat_prompts:
+                self._ended = True
+                return None
+            prompt %= len(self._requests)
+        return prompt, self._requests[prompt]
+
+    def _send(self, connection: HttpConnection, row: Row, request: PreparedRequest) -> None:
+        data = self._writer.write(f"{self._id_prefix}-{row.number}", request)
+        self._sent += 1
+        self._in_flight[connection] = row
+        connection.send(data, self._answered)
+
+    def _note(self, row: Row, exchange: RawExchange) -> None:
+        """Keep an exchange that has ended."""
+        self._done += 1
+        first_ns, looks_ok = exchange.first_body_ns, exchange.looks_ok
+        if not looks_ok:
+            self._failed += 1
+        elif first_ns:
+            self._first_s.append((first_ns - (row.scheduled_ns or exchange.sent_ns)) / 1e9)
+        self._spool.append(row, exchange, first_ns, looks_ok)
+        if self._stopping:
+            self._end_if_idle()
+
+    def _note_refused(self, row: Row, refusal: str) -> None:
+        """Keep a request for which there was no connection."""
+        now = monotonic_ns()
+        self._sent += 1
+        self._note(row, RawExchange(sent_ns=now, done_ns=now, failure="connection", detail=refusal))
+
+    async def _open(self) -> tuple[HttpConnection | None, str]:
+        """A connection, or why there is none."""
+        try:
+            connection = await HttpConnection.open(self._server, self._order.load.request_timeout_s)
+        except (OSError, TimeoutError) as error:
+            return None, f"could not connect: {error or type(error).__name__}"
+        self._connect_ns.append(connection.connect_ns)
+        if connection.tls_ns is not None:
+            self._tls_ns.append(connection.tls_ns)
+        return connection, ""
+
+    def _spawn(self, coroutine) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+        if self._stopping:
+            self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if not self._in_flight and not self._tasks:
+            self._over.set()
+
+    def _is_clear(self) -> bool:
+        """Is every request of the window answered."""
+        oldest = self._oldest_t0_ns()
+        return (
+            self._close_ns is not None
+            and monotonic_ns() >= self._close_ns
+            and (oldest is None or oldest >= self._close_ns)
+        )
+
+    def _oldest_t0_ns(self) -> int | None:
+        """t0 of the oldest request under way."""
+        connection = next(iter(self._in_flight), None)
+        if connection is None:
+            return None
+        return self._in_flight[connection].scheduled_ns or connection.sent_ns
+
+    # --- every ten milliseconds -----------------------------------------------------------------------------------
+
+    async def _tick(self, tell: Callable[[object], None]) -> None:
+        """Observe how late the event loop is, give up what takes too long, tell how it goes."""
+        rang = asyncio.Event()
+        alarm = Alarm(rang.set)
+        ticks, due = 0, monotonic_ns()
+        try:
+            while True:
+                due = max(due + TICK_NS, monotonic_ns())
+                alarm.set(due)
+                await rang.wait()
+                rang.clear()
+                now = monotonic_ns()
+                self._lags.append(max(0, now - due))
+                self._give_up_late(now)
+                ticks += 1
+                clear = not self._told_clear and self._is_clear()
+                if clear or ticks % TICKS_PER_PROGRESS == 0:
+                    self._told_clear |= clear
+                    self._clocks.take()
+                    self._spool.flush()
+                    tell(self._progress())
+                if ticks % TICKS_PER_COLLECTION == 0:
+                    gc.collect(1)
+        finally:
+            alarm.close()
+
+    def _give_up_late(self, now: int) -> None:
+        limit = now - self._timeout_ns
+        late = []
+        for connection in self._in_flight:
+            if connection.sent_ns > limit:
+                break
+            late.append(connection)
+        for connection in late:
+            connection.give_up("timeout", f"no complete answer after {self._order.load.request_timeout_s:g} s")
+
+    def _progress(self) -> Progress:
+        progress = Progress(
+            sent=self._sent,
+            done=self._done,
+            failed=self._failed,
+            in_flight=len(self._in_flight),
+            oldest_t0_ns=self._oldest_t0_ns(),
+            first_s=list(self._first_s),
+            ended=self._ended,
+            clear_ns=self._close_ns if self._told_clear else None,
+        )
+        self._first_s.clear()
+        return progress
+
+
+def percentiles_ms(values_ns: np.ndarray) -> dict[str, float]:
+    """p50, p99 and max, ms."""
+    values = np.asarray(values_ns) / 1e6
+    return {
+        "p50": float(np.percentile(values, 50)),
+        "p99": float(np.percentile(values, 99)),
+        "max": float(values.max()),
+    }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident set of this process, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -1,0 +1,196 @@
+"""What a load process keeps of a load point: two files that grow while it runs, so that its memory does not.
+
+    index.bin   one fixed-size row per request (`INDEX`), for progress, the steady window and the post-pass;
+    data.bin    what came back, as it came: one marshalled tuple per request, at the row's `offset`.
+
+The files live as long as the load point is under way. Kernel stamps are wall-clock times; they are converted here, with
+clock pairs taken during the load point, so that a step of the wall clock moves no result.
+"""
+
+from __future__ import annotations
+
+import marshal
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic_ns, time_ns
+from typing import NamedTuple
+
+import numpy as np
+
+from helpers.load.connection import Exchange, RawExchange
+
+INDEX = np.dtype(
+    [
+        ("number", "<i8"),
+        ("prompt", "<i8"),
+        ("worker", "<i8"),
+        ("scheduled_ns", "<i8"),
+        ("sent_ns", "<i8"),
+        ("first_ns", "<i8"),
+        ("done_ns", "<i8"),
+        ("idle_since_ns", "<i8"),
+        ("connect_ns", "<i8"),
+        ("tls_ns", "<i8"),
+        ("offset", "<i8"),
+        ("ok", "<i8"),
+    ]
+)
+"""`first_ns`: a first look at the first byte of the body; `ok`: a first look at the outcome; `idle_since_ns`: when the
+worker's last answer ended; `connect_ns`, `tls_ns`: of a connection made for this very request. 0: it did not happen."""
+
+PACK_ROW = struct.Struct(f"<{len(INDEX)}q").pack
+BUFFER_BYTES = 1 << 18
+CLOCK_TRIES = 3
+CLOCK_READING_NS = 5_000
+CLOCK_SLACK_NS = 50_000
+"""A kernel stamp this much after the user-space stamp of the same read is taken for a step of the wall clock."""
+
+
+class Row(NamedTuple):
+    """One row of the index, as the sender writes it."""
+
+    number: int
+    prompt: int
+    worker: int
+    scheduled_ns: int
+    idle_since_ns: int
+    connect_ns: int
+    tls_ns: int
+
+
+class SpoolWriter:
+    """Appends requests as they end. Writing waits for the disk when the disk is slower than the load."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._index = (folder / "index.bin").open("wb", BUFFER_BYTES)
+        self._data = (folder / "data.bin").open("wb", BUFFER_BYTES)
+        self._offset = 0
+
+    def append(self, row: Row, exchange: RawExchange, first_ns: int, looks_ok: bool) -> None:
+        """Keep one request, with a first look at its first byte of body and its outcome."""
+        number, prompt, worker, scheduled_ns, idle_since_ns, connect_ns, tls_ns = row
+        data = marshal.dumps((exchange.complete, exchange.failure, exchange.detail, exchange.reads))
+        self._data.write(data)
+        self._index.write(
+            PACK_ROW(
+                number, prompt, worker, scheduled_ns, exchange.sent_ns, first_ns, exchange.done_ns,
+                idle_since_ns, connect_ns, tls_ns, self._offset, looks_ok,
+            )
+        )  # fmt: skip
+        self._offset += len(data)
+
+    def flush(self) -> None:
+        """Let readers of the index see all rows so far."""
+        self._index.flush()
+
+    def close(self) -> None:
+        """All is in the files."""
+        self._index.close()
+        self._data.close()
+
+
+class IndexReader:
+    """Follows the index of a load process while it grows."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "index.bin"
+        self._read_bytes = 0
+
+    def new_rows(self) -> np.ndarray:
+        """The rows since the last call, in order of their end."""
+        if not self._path.exists():
+            return np.empty(0, INDEX)
+        size = self._path.stat().st_size
+        whole = (size - self._read_bytes) // INDEX.itemsize
+        rows = np.fromfile(self._path, INDEX, whole, offset=self._read_bytes)
+        self._read_bytes += whole * INDEX.itemsize
+        return rows
+
+
+def read_index(folder: Path) -> np.ndarray:
+    """All rows of an index; mapped, not read, because it may be large."""
+    path = folder / "index.bin"
+    return np.memmap(path, INDEX, "r") if path.stat().st_size else np.empty(0, INDEX)
+
+
+class ClockPairs:
+    """(monotonic, wall clock) pairs taken while a load point runs, ns."""
+
+    def __init__(self) -> None:
+        self.monotonic_ns = array("q")
+        self.offset_ns = array("q")
+
+    def take(self) -> None:
+        """Note how far the wall clock is ahead of the monotonic one now; not if something came between the readings."""
+        for _ in range(CLOCK_TRIES):
+            before = monotonic_ns()
+            wall = time_ns()
+            after = monotonic_ns()
+            if after - before < CLOCK_READING_NS:
+                break
+        else:
+            if self.offset_ns:
+                return
+        self.monotonic_ns.append(after)
+        self.offset_ns.append(wall - (before + after) // 2)
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """As (monotonic, offset of the wall clock), where the offset moved by more than `CLOCK_SLACK_NS`, and at the end."""
+        kept: list[tuple[int, int]] = []
+        for at, offset in zip(self.monotonic_ns, self.offset_ns, strict=True):
+            if not kept or abs(offset - kept[-1][1]) > CLOCK_SLACK_NS:
+                kept.append((at, offset))
+        return kept
+
+
+class ExchangeReader:
+    """Reads requests back, with every stamp on the monotonic clock."""
+
+    def __init__(self, folder: Path, clock_pairs: list[tuple[int, int]]) -> None:
+        self.index = read_index(folder)
+        self._data = (folder / "data.bin").open("rb", BUFFER_BYTES)
+        self._from_ns = [at for at, _ in clock_pairs]
+        self._offset_ns = [offset for _, offset in clock_pairs]
+
+    def exchanges(self, first: int, last: int) -> Iterator[tuple[np.void, Exchange, bool]]:
+        """(row, exchange, were all its stamps the kernel's) of rows [first, last)."""
+        if first >= last:
+            return
+        self._data.seek(int(self.index[first]["offset"]))
+        for row in self.index[first:last]:
+            complete, failure, detail, raw_reads = marshal.load(self._data)
+            sent_ns, done_ns = int(row["sent_ns"]), int(row["done_ns"])
+            reads, by_kernel = self._on_one_clock(raw_reads, sent_ns)
+            if complete and reads:
+                done_ns = reads[-1][0]
+            yield row, Exchange(sent_ns, done_ns, reads, complete, failure, detail), by_kernel
+
+    def close(self) -> None:
+        """Close the files."""
+        self._data.close()
+
+    def _on_one_clock(self, raw_reads: list, sent_ns: int) -> tuple[list[tuple[int, bytes]], bool]:
+        """Reads with the kernel's stamp where it can be right: after the send, before the read returned, in order."""
+        if not raw_reads:
+            return [], False
+        offset_ns = self._offset_ns[max(0, bisect_right(self._from_ns, raw_reads[0][0]) - 1)]
+        by_kernel, earliest, reads = True, sent_ns, []
+        for user_ns, stamp, data in raw_reads:
+            at = None
+            if stamp is not None:
+                seconds, nanoseconds = UNPACK_TIMESPEC(stamp)
+                kernel_ns = seconds * 1_000_000_000 + nanoseconds - offset_ns
+                if earliest <= kernel_ns <= user_ns + CLOCK_SLACK_NS:
+                    at = min(kernel_ns, user_ns)
+            if at is None:
+                at, by_kernel = user_ns, False
+            earliest = at
+            reads.append((at, data))
+        return reads, by_kernel
+
+
+UNPACK_TIMESPEC = struct.Struct("@qq").unpack

@@ -1,0 +1,154 @@
+"""Where the warm-up ends, and whether what follows is steady. Pure functions of the requests' times.
+
+A request belongs to the window in which it was to be sent (open loop) or was sent (closed loop); one window serves rates
+and latencies alike. The design follows the stationarity checks of MLCommons' `endpoints` benchmark: crop the warm-up,
+then accept the rest only if its spread is bounded and it does not drift.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from helpers.intervals import ratio_interval
+
+BATCHES = 20
+SMALLEST_BATCH = 5
+ROUNDS = 3
+"""A window holds at least three requests per stream, so that every stream is seen."""
+LARGEST_DRIFT = 0.05
+TREND_P = 0.05
+UNPROVEN_DRIFT = 0.2
+"""A drift beyond this is not passed over, even where chance may have made it: there are too few requests to tell."""
+LARGEST_SPREAD = 0.5
+OVERLOAD_P = 0.001
+OVERLOAD_GROWTH = 2.0
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """The finding. `start` is the number of the first request after the warm-up."""
+
+    start: int
+    steady: bool
+    because: str
+    overloaded: bool = False
+    """Latency rises throughout and has more than doubled: more comes than is served."""
+
+
+def judge(latency_s: np.ndarray, streams: float) -> Steadiness:
+    """Find the end of the warm-up among requests in order of their t0, and judge what follows.
+
+    `latency_s` are the end-to-end latencies (failures: the time to the failure); `streams` how many were in flight.
+    """
+    start = _end_of_warmup(latency_s, streams)
+    if start is None:
+        return Steadiness(
+            len(latency_s) // 2, False, "latency is still changing: the warm-up has no end", _grows(latency_s)
+        )
+    rest = latency_s[start:]
+    means = _batch_means(rest, streams)
+    if len(means) < 4 or len(rest) < ROUNDS * streams:
+        return Steadiness(start, False, f"{len(rest)} requests are too few to tell", _grows(latency_s))
+    middle = float(np.median(means))
+    drift, p = trend(means)
+    spread = float(means.std(ddof=1) / means.mean()) if middle > 0 else 0.0
+    words = f"drift {drift:+.1%} over the window (Mann-Kendall p = {p:.2g}), spread of batch means {spread:.0%}"
+    if p < TREND_P and abs(drift) > LARGEST_DRIFT:
+        return Steadiness(start, False, f"latency has a trend: {words}", _grows(latency_s))
+    if abs(drift) > UNPROVEN_DRIFT:
+        return Steadiness(start, False, f"{len(rest)} requests are too few to tell: {words}", _grows(latency_s))
+    if spread > LARGEST_SPREAD:
+        return Steadiness(start, False, f"latency varies too much: {words}")
+    return Steadiness(start, True, words)
+
+
+def _end_of_warmup(latency_s: np.ndarray, streams: float) -> int | None:
+    """The truncation point that gives the rest the smallest squared standard error (MSER, White 1997), or 0 where head
+    and rest differ by less than the drift allowed; null if it is not within the first half: the warm-up is not over.
+
+    Only the first half is searched: near the end a few batches that happen to be alike would win.
+    """
+    size = _batch_size(len(latency_s), streams)
+    means = _means_of(latency_s, size)
+    if len(means) < 4:
+        return 0
+    errors = [float(means[i:].var() / (len(means) - i)) for i in range(len(means) // 2 + 1)]
+    crop = int(np.argmin(errors))
+    if crop == 0:
+        return 0
+    rest = means[crop:].mean()
+    if abs(means[:crop].mean() - rest) <= LARGEST_DRIFT * rest:
+        return 0
+    return crop * size if crop < len(means) // 2 else None
+
+
+def trend(means: np.ndarray) -> tuple[float, float]:
+    """(relative change from first to last by the Theil-Sen slope, two-sided p of the Mann-Kendall test for a trend).
+
+    Theil 1950, Sen 1968; Mann 1945, Kendall 1975 (Kendall's tau against time).
+    """
+    times = np.arange(len(means))
+    slope = stats.theilslopes(means, times).slope
+    middle = float(np.median(means))
+    p = stats.kendalltau(times, means).pvalue
+    drift = float(slope * (len(means) - 1) / middle) if middle > 0 else 0.0
+    return drift, 1.0 if math.isnan(p) else float(p)
+
+
+def _grows(latency_s: np.ndarray) -> bool:
+    """Does latency rise throughout, to more than twice what it was."""
+    means = _means_of(latency_s, max(SMALLEST_BATCH, len(latency_s) // BATCHES))
+    if len(means) < BATCHES // 2:
+        return False
+    quarter = len(means) // 4
+    drift, p = trend(means)
+    return p < OVERLOAD_P and drift > 0 and means[-quarter:].mean() > OVERLOAD_GROWTH * means[:quarter].mean()
+
+
+def relative_half_widths(
+    t0_ns: np.ndarray, close_ns: int, latency_s: np.ndarray, percent: float, streams: float
+) -> dict[str, float]:
+    """How wide the 95% intervals of throughput and of a latency percentile are, as shares of the value on either side.
+
+    Throughput: batch means. Percentile: order statistics (binomial), for as many independent requests as the batch
+    means' variance speaks for. inf where there are too few.
+    """
+    n = len(t0_ns)
+    batches = _batches(n, streams)
+    if len(batches) < 4:
+        return {"throughput": math.inf, "percentile": math.inf}
+    edges = np.append([t0_ns[part[0]] for part in batches], close_ns) / 1e9
+    low, high = ratio_interval(np.array([float(len(part)) for part in batches]), np.diff(edges))
+    throughput = (high - low) / (high + low)
+    means = np.array([latency_s[part].mean() for part in batches])
+    size = n / len(batches)
+    inflation = max(1.0, float(size * means.var(ddof=1) / max(latency_s.var(ddof=1), 1e-18)))
+    ordered, independent, share = np.sort(latency_s), n / inflation, percent / 100
+    half = 1.96 * math.sqrt(share * (1 - share) / independent)
+    if share + half >= 1:
+        return {"throughput": float(throughput), "percentile": math.inf}
+    below, at, above = np.quantile(ordered, [max(0.0, share - half), share, share + half])
+    return {"throughput": float(throughput), "percentile": float(max(at - below, above - at) / at)}
+
+
+def _batch_size(n: int, streams: float) -> int:
+    """Requests per batch: neighbours wait in the same queue, so a batch holds as many as were in flight, if it can."""
+    return max(SMALLEST_BATCH, min(math.ceil(streams), n // 10), n // BATCHES)
+
+
+def _means_of(values: np.ndarray, size: int) -> np.ndarray:
+    count = len(values) // size
+    return values[: count * size].reshape(count, size).mean(axis=1) if count else np.empty(0)
+
+
+def _batch_means(values: np.ndarray, streams: float) -> np.ndarray:
+    return _means_of(values, _batch_size(len(values), streams))
+
+
+def _batches(n: int, streams: float) -> list[np.ndarray]:
+    size = _batch_size(n, streams)
+    return [part for part in np.array_split(np.arange(n), max(1, n // size)) if len(part)]

@@ -1,0 +1,110 @@
+"""From the index of a load point to its steady window: what the conductor looks at while load runs, and at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from helpers.load.order import Order
+from helpers.load.steady import judge, relative_half_widths
+from helpers.load_config import Ramp, TraceReplay, warmup_answers
+
+
+class Times:
+    """Times of the requests that have ended, of all load processes; a few columns of the index, appended as it grows."""
+
+    COLUMNS = ("t0_ns", "done_ns", "worker", "number")
+
+    def __init__(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._whole: np.ndarray | None = None
+
+    def append(self, rows: np.ndarray) -> None:
+        """Add rows of an index."""
+        if len(rows):
+            t0 = np.where(rows["scheduled_ns"] > 0, rows["scheduled_ns"], rows["sent_ns"])
+            self._parts.append(np.stack([t0, rows["done_ns"], rows["worker"]]))
+            self._whole = None
+
+    def in_order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(t0_ns, done_ns, worker), in order of t0."""
+        if self._whole is None:
+            together = np.concatenate(self._parts, axis=1) if self._parts else np.empty((3, 0), "int64")
+            self._whole = together[:, np.argsort(together[0], kind="stable")]
+            self._parts = [self._whole]
+        return self._whole[0], self._whole[1], self._whole[2]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is known of the steady window. Times in ns of CLOCK_MONOTONIC."""
+
+    open_ns: int | None
+    """Null while the warm-up lasts."""
+    requests: int
+    length_s: float
+    steady: bool | None
+    because: str
+    overloaded: bool
+    enough: bool
+    """Nothing is missing: requests, length, steadiness, and the width of the intervals if that is asked."""
+
+
+NO_WINDOW = Window(None, 0, 0.0, False, "the warm-up did not end", False, False)
+
+
+def find_window(times: Times, order: Order, start_ns: int, until_ns: int) -> Window:
+    """The window among requests with t0 before `until_ns`, all of which have ended."""
+    t0, done, worker = times.in_order()
+    known = int(np.searchsorted(t0, until_ns))
+    floor_ns = _warmup_floor_ns(t0[:known], done[:known], worker[:known], order, start_ns)
+    if floor_ns is None:
+        return NO_WINDOW
+    first = int(np.searchsorted(t0[:known], floor_ns))
+    if first >= known:
+        return NO_WINDOW
+    load = order.load
+    if isinstance(load, Ramp | TraceReplay):
+        whole = "the whole ramp is measured" if isinstance(load, Ramp) else "the whole trace is measured"
+        steady = None if isinstance(load, Ramp) else True
+        open_ns = max(floor_ns, start_ns)
+        return Window(open_ns, known - first, (until_ns - open_ns) / 1e9, steady, whole, False, False)
+    latency_s = (done[first:known] - t0[first:known]) / 1e9
+    span_s = (until_ns - int(t0[first])) / 1e9
+    streams = float(latency_s.sum() / span_s) if order.level.is_open and span_s > 0 else order.level.value
+    finding = judge(latency_s, streams)
+    opened = first + finding.start
+    if opened >= known:
+        return NO_WINDOW
+    open_ns, requests = int(t0[opened]), known - opened
+    length_s = (until_ns - open_ns) / 1e9
+    large = requests >= load.min_requests and length_s >= load.min_duration_s
+    because, enough = finding.because, large and finding.steady
+    if enough and load.target_relative_ci is not None:
+        widths = relative_half_widths(t0[opened:known], until_ns, latency_s[finding.start :], order.percentile, streams)
+        enough = max(widths.values()) <= load.target_relative_ci
+        because += (
+            f"; 95% intervals ±{widths['throughput']:.1%} of throughput, ±{widths['percentile']:.1%} of "
+            f"p{order.percentile:g} latency"
+        )
+    return Window(open_ns, requests, length_s, finding.steady, because, large and finding.overloaded, enough)
+
+
+def _warmup_floor_ns(t0: np.ndarray, done: np.ndarray, worker: np.ndarray, order: Order, start_ns: int) -> int | None:
+    """Earliest possible end of the warm-up; null if it is not reached.
+
+    Closed loop: `warmup_requests` answers per worker on average, and one by each. Open loop: `warmup_s`.
+    """
+    load = order.load
+    if order.level.is_open:
+        return start_ns + int(getattr(load, "warmup_s", 0.0) * 1e9)
+    concurrency = int(order.level.value)
+    answers = warmup_answers(load, concurrency)
+    if len(done) < answers:
+        return None
+    workers, first_of_worker = np.unique(worker, return_index=True)
+    if len(workers) < concurrency:
+        return None
+    enough_answers = np.partition(done, answers - 1)[answers - 1]
+    return int(max(enough_answers, done[first_of_worker].max()))

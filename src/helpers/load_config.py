@@ -1,0 +1,292 @@
+"""The `load` section of a config: how requests arrive, for how long, and when that was enough."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from helpers.strict import PositiveInt, PositiveSeconds, Strict
+
+Arrivals = Literal["constant", "poisson", "gamma"]
+
+
+@dataclass(frozen=True, order=True)
+class LoadLevel:
+    """How hard a load point presses: so many requests in flight, or so many a second."""
+
+    kind: Literal["closed_loop", "open_loop", "trace", "ramp"]
+    value: float
+    """Requests in flight (closed loop), requests per second (open loop), speed of the trace (1 is as recorded), or the
+    highest requests per second of a ramp."""
+
+    @property
+    def label(self) -> str:
+        """As a reader sees it, for example `concurrency 4`."""
+        return {
+            "closed_loop": f"concurrency {self.value:g}",
+            "open_loop": f"{self.value:g} requests/s",
+            "trace": f"trace at {self.value:g} times its speed",
+            "ramp": f"ramp to {self.value:g} requests/s",
+        }[self.kind]
+
+    @property
+    def slug(self) -> str:
+        """As it stands in file names, for example `c4`."""
+        return {"closed_loop": "c", "open_loop": "rate", "trace": "trace", "ramp": "ramp"}[
+            self.kind
+        ] + f"{self.value:g}"
+
+    @property
+    def is_open(self) -> bool:
+        """True where requests come by a schedule, whether or not earlier ones were answered."""
+        return self.kind != "closed_loop"
+
+
+LEVEL_NAMES = {
+    "closed_loop": "concurrency",
+    "open_loop": "requests/s offered",
+    "trace": "speed of the trace",
+    "ramp": "highest requests/s",
+}
+
+
+class LoadBase(Strict):
+    """What every kind of load has."""
+
+    min_requests: PositiveInt = Field(default=100, description="Requests that a steady window must hold.")
+    min_duration_s: float = Field(default=0, ge=0, description="Shortest steady window.")
+    max_duration_s: PositiveSeconds = Field(default=600, description="Longest load point before its drain.")
+    target_relative_ci: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Go on until the 95% intervals of throughput and of the SLO's percentile are no wider than this share "
+        "of the value on either side, for example 0.05; null: min_requests and min_duration_s decide.",
+    )
+    repetitions: PositiveInt = 1
+    request_timeout_s: PositiveSeconds = 60
+    repeat_prompts: bool = Field(default=False, description="May a load point send a prompt twice?")
+    prefix_cache_salt: bool = Field(
+        default=False, description="Put a few characters of its own before each prompt, so that no prefix cache helps."
+    )
+    processes: PositiveInt | None = Field(
+        default=None,
+        description="Load processes, one per CPU; default as many as the level needs (128 streams or 500 requests/s each).",
+    )
+
+    @model_validator(mode="after")
+    def _durations_in_order(self) -> LoadBase:
+        if self.min_duration_s > self.max_duration_s:
+            raise ValueError(f"min_duration_s {self.min_duration_s} exceeds max_duration_s {self.max_duration_s}")
+        return self
+
+    @property
+    @abstractmethod
+    def level_kind(self) -> str:
+        """The kind of its load points."""
+
+    @abstractmethod
+    def levels(self) -> list[LoadLevel]:
+        """The levels known beforehand; a search finds its own as it goes."""
+
+    @property
+    def level_name(self) -> str:
+        """What the level is called on an axis or in a table's head."""
+        return LEVEL_NAMES[self.level_kind]
+
+    @property
+    def most_levels(self) -> int:
+        """Load points per dataset, at most."""
+        return len(self.levels())
+
+    def fewest_prompts(self) -> int:
+        """Prompts that the largest load point sends at least."""
+        return self.min_requests
+
+    def largest_level(self) -> LoadLevel:
+        """The hardest level that may be run."""
+        return max(self.levels())
+
+
+class ClosedLoop(LoadBase):
+    """Closed loop: c workers, each sends its next request as soon as its last answer ended."""
+
+    kind: Literal["closed_loop"] = "closed_loop"
+    concurrency: list[PositiveInt] = Field(min_length=1)
+    warmup_requests: int = Field(default=4, ge=0, description="Completed per worker, at least one, before measuring.")
+
+    @field_validator("concurrency")
+    @classmethod
+    def _distinct(cls, value: list[int]) -> list[int]:
+        return distinct(value, "concurrency")
+
+    @property
+    def level_kind(self) -> str:  # noqa: D102
+        return "closed_loop"
+
+    def levels(self) -> list[LoadLevel]:  # noqa: D102
+        return [LoadLevel("closed_loop", c) for c in self.concurrency]
+
+    def fewest_prompts(self) -> int:  # noqa: D102
+        return closed_loop_prompts(self, max(self.concurrency))
+
+
+class OpenLoop(LoadBase):
+    """Open loop: requests come by a schedule, however slow the answers; latency counts from the schedule."""
+
+    kind: Literal["open_loop"]
+    rate: list[Annotated[float, Field(gt=0)]] = Field(min_length=1, description="Requests per second.")
+    arrivals: Arrivals = Field(default="poisson", description="How the gaps between requests are distributed.")
+    burstiness: float | None = Field(
+        default=None,
+        gt=0,
+        description="Shape of gamma gaps: 1 is Poisson, less comes in bursts; their CV is 1/sqrt(it).",
+    )
+    warmup_s: float = Field(default=0, ge=0, description="Shortest warm-up; it goes on until answers are steady.")
+
+    @field_validator("rate")
+    @classmethod
+    def _distinct(cls, value: list[float]) -> list[float]:
+        return distinct(value, "rate")
+
+    @model_validator(mode="after")
+    def _burstiness_with_gamma(self) -> OpenLoop:
+        return burstiness_with_gamma(self)
+
+    @property
+    def level_kind(self) -> str:  # noqa: D102
+        return "open_loop"
+
+    def levels(self) -> list[LoadLevel]:  # noqa: D102
+        return [LoadLevel("open_loop", rate) for rate in self.rate]
+
+
+class TraceReplay(LoadBase):
+    """Open loop whose requests come when those of a recorded trace came."""
+
+    kind: Literal["trace"]
+    path: str = Field(description="CSV or JSON lines with a column of times in seconds, in any order.")
+    timestamp: str = Field(default="timestamp", description="The column that holds the times.")
+    speed: list[Annotated[float, Field(gt=0)]] = Field(default=[1.0], min_length=1, description="2: twice as fast.")
+    warmup_s: float = Field(default=0, ge=0, description="Head of the trace that is sent but not measured.")
+
+    @field_validator("speed")
+    @classmethod
+    def _distinct(cls, value: list[float]) -> list[float]:
+        return distinct(value, "speed")
+
+    @property
+    def level_kind(self) -> str:  # noqa: D102
+        return "trace"
+
+    def levels(self) -> list[LoadLevel]:  # noqa: D102
+        return [LoadLevel("trace", speed) for speed in self.speed]
+
+
+class Ramp(LoadBase):
+    """Open loop whose rate rises (or falls) evenly. It shows where a server bends; it is never steady, so it never
+    shows that an SLO is met.
+    """
+
+    kind: Literal["ramp"]
+    from_rate: float = Field(ge=0, description="Requests per second at the start.")
+    to_rate: float = Field(gt=0, description="Requests per second at the end.")
+    duration_s: PositiveSeconds
+    arrivals: Literal["constant", "poisson"] = "poisson"
+
+    @property
+    def level_kind(self) -> str:  # noqa: D102
+        return "ramp"
+
+    def levels(self) -> list[LoadLevel]:  # noqa: D102
+        return [LoadLevel("ramp", max(self.from_rate, self.to_rate))]
+
+    def fewest_prompts(self) -> int:  # noqa: D102
+        return math.ceil((self.from_rate + self.to_rate) / 2 * self.duration_s)
+
+
+class Search(LoadBase):
+    """The highest level that still meets the SLO, by doubling and bisection. Each probe is a load point like any other."""
+
+    kind: Literal["search"]
+    over: Literal["concurrency", "rate"]
+    lowest: float = Field(default=1, gt=0, description="First probe.")
+    highest: float = Field(description="No probe goes beyond.")
+    tolerance: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Ends when the lowest infeasible is within this share of the highest feasible.",
+    )
+    arrivals: Arrivals = Field(default="poisson", description="With `over: rate`: how the gaps are distributed.")
+    burstiness: float | None = Field(default=None, gt=0, description="Shape of gamma gaps.")
+    warmup_requests: int = Field(default=4, ge=0, description="With `over: concurrency`: completed per worker first.")
+    warmup_s: float = Field(default=0, ge=0, description="With `over: rate`: shortest warm-up.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Search:
+        if self.highest < self.lowest:
+            raise ValueError(f"highest {self.highest:g} is below lowest {self.lowest:g}")
+        if self.over == "concurrency" and (self.lowest % 1 or self.highest % 1):
+            raise ValueError("concurrency is a whole number: give whole `lowest` and `highest`")
+        return burstiness_with_gamma(self)
+
+    @property
+    def level_kind(self) -> str:  # noqa: D102
+        return "closed_loop" if self.over == "concurrency" else "open_loop"
+
+    def levels(self) -> list[LoadLevel]:  # noqa: D102
+        return []
+
+    @property
+    def most_levels(self) -> int:  # noqa: D102
+        doublings = math.ceil(math.log2(self.highest / self.lowest)) + 1
+        return doublings + math.ceil(math.log2(1 / self.tolerance))
+
+    def fewest_prompts(self) -> int:  # noqa: D102
+        return closed_loop_prompts(self, int(self.highest)) if self.over == "concurrency" else self.min_requests
+
+    def largest_level(self) -> LoadLevel:  # noqa: D102
+        return LoadLevel(self.level_kind, self.highest)
+
+
+STREAMS_PER_PROCESS = 128
+REQUESTS_PER_S_PER_PROCESS = 500
+
+Load = Annotated[ClosedLoop | OpenLoop | TraceReplay | Ramp | Search, Field(discriminator="kind")]
+
+
+def processes_for(load: LoadBase, level: LoadLevel, most: int) -> int:
+    """Load processes that share a level: what the config says, else as many as it needs, and never more than `most`."""
+    per_process = REQUESTS_PER_S_PER_PROCESS if level.is_open else STREAMS_PER_PROCESS
+    wanted = load.processes or math.ceil(level.value / per_process)
+    streams = most if level.is_open else int(level.value)
+    return max(1, min(wanted, most, streams))
+
+
+def warmup_answers(load: ClosedLoop | Search, concurrency: int) -> int:
+    """Requests completed before the steady window may open: at least one by each worker."""
+    return max(load.warmup_requests, 1) * concurrency
+
+
+def closed_loop_prompts(load: ClosedLoop | Search, concurrency: int) -> int:
+    """Warm-up, the fewest of the window, and a drain."""
+    return warmup_answers(load, concurrency) + load.min_requests + 2 * concurrency
+
+
+def distinct(values: list, name: str) -> list:
+    """The values as they are; ValueError if one is there twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"{values} names a {name} twice")
+    return values
+
+
+def burstiness_with_gamma(load: OpenLoop | Search) -> OpenLoop | Search:
+    """The load as it is; ValueError unless burstiness is given exactly with gamma arrivals."""
+    if (load.arrivals == "gamma") != (load.burstiness is not None):
+        raise ValueError("give `burstiness` with `arrivals: gamma`, and only with it")
+    return load

@@ -1,0 +1,144 @@
+"""How a load is worded, and which load is the best for each dataset and option."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import number_text as text
+from helpers.config import BenchmarkConfig
+from helpers.display import Column, Table
+from helpers.load_config import ClosedLoop, Load, OpenLoop, Search, TraceReplay
+from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
+from helpers.verdict import main_latency
+
+LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
+SLO_WORDS = {MET: "met", MISSED: "missed", UNDECIDED: "undecided", CLIENT_LIMITED: "not judged (client-limited)"}
+
+
+def load_words(load: Load) -> str:
+    """The load as a phrase that says under what something was measured."""
+    if isinstance(load, Search):
+        unit = "concurrency" if load.over == "concurrency" else f"rate of {_arrivals(load)}arrivals"
+        return (
+            f"in search of the highest {unit} from {load.lowest:g} to {load.highest:g}"
+            f"{'' if load.over == 'concurrency' else ' requests/s'} that meets the SLO, to within {load.tolerance:.0%}"
+        )
+    levels = ", ".join(f"{level.value:g}" for level in load.levels())
+    if isinstance(load, ClosedLoop):
+        return f"at concurrency {levels}"
+    if isinstance(load, OpenLoop):
+        return f"at {levels} requests/s with {_arrivals(load)}arrivals"
+    if isinstance(load, TraceReplay):
+        return f"under the recorded arrivals of `{Path(load.path).name}` at {levels} times their speed"
+    return f"on a ramp from {load.from_rate:g} to {load.to_rate:g} requests/s within {load.duration_s:g} s"
+
+
+def _arrivals(load: OpenLoop | Search) -> str:
+    if load.arrivals == "gamma":
+        return f"gamma (burstiness {load.burstiness:g}) "
+    return {"constant": "evenly spaced ", "poisson": "Poisson "}[load.arrivals]
+
+
+def as_measured(load: Load) -> str:
+    """What the traffic was like that capacity was measured with."""
+    if load.level_kind == "closed_loop":
+        return "as measured in a closed loop: arrivals in bursts need more"
+    if load.level_kind == "open_loop":
+        return f"as measured with {_arrivals(load)}arrivals"
+    return "as measured under the arrivals of the trace" if load.level_kind == "trace" else "as measured on a ramp"
+
+
+def level_column(config: BenchmarkConfig) -> Column:
+    """The level of the load, whole or not."""
+    return Column("level", config.load.level_name, lambda level, _: f"{level:,.10g}")
+
+
+def recommendations(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
+    """One sentence per dataset and option: the cheapest load within the SLO, or why there is none; for a search also the
+    highest one.
+    """
+    searched = isinstance(config.load, Search)
+    rows = []
+    for dataset in config.datasets:
+        for option in config.options:
+            if dataset not in config.datasets_of(option):
+                continue
+            here = points[(points["option"] == option.name) & (points["dataset"] == dataset.name)]
+            row = {"dataset": dataset.name, "option": option.name, "instance_type": option.instance_type}
+            row["recommendation"] = _recommendation(here, config)
+            row["highest"] = _highest_found(here, config) if searched else ""
+            rows.append(row)
+    columns = [
+        Column("dataset", "dataset"),
+        Column("option", "option"),
+        Column("instance_type", "instance type"),
+        *([Column("highest", "highest load within the SLO", wraps=True)] if searched else []),
+        Column("recommendation", "recommendation", wraps=True),
+    ]
+    caption = "For each dataset and option, the cheapest load that is shown to meet the SLO."
+    if searched:
+        caption += (
+            f" The search for the highest load goes by the estimates and ends when the lowest load beyond the SLO is at most "
+            f"{config.load.tolerance:.0%} above."
+        )
+    return Table(pd.DataFrame(rows), columns, caption)
+
+
+def _recommendation(here: pd.DataFrame, config: BenchmarkConfig) -> str:
+    column = f"{main_latency(config)}_p{config.slo.percentile:g}"
+    if here.empty:
+        return "Not measured."
+    judged = here[here["slo"] != CLIENT_LIMITED]
+    if judged.empty:
+        return "Not judged: the client, not the server, limited every load."
+    met = judged[judged["slo"] == MET]
+    if met.empty:
+        known = judged.dropna(subset=[column])
+        if known.empty:
+            return f"No load is shown to meet the SLO: p{config.slo.percentile:g} is not known at any."
+        best = known.loc[known[column].astype(float).idxmin()]
+        return (
+            f"No load is shown to meet the SLO; the nearest is {best['load']}, with "
+            f"p{config.slo.percentile:g} {LATENCY_NAME[main_latency(config)]} {text.duration(best[column])}."
+        )
+    priced = met["usd_per_1k_requests"].notna().all()
+    best = met.loc[met["usd_per_1k_requests"].idxmin() if priced else met["requests_per_s"].idxmax()]
+    price = f", {text.dollars(best['usd_per_1k_requests'])} per 1,000 requests" if priced else ""
+    return (
+        f"{best['load'][0].upper()}{best['load'][1:]}: p{config.slo.percentile:g} {LATENCY_NAME[main_latency(config)]} "
+        f"{text.duration(best[column])} and {text.number(best['requests_per_s'] * 60)} requests/min for a mean of "
+        f"{text.number(best['prompt_tokens_mean'])} prompt and {text.number(best['output_tokens_mean'])} output tokens{price}."
+    )
+
+
+def _highest_found(here: pd.DataFrame, config: BenchmarkConfig) -> str:
+    """What a search found: the highest load whose estimates are within the SLO, and the lowest above it that is not."""
+    if here.empty:
+        return "not measured"
+    failures = {row.level: _failure(row) for row in here.itertuples()}
+    failed = min((level for level, failure in failures.items() if failure), default=math.inf)
+    passed = max((level for level in failures if level < failed), default=None)
+    at = here.set_index("level")
+    if passed is None:
+        return f"none: {at.at[failed, 'load']}, the lowest tried, {failures[failed]}"
+    found = at.at[passed, "load"]
+    if at.at[passed, "slo"] != MET:
+        found += f" by its estimates, not shown with {text.percent(config.slo.confidence)} confidence"
+    if failed == math.inf:
+        return f"{found}, the highest allowed" if passed >= config.load.highest else f"{found}: the search did not end"
+    found += f"; {at.at[failed, 'load']} {failures[failed]}"
+    whole = config.load.over == "concurrency" and failed - passed <= 1
+    narrow = whole or failed <= passed * (1 + config.load.tolerance)
+    return found if narrow else f"{found}: not narrowed down to {text.percent(config.load.tolerance)}"
+
+
+def _failure(row: tuple) -> str:
+    """Why a probe was not feasible; empty if it was."""
+    if row.client_limited:
+        return "was limited by the client"
+    if not pd.isna(row.steady) and not row.steady:
+        return "had no steady state"
+    return "" if row.estimates_within_slo else "is beyond the SLO"

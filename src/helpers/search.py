@@ -1,0 +1,46 @@
+"""The search for the highest level that meets the SLO: which level comes next, and whether a probe was feasible."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from helpers.config import BenchmarkConfig
+from helpers.load_config import Search
+from helpers.metrics import estimates_within, with_latencies
+from helpers.records import LoadPointFacts
+
+
+def next_level(search: Search, probes: dict[float, bool]) -> float | None:
+    """The level to try next, given which were feasible; null when the highest feasible one is known well enough.
+
+    Doubles from the lowest until a level fails, then halves the bracket. The lowest level that failed bounds the search,
+    even if a higher one passed by luck.
+    """
+    if not probes:
+        return search.lowest
+    failed = min((level for level, feasible in probes.items() if not feasible), default=math.inf)
+    passed = max((level for level, feasible in probes.items() if feasible and level < failed), default=None)
+    if passed is None:
+        return None
+    if failed == math.inf:
+        return None if passed >= search.highest else min(2 * passed, search.highest)
+    if failed <= passed * (1 + search.tolerance):
+        return None
+    if search.over == "concurrency":
+        return None if failed - passed <= 1 else float((passed + failed) // 2)
+    middle = float(f"{math.sqrt(passed * failed):.4g}")
+    return middle if passed < middle < failed else None
+
+
+def probe_is_feasible(requests: pd.DataFrame, facts: list[LoadPointFacts], config: BenchmarkConfig) -> bool:
+    """Did a level meet the SLO as measured, repetitions pooled: each percentile within its limit, error rate too.
+
+    A search must go one way or the other, so this goes by the estimates, not by their certainty; the verdict does not.
+    A probe without a steady state, or one that the client limited, is not feasible.
+    """
+    if any(f.steady is False or f.client_limited or f.window_s is None for f in facts):
+        return False
+    steady = with_latencies(requests[requests["phase"] == "steady"])
+    return estimates_within(steady, config.slo)

@@ -1,0 +1,82 @@
+"""Orders for load processes, and what came of them, for tests of the load generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.config import Generation
+from helpers.load.order import Order
+from helpers.load.team import LoadTeam
+from helpers.load_config import ClosedLoop, LoadBase, LoadLevel
+from helpers.metrics import with_latencies
+from helpers.records import LoadPointFacts, read_facts, read_requests
+from helpers.targets.base import Address
+
+TOKENS = 8
+
+
+def write_prompts_file(folder: Path, prompts: int) -> Path:
+    rows = pd.DataFrame(
+        {
+            "prompt_id": [f"p{i}" for i in range(prompts)],
+            "text": [f"Question number {i}?" for i in range(prompts)],
+            "rendered": [f"<user>Question number {i}?<assistant>" for i in range(prompts)],
+            "prompt_tokens": [11] * prompts,
+        }
+    )
+    path = folder / "prompts.parquet"
+    rows.to_parquet(path)
+    return path
+
+
+def order(
+    folder: Path,
+    url: str,
+    behaviour: str = "stream",
+    api: str = "openai_chat",
+    prompts: int = 200,
+    address: dict | None = None,
+    tokens: int = TOKENS,
+    fixed_output_length: bool = False,
+    load: LoadBase | None = None,
+    level: LoadLevel | None = None,
+    **closed_loop: object,
+) -> Order:
+    """A load point against a stub: a closed loop unless a load and its level are given."""
+    (folder / "requests").mkdir(exist_ok=True)
+    if load is None:
+        known = {"concurrency": [1], "min_requests": 6, "warmup_requests": 1, "request_timeout_s": 0.5}
+        load = ClosedLoop(**{**known, "max_duration_s": 30, **closed_loop})
+        level = load.levels()[0]
+    known = {"url": url, "api": api, "framing": "plain", "request_id_header": "X-Request-Id"}
+    return Order(
+        option="stub",
+        dataset=behaviour,
+        level=level,
+        repetition=1,
+        seed=1,
+        address=Address(**{**known, **(address or {})}),
+        load=load,
+        generation=Generation(max_output_tokens=tokens, fixed_output_length=fixed_output_length),
+        extra_body={"behaviour": behaviour},
+        tokenizer="synthetic:2m",
+        prompts_file=str(write_prompts_file(folder, prompts)),
+        prompt_tokens_column="prompt_tokens",
+        output_file=str(folder / "requests" / "point.parquet"),
+    )
+
+
+def measure(team: LoadTeam, an_order: Order) -> tuple[pd.DataFrame, LoadPointFacts]:
+    """Run a load point; its records with latencies, and its facts, both read back from the file."""
+    team.run(an_order, on_progress=lambda progress: None)
+    folder = Path(an_order.output_file).parent
+    return with_latencies(read_requests(folder)), read_facts(folder)[0]
+
+
+def mean_in_flight(requests: pd.DataFrame, facts: LoadPointFacts) -> float:
+    """Mean number of requests under way in the steady window."""
+    opened, closed = facts.window_open_ns, facts.window_close_ns
+    inside = requests["done_ns"].clip(upper=closed) - requests["sent_ns"].clip(lower=opened)
+    return inside.clip(lower=0).sum() / (closed - opened)

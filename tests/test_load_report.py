@@ -1,0 +1,391 @@
+"""What the report says of each kind of load: in words, in tables, on axes, and of the load generator itself."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+from examples import arrivals, facts, load_point, make_config, open_facts, process, request, requests_table
+
+from helpers.charts import (
+    distribution,
+    latency_by_load,
+    latency_by_prompt_length,
+    level_text,
+    spaced,
+    throughput_by_load,
+)
+from helpers.display import Prose
+from helpers.errors import AnalysisError
+from helpers.instrument_report import (
+    calibration_table,
+    connection_table,
+    instrument_table,
+    pacing_table,
+    steadiness_table,
+)
+from helpers.load_report import load_words, recommendations
+from helpers.metrics import with_latencies
+from helpers.plan import plan_table
+from helpers.report import bottom_line, capacity_table, cost_table, load_point_table, winner_table
+from helpers.run_folder import RunFolder
+from helpers.verdict import judge
+from helpers.verify import verify_points
+
+OPEN = make_config(load={"kind": "open_loop", "rate": [2.5, 10]})
+SEARCH = make_config(load={"kind": "search", "over": "concurrency", "lowest": 1, "highest": 64, "tolerance": 0.1})
+RATES = make_config(load={"kind": "search", "over": "rate", "lowest": 0.5, "highest": 64, "arrivals": "constant"})
+
+
+def table_of(*points):
+    return pd.DataFrame([load_point(**point) for point in points])
+
+
+def column(table, header):
+    return [row[[c.header for c in table.columns].index(header)] for row in table.cells()]
+
+
+# --- words --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        ({"concurrency": [1, 4]}, "at concurrency 1, 4"),
+        ({"kind": "open_loop", "rate": [0.5, 20]}, "at 0.5, 20 requests/s with Poisson arrivals"),
+        (
+            {"kind": "open_loop", "rate": [2], "arrivals": "gamma", "burstiness": 0.25},
+            "at 2 requests/s with gamma (burstiness 0.25) arrivals",
+        ),
+        ({"kind": "trace", "path": "a/t.csv", "speed": [1, 2]}, "under the recorded arrivals of `t.csv` at 1, 2 times"),
+        (
+            {"kind": "ramp", "from_rate": 0, "to_rate": 9, "duration_s": 60},
+            "on a ramp from 0 to 9 requests/s within 60 s",
+        ),
+    ],
+)
+def test_every_kind_of_load_has_words(load, words):
+    assert load_words(make_config(load=load).load).startswith(words)
+
+
+def test_a_search_is_said_with_its_bounds_and_its_tolerance():
+    assert load_words(SEARCH.load) == (
+        "in search of the highest concurrency from 1 to 64 that meets the SLO, to within 10%"
+    )
+    assert load_words(RATES.load) == (
+        "in search of the highest rate of evenly spaced arrivals from 0.5 to 64 requests/s that meets the SLO, to within 5%"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (make_config(), "as measured in a closed loop: arrivals in bursts need more."),
+        (OPEN, "as measured with Poisson arrivals."),
+        (RATES, "as measured with evenly spaced arrivals."),
+    ],
+)
+def test_capacity_says_with_what_traffic_it_was_measured(config, words):
+    verdict = judge(table_of({}), [], config, "run-1")
+    assert words in capacity_table(verdict, config).caption
+
+
+def test_options_that_the_client_limited_are_named_in_the_bottom_line():
+    points = table_of({"option": "a"}, {"option": "b", "slo": "client_limited"})
+    config = make_config(["a", "b"])
+    assert "Not decided, and perhaps cheaper: “b”" in bottom_line(judge(points, [], config, "r"), config).markdown
+
+
+# --- tables of load points ----------------------------------------------------------------------------------------
+
+
+def test_the_level_stands_under_its_name_whole_or_not():
+    points = table_of(
+        {"level": 2.5, "kind": "open_loop"}, {"level": 10, "kind": "open_loop", "slo": "undecided", "steady": False}
+    )
+    points = points.assign(ttft_s_p50=0.1, tpot_s_p50=0.01, usd_per_1m_input_tokens=1.0, usd_per_1m_tokens=1.0)
+    table = load_point_table(points, OPEN)
+    assert column(table, "requests/s offered") == ["2.5", "10"]
+    assert column(table, "steady") == ["yes", "no"]
+    assert column(table, "SLO") == ["met", "undecided"]
+    assert column(cost_table(points, OPEN), "requests/s offered") == ["2.5", "10"]
+
+
+def test_client_limited_and_never_steady_load_points_are_told_in_words():
+    points = table_of({"slo": "client_limited", "steady": None}).assign(ttft_s_p50=0.1, tpot_s_p50=0.01)
+    table = load_point_table(points, make_config())
+    assert column(table, "SLO") == ["not judged (client-limited)"]
+    assert column(table, "steady") == ["–"]
+
+
+def test_the_winners_table_holds_the_load_at_which_it_wins():
+    points = table_of({"level": 2.5, "kind": "open_loop", "rate": 2.5}, {"level": 10, "kind": "open_loop", "rate": 10})
+    points = points.assign(output_tokens_per_s=1.0, latency_s_mean_ok=0.3)
+    table = winner_table(points, judge(points, [], OPEN, "r"), OPEN)
+    assert column(table, "requests/s offered") == ["10"]
+
+
+def test_more_in_flight_than_workers_is_wrong_for_a_closed_loop_only():
+    columns = {f"latency_s_p{p}": 0.5 for p in (50, 90, 95, 99)} | {"window_s": 10.0, "achieved_concurrency": 3.0}
+    verify_points(table_of({"level": 1, "kind": "open_loop"} | columns), OPEN)
+    with pytest.raises(AnalysisError, match="more requests were in flight than workers"):
+        verify_points(table_of({"level": 1} | columns), make_config())
+
+
+# --- recommendations ----------------------------------------------------------------------------------------------
+
+
+def recommended(config, *points):
+    return column(recommendations(table_of(*points), config), "recommendation")[0]
+
+
+def test_a_recommendation_begins_with_its_load():
+    assert recommended(make_config(), {"level": 4}).startswith("Concurrency 4: p95 latency 500 ms and 600 requests/min")
+    assert recommended(OPEN, {"level": 2.5, "kind": "open_loop"}).startswith("2.5 requests/s: p95 latency")
+
+
+def test_where_no_load_meets_the_slo_the_nearest_that_was_judged_is_named():
+    points = [
+        {"level": 1, "slo": "client_limited", "latency_s_p95": 0.1},
+        {"level": 2, "slo": "missed", "latency_s_p95": 2.0},
+        {"level": 4, "slo": "missed", "latency_s_p95": 3.0},
+    ]
+    said = "No load is shown to meet the SLO; the nearest is concurrency 2, with p95 latency 2.00 s."
+    assert recommended(make_config(), *points) == said
+    assert recommended(make_config(), points[0]) == "Not judged: the client, not the server, limited every load."
+
+
+@pytest.mark.parametrize(
+    ("config", "points", "found"),
+    [
+        (SEARCH, [(1, "met"), (16, "met"), (17, "missed")], "concurrency 16; concurrency 17 is beyond the SLO"),
+        (SEARCH, [(1, "met"), (2, "missed")], "concurrency 1; concurrency 2 is beyond the SLO"),
+        (
+            SEARCH,
+            [(1, "met"), (16, "met"), (20, "missed")],
+            "concurrency 16; concurrency 20 is beyond the SLO: not narrowed down to 10%",
+        ),
+        (
+            SEARCH,
+            [(1, "met"), (2, "undecided"), (3, "missed"), (4, "met")],
+            "concurrency 2 by its estimates, not shown with 95% confidence; concurrency 3 is beyond the SLO",
+        ),
+        (SEARCH, [(1, "met"), (64, "met")], "concurrency 64, the highest allowed"),
+        (SEARCH, [(1, "met"), (2, "met")], "concurrency 2: the search did not end"),
+        (SEARCH, [(1, "missed")], "none: concurrency 1, the lowest tried, is beyond the SLO"),
+        (SEARCH, [(1, "met"), (2, "client_limited")], "concurrency 1; concurrency 2 was limited by the client"),
+        (SEARCH, [], "not measured"),
+        (
+            RATES,
+            [(8, "met"), (8.25, "missed"), (9, "missed")],
+            "8 requests/s; 8.25 requests/s is beyond the SLO",
+        ),
+    ],
+)
+def test_a_search_names_the_highest_load_and_how_near_the_next_is(config, points, found):
+    kind = config.load.level_kind
+    table = recommendations(
+        table_of({"option": "other"}, *({"level": level, "slo": slo, "kind": kind} for level, slo in points)), config
+    )
+    assert column(table, "highest load within the SLO") == [found]
+    assert f"at most {config.load.tolerance:.0%} above" in table.caption
+
+
+def test_a_probe_without_a_steady_state_bounds_the_search():
+    points = table_of({"level": 4}, {"level": 5, "slo": "undecided", "steady": False})
+    (found,) = column(recommendations(points, SEARCH), "highest load within the SLO")
+    assert found == "concurrency 4; concurrency 5 had no steady state"
+
+
+def test_without_a_search_there_is_no_column_for_one():
+    assert "highest load within the SLO" not in [c.header for c in recommendations(table_of({}), make_config()).columns]
+
+
+# --- figures ------------------------------------------------------------------------------------------------------
+
+
+def texts_of(figure):
+    """What stands in the SVG: matplotlib notes each text in a comment."""
+    return [match.strip() for match in re.findall(r"<!--(.*?)-->", figure.path.read_text())]
+
+
+@pytest.mark.parametrize(
+    ("levels", "logarithmic", "kept"),
+    [
+        ([1, 4, 8], False, [1, 4, 8]),
+        ([1, 1.02, 4, 8], False, [1.02, 4, 8]),
+        ([1, 2, 4, 8, 16, 32, 64], True, [1, 2, 4, 8, 16, 32, 64]),
+        ([1, 2, 4, 60, 62, 64], False, [4, 64]),
+        ([5], False, [5]),
+    ],
+)
+def test_ticks_are_levels_that_do_not_touch(levels, logarithmic, kept):
+    """Two are at least 7% of the axis apart; the highest is always there."""
+    assert spaced(levels, logarithmic) == kept
+
+
+@pytest.mark.parametrize(("level", "text"), [(4.0, "4"), (5.7421875, "5.742"), (1024.0, "1024"), (0.125, "0.125")])
+def test_a_tick_has_at_most_four_digits_that_count(level, text):
+    assert level_text(level) == text
+
+
+def test_the_axis_of_an_open_loop_is_the_offered_rate(tmp_path):
+    points = table_of(*({"level": r, "rate": r, "kind": "open_loop"} for r in (2.5, 10)))
+    for draw in (latency_by_load, throughput_by_load):
+        figure = draw(points, OPEN, tmp_path)
+        assert {"requests/s offered", "2.5", "10"} <= set(texts_of(figure))
+        assert "against requests/s offered." in figure.alt
+
+
+def test_a_search_with_many_probes_is_drawn_with_few_ticks_and_crosses_out_what_the_client_limited(tmp_path):
+    levels = [1, 2, 4, 8, 16, 32, 64, 48, 40, 44, 42, 41]
+    points = table_of(*({"level": c, "slo": "client_limited" if c == 64 else "met"} for c in levels))
+    figure = latency_by_load(points, SEARCH, tmp_path)
+    shown = texts_of(figure)
+    assert {"concurrency", "1", "64"} <= set(shown)
+    assert not {"41", "42"} <= set(shown)
+    assert "Crossed out: limited by the client, not judged." in figure.caption
+    assert "Crossed out" not in latency_by_load(points[points["slo"] == "met"], SEARCH, tmp_path).caption
+
+
+def test_a_distribution_compares_options_at_the_highest_load_that_all_were_measured_at(tmp_path):
+    config = make_config(["a", "b"], load={"kind": "search", "over": "concurrency", "highest": 64})
+    levels = {"a": (1, 2, 4), "b": (1, 2, 3)}
+    rows = [
+        request(i, level / 10, 0.01, option=o, level=level)
+        for o, ls in levels.items()
+        for level in ls
+        for i in range(5)
+    ]
+    assert with_latencies(requests_table(rows))["ttft_s"].notna().all()
+    figure = distribution(requests_table(rows), "latency_s", config, tmp_path)
+    assert figure.caption.startswith("Further left is better. Share of requests at concurrency 2 that")
+    assert figure.alt.endswith("Medians: a 200 ms, b 200 ms")
+    assert latency_by_prompt_length(requests_table(rows), config, tmp_path).caption.endswith("at concurrency 1.")
+
+
+def test_datasets_measured_at_different_loads_are_said_to_be(tmp_path):
+    config = make_config(["a"], ["short", "long"], load={"kind": "search", "over": "concurrency", "highest": 64})
+    rows = [request(i, 0.1, dataset=d, level=c) for d, c in (("short", 4), ("long", 2)) for i in range(5)]
+    caption = distribution(requests_table(rows), "latency_s", config, tmp_path).caption
+    assert "at the highest shared load of each dataset" in caption
+
+
+# --- the load generator on itself ---------------------------------------------------------------------------------
+
+
+def test_the_instrument_table_shows_every_process_and_why_a_load_point_was_limited():
+    busy = facts(
+        load_point="busy",
+        processes=[process(0, p99=0.5, cpu_share=0.42), process(1, p99=7.5, cpu_share=0.93)],
+        client_limited=["process 1 used 93% of its CPU", "late"],
+        clock_source="user",
+    )
+    table = instrument_table([facts(), busy])
+    assert column(table, "load processes") == ["1", "2"]
+    assert column(table, "CPU of each, %") == ["10", "42 + 93"]
+    assert column(table, "p99, ms") == ["0.50", "7.50"]
+    assert column(table, "receive stamps by") == ["kernel", "user"]
+    assert column(table, "limited by the client?") == ["no", "process 1 used 93% of its CPU; late"]
+
+
+def test_the_pacing_of_a_closed_loop_is_workers_in_flight_and_turnaround():
+    table = pacing_table([facts(level=4.0)], table_of({"level": 4, "achieved_concurrency": 3.97}))
+    assert table.cells() == [["a__short__c1__r0", "4", "3.970", "0.010", "0.050", "0.200"]]
+
+
+def test_the_pacing_of_an_open_loop_is_the_schedule_and_what_was_sent():
+    kept = open_facts(10.0, achieved=arrivals(9.98, gap_cv=1.01, dispersion=1.2, autocorrelation=None))
+    (cells,) = pacing_table([kept], table_of({})).cells()
+    lag, rates, gaps, bursts, independence = cells[1:4], cells[4:6], cells[6:8], cells[8:10], cells[10:]
+    assert lag == ["0.050", "0.400", "1.500"]
+    assert rates == ["10.00", "9.98"]
+    assert gaps == ["1.000", "1.010"]
+    assert bursts == ["1.00", "1.20"]
+    assert independence == ["0.000", "–"]
+
+
+def test_connecting_and_tls_are_apart_and_unknown_where_there_was_none():
+    secure = facts(tls_ms={"n": 1, "p50": 4.0, "p99": 4.0, "max": 4.5}, load_point="secure")
+    reused = facts(connect_ms=None, load_point="reused")
+    assert [row[1:] for row in connection_table([facts(), secure, reused]).cells()] == [
+        ["1", "0.30", "0.30", "0.30", "–", "–", "–"],
+        ["1", "0.30", "0.30", "0.30", "4.00", "4.00", "4.50"],
+        ["–"] * 7,
+    ]
+
+
+def test_the_finding_of_a_steady_state_is_shown_for_and_against():
+    drifting = facts(steady=False, steady_because="latency has a trend: drift +30%", ended_because="max_duration_s")
+    ramp = facts(steady=None, steady_because="the whole ramp is measured", window_open_ns=None)
+    assert [row[1:] for row in steadiness_table([facts(), drifting, ramp]).cells()] == [
+        ["10.0", "enough requests", "yes", "drift +0.1%"],
+        ["10.0", "max_duration_s", "no", "latency has a trend: drift +30%"],
+        ["–", "enough requests", "not looked for", "the whole ramp is measured"],
+    ]
+
+
+SPREAD = {"mean": 0.08, "p50": 0.07, "p99": 0.2, "max": 0.9}
+LEVEL = {
+    "concurrency": 64,
+    "requests_per_s": 2900.4,
+    "ttft_overhead_ms": SPREAD,
+    "latency_overhead_ms": {**SPREAD, "max": 1.5},
+    "cpu_ms_per_request": 0.31,
+}
+CALIBRATION = {"clock_source": "kernel", "load_processes": 2, "levels": [{**LEVEL, "concurrency": 1}, LEVEL]}
+
+
+def test_a_calibration_is_a_small_table(tmp_path):
+    (tmp_path / "instrument.json").write_text(json.dumps(CALIBRATION))
+    table = calibration_table(RunFolder(tmp_path))
+    assert table.cells()[1] == [
+        "64",
+        "2,900",
+        "0.080",
+        "0.070",
+        "0.200",
+        "0.900",
+        "0.080",
+        "0.070",
+        "0.200",
+        "1.500",
+        "0.310",
+    ]
+    assert "(load processes: 2, receive stamps by kernel)" in table.caption
+
+
+def test_without_a_calibration_the_report_says_so(tmp_path):
+    said = calibration_table(RunFolder(tmp_path))
+    assert isinstance(said, Prose)
+    assert said.markdown.startswith("The load generator was not calibrated in this run")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", json.dumps({**CALIBRATION, "levels": [{}]})])
+def test_a_calibration_that_cannot_be_read_is_an_error_with_its_file(tmp_path, content):
+    (tmp_path / "instrument.json").write_text(content)
+    with pytest.raises(AnalysisError, match=r"instrument\.json: is no calibration .* Next: delete it"):
+        calibration_table(RunFolder(tmp_path))
+
+
+# --- the plan -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("load", "header", "points", "minutes"),
+    [
+        ({"concurrency": [1, 4], "repetitions": 3, "max_duration_s": 60}, "load points", 12, 12 * 120 / 60),
+        ({"kind": "open_loop", "rate": [1], "max_duration_s": 60}, "load points", 2, 2 * 120 / 60),
+        ({"kind": "ramp", "from_rate": 0, "to_rate": 9, "duration_s": 30}, "load points", 2, 2 * 90 / 60),
+        (
+            {"kind": "search", "over": "concurrency", "highest": 64, "tolerance": 0.1, "max_duration_s": 60},
+            "load points, at most",
+            2 * (7 + 4),  # 1, 2, 4, ... 64, and four halvings to a tenth
+            2 * 11 * 120 / 60,
+        ),
+    ],
+)
+def test_the_plan_counts_load_points_and_the_time_they_take_at_most(load, header, points, minutes):
+    table = plan_table(make_config(["a"], ["short", "long"], load=load))
+    assert column(table, header) == [str(points)]
+    assert column(table, "estimate, min") == [f"{minutes:.0f}"]
