@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONFIG ?= configs/quickstart.yml
 BIN := .venv/bin
 
-.PHONY: help setup report plan cleanup lab kernel schema test lint clean
+.PHONY: help setup report plan cleanup lab kernel schema test benchmark lint clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,6 +48,9 @@ schema: .venv/.setup  ## write configs/schema.json, which gives editors completi
 
 test: .venv/.setup-dev  ## all tests
 	@$(BIN)/python -m pytest
+
+benchmark: .venv/.setup  ## speed and accuracy of the load generator, beside a client written by hand; about 8 minutes
+	@$(BIN)/python tests/benchmarks/instrument.py
 
 lint: .venv/.setup-dev  ## ruff, and notebooks without outputs
 	$(BIN)/ruff check .

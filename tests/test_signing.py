@@ -8,7 +8,7 @@ import re
 from hashlib import sha256
 
 import botocore.auth
-import pandas as pd
+import pyarrow as pa
 import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
@@ -125,8 +125,8 @@ def test_now_is_the_default_time():
 # --- requests -----------------------------------------------------------------------------------------------------
 
 
-def prompts_of(*texts: str) -> pd.DataFrame:
-    return pd.DataFrame(
+def prompts_of(*texts: str) -> pa.Table:
+    return pa.table(
         {
             "prompt_id": [f"p{i}" for i in range(len(texts))],
             "text": texts,
@@ -178,18 +178,18 @@ def test_a_server_reads_the_prompt_that_was_meant(api, texts, salt, request_id):
     prompts = prompts_of(*texts)
     prepared = prepare_requests(prompts, address(api), SHORT, {"extra": texts[0], "temperature": 0.5}, salt)
     writer = RequestWriter(address(api))
-    for row, request in zip(prompts.itertuples(), prepared, strict=True):
+    for row, request in zip(prompts.to_pylist(), prepared, strict=True):
         request_line, headers, body = parsed(writer.write(request_id, request))
         assert request_line == "POST /v1/chat/completions?a=1 HTTP/1.1"
         assert headers["X-Request-Id"] == request_id
         assert headers["Host"] == "localhost:8000"
         sent_salt = salt_of(request_id) if salt else ""
-        text, rendered = salted_prompt(row.text, row.rendered, sent_salt)
+        text, rendered = salted_prompt(row["text"], row["rendered"], sent_salt)
         assert PROMPT_OF[api](body) == (text if api in ("openai_chat", "anthropic") else rendered)
-        assert text == sent_salt + row.text
-        assert rendered.replace(sent_salt, "", 1) == row.rendered
+        assert text == sent_salt + row["text"]
+        assert rendered.replace(sent_salt, "", 1) == row["rendered"]
         assert (body["extra"], body["temperature"]) == (texts[0], 0.5)
-        assert request.prompt_id == row.prompt_id
+        assert request.prompt_id == row["prompt_id"]
 
 
 def test_a_salt_stands_before_the_users_text_and_is_its_requests_own():

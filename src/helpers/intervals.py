@@ -9,7 +9,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 BOOTSTRAP_RESAMPLES = 1000
 BATCHES = 10
@@ -90,6 +89,8 @@ def ratio_interval(amounts: np.ndarray, durations: np.ndarray) -> Interval:
     rate = amounts.sum() / durations.sum()
     residuals = amounts - rate * durations
     error = math.sqrt((residuals**2).sum() / (k - 1)) / (math.sqrt(k) * durations.mean())
+    from scipy import stats
+
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)) * error
     return Interval(max(0.0, float(rate - half)), float(rate + half))
 
@@ -109,6 +110,8 @@ def share_bounds(count: int, total: int, confidence: float) -> Interval:
     """One-sided lower and upper confidence bound of a share (Clopper and Pearson 1934), each at `confidence`."""
     if total == 0:
         return NO_INTERVAL
+    from scipy import stats
+
     low = 0.0 if count == 0 else float(stats.beta.ppf(1 - confidence, count, total - count + 1))
     high = 1.0 if count == total else float(stats.beta.ppf(confidence, count + 1, total - count))
     return Interval(low, high)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.config import slug
 from helpers.errors import AnalysisError
 from helpers.load_config import LoadLevel
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = 2
 METADATA_KEY = b"serving_verdict"
@@ -205,6 +208,8 @@ def read_requests(
 
 def _nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
     """Integers and flags keep their nulls instead of becoming floats."""
+    import pandas as pd  # not by load processes, which only write
+
     return {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get(kind)
 
 

@@ -15,7 +15,7 @@ from helpers.load.signing import RequestSigner
 from helpers.targets.base import Address
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 APIS_WITH_SMALLEST_LENGTH = frozenset({"openai_chat", "openai_completions", "djl"})
 """APIs whose requests ask for a smallest number of output tokens where `generation.fixed_output_length` is set."""
@@ -34,7 +34,7 @@ class PreparedRequest:
 
 
 def prepare_requests(
-    prompts: pd.DataFrame, address: Address, generation: Generation, extra_body: dict, salt: bool = False
+    prompts: pa.Table, address: Address, generation: Generation, extra_body: dict, salt: bool = False
 ) -> list[PreparedRequest]:
     """One prepared request per prompt, in the order of `prompts` (columns prompt_id, text, rendered).
 
@@ -45,15 +45,17 @@ def prepare_requests(
     signed = address.sigv4 is not None
     place_of_salt = uuid.uuid4().hex  # in no prompt
     prepared = []
-    for row in prompts.itertuples(index=False):
-        text, rendered = salted_prompt(row.text, row.rendered, place_of_salt) if salt else (row.text, row.rendered)
+    columns = [prompts[name].to_pylist() for name in ("prompt_id", "text", "rendered")]
+    for prompt_id, text, rendered in zip(*columns, strict=True):
+        if salt:
+            text, rendered = salted_prompt(text, rendered, place_of_salt)
         content = {**build(text, rendered, address, generation), **extra_body}
         body = json.dumps(content, ensure_ascii=False).encode()
         if salt:
             before, _, after = body.partition(place_of_salt.encode())
-            prepared.append(PreparedRequest(row.prompt_id, before, after))
+            prepared.append(PreparedRequest(prompt_id, before, after))
         else:
-            prepared.append(PreparedRequest(row.prompt_id, body, sha256=sha256(body).hexdigest() if signed else None))
+            prepared.append(PreparedRequest(prompt_id, body, sha256=sha256(body).hexdigest() if signed else None))
     return prepared
 
 

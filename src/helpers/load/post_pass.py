@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,11 +25,11 @@ BATCH_ROWS = 2000
 ECHO_MIN_CHARACTERS = 16
 
 
-def ordered_prompts(order: Order) -> pd.DataFrame:
+def ordered_prompts(order: Order) -> pa.Table:
     """The prompts of a load point in the order in which they are sent: the same for all options."""
-    prompts = pq.read_table(order.prompts_file).to_pandas()
+    prompts = pq.read_table(order.prompts_file)
     shuffled = np.random.default_rng([order.seed, *order.dataset.encode()]).permutation(len(prompts))
-    return prompts.iloc[np.roll(shuffled, -round(order.start_of_prompts * len(prompts)))]
+    return prompts.take(np.roll(shuffled, -round(order.start_of_prompts * len(prompts))))
 
 
 def parse(message: Parse) -> Parsed:
@@ -88,10 +87,10 @@ class _RowBuilder:
         order = message.order
         self._message, self._order = message, order
         prompts = ordered_prompts(order)
-        self._prompt_ids = prompts["prompt_id"].tolist()
-        self._text = prompts["text"].tolist()
-        self._rendered = prompts["rendered"].tolist()
-        self._prompt_tokens = prompts[order.prompt_tokens_column].tolist()
+        self._prompt_ids = prompts["prompt_id"].to_pylist()
+        self._text = prompts["text"].to_pylist()
+        self._rendered = prompts["rendered"].to_pylist()
+        self._prompt_tokens = prompts[order.prompt_tokens_column].to_pylist()
         generation = order.generation
         self._fixed_output_tokens = generation.max_output_tokens if generation.fixed_output_length else None
         self._constant = {

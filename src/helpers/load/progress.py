@@ -49,6 +49,7 @@ class ProgressView:
         self._first_s: deque[tuple[float, float]] = deque(maxlen=2000)
         self._done: deque[tuple[float, int]] = deque(maxlen=20)
         self._shown_s = 0.0
+        self._phase = ""
 
     def note(self, progress: Progress) -> None:
         """Remember times to the first byte."""
@@ -56,11 +57,12 @@ class ProgressView:
         self._first_s.extend((now, value) for value in progress.first_s)
 
     def show(self, phase: str | None, latest: Iterable[Progress], window: Window) -> None:
-        """Tell the listener, if it is time to."""
+        """Tell the listener, if it is time to, or if a new phase has begun."""
         now = time.monotonic()
-        if now - self._shown_s < TELL_EVERY_S:
+        phase = phase or ("warmup" if window.open_ns is None else "steady")
+        if phase == self._phase and now - self._shown_s < TELL_EVERY_S:
             return
-        self._shown_s = now
+        self._phase, self._shown_s = phase, now
         latest = list(latest)
         done = sum(progress.done for progress in latest)
         self._done.append((now, done))
@@ -70,7 +72,7 @@ class ProgressView:
         wanted = self._load.min_requests
         self._on_progress(
             LoadProgress(
-                phase=phase or ("warmup" if window.open_ns is None else "steady"),
+                phase=phase,
                 sent=sum(progress.sent for progress in latest),
                 done=done,
                 failed=sum(progress.failed for progress in latest),

@@ -19,6 +19,7 @@ from time import monotonic_ns
 
 import numpy as np
 
+from helpers.errors import LoadError
 from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest, RequestWriter
 from helpers.load.connection import HttpConnection, RawExchange, Server
@@ -28,6 +29,8 @@ from helpers.load.spool import ClockPairs, Row, SpoolWriter
 TICK_NS = 10_000_000
 TICKS_PER_PROGRESS = 10
 TICKS_PER_COLLECTION = 100
+LONGEST_DRAIN_TIMEOUTS = 3
+SLACK_S = 60.0
 FIRST_BYTES_TOLD = 100
 OPENING_AT_ONCE = 64
 
@@ -81,6 +84,9 @@ class Sender(ABC):
         gc.freeze()
         gc.disable()
         ticking = asyncio.create_task(self._tick(tell))
+        load = self._order.load
+        longest_s = load.max_duration_s + LONGEST_DRAIN_TIMEOUTS * load.request_timeout_s + SLACK_S
+        last_resort = self._loop.call_later(longest_s, self._never_stopped, longest_s)
         self._clocks.take()
         cpu, wall = time.process_time(), time.perf_counter()
         try:
@@ -88,6 +94,7 @@ class Sender(ABC):
             await self._over.wait()
         finally:
             ticking.cancel()
+            last_resort.cancel()
             gc.enable()
             gc.unfreeze()
             self._clocks.take()
@@ -193,6 +200,10 @@ class Sender(ABC):
             raise error
         if self._stopping:
             self._end_if_idle()
+
+    def _never_stopped(self, after_s: float) -> None:
+        """Load must end, whatever became of the conductor. As a fault of the event loop, this ends the process."""
+        raise LoadError(f"nobody stopped this load within {after_s:g} s")
 
     def _end_if_idle(self) -> None:
         if not self._in_flight and not self._tasks:

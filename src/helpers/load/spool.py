@@ -10,6 +10,7 @@ clock pairs taken during the load point, so that a step of the wall clock moves 
 from __future__ import annotations
 
 import marshal
+import mmap
 import struct
 from array import array
 from bisect import bisect_right
@@ -152,17 +153,16 @@ class ExchangeReader:
 
     def __init__(self, folder: Path, clock_pairs: list[tuple[int, int]]) -> None:
         self.index = read_index(folder)
-        self._data = (folder / "data.bin").open("rb", BUFFER_BYTES)
+        self._file = (folder / "data.bin").open("rb")
+        self._data = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if len(self.index) else b""
         self._from_ns = [at for at, _ in clock_pairs]
         self._offset_ns = [offset for _, offset in clock_pairs]
 
     def exchanges(self, first: int, last: int) -> Iterator[tuple[np.void, Exchange, bool]]:
-        """(row, exchange, were all its stamps the kernel's) of rows [first, last)."""
-        if first >= last:
-            return
-        self._data.seek(int(self.index[first]["offset"]))
-        for row in self.index[first:last]:
-            complete, failure, detail, raw_reads = marshal.load(self._data)
+        """(row, exchange, were its stamps the kernel's) of rows [first, last)."""
+        ends = [*self.index["offset"][first + 1 : last + 1].tolist(), len(self._data)]
+        for row, end in zip(self.index[first:last], ends, strict=False):
+            complete, failure, detail, raw_reads = marshal.loads(self._data[row["offset"] : end])
             sent_ns, done_ns = int(row["sent_ns"]), int(row["done_ns"])
             reads, by_kernel = self._on_one_clock(raw_reads, sent_ns)
             if complete and reads:
@@ -171,26 +171,24 @@ class ExchangeReader:
 
     def close(self) -> None:
         """Close the files."""
-        self._data.close()
+        if len(self.index):
+            self._data.close()
+        self._file.close()
 
     def _on_one_clock(self, raw_reads: list, sent_ns: int) -> tuple[list[tuple[int, bytes]], bool]:
-        """Reads with the kernel's stamp where it can be right: after the send, before the read returned, in order."""
+        """Reads with the kernel's stamps where they can be right: after the send, before the read returned, in order.
+
+        Otherwise all with those of user space, so that one answer has one clock.
+        """
         if not raw_reads:
             return [], False
         offset_ns = self._offset_ns[max(0, bisect_right(self._from_ns, raw_reads[0][0]) - 1)]
-        by_kernel, earliest, reads = True, sent_ns, []
-        for user_ns, stamp, data in raw_reads:
-            at = None
-            if stamp is not None:
-                seconds, nanoseconds = UNPACK_TIMESPEC(stamp)
-                kernel_ns = seconds * 1_000_000_000 + nanoseconds - offset_ns
-                if earliest <= kernel_ns <= user_ns + CLOCK_SLACK_NS:
-                    at = min(kernel_ns, user_ns)
-            if at is None:
-                at, by_kernel = user_ns, False
-            earliest = at
-            reads.append((at, data))
-        return reads, by_kernel
-
-
-UNPACK_TIMESPEC = struct.Struct("@qq").unpack
+        user_ns, stamps, pieces = zip(*raw_reads, strict=True)
+        if None not in stamps:
+            # struct timespec: seconds and nanoseconds, two 64-bit integers
+            parts = np.frombuffer(b"".join(stamps), "=i8").reshape(-1, 2)
+            kernel_ns = parts[:, 0] * 1_000_000_000 + parts[:, 1] - offset_ns
+            at_ns = np.minimum(kernel_ns, user_ns)
+            if at_ns[0] >= sent_ns and (kernel_ns - user_ns).max() <= CLOCK_SLACK_NS and (np.diff(at_ns) >= 0).all():
+                return list(zip(at_ns.tolist(), pieces, strict=True)), True
+        return list(zip(user_ns, pieces, strict=True)), False

@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from helpers.intervals import ratio_interval
 
@@ -91,6 +90,8 @@ def trend(means: np.ndarray) -> tuple[float, float]:
 
     Theil 1950, Sen 1968; Mann 1945, Kendall 1975 (Kendall's tau against time).
     """
+    from scipy import stats  # takes half a second, which `conductor` spends while load processes make ready
+
     times = np.arange(len(means))
     slope = stats.theilslopes(means, times).slope
     middle = float(np.median(means))
