@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from helpers.load.order import Order, Parsed, Ready, Sent
 from helpers.load.schedule import arrival_facts
 from helpers.load.sender import percentiles_ms
-from helpers.load.spool import read_index
+from helpers.load.spool import index_blocks
 from helpers.load.window import Window
 from helpers.records import ArrivalFacts, LoadPointFacts, LoadProcessFacts
 
@@ -44,9 +44,11 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
     """The facts, from the index of the spool and from what the load processes told; `parsed` by load process."""
     order, window, close_ns = ended.order, ended.window, ended.close_ns
     point, is_open = order.point, order.level.is_open
-    rows = [read_index(order.part_folder(i)) for i in sorted(ended.sent)]
-    lag_ns = _all(_schedule_lag_ns(part) for part in rows) if is_open else None
-    turnaround_ns = None if is_open else _all(_turnaround_ns(part, window.open_ns, close_ns) for part in rows)
+    lag_ns = turnaround_ns = None
+    if is_open:
+        lag_ns = _of_all_rows(ended, _schedule_lag_ns)
+    else:
+        turnaround_ns = _of_all_rows(ended, lambda rows: _turnaround_ns(rows, window.open_ns, close_ns))
     processes = [_process_facts(i, ended.pids[i], told, parsed.get(i, [])) for i, told in sorted(ended.sent.items())]
     clock_source = _clock_source([one for told in parsed.values() for one in told])
     lag_ms = _spread_or_none(lag_ns)
@@ -66,16 +68,16 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
         fixed_output_length=order.generation.fixed_output_length,
         processes=processes,
         scheduled=_scheduled_facts(ended) if is_open else None,
-        achieved=_achieved_facts(rows, close_ns) if is_open else None,
+        achieved=_achieved_facts(ended) if is_open else None,
         schedule_lag_ms=lag_ms,
         turnaround_ms=_spread_or_none(turnaround_ns),
-        connect_ms=_counted_spread(ended.ready.values(), rows, "connect_ns"),
-        tls_ms=_counted_spread(ended.ready.values(), rows, "tls_ns"),
+        connect_ms=_counted_spread(ended, "connect_ns"),
+        tls_ms=_counted_spread(ended, "tls_ns"),
         clock_source=clock_source,
         client_limited=[
             *_busy(processes),
             *_idle(turnaround_ns, order, window, close_ns),
-            *_late(lag_ms, rows),
+            *_late(lag_ms, ended),
             *_unstamped(processes, clock_source),
         ],
         clock_pairs=ended.clock_pairs,
@@ -101,10 +103,10 @@ def _idle(turnaround_ns: np.ndarray | None, order: Order, window: Window, close_
     return [f"workers waited {share:.1%} of the time between an answer and the next send"] if share > IDLE_SHARE else []
 
 
-def _late(lag_ms: dict[str, float] | None, rows: list[np.ndarray]) -> list[str]:
+def _late(lag_ms: dict[str, float] | None, ended: Ended) -> list[str]:
     if lag_ms is None:
         return []
-    median_ms = float(np.median(_all(part["done_ns"] - part["scheduled_ns"] for part in rows))) / 1e6
+    median_ms = float(np.median(_of_all_rows(ended, lambda rows: rows["done_ns"] - rows["scheduled_ns"]))) / 1e6
     if lag_ms["p99"] <= max(LATE_MS, LATE_SHARE * median_ms):
         return []
     return [f"requests were sent late: p99 {lag_ms['p99']:.1f} ms after their time"]
@@ -143,8 +145,8 @@ def _scheduled_facts(ended: Ended) -> ArrivalFacts | None:
     return arrival_facts(ended.schedule_ns[:until])
 
 
-def _achieved_facts(rows: list[np.ndarray], close_ns: int) -> ArrivalFacts | None:
-    return arrival_facts(_all(part["sent_ns"][part["scheduled_ns"] < close_ns] for part in rows))
+def _achieved_facts(ended: Ended) -> ArrivalFacts | None:
+    return arrival_facts(_of_all_rows(ended, lambda rows: rows["sent_ns"][rows["scheduled_ns"] < ended.close_ns]))
 
 
 def _schedule_lag_ns(rows: np.ndarray) -> np.ndarray:
@@ -161,10 +163,11 @@ def _turnaround_ns(rows: np.ndarray, open_ns: int | None, close_ns: int) -> np.n
     return np.maximum(0, sent_ns[kept] - rows["idle_since_ns"][kept])
 
 
-def _counted_spread(ready: Iterable[Ready], rows: list[np.ndarray], column: str) -> dict[str, float] | None:
+def _counted_spread(ended: Ended, column: str) -> dict[str, float] | None:
     """n and percentiles, ms, of connections made beforehand and of those made under load; null if there was none."""
-    beforehand = [ns for told in ready for ns in getattr(told, column)]
-    values = np.concatenate([np.array(beforehand, "int64"), *(part[column][part[column] > 0] for part in rows)])
+    beforehand = [ns for told in ended.ready.values() for ns in getattr(told, column)]
+    under_load = _of_all_rows(ended, lambda rows: rows[column][rows[column] > 0])
+    values = np.concatenate([np.array(beforehand, "int64"), under_load])
     return {"n": len(values), **percentiles_ms(values)} if len(values) else None
 
 
@@ -172,5 +175,8 @@ def _spread_or_none(values_ns: np.ndarray | None) -> dict[str, float] | None:
     return None if values_ns is None or not len(values_ns) else percentiles_ms(values_ns)
 
 
-def _all(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate(list(parts))
+def _of_all_rows(ended: Ended, column_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """One column made from the rows of all load processes, block by block."""
+    folders = [ended.order.part_folder(i) for i in sorted(ended.sent)]
+    columns = [column_of(rows) for folder in folders for rows in index_blocks(folder)]
+    return np.concatenate(columns) if columns else np.empty(0, "int64")

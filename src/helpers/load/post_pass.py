@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from helpers.load.spool import ExchangeReader
 from helpers.records import METADATA_KEY, SCHEMA
 
 BATCH_ROWS = 2000
+BATCHES_PER_ROW_GROUP = 25
 ECHO_MIN_CHARACTERS = 16
 
 
@@ -51,7 +53,6 @@ def parse(message: Parse) -> Parsed:
                 batch = []
         if batch:
             stream.write_batch(_record_batch(batch))
-    reader.close()
     return Parsed(
         requests=message.last - message.first,
         failed=failed,
@@ -68,12 +69,22 @@ def write(message: Write) -> Written:
     temporary = output.with_suffix(".tmp")
     schema = SCHEMA.with_metadata({METADATA_KEY: message.metadata.encode()})
     with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for part in message.part_files:
-            with pa.OSFile(part, "rb") as file, pa.ipc.open_stream(file) as stream:
-                for batch in stream:
-                    writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+        group: list[pa.RecordBatch] = []
+        for batch in _batches(message.part_files):
+            group.append(batch.replace_schema_metadata(schema.metadata))
+            if len(group) == BATCHES_PER_ROW_GROUP:
+                writer.write_table(pa.Table.from_batches(group))
+                group = []
+        if group:
+            writer.write_table(pa.Table.from_batches(group))
     temporary.replace(output)
     return Written(cpu_s=time.process_time() - cpu)
+
+
+def _batches(part_files: list[str]) -> Iterator[pa.RecordBatch]:
+    for part in part_files:
+        with pa.OSFile(part, "rb") as file, pa.ipc.open_stream(file) as stream:
+            yield from stream
 
 
 def _record_batch(rows: list[dict]) -> pa.RecordBatch:

@@ -1,7 +1,7 @@
 """What a load process keeps of a load point: two files that grow while it runs, so that its memory does not.
 
     index.bin   one fixed-size row per request (`INDEX`), for progress, the steady window and the post-pass;
-    data.bin    what came back, as it came: one marshalled tuple per request, at the row's `offset`.
+    data.bin    what came back, as it came: one marshalled tuple per request, at the row's `offset` and `length` bytes long.
 
 The files live as long as the load point is under way. Kernel stamps are wall-clock times; they are converted here, with
 clock pairs taken during the load point, so that a step of the wall clock moves no result.
@@ -10,7 +10,6 @@ clock pairs taken during the load point, so that a step of the wall clock moves 
 from __future__ import annotations
 
 import marshal
-import mmap
 import struct
 from array import array
 from bisect import bisect_right
@@ -36,6 +35,7 @@ INDEX = np.dtype(
         ("connect_ns", "<i8"),
         ("tls_ns", "<i8"),
         ("offset", "<i8"),
+        ("length", "<i8"),
         ("ok", "<i8"),
     ]
 )
@@ -44,6 +44,7 @@ worker's last answer ended; `connect_ns`, `tls_ns`: of a connection made for thi
 
 PACK_ROW = struct.Struct(f"<{len(INDEX)}q").pack
 BUFFER_BYTES = 1 << 18
+BLOCK_ROWS = 1 << 16
 CLOCK_TRIES = 3
 CLOCK_READING_NS = 5_000
 CLOCK_SLACK_NS = 50_000
@@ -79,7 +80,7 @@ class SpoolWriter:
         self._index.write(
             PACK_ROW(
                 number, prompt, worker, scheduled_ns, exchange.sent_ns, first_ns, exchange.done_ns,
-                idle_since_ns, connect_ns, tls_ns, self._offset, looks_ok,
+                idle_since_ns, connect_ns, tls_ns, self._offset, len(data), looks_ok,
             )
         )  # fmt: skip
         self._offset += len(data)
@@ -112,10 +113,12 @@ class IndexReader:
         return rows
 
 
-def read_index(folder: Path) -> np.ndarray:
-    """All rows of an index; mapped, not read, because it may be large."""
+def index_blocks(folder: Path, first: int = 0, last: int | None = None) -> Iterator[np.ndarray]:
+    """Rows [first, last) of an index, some at a time, because there may be many. `last` null: all that are there."""
     path = folder / "index.bin"
-    return np.memmap(path, INDEX, "r") if path.stat().st_size else np.empty(0, INDEX)
+    last = path.stat().st_size // INDEX.itemsize if last is None else last
+    for start in range(first, last, BLOCK_ROWS):
+        yield np.fromfile(path, INDEX, min(BLOCK_ROWS, last - start), offset=start * INDEX.itemsize)
 
 
 class ClockPairs:
@@ -152,28 +155,22 @@ class ExchangeReader:
     """Reads requests back, with every stamp on the monotonic clock."""
 
     def __init__(self, folder: Path, clock_pairs: list[tuple[int, int]]) -> None:
-        self.index = read_index(folder)
-        self._file = (folder / "data.bin").open("rb")
-        self._data = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if len(self.index) else b""
+        self._folder = folder
         self._from_ns = [at for at, _ in clock_pairs]
         self._offset_ns = [offset for _, offset in clock_pairs]
 
     def exchanges(self, first: int, last: int) -> Iterator[tuple[np.void, Exchange, bool]]:
         """(row, exchange, were its stamps the kernel's) of rows [first, last)."""
-        ends = [*self.index["offset"][first + 1 : last + 1].tolist(), len(self._data)]
-        for row, end in zip(self.index[first:last], ends, strict=False):
-            complete, failure, detail, raw_reads = marshal.loads(self._data[row["offset"] : end])
-            sent_ns, done_ns = int(row["sent_ns"]), int(row["done_ns"])
-            reads, by_kernel = self._on_one_clock(raw_reads, sent_ns)
-            if complete and reads:
-                done_ns = reads[-1][0]
-            yield row, Exchange(sent_ns, done_ns, reads, complete, failure, detail), by_kernel
-
-    def close(self) -> None:
-        """Close the files."""
-        if len(self.index):
-            self._data.close()
-        self._file.close()
+        with (self._folder / "data.bin").open("rb", BUFFER_BYTES) as data:
+            for rows in index_blocks(self._folder, first, last):
+                data.seek(rows["offset"][0])
+                for row in rows:
+                    complete, failure, detail, raw_reads = marshal.loads(data.read(row["length"]))
+                    sent_ns, done_ns = int(row["sent_ns"]), int(row["done_ns"])
+                    reads, by_kernel = self._on_one_clock(raw_reads, sent_ns)
+                    if complete and reads:
+                        done_ns = reads[-1][0]
+                    yield row, Exchange(sent_ns, done_ns, reads, complete, failure, detail), by_kernel
 
     def _on_one_clock(self, raw_reads: list, sent_ns: int) -> tuple[list[tuple[int, bytes]], bool]:
         """Reads with the kernel's stamps where they can be right: after the send, before the read returned, in order.

@@ -12,28 +12,31 @@ from helpers.load_config import Ramp, TraceReplay, warmup_answers
 
 
 class Times:
-    """Times of the requests that have ended, of all load processes; a few columns of the index, appended as it grows."""
-
-    COLUMNS = ("t0_ns", "done_ns", "worker", "number")
+    """t0, end and worker of the requests that have ended, of all load processes; appended to as the index grows."""
 
     def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []
-        self._whole: np.ndarray | None = None
+        self._columns: tuple[list[np.ndarray], ...] = ([], [], [])
+        self._in_order = True
 
     def append(self, rows: np.ndarray) -> None:
         """Add rows of an index."""
         if len(rows):
             t0 = np.where(rows["scheduled_ns"] > 0, rows["scheduled_ns"], rows["sent_ns"])
-            self._parts.append(np.stack([t0, rows["done_ns"], rows["worker"]]))
-            self._whole = None
+            for parts, values in zip(self._columns, (t0, rows["done_ns"], rows["worker"].astype("int32")), strict=True):
+                parts.append(values)
+            self._in_order = False
 
     def in_order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(t0_ns, done_ns, worker), in order of t0."""
-        if self._whole is None:
-            together = np.concatenate(self._parts, axis=1) if self._parts else np.empty((3, 0), "int64")
-            self._whole = together[:, np.argsort(together[0], kind="stable")]
-            self._parts = [self._whole]
-        return self._whole[0], self._whole[1], self._whole[2]
+        """(t0_ns, done_ns, worker), in order of t0. One column after the other: there may be millions."""
+        if not self._in_order:
+            order = None
+            for parts in self._columns:
+                whole = np.concatenate(parts)
+                parts.clear()
+                order = np.argsort(whole, kind="stable") if order is None else order
+                parts.append(whole[order])
+            self._in_order = True
+        return tuple(parts[0] if parts else np.empty(0, "int64") for parts in self._columns)
 
 
 @dataclass(frozen=True)
