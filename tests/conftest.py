@@ -34,8 +34,8 @@ def small_config(folder: Path, **changes: object) -> Path:
         "model": {"name": "tiny-llama-2m", "tokenizer": "synthetic:2m", "context_tokens": 2048},
         "prompts": {"source": {"kind": "python_reference"}},
         "datasets": [
-            {"name": "short", "prompt_tokens": [60, 120], "count": 90},
-            {"name": "long", "prompt_tokens": [200, 300], "count": 90},
+            {"name": "short", "prompt_tokens": [60, 120], "count": 200},
+            {"name": "long", "prompt_tokens": [200, 300], "count": 200},
         ],
         "generation": {"max_output_tokens": 6},
         "options": [

@@ -198,6 +198,14 @@ class Ramp(LoadBase):
     duration_s: PositiveSeconds
     arrivals: Literal["constant", "poisson"] = "poisson"
 
+    @model_validator(mode="after")
+    def _fits_into_the_load_point(self) -> Ramp:
+        if self.duration_s > self.max_duration_s:
+            raise ValueError(
+                f"duration_s {self.duration_s:g} exceeds max_duration_s {self.max_duration_s:g}: the ramp would be cut off"
+            )
+        return self
+
     @property
     def level_kind(self) -> str:  # noqa: D102
         return "ramp"
@@ -254,6 +262,8 @@ class Search(LoadBase):
         return LoadLevel(self.level_kind, self.highest)
 
 
+ROUNDS = 3
+"""A steady window holds at least three requests per stream, so that every stream is seen."""
 STREAMS_PER_PROCESS = 128
 REQUESTS_PER_S_PER_PROCESS = 500
 
@@ -275,7 +285,8 @@ def warmup_answers(load: ClosedLoop | Search, concurrency: int) -> int:
 
 def closed_loop_prompts(load: ClosedLoop | Search, concurrency: int) -> int:
     """Warm-up, the fewest of the window, and a drain."""
-    return warmup_answers(load, concurrency) + load.min_requests + 2 * concurrency
+    window = max(load.min_requests, ROUNDS * concurrency)
+    return warmup_answers(load, concurrency) + window + 2 * concurrency
 
 
 def distinct(values: list, name: str) -> list:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.intervals import ratio_interval
+from helpers.load_config import ROUNDS
 
 BATCHES = 20
 SMALLEST_BATCH = 5
-ROUNDS = 3
-"""A window holds at least three requests per stream, so that every stream is seen."""
 LARGEST_DRIFT = 0.05
 TREND_P = 0.05
 UNPROVEN_DRIFT = 0.2
