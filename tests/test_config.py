@@ -292,7 +292,7 @@ ONE_FAULT = {
     "a ramp that would be cut off": (
         ("closed_loop\n  concurrency: [1, 4]", "ramp\n  from_rate: 0\n  to_rate: 1\n  duration_s: 900"),
         29,
-        "duration_s 900 exceeds max_duration_s 600: the ramp would be cut off",
+        "load: duration_s 900 exceeds max_duration_s 600: the ramp would be cut off",
     ),
     "a dataset that no option uses": (
         ("  - name: endpoint", "    datasets: [short]\n  - name: endpoint\n    datasets: [short]"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from helpers.load.steady import judge, relative_half_widths, trend
 
@@ -60,6 +61,17 @@ def test_trend_of_known_lines():
     assert drift == pytest.approx(1 / 1.5, rel=1e-6)
     assert p < 1e-6
     assert trend(np.ones(20)) == (0, 1)
+
+
+@pytest.mark.parametrize("digits", [12, 1])
+def test_trend_agrees_with_scipy(digits):
+    for seed in range(20):
+        means = np.round(noise(20, seed), digits)
+        times = np.arange(20)
+        drift, p = trend(means)
+        assert drift == pytest.approx(stats.theilslopes(means, times).slope * 19 / np.median(means))
+        # With ties, scipy also corrects the variance for products of ties in both, of which time has none.
+        assert p == pytest.approx(stats.kendalltau(times, means, method="asymptotic").pvalue, rel=1e-9)
 
 
 def test_half_widths_shrink_with_the_root_of_n():

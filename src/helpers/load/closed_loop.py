@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from time import monotonic_ns
 
 from helpers.load.connection import HttpConnection, RawExchange
@@ -10,6 +11,7 @@ from helpers.load.sender import Sender
 from helpers.load.spool import Row
 
 RECONNECT_PAUSE_S = 0.1
+START_GAP_S = 0.001
 
 
 class ClosedLoopSender(Sender):
@@ -32,8 +34,13 @@ class ClosedLoopSender(Sender):
         self._loop.call_later(max(0, start_ns - monotonic_ns()) / 1e9, self._start_workers)
 
     def _start_workers(self) -> None:
+        """One after the other: workers that start together march in step, and meet in queues that no user would."""
         for worker in self._workers:
-            self._send_next(worker, self._connections.get(worker), 0)
+            start = partial(self._start_worker, worker)
+            self._loop.call_later(worker * START_GAP_S, start)
+
+    def _start_worker(self, worker: int) -> None:
+        self._send_next(worker, self._connections.get(worker), 0)
 
     def _send_next(self, worker: int, connection: HttpConnection | None, idle_since_ns: int) -> None:
         if self._stopping:

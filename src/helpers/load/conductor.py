@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,7 +67,6 @@ class LoadPointRun:
         self._view.show("connecting", self._latest.values(), NO_WINDOW)
         for i in self._senders:
             self._team.send(i, messages.Prepare(order=order, load_process=i, of=len(self._senders)), order)
-        import_module("scipy.stats")  # not when the first look at the load needs it
         ready = self._collect(messages.Ready, len(self._senders))
         self._start_ns = time.monotonic_ns() + START_DELAY_NS
         wall_pair = (time.monotonic_ns(), time.time_ns())
