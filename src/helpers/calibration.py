@@ -31,8 +31,8 @@ FILE_NAME = "instrument.json"
 def calibrate(config: BenchmarkConfig, folder: Path, log_file: Path) -> dict:
     """Measure the client at the lowest and the highest concurrency of the config; writes `instrument.json`.
 
-    Overheads are what the client reports minus what the stub's own log says, per request, in ms: from the stub's reading
-    of the request to its write of the first (last) event, so that loopback both ways is in them.
+    Overheads are what the client reports minus what the stub's own log says, per request, in ms: from the arrival of
+    the request to the write of the first (last) event, so that loopback both ways is in them.
     """
     with TemporaryDirectory() as scratch, LoopbackStub() as stub, LoadTeam(log_file) as team:
         levels = [_measure(stub, team, streams, Path(scratch)) for streams in _streams(config)]

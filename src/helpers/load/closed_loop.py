@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from time import monotonic_ns
 
 from helpers.load.connection import HttpConnection, RawExchange
@@ -36,8 +35,7 @@ class ClosedLoopSender(Sender):
     def _start_workers(self) -> None:
         """One after the other: workers that start together march in step, and meet in queues that no user would."""
         for worker in self._workers:
-            start = partial(self._start_worker, worker)
-            self._loop.call_later(worker * START_GAP_S, start)
+            self._loop.call_later(worker * START_GAP_S, self._start_worker, worker)
 
     def _start_worker(self, worker: int) -> None:
         self._send_next(worker, self._connections.get(worker), 0)

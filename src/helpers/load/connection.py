@@ -143,7 +143,13 @@ class HttpConnection:
 
     def give_up(self, failure: str, detail: str) -> None:
         """End the exchange under way, and the connection with it."""
-        self._fail(failure, detail)
+        self.close()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.done_ns = monotonic_ns()
+            exchange.failure, exchange.detail = failure, detail
+            # Not from within `send`, whose caller has not yet noted what it sent.
+            self._loop.call_soon(self._on_done, self, exchange)
 
     def close(self) -> None:
         """Close at once."""
@@ -156,12 +162,15 @@ class HttpConnection:
     # --- the socket -----------------------------------------------------------------------------------------------
 
     def _write(self, data: bytes) -> None:
+        if self._unsent:
+            self._unsent += data
+            return
         try:
             sent = self._sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._fail("connection", f"could not send: {error}")
+            self.give_up("connection", f"could not send: {error}")
             return
         if sent < len(data):
             self._unsent = data[sent:]
@@ -169,7 +178,8 @@ class HttpConnection:
 
     def _writable(self) -> None:
         self._loop.remove_writer(self._sock)
-        self._write(self._unsent)
+        data, self._unsent = self._unsent, b""
+        self._write(data)
 
     def _readable(self) -> None:
         try:
@@ -225,20 +235,11 @@ class HttpConnection:
             self.close()
             self._on_done(self, exchange)
         elif not exchange.reads:
-            self._fail("connection", f"connection closed before the answer{f': {error}' if error else ''}")
+            self.give_up("connection", f"connection closed before the answer{f': {error}' if error else ''}")
         elif error is None:
-            self._fail("cut_short", "the server closed the connection before the end of the answer")
+            self.give_up("cut_short", "the server closed the connection before the end of the answer")
         else:
-            self._fail("stream_broken", f"connection lost in the middle of the answer: {error}")
-
-    def _fail(self, failure: str, detail: str) -> None:
-        self.close()
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.done_ns = monotonic_ns()
-            exchange.failure, exchange.detail = failure, detail
-            # Not from within `send`, whose caller has not yet noted what it sent.
-            self._loop.call_soon(self._on_done, self, exchange)
+            self.give_up("stream_broken", f"connection lost in the middle of the answer: {error}")
 
     # --- finding the end ------------------------------------------------------------------------------------------
 

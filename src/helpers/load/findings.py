@@ -17,9 +17,11 @@ from helpers.records import ArrivalFacts, LoadPointFacts, LoadProcessFacts
 BUSY_SHARE = 0.9
 """A load process that used more of its CPU than this had no room for what comes late."""
 IDLE_SHARE = 0.02
+"""Workers that wait this share of the time before they send again hold fewer requests in flight than asked."""
 LATE_MS, LATE_SHARE = 5.0, 0.05
 """Requests of an open loop may go out this late at p99, in ms or as a share of the median latency."""
 LOOP_LAG_MS = 5.0
+"""At p99; it only matters where the kernel did not stamp what the event loop read late."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _turnaround_ns(rows: np.ndarray, open_ns: int | None, close_ns: int) -> np.n
 
 
 def _counted_spread(ended: Ended, column: str) -> dict[str, float] | None:
-    """n and percentiles, ms, of connections made beforehand and of those made under load; null if there was none."""
+    """n and percentiles, ms, of connections made beforehand and of those that a request waited for; null if there was none."""
     beforehand = [ns for told in ended.ready.values() for ns in getattr(told, column)]
     under_load = _of_all_rows(ended, lambda rows: rows[column][rows[column] > 0])
     values = np.concatenate([np.array(beforehand, "int64"), under_load])

@@ -29,7 +29,7 @@ class LoadProgress:
     failed: int = 0
     in_flight: int = 0
     rate_per_s: float | None = None
-    """Answers per second over the last second."""
+    """Answers per second, over the last second and a half."""
     ttft_p50_s: float | None = None
     """Of the last seconds, to the first byte of the body: a first look, which parsing may correct."""
     ttft_p95_s: float | None = None

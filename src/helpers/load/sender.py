@@ -60,23 +60,26 @@ class Sender(ABC):
         self._first_s: deque[float] = deque(maxlen=FIRST_BYTES_TOLD)
         self._lags = array("q")
         self._clocks = ClockPairs()
-        self._connect_ns: list[int] = []
-        self._tls_ns: list[int] = []
 
     # --- what the conductor asks ----------------------------------------------------------------------------------
 
     async def prepare(self) -> Ready:
         """Open the connections that the start needs. One that cannot be had is tried again when it is needed."""
         places = asyncio.Semaphore(OPENING_AT_ONCE)
+        opened: list[HttpConnection] = []
 
         async def open_one(index: int) -> None:
             async with places:
                 connection, _ = await self._open()
                 if connection is not None:
+                    opened.append(connection)
                     self._keep(index, connection)
 
         await asyncio.gather(*(open_one(i) for i in range(self._connections_wanted())))
-        return Ready(connect_ns=self._connect_ns, tls_ns=self._tls_ns)
+        return Ready(
+            connect_ns=[connection.connect_ns for connection in opened],
+            tls_ns=[connection.tls_ns for connection in opened if connection.tls_ns is not None],
+        )
 
     async def run(self, start_ns: int, tell: Callable[[object], None]) -> Sent:
         """Send from `start_ns` on until `stop`; then wait for what is in flight."""
@@ -181,13 +184,9 @@ class Sender(ABC):
     async def _open(self) -> tuple[HttpConnection | None, str]:
         """A connection, or why there is none."""
         try:
-            connection = await HttpConnection.open(self._server, self._order.load.request_timeout_s)
+            return await HttpConnection.open(self._server, self._order.load.request_timeout_s), ""
         except (OSError, TimeoutError) as error:
             return None, f"could not connect: {error or type(error).__name__}"
-        self._connect_ns.append(connection.connect_ns)
-        if connection.tls_ns is not None:
-            self._tls_ns.append(connection.tls_ns)
-        return connection, ""
 
     def _spawn(self, coroutine) -> None:
         task = self._loop.create_task(coroutine)

@@ -143,7 +143,7 @@ class ClockPairs:
         self.offset_ns.append(wall - (before + after) // 2)
 
     def pairs(self) -> list[tuple[int, int]]:
-        """As (monotonic, offset of the wall clock), where the offset moved by more than `CLOCK_SLACK_NS`, and at the end."""
+        """As (monotonic, offset of the wall clock), the first, and each whose offset moved by more than `CLOCK_SLACK_NS`."""
         kept: list[tuple[int, int]] = []
         for at, offset in zip(self.monotonic_ns, self.offset_ns, strict=True):
             if not kept or abs(offset - kept[-1][1]) > CLOCK_SLACK_NS:
