@@ -2,13 +2,14 @@
 
 import copy
 import math
+from pathlib import Path
 
 import pandas as pd
 
 from helpers.config import BenchmarkConfig
 from helpers.ledger import EndpointRecord
 from helpers.load_config import LoadLevel
-from helpers.records import SCHEMA, ArrivalFacts, LoadPointFacts, LoadProcessFacts
+from helpers.records import SCHEMA, ArrivalFacts, LoadPoint, LoadPointFacts, LoadProcessFacts, write_requests
 
 SECOND_NS = 1_000_000_000
 
@@ -97,7 +98,6 @@ def facts(open_s=0.0, close_s=10.0, **changes):
     known = {
         "option": "a",
         "dataset": "short",
-        "load_point": "a__short__c1__r0",
         "load_kind": "closed_loop",
         "level": 1.0,
         "repetition": 0,
@@ -119,7 +119,10 @@ def facts(open_s=0.0, close_s=10.0, **changes):
         "client_limited": [],
         "clock_pairs": [(0, 0)],
     }
-    return LoadPointFacts(**{**known, **changes})
+    known |= changes
+    level = LoadLevel(known["load_kind"], known["level"])
+    here = {"load_point": LoadPoint(known["option"], known["dataset"], level, known["repetition"]).id}
+    return LoadPointFacts(**here | known)
 
 
 def open_facts(rate=10.0, open_s=0.0, close_s=10.0, **changes):
@@ -127,13 +130,25 @@ def open_facts(rate=10.0, open_s=0.0, close_s=10.0, **changes):
     known = {
         "load_kind": "open_loop",
         "level": rate,
-        "load_point": f"a__short__rate{rate:g}__r0",
         "scheduled": arrivals(rate),
         "achieved": arrivals(rate),
         "schedule_lag_ms": {"p50": 0.05, "p99": 0.4, "max": 1.5},
         "turnaround_ms": None,
     }
     return facts(open_s, close_s, **{**known, **changes})
+
+
+def write_run(folder: Path, rows: list[dict], windows: list[LoadPointFacts]) -> Path:
+    """Write request records as load points leave them: a file for each of the facts, with the rows of its option, dataset,
+    level and repetition.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = ("option", "dataset", "level", "repetition")
+    for of_it in windows:
+        mine = [row for row in rows if all(row[name] == getattr(of_it, name) for name in identity)]
+        named = [{"request_id": f"q{i}"} | row | {"load_point": of_it.load_point} for i, row in enumerate(mine)]
+        write_requests(folder / f"{of_it.load_point}.parquet", named, of_it)
+    return folder
 
 
 def endpoint(name="a", usd_per_hour=3.6, **changes):
@@ -160,7 +175,10 @@ def load_point(
     spread=0.1,
     **changes,
 ):
-    """A row of the load-point table; each interval reaches `spread` of the rate to either side."""
+    """A row of the load-point table, with every column of `summary.summarise`; each interval of a rate reaches `spread` of
+    it to either side, and prices follow from the rate. `changes` set single columns.
+    """
+    scheduled = kind != "closed_loop"
     row = {
         "option": option,
         "dataset": dataset,
@@ -172,24 +190,51 @@ def load_point(
         "client_limited": slo == "client_limited",
         "n": 200,
         "failures": 0,
+        "window_s": 200 / rate if rate else 200.0,
         "error_rate": 0.0,
+        "error_rate_low": 0.0,
+        "error_rate_high": 0.018,
         "achieved_concurrency": float(level),
-        "asked_rate_per_s": None if kind == "closed_loop" else float(level),
-        "achieved_rate_per_s": None if kind == "closed_loop" else float(level),
-        "schedule_lag_p99_ms": None if kind == "closed_loop" else 0.4,
+        "asked_rate_per_s": float(level) if scheduled else None,
+        "achieved_rate_per_s": float(level) if scheduled else None,
+        "schedule_lag_p99_ms": 0.4 if scheduled else None,
+        "prompt_tokens_mean": 100.0,
+        "prompt_tokens_sd": 10.0,
+        "output_tokens_mean": 24.0,
+        "output_tokens_sd": 0.0,
         "usd_per_hour": usd_per_hour,
         "slo": slo,
+        "slo_latency_s": slo,
+        "slo_error_rate": "met",
         "estimates_within_slo": slo != "missed",
-        "output_tokens_mean": 24.0,
-        "prompt_tokens_mean": 100.0,
-        "latency_s_p95": 0.5,
-        "latency_s_p95_low": 0.4,
-        "latency_s_p95_high": 0.6,
-    } | changes
-    low, high = rate * (1 - spread), rate * (1 + spread)
-    row |= {"requests_per_s": rate, "requests_per_s_low": low, "requests_per_s_high": high}
-    for name, per in (("usd_per_1k_requests", 1e3), ("usd_per_1m_output_tokens", 1e6 / row["output_tokens_mean"])):
-        for suffix, divisor in (("", rate), ("_low", high), ("_high", low)):
-            price = math.inf if divisor == 0 else None if usd_per_hour is None else usd_per_hour / 3600 / divisor * per
-            row[name + suffix] = price
-    return row
+    }
+    for column, scale in (("latency_s", 1.0), ("ttft_s", 0.2), ("tpot_s", 0.02)):
+        row |= {f"{column}_n": 200, f"{column}_effective_n": 200.0, f"{column}_mean_ok": 0.35 * scale}
+        row |= {f"{column}_p50": 0.3 * scale, f"{column}_p90": 0.45 * scale, f"{column}_p95": 0.5 * scale}
+        row |= {f"{column}_p99": 0.55 * scale}
+        row |= {f"{column}_p95_low": 0.4 * scale, f"{column}_p95_high": 0.6 * scale}
+    row |= {"itl_s_p50": 0.006, "itl_s_p90": 0.009, "itl_s_p95": 0.01, "itl_s_p99": 0.011} | changes
+    for name, each in (
+        ("requests", 1.0),
+        ("goodput", 1.0),
+        ("output_tokens", row["output_tokens_mean"]),
+        ("prompt_tokens", row["prompt_tokens_mean"]),
+    ):
+        for suffix, factor in (("", 1.0), ("_low", 1 - spread), ("_high", 1 + spread)):
+            found = None if each is None else rate * factor * each
+            row[f"{name}_per_s{suffix}"] = found
+            if name != "goodput":
+                row[f"served_{name}_per_s{suffix}"] = found
+    for name, tokens in (
+        ("usd_per_1k_requests", 1e3),
+        ("usd_per_1m_output_tokens", 1e6 / row["output_tokens_mean"]),
+        ("usd_per_1m_input_tokens", 1e6 / row["prompt_tokens_mean"]),
+        ("usd_per_1m_tokens", 1e6 / (row["prompt_tokens_mean"] + row["output_tokens_mean"])),
+    ):
+        for suffix, factor in (("", 1.0), ("_low", 1 + spread), ("_high", 1 - spread)):
+            if suffix and name in ("usd_per_1m_input_tokens", "usd_per_1m_tokens"):
+                continue
+            served = rate * factor
+            each = None if usd_per_hour is None else math.inf if served == 0 else usd_per_hour / 3600 / served * tokens
+            row[name + suffix] = each
+    return row | changes

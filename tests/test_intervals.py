@@ -4,13 +4,16 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulation import Served, Station, serve
 
 from helpers.intervals import (
     NO_INTERVAL,
     batch_rates,
+    design_effect,
     percentile,
+    percentile_bound_by_moments,
     percentile_interval,
     ratio_interval,
     samples_to_show,
@@ -45,6 +48,7 @@ def test_a_percentile_is_interpolated_between_its_neighbours(values, percent, ex
     assert percentile(np.array(values, dtype=float), percent) == pytest.approx(expected)
 
 
+@settings(deadline=None, derandomize=True)
 @given(latencies, percents)
 def test_a_percentile_is_never_outside_the_data_and_agrees_with_numpy(values, percent):
     found = percentile(np.array(values), percent)
@@ -52,6 +56,7 @@ def test_a_percentile_is_never_outside_the_data_and_agrees_with_numpy(values, pe
     assert found == pytest.approx(np.percentile(values, percent), rel=1e-9, abs=1e-9)
 
 
+@settings(deadline=None, derandomize=True)
 @given(latencies, st.integers(min_value=1, max_value=60), percents)
 def test_failures_never_lower_a_percentile(values, failures, percent):
     assert percentile(np.array(values + [INF] * failures), percent) >= percentile(np.array(values), percent) * (
@@ -75,50 +80,236 @@ def test_a_percentile_wants_one_sample_beyond_it_to_be_shown_and_five_to_be_trus
     assert (samples_to_show(percent), samples_to_trust(percent)) == (show, trust)
 
 
-# --- bootstrap ----------------------------------------------------------------------------------------------------
+# --- intervals of percentiles -------------------------------------------------------------------------------------
+
+seconds = st.integers(0, 10**15).map(lambda ns: ns / 1e9)
+several = st.lists(seconds, min_size=2, max_size=80)
+effects = st.floats(min_value=1, max_value=20)
+slo_percents = st.sampled_from([50, 75, 90, 95, 99])
 
 
-def bootstrap(values, percent=95, block=4, seed=1):
-    return percentile_interval(np.array(values, dtype=float), percent, block, np.random.default_rng(seed))
+def test_the_largest_of_20_is_the_upper_bound_of_the_percentile_that_all_lie_below_with_a_chance_of_2_5_percent():
+    """All 20 lie below the percentile p with probability p ** 20, and all above it with (1 - p) ** 20."""
+    values, rare = np.arange(20.0), 100 * 0.025 ** (1 / 20)
+    assert percentile_interval(values, rare).high == pytest.approx(19)
+    assert percentile_interval(values, 100 - rare).low == pytest.approx(0, abs=1e-6)
 
 
-@given(st.lists(st.floats(min_value=0, max_value=1e6), min_size=2, max_size=60), st.integers(1, 80))
-def test_a_bootstrapped_interval_lies_inside_the_data(values, block):
-    low, high = bootstrap(values, block=block)
-    assert min(values) <= low <= high <= max(values)
+def test_the_interval_of_a_median_lies_between_the_ranks_of_the_binomial_table():
+    """Of 100, at most 39 lie below the median with 1.76%, at most 40 with 2.84%: the 40th is too low, the 41st is not."""
+    low, high = percentile_interval(np.arange(1.0, 101.0), 50)
+    assert 40 < low < 41
+    assert low + high == pytest.approx(101)
 
 
-def test_a_seed_gives_the_same_interval_and_another_seed_another():
-    values = np.random.default_rng(0).exponential(size=200)
-    assert bootstrap(values) == bootstrap(values)
-    assert bootstrap(values) != bootstrap(values, seed=2)
+def test_requests_that_are_alike_count_as_fewer():
+    """40 values that tell as much as 20: rank 20 of 20 is rank 20 x 41 / 21 of 40."""
+    rare = 100 * 0.025 ** (1 / 20)
+    assert percentile_interval(np.arange(1.0, 41.0), rare, effect=2).high == pytest.approx(20 * 41 / 21)
 
 
-def test_a_bootstrapped_interval_covers_the_percentile_of_its_source():
-    """Independent exponentials have the median log 2."""
-    rng = np.random.default_rng(3)
-    hits = 0
-    for _ in range(200):
-        low, high = percentile_interval(rng.exponential(size=150), 50, 5, rng)
-        hits += low <= math.log(2) <= high
-    assert 0.89 <= hits / 200 <= 0.99
+@settings(deadline=None, derandomize=True)
+@given(several, st.sampled_from([50, 75, 90, 95]), effects)
+def test_an_interval_holds_the_percentile_and_has_no_negative_end(values, percent, effect):
+    values = np.array(values)
+    low, high = percentile_interval(values, percent, effect)
+    found = percentile(values, percent)
+    assert 0 <= low <= found * (1 + 1e-9)
+    assert found <= high * (1 + 1e-9)
+
+
+@settings(deadline=None, derandomize=True)
+@given(several, slo_percents, effects, st.sampled_from([0.125, 4.0, 1024.0]))
+def test_an_interval_in_other_units_is_the_same_interval(values, percent, effect, factor):
+    values = np.array(values)
+    low, high = percentile_interval(values, percent, effect)
+    assert percentile_interval(values * factor, percent, effect) == pytest.approx((low * factor, high * factor))
+
+
+@settings(deadline=None, derandomize=True)
+@given(several, slo_percents, st.data())
+def test_failures_never_lower_the_ends_of_an_interval(values, percent, data):
+    worse = np.array(values)
+    worse[data.draw(st.integers(0, len(values) - 1))] = INF
+    before, after = percentile_interval(np.array(values), percent), percentile_interval(worse, percent)
+    assert after.low >= before.low * (1 - 1e-9)
+    assert after.high >= before.high * (1 - 1e-9) or before.high > max(values)
+
+
+def test_the_order_of_requests_does_not_matter_and_nothing_is_drawn():
+    values = np.random.default_rng(0).exponential(size=150)
+    assert percentile_interval(values, 95) == percentile_interval(values[::-1], 95) == percentile_interval(values, 95)
 
 
 def test_intervals_reach_to_infinity_where_failures_may_decide():
-    low, high = bootstrap([1.0] * 95 + [INF] * 5, block=1)
-    assert (low, high) == (1.0, INF)
-    assert bootstrap([INF] * 20) == (INF, INF)
+    assert percentile_interval(np.array([1.0] * 95 + [INF] * 5), 95) == (1.0, INF)
+    assert percentile_interval(np.array([INF] * 200), 95) == (INF, INF)
 
 
-def test_one_block_of_all_values_leaves_no_spread_and_one_value_no_interval():
-    assert bootstrap([1.0, 2.0, 3.0], percent=50, block=99) == (2.0, 2.0)
-    assert bootstrap([1.0]) == NO_INTERVAL
+def test_too_few_values_leave_the_lower_end_at_zero_and_the_upper_one_open():
+    assert percentile_interval(np.array([1.0, 2.0, 3.0]), 50) == (0.0, INF)
+    assert percentile_interval(np.array([1.0]), 50) == NO_INTERVAL
 
 
-def test_blocks_widen_the_interval_of_values_that_are_like_their_neighbours():
-    values = np.repeat(np.random.default_rng(0).exponential(size=30), 10)
-    alone, in_blocks = bootstrap(values, 50, block=1), bootstrap(values, 50, block=10)
-    assert in_blocks.high - in_blocks.low > 1.5 * (alone.high - alone.low)
+def test_beyond_the_data_the_lower_end_is_the_largest_value():
+    """Two values lie below p99 with 98%: the largest of them is the best lower end that there is."""
+    assert percentile_interval(np.array([1.0, 2.0]), 99).low == 2.0
+
+
+def test_beyond_the_data_the_upper_end_is_that_of_mean_and_deviation():
+    """0.95 ** 30 is 21%: the largest of 30 may well lie below p95."""
+    values = np.random.default_rng(1).uniform(1, 2, size=30)
+    low, high = percentile_interval(values, 95)
+    assert high == percentile_bound_by_moments(values, 95, 0.975) > values.max()
+    assert values.min() < low < values.max()
+
+
+# --- the bound by mean and deviation ------------------------------------------------------------------------------
+
+HALVES = np.array([1.0] * 50 + [3.0] * 50)
+"""Mean 2, variance 100 / 99, and a kurtosis that leaves no doubt of it."""
+
+
+def test_the_bound_by_moments_by_hand():
+    """z(97.5%) = 1.95996: mean at most 2 + z x sd / 10, and at most 5% lie beyond that + sd x sqrt(0.95 / 0.05)."""
+    sd = math.sqrt(100 / 99)
+    assert percentile_bound_by_moments(HALVES, 95, 0.95) == pytest.approx(2 + 0.195996 * sd + math.sqrt(19) * sd)
+
+
+def test_the_bound_by_moments_knows_the_deviation_only_as_far_as_the_kurtosis_tells():
+    """Three in four at 0, one at 4: mean 1, variance 3 x 100 / 99, fourth moment (3 x 1 + 81) / 4 = 21."""
+    values = np.array([0.0] * 75 + [4.0] * 25)
+    variance = 3 * 100 / 99
+    highest = variance * (1 + 0.195996 * math.sqrt(21 / variance**2 - 1))
+    expected = 1 + 0.195996 * math.sqrt(variance) + math.sqrt(highest * 9)
+    assert percentile_bound_by_moments(values, 90, 0.95) == pytest.approx(expected, rel=1e-5)
+
+
+def test_failures_take_their_share_of_what_may_lie_beyond():
+    """One of 100: at most 5.45% fail, as tables have it. That leaves 4.55 of the 10% beyond p90, of 94.55 that succeed."""
+    values = np.append(HALVES[1:], INF)
+    sd, mean = values[:99].std(ddof=1), values[:99].mean()
+    beyond = (0.1 - 0.05446) / (1 - 0.05446)
+    expected = mean + 2.2414 * sd / math.sqrt(99) + sd * math.sqrt((1 - beyond) / beyond)
+    assert percentile_bound_by_moments(values, 90, 0.975) == pytest.approx(expected, rel=1e-3)
+    assert percentile_bound_by_moments(values, 95, 0.975) == INF, "5.45% may fail"
+
+
+@pytest.mark.parametrize(("count", "effect", "bound"), [(10, 1.0, 2.0), (9, 1.0, INF), (20, 2.1, INF), (20, 2.0, 2.0)])
+def test_fewer_than_ten_independent_values_bound_nothing(count, effect, bound):
+    assert percentile_bound_by_moments(np.full(count, 2.0), 95, 0.95, effect) == bound
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(seconds, min_size=10, max_size=80), slo_percents)
+def test_the_bound_by_moments_is_never_below_the_percentile(values, percent):
+    values = np.array(values)
+    assert percentile_bound_by_moments(values, percent, 0.95) >= percentile(values, percent) * (1 - 1e-9)
+
+
+# --- requests that are alike --------------------------------------------------------------------------------------
+
+
+THREE_AND_THREE = np.array([2.0, 2.0, 2.0, 1.0, 1.0, 1.0])
+"""Of neighbours, 4 are alike and 1 is not: (4 - 1) / 6, and 1 / 6 for the mean. Two apart, 2 are and 2 are not: 1 / 6."""
+
+
+def test_the_design_effect_by_hand():
+    """Twice the sum of lags 0 and 1, less one: 2 x (1 + 2 / 3) - 1."""
+    assert design_effect([THREE_AND_THREE], 50) == pytest.approx(7 / 3)
+
+
+def test_the_design_effect_leaves_off_where_likeness_ends():
+    """Pairs that alternate: lag 1 is (4 - 3) / 8 + 1 / 8 = 1 / 4; lags 2 and 3 are -6 / 8 + 1 / 8 and 0, which ends it."""
+    pairs = np.array([2.0, 2, 1, 1, 2, 2, 1, 1])
+    assert design_effect([pairs], 50) == pytest.approx(2 * 1.25 - 1)
+
+
+def test_a_queue_that_swells_and_ebbs_is_alike_over_more_than_what_is_in_flight():
+    """Runs of 30 that are alike, of which 4 are in flight at once: about 30 tell as much as one."""
+    values = np.repeat(np.random.default_rng(0).exponential(size=30), 30)
+    assert 20 < design_effect([values], 95) < 60
+
+
+def test_values_that_are_equal_at_the_top_are_alike_too():
+    """30 failures in a row among 100: the upper quartile is one of them, and none lies beyond."""
+    values = np.array([1.0, 2.0] * 35 + [INF] * 30)
+    assert design_effect([values], 95) > 5
+
+
+def test_the_design_effect_of_repetitions_that_differ_by_hand():
+    """Four low, four high, and four of both: Σ 4 x (1/4, 1/4, 0) / (3 - 1) = 1, of a variance of 1/4."""
+    parts = [np.zeros(4), np.ones(4), np.array([0.0, 1.0, 0.0, 1.0])]
+    assert design_effect(parts, 50) == pytest.approx(4)
+
+
+def test_independent_requests_each_tell_as_much_as_one():
+    rng = np.random.default_rng(4)
+    found = [design_effect([rng.exponential(size=200)], 95) for _ in range(100)]
+    assert min(found) == 1.0
+    assert 1.0 <= np.mean(found) < 1.25
+
+
+def test_bursts_of_ten_that_are_alike_tell_as_much_as_one_each():
+    values = np.repeat(np.random.default_rng(0).exponential(size=100), 10)
+    assert 7 < design_effect([values], 95) < 14
+
+
+def test_neighbours_that_are_like_each_other_widen_the_interval():
+    values = np.repeat(np.random.default_rng(0).exponential(size=60), 10)
+    effect = design_effect([values], 50)
+    alone, alike = percentile_interval(values, 50), percentile_interval(values, 50, effect)
+    assert alike.high - alike.low > 1.5 * (alone.high - alone.low)
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    st.lists(st.lists(seconds, min_size=1, max_size=30), min_size=1, max_size=4),
+    slo_percents,
+)
+def test_a_design_effect_is_at_least_one_at_most_all_and_the_same_in_other_units(parts, percent):
+    parts = [np.array(part) for part in parts]
+    found = design_effect(parts, percent)
+    assert 1 <= found <= sum(len(part) for part in parts)
+    assert design_effect([part * 8 for part in parts], percent) == pytest.approx(found)
+
+
+@pytest.mark.parametrize("parts", [[np.ones(50)], [np.full(50, INF)], [np.array([1.0])]])
+def test_requests_that_do_not_differ_have_no_design_effect(parts):
+    assert design_effect(parts, 95) == 1.0
+
+
+# --- do they cover? -----------------------------------------------------------------------------------------------
+
+STARTED, MEASURED = 60, 120
+"""Requests before the window, and in it."""
+
+
+def closed_loops(workers, slots, lanes, requests, seed) -> Served:
+    """Independent closed loops of `workers` before `slots` that serve first come, first served, in 0.1 s on average."""
+    shape = (STARTED + requests + 1, lanes)
+    service_s = np.random.default_rng([seed, workers, slots]).gamma(4, 0.1 / 4, size=shape)
+    stations = [Station(slots, 0.0, 0.1)] * lanes
+    return serve(stations, service_s, np.zeros(shape, dtype=bool), math.inf, concurrency=[workers] * lanes)
+
+
+@pytest.mark.parametrize(("workers", "slots"), [(1, 1), (4, 4), (8, 4), (8, 2)])
+def test_intervals_cover_the_truth_of_closed_loops(workers, slots):
+    """95% intervals from 120 requests, of p95 and of the throughput; the truth is that of 300,000 requests."""
+    truth = closed_loops(workers, slots, 300, 1000, seed=1)
+    true_p95 = np.quantile((truth.done_s - truth.sent_s)[STARTED:-1], 0.95)
+    true_rate = 1000 / (truth.sent_s[-1] - truth.sent_s[STARTED]).mean()
+    lanes = 250
+    seen = closed_loops(workers, slots, lanes, MEASURED, seed=2)
+    p95_hits = rate_hits = 0
+    for sent_s, done_s in zip(seen.sent_s.T[:, STARTED:], seen.done_s.T[:, STARTED:], strict=True):
+        latency_s, closed_s = (done_s - sent_s)[:-1], sent_s[-1]
+        low, high = percentile_interval(latency_s, 95, design_effect([latency_s], 95))
+        p95_hits += low <= true_p95 <= high
+        low, high = ratio_interval(*batch_rates(np.ones(MEASURED), sent_s[:-1], closed_s, workers))
+        rate_hits += low <= true_rate <= high
+    assert 0.90 <= p95_hits / lanes <= 0.99
+    assert 0.92 <= rate_hits / lanes <= 1.0
 
 
 # --- rates --------------------------------------------------------------------------------------------------------
@@ -169,6 +360,35 @@ def test_batches_hold_consecutive_requests_and_fill_the_window():
     assert (amounts.tolist(), durations.tolist()) == ([5, 7], [1, 2])
 
 
+def test_a_batch_holds_whole_rounds_of_the_streams_in_flight():
+    """22 of 4 streams: five batches of 4, of which the last takes what is left over; 110: nine of 12, the last of 14."""
+    assert batch_rates(np.ones(22), np.arange(22.0), 22.0, streams=4)[0].tolist() == [4, 4, 4, 4, 6]
+    assert batch_rates(np.ones(110), np.arange(110.0), 110.0, streams=4)[0].tolist() == [12] * 8 + [14]
+    assert batch_rates(np.ones(3), np.arange(3.0), 3.0, streams=8)[0].tolist() == [3]
+
+
+def test_streams_that_answer_in_step_do_not_look_like_a_rate_that_changes():
+    """Four at once every second: 4 requests/s, with no spread from round to round."""
+    sent = np.repeat(np.arange(27.0), 4)
+    in_step = ratio_interval(*batch_rates(np.ones(108), sent, 27.0, streams=4))
+    assert in_step == pytest.approx((4, 4))
+    torn = ratio_interval(*batch_rates(np.ones(108), sent, 27.0))
+    assert torn.high - torn.low > 0.5
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.floats(0, 1e4), st.floats(1e-3, 10)), min_size=1, max_size=120), st.integers(1, 20))
+def test_batches_hold_all_requests_and_their_interval_holds_the_rate(requests, streams):
+    amounts, gaps = np.array(requests).T
+    ends = np.cumsum(gaps)
+    found, durations = batch_rates(amounts, ends - gaps, ends[-1], streams)
+    assert len(found) <= 10 and found.sum() == pytest.approx(amounts.sum())
+    assert durations.sum() == pytest.approx(ends[-1])
+    low, high = ratio_interval(found, durations)
+    rate = amounts.sum() / ends[-1]
+    assert low is None or low * (1 - 1e-9) <= rate <= high * (1 + 1e-9)
+
+
 # --- shares -------------------------------------------------------------------------------------------------------
 
 
@@ -188,11 +408,13 @@ def test_bounds_of_a_share_agree_with_published_tables(count, total, low, high):
     assert share_bounds(count, total, 0.975) == pytest.approx((low, high), abs=5e-5)
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.integers(1, 2000), st.floats(0.5, 0.999))
 def test_no_failure_in_n_bounds_the_share_by_the_closed_form(total, confidence):
     assert share_bounds(0, total, confidence) == pytest.approx((0, 1 - (1 - confidence) ** (1 / total)))
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.integers(1, 200), st.data())
 def test_bounds_hold_the_observed_share_and_mirror_each_other(total, data):
     count = data.draw(st.integers(0, total))
@@ -203,3 +425,17 @@ def test_bounds_hold_the_observed_share_and_mirror_each_other(total, data):
 
 def test_no_requests_bound_nothing():
     assert share_bounds(0, 0, 0.95) == NO_INTERVAL
+
+
+def test_bounds_of_requests_that_are_alike_are_those_of_fewer():
+    assert share_bounds(6, 40, 0.975, effect=2.0) == pytest.approx(share_bounds(3, 20, 0.975))
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(1, 200), st.data(), effects)
+def test_likeness_never_narrows_the_bounds_of_a_share(total, data, effect):
+    count = data.draw(st.integers(0, total))
+    low, high = share_bounds(count, total, 0.95, effect)
+    alone = share_bounds(count, total, 0.95)
+    assert low <= alone.low + 1e-9 and high >= alone.high - 1e-9
+    assert 0 <= low <= count / total <= high <= 1

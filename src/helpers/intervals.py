@@ -1,4 +1,4 @@
-"""Percentiles and their uncertainty. Pure functions of numbers; the random ones take a generator.
+"""Percentiles and rates with their uncertainty. Pure functions of numbers.
 
 A failed request counts as a latency of +infinity, so percentiles and intervals may be infinite.
 """
@@ -6,13 +6,16 @@ A failed request counts as a latency of +infinity, so percentiles and intervals 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-BOOTSTRAP_RESAMPLES = 1000
 BATCHES = 10
 CONFIDENCE = 0.95
+AUTOCORRELATION_PERCENT = 75
+FEWEST_FOR_MOMENTS = 10
+MOST_LAGS = 2000
 
 
 class Interval(NamedTuple):
@@ -33,14 +36,7 @@ def percentile(values: np.ndarray, percent: float) -> float | None:
     """
     if len(values) == 0:
         return None
-    ordered = np.sort(values)
-    position = (len(ordered) - 1) * percent / 100
-    below = math.floor(position)
-    share = position - below
-    if share == 0:
-        return float(ordered[below])
-    low, high = float(ordered[below]), float(ordered[below + 1])
-    return math.inf if math.isinf(high) else low + (high - low) * share
+    return _at(np.sort(values), (len(values) - 1) * percent / 100)
 
 
 def samples_to_show(percent: float) -> int:
@@ -53,28 +49,129 @@ def samples_to_trust(percent: float) -> int:
     return math.ceil(round(500 / (100 - percent), 9))
 
 
-def percentile_interval(values: np.ndarray, percent: float, block: int, rng: np.random.Generator) -> Interval:
-    """95% interval of a percentile by moving-block bootstrap (Künsch 1989).
+def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
+    """How many requests carry the information of one independent request, at least 1 (Kish 1965).
 
-    `values` are in order of sending: neighbours wait in the same queue and are alike, so blocks of `block` neighbours
-    are drawn, not single values.
+    Requests wait in the same queue and are alike, so n of them tell less of a percentile than n independent ones would.
+    `repetitions` hold values in order of sending. The autocorrelation is that of "slower than the upper quartile" (or
+    than the percentile itself, if that is lower), which clusters more than what lies further out, summed as far as it
+    goes on by Geyer's initial monotone sequence (1992). Two repetitions or more that differ by more than that explains
+    raise it.
+    """
+    n = sum(len(part) for part in repetitions)
+    if n < 2:
+        return 1.0
+    values = np.concatenate(repetitions)
+    quartile = np.quantile(values, min(percent, AUTOCORRELATION_PERCENT) / 100, method="lower")
+    beyond = values > quartile
+    if not beyond.any():  # many equal values at the top, such as failures
+        beyond = values >= quartile
+    share = float(beyond.mean())
+    variance = share * (1 - share)
+    if variance == 0:
+        return 1.0
+    parts = np.split(beyond - share, np.cumsum([len(part) for part in repetitions])[:-1])
+    longest = max(len(part) for part in parts)
+
+    def correlation(lag: int) -> float:
+        """At a lag, within repetitions; 1 / n makes up for the mean, which was estimated from the same values."""
+        products = sum(float((part[lag:] * part[:-lag]).sum()) for part in parts if len(part) > lag)
+        return products / n / variance + 1 / n
+
+    effect = max(1.0, _initial_monotone(correlation, min(longest // 2, MOST_LAGS)))
+    if len(parts) > 1:
+        spread = sum(float(part.sum()) ** 2 / len(part) for part in parts if len(part)) / (len(parts) - 1)
+        effect = max(effect, spread / variance)
+    return min(effect, n)
+
+
+def _initial_monotone(correlation: Callable[[int], float], most: int) -> float:
+    """Sums of neighbouring lags fall and stay positive in theory: they are added up until they do not."""
+    total, smallest = -1.0, math.inf
+    for lag in range(0, most - 1, 2):
+        pair = (1.0 if lag == 0 else correlation(lag)) + correlation(lag + 1)
+        smallest = min(smallest, pair)
+        if smallest <= 0:
+            break
+        total += 2 * smallest
+    return total
+
+
+def percentile_interval(values: np.ndarray, percent: float, effect: float = 1.0) -> Interval:
+    """95% interval of a percentile, for non-negative values.
+
+    From order statistics, so no distribution is assumed: the r-th of n independent values lies at or above the
+    percentile p with the probability that a Beta(r, n + 1 - r) variable exceeds p (David and Nagaraja, Order Statistics,
+    2003, section 7.1); fractional ranks are interpolated (Hutson 1999). n is the effective number, len(values) / `effect`;
+    see `design_effect`. The upper bound is that of `percentile_bound_by_moments` where that is lower. Where there are too
+    few values for a bound it is 0 or +inf.
     """
     n = len(values)
-    block = max(1, min(block, n))
     if n < 2:
         return NO_INTERVAL
-    starts = rng.integers(0, n - block + 1, size=(BOOTSTRAP_RESAMPLES, math.ceil(n / block)))
-    index = (starts[:, :, None] + np.arange(block)).reshape(BOOTSTRAP_RESAMPLES, -1)[:, :n]
-    resampled = np.sort(values[index], axis=1)
-    position = (n - 1) * percent / 100
-    below = math.floor(position)
-    low, high, share = resampled[:, below], resampled[:, min(below + 1, n - 1)], position - below
-    with np.errstate(invalid="ignore"):
-        estimates = np.where(np.isinf(high) & (share > 0), np.inf, low + np.where(share > 0, (high - low) * share, 0))
-    estimates = np.sort(np.where(np.isnan(estimates), np.inf, estimates))
+    effective = n / effect
     tail = (1 - CONFIDENCE) / 2
-    last = BOOTSTRAP_RESAMPLES - 1
-    return Interval(float(estimates[math.floor(tail * last)]), float(estimates[math.ceil((1 - tail) * last)]))
+    ordered = np.sort(values)
+    ranks = [_rank(percent / 100, effective, at_or_above) for at_or_above in (tail, 1 - tail)]
+    low, high = (None if rank is None else rank * (n + 1) / (effective + 1) - 1 for rank in ranks)
+    by_moments = percentile_bound_by_moments(ordered, percent, 1 - tail, effect)
+    return Interval(
+        0.0 if low is None or low < 0 else _at(ordered, min(low, n - 1)),
+        by_moments if high is None else min(by_moments, _at(ordered, high)),
+    )
+
+
+def percentile_bound_by_moments(values: np.ndarray, percent: float, confidence: float, effect: float = 1.0) -> float:
+    """One-sided upper confidence bound of a percentile from mean and standard deviation, for any distribution.
+
+    Cantelli's inequality: a share 1 - p of values at most lies beyond mean + sd x sqrt(p / (1 - p)). It is wide, but it
+    needs no value beyond the percentile, so it tells that a limit far away is met where order statistics cannot. Mean and
+    sd enter at upper bounds of their own, each with half the error, for an effective number of len(values) / `effect`
+    (the sd's from the sample's kurtosis). Failures (+inf) take their upper bound of the share beyond; +inf where that
+    leaves nothing, or for fewer than ten effective values.
+    """
+    finite = values[np.isfinite(values)]
+    n, beyond = len(finite) / effect, 1 - percent / 100
+    if len(finite) < len(values):
+        failed = share_bounds(len(values) - len(finite), len(values), confidence, effect).high
+        beyond = (beyond - failed) / (1 - failed) if failed < beyond else 0.0
+    if n < FEWEST_FOR_MOMENTS or beyond <= 0:
+        return math.inf
+    from scipy import special
+
+    mean, variance = float(finite.mean()), float(finite.var(ddof=1))
+    if variance**2 == 0:
+        return mean
+    kurtosis = float(((finite - mean) ** 4).mean()) / variance**2
+    z = float(special.ndtri(1 - (1 - confidence) / 2))
+    highest_mean = mean + z * math.sqrt(variance / n)
+    highest_variance = variance * (1 + z * math.sqrt(max(kurtosis - 1, 0) / n))
+    return highest_mean + math.sqrt(highest_variance * (1 - beyond) / beyond)
+
+
+def _rank(share: float, n: float, at_or_above: float) -> float | None:
+    """The (fractional) rank whose value is at or above the percentile with this probability; null beyond the data."""
+    from scipy import optimize, special
+
+    def excess(rank: float) -> float:
+        return float(special.betainc(rank, n + 1 - rank, share)) - (1 - at_or_above)
+
+    lowest, highest = 1e-9, n + 1 - 1e-9
+    if excess(lowest) < 0 or excess(highest) > 0:
+        return None
+    return float(optimize.brentq(excess, lowest, highest, xtol=1e-9))
+
+
+def _at(ordered: np.ndarray, position: float) -> float:
+    """The value at a fractional position; +inf beyond the last."""
+    below = math.floor(position)
+    if position > len(ordered) - 1:
+        return math.inf
+    share = position - below
+    if share == 0:
+        return float(ordered[below])
+    low, high = float(ordered[below]), float(ordered[below + 1])
+    return math.inf if math.isinf(high) else low + (high - low) * share
 
 
 def ratio_interval(amounts: np.ndarray, durations: np.ndarray) -> Interval:
@@ -89,29 +186,44 @@ def ratio_interval(amounts: np.ndarray, durations: np.ndarray) -> Interval:
     rate = amounts.sum() / durations.sum()
     residuals = amounts - rate * durations
     error = math.sqrt((residuals**2).sum() / (k - 1)) / (math.sqrt(k) * durations.mean())
-    from scipy import stats
+    from scipy import special
 
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, k - 1)) * error
+    half = float(special.stdtrit(k - 1, (1 + CONFIDENCE) / 2)) * error
     return Interval(max(0.0, float(rate - half)), float(rate + half))
 
 
-def batch_rates(amounts: np.ndarray, sent_s: np.ndarray, closed_s: float) -> tuple[np.ndarray, np.ndarray]:
+def batch_rates(
+    amounts: np.ndarray, sent_s: np.ndarray, closed_s: float, streams: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Amounts and durations of up to ten batches of consecutive requests.
 
     `amounts` holds what each request contributes (1 for a success, or its tokens), `sent_s` when it was sent, in
-    order; a request's duration is the time to the next send, for the last one to `closed_s`.
+    order; a request's duration is the time to the next send, for the last one to `closed_s`. A batch holds a whole
+    number of rounds of the `streams` in flight, because streams often answer in step: a part of a round would look
+    like a change of the rate.
     """
-    gaps = np.diff(np.append(sent_s, closed_s))
-    batches = [part for part in np.array_split(np.arange(len(amounts)), BATCHES) if len(part)]
-    return np.array([amounts[part].sum() for part in batches]), np.array([gaps[part].sum() for part in batches])
+    return batches(amounts, np.diff(np.append(sent_s, closed_s)), streams)
 
 
-def share_bounds(count: int, total: int, confidence: float) -> Interval:
-    """One-sided lower and upper confidence bound of a share (Clopper and Pearson 1934), each at `confidence`."""
+def batches(amounts: np.ndarray, durations: np.ndarray, streams: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of both over up to ten batches of neighbours, each of a whole number of rounds of `streams`."""
+    size = streams * max(1, math.ceil(len(amounts) / (streams * BATCHES)))
+    count = max(1, len(amounts) // size)
+    batch = np.minimum(np.arange(len(amounts)) // size, count - 1)
+    return np.bincount(batch, amounts), np.bincount(batch, durations)
+
+
+def share_bounds(count: int, total: int, confidence: float, effect: float = 1.0) -> Interval:
+    """One-sided lower and upper confidence bound of a share, each at `confidence`.
+
+    Clopper and Pearson (1934), with the effective numbers count / `effect` and total / `effect` where requests are
+    alike (Korn and Graubard 1998); see `design_effect`.
+    """
     if total == 0:
         return NO_INTERVAL
-    from scipy import stats
+    from scipy import special
 
-    low = 0.0 if count == 0 else float(stats.beta.ppf(1 - confidence, count, total - count + 1))
-    high = 1.0 if count == total else float(stats.beta.ppf(confidence, count + 1, total - count))
+    hits, others = count / effect, (total - count) / effect
+    low = 0.0 if count == 0 else float(special.betaincinv(hits, others + 1, 1 - confidence))
+    high = 1.0 if count == total else float(special.betaincinv(hits + 1, others, confidence))
     return Interval(low, high)

@@ -67,10 +67,9 @@ def read_all_prompts(payload_dir: Path) -> pd.DataFrame:
 
 
 def read_prompt_warnings(payload_dir: Path) -> list[str]:
-    """The warnings of all datasets, in the order of the config."""
-    return [
-        warning for path in _payload_files(payload_dir) for warning in prompt_metadata(pq.read_schema(path))["warnings"]
-    ]
+    """The warnings of all datasets, in the order of the config; none for a run without prompts of its own."""
+    files = _in_order(payload_dir)
+    return [warning for path in files for warning in prompt_metadata(pq.read_schema(path))["warnings"]]
 
 
 def summarise_prompts(payload_dir: Path) -> pd.DataFrame:
@@ -113,7 +112,11 @@ def sample_prompts(payload_dir: Path, rows: int, seed: int) -> pd.DataFrame:
 
 def _payload_files(payload_dir: Path) -> list[Path]:
     """The files of `write_prompts`, in the order of the config."""
-    files = sorted(payload_dir.glob("*.parquet"), key=lambda path: prompt_metadata(pq.read_schema(path))["position"])
+    files = _in_order(payload_dir)
     if not files:
         raise RunFolderError(f"{payload_dir}: no prompts. Next: run the notebook 01_generate_data")
     return files
+
+
+def _in_order(payload_dir: Path) -> list[Path]:
+    return sorted(payload_dir.glob("*.parquet"), key=lambda path: prompt_metadata(pq.read_schema(path))["position"])

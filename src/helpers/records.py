@@ -125,9 +125,11 @@ class LoadPointFacts:
     """Was a steady state found; null where none is looked for (ramps)."""
     steady_because: str
     """What speaks for or against it, with figures."""
-    asked_output_tokens: int
-    fixed_output_length: bool
+    asked_output_tokens: int | None
+    """Null for imported results whose config does not say."""
+    fixed_output_length: bool | None
     processes: list[LoadProcessFacts]
+    """Empty for imported results."""
     scheduled: ArrivalFacts | None
     """Of the whole schedule up to the end of the window; null for a closed loop."""
     achieved: ArrivalFacts | None
@@ -159,14 +161,14 @@ class LoadPointFacts:
         return LoadLevel(self.load_kind, self.level)
 
     @property
-    def loop_lag_ms(self) -> dict[str, float]:
-        """p50, p99 and max of the load process that was latest."""
-        return max((process.loop_lag_ms for process in self.processes), key=lambda lag: lag["p99"])
+    def loop_lag_ms(self) -> dict[str, float] | None:
+        """p50, p99 and max of the load process that was latest; null where none told."""
+        return max((process.loop_lag_ms for process in self.processes), key=lambda lag: lag["p99"], default=None)
 
     @property
-    def load_process_cpu_share(self) -> float:
-        """CPU share of the busiest load process."""
-        return max(process.cpu_share for process in self.processes)
+    def load_process_cpu_share(self) -> float | None:
+        """CPU share of the busiest load process; null where none told."""
+        return max((process.cpu_share for process in self.processes), default=None)
 
 
 def facts_metadata(facts: LoadPointFacts) -> str:

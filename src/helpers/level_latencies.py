@@ -1,0 +1,108 @@
+"""The latencies of one level, from which its percentiles and its state towards an SLO follow, at any percentile and limit."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from helpers import metrics
+from helpers.config import ServiceLevel
+from helpers.intervals import (
+    CONFIDENCE,
+    NO_INTERVAL,
+    Interval,
+    design_effect,
+    percentile,
+    percentile_interval,
+    samples_to_show,
+    share_bounds,
+)
+from helpers.metrics import LATENCIES, with_failures
+
+PERCENTS = (50, 90, 95, 99)
+
+
+def percentile_columns(column: str, values: np.ndarray, effect: float, slo_percent: float) -> dict[str, float | None]:
+    """Columns of a latency: n, effective n, mean of the successes, percentiles, and the interval of the SLO's percentile.
+
+    `values` hold failures as +inf; `effect` is their design effect.
+    """
+    ordered = np.sort(values)
+    finite = ordered[np.isfinite(ordered)]
+    row = {
+        f"{column}_n": len(values),
+        f"{column}_effective_n": len(values) / effect,
+        f"{column}_mean_ok": float(finite.mean()) if len(finite) else None,
+    }
+    for percent in sorted({*PERCENTS, slo_percent}):
+        row[f"{column}_p{percent:g}"] = (
+            percentile(ordered, percent) if len(values) >= samples_to_show(percent) else None
+        )
+    shown = row[f"{column}_p{slo_percent:g}"] is not None
+    interval = percentile_interval(ordered, slo_percent, effect) if shown else NO_INTERVAL
+    return row | {f"{column}_p{slo_percent:g}_low": interval.low, f"{column}_p{slo_percent:g}_high": interval.high}
+
+
+class LevelLatencies:
+    """Latencies of the requests of a steady window in order of sending, failures as +inf.
+
+    `here` are these requests by repetition and t0 (`metrics.with_latencies`).
+    """
+
+    def __init__(self, here: pd.DataFrame) -> None:
+        self._requests = here[["ok", *LATENCIES]]
+        self._ok = here["ok"].to_numpy(dtype=bool)
+        self._repetition = here["repetition"].to_numpy()
+        self.n, self.failures = len(here), int((~self._ok).sum())
+        self._values: dict[str, np.ndarray] = {}
+        self._effects: dict[tuple[str, float], float] = {}
+
+    def values(self, column: str) -> np.ndarray:
+        """A latency of each request that has it."""
+        if column not in self._values:
+            self._values[column] = with_failures(self._requests[column], self._ok)
+        return self._values[column]
+
+    def effect(self, column: str, percent: float) -> float:
+        """How many requests tell as much of this percentile as one independent request (`intervals.design_effect`)."""
+        key = column, percent
+        if key not in self._effects:
+            known = ~self._ok | self._requests[column].notna().to_numpy()
+            values = self._by_repetition(self.values(column), known)
+            self._effects[key] = design_effect(values, percent)
+        return self._effects[key]
+
+    @cached_property
+    def failure_effect(self) -> float:
+        """The same of failures, which come in bursts."""
+        return design_effect(self._by_repetition((~self._ok).astype(float)), 100)
+
+    def error_rate_interval(self) -> Interval:
+        """95% interval of the error rate."""
+        return share_bounds(self.failures, self.n, (1 + CONFIDENCE) / 2, self.failure_effect)
+
+    def percentiles(self, column: str, percent: float) -> dict[str, float | None]:
+        """The columns of a latency, with an interval at this percentile: see `percentile_columns`."""
+        return percentile_columns(column, self.values(column), self.effect(column, percent), percent)
+
+    def slo_columns(self, slo: ServiceLevel, steady: bool | None, client_limited: bool) -> dict[str, str | bool]:
+        """State of each limit (`slo_<column>`, `slo_error_rate`), `estimates_within_slo`, and `slo` of them all."""
+        states = {
+            f"slo_{column}": metrics.limit_is_met(
+                self.values(column), limit, slo.percentile, slo.confidence, self.effect(column, slo.percentile)
+            )
+            for column, limit in slo.limits_s().items()
+        }
+        states["slo_error_rate"] = metrics.share_is_met(
+            self.failures, self.n, slo.error_rate, slo.confidence, self.failure_effect
+        )
+        return states | {
+            "estimates_within_slo": metrics.estimates_within(self._requests, slo),
+            "slo": metrics.judged_state(states.values(), steady, client_limited),
+        }
+
+    def _by_repetition(self, values: np.ndarray, known: np.ndarray | None = None) -> list[np.ndarray]:
+        repetition = self._repetition if known is None else self._repetition[known]
+        return [values[repetition == one] for one in np.unique(repetition)]

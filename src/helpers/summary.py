@@ -1,0 +1,318 @@
+"""From the request records to one row per measured level: option x dataset x load, repetitions pooled.
+
+One level is read at a time, and of its records only the columns that a metric needs, so memory is bounded by the
+largest level, not by the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import metrics
+from helpers.chunks import inter_token_percentiles
+from helpers.config import BenchmarkConfig
+from helpers.intervals import (
+    CONFIDENCE,
+    NO_INTERVAL,
+    Interval,
+    batch_rates,
+    batches,
+    ratio_interval,
+    share_bounds,
+)
+from helpers.ledger import EndpointRecord
+from helpers.level_latencies import PERCENTS, LevelLatencies
+from helpers.load.attempts import repetitions_that_count
+from helpers.metrics import LATENCIES, with_latencies
+from helpers.records import ArrivalFacts, LoadPointFacts, read_requests
+
+COLUMNS = (
+    "phase",
+    "repetition",
+    "prompt_id",
+    "scheduled_ns",
+    "sent_ns",
+    "first_token_ns",
+    "last_token_ns",
+    "done_ns",
+    "prompt_tokens",
+    "output_tokens",
+    "prompt_tokens_source",
+    "output_tokens_source",
+    "status",
+    "echoed_prompt",
+)
+"""What is read of the request records."""
+TOKENS = ("output_tokens", "prompt_tokens")
+RATES = ("requests", "goodput", *TOKENS)
+BOUNDS = ("", "_low", "_high")
+STALL = 3.0
+"""A failure that took so many times as long as the mean request is a stall."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """What was measured at one level."""
+
+    facts: list[LoadPointFacts]
+    """One for each repetition that has a steady window."""
+    requests: pd.DataFrame
+    """Its requests of all phases by repetition and t0, with `metrics.with_latencies`."""
+    inter_token_s: dict[float, float] | None
+    """Percent -> inter-token latency; null where tokens per chunk are unknown."""
+
+    @property
+    def steady(self) -> pd.DataFrame:
+        """The requests that count."""
+        return self.requests[self.requests["phase"] == "steady"]
+
+
+def read_levels(requests_dir: Path, facts: list[LoadPointFacts], config: BenchmarkConfig) -> Iterator[Level]:
+    """Every level that has requests in a steady window: options and datasets in the config's order, levels ascending.
+
+    A repetition that could not be judged, and in whose place another was measured, does not count.
+    """
+    for option in config.options:
+        for dataset in config.datasets_of(option):
+            mine = [f for f in facts if (f.option, f.dataset) == (option.name, dataset.name) and f.window_s]
+            for load in sorted({f.load for f in mine}):
+                here = [f for f in mine if f.load == load]
+                level = _read_level(requests_dir, repetitions_that_count(here, config.load.repetitions))
+                if len(level.steady):
+                    yield level
+
+
+def _read_level(requests_dir: Path, facts: list[LoadPointFacts]) -> Level:
+    names = [f.load_point for f in facts]
+    requests = with_latencies(read_requests(requests_dir, list(COLUMNS), names))
+    requests = requests.sort_values(["repetition", "t0_ns"], ignore_index=True)
+    files = [requests_dir / f"{name}.parquet" for name in names]
+    return Level(facts, requests, inter_token_percentiles(files, PERCENTS))
+
+
+def summarise_load_points(
+    requests_dir: Path, facts: list[LoadPointFacts], endpoints: list[EndpointRecord], config: BenchmarkConfig
+) -> pd.DataFrame:
+    """One row per level, in the order of `read_levels`; its columns are those of `summarise`."""
+    endpoint = {record.option: record for record in endpoints}
+    levels = read_levels(requests_dir, facts, config)
+    return pd.DataFrame([summarise(level, endpoint.get(level.facts[0].option), config) for level in levels])
+
+
+def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkConfig) -> dict:
+    """The row of one level; `endpoint` tells the price.
+
+    Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the load (`steady`: of all
+    repetitions; `client_limited`: of any); n, failures, window_s and rates with 95% intervals (`_low`, `_high`);
+    percentiles of latency_s, ttft_s, tpot_s and itl_s; prices; `slo` (met, missed, undecided or client_limited) with one
+    column per limit, and `estimates_within_slo` however sure that is. Unknown is null.
+    """
+    windows, here = level.facts, level.steady
+    window_s = sum(f.window_s for f in windows)
+    ok = here["ok"].to_numpy(dtype=bool)
+    failures, n = int((~ok).sum()), len(here)
+    row = {
+        "option": windows[0].option,
+        "dataset": windows[0].dataset,
+        "load_kind": windows[0].load_kind,
+        "level": float(windows[0].level),
+        "load": windows[0].load.label,
+        "repetitions": len(windows),
+        "steady": None if any(f.steady is None for f in windows) else all(f.steady for f in windows),
+        "client_limited": any(f.client_limited for f in windows),
+        "n": n,
+        "failures": failures,
+        "window_s": window_s,
+        "error_rate": metrics.error_rate(failures, n),
+        "achieved_concurrency": sum(_in_flight(level.requests, f) * f.window_s for f in windows) / window_s,
+        "asked_rate_per_s": _pooled_rate([f.scheduled for f in windows]),
+        "achieved_rate_per_s": _pooled_rate([f.achieved for f in windows]),
+        "schedule_lag_p99_ms": max((f.schedule_lag_ms["p99"] for f in windows if f.schedule_lag_ms), default=None),
+        "prompt_tokens_mean": _mean(here.loc[ok, "prompt_tokens"]),
+        "prompt_tokens_sd": _sd(here.loc[ok, "prompt_tokens"]),
+        "output_tokens_mean": _mean(here.loc[ok, "output_tokens"]),
+        "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
+        "usd_per_hour": endpoint and endpoint.usd_per_hour(),
+    }
+    latencies, streams = LevelLatencies(here), _streams(row)
+    row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
+    row |= _rates(level, ok, window_s, streams, config)
+    row |= served_rates(row, {name: _mean_interval(here.loc[ok, name], streams) for name in TOKENS})
+    row |= prices_of(row, endpoint)
+    for column in LATENCIES:
+        row |= latencies.percentiles(column, config.slo.percentile)
+    row |= {f"itl_s_p{p:g}": None if level.inter_token_s is None else level.inter_token_s[p] for p in PERCENTS}
+    return row | latencies.slo_columns(config.slo, row["steady"], row["client_limited"])
+
+
+def _in_flight(sent: pd.DataFrame, facts: LoadPointFacts) -> float:
+    mine = sent[sent["repetition"] == facts.repetition].dropna(subset=["sent_ns", "done_ns"])
+    stamps = [mine[column].to_numpy(dtype="int64") / 1e9 for column in ("sent_ns", "done_ns")]
+    return metrics.achieved_concurrency(*stamps, (facts.window_open_ns / 1e9, facts.window_close_ns / 1e9))
+
+
+def _pooled_rate(arrivals: list[ArrivalFacts | None]) -> float | None:
+    """Requests per second over all repetitions: Σ gaps / Σ their length; null for a closed loop."""
+    if any(a is None or not 0 < a.rate < math.inf for a in arrivals):
+        return None
+    return sum(a.requests - 1 for a in arrivals) / sum((a.requests - 1) / a.rate for a in arrivals)
+
+
+def _mean(values: pd.Series) -> float | None:
+    return float(values.mean()) if values.notna().any() else None
+
+
+def _sd(values: pd.Series) -> float | None:
+    return float(values.std()) if values.notna().sum() > 1 else None
+
+
+def _streams(row: dict) -> int:
+    """Requests in flight at once: they wait in the same queue."""
+    in_flight = row["level"] if row["load_kind"] == "closed_loop" else row["achieved_concurrency"]
+    return max(1, round(in_flight))
+
+
+# --- rates and prices ---------------------------------------------------------------------------------------------
+
+
+def _rates(level: Level, ok: np.ndarray, window_s: float, streams: int, config: BenchmarkConfig) -> dict:
+    """Throughput of requests and tokens, and goodput, with intervals."""
+    here = level.steady
+    amounts = {
+        "requests": ok.astype(float),
+        "goodput": metrics.within_slo(here, config.slo).astype(float),
+        "output_tokens": np.where(ok, here["output_tokens"].fillna(0).to_numpy(dtype=float), 0.0),
+        "prompt_tokens": np.where(ok, here["prompt_tokens"].fillna(0).to_numpy(dtype=float), 0.0),
+    }
+    row = {}
+    for name in RATES:
+        formula = metrics.token_throughput if name.endswith("tokens") else metrics.request_throughput
+        rate = formula(float(amounts[name].sum()), window_s)
+        low, high = _rate_interval(here, level.facts, amounts[name], streams)
+        if level.facts[0].load_kind == "closed_loop":
+            low, high = _with_rare_stalls(Interval(low, high), rate, here, ok, window_s, streams)
+        row |= {f"{name}_per_s": rate}
+        row |= {f"{name}_per_s_low": low, f"{name}_per_s_high": high}
+    return row
+
+
+def _rate_interval(here: pd.DataFrame, windows: list[LoadPointFacts], amounts: np.ndarray, streams: int) -> Interval:
+    """From the repetitions where there are at least three, else from batches of consecutive requests."""
+    repetition = here["repetition"].to_numpy()
+    if len(windows) >= 3:
+        totals = np.array([amounts[repetition == f.repetition].sum() for f in windows])
+        return ratio_interval(totals, np.array([f.window_s for f in windows]))
+    t0_s = here["t0_ns"].to_numpy(dtype="int64") / 1e9
+    parts = [
+        batch_rates(amounts[mine], t0_s[mine], facts.window_close_ns / 1e9, streams)
+        for facts in windows
+        if (mine := repetition == facts.repetition).any()
+    ]
+    return ratio_interval(*(np.concatenate(both) for both in zip(*parts, strict=True)))
+
+
+def _with_rare_stalls(
+    interval: Interval, rate: float, here: pd.DataFrame, ok: np.ndarray, window_s: float, streams: int
+) -> Interval:
+    """The interval of a closed loop's rate, widened where few failures took much of the time.
+
+    A time-out blocks its stream as long as many answers take, and whether a window holds one of them or three is
+    chance that batches do not show. The exact bounds of their share give the time that they may take in the long run;
+    distances to the bounds add as squares.
+    """
+    taken_s = (here["done_ns"] - here["sent_ns"]).astype("Float64").to_numpy(dtype=float, na_value=np.nan) / 1e9
+    mean_s = window_s * streams / len(here)
+    stalls = ~ok & (taken_s > STALL * mean_s)
+    count, n = int(stalls.sum()), len(here)
+    if interval.low is None or count == 0 or count == n:
+        return interval
+    each_s = float(taken_s[stalls].mean())
+    few, many = share_bounds(count, n, (1 + CONFIDENCE) / 2)
+    slowest, fastest = (mean_s / (mean_s + (share - count / n) * each_s) for share in (many, few))
+    fastest = fastest if fastest > 0 else math.inf
+    return Interval(
+        max(0.0, rate - math.hypot(rate - interval.low, rate * (1 - slowest))),
+        rate + math.hypot(interval.high - rate, rate * (fastest - 1)),
+    )
+
+
+def served_rates(row: dict, per_answer: dict[str, Interval]) -> dict:
+    """What the option serves at this load, per second: price and capacity follow from it.
+
+    A closed loop serves what was measured. An open loop in a steady state serves what is offered, less what fails: the
+    offered rate is ours, so by how much a draw of arrivals happened to differ from it is no uncertainty of the option.
+    `per_answer` holds the intervals of the mean tokens of an answer.
+    """
+    served = {}
+    for name in ("requests", *TOKENS):
+        measured = [row[f"{name}_per_s{bound}"] for bound in BOUNDS]
+        if row["load_kind"] == "open_loop" and row["steady"] and row["requests_per_s"]:
+            mean = row[f"{name}_per_s"] / row["requests_per_s"]
+            low, high = per_answer.get(name, NO_INTERVAL)
+            shares = [1 - row["error_rate"], 1 - row["error_rate_high"], 1 - row["error_rate_low"]]
+            means = [mean, mean if low is None else low, mean if high is None else high]
+            measured = [row["level"] * each * share for each, share in zip(means, shares, strict=True)]
+        for bound, value in zip(BOUNDS, measured, strict=True):
+            served[f"served_{name}_per_s{bound}"] = value
+    return served
+
+
+def _mean_interval(values: pd.Series, streams: int) -> Interval:
+    """95% interval of the mean of the known values, from batches of consecutive requests."""
+    known = values.dropna().to_numpy(dtype=float)
+    return ratio_interval(*batches(known, np.ones(len(known)), streams)) if len(known) else NO_INTERVAL
+
+
+def prices_of(row: dict, endpoint: EndpointRecord | None) -> dict:
+    """Prices from what is served, or from prices per token; the highest price follows from the lowest rate."""
+    if endpoint is not None and endpoint.usd_per_1m_output_tokens is not None:
+        return _token_prices(row, endpoint)
+    usd, output, prompt = (
+        row["usd_per_hour"],
+        row["served_output_tokens_per_s"],
+        row["served_prompt_tokens_per_s"],
+    )
+    prices = {
+        "usd_per_1m_input_tokens": metrics.usd_per_1m_tokens(usd, prompt),
+        "usd_per_1m_tokens": metrics.usd_per_1m_tokens(usd, prompt + output),
+    }
+    for name, formula, rate in (
+        ("usd_per_1k_requests", metrics.usd_per_1k_requests, "served_requests_per_s"),
+        ("usd_per_1m_output_tokens", metrics.usd_per_1m_tokens, "served_output_tokens_per_s"),
+    ):
+        prices[name] = formula(usd, row[rate])
+        known = prices[name] is not None
+        prices[f"{name}_low"] = _price_bound(formula, usd, row[f"{rate}_high"]) if known else None
+        prices[f"{name}_high"] = _price_bound(formula, usd, row[f"{rate}_low"]) if known else None
+    return prices
+
+
+def _token_prices(row: dict, endpoint: EndpointRecord) -> dict:
+    """What is billed by the token costs the same at every load; only the tokens of a mean request are uncertain, and
+    these are the same prompts and the same asked output length for every option.
+    """
+    rates = (endpoint.usd_per_1m_input_tokens, endpoint.usd_per_1m_output_tokens)
+    per_request = metrics.usd_per_request(row["prompt_tokens_mean"], row["output_tokens_mean"], *rates)
+    prices = {"usd_per_1k_requests": per_request and per_request * 1e3}
+    for name, tokens in (
+        ("usd_per_1m_output_tokens", row["output_tokens_mean"]),
+        ("usd_per_1m_input_tokens", row["prompt_tokens_mean"]),
+        ("usd_per_1m_tokens", (row["prompt_tokens_mean"] or 0) + (row["output_tokens_mean"] or 0)),
+    ):
+        prices[name] = per_request / tokens * 1e6 if per_request is not None and tokens else None
+    for name in ("usd_per_1k_requests", "usd_per_1m_output_tokens"):
+        prices[f"{name}_low"] = prices[f"{name}_high"] = prices[name]
+    return prices
+
+
+def _price_bound(formula, usd: float | None, rate: float | None) -> float | None:
+    """A price bound from a rate bound; a rate that may be zero has no upper price: +inf."""
+    if usd is None or rate is None:
+        return None
+    return math.inf if rate <= 0 else formula(usd, rate)
