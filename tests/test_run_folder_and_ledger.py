@@ -17,7 +17,7 @@ from examples import config_data, endpoint, make_config, option
 from helpers.deployments import start_deployments
 from helpers.errors import RunFolderError
 from helpers.ledger import Ledger
-from helpers.pricing import price_of
+from helpers.pricing import FoundPrice, as_ledger_fields, price_of
 from helpers.run_folder import find_run, open_run, write_atomically
 
 SAGEMAKER = {
@@ -110,6 +110,8 @@ def test_a_run_that_was_measured_otherwise_is_refused(config_file, tmp_path, cha
         {"slo": {"percentile": 99, "latency_s": 7}},
         {"traffic": {"requests_per_minute": 1, "headroom": 0}},
         {"options": [option("a", price={"usd_per_hour": 9})]},
+        {"options": [option("a", price={"usd_per_1m_input_tokens": 1, "usd_per_1m_output_tokens": 2})]},
+        {"options": [option("a", other_prices=[{"name": "1-year savings plan", "usd_per_hour": 2}])]},
         {"budget_usd": 5},
         {"description": "the same, told otherwise"},
     ],
@@ -405,3 +407,34 @@ def test_a_price_comes_from_the_config_else_from_the_list(price_list, changes, r
 @pytest.mark.parametrize(("changes", "region"), [({}, "ap-south-1"), ({"instance_type": "ml.c5.huge"}, "us-east-1")])
 def test_an_unknown_price_is_null(price_list, changes, region):
     assert price_of(make_config([{**SAGEMAKER, **changes}]).options[0], region, 16, price_list) is None
+
+
+def test_a_price_per_token_has_no_price_per_hour(price_list):
+    rates = {"usd_per_1m_input_tokens": 3, "usd_per_1m_output_tokens": 15, "source": "a page", "as_of": "2026-01-02"}
+    price = price_of(make_config([option("a", price=rates)]).options[0], "us-east-1", 16, price_list)
+    assert price == FoundPrice("a page", "2026-01-02", None, 3.0, 15.0)
+
+
+@pytest.mark.parametrize(
+    ("price", "hourly", "per_token", "usd"),
+    [
+        (FoundPrice("offer", "2026-01-02", 4.0), 4.0, (None, None), 20.0),
+        (FoundPrice("offer", None, None, 3.0, 15.0), None, (3.0, 15.0), None),
+        (None, None, (None, None), None),
+    ],
+)
+def test_a_price_is_kept_in_the_ledger_with_its_source(ledger, price, hourly, per_token, usd):
+    """What is billed by the token has no cost by the hour that it lived."""
+    ledger.put(lived(usd_per_hour=1.0, price_source="an older page", usd_per_1m_output_tokens=9.0))
+    record = ledger.update("a", **as_ledger_fields(price))
+    assert Ledger(ledger.path, "other").record("a") == record
+    assert (record.usd_per_instance_hour, record.cost_usd()) == (hourly, usd)
+    assert (record.usd_per_1m_input_tokens, record.usd_per_1m_output_tokens) == per_token
+    assert (record.price_source, record.price_as_of) == ((price.source, price.as_of) if price else (None, None))
+
+
+def test_the_model_that_was_found_is_kept_in_the_ledger(ledger):
+    ledger.put(endpoint("a"))
+    assert ledger.record("a").model is None
+    ledger.update("a", model="found")
+    assert Ledger(ledger.path, "other").record("a").model == "found"

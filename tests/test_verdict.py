@@ -1,18 +1,30 @@
 """The verdict on load points that were made up, so that the right answer is known."""
 
+import math
+
 import pandas as pd
 import pytest
-from examples import load_point, make_config, option
+from examples import endpoint, load_point, make_config, option
 
-from helpers.checks import ReportWarning
-from helpers.verdict import Verdict, judge
+from helpers.judge import judge
+from helpers.report_warning import ReportWarning
+from helpers.verdict import Verdict
 
 
-def verdict_on(*points, config=None, warnings=()):
-    """`points` are keyword arguments of load points; 3.6 $/h at 10 requests/s is 0.1 $ per 1,000 requests."""
+def verdict_on(*points, config=None, endpoints=None, warnings=()):
+    """`points` are keyword arguments of load points; 3.6 $/h at 10 requests/s is 0.1 $ per 1,000 requests. Endpoints cost
+    as much as the load points of their option.
+    """
     points = pd.DataFrame([load_point(**point) for point in points])
     config = config or make_config(list(dict.fromkeys(points["option"])))
-    return judge(points, list(warnings), config, "run-1")
+    if endpoints is None:
+        counts = {o.name: o.instance_count for o in config.options}
+        hourly = points.groupby("option", sort=False)["usd_per_hour"].first()
+        endpoints = [
+            endpoint(name, usd_per_hour=None if pd.isna(usd) else usd / counts[name], instance_count=counts[name])
+            for name, usd in hourly.items()
+        ]
+    return judge(points, endpoints, list(warnings), config, "run-1")
 
 
 def statuses(verdict):
@@ -72,7 +84,7 @@ def test_tied_is_told_of_the_winner_not_of_each_other():
 def test_an_unknown_interval_cannot_tell_options_apart(unknown):
     points = pd.DataFrame([load_point("a", rate=10), load_point("b", rate=1)])
     points.loc[1, unknown] = None
-    verdict = judge(points, [], make_config(["a", "b"]), "run-1")
+    verdict = judge(points, [endpoint("a"), endpoint("b")], [], make_config(["a", "b"]), "run-1")
     assert (verdict.recommended, verdict.tied) == ("a", ["b"])
 
 
@@ -80,6 +92,128 @@ def test_an_option_that_costs_nothing_may_win():
     verdict = verdict_on({"option": "own", "usd_per_hour": 0.0}, {"option": "rented"})
     assert statuses(verdict) == {"own": "recommended", "rented": "feasible"}
     assert verdict.option("rented").reason == "meets the SLO, but the cheapest costs nothing"
+
+
+@pytest.mark.parametrize(("latency_a", "latency_b", "winner"), [(0.5, 0.4, "b"), (0.3, 0.4, "a")])
+def test_of_equally_cheap_options_the_faster_one_wins_and_the_other_is_tied(latency_a, latency_b, winner):
+    verdict = verdict_on({"option": "a", "latency_s_p95": latency_a}, {"option": "b", "latency_s_p95": latency_b})
+    assert (verdict.recommended, verdict.tied) == (winner, [{"a": "b", "b": "a"}[winner]])
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_of_equally_cheap_loads_the_faster_one_is_chosen(swapped):
+    """At twice the concurrency the same throughput, at twice the latency: dominated, whatever its concurrency."""
+    points = [{"level": 4, "latency_s_p95": 0.4}, {"level": 8, "latency_s_p95": 0.8}]
+    (point,) = verdict_on(*(points[::-1] if swapped else points)).option("a").points
+    assert (point.level, point.latency_s.value) == (4, 0.4)
+
+
+def test_a_dominated_load_point_is_never_chosen():
+    """Dearer and slower than another of the same option that meets the SLO, at a higher and at a lower concurrency."""
+    loads = [(1, 5, 0.9), (2, 8, 0.5), (4, 10, 0.4), (8, 9, 0.6), (16, 2, 0.9)]
+    verdict = verdict_on(*({"level": level, "rate": rate, "latency_s_p95": p95} for level, rate, p95 in loads))
+    (point,) = verdict.option("a").points
+    assert (point.level, point.latency_s.value) == (4, 0.4)
+
+
+def test_what_is_served_counts_not_what_happened_to_be_measured():
+    """An open loop that serves 10/s measured 12 by the luck of the draw."""
+    points = pd.DataFrame([load_point(kind="open_loop", level=10, requests_per_s=12.0)])
+    option_verdict = judge(points, [endpoint()], [], RATES, "run-1").option("a")
+    assert option_verdict.points[0].requests_per_s.value == 10
+    assert option_verdict.capacity.requests_per_minute_per_instance.value == pytest.approx(600)
+
+
+# --- who may be cheaper -------------------------------------------------------------------------------------------
+
+
+def may_be_cheaper(*points, **kwargs):
+    verdict = verdict_on(*points, **kwargs)
+    assert [o.option for o in verdict.options if o.may_be_cheaper] == verdict.may_be_cheaper
+    return verdict.may_be_cheaper
+
+
+WINNER = {"option": "w", "rate": 10}
+"""0.1 $ per 1,000 requests, at most 1 / 9."""
+
+
+@pytest.mark.parametrize(
+    ("rate", "slo", "may"),
+    [
+        (50.0, "undecided", ["b"]),
+        # 0.01236 dearer; the difference is sure to 0.839 x hypot(0.1124 - 1 / 9.79, 1 / 9 - 0.1) = 0.01266
+        (8.9, "undecided", ["b"]),
+        # 0.01364 dearer, sure to 0.01273, though the intervals overlap: 1 / 9.68 is less than 1 / 9
+        (8.8, "undecided", []),
+        (50.0, "missed", []),
+        (50.0, "client_limited", []),
+    ],
+)
+def test_a_feasible_option_may_be_cheaper_at_a_load_that_is_not_decided(rate, slo, may):
+    feasible = {"option": "b", "rate": 2}, {"option": "b", "rate": rate, "level": 8, "slo": slo}
+    verdict = verdict_on(WINNER, *feasible)
+    assert (verdict.recommended, verdict.tied, verdict.may_be_cheaper) == ("w", [], may)
+    assert verdict.option("b").status == "feasible"
+    assert verdict.option("b").may_be_cheaper is bool(may)
+    words = "; at a higher load, where the SLO is not decided, it may be as cheap"
+    assert verdict.option("b").reason == "meets the SLO, 400% dearer than the cheapest" + (words if may else "")
+
+
+@pytest.mark.parametrize(
+    ("rates", "may"),
+    [({1: "undecided"}, []), ({20: "undecided"}, ["b"]), ({1: "undecided", 20: "missed"}, [])],
+)
+def test_an_undecided_option_may_be_cheaper(rates, may):
+    points = ({"option": "b", "rate": rate, "level": rate, "slo": slo} for rate, slo in rates.items())
+    verdict = verdict_on(WINNER, *points)
+    assert verdict.option("b").status == "undecided"
+    assert verdict.may_be_cheaper == may
+
+
+def test_a_load_that_by_its_estimates_is_beyond_the_slo_makes_nobody_cheaper():
+    undecided = {"option": "b", "rate": 50, "slo": "undecided"}
+    assert may_be_cheaper(WINNER, undecided) == ["b"]
+    assert may_be_cheaper(WINNER, undecided | {"estimates_within_slo": False}) == []
+
+
+def test_every_dataset_must_allow_that_an_option_is_cheaper():
+    """The winner costs 0.1 to 0.108 $. 20/s and 6/s cost (0.05 + 0.167) / 2, at least 0.1004; with 5/s at least 0.1156."""
+    config = make_config(["w", "b"], ["short", "long"])
+    winner = [{"option": "w", "dataset": dataset, "rate": 10} for dataset in ("short", "long")]
+    for rate, may in ((6, ["b"]), (5, [])):
+        points = [
+            {"option": "b", "dataset": "short", "rate": 20, "slo": "undecided"},
+            {"option": "b", "dataset": "long", "rate": rate},
+        ]
+        assert may_be_cheaper(*winner, *points, config=config) == may
+    missed = [points[0], points[1] | {"rate": 50, "slo": "missed"}]
+    assert may_be_cheaper(*winner, *missed, config=config) == []
+
+
+def test_an_option_that_the_client_limited_may_be_cheaper():
+    assert may_be_cheaper(WINNER, {"option": "b", "rate": 1, "slo": "client_limited"}) == ["b"]
+
+
+def test_neither_the_winner_nor_what_is_tied_with_it_is_said_to_be_perhaps_cheaper():
+    points = [{"option": o, "rate": 50, "level": 8, "slo": "undecided"} for o in ("w", "b")]
+    verdict = verdict_on(WINNER, {"option": "b", "rate": 9.9}, *points)
+    assert (verdict.recommended, verdict.tied, verdict.may_be_cheaper) == ("w", ["b"], [])
+
+
+def test_without_a_winner_those_that_may_meet_the_slo_are_named():
+    points = [{"option": o, "slo": slo} for o, slo in (("a", "undecided"), ("b", "missed"), ("c", "client_limited"))]
+    assert may_be_cheaper(*points) == ["a", "c"]
+
+
+def test_a_ramp_and_an_unknown_price_make_nobody_cheaper():
+    ramp = {"option": "b", "rate": 50, "kind": "ramp", "level": 9, "slo": "undecided", "steady": None}
+    assert may_be_cheaper(WINNER, ramp) == []
+    assert may_be_cheaper(WINNER, {"option": "b", "rate": 50, "usd_per_hour": None, "slo": "undecided"}) == []
+
+
+def test_an_interval_that_is_unknown_may_be_cheaper():
+    unknown = {"usd_per_1k_requests_low": None, "usd_per_1k_requests_high": None}
+    assert may_be_cheaper(WINNER, {"option": "b", "rate": 1, "slo": "undecided", **unknown}) == ["b"]
 
 
 # --- who falls out ------------------------------------------------------------------------------------------------
@@ -219,6 +353,35 @@ def test_where_none_is_feasible_the_nearest_is_named():
         config=config,
     )
     assert (verdict.recommended, verdict.nearest, verdict.tied) == (None, "b", [])
+    assert verdict.nearest_reason == (
+        "p95 of 1.20 s against the limit of 1 s, 0 of 200 requests failed, on short at concurrency 1"
+    )
+
+
+def test_the_nearest_is_named_by_its_worst_limit_and_with_its_failures():
+    """TTFT of a is 3 times its limit, that of b twice; both are within the limit of 1 s on latency."""
+    config = make_config(["a", "b"], slo={"ttft_s": 0.1})
+    verdict = verdict_on(
+        {"option": "a", "ttft_s_p95": 0.3, "slo": "missed"},
+        {"option": "b", "ttft_s_p95": 0.2, "failures": 7, "slo": "missed", "latency_s_p95": 0.75},
+        config=config,
+    )
+    assert verdict.nearest == "b"
+    assert "p95 of 750 ms against the limit of 1 s, 7 of 200 requests failed" in verdict.nearest_reason
+
+
+@pytest.mark.parametrize("p95", [None, math.inf])
+def test_an_option_without_a_known_percentile_is_nearest_only_if_nothing_else_is(p95):
+    unknown = {"option": "a", "latency_s_p95": p95, "slo": "missed"}
+    verdict = verdict_on(unknown, {"option": "b", "latency_s_p95": 9.0, "slo": "missed"})
+    assert verdict.nearest == "b"
+    alone = verdict_on(unknown)
+    assert alone.nearest == (None if p95 is None else "a")
+
+
+def test_a_winner_leaves_nobody_nearest():
+    verdict = verdict_on({"option": "a"}, {"option": "b", "slo": "missed"})
+    assert (verdict.nearest, verdict.nearest_reason) == (None, None)
 
 
 # --- cost and capacity --------------------------------------------------------------------------------------------
@@ -272,11 +435,47 @@ def test_capacity_over_a_mix_adds_the_time_that_each_request_takes():
 
 
 def test_an_option_of_two_instances_is_counted_and_paid_per_instance():
-    """7.2 $/h for both; together 600 a minute, so 300 each: 600 / (300 x 0.7) = 2.9 instances."""
+    """7.2 $/h for both; together 600 a minute, of which 420 may be used: 600 need two pairs, at 300 a minute each."""
     config = make_config([option("a", instance_count=2)])
     capacity = verdict_on({"rate": 10, "usd_per_hour": 7.2}, config=config).option("a").capacity
     assert capacity.requests_per_minute_per_instance.value == pytest.approx(300)
-    assert (capacity.instances, capacity.usd_per_hour) == (3, pytest.approx(10.8))
+    assert (capacity.instances, capacity.utilisation) == (4, pytest.approx(0.5))
+    assert (capacity.usd_per_hour, capacity.usd_per_month) == pytest.approx((14.4, 14.4 * 730))
+
+
+def test_what_the_traffic_costs_per_token_counts_idle_time_too():
+    """600 a minute on two instances: 7.2 $/h for 36,000 requests of 24 output and 124 tokens."""
+    capacity = verdict_on({"rate": 10}).option("a").capacity
+    assert capacity.usd_per_1m_output_tokens == pytest.approx(7.2 / (36_000 * 24) * 1e6)
+    assert capacity.usd_per_1m_tokens == pytest.approx(7.2 / (36_000 * 124) * 1e6)
+
+
+def test_the_price_that_was_measured_at_comes_first_and_the_others_follow():
+    other = {"name": "1-year savings plan", "usd_per_hour": 2.0, "source": "a page", "as_of": "2026-01-02"}
+    config = make_config([option("a", other_prices=[other])])
+    found = endpoint(price_source="config", price_as_of="2026-02-01")
+    measured, planned = verdict_on({"option": "a"}, config=config, endpoints=[found]).option("a").prices
+    assert (measured.usd_per_hour, measured.source, measured.as_of) == (3.6, "config", "2026-02-01")
+    assert planned.model_dump() == other
+    assert verdict_on({"option": "a"}).option("a").prices[0].name == "on demand"
+
+
+def test_what_is_billed_by_the_token_wins_where_it_is_cheaper_and_needs_no_instances():
+    """100 x 0.2 + 24 x 1 = 44 $ for a million requests; 600 a minute are 1.584 $/h."""
+    token = {"usd_per_1m_input_tokens": 0.2, "usd_per_1m_output_tokens": 1.0, "usd_per_hour": None}
+    price = {f"usd_per_1k_requests{bound}": 0.044 for bound in ("", "_low", "_high")}
+    verdict = verdict_on(
+        {"option": "hour"},
+        {"option": "token", "usd_per_hour": None} | price,
+        endpoints=[endpoint("hour"), endpoint("token", **token)],
+    )
+    assert statuses(verdict) == {"hour": "feasible", "token": "recommended"}
+    found = verdict.option("token")
+    assert found.prices == []
+    assert (found.token_rates.usd_per_1m_input_tokens, found.token_rates.usd_per_1m_output_tokens) == (0.2, 1.0)
+    assert found.cost.model_dump() == {"value": 0.044, "low": 0.044, "high": 0.044}
+    assert (found.capacity.instances, found.capacity.usd_per_hour) == (None, pytest.approx(1.584))
+    assert verdict.option("hour").token_rates is None
 
 
 # --- is it comparable? --------------------------------------------------------------------------------------------
@@ -294,6 +493,13 @@ def test_answers_of_unequal_length_are_compared_by_output_token():
     assert verdict.option("a").cost.value == pytest.approx(1.0)
 
 
+def test_prompts_of_unequal_length_are_compared_by_output_token():
+    points = [{"option": "a", "prompt_tokens_mean": 100.0}, {"option": "b", "prompt_tokens_mean": 120.0}]
+    verdict = verdict_on(*points)
+    assert (verdict.cost_basis, verdict.comparable) == ("usd_per_1m_output_tokens", False)
+    assert verdict.option("a").cost.value == pytest.approx(3.6 / (10 * 24 * 3600) * 1e6)
+
+
 @pytest.mark.parametrize(("tokens", "comparable"), [(104.0, True), (106.0, False)])
 def test_lengths_may_differ_by_5_percent(tokens, comparable):
     verdict = verdict_on({"option": "a", "output_tokens_mean": 100.0}, {"option": "b", "output_tokens_mean": tokens})
@@ -305,6 +511,8 @@ def test_different_models_are_not_comparable():
     config = make_config([option("a"), option("b", model="another")])
     assert verdict_on({"option": "a"}, {"option": "b"}, config=config).comparable is False
     assert verdict_on({"option": "a"}, {"option": "b"}).comparable is True
+    found = [endpoint("a"), endpoint("b", model="another")]
+    assert verdict_on({"option": "a"}, {"option": "b"}, endpoints=found).comparable is False, "as it was found to serve"
 
 
 # --- as data ------------------------------------------------------------------------------------------------------
@@ -326,7 +534,7 @@ def test_a_verdict_survives_its_json():
 def test_an_unbounded_price_is_written_as_null():
     points = pd.DataFrame([load_point(rate=1)])
     points["usd_per_1k_requests_high"] = float("inf")
-    cost = judge(points, [], make_config(), "run-1").option("a").cost
+    cost = judge(points, [endpoint()], [], make_config(), "run-1").option("a").cost
     assert (cost.low, cost.high) == (None, None)
 
 

@@ -37,6 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--run-dir", default="", help="continue this run folder instead of starting a new one")
     report.set_defaults(command=_report)
 
+    importing = commands.add_parser("import", help="report on results that other tools measured (docs/import.md)")
+    importing.add_argument("--config", required=True)
+    importing.set_defaults(command=_import)
+
     plan = commands.add_parser("plan", help="what a run would make and cost; makes nothing")
     plan.add_argument("--config", default=str(PROJECT_ROOT / DEFAULT_CONFIG))
     plan.set_defaults(command=_plan)
@@ -45,16 +49,26 @@ def _parser() -> argparse.ArgumentParser:
     cleanup.add_argument("run", help="run id or run folder")
     cleanup.set_defaults(command=_cleanup)
 
-    schema = commands.add_parser("schema", help="write the JSON schema of config files, for editors")
+    schema = commands.add_parser("schema", help="write the JSON schemas of config files and of verdict.json")
     schema.add_argument("--output", type=Path, default=PROJECT_ROOT / "configs" / "schema.json")
+    schema.add_argument("--verdict-output", type=Path, default=PROJECT_ROOT / "docs" / "verdict.schema.json")
     schema.set_defaults(command=_schema)
     return parser
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from helpers.series import run_series
+    """Measure and report; results that were measured elsewhere need no measuring, so they are imported."""
+    from helpers.config_file import load_config
+    from helpers.series import run_import, run_series
 
-    run_series(arguments.config, arguments.run_dir)
+    imported = load_config(arguments.config).benchmark.imported
+    (run_import if imported else run_series)(arguments.config, arguments.run_dir)
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from helpers.series import run_import
+
+    run_import(arguments.config)
 
 
 def _plan(arguments: argparse.Namespace) -> None:
@@ -64,6 +78,9 @@ def _plan(arguments: argparse.Namespace) -> None:
 
     config = load_config(arguments.config)
     parameters_of_all(config)
+    if config.benchmark.imported:
+        print("Nothing would be made: every option is imported. Next: make import")
+        return
     print(plan_table(config.benchmark).plain())
 
 
@@ -80,9 +97,11 @@ def _cleanup(arguments: argparse.Namespace) -> None:
 
 def _schema(arguments: argparse.Namespace) -> None:
     from helpers.config_file import config_schema
+    from helpers.verdict import verdict_schema
 
-    arguments.output.write_text(config_schema(), encoding="utf-8")
-    print(arguments.output)
+    for path, schema in ((arguments.output, config_schema()), (arguments.verdict_output, verdict_schema())):
+        path.write_text(schema, encoding="utf-8")
+        print(path)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from helpers.errors import ConfigError
+from helpers.importers.settings import ResultFiles
 from helpers.load_config import Load
 from helpers.strict import PositiveInt, PositiveSeconds, Strict
 
@@ -65,15 +67,37 @@ class PricePerVcpu(Strict):
     as_of: date | None = Field(default=None, description="Day on which the price was looked up.")
 
 
+class TokenPrice(Strict):
+    """Prices per token, for what is not billed by the hour."""
+
+    usd_per_1m_input_tokens: float = Field(ge=0, description="Price of a million prompt tokens, $.")
+    usd_per_1m_output_tokens: float = Field(ge=0, description="Price of a million output tokens, $.")
+    source: str = Field(default="config", description="Where the price comes from.")
+    as_of: date | None = Field(default=None, description="Day on which the price was looked up.")
+
+
+class NamedPrice(HourlyPrice):
+    """Another price of an instance, for example of a savings plan."""
+
+    name: str = Field(
+        min_length=1, max_length=60, description="As the report names it, for example 1-year savings plan."
+    )
+
+
 def _price_kind(price: object) -> str:
-    """Which of the two prices is meant, so that a fault is told once and with the right keys."""
+    """Which of the prices is meant, so that a fault is told once and with the right keys."""
     if isinstance(price, dict):
+        if price.keys() & {"usd_per_1m_input_tokens", "usd_per_1m_output_tokens"}:
+            return "per token"
         return "per vCPU" if price.keys() & {"usd_per_vcpu_hour", "vcpus"} else "hourly"
-    return "per vCPU" if isinstance(price, PricePerVcpu) else "hourly"
+    return {PricePerVcpu: "per vCPU", TokenPrice: "per token"}.get(type(price), "hourly")
 
 
 Price = Annotated[
-    Annotated[HourlyPrice, Tag("hourly")] | Annotated[PricePerVcpu, Tag("per vCPU")], Discriminator(_price_kind)
+    Annotated[HourlyPrice, Tag("hourly")]
+    | Annotated[PricePerVcpu, Tag("per vCPU")]
+    | Annotated[TokenPrice, Tag("per token")],
+    Discriminator(_price_kind),
 ]
 
 
@@ -121,6 +145,9 @@ class OptionBase(Strict):
     tokenizer: str | None = Field(default=None, description="Tokenizer that counts tokens; default the model's.")
     model: str | None = Field(default=None, description="Model identity, where it differs from `model.name`.")
     price: Price | None = Field(default=None, description="Price of one instance; default the price list.")
+    other_prices: list[NamedPrice] = Field(
+        default_factory=list, description="Other prices of one instance that capacity is also computed for."
+    )
     extra_body: dict[str, JsonValue] = Field(default_factory=dict, description="Keys added to every request body.")
 
 
@@ -155,7 +182,20 @@ class OpenAIOption(OptionBase):
     instance_count: PositiveInt = 1
 
 
-Option = Annotated[SageMakerOption | OpenAIOption, Field(discriminator="target")]
+class ImportedOption(OptionBase, ResultFiles):
+    """Results that another tool measured: nothing is deployed and nothing is sent. See docs/import.md."""
+
+    target: Literal["imported"]
+    instance_type: str = Field(description="What served it, as the report names it, for example ml.g5.12xlarge.")
+    instance_count: PositiveInt = 1
+
+    def names_of_datasets(self) -> list[tuple[list[str | int], str]]:
+        """(key path within the option, dataset) wherever the option maps a file to a dataset of the config."""
+        named = [(["dataset_names", file_name], name) for file_name, name in self.dataset_names.items()]
+        return named + [(["path", j, "dataset"], file.dataset) for j, file in enumerate(self.path) if file.dataset]
+
+
+Option = Annotated[SageMakerOption | OpenAIOption | ImportedOption, Field(discriminator="target")]
 
 
 # --- what is asked ------------------------------------------------------------------------------------------------
@@ -304,9 +344,13 @@ class BenchmarkConfig(Strict):
     description: str = ""
     seed: int = Field(default=42, ge=0)
     model: ModelConfig
-    prompts: PromptsConfig
+    prompts: PromptsConfig | None = Field(
+        default=None, description="Where prompts come from; required unless every option is imported."
+    )
     datasets: list[Dataset] = Field(min_length=1)
-    generation: Generation
+    generation: Generation | None = Field(
+        default=None, description="How the server is asked to generate; required unless every option is imported."
+    )
     options: list[Option] = Field(min_length=1)
     load: Load
     slo: ServiceLevel
@@ -319,6 +363,21 @@ class BenchmarkConfig(Strict):
     parameters: dict[str, dict[str, bool | int | float | str]] = Field(
         default_factory=dict, description="Notebook (without its number) -> values for its parameters cell."
     )
+
+    @model_validator(mode="after")
+    def _measured_or_imported(self) -> BenchmarkConfig:
+        imported = [isinstance(option, ImportedOption) for option in self.options]
+        if any(imported) and not all(imported):
+            raise PydanticCustomError(
+                "inconsistent",
+                "imported and measured options cannot stand in one config. Expected `target: imported` for all options or "
+                "for none: write two configs",
+                {"path": ["options", imported.index(True), "target"]},
+            )
+        for name in () if self.imported else ("prompts", "generation"):
+            if getattr(self, name) is None:
+                raise PydanticCustomError("inconsistent", "this key is required", {"path": [name]})
+        return self
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> BenchmarkConfig:
@@ -335,12 +394,14 @@ class BenchmarkConfig(Strict):
         known = [dataset.name for dataset in self.datasets]
         used: set[str] = set()
         for i, option in enumerate(self.options):
-            for j, name in enumerate(option.datasets or []):
+            named = [(["datasets", j], name) for j, name in enumerate(option.datasets or [])]
+            named += option.names_of_datasets() if isinstance(option, ImportedOption) else []
+            for at, name in named:
                 if name not in known:
                     raise PydanticCustomError(
                         "missing_dataset",
                         f"option {option.name!r} names a dataset that is not under `datasets`",
-                        {"path": ["options", i, "datasets", j], "bad": name, "allowed": known},
+                        {"path": ["options", i, *at], "bad": name, "allowed": known},
                     )
             used.update(option.datasets or known)
         for i, name in enumerate(known):
@@ -361,6 +422,8 @@ class BenchmarkConfig(Strict):
 
     @model_validator(mode="after")
     def _prompts_suffice(self) -> BenchmarkConfig:
+        if self.imported:
+            return self
         needed = self.load.fewest_prompts()
         for i, dataset in enumerate(self.datasets):
             low = dataset.prompt_tokens[0]
@@ -380,6 +443,19 @@ class BenchmarkConfig(Strict):
                     {"path": ["datasets", i, "prompt_tokens"]},
                 )
         return self
+
+    @property
+    def imported(self) -> bool:
+        """True where results are imported and nothing is measured here."""
+        return all(isinstance(option, ImportedOption) for option in self.options)
+
+    def require_measured(self) -> None:
+        """Raise ConfigError where every option is imported: then there is nothing to make, deploy or send."""
+        if self.imported:
+            raise ConfigError(
+                f"{self.name}: every option has `target: imported`, so there is nothing to make, deploy or send. Expected "
+                "options to measure. Next: make import CONFIG=<this config>, or run notebooks 04 and 05 on its run folder"
+            )
 
     def datasets_of(self, option: OptionBase) -> list[Dataset]:
         """The datasets that an option runs, in the config's order."""

@@ -34,9 +34,14 @@ class EndpointRecord(BaseModel):
     region: str | None = None
     local: bool = False
     usd_per_instance_hour: float | None = None
+    usd_per_1m_input_tokens: float | None = None
+    usd_per_1m_output_tokens: float | None = None
+    """Prices per token, of what is not billed by the hour."""
     price_source: str | None = None
     price_as_of: str | None = None
     image: str | None = None
+    model: str | None = None
+    """The model that it was found to serve; null: what the config says."""
     create_called_at: str | None = None
     in_service_at: str | None = None
     delete_called_at: str | None = None

@@ -23,7 +23,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
         points = len(config.datasets_of(option)) * config.load.most_levels * config.load.repetitions
         local = getattr(option, "local", False)
         minutes = STARTUP_MINUTES["local" if local else option.target] + points * _minutes_per_point(config)
-        usd_per_hour = None if price is None else price.usd_per_hour * option.instance_count
+        usd_per_hour = price and price.usd_per_hour and price.usd_per_hour * option.instance_count
         rows.append(
             {
                 "option": option.name,

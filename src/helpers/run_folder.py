@@ -84,6 +84,11 @@ class RunFolder:
         """The ledger of endpoints."""
         return self.path / "endpoints.json"
 
+    @property
+    def instrument_file(self) -> Path:
+        """What the load generator itself adds, by its calibration."""
+        return self.path / "instrument.json"
+
     def about(self) -> dict:
         """The content of run.json."""
         return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
@@ -190,6 +195,7 @@ def _measured_digests(config: LoadedConfig) -> dict[str, str]:
     data = config.benchmark.model_dump(mode="json")
     for option in data["options"]:
         option.pop("price", None)
+        option.pop("other_prices", None)
         _forget_secrets(option)
     return {
         name: hashlib.sha256(json.dumps(data[name], sort_keys=True).encode()).hexdigest()[:16]

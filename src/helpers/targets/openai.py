@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from helpers.config import BenchmarkConfig, OpenAIOption
 from helpers.ledger import EndpointRecord
-from helpers.pricing import price_of
+from helpers.pricing import as_ledger_fields, price_of
 from helpers.run_folder import RunFolder
 from helpers.targets.base import Address, EndpointStatus
 
@@ -31,9 +31,7 @@ class OpenAITarget:
             endpoint_name=urlsplit(self._option.base_url).netloc.rpartition("@")[2],
             instance_type=self._option.instance_type,
             instance_count=self._option.instance_count,
-            usd_per_instance_hour=price.usd_per_hour if price else None,
-            price_source=price.source if price else None,
-            price_as_of=price.as_of if price else None,
+            **as_ledger_fields(price),
         )
 
     def create(self, record: EndpointRecord) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from helpers.config import SECRET_NAME, BenchmarkConfig, SageMakerOption, slug
 from helpers.errors import DeployError, TeardownError
 from helpers.ledger import EndpointRecord
-from helpers.pricing import price_of
+from helpers.pricing import as_ledger_fields, price_of
 from helpers.run_folder import RunFolder
 from helpers.sessions import LOCAL_PROFILE, LOCAL_ROLE, aws_session, local_config_file
 from helpers.targets.base import Address, EndpointStatus, SigV4
@@ -64,9 +64,7 @@ class SageMakerTarget:
             instance_count=option.instance_count,
             region=region,
             local=option.local,
-            usd_per_instance_hour=price.usd_per_hour if price else None,
-            price_source=price.source if price else None,
-            price_as_of=price.as_of if price else None,
+            **as_ledger_fields(price),
             image=option.container.image if option.container else f"jumpstart:{option.jumpstart.model_id}",
         )
 
