@@ -1,37 +1,58 @@
 """Each check fires on data that shows its fault, names the rows concerned, and is silent otherwise."""
 
+import math
 from datetime import date
 
 import pandas as pd
 import pytest
-from examples import endpoint, facts, load_point, make_config, open_facts, option, request, requests_table
+from examples import endpoint, facts, load_point, make_config, open_facts, option, request, write_run
 
-from helpers.checks import check_run
+from helpers.checks import check_run, same_output_length, same_prompts, served_models
+from helpers.request_checks import audit
+from helpers.summary import read_levels
 
 TODAY = date(2026, 3, 1)
-A = "a, short, concurrency 1"
+A, B = "a, short, concurrency 1", "b, short, concurrency 1"
 
 
-def check(points=None, requests=None, windows=None, endpoints=None, prompts=(), config=None):
-    """The warnings of a run of one sound load point, with some of it replaced."""
-    return check_run(
-        pd.DataFrame([load_point()] if points is None else points),
-        requests_table([request(i, 0.5) for i in range(3)] if requests is None else requests),
-        [facts()] if windows is None else windows,
-        [endpoint()] if endpoints is None else endpoints,
-        list(prompts),
-        config or make_config(),
-        TODAY,
-    )
+@pytest.fixture
+def check(tmp_path):
+    """The warnings of a run of one sound load point, with some of it replaced. `requests` are written, read and looked
+    over, a level for each option and concurrency among them.
+    """
+
+    def run(points=None, requests=None, windows=None, endpoints=None, prompts=(), config=None, asked=24):
+        requests = [request(i, 0.5) for i in range(3)] if requests is None else requests
+        levels = dict.fromkeys((row["option"], row["level"]) for row in requests)
+        measured = [facts(option=o, level=level, asked_output_tokens=asked) for o, level in levels]
+        names = dict.fromkeys(o for o, _ in levels)
+        read = read_levels(write_run(tmp_path, requests, measured), measured, make_config(names))
+        return check_run(
+            pd.DataFrame([load_point()] if points is None else points),
+            [audit(level) for level in read],
+            [facts()] if windows is None else windows,
+            [endpoint()] if endpoints is None else endpoints,
+            list(prompts),
+            config or make_config(),
+            TODAY,
+        )
+
+    return run
 
 
-def test_a_sound_run_has_no_warning():
+def test_a_sound_run_has_no_warning(check):
     assert check() == []
+
+
+def named(name, image):
+    """A run of one option of that name, of which that image ran."""
+    return {"config": make_config([name]), "points": [load_point(name)], "endpoints": [endpoint(name, image=image)]}
 
 
 TWO = make_config(["a", "b"])
 OPEN = make_config(load={"kind": "open_loop", "rate": [20]})
 POINT = "a__short__c1__r0"
+TREND_FOUND = "latency has a trend: drift +30%"
 FAULTS = {
     "load points that were not run": (
         {"config": make_config(load={"concurrency": [1, 2, 4]})},
@@ -43,7 +64,7 @@ FAULTS = {
         {"config": TWO, "endpoints": [endpoint("a"), endpoint("b", state="deleted", failure="no quota")]},
         "missing",
         "b: 1 load point missing: no quota",
-        ["b, short, concurrency 1"],
+        [B],
     ),
     "repetitions that were not run": (
         {"config": make_config(load={"concurrency": [1], "repetitions": 3}), "points": [load_point(repetitions=2)]},
@@ -66,20 +87,63 @@ FAULTS = {
     "two models": (
         {"config": make_config([option("a"), option("b", model="n")]), "points": [load_point("a"), load_point("b")]},
         "different_models",
-        "The options do not serve the same model.",
+        "The options do not serve the same model, so they are compared per output token.",
         ["a: m", "b: n"],
+    ),
+    "a model that was found to be another than the config says": (
+        {
+            "config": TWO,
+            "points": [load_point("a"), load_point("b")],
+            "endpoints": [endpoint("a"), endpoint("b", model="n")],
+        },
+        "different_models",
+        "The options do not serve the same model, so they are compared per output token.",
+        ["a: m", "b: n"],
+    ),
+    "a name that says another version than the image": (
+        named(
+            "DJL 0.25.0 on ml.g5.12xlarge",
+            image="1.dkr.ecr.us-east-1.amazonaws.com/djl-inference:0.26.0-deepspeed0.12.6",
+        ),
+        "stale_name",
+        "An option's name says another version than the image that ran.",
+        ["DJL 0.25.0 on ml.g5.12xlarge: says 0.25.0, its image is djl-inference:0.26.0-deepspeed0.12.6"],
+    ),
+    "a mean that hides the tail": (
+        {"points": [load_point(slo="missed", latency_s_mean_ok=0.9, latency_s_p95=1.2)]},
+        "mean_hides_tail",
+        "The limit is met by the mean, but not by p95: a report of means would pass these.",
+        [f"{A}: mean 900 ms, p95 1.20 s, limit 1 s"],
+    ),
+    "a mean that hides an endless tail": (
+        {"points": [load_point(slo="undecided", latency_s_mean_ok=1.0, latency_s_p95=math.inf)]},
+        "mean_hides_tail",
+        "The limit is met by the mean",
+        [f"{A}: mean 1.00 s, p95 ∞ s, limit 1 s"],
+    ),
+    "a mean that hides the tail of TTFT": (
+        {"points": [load_point(slo="missed", ttft_s_p95=0.4)], "config": make_config(slo={"ttft_s": 0.3})},
+        "mean_hides_tail",
+        "The limit is met by the mean, but not by p95",
+        [f"{A}: mean 70 ms, p95 400 ms, limit 0.3 s"],
+    ),
+    "prompts of unequal length": (
+        {"config": TWO, "points": [load_point("a"), load_point("b", prompt_tokens_mean=110.0)]},
+        "prompt_length",
+        "Prompts differ in mean length by more than 5%: requests are unequal work",
+        [f"{A}: 100.0 tokens", f"{B}: 110.0 tokens"],
     ),
     "answers of unequal length": (
         {"config": TWO, "points": [load_point("a"), load_point("b", output_tokens_mean=20.0)]},
         "output_length",
         "Answers differ in mean length by more than 5%",
-        [f"{A}: 24.0 tokens", "b, short, concurrency 1: 20.0 tokens"],
+        [f"{A}: 24.0 tokens", f"{B}: 20.0 tokens"],
     ),
     "short answers": (
         {"requests": [request(0, 0.5), request(1, 0.5, output_tokens=23), request(2, output_tokens=1)]},
         "output_length",
         "1 of 2 answers have fewer than the 24 output tokens asked for.",
-        [POINT],
+        [f"{A}: 1 of 2"],
     ),
     "long answers": (
         {
@@ -88,13 +152,13 @@ FAULTS = {
         },
         "output_length",
         "1 of 2 answers have more than the 24 output tokens asked for.",
-        [POINT],
+        [f"{A}: 1 of 2"],
     ),
     "echoed prompts": (
         {"requests": [request(0, 0.5, echoed_prompt=True), request(1, 0.5), request(2, echoed_prompt=None)]},
         "echoed_prompt",
-        "1 answers began with the prompt",
-        [POINT],
+        "1 answers began with the prompt; it was stripped before tokens were counted.",
+        [f"{A}: 1"],
     ),
     "a search that measured nothing": (
         {"config": make_config(["a", "b"], load={"kind": "search", "over": "concurrency", "highest": 8})},
@@ -108,11 +172,17 @@ FAULTS = {
         "The client, not the server, shaped these load points: they are shown, but feed no verdict.",
         [f"{POINT}: process 0 used 95% of its CPU; late"],
     ),
+    "a latency that drifts": (
+        {"windows": [facts(steady=False, steady_because=TREND_FOUND), facts(load_point="x")]},
+        "trend",
+        "Latency drifts over the window: these load points cannot show that the SLO is met.",
+        [f"{POINT}: {TREND_FOUND}"],
+    ),
     "no steady state": (
-        {"windows": [facts(steady=False, steady_because="latency has a trend: drift +30%"), facts(load_point="x")]},
+        {"windows": [facts(steady=False, steady_because="too few requests"), facts(load_point="x")]},
         "not_steady",
-        "No steady state was found",
-        [f"{POINT}: latency has a trend: drift +30%"],
+        "No steady state was found: these load points cannot show that the SLO is met.",
+        [f"{POINT}: too few requests"],
     ),
     "failures": (
         {"points": [load_point(failures=3)]},
@@ -169,13 +239,13 @@ FAULTS = {
     "tokens counted in two ways by one option": (
         {"requests": [request(0, 0.5), request(1, 0.5, output_tokens_source="tokenizer")]},
         "token_sources",
-        "Output tokens source differs.",
+        "Not all output tokens were counted by the same: the server in some cases, a tokenizer in others.",
         ["a: server and tokenizer"],
     ),
     "tokens counted otherwise by another option": (
         {"requests": [request(0, 0.5), request(1, 0.5, option="b", prompt_tokens_source="tokenizer")]},
         "token_sources",
-        "Prompt tokens source differs.",
+        "Not all prompt tokens were counted by the same: the server in some cases, a tokenizer in others.",
         ["a: server", "b: tokenizer"],
     ),
     "an unknown price": (
@@ -195,7 +265,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("run", "kind", "message", "rows"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_one_warning_with_its_rows(run, kind, message, rows):
+def test_a_fault_is_one_warning_with_its_rows(check, run, kind, message, rows):
     (warning,) = check(**run)
     assert warning.kind == kind
     assert warning.message.startswith(message)
@@ -225,13 +295,34 @@ def test_a_fault_is_one_warning_with_its_rows(run, kind, message, rows):
         {"requests": [request(0, 0.5), request(1, output_tokens=None, output_tokens_source=None)]},
         {"endpoints": [endpoint(price_as_of="2025-12-01")]},
         {"endpoints": [endpoint(), endpoint("never measured", usd_per_hour=None)]},
+        {"endpoints": [endpoint(usd_per_hour=None, usd_per_1m_input_tokens=3.0, usd_per_1m_output_tokens=15.0)]},
+        {"endpoints": [endpoint(model="m")]},
+        {"points": [load_point("a"), load_point("b", prompt_tokens_mean=104.0)], "config": TWO},
+        {  # 100 and 110 tokens on average, as 200 prompts of 1 to 500 may well be by chance: 4 x sqrt(2) x 140 / sqrt(200)
+            "points": [
+                load_point("a", prompt_tokens_sd=140.0),
+                load_point("b", prompt_tokens_mean=110.0, prompt_tokens_sd=140.0),
+            ],
+            "config": TWO,
+        },
+        {"points": [load_point(latency_s_mean_ok=0.9, latency_s_p95=1.2)]},
+        {"points": [load_point(slo="missed", latency_s_mean_ok=1.1, latency_s_p95=1.2)]},
+        {"points": [load_point(slo="missed", ttft_s_p95=4.0)]},
+        {"points": [load_point(slo="undecided", latency_s_p95=None)]},
+        {"windows": [facts(steady=True, steady_because=TREND_FOUND)]},
+        {"requests": [request(0, 0.5, output_tokens=5)], "asked": None},
+        {
+            "requests": [request(0, 0.5, output_tokens=5)],
+            "config": make_config(generation={"max_output_tokens": 5}),
+            "asked": 5,
+        },
     ],
 )
-def test_what_is_just_right_is_no_fault(run):
+def test_what_is_just_right_is_no_fault(check, run):
     assert check(**run) == []
 
 
-def test_all_faults_are_told_the_gravest_first_and_prompts_last():
+def test_all_faults_are_told_the_gravest_first_and_prompts_last(check):
     found = check(
         points=[load_point(failures=1, n=9)],
         windows=[facts(ended_because="prompts ran out")],
@@ -248,3 +339,91 @@ def test_all_faults_are_told_the_gravest_first_and_prompts_last():
         "no_price",
         "prompts",
     ]
+
+
+# --- names and images ---------------------------------------------------------------------------------------------
+
+ECR = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
+DJL = f"{ECR}/djl-inference:0.24.0-neuronx-sdk2.14.1"
+TGI = f"{ECR}/huggingface-pytorch-tgi-inference:2.1.1-tgi1.4.0-gpu-py310-cu121-ubuntu20.04"
+VLLM = "vllm/vllm-openai:v0.6.3"
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "said"),
+    [
+        ("TGI 1.3.1 on g5", TGI, "1.3.1"),
+        ("tgi1.3.1 on g5", TGI, "1.3.1"),
+        ("tgi-1.3.1", TGI, "1.3.1"),
+        ("vLLM 0.6.2", VLLM, "0.6.2"),
+        ("vllm v0.5.0 (g6.xlarge)", VLLM, "0.5.0"),
+        ("DJL 0.25 with bs 4", DJL, "0.25"),
+        ("inf2 djl 0.24.0 sdk 2.15.0", DJL, "2.15.0"),
+    ],
+)
+def test_a_version_in_a_name_that_did_not_run_is_stale(check, name, image, said):
+    (warning,) = check(**named(name, image))
+    assert warning.kind == "stale_name"
+    assert warning.rows == [f"{name}: says {said}, its image is {image.rpartition('/')[2]}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("TGI 1.4.0 on g5", TGI),
+        ("tgi1.4 on g5.12xlarge", TGI),
+        ("pytorch tgi 2.1.1", TGI),
+        ("vLLM 0.6.3", VLLM),
+        ("vllm v0.6", VLLM),
+        ("vLLM", VLLM),
+        ("DJL 0.24.0 sdk 2.14", DJL),
+        ("djl 0.24.0 llama 3.1 8b", DJL),
+        ("Llama 3.1 on ml.g5.12xlarge", VLLM),
+        ("batch of 4", "openvino-genai"),
+        ("vLLM 0.6.2", None),
+        ("vLLM 0.6.2", "vllm/vllm-openai:latest"),
+        ("SGLang 0.3.1", VLLM),
+    ],
+)
+def test_a_right_version_in_a_name_or_one_of_something_else_is_no_fault(check, name, image):
+    assert check(**named(name, image)) == []
+
+
+# --- is it comparable? --------------------------------------------------------------------------------------------
+
+
+def test_the_model_is_what_the_config_says_of_the_option_else_what_the_endpoint_was_found_to_serve():
+    config = make_config(["a", option("b", model="n"), option("c")])
+    found = served_models(config, [endpoint("a"), endpoint("b", model="x"), endpoint("c", model="x")])
+    assert found == {"a": "m", "b": "n", "c": "x"}
+
+
+@pytest.mark.parametrize(("same", "tokens"), [(same_output_length, "output_tokens"), (same_prompts, "prompt_tokens")])
+@pytest.mark.parametrize(
+    ("length", "sd", "n", "equal"),
+    [
+        (104.9, 0.0, 200, True),
+        (105.1, 0.0, 200, False),
+        (110.0, 30.0, 200, True),  # 4 x sqrt(2) x 30 / sqrt(200) = 12
+        (110.0, 20.0, 200, False),  # 8
+        (110.0, 30.0, 800, False),  # 6
+    ],
+)
+def test_lengths_are_equal_within_5_percent_or_what_chance_explains(same, tokens, length, sd, n, equal):
+    points = [load_point("a", n=n), load_point("b", n=n)]
+    for point, mean in zip(points, (100.0, length), strict=True):
+        point |= {f"{tokens}_mean": mean, f"{tokens}_sd": sd}
+    assert same(pd.DataFrame(points)) is equal
+
+
+def test_lengths_are_means_over_all_loads_of_a_dataset():
+    """Each load of b lies more than 5% off, but 300 requests of 106 and 100 of 94 are 103 on average."""
+    points = [
+        load_point("a", output_tokens_mean=100.0),
+        load_point("b", output_tokens_mean=106.0, n=300),
+        load_point("b", level=4, output_tokens_mean=94.0, n=100),
+    ]
+    assert same_output_length(pd.DataFrame(points))
+    assert not same_output_length(pd.DataFrame(points[:2]))
+    apart = [load_point("a"), load_point("b", dataset="long", output_tokens_mean=240.0)]
+    assert same_output_length(pd.DataFrame(apart)), "of different datasets"

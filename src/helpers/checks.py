@@ -1,79 +1,166 @@
-"""Checks of a measured run. Each that fails becomes a numbered warning in the report, with the rows concerned."""
+"""Checks of a measured run. Each that fails becomes a numbered warning in the report, with the rows concerned.
+
+Here are the checks of what was asked for, what is comparable, and what it costs; those of single requests and load points
+are in `request_checks`.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable
 from datetime import date
 
+import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from helpers.config import BenchmarkConfig
-from helpers.intervals import samples_to_trust
 from helpers.ledger import EndpointRecord
-from helpers.number_text import plural
+from helpers.metrics import MET
+from helpers.number_text import duration, plural
 from helpers.records import LoadPointFacts
+from helpers.report_warning import ReportWarning
+from helpers.request_checks import LevelAudit, check_load_points, check_requests
 
-OUTPUT_LENGTH_TOLERANCE = 0.05
-CONCURRENCY_TOLERANCE = 0.98
-RATE_TOLERANCE = 0.02
+LENGTH_TOLERANCE = 0.05
+STANDARD_ERRORS = 4
 PRICE_AGE_DAYS = 90
-PLANNED_ENDS = {"enough requests", "end of the schedule"}
-"""Why a load point ends as it should; ramps and traces end with their schedule."""
-
-
-class ReportWarning(BaseModel):
-    """Something that a reader must know before trusting a number."""
-
-    model_config = ConfigDict(frozen=True)
-    kind: str
-    message: str
-    rows: list[str] = []
-    """The load points, options or datasets concerned."""
+VERSION = re.compile(r"v?(\d+(?:\.\d+)+)")
+WORD_AND_VERSION = re.compile(r"([a-z]+)(\d+(?:\.\d+)+)")
 
 
 def check_run(
     points: pd.DataFrame,
-    requests: pd.DataFrame,
+    audits: list[LevelAudit],
     facts: list[LoadPointFacts],
     endpoints: list[EndpointRecord],
     prompt_warnings: list[str],
     config: BenchmarkConfig,
     today: date,
 ) -> list[ReportWarning]:
-    """All warnings of a run, the gravest first. `points` is the table of `metrics.summarise_load_points`."""
-    steady = requests[requests["phase"] == "steady"]
+    """All warnings of a run, the gravest first. `points` is the table of `summary.summarise_load_points`."""
     found = [
         *_missing_points(points, endpoints, config),
         *_missing_repetitions(points, config),
-        *_different_models(config),
-        *_output_lengths(points, steady, config),
-        *_echoed(steady),
-        *_client_limited(facts),
-        *_not_steady(facts),
-        *_errors(points),
-        *_few_samples(points, config),
-        *_ended_early(facts),
-        *_concurrency(points),
-        *_arrivals(points),
-        *_clock_sources(facts),
-        *_token_sources(steady),
-        *_repeated_prompts(requests),
-        *_not_streamed(steady),
+        *_different_models(config, endpoints),
+        *_lengths(points),
+        *check_requests(audits, config),
+        *check_load_points(points, facts, config),
+        *_stale_names(endpoints),
+        *_mean_hides_tail(points, config),
         *_prices(points, endpoints, today),
     ]
     return found + [ReportWarning(kind="prompts", message=text) for text in prompt_warnings]
 
 
-def same_model(config: BenchmarkConfig) -> bool:
+# --- is it comparable? --------------------------------------------------------------------------------------------
+
+
+def same_model(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> bool:
     """Do all options serve the same model?"""
-    return len({option.model or config.model.name for option in config.options}) == 1
+    return len(set(served_models(config, endpoints).values())) == 1
+
+
+def served_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> dict[str, str]:
+    """Option -> model: as the config says of the option, else as the endpoint was found to serve, else the config's."""
+    found = {record.option: record.model for record in endpoints if record.model}
+    return {option.name: option.model or found.get(option.name) or config.model.name for option in config.options}
 
 
 def same_output_length(points: pd.DataFrame) -> bool:
     """Do the options give answers of the same mean length, within 5%, on every dataset?"""
-    lengths = points.dropna(subset=["output_tokens_mean"]).groupby("dataset")["output_tokens_mean"]
-    return bool((lengths.max() <= lengths.min() * (1 + OUTPUT_LENGTH_TOLERANCE)).all())
+    return not _unequal(points, "output_tokens")
+
+
+def same_prompts(points: pd.DataFrame) -> bool:
+    """Were the options sent prompts of the same mean length, within 5%, on every dataset?"""
+    return not _unequal(points, "prompt_tokens")
+
+
+def _unequal(points: pd.DataFrame, tokens: str) -> list[str]:
+    """Datasets on which the mean lengths of two options, over all their loads, differ by more than 5%, and by more than
+    the draw of prompts explains (four standard errors).
+    """
+    found = []
+    for dataset, here in points.dropna(subset=[f"{tokens}_mean"]).groupby("dataset", sort=False):
+        means, errors = [], []
+        for _, mine in here.groupby("option"):
+            weights = mine["n"] / mine["n"].sum()
+            means.append(float((weights * mine[f"{tokens}_mean"]).sum()))
+            spread = mine[f"{tokens}_sd"].fillna(0).astype(float)
+            errors.append(math.sqrt(float((weights * spread**2).sum()) / mine["n"].sum()))
+        longest, shortest = int(np.argmax(means)), int(np.argmin(means))
+        difference = means[longest] - means[shortest]
+        chance = STANDARD_ERRORS * math.hypot(errors[longest], errors[shortest])
+        if difference > max(LENGTH_TOLERANCE * means[shortest], chance):
+            found.append(str(dataset))
+    return found
+
+
+def _different_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> Iterable[ReportWarning]:
+    if not same_model(config, endpoints):
+        served = [f"{name}: {model}" for name, model in served_models(config, endpoints).items()]
+        yield ReportWarning(
+            kind="different_models",
+            message="The options do not serve the same model, so they are compared per output token.",
+            rows=served,
+        )
+
+
+def _lengths(points: pd.DataFrame) -> Iterable[ReportWarning]:
+    for tokens, kind, message in (
+        ("prompt_tokens", "prompt_length", "Prompts differ in mean length by more than 5%"),
+        ("output_tokens", "output_length", "Answers differ in mean length by more than 5%"),
+    ):
+        datasets = _unequal(points, tokens)
+        if datasets:
+            here = points[points["dataset"].isin(datasets)].dropna(subset=[f"{tokens}_mean"])
+            yield ReportWarning(
+                kind=kind,
+                message=f"{message}: requests are unequal work, so options are compared per output token.",
+                rows=[
+                    f"{row['option']}, {row['dataset']}, {row['load']}: {row[f'{tokens}_mean']:.1f} tokens"
+                    for _, row in here.iterrows()
+                ],
+            )
+
+
+def _stale_names(endpoints: list[EndpointRecord]) -> Iterable[ReportWarning]:
+    rows = []
+    for record in endpoints:
+        image = (record.image or "").rpartition("/")[2]
+        ran = _versions(image)
+        for words, version in _versions(record.option):
+            others = [v for w, v in ran if w & words]
+            if others and not any(_same_version(version, v) for v in others):
+                rows.append(f"{record.option}: says {version}, its image is {image}")
+    if rows:
+        yield ReportWarning(
+            kind="stale_name", message="An option's name says another version than the image that ran.", rows=rows
+        )
+
+
+def _versions(name: str) -> list[tuple[set[str], str]]:
+    """Version numbers in a name, each with the words before it: `djl-0.24.0-sdk2.14` has djl 0.24.0 and sdk 2.14."""
+    found, words = [], set()
+    for part in re.split(r"[\s\-_:,/()]+", name.lower()):
+        if version := VERSION.fullmatch(part):
+            found.append((words, version[1]))
+            words = set()
+        elif both := WORD_AND_VERSION.fullmatch(part):
+            found.append((words | {both[1]}, both[2]))
+            words = set()
+        elif part:
+            words = words | {part}
+    return found
+
+
+def _same_version(one: str, other: str) -> bool:
+    """Equal as far as both say: 0.26 is 0.26.0."""
+    return all(a == b for a, b in zip(one.split("."), other.split("."), strict=False))
+
+
+# --- is anything missing, hidden or unpriced? ---------------------------------------------------------------------
 
 
 def _missing_points(
@@ -106,168 +193,32 @@ def _missing_repetitions(points: pd.DataFrame, config: BenchmarkConfig) -> Itera
         yield ReportWarning(kind="missing", message="Repetitions are missing.", rows=rows)
 
 
-def _different_models(config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    if not same_model(config):
-        served = [f"{option.name}: {option.model or config.model.name}" for option in config.options]
-        yield ReportWarning(kind="different_models", message="The options do not serve the same model.", rows=served)
-
-
-def _output_lengths(points: pd.DataFrame, steady: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    if not same_output_length(points):
-        rows = [
-            f"{row.option}, {row.dataset}, {row.load}: {row.output_tokens_mean:.1f} tokens"
-            for row in points.itertuples()
+def _mean_hides_tail(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    rows = []
+    for column, limit in config.slo.limits_s().items():
+        tail = f"{column}_p{config.slo.percentile:g}"
+        hidden = points[(points[f"{column}_mean_ok"] <= limit) & (points[tail] > limit) & (points["slo"] != MET)]
+        rows += [
+            f"{row['option']}, {row['dataset']}, {row['load']}: mean {duration(row[f'{column}_mean_ok'])}, "
+            f"p{config.slo.percentile:g} {duration(row[tail])}, limit {limit:g} s"
+            for _, row in hidden.iterrows()
         ]
-        yield ReportWarning(
-            kind="output_length",
-            message="Answers differ in mean length by more than 5%: requests are unequal work, so options are compared "
-            "per output token.",
-            rows=rows,
-        )
-    asked = config.generation.max_output_tokens
-    ok = steady[steady["status"] == "ok"]
-    for word, rows in (("fewer", ok[ok["output_tokens"] < asked]), ("more", ok[ok["output_tokens"] > asked])):
-        if len(rows) and (config.generation.fixed_output_length or word == "more"):
-            yield ReportWarning(
-                kind="output_length",
-                message=f"{len(rows)} of {len(ok)} answers have {word} than the {asked} output tokens asked for.",
-                rows=sorted(rows["load_point"].unique()),
-            )
-
-
-def _echoed(steady: pd.DataFrame) -> Iterable[ReportWarning]:
-    echoed = steady[steady["echoed_prompt"].fillna(False)]
-    if len(echoed):
-        yield ReportWarning(
-            kind="echoed_prompt",
-            message=f"{len(echoed)} answers began with the prompt; it was stripped before tokens were counted.",
-            rows=sorted(echoed["load_point"].unique()),
-        )
-
-
-def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
-    rows = [f"{f.load_point}: {'; '.join(f.client_limited)}" for f in facts if f.client_limited]
     if rows:
         yield ReportWarning(
-            kind="client_limited",
-            message="The client, not the server, shaped these load points: they are shown, but feed no verdict.",
+            kind="mean_hides_tail",
+            message=f"The limit is met by the mean, but not by p{config.slo.percentile:g}: a report of means would pass "
+            "these.",
             rows=rows,
-        )
-
-
-def _not_steady(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
-    """Load points that looked for a steady state and found none; a ramp looks for none."""
-    rows = [f"{f.load_point}: {f.steady_because}" for f in facts if f.steady is False]
-    if rows:
-        yield ReportWarning(
-            kind="not_steady",
-            message="No steady state was found: these load points cannot show that the SLO is met.",
-            rows=rows,
-        )
-
-
-def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
-    bad = points[points["failures"] > 0]
-    if len(bad):
-        rows = [f"{r.option}, {r.dataset}, {r.load}: {r.failures} of {r.n}" for r in bad.itertuples()]
-        yield ReportWarning(kind="errors", message="Requests failed; they count as infinitely slow.", rows=rows)
-
-
-def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    wanted = samples_to_trust(config.slo.percentile)
-    few = points[points["n"] < wanted]
-    if len(few):
-        rows = [f"{r.option}, {r.dataset}, {r.load}: n = {r.n}" for r in few.itertuples()]
-        yield ReportWarning(
-            kind="few_samples",
-            message=f"Fewer than {wanted} requests, which p{config.slo.percentile:g} wants.",
-            rows=rows,
-        )
-
-
-def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
-    for reason in sorted({f.ended_because for f in facts} - PLANNED_ENDS):
-        yield ReportWarning(
-            kind="ended_early",
-            message=f"Load points ended because of: {reason}.",
-            rows=[f.load_point for f in facts if f.ended_because == reason],
-        )
-
-
-def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
-    """Of closed loops only: an open loop has as many requests in flight as the server leaves unanswered."""
-    closed = points[points["load_kind"] == "closed_loop"]
-    low = closed[closed["achieved_concurrency"] < CONCURRENCY_TOLERANCE * closed["level"]]
-    if len(low):
-        rows = [f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} asked" for r in low.itertuples()]
-        yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than asked.", rows=rows)
-
-
-def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
-    """Of open loops only: requests sent per second against those of the schedule that was drawn."""
-    scheduled = points[points["asked_rate_per_s"].notna() & points["achieved_rate_per_s"].notna()]
-    off = (scheduled["achieved_rate_per_s"] / scheduled["asked_rate_per_s"] - 1).abs()
-    rows = [
-        f"{r.option}, {r.dataset}, {r.load}: {r.achieved_rate_per_s:.2f} requests/s sent of {r.asked_rate_per_s:.2f} "
-        "scheduled"
-        for r in scheduled[off > RATE_TOLERANCE].itertuples()
-    ]
-    if rows:
-        yield ReportWarning(
-            kind="arrivals",
-            message=f"Requests were sent at a rate that differs from the schedule's by more than {RATE_TOLERANCE:.0%}.",
-            rows=rows,
-        )
-
-
-def _clock_sources(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
-    sources: dict[str, set[str]] = {}
-    for f in facts:
-        sources.setdefault(f.option, set()).add(f.clock_source)
-    if set().union(*sources.values()) not in ({"kernel"}, {"user"}, set()):
-        rows = [f"{option}: {' and '.join(sorted(used))}" for option, used in sources.items()]
-        yield ReportWarning(
-            kind="clock_sources",
-            message="Receive times come from more than one clock: some from the kernel, some from the load process.",
-            rows=rows,
-        )
-
-
-def _token_sources(steady: pd.DataFrame) -> Iterable[ReportWarning]:
-    for column in ("prompt_tokens_source", "output_tokens_source"):
-        sources = steady.groupby("option")[column].agg(lambda values: " and ".join(sorted(set(values.dropna()))))
-        if sources.nunique() > 1 or sources.str.contains(" and ").any():
-            rows = [f"{option}: {source}" for option, source in sources.items()]
-            yield ReportWarning(
-                kind="token_sources", message=f"{column.replace('_', ' ').capitalize()} differs.", rows=rows
-            )
-
-
-def _repeated_prompts(requests: pd.DataFrame) -> Iterable[ReportWarning]:
-    """A server that keeps the prefixes of earlier prompts answers a repeated one faster."""
-    times_sent = requests.groupby(["option", "prompt_id"]).size()
-    repeated = (times_sent > 1).groupby("option").mean()
-    rows = [f"{option}: {share:.0%} of its prompts" for option, share in repeated.items() if share > 0]
-    if rows:
-        yield ReportWarning(
-            kind="repeated_prompts",
-            message="Prompts were sent more than once: a server with a prefix cache answers repeated ones faster.",
-            rows=rows,
-        )
-
-
-def _not_streamed(steady: pd.DataFrame) -> Iterable[ReportWarning]:
-    ok = steady[steady["status"] == "ok"]
-    rows = sorted(ok.loc[ok["first_token_ns"].isna(), "option"].unique())
-    if rows:
-        yield ReportWarning(
-            kind="not_streamed", message="Answers were not streamed: TTFT and TPOT are unknown.", rows=rows
         )
 
 
 def _prices(points: pd.DataFrame, endpoints: list[EndpointRecord], today: date) -> Iterable[ReportWarning]:
     measured = [record for record in endpoints if record.option in set(points["option"])]
-    unpriced = [record.option for record in measured if record.usd_per_instance_hour is None]
+    unpriced = [
+        record.option
+        for record in measured
+        if record.usd_per_instance_hour is None and record.usd_per_1m_output_tokens is None
+    ]
     if unpriced:
         yield ReportWarning(kind="no_price", message="No price is known: measured, but not ranked.", rows=unpriced)
     old = [

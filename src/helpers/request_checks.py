@@ -1,0 +1,250 @@
+"""Checks of single requests and of load points: what they show that a reader of their summary must know."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from helpers.config import BenchmarkConfig
+from helpers.intervals import samples_to_trust
+from helpers.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts
+from helpers.report_warning import ReportWarning
+from helpers.summary import Level
+
+CONCURRENCY_TOLERANCE = 0.98
+RATE_TOLERANCE = 0.02
+PLANNED_ENDS = {ENOUGH_REQUESTS, WHOLE_SCHEDULE}
+"""Why a load point ends as it should; ramps and traces end with their schedule."""
+TREND = "latency has a trend"
+"""How `load.steady` words a drift over the window."""
+
+
+@dataclass(frozen=True)
+class LevelAudit:
+    """What the requests of one level show beside its metrics; counts are of the steady window, prompts of all phases."""
+
+    option: str
+    label: str
+    """Option, dataset and load, as warnings name them."""
+    answers: int
+    longer: int
+    """Answers with more output tokens than asked for."""
+    shorter: int
+    echoed: int
+    not_streamed: int
+    prompt_sources: frozenset[str] = frozenset()
+    """Who counted prompt tokens: `server` or `tokenizer`."""
+    output_sources: frozenset[str] = frozenset()
+    prompts: Counter[str] = field(default_factory=Counter)
+    """Prompt -> times sent."""
+
+
+def audit(level: Level) -> LevelAudit:
+    """Look over the requests of a level."""
+    steady = level.steady
+    ok = steady[steady["ok"]]
+    first = level.facts[0]
+    asked = first.asked_output_tokens
+    times_sent = level.requests["prompt_id"].dropna().value_counts()
+    return LevelAudit(
+        option=first.option,
+        label=f"{first.option}, {first.dataset}, {first.load.label}",
+        answers=len(ok),
+        longer=0 if asked is None else int((ok["output_tokens"] > asked).sum()),
+        shorter=0 if asked is None else int((ok["output_tokens"] < asked).sum()),
+        echoed=int(steady["echoed_prompt"].fillna(False).sum()),
+        not_streamed=int(ok["first_token_ns"].isna().sum()),
+        prompt_sources=frozenset(steady["prompt_tokens_source"].dropna().unique()),
+        output_sources=frozenset(steady["output_tokens_source"].dropna().unique()),
+        prompts=Counter(dict(zip(times_sent.index.tolist(), times_sent.tolist(), strict=True))),
+    )
+
+
+# --- single requests ----------------------------------------------------------------------------------------------
+
+
+def check_requests(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    """Warnings about what was asked, sent, answered and counted."""
+    yield from _token_counts(audits, config)
+    yield from _echoed(audits)
+    yield from _token_sources(audits)
+    yield from _repeated_prompts(audits)
+    yield from _not_streamed(audits)
+
+
+def _token_counts(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    asked = config.generation.max_output_tokens if config.generation else None
+    total = sum(one.answers for one in audits)
+    for word, column in (("fewer", "shorter"), ("more", "longer")):
+        off = [one for one in audits if getattr(one, column)]
+        if asked is not None and off and (config.generation.fixed_output_length or word == "more"):
+            count = sum(getattr(one, column) for one in off)
+            yield ReportWarning(
+                kind="output_length",
+                message=f"{count} of {total} answers have {word} than the {asked} output tokens asked for.",
+                rows=[f"{one.label}: {getattr(one, column)} of {one.answers}" for one in off],
+            )
+
+
+def _echoed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+    echoed = [one for one in audits if one.echoed]
+    if echoed:
+        yield ReportWarning(
+            kind="echoed_prompt",
+            message=f"{sum(one.echoed for one in echoed)} answers began with the prompt; it was stripped before tokens "
+            "were counted.",
+            rows=[f"{one.label}: {one.echoed}" for one in echoed],
+        )
+
+
+def _token_sources(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+    for name in ("prompt", "output"):
+        sources: dict[str, set[str]] = {}
+        for one in audits:
+            sources.setdefault(one.option, set()).update(getattr(one, f"{name}_sources"))
+        if len(set().union(*sources.values())) > 1:
+            rows = [f"{option}: {' and '.join(sorted(found))}" for option, found in sources.items()]
+            message = (
+                f"Not all {name} tokens were counted by the same: the server in some cases, a tokenizer in others."
+            )
+            yield ReportWarning(kind="token_sources", message=message, rows=rows)
+
+
+def _repeated_prompts(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+    """A server that keeps the prefixes of earlier prompts answers a repeated one faster."""
+    sent: dict[str, Counter[str]] = {}
+    for one in audits:
+        sent.setdefault(one.option, Counter()).update(one.prompts)
+    rows = []
+    for option, prompts in sent.items():
+        repeated = sum(times > 1 for times in prompts.values())
+        if repeated:
+            rows.append(f"{option}: {repeated / len(prompts):.0%} of its prompts")
+    if rows:
+        yield ReportWarning(
+            kind="repeated_prompts",
+            message="Prompts were sent more than once: a server with a prefix cache answers repeated ones faster.",
+            rows=rows,
+        )
+
+
+def _not_streamed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+    rows = sorted({one.option for one in audits if one.not_streamed})
+    if rows:
+        yield ReportWarning(
+            kind="not_streamed", message="Answers were not streamed: TTFT and TPOT are unknown.", rows=rows
+        )
+
+
+# --- load points --------------------------------------------------------------------------------------------------
+
+
+def check_load_points(
+    points: pd.DataFrame, facts: list[LoadPointFacts], config: BenchmarkConfig
+) -> Iterable[ReportWarning]:
+    """Warnings about how load was made and how sure the numbers are."""
+    yield from _client_limited(facts)
+    yield from _not_steady(facts)
+    yield from _errors(points)
+    yield from _few_samples(points, config)
+    yield from _ended_early(facts)
+    yield from _concurrency(points)
+    yield from _arrivals(points)
+    yield from _clock_sources(facts)
+
+
+def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+    rows = [f"{f.load_point}: {'; '.join(f.client_limited)}" for f in facts if f.client_limited]
+    if rows:
+        yield ReportWarning(
+            kind="client_limited",
+            message="The client, not the server, shaped these load points: they are shown, but feed no verdict.",
+            rows=rows,
+        )
+
+
+def _not_steady(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+    """Load points that looked for a steady state and found none; a ramp looks for none."""
+    unsteady = [f for f in facts if f.steady is False]
+    drifting = [f for f in unsteady if f.steady_because.startswith(TREND)]
+    for kind, mine, message in (
+        ("trend", drifting, "Latency drifts over the window: these load points cannot show that the SLO is met."),
+        (
+            "not_steady",
+            [f for f in unsteady if f not in drifting],
+            "No steady state was found: these load points cannot show that the SLO is met.",
+        ),
+    ):
+        if mine:
+            rows = [f"{f.load_point}: {f.steady_because}" for f in mine]
+            yield ReportWarning(kind=kind, message=message, rows=rows)
+
+
+def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
+    bad = points[points["failures"] > 0]
+    if len(bad):
+        rows = [f"{r.option}, {r.dataset}, {r.load}: {r.failures} of {r.n}" for r in bad.itertuples()]
+        yield ReportWarning(kind="errors", message="Requests failed; they count as infinitely slow.", rows=rows)
+
+
+def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    wanted = samples_to_trust(config.slo.percentile)
+    few = points[points["n"] < wanted]
+    if len(few):
+        rows = [f"{r.option}, {r.dataset}, {r.load}: n = {r.n}" for r in few.itertuples()]
+        yield ReportWarning(
+            kind="few_samples",
+            message=f"Fewer than {wanted} requests, which p{config.slo.percentile:g} wants.",
+            rows=rows,
+        )
+
+
+def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+    for reason in sorted({f.ended_because for f in facts} - PLANNED_ENDS):
+        yield ReportWarning(
+            kind="ended_early",
+            message=f"Load points ended because of: {reason}.",
+            rows=[f.load_point for f in facts if f.ended_because == reason],
+        )
+
+
+def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
+    """Of closed loops only: an open loop has as many requests in flight as the server leaves unanswered."""
+    closed = points[points["load_kind"] == "closed_loop"]
+    low = closed[closed["achieved_concurrency"] < CONCURRENCY_TOLERANCE * closed["level"]]
+    if len(low):
+        rows = [f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} asked" for r in low.itertuples()]
+        yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than asked.", rows=rows)
+
+
+def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
+    """Of open loops only: requests sent per second against those of the schedule that was drawn."""
+    scheduled = points[points["asked_rate_per_s"].notna() & points["achieved_rate_per_s"].notna()]
+    off = (scheduled["achieved_rate_per_s"] / scheduled["asked_rate_per_s"] - 1).abs()
+    rows = [
+        f"{r.option}, {r.dataset}, {r.load}: {r.achieved_rate_per_s:.2f} requests/s sent of {r.asked_rate_per_s:.2f} "
+        "scheduled"
+        for r in scheduled[off > RATE_TOLERANCE].itertuples()
+    ]
+    if rows:
+        yield ReportWarning(
+            kind="arrivals",
+            message=f"Requests were sent at a rate that differs from the schedule's by more than {RATE_TOLERANCE:.0%}.",
+            rows=rows,
+        )
+
+
+def _clock_sources(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+    sources: dict[str, set[str]] = {}
+    for f in facts:
+        sources.setdefault(f.option, set()).add(f.clock_source)
+    if set().union(*sources.values()) not in ({"kernel"}, {"user"}, set()):
+        rows = [f"{option}: {' and '.join(sorted(used))}" for option, used in sources.items()]
+        yield ReportWarning(
+            kind="clock_sources",
+            message="Receive times come from more than one clock: some from the kernel, some from the load process.",
+            rows=rows,
+        )
