@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.calibration import FILE_NAME, calibrate
+from helpers.calibration import calibrate
 from helpers.config import BenchmarkConfig, OptionBase, slug, usable_cpu_count
 from helpers.errors import BudgetExceeded, DeployError, LoadError, ServingVerdictError
 from helpers.ledger import EndpointRecord, Ledger, utc_now
@@ -57,6 +57,7 @@ def start_deployments(
     `on_change` is called with all endpoints at every look. Options whose load points are all measured are left alone.
     An option that cannot be created is noted in the ledger; DeployError is raised only if none came up.
     """
+    config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
     for option in config.options:
         if ledger.record(option.name) is None:
@@ -142,9 +143,10 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     BudgetExceeded if the estimated spend reached the budget; finished load points are on disk in either case, and
     running this again continues with what is missing.
     """
+    config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
-    if not (run.path / FILE_NAME).is_file() and any(missing_load_points(o, config, run) for o in config.options):
-        calibrate(config, run.path, run.logs / "calibration.log")
+    if not run.instrument_file.is_file() and any(missing_load_points(o, config, run) for o in config.options):
+        calibrate(config, run)
     campaign = _Campaign(config, run, ledger, on_event)
     created_first = sorted(config.options, key=lambda option: not _is_up(ledger.record(option.name)))
     with ThreadPoolExecutor(config.endpoints.max_parallel_endpoints, thread_name_prefix="option") as pool:

@@ -4,6 +4,7 @@
     ├── ConfigError            the YAML config: unknown key, bad value, missing variable
     ├── ParameterError         a notebook parameter that does not exist or has the wrong type
     ├── RunFolderError         a run folder that is missing, incomplete or of another config
+    ├── ResultFileError        results of another tool that are not what the config says
     ├── PromptError            a prompt source or bin that cannot give what the config asks
     ├── DeployError            an option that could not be deployed
     ├── TeardownError          resources that could not be deleted: they may still cost money
@@ -30,6 +31,10 @@ class ParameterError(ServingVerdictError):
 
 class RunFolderError(ServingVerdictError):
     """A run folder that is missing, lacks a file that this step reads, or belongs to another config."""
+
+
+class ResultFileError(ServingVerdictError):
+    """A result file of another tool that is not what the config says, or from which nothing can be made."""
 
 
 class PromptError(ServingVerdictError):

@@ -133,6 +133,7 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path)
     Raises PromptError if a source, template or tokenizer cannot be read, or a dataset gets no prompt or, in a closed loop,
     fewer than the highest concurrency.
     """
+    config.require_measured()
     template = load_template(config.prompts.template, base_dir)
     tokenizer = load_tokenizer(config.model.tokenizer, model_cache_dir, base_dir)
     wording = _Wording(tokenizer, config.prompts.chat_template, template)

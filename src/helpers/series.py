@@ -1,7 +1,8 @@
 """Runs the five notebooks in order through papermill, and deletes what they deployed whatever happens.
 
-All parameters of all notebooks are checked before the first one starts. The executed copies are kept in the run folder,
-also that of a notebook that failed: it is the evidence.
+Where a config imports results of other tools there is nothing to deploy and to send: the results are read, and only the
+notebooks that analyse and report are run. All parameters of all notebooks are checked before the first one starts. The
+executed copies are kept in the run folder, also that of a notebook that failed: it is the evidence.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ from types import FrameType
 from helpers.config import PROJECT_ROOT
 from helpers.config_file import LoadedConfig, load_config
 from helpers.errors import NotebookFailed, ParameterError
+from helpers.importers.importing import read_results, write_results
 from helpers.ledger import Ledger
 from helpers.parameters import Scalar, check_parameters
-from helpers.run_folder import RunFolder, new_run
+from helpers.run_folder import RunFolder, new_run, open_run
 from helpers.teardown import delete_remaining
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
+READING_NOTEBOOKS = NOTEBOOKS[3:]
+"""Those that only read what was measured."""
 KERNEL_ARGUMENTS = ["--log-level=ERROR"]  # the kernel warns on every start that its loopback sockets are not encrypted
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RAISE_AGAIN_S = 10.0
-BATCH_DEFAULTS = {"run_inference": {"progress": "text"}}
+BATCH_DEFAULTS = {"run_inference": {"progress": "text"}, "analyse_metrics": {"explore": False}}
 Say = Callable[[str], None]
 
 
@@ -44,10 +48,33 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     with _stoppable(), _teardown_after(config, run, say):
         for name in NOTEBOOKS:
             _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
+    _say_where(run, say)
+    return run
+
+
+def run_import(config_path: str, run_dir: str = "", say: Say = print) -> RunFolder:
+    """Read the results of other tools that a config names into a new run (or `run_dir`), analyse and report them.
+
+    Raises ConfigError, ParameterError or ResultFileError before a run folder is made, NotebookFailed when a notebook stops.
+    """
+    config = load_config(config_path)
+    parameters = parameters_of_all(config)
+    results = read_results(config)
+    _, run = open_run(str(config.path), run_dir, new=True)
+    say(f"Run {run.run_id}")
+    for line in write_results(results, config.benchmark, run):
+        say(f"  {line}")
+    for name in READING_NOTEBOOKS:
+        _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
+    _say_where(run, say)
+    return run
+
+
+def _say_where(run: RunFolder, say: Say) -> None:
+    """The last lines of a series: where the report is."""
     say(
         f"\nReport    {run.path / 'report.html'}\nMarkdown  {run.path / 'report.md'}\nVerdict   {run.path / 'verdict.json'}"
     )
-    return run
 
 
 def parameters_of_all(config: LoadedConfig) -> dict[str, dict[str, Scalar]]:

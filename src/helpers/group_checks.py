@@ -1,0 +1,213 @@
+"""Checks of results that were measured in groups. Each that fails becomes a numbered warning in the report.
+
+They find what sums and means can hide: an echoed prompt, one prompt sent again and again, a warm-up inside the measurement,
+means of rates, volleys that took longer than their mean latency lets think.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from helpers.config import BenchmarkConfig
+from helpers.groups import misses
+from helpers.number_text import plural
+from helpers.report_warning import ReportWarning
+
+SLOWER = 1.2
+"""A shorter prompt that takes this many times as long as a longer one has another reason than its length."""
+SAME_OUTPUT = 1.05
+OVERSTATED = 1.02
+"""Mean of the groups' rates / pooled rate from which it is told."""
+GAP = 1.01
+"""Wall time of a volley / sum of its latencies from which it is told."""
+
+
+def group_warnings(groups: pd.DataFrame, points: pd.DataFrame, config: BenchmarkConfig) -> list[ReportWarning]:
+    """All warnings that groups give cause for; none for a run without groups.
+
+    `groups` is the table of `group_records.read_groups`, `points` that of `groups.summarise_groups`.
+    """
+    if groups.empty or points.empty:
+        return []
+    named = groups.merge(points[["option", "dataset", "load_kind", "level", "load"]])
+    named = named.assign(name=named["option"] + ", " + named["dataset"] + ", " + named["load"])
+    return [
+        *_echoed(named),
+        *_beyond_the_cap(named, config),
+        *_volleys(named),
+        *_one_prompt(named),
+        *_warm_up(points),
+        *_mean_of_rates(named, points),
+        *_hidden_misses(named, config),
+        *_gaps(named),
+    ]
+
+
+def _echoed(groups: pd.DataFrame) -> Iterable[ReportWarning]:
+    echoed = groups[groups["echoed"].fillna(False).astype(bool)]
+    if len(echoed):
+        yield ReportWarning(
+            kind="echoed_prompt",
+            message="The file counts the prompt as output: more tokens than were asked for, and at least as many as the prompt "
+            "has. The prompt was subtracted; with it these options would seem to give many times as many tokens.",
+            rows=[
+                f"{option}, {dataset}: {_per_request(here, 'output_tokens'):.1f} output tokens a request, and "
+                f"{_per_request(here, 'prompt_tokens'):,.0f} of the prompt"
+                for (option, dataset), here in echoed.groupby(["option", "dataset"], sort=False)
+            ],
+        )
+
+
+def _per_request(groups: pd.DataFrame, tokens: str) -> float:
+    return float(groups[tokens].sum() / (groups["requests"] - groups["failures"]).sum())
+
+
+def _beyond_the_cap(groups: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    if config.generation is None:
+        return
+    cap = config.generation.max_output_tokens
+    groups = groups.assign(each=groups["output_tokens"] / (groups["requests"] - groups["failures"]))
+    rows = []
+    for option, here in groups.groupby("option", sort=False):
+        beyond = here[here["each"] > cap]
+        if len(beyond):
+            rows.append(
+                f"{option}: up to {beyond['each'].max():.1f} tokens a request, in {len(beyond):,} of "
+                f"{plural(len(here), 'group')}"
+            )
+    if rows:
+        yield ReportWarning(
+            kind="output_length",
+            message=f"Answers have more output tokens than the {cap} asked for: tokens were counted another way than they were "
+            "limited.",
+            rows=rows,
+        )
+
+
+def _volleys(groups: pd.DataFrame) -> Iterable[ReportWarning]:
+    together = groups[groups["sent_together"] & (groups["level"] > 1)]
+    if len(together):
+        yield ReportWarning(
+            kind="volleys",
+            message="Requests were sent in volleys, the next one when the slowest of the last had ended. That is no concurrency "
+            "of so many: towards the end of each volley fewer were in flight, and under steady traffic the server would "
+            "be fuller and slower.",
+            rows=[
+                f"{option}: {plural(len(here), 'volley')} at {', '.join(here['load'].unique())}"
+                for option, here in together.groupby("option", sort=False)
+            ],
+        )
+
+
+def _one_prompt(groups: pd.DataFrame) -> Iterable[ReportWarning]:
+    """A dataset all of whose groups have the same mean prompt length; one group alone says nothing."""
+    each = groups["prompt_tokens"] / (groups["requests"] - groups["failures"])
+    rows = []
+    for dataset, here in groups.assign(each=each).groupby("dataset", sort=False):
+        if len(here) > 1 and here["each"].notna().all() and here["each"].nunique() == 1:
+            options = here.groupby("option")["requests"].sum()
+            rows.append(
+                f"{dataset}: {here['each'].iloc[0]:g} tokens in all {len(here)} groups, {options.min()} to {options.max()} "
+                "requests per option"
+            )
+    if rows:
+        yield ReportWarning(
+            kind="one_prompt",
+            message="All prompts of a dataset have the same length: it is one prompt, sent again and again. What is measured "
+            "is that prompt, not its length, and a server that keeps prefixes answers it faster.",
+            rows=rows,
+        )
+
+
+def _warm_up(points: pd.DataFrame) -> Iterable[ReportWarning]:
+    """Shorter prompts that take longer than longer ones for answers that are no longer."""
+    rows = []
+    needed = points.dropna(subset=["prompt_tokens_mean", "output_tokens_mean", "latency_s_mean_ok"])
+    for (option, load), here in needed.groupby(["option", "load"], sort=False):
+        for short in here.itertuples():
+            longer = here[
+                (here["prompt_tokens_mean"] > short.prompt_tokens_mean)
+                & (here["output_tokens_mean"] * SAME_OUTPUT >= short.output_tokens_mean)
+                & (here["latency_s_mean_ok"].astype(float) * SLOWER < short.latency_s_mean_ok)
+            ]
+            if len(longer):
+                fastest = longer.loc[longer["latency_s_mean_ok"].astype(float).idxmin()]
+                rows.append(
+                    f"{option}, {load}: {short.dataset} took {short.latency_s_mean_ok:.2f} s for "
+                    f"{short.output_tokens_mean:.0f} output tokens, {fastest['dataset']} "
+                    f"{fastest['latency_s_mean_ok']:.2f} s for {fastest['output_tokens_mean']:.0f}"
+                )
+    if rows:
+        yield ReportWarning(
+            kind="warm_up",
+            message="Shorter prompts took longer than longer ones at the same load, for answers that are no longer: the "
+            "server was probably still warming up while it was measured.",
+            rows=rows,
+        )
+
+
+def _mean_of_rates(groups: pd.DataFrame, points: pd.DataFrame) -> Iterable[ReportWarning]:
+    """Mean of rates and total by total differ where groups take unequally long."""
+    pooled = points.set_index(["option", "dataset", "load"])["requests_per_s"].astype(float)
+    found = []
+    for (option, dataset, load), here in groups.groupby(["option", "dataset", "load"], sort=False):
+        rate, mean = pooled[option, dataset, load], here["reported_requests_per_s"].mean()
+        if len(here) > 1 and here["reported_requests_per_s"].notna().all() and mean > rate * OVERSTATED:
+            found.append(
+                (
+                    mean / rate,
+                    f"{option}, {dataset}, {load}: {mean * 60:.1f} a minute for {rate * 60:.1f}, {mean / rate:.2f} times",
+                )
+            )
+    if found:
+        found.sort(key=lambda one: -one[0])
+        yield ReportWarning(
+            kind="mean_of_rates",
+            message="The mean of the rates that the file gives for each group overstates throughput, by up to "
+            f"{found[0][0]:.2f} times: a group that took long counts no more than one that was quick. Rates here are totals: "
+            "requests by time.",
+            rows=[row for _, row in found],
+        )
+
+
+def _hidden_misses(groups: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    limit = config.slo.latency_s
+    if limit is None:
+        return
+    rows = []
+    for name, here in groups.groupby("name", sort=False):
+        ok = here["requests"] - here["failures"]
+        mean = float((here["latency_mean_s"] * ok).sum() / ok.sum()) if ok.sum() else float("nan")
+        late = here[here["sent_together"] & (here["wall_s"] > limit)]
+        if len(late) and mean <= limit:
+            fewest, most = pd.DataFrame([misses(group, "latency_s", limit) for _, group in late.iterrows()]).sum()
+            rows.append(
+                f"{name}: mean latency {mean:.2f} s, but {len(late)} of {plural(len(here), 'volley')} took longer, up "
+                f"to {late['wall_s'].max():.1f} s; {fewest} to {most} requests were beyond the limit"
+            )
+    if rows:
+        yield ReportWarning(
+            kind="mean_hides_tail",
+            message=f"The mean latency is within the limit of {limit:g} s, single volleys were not.",
+            rows=rows,
+        )
+
+
+def _gaps(groups: pd.DataFrame) -> Iterable[ReportWarning]:
+    """A volley of several requests cannot last longer than their latencies together, unless the client held it up."""
+    ok = groups["requests"] - groups["failures"]
+    several = groups[groups["sent_together"] & (ok > 1) & (groups["failures"] == 0)]
+    together_s = several["latency_mean_s"] * several["requests"]
+    held_up = several.assign(together_s=together_s)[several["wall_s"] > together_s * GAP]
+    if len(held_up):
+        yield ReportWarning(
+            kind="client_gap",
+            message="A volley lasted longer than the latencies of its requests together. The rest is in no latency: the client "
+            "spent it, and throughput counts it.",
+            rows=[
+                f"{row.name_}: {row.wall_s:.1f} s for {row.together_s:.1f} s"
+                for row in held_up.rename(columns={"name": "name_"}).itertuples()
+            ],
+        )

@@ -1,0 +1,277 @@
+"""What groups of requests can tell: bounds that hold whatever the single requests were, and one row per level.
+
+How a group looks is in `group_records`. Unknown is null; an SLO is met or missed only where the bounds decide it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from helpers import metrics
+from helpers.config import BenchmarkConfig, ServiceLevel
+from helpers.group_records import read_groups
+from helpers.intervals import CONFIDENCE, NO_INTERVAL, design_effect, ratio_interval, samples_to_show, share_bounds
+from helpers.ledger import EndpointRecord
+from helpers.level_latencies import PERCENTS, percentile_columns
+from helpers.load_config import LoadLevel
+from helpers.metrics import LATENCIES, MET, MISSED, UNDECIDED
+from helpers.run_folder import RunFolder
+from helpers.summary import prices_of, served_rates
+
+# --- the SLO ------------------------------------------------------------------------------------------------------
+
+
+def misses(group: pd.Series, column: str, limit: float) -> tuple[int, int]:
+    """The fewest and the most requests of a group that can have missed a limit on `column`, failures included.
+
+    Known latencies are counted. Of the others hold, for k misses among n successes with mean m:
+
+    * each is at most U = min(wall time of a volley, reported maximum, n m), so U <= limit means k = 0;
+    * k limit < n m, because latencies are not negative;
+    * n m <= k U + (n - k) limit, so a mean beyond the limit means k >= n (m - limit) / (U - limit);
+    * a reported percentile q lies, by any usual definition, between the values of rank i and i + 1 with
+      i = floor(q (n - 1)): within the limit it leaves at most n - 1 - i misses, beyond it at least as many. (TTFT and
+      TPOT may be printed over fewer than the n successes: beyond the limit they tell of one miss only.)
+    """
+    failures, n = int(group["failures"]), int(group["requests"] - group["failures"])
+    known = group[column]
+    if known is not None:
+        missed = int((np.asarray(known, dtype=float) > limit).sum())
+        return missed + failures, missed + failures + n - len(known)
+    fewest, most = 0, n
+    top, total = largest(group, column), _total(group, column)
+    if top <= limit:
+        most = 0
+    if total is not None:
+        most = min(most, max(0, math.ceil(total / limit + 1e-9) - 1))
+        if total > n * limit:
+            fewest = 1 if math.isinf(top) else math.ceil(n * (total / n - limit) / (top - limit) - 1e-9)
+    for name, value in group["reported"].items():
+        percent = name.removeprefix(f"{column}_p")
+        if percent == name or n == 0:
+            continue
+        beyond = n - 1 - math.floor(float(percent) / 100 * (n - 1) + 1e-9)
+        if value <= limit:
+            most = min(most, beyond)
+        else:
+            fewest = max(fewest, beyond if column == "latency_s" else 1)
+    return min(fewest, n) + failures, max(most, fewest) + failures
+
+
+def largest(group: pd.Series, column: str) -> float:
+    """What no success of a group can exceed, s; +inf where nothing bounds it."""
+    bounds = [group["reported"].get(f"{column}_max", math.inf)]
+    if column != "tpot_s" and group["sent_together"] and group["wall_s"] == group["wall_s"]:
+        bounds.append(group["wall_s"])
+    total = _total(group, column)
+    return float(min(bounds + ([] if total is None else [total])))
+
+
+def _total(group: pd.Series, column: str) -> float | None:
+    """Sum of the latencies of all successes; null where their mean is unknown."""
+    mean = group["latency_mean_s"]
+    return None if column != "latency_s" or mean != mean else float(mean) * int(group["requests"] - group["failures"])
+
+
+# --- one row per level --------------------------------------------------------------------------------------------
+
+
+def summarise_groups(run: RunFolder, endpoints: list[EndpointRecord], config: BenchmarkConfig) -> pd.DataFrame:
+    """One row per level that was measured in groups, with the columns of `summary.summarise`: options and datasets in the
+    config's order, levels ascending, repetitions pooled. No rows where a run has no groups.
+
+    Rates are totals by totals, with a 95% interval from the groups as batches. Percentiles are exact where all single
+    latencies are known, as printed where one group is the whole load point, else null. What depends on the order of
+    requests (autocorrelation, steadiness) is unknown: a closed loop of c is taken as if c requests told as much as one.
+    """
+    endpoint = {record.option: record for record in endpoints}
+    order = [(option.name, dataset.name) for option in config.options for dataset in config.datasets_of(option)]
+    groups, rows = read_groups(run), []
+    for option, dataset in order:
+        mine = groups[(groups["option"] == option) & (groups["dataset"] == dataset)]
+        for (kind, value), here in mine.groupby(["load_kind", "level"]):
+            rows.append(_summary(here, LoadLevel(kind, value), endpoint.get(option), config))
+    return pd.DataFrame(rows)
+
+
+def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | None, config: BenchmarkConfig) -> dict:
+    n, failures = int(here["requests"].sum()), int(here["failures"].sum())
+    ok = here["requests"] - here["failures"]
+    wall_s = _sum(here["wall_s"])
+    in_flight_s = _sum((ok * here["latency_mean_s"]).where(ok > 0, 0.0))
+    row = {
+        "option": here["option"].iloc[0],
+        "dataset": here["dataset"].iloc[0],
+        "load_kind": load.kind,
+        "level": load.value,
+        "load": load.label,
+        "repetitions": int(here["repetition"].nunique()),
+        "steady": None,
+        "client_limited": False,
+        "n": n,
+        "failures": failures,
+        "window_s": wall_s,
+        "error_rate": metrics.error_rate(failures, n),
+        "achieved_concurrency": in_flight_s / wall_s if wall_s and in_flight_s is not None else None,
+        "asked_rate_per_s": None,
+        "achieved_rate_per_s": None,
+        "schedule_lag_p99_ms": None,
+        "usd_per_hour": endpoint and endpoint.usd_per_hour(),
+    }
+    for name in ("prompt_tokens", "output_tokens"):
+        row[f"{name}_mean"], row[f"{name}_sd"] = _mean_and_sd(here[name], ok)
+    effect = _effect(here, load)
+    failed_alike = effect if 0 < failures < n else 1.0
+    row["error_rate_low"], row["error_rate_high"] = share_bounds(failures, n, (1 + CONFIDENCE) / 2, failed_alike)
+    row |= _rates(here, ok, wall_s, config.slo)
+    row |= served_rates(row, {})
+    row |= _prices(row, endpoint)
+    for column in LATENCIES:
+        row |= _percentiles(here, column, effect, config.slo.percentile)
+    row |= {f"itl_s_p{p:g}": None for p in PERCENTS}
+    states = {f"slo_{column}": _state(here, column, limit, effect, config.slo) for column, limit in _limits(config.slo)}
+    states["slo_error_rate"] = metrics.share_is_met(
+        failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
+    )
+    row |= states | {"estimates_within_slo": _estimates_within(row, here, config.slo)}
+    state = metrics.all_of(states.values())
+    endless = load.kind != "closed_loop"  # a queue may have grown all the while, and nobody looked
+    return row | {"slo": UNDECIDED if state == MET and endless else state}
+
+
+def _limits(slo: ServiceLevel) -> list[tuple[str, float]]:
+    return list(slo.limits_s().items())
+
+
+def _sum(values: pd.Series) -> float | None:
+    """Null where any is."""
+    return None if values.isna().any() else float(values.sum())
+
+
+def _mean_and_sd(tokens: pd.Series, ok: pd.Series) -> tuple[float | None, float | None]:
+    """Tokens of a mean request, and the standard deviation between requests as the means of groups let expect it."""
+    known = tokens.notna() & (ok > 0)
+    counts, sums = ok[known].to_numpy(float), tokens[known].to_numpy(float)
+    if not len(counts):
+        return None, None
+    mean = sums.sum() / counts.sum()
+    if len(counts) < 2:
+        return float(mean), None
+    return float(mean), math.sqrt(float((counts * (sums / counts - mean) ** 2).sum() / (len(counts) - 1)))
+
+
+def _effect(here: pd.DataFrame, load: LoadLevel) -> float:
+    """How many requests tell as much as one independent request (`intervals.design_effect`).
+
+    Where all latencies of a load point are known in order of sending it is estimated, else a closed loop's requests in
+    flight at once, which waited in the same queue, are taken for one.
+    """
+    streams = max(1, round(load.value)) if load.kind == "closed_loop" else 1
+    in_order = here["latency_s"].notna().all() and (here["requests"] > 1).all()
+    if in_order:
+        return max(design_effect([np.asarray(one)], 100) for one in here["latency_s"])
+    return float(streams)
+
+
+def _rates(here: pd.DataFrame, ok: pd.Series, wall_s: float | None, slo: ServiceLevel) -> dict:
+    """Throughput of requests and tokens, and goodput: totals by totals, groups as batches."""
+    amounts = {
+        "requests": ok.astype(float),
+        "goodput": _good(here, slo),
+        "output_tokens": here["output_tokens"].astype("float64"),
+        "prompt_tokens": here["prompt_tokens"].astype("float64"),
+    }
+    row: dict[str, float | None] = {}
+    for name, values in amounts.items():
+        total = None if values is None else _sum(values)
+        known = bool(wall_s) and total is not None
+        low, high = ratio_interval(values.to_numpy(float), here["wall_s"].to_numpy(float)) if known else NO_INTERVAL
+        row |= {
+            f"{name}_per_s": total / wall_s if known else None,
+            f"{name}_per_s_low": low,
+            f"{name}_per_s_high": high,
+        }
+    return row
+
+
+def _good(here: pd.DataFrame, slo: ServiceLevel) -> pd.Series | None:
+    """Requests of each group that met every limit; null where that is not certain."""
+    limits = _limits(slo)
+    bounds = {column: [misses(group, column, limit) for _, group in here.iterrows()] for column, limit in limits}
+    if any(fewest != most for of_column in bounds.values() for fewest, most in of_column):
+        return None
+    missed = pd.DataFrame({column: [most for _, most in of_column] for column, of_column in bounds.items()}, here.index)
+    if len(limits) > 1 and (missed.sub(here["failures"], axis=0) > 0).any(axis=None):
+        return None  # one request may have missed several limits
+    return (here["requests"] - missed.max(axis=1)).astype(float)
+
+
+def _prices(row: dict, endpoint: EndpointRecord | None) -> dict:
+    """Prices where the rates that they follow from are known."""
+    by_the_token = endpoint is not None and endpoint.usd_per_1m_output_tokens is not None
+    unknown = [name for name in ("requests", "output_tokens", "prompt_tokens") if row[f"served_{name}_per_s"] is None]
+    if by_the_token or not unknown:
+        return prices_of(row, endpoint)
+    found = prices_of(row | {f"served_{name}_per_s": 0.0 for name in unknown}, endpoint)
+    return found | {"usd_per_1m_tokens": None}
+
+
+def _percentiles(here: pd.DataFrame, column: str, effect: float, slo_percent: float) -> dict:
+    """Of all requests where each is known; else as printed, if all of the load point is one group without failures."""
+    failures = int(here["failures"].sum())
+    ok = here["requests"] - here["failures"]
+    known = here.loc[ok > 0, column]
+    if len(known) and known.notna().all() and (column == "tpot_s" or sum(map(len, known)) == ok.sum()):
+        values = np.concatenate([*known, np.full(failures, np.inf)])
+        return percentile_columns(column, values, min(effect, len(values)), slo_percent)
+    total = _sum((ok * here["latency_mean_s"]).where(ok > 0, 0.0)) if column == "latency_s" and ok.sum() else None
+    row = {f"{column}_n": int(here["requests"].sum()), f"{column}_effective_n": None}
+    row[f"{column}_mean_ok"] = None if total is None else total / int(ok.sum())
+    printed = here["reported"].iloc[0] if len(here) == 1 and not failures else {}
+    for percent in sorted({*PERCENTS, slo_percent}):
+        row[f"{column}_p{percent:g}"] = printed.get(f"{column}_p{percent:g}")
+    return row | {f"{column}_p{slo_percent:g}_low": None, f"{column}_p{slo_percent:g}_high": None}
+
+
+def _state(here: pd.DataFrame, column: str, limit: float, effect: float, slo: ServiceLevel) -> str:
+    """`met` only if even the most misses that there can have been allow it, `missed` only if even the fewest forbid it.
+
+    What no request can exceed (`largest`) may show that a limit is met as well: the percentile of those bounds lies above
+    that of the latencies.
+    """
+    bounds = np.array([misses(group, column, limit) for _, group in here.iterrows()])
+    n, (fewest, most) = int(here["requests"].sum()), bounds.sum(axis=0)
+    if metrics.share_is_met(int(fewest), n, 1 - slo.percentile / 100, slo.confidence, effect) == MISSED:
+        return MISSED
+    if n < samples_to_show(slo.percentile):
+        return UNDECIDED
+    tops = np.concatenate([_tops(group, column) for _, group in here.iterrows()])
+    by_tops = metrics.limit_is_met(tops, limit, slo.percentile, slo.confidence, effect)
+    by_count = metrics.share_is_met(int(most), n, 1 - slo.percentile / 100, slo.confidence, effect)
+    return MET if MET in (by_tops, by_count) else UNDECIDED
+
+
+def _tops(group: pd.Series, column: str) -> np.ndarray:
+    """For each request of a group what its latency is, or else cannot exceed; failures are +inf."""
+    n, failures = int(group["requests"] - group["failures"]), int(group["failures"])
+    known = [] if group[column] is None else list(group[column])
+    return np.array([*known, *[largest(group, column)] * (n - len(known)), *[math.inf] * failures])
+
+
+def _estimates_within(row: dict, here: pd.DataFrame, slo: ServiceLevel) -> bool | None:
+    """Are error rate and percentiles within the SLO as measured; null where nobody can tell."""
+    if row["failures"] == row["n"] or row["error_rate"] > slo.error_rate:
+        return False
+    answers: list[bool | None] = []
+    for column, limit in _limits(slo):
+        value = row[f"{column}_p{slo.percentile:g}"]
+        if value is not None:
+            answers.append(value <= limit)
+            continue
+        fewest, most = np.array([misses(group, column, limit) for _, group in here.iterrows()]).sum(axis=0)
+        allowed = (1 - slo.percentile / 100) * row["n"]
+        answers.append(True if most <= allowed else False if fewest > allowed else None)
+    return False if False in answers else None if None in answers else True

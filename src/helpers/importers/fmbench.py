@@ -1,0 +1,183 @@
+"""FMBench's two tables: `all_metrics.csv` (one row per volley) and the per-request table.
+
+FMBench sends `concurrency` requests at the same moment and waits for the slowest before it sends the next ones. Its
+throughputs are counts divided by the wall time of a volley, rounded to two decimals. Latencies in seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+from helpers.config import BenchmarkConfig, ImportedOption
+from helpers.errors import ResultFileError
+from helpers.group_records import Group
+from helpers.importers.files import OpenedFile, Row, number, optional_number, read_table, selected
+from helpers.importers.found import Found, FoundPoint, Served
+from helpers.load_config import LoadLevel
+
+VOLLEY_COLUMNS = (
+    "concurrency",
+    "payload_file",
+    "successes",
+    "transactions",
+    "all_prompts_token_count",
+    "prompt_token_throughput",
+    "all_completions_token_count",
+    "latency_mean",
+)
+REQUEST_COLUMNS = ("concurrency", "prompt_tokens", "completion_tokens", "latency")
+LATENCY_COLUMNS = {"latency": "latency_s", "TTFT": "ttft_s", "TPOT": "tpot_s"}
+CREATED_AT = re.compile(r"-\d{4}(-\d{2}){5}-\d{3}$")
+"""SageMaker's SDK puts the time of its creation behind the name of a model."""
+MEASURED_IN_VOLLEYS = "times of single requests (sums and means per volley are known)"
+STEADY = "whether a steady state was reached"
+
+
+def read_volleys(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
+    """The volleys of `all_metrics.csv`, one load point per payload file and concurrency."""
+    rows = _of_one_experiment(
+        selected(read_table(file, VOLLEY_COLUMNS, "FMBench's all_metrics.csv"), option, file), file
+    )
+    points: dict[tuple[str, float], list[Group]] = defaultdict(list)
+    for row in rows:
+        points[str(row.values["payload_file"]), number(row, "concurrency")].append(_volley(row))
+    unknown = (MEASURED_IN_VOLLEYS, "TTFT and TPOT", "the order of the volleys", STEADY)
+    found = [
+        FoundPoint(
+            where=f"{file.shown}: {payload}, concurrency {concurrency:g}",
+            dataset=_without_affixes(payload),
+            level=LoadLevel("closed_loop", concurrency),
+            groups=groups,
+            unknown=unknown,
+        )
+        for (payload, concurrency), groups in points.items()
+    ]
+    return Found(found, _served(rows))
+
+
+def _volley(row: Row) -> Group:
+    requests, successes = round(number(row, "transactions")), round(number(row, "successes"))
+    prompt, output = (
+        optional_number(row, "all_prompts_token_count"),
+        optional_number(row, "all_completions_token_count"),
+    )
+    per_minute = optional_number(row, "transactions_per_minute")
+    return Group(
+        requests=requests,
+        failures=requests - successes,
+        wall_s=_wall_s(row, prompt),
+        latency_mean_s=number(row, "latency_mean") if successes else None,
+        prompt_tokens=None if prompt is None else round(prompt),
+        output_tokens=None if output is None else round(output),
+        source=row.where,
+        sent_together=True,
+        latency_s=[number(row, "latency_mean")] if successes == 1 else None,
+        reported=_reported(row),
+        reported_requests_per_s=None if per_minute is None else per_minute / 60,
+    )
+
+
+def _wall_s(row: Row, prompt_tokens: float | None) -> float | None:
+    """Of a volley: its prompt tokens by their throughput; null where the file has neither."""
+    throughput = optional_number(row, "prompt_token_throughput")
+    return prompt_tokens / throughput if prompt_tokens and throughput else None
+
+
+def _reported(row: Row) -> dict[str, float]:
+    """Percentiles within a volley, which later versions print: latency_p95, TTFT_p50 and so on."""
+    reported = {}
+    for key in row.values:
+        name, _, percent = str(key).partition("_p")
+        if name in LATENCY_COLUMNS and percent.isdigit() and (value := optional_number(row, key)) is not None:
+            reported[f"{LATENCY_COLUMNS[name]}_p{percent}"] = value
+    return reported
+
+
+def read_requests(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
+    """The requests of the per-request table. It has latencies but no times, so each is a group of its own."""
+    rows = selected(read_table(file, REQUEST_COLUMNS, "FMBench's per-request table"), option, file)
+    rows = _of_one_experiment(rows, file)
+    points: dict[tuple[str, float], list[Group]] = defaultdict(list)
+    left_out = 0
+    for row in rows:
+        dataset = _dataset_of(row, option, config)
+        if dataset is None:
+            left_out += 1
+        else:
+            points[dataset, number(row, "concurrency")].append(_request(row))
+    unknown = ("when requests were sent, and so throughput, price and requests in flight", "their order", STEADY)
+    found = [
+        FoundPoint(
+            where=f"{file.shown}: {dataset}, concurrency {concurrency:g}",
+            dataset=dataset,
+            level=LoadLevel("closed_loop", concurrency),
+            groups=groups,
+            unknown=unknown,
+        )
+        for (dataset, concurrency), groups in points.items()
+    ]
+    notes = [f"{file.shown}: {left_out} requests whose prompts lie in no dataset's bin"] if left_out else []
+    return Found(found, _served(rows), notes)
+
+
+def _request(row: Row) -> Group:
+    latency, output = optional_number(row, "latency"), optional_number(row, "completion_tokens")
+    prompt = optional_number(row, "prompt_tokens")
+    failed = latency is None or output is None
+    ttft = None if failed else optional_number(row, "time_to_first_token")
+    last = None if failed else optional_number(row, "time_to_last_token")
+    tpot = None
+    if ttft is not None and last is not None and output >= 2:
+        tpot = (last - ttft) / (output - 1)
+    return Group(
+        requests=1,
+        failures=int(failed),
+        wall_s=None,
+        latency_mean_s=None if failed else latency,
+        prompt_tokens=None if prompt is None else round(prompt),
+        output_tokens=None if failed else round(output),
+        source=row.where,
+        latency_s=None if failed else [latency],
+        ttft_s=None if ttft is None else [ttft],
+        tpot_s=None if tpot is None else [tpot],
+    )
+
+
+def _dataset_of(row: Row, option: ImportedOption, config: BenchmarkConfig) -> str | None:
+    """The payload file where the table names it (later versions do), else the bin in which the prompt's length lies."""
+    if row.values.get("payload_file"):
+        return _without_affixes(str(row.values["payload_file"]))
+    tokens = number(row, "prompt_tokens")
+    bins = [d.name for d in config.datasets_of(option) if d.prompt_tokens[0] <= tokens < d.prompt_tokens[1]]
+    if len(bins) > 1:
+        raise ResultFileError(
+            f"{row.where}: prompt_tokens: a prompt of {tokens:g} tokens lies in the bins of {' and '.join(bins)}, and the file "
+            "names no payload. Expected bins that do not overlap. Next: name the datasets of this file in the option's "
+            "`datasets`"
+        )
+    return bins[0] if bins else None
+
+
+def _of_one_experiment(rows: list[Row], file: OpenedFile) -> list[Row]:
+    names = sorted({str(row.values.get("experiment_name")) for row in rows})
+    if len(names) > 1:
+        raise ResultFileError(
+            f"{file.shown}: experiment_name: holds {len(names)} experiments. Expected one per option. Next: write "
+            f"`select: {{experiment_name: ...}}` with one of: {', '.join(names)}"
+        )
+    return rows
+
+
+def _without_affixes(payload: str) -> str:
+    """`payload_en_1-500.jsonl` is what FMBench calls the file of the dataset en_1-500."""
+    return payload.removesuffix(".jsonl").removeprefix("payload_")
+
+
+def _served(rows: list[Row]) -> Served:
+    def values(column: str) -> str | None:
+        held = sorted({str(row.values[column]) for row in rows if row.values.get(column)})
+        return " and ".join(held) or None
+
+    model = values("ModelName")
+    return Served("FMBench", model and CREATED_AT.sub("", model), values("Image"), values("instance_type"))

@@ -1,0 +1,175 @@
+"""GuideLLM's `benchmarks.json`: several benchmarks, each with its requests, or with a sample of them and statistics.
+
+Times are seconds of the wall clock. A benchmark's own warm-up and cool-down lie outside its start and end time.
+"""
+
+from __future__ import annotations
+
+from helpers.config import BenchmarkConfig, ImportedOption
+from helpers.errors import ResultFileError
+from helpers.group_records import Group
+from helpers.importers.files import OpenedFile, Row, number, optional_number, read_objects, section
+from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest
+from helpers.load_config import LoadLevel
+
+REPORT = "GuideLLM's benchmarks.json"
+RATES = ("constant", "poisson")
+METRICS = {"request_latency": ("latency_s", 1.0), "time_to_first_token_ms": ("ttft_s", 1e-3)}
+METRICS |= {"inter_token_latency_ms": ("tpot_s", 1e-3)}
+
+
+def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
+    """One load point per benchmark whose load can be held; a sweep's run at full throughput has none."""
+    report = read_objects(file, REPORT)[0]
+    benchmarks = report.values.get("benchmarks")
+    if not isinstance(benchmarks, list) or not benchmarks:
+        raise ResultFileError(
+            f"{report.where}: no key 'benchmarks' with a list. Expected {REPORT}. Next: correct `format` or `path` in the config"
+        )
+    points, left_out = [], []
+    for i, values in enumerate(benchmarks):
+        row = Row(f"{file.shown}: benchmarks[{i}]", values)
+        strategy = _strategy(row)
+        level = _level(strategy)
+        if level is None and file.entry.level is None:
+            left_out.append(
+                f"{row.where}: its load is {strategy.values.get('type_') or 'unknown'}, which is not held at a level"
+            )
+        else:
+            points.append(_point(row, level))
+    return Found(points, _served(report, benchmarks), left_out)
+
+
+def _strategy(row: Row) -> Row:
+    strategy = section(section(row, "config"), "strategy")
+    if not strategy.values:
+        raise ResultFileError(
+            f"{row.where}: no key 'config.strategy'. Expected {REPORT} of version 0.4 or later. Next: export again"
+        )
+    kind = strategy.values.get("type_") or strategy.values.get("kind")
+    return Row(strategy.where, {**strategy.values, "type_": kind})
+
+
+def _level(strategy: Row) -> LoadLevel | None:
+    kind = strategy.values["type_"]
+    if kind == "synchronous":
+        return LoadLevel("closed_loop", 1)
+    if kind == "concurrent":
+        return LoadLevel("closed_loop", optional_number(strategy, "streams") or number(strategy, "max_concurrency"))
+    if kind in RATES:
+        return LoadLevel("open_loop", number(strategy, "rate"))
+    streams = optional_number(strategy, "max_concurrency")
+    return LoadLevel("closed_loop", streams) if kind == "throughput" and streams else None
+
+
+def _point(row: Row, level: LoadLevel | None) -> FoundPoint:
+    listed = section(row, "requests")
+    of_status = {status: listed.values.get(status) or [] for status in ("successful", "incomplete", "errored")}
+    measured = optional_number(section(section(row, "metrics"), "request_totals"), "successful")
+    if measured is None or 0 < len(of_status["successful"]) >= measured:
+        rows = [
+            (status, Row(f"{row.where}.requests.{status}[{i}]", values))
+            for status, items in of_status.items()
+            for i, values in enumerate(items)
+        ]
+        times = optional_number(row, "start_time"), optional_number(row, "end_time")
+        requests = [_request(one, status, times, level) for status, one in rows if not _never_sent(one, status)]
+        unknown = ("chunks of the answers", "who counted the tokens")
+        return FoundPoint(row.where, None, level, requests=requests, unknown=unknown, wall_clock=True)
+    unknown = (
+        f"times and latencies of single requests (of {measured:g} the file lists {len(of_status['successful'])})",
+        "whether a steady state was reached",
+        "who counted the tokens",
+    )
+    return FoundPoint(row.where, None, level, groups=[_group(row)], unknown=unknown)
+
+
+def _never_sent(row: Row, status: str) -> bool:
+    """Queued when the time was up."""
+    timings = section(section(row, "info"), "timings")
+    return status == "incomplete" and optional_number(timings, "request_start") is None
+
+
+def _request(
+    row: Row, status: str, measured_s: tuple[float | None, float | None], level: LoadLevel | None
+) -> TimedRequest:
+    info = section(row, "info")
+    timings = section(info, "timings")
+    sent_s = optional_number(timings, "request_start")
+    if sent_s is None:
+        sent_s = optional_number(timings, "resolve_start")
+    end_s = optional_number(timings, "request_end")
+    if end_s is None:
+        end_s = optional_number(timings, "resolve_end")
+    if sent_s is None or (end_s is None and status != "incomplete"):
+        raise ResultFileError(
+            f"{row.where}: info.timings.request_{'start' if sent_s is None else 'end'}: there is no value. Expected {REPORT} of "
+            "version 0.4 or later. Next: export again"
+        )
+    ok = status == "successful"
+    first_s, last_s = (
+        optional_number(timings, "first_token_iteration"),
+        optional_number(timings, "last_token_iteration"),
+    )
+    targeted_s = optional_number(timings, "targeted_start") if level is not None and level.is_open else None
+    error = info.values.get("error")
+    return TimedRequest(
+        sent_ns=_ns(sent_s),
+        done_ns=None if status == "incomplete" else _ns(end_s),
+        scheduled_ns=_ns(targeted_s),
+        first_token_ns=_ns(first_s) if ok else None,
+        last_token_ns=_ns(end_s if last_s is None else last_s) if ok else None,
+        request_id=row.values.get("request_id"),
+        prompt_tokens=_whole(row, "prompt_tokens"),
+        output_tokens=_whole(row, "output_tokens") if ok else None,
+        error_type=None if ok else CUT_OFF if status == "incomplete" else "request_error",
+        error=None if ok else str(error or "no reason is given")[:500],
+        measured=all(
+            (measured_s[0] is None or sent_s >= measured_s[0], measured_s[1] is None or sent_s < measured_s[1])
+        ),
+    )
+
+
+def _ns(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e9)
+
+
+def _whole(row: Row, key: str) -> int | None:
+    value = optional_number(row, key)
+    return None if value is None else round(value)
+
+
+def _group(row: Row) -> Group:
+    """The statistics of a benchmark of which single requests were left out."""
+    metrics = section(row, "metrics")
+    totals = section(metrics, "request_totals")
+    successes, failures = round(number(totals, "successful")), round(optional_number(totals, "errored") or 0)
+    reported = {}
+    for key, (column, factor) in METRICS.items():
+        block = section(section(metrics, key), "successful")
+        values = {name: optional_number(block, name) for name in ("min", "max")}
+        values |= {f"p{p}": optional_number(section(block, "percentiles"), f"p{p:02d}") for p in (50, 75, 90, 95, 99)}
+        reported |= {f"{column}_{name}": value * factor for name, value in values.items() if value is not None}
+    return Group(
+        requests=successes + failures,
+        failures=failures,
+        wall_s=optional_number(row, "duration"),
+        latency_mean_s=optional_number(section(section(metrics, "request_latency"), "successful"), "mean"),
+        prompt_tokens=_sum(metrics, "prompt_token_count"),
+        output_tokens=_sum(metrics, "output_token_count"),
+        source=row.where,
+        reported=reported if successes else {},
+        reported_requests_per_s=optional_number(section(section(metrics, "requests_per_second"), "successful"), "mean"),
+    )
+
+
+def _sum(metrics: Row, key: str) -> int | None:
+    return _whole(section(section(metrics, key), "successful"), "total_sum")
+
+
+def _served(report: Row, benchmarks: list[dict]) -> Served:
+    version = section(report, "metadata").values.get("guidellm_version")
+    model = section(report, "args").values.get("model")
+    for values in benchmarks:
+        model = model or section(section(Row("", values), "config"), "backend").values.get("model")
+    return Served(f"GuideLLM {version}" if version else "GuideLLM", str(model) if model else None)

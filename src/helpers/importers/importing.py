@@ -1,0 +1,269 @@
+"""From a config whose options are imported to the request records, groups and ledger of a run folder.
+
+Everything is read and checked before the run folder is made. What the files do not tell is kept in `import.json` and
+becomes a warning of the report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+from helpers.config import BenchmarkConfig, ImportedOption, slug
+from helpers.config_file import LoadedConfig
+from helpers.errors import ConfigError, ResultFileError
+from helpers.group_records import without_echo, write_groups
+from helpers.importers import aiperf, fmbench, guidellm, vllm
+from helpers.importers.files import OpenedFile, find_files
+from helpers.importers.found import Found, FoundPoint, Served
+from helpers.importers.timed import records_of
+from helpers.ledger import EndpointRecord, Ledger
+from helpers.load_config import LEVEL_NAMES, LoadLevel, Search
+from helpers.number_text import plural
+from helpers.pricing import as_ledger_fields, price_of
+from helpers.records import LoadPoint, write_requests
+from helpers.report_warning import ReportWarning
+from helpers.run_folder import RunFolder, describe_machine, write_atomically
+
+READERS: dict[str, Callable[[OpenedFile, ImportedOption, BenchmarkConfig], Found]] = {
+    "fmbench_volleys": fmbench.read_volleys,
+    "fmbench_requests": fmbench.read_requests,
+    "guidellm": guidellm.read,
+    "aiperf": aiperf.read,
+    "vllm": vllm.read,
+}
+ORIGIN_FILE = "import.json"
+NOTHING_FITS = "its result files hold nothing of what the config asks for"
+SCHEMA_VERSION = 1
+
+
+@dataclass
+class Origin:
+    """Where the results of one option come from, and what their files do not tell."""
+
+    option: str
+    format: str
+    tools: list[str] = field(default_factory=list)
+    files: list[dict[str, str | int]] = field(default_factory=list)
+    """Name, bytes and SHA-256 of each."""
+    unknown: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """Parts of the files that the config does not ask for, or of which nothing can be made."""
+    measured_from: str | None = None
+    """ISO 8601, UTC; null where the files do not tell."""
+    measured_until: str | None = None
+
+
+@dataclass(frozen=True)
+class ReadOption:
+    """What was read of one option: its load points and what its files say of it."""
+
+    option: ImportedOption
+    points: list[tuple[LoadPoint, FoundPoint]]
+    served: Served
+    origin: Origin
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def read_results(config: LoadedConfig) -> list[ReadOption]:
+    """Read the result files of all options. Raises ConfigError or ResultFileError, with the file, place and next step."""
+    benchmark = config.benchmark
+    if not benchmark.imported:
+        raise ConfigError(
+            f"{config.path}: options: none has `target: imported`. Expected results of another tool. Next: "
+            "`make report CONFIG=...` measures these options"
+        )
+    results = [_read_option(i, option, config) for i, option in enumerate(benchmark.options)]
+    if not any(read.points for read in results):
+        asked = ", ".join(level.label for level in benchmark.load.levels()) or benchmark.load.level_name
+        found = [words for read in results for words in read.origin.left_out]
+        raise ResultFileError(
+            f"{config.path}: options: nothing in the result files fits the config. Expected {asked} on "
+            f"{', '.join(dataset.name for dataset in benchmark.datasets)}; found: {'; '.join(found[:10])}. Next: correct "
+            "`load`, `datasets` or `dataset_names`"
+        )
+    return results
+
+
+def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> ReadOption:
+    key = f"{config.path}: options[{index}]"
+    origin = Origin(option.name, option.format)
+    points: list[tuple[LoadPoint, FoundPoint]] = []
+    served: list[Served] = []
+    repetitions: Counter[tuple[str, LoadLevel]] = Counter()
+    for file in find_files(option, key, config.path.parent):
+        found = READERS[option.format](file, option, config.benchmark)
+        _refuse_other_instance(found, option, file, key)
+        served.append(found.served)
+        origin.files.append(_fingerprint(file))
+        origin.left_out += found.left_out
+        for one in found.points:
+            where = _place(one, file, option, config.benchmark, key)
+            if isinstance(where, str):
+                origin.left_out += [where] if where not in origin.left_out else []
+                continue
+            repetitions[where] += 1
+            points.append((LoadPoint(option.name, where[0], where[1], repetitions[where]), one))
+            origin.unknown += [words for words in one.unknown if words not in origin.unknown]
+    origin.tools = sorted({one.tool for one in served})
+    _note_times(origin, [one for _, one in points])
+    return ReadOption(option, points, _joined(served), origin)
+
+
+def _place(
+    one: FoundPoint, file: OpenedFile, option: ImportedOption, config: BenchmarkConfig, key: str
+) -> tuple[str, LoadLevel] | str:
+    """Dataset and level of a load point; or, in words, why the config does not ask for it."""
+    datasets = [dataset.name for dataset in config.datasets_of(option)]
+    name = file.entry.dataset or (option.dataset_names.get(one.dataset, one.dataset) if one.dataset else None)
+    if name is None and len(datasets) > 1:
+        raise ConfigError(
+            f"{key}.path: {file.shown} names no dataset, and the option has {len(datasets)}. Expected one of: "
+            f"{', '.join(datasets)}. Next: write the entry as {{path: {file.entry.path}, dataset: ...}}"
+        )
+    dataset = name or datasets[0]
+    if dataset not in datasets:
+        return f"{file.shown}: dataset {dataset!r}, which is not among the option's datasets"
+    kind = config.load.level_kind
+    level = LoadLevel(kind, file.entry.level) if file.entry.level is not None else one.level
+    if level is None:
+        raise ConfigError(
+            f"{key}.path: {file.shown} does not tell its load. Expected a level ({LEVEL_NAMES[kind]}). Next: write the entry as "
+            f"{{path: {file.entry.path}, level: ...}}"
+        )
+    if level.kind != kind:
+        return f"{one.where}: {level.label}, which is no {kind} as load.kind says"
+    if isinstance(config.load, Search):
+        return dataset, level
+    asked = [planned for planned in config.load.levels() if math.isclose(planned.value, level.value, rel_tol=1e-9)]
+    return (dataset, asked[0]) if asked else f"{one.where}: {level.label}, which is not among the levels of `load`"
+
+
+def _refuse_other_instance(found: Found, option: ImportedOption, file: OpenedFile, key: str) -> None:
+    measured = found.served.instance_type
+    if measured and measured != option.instance_type:
+        raise ConfigError(
+            f"{key}.instance_type: bad value {option.instance_type!r}: {file.shown} was measured on {measured}. Next: correct "
+            "instance_type (prices depend on it), or `select` the rows of this option"
+        )
+
+
+def _fingerprint(file: OpenedFile) -> dict[str, str | int]:
+    content = file.path.read_bytes()
+    return {"path": file.path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _joined(served: list[Served]) -> Served:
+    """What the files of one option say together."""
+
+    def values(name: str) -> str | None:
+        return " and ".join(sorted({getattr(one, name) for one in served} - {None})) or None
+
+    return Served(values("tool") or "", values("model"), values("image"), values("instance_type"))
+
+
+def _note_times(origin: Origin, points: list[FoundPoint]) -> None:
+    sent_ns = [request.sent_ns for one in points if one.wall_clock for request in one.requests]
+    if sent_ns:
+        first, last = (
+            datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="seconds") for ns in (min(sent_ns), max(sent_ns))
+        )
+        origin.measured_from, origin.measured_until = first, last
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def write_results(results: list[ReadOption], config: BenchmarkConfig, run: RunFolder) -> list[str]:
+    """Write request records, groups, the ledger and import.json; returns one line per option for the user."""
+    cap = config.generation.max_output_tokens if config.generation else None
+    ledger = Ledger(run.ledger_file, run.run_id)
+    said = []
+    for read in results:
+        for point, found in read.points:
+            if found.requests:
+                rows, facts = records_of(found, point, config)
+                write_requests(run.requests / f"{point.id}.parquet", rows, facts)
+            else:
+                write_groups(run, point, [without_echo(group, cap) for group in found.groups])
+        ledger.put(_endpoint(read, config))
+        count = sum(len(found.requests) or sum(g.requests for g in found.groups) for _, found in read.points)
+        said.append(
+            f"{read.option.name}: {plural(len(read.points), 'load point')} of {plural(count, 'request')} from "
+            f"{', '.join(read.origin.tools)}"
+        )
+    content = {"schema_version": SCHEMA_VERSION, "options": [asdict(read.origin) for read in results]}
+    write_atomically(run.path / ORIGIN_FILE, json.dumps(content, indent=1) + "\n")
+    return said
+
+
+def _endpoint(read: ReadOption, config: BenchmarkConfig) -> EndpointRecord:
+    """The ledger's entry: what served the option, which this run neither made nor deletes."""
+    option = read.option
+    price = price_of(option, config.aws.region, describe_machine()["vcpus"])
+    return EndpointRecord(
+        option=option.name,
+        target="imported",
+        state="external",
+        endpoint_name=slug(option.name),
+        instance_type=option.instance_type,
+        instance_count=option.instance_count,
+        region=config.aws.region,
+        image=read.served.image,
+        model=read.served.model,
+        failure=None if read.points else NOTHING_FITS,
+        **as_ledger_fields(price),
+    )
+
+
+# --- what the report says of it -----------------------------------------------------------------------------------
+
+
+def read_origins(run: RunFolder) -> list[Origin]:
+    """Where the results of each option come from; empty for a run that was measured here."""
+    path = run.path / ORIGIN_FILE
+    if not path.is_file():
+        return []
+    return [Origin(**origin) for origin in json.loads(path.read_text(encoding="utf-8"))["options"]]
+
+
+def import_warnings(run: RunFolder) -> list[ReportWarning]:
+    """What a reader must know of imported results: which tool, what its files do not tell, what was left out."""
+    origins = read_origins(run)
+    if not origins:
+        return []
+    told = []
+    for origin in origins:
+        files = ", ".join(str(file["path"]) for file in origin.files)
+        unknown = "; ".join(origin.unknown) or "nothing that matters here"
+        told.append((origin.option, f"{', '.join(origin.tools)} ({files}); not told: {unknown}"))
+    left_out = [(origin.option, words) for origin in origins for words in origin.left_out]
+    found = [
+        ReportWarning(
+            kind="imported",
+            message="Nothing was measured here: these are results of other tools. What their files do not tell is null, and "
+            "the load generator's checks of itself do not apply.",
+            rows=_by_option(told, len(origins)),
+        )
+    ]
+    if left_out:
+        rows = _by_option(left_out, len(origins))
+        found.append(ReportWarning(kind="imported", message="Parts of the result files were left out.", rows=rows))
+    return found
+
+
+def _by_option(said: list[tuple[str, str]], options: int) -> list[str]:
+    """One row for each thing said, with the options of which it is said."""
+    of: dict[str, list[str]] = {}
+    for option, words in said:
+        of.setdefault(words, []).append(option)
+    return [
+        f"{'All options' if 1 < len(names) == options else ', '.join(names)}: {words}" for words, names in of.items()
+    ]

@@ -1,0 +1,160 @@
+"""Requests with times become request records: with a warm-up, a steady window and a drain as if they had been sent here.
+
+Other tools measure from their first request to their last answer. Ramp-up and tail are then part of every number, so the
+window is found anew: it opens when every stream has had its first answer and latency has settled (`load.steady`), and it
+closes with the last send of which all earlier requests have ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from helpers.config import BenchmarkConfig
+from helpers.importers.found import CUT_OFF, FoundPoint, TimedRequest
+from helpers.load.schedule import arrival_facts
+from helpers.load.spread import percentiles_ms
+from helpers.load.steady import judge
+from helpers.records import WHOLE_SCHEDULE, ArrivalFacts, LoadPoint, LoadPointFacts
+
+CLOCK_SOURCE = "user"
+"""These tools stamp what they read in their own process, not in the kernel."""
+TIMEOUT_WORDS = ("timeout", "timed out")
+CONNECTION_WORDS = ("connect", "disconnected", "reset by peer")
+
+
+@dataclass(frozen=True)
+class Window:
+    """The steady window of a load point; ns of the clock of its requests. Null bounds: there is none."""
+
+    open_ns: int | None
+    close_ns: int | None
+    steady: bool | None
+    because: str
+
+
+def records_of(found: FoundPoint, point: LoadPoint, config: BenchmarkConfig) -> tuple[list[dict], LoadPointFacts]:
+    """The request records of a load point, in order of t0, and the facts beside them."""
+    requests = sorted(found.requests, key=_t0)
+    window = find_window(requests, point)
+    rows = [_row(i, request, window, found, point) for i, request in enumerate(requests)]
+    is_open = point.level.is_open
+    lags = [r.sent_ns - r.scheduled_ns for r in requests if r.scheduled_ns is not None] if is_open else []
+    generation = config.generation
+    facts = LoadPointFacts(
+        option=point.option,
+        dataset=point.dataset,
+        load_point=point.id,
+        load_kind=point.level.kind,
+        level=float(point.level.value),
+        repetition=point.repetition,
+        window_open_ns=window.open_ns,
+        window_close_ns=window.close_ns,
+        ended_because=WHOLE_SCHEDULE,
+        steady=window.steady,
+        steady_because=window.because,
+        asked_output_tokens=generation.max_output_tokens if generation else None,
+        fixed_output_length=generation.fixed_output_length if generation else None,
+        processes=[],
+        scheduled=_arrivals([r.scheduled_ns for r in requests], window) if is_open else None,
+        achieved=_arrivals([r.sent_ns for r in requests], window) if is_open else None,
+        schedule_lag_ms=percentiles_ms(np.maximum(0, np.array(lags, "int64"))) if lags else None,
+        turnaround_ms=None,
+        connect_ms=None,
+        tls_ms=None,
+        clock_source=CLOCK_SOURCE,
+        client_limited=[],
+        clock_pairs=[(requests[0].sent_ns, requests[0].sent_ns)] if found.wall_clock else [],
+    )
+    return rows, facts
+
+
+def find_window(requests: list[TimedRequest], point: LoadPoint) -> Window:
+    """The steady window among requests in order of their t0."""
+    measured = [i for i, request in enumerate(requests) if request.measured and request.done_ns is not None]
+    if not measured:
+        return Window(None, None, False, "no request was measured and ended")
+    ends = [i for i, request in enumerate(requests) if request.done_ns is None]
+    ends += [i for i, request in enumerate(requests) if i > measured[0] and not request.measured]
+    until_ns = _t0(requests[min(ends, default=len(requests) - 1)])
+    known = [requests[i] for i in measured if _t0(requests[i]) < until_ns]
+    t0 = np.array([_t0(request) for request in known], dtype="int64")
+    done = np.array([request.done_ns for request in known], dtype="int64")
+    if point.level.kind == "ramp":
+        bounds = (int(t0[0]), until_ns) if len(t0) else (None, None)
+        return Window(*bounds, None, "the whole ramp is measured")
+    streams = 1 if point.level.is_open else max(1, round(point.level.value))
+    if len(t0) <= streams:
+        return Window(None, None, False, f"{len(t0)} requests are too few to tell: not every stream answered twice")
+    floor_ns = int(t0[0]) if point.level.is_open else int(done[:streams].max())
+    first = int(np.searchsorted(t0, floor_ns))
+    if first >= len(t0):
+        return Window(None, None, False, "the warm-up did not end")
+    latency_s = (done[first:] - t0[first:]) / 1e9
+    span_s = (until_ns - int(t0[first])) / 1e9
+    in_flight = float(latency_s.sum() / span_s) if point.level.is_open and span_s > 0 else float(streams)
+    finding = judge(latency_s, in_flight)
+    opened = first + finding.start
+    if opened >= len(t0):
+        return Window(None, None, False, finding.because)
+    return Window(int(t0[opened]), until_ns, finding.steady, finding.because)
+
+
+def _t0(request: TimedRequest) -> int:
+    return request.sent_ns if request.scheduled_ns is None else request.scheduled_ns
+
+
+def _arrivals(times_ns: list[int | None], window: Window) -> ArrivalFacts | None:
+    """Rate and regularity up to the end of the window; null where the file does not tell all times."""
+    if window.close_ns is None or any(time is None for time in times_ns):
+        return None
+    return arrival_facts(np.array([time for time in times_ns if time < window.close_ns], dtype="int64"))
+
+
+def _row(number: int, request: TimedRequest, window: Window, found: FoundPoint, point: LoadPoint) -> dict:
+    """One request record; what the file does not tell is null."""
+    return {
+        "option": point.option,
+        "dataset": point.dataset,
+        "load_point": point.id,
+        "level": float(point.level.value),
+        "repetition": point.repetition,
+        "request_id": request.request_id or f"{point.id}-{number}",
+        "phase": _phase(request, window),
+        "scheduled_ns": request.scheduled_ns,
+        "sent_ns": request.sent_ns,
+        "first_token_ns": request.first_token_ns,
+        "last_token_ns": request.last_token_ns,
+        "done_ns": request.done_ns,
+        "chunk_ns": request.chunk_ns,
+        "clock_source": CLOCK_SOURCE,
+        "prompt_tokens": request.prompt_tokens,
+        "output_tokens": request.output_tokens,
+        "prompt_tokens_source": request.prompt_tokens_source,
+        "status": _status(request),
+        "http_status": request.http_status,
+        "error_type": request.error_type,
+        "error": request.error,
+    }
+
+
+def _phase(request: TimedRequest, window: Window) -> str:
+    t0 = _t0(request)
+    if window.open_ns is None or t0 < window.open_ns:
+        return "warmup"
+    return "steady" if t0 < window.close_ns and request.measured else "drain"
+
+
+def _status(request: TimedRequest) -> str:
+    """The project's word for how a request ended, from the error that the tool noted."""
+    if request.error_type is None:
+        return "ok"
+    if request.error_type == CUT_OFF:
+        return "stream_broken"
+    if request.http_status is not None and request.http_status >= 400:
+        return "throttled" if request.http_status == 429 else "http_error"
+    text = f"{request.error_type} {request.error}".lower()
+    if any(word in text for word in TIMEOUT_WORDS):
+        return "timeout"
+    return "connection" if any(word in text for word in CONNECTION_WORDS) else "bad_response"
