@@ -1,0 +1,359 @@
+"""The panel of notebook 04: move the SLO, the traffic or the price, and see the verdict change. Times in seconds.
+
+A control that moves is answered at once. While it is dragged, the page sends its next value only after the kernel has
+answered the one before, so values are passed over rather than queued, and the last one is always drawn.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from helpers import number_text as text
+from helpers.analysis import Measurements
+from helpers.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC, candidates
+from helpers.charts.style import LATENCY_WORDS
+from helpers.config import BenchmarkConfig
+from helpers.display import Column, Table, numeric
+from helpers.judge import mixed_cost
+from helpers.load_report import LATENCY_NAME
+from helpers.price_chart import draw
+from helpers.report import COST_UNIT, bottom_line
+from helpers.run_folder import RunFolder
+from helpers.verdict import Estimate, OptionVerdict
+from helpers.what_if import MONTH, Outcome, Settings, WhatIf, settings_of
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox, Widget
+
+PERCENTILES = range(50, 100)
+WIDEST_ERROR_PERCENT = 20.0
+MOST_HEADROOM_PERCENT = 90.0
+LOG_STEP = 0.01
+"""Of a logarithmic slider, in powers of ten: 2.3%."""
+DIGITS = 3
+"""Significant digits of a limit or a traffic that a slider gives."""
+ALL = ""
+"""All datasets in the traffic's mix; the price that was measured at."""
+UNITS = {**COST_UNIT, MONTH: "a month at this traffic"}
+LOOK = """<style>
+.what-if {line-height: 1.45; font-size: 13px; color: var(--jp-content-font-color1, inherit)}
+.what-if .answer {font-size: 15px}
+.what-if .answer p {margin: 0}
+.what-if p {margin: .3em 0}
+.what-if figure {margin: 0}
+.what-if .legend {display: flex; flex-wrap: wrap; gap: .2em 1.2em}
+.what-if .legend svg {width: 14px; height: 14px; margin-right: .35em; vertical-align: -2px}
+.what-if .panels {display: flex; flex-wrap: wrap; gap: 8px}
+.what-if .panels svg {flex: 1 1 320px; min-width: 0; max-width: 520px; font-size: 11px; overflow: visible}
+.what-if .panels text {fill: currentColor}
+.what-if .panels .small {font-size: 9px; opacity: .75}
+.what-if .panels .name {font-weight: bold}
+.what-if .panels .limit {font-weight: bold; opacity: .85}
+.what-if figcaption, .what-if caption {font-size: 12px; opacity: .8; text-align: left; max-width: 75em}
+.what-if .table {overflow-x: auto}
+.what-if table {border-collapse: collapse; font-size: 12.5px; margin: .6em 0}
+.what-if td, .what-if th {padding: .25em .5em; border-bottom: 1px solid #8886; vertical-align: top}
+</style>"""
+
+
+def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown: bool = True) -> VBox | None:
+    """The panel as a widget; nothing in a batch run, where nobody can move a control."""
+    return Panel(config, run, measured).widget if shown else None
+
+
+class Panel:
+    """Controls, and what is shown for them: `widget` holds everything, `outcome` is the verdict that is shown."""
+
+    outcome: Outcome
+
+    def __init__(self, config: BenchmarkConfig, run: RunFolder, measured: Measurements) -> None:
+        import ipywidgets as widgets
+
+        self._what_if = WhatIf(config, run, measured)
+        self._given = settings_of(config)
+        self.controls = _controls(self._what_if, self._given)
+        self.reset = widgets.Button(description="Back to the config's settings", layout={"width": "auto"})
+        self.answer, self.chart, self.table = (widgets.HTML() for _ in range(3))
+        self._drawing = False
+        self._set_to_config()
+        for name, control in self.controls.items():
+            control.observe(self._metric_moved if name == "metric" else self._moved, names="value")
+        self.reset.on_click(lambda _: self._set_to_config())
+        left = widgets.VBox([*self.controls.values(), self.reset], layout={"flex": "0 1 390px", "min_width": "0"})
+        self.answer.layout.flex, self.answer.layout.min_width = "1 1 320px", "0"
+        top = widgets.HBox([left, self.answer], layout={"flex_flow": "row wrap", "grid_gap": "8px 20px"})
+        self.widget = widgets.VBox([top, self.chart, self.table])
+
+    @property
+    def settings(self) -> Settings:
+        """What the controls say; one that was not moved says exactly what the config says."""
+        given, at = self._given, {name: control.value for name, control in self.controls.items()}
+        return Settings(
+            dataset=at["dataset"] or None,
+            metric=at["metric"],
+            percentile=at["percentile"],
+            limit_s=_said(at["limit_s"], self._what_if.config.slo.limits_s().get(at["metric"])),
+            keeps_other_limits=at["keeps_other_limits"],
+            error_rate=_said(at["error_percent"], given.error_rate, 100),
+            requests_per_minute=_said(at["requests_per_minute"], given.requests_per_minute),
+            headroom=_said(at["headroom_percent"], given.headroom, 100),
+            price=at["price"] or None,
+        )
+
+    def _moved(self, _change: object) -> None:
+        if not self._drawing:
+            self._draw()
+
+    def _metric_moved(self, change: dict) -> None:
+        if not self._drawing:
+            self._draw(limit_of=change["new"])
+
+    def _set_to_config(self) -> None:
+        """Put every control to what the config says."""
+        given = self._given
+        values = {
+            "dataset": ALL,
+            "metric": given.metric,
+            "percentile": given.percentile,
+            "keeps_other_limits": True,
+            "error_percent": given.error_rate * 100,
+            "requests_per_minute": given.requests_per_minute,
+            "headroom_percent": given.headroom * 100,
+            "unit": self._what_if.at(given).verdict.cost_basis,
+            "price": ALL,
+        }
+        self._draw(limit_of=given.metric, **values)
+
+    def _draw(self, limit_of: str | None = None, **values: object) -> None:
+        """Set controls, the limit to that of a latency if one is named, and show once what they all say now."""
+        self._drawing = True
+        try:
+            for name, value in values.items():
+                self.controls[name].value = value
+            if limit_of is not None:
+                _set_limit(self.controls["limit_s"], limit_of, self._what_if)
+                self._offer_other_limits(limit_of)
+        finally:
+            self._drawing = False
+        settings, unit = self.settings, self.controls["unit"].value
+        self.outcome = self._what_if.at(settings)
+        table = feasible_set(self.outcome, settings.metric, unit)._repr_html_()
+        chart = draw(self.outcome, settings.metric, unit)
+        answer = f'<div class="answer" role="status">{_answer(self.outcome, settings, self._given)}</div>'
+        self.table.value, self.chart.value, self.answer.value = _page(table), _page(chart), _page(answer)
+
+    def _offer_other_limits(self, metric: str) -> None:
+        others = {name: limit for name, limit in self._what_if.config.slo.limits_s().items() if name != metric}
+        control = self.controls["keeps_other_limits"]
+        control.description = "also " + " and ".join(
+            f"{LATENCY_NAME[c]} within {limit:g} s" for c, limit in others.items()
+        )
+        control.layout.display = None if others else "none"
+
+
+# --- controls -----------------------------------------------------------------------------------------------------
+
+
+def _controls(what_if: WhatIf, given: Settings) -> dict[str, Widget]:
+    """The controls in the order in which they stand, not yet at any value."""
+    import ipywidgets as widgets
+
+    config = what_if.config
+    names = [dataset.name for dataset in config.datasets]
+    datasets = [("all, in the traffic's mix", ALL), *((n, n) for n in names)] if len(names) > 1 else [(names[0], ALL)]
+    percents = sorted({*map(float, PERCENTILES), given.percentile})
+    traffic = (min(LOWEST_TRAFFIC, given.requests_per_minute), max(HIGHEST_TRAFFIC, given.requests_per_minute * 10))
+    prices = [("as measured", ALL), *((name, name) for name in what_if.price_names)]
+    look = {"style": {"description_width": "7.5em"}, "layout": {"width": "auto"}}
+    controls = {
+        "dataset": widgets.Dropdown(description="Dataset", options=datasets, **look),
+        "metric": widgets.Dropdown(
+            description="Latency", options=[(LATENCY_WORDS[c], c) for c in what_if.measured_latencies], **look
+        ),
+        "percentile": widgets.SelectionSlider(
+            description="Percentile", options=[(f"p{percent:g}", percent) for percent in percents], **look
+        ),
+        "limit_s": widgets.FloatLogSlider(description="Limit, s", step=LOG_STEP, readout_format=f".{DIGITS}g", **look),
+        "keeps_other_limits": widgets.Checkbox(value=True, style=look["style"], layout={"width": "auto"}),
+        "error_percent": widgets.FloatSlider(
+            description="Error limit, %",
+            max=max(WIDEST_ERROR_PERCENT, given.error_rate * 100),
+            step=_step(given.error_rate * 100, 0.5),
+            readout_format=".1f",
+            **look,
+        ),
+        "requests_per_minute": widgets.FloatLogSlider(
+            description="Requests/min", step=LOG_STEP, readout_format=",.0f", **look
+        ),
+        "headroom_percent": widgets.FloatSlider(
+            description="Head-room, %",
+            max=max(MOST_HEADROOM_PERCENT, given.headroom * 100),
+            step=_step(given.headroom * 100, 1),
+            readout_format=".0f",
+            **look,
+        ),
+        "unit": widgets.Dropdown(description="Price", options=[(words, unit) for unit, words in UNITS.items()], **look),
+        "price": widgets.Dropdown(description="Instance price", options=prices, **look),
+    }
+    _set_range(controls["requests_per_minute"], *traffic, given.requests_per_minute)
+    controls["price"].layout.display = None if len(prices) > 1 else "none"
+    return controls
+
+
+def _set_limit(control: Widget, metric: str, what_if: WhatIf) -> None:
+    """Let the limit range over what was measured of a latency, and put it to the config's, else where it excludes nothing."""
+    limit, measured = what_if.config.slo.limits_s().get(metric), what_if.latency_range_s(metric)
+    low, high = (measured[0] / 2, measured[1] * 2) if measured else (limit / 10, limit * 10)
+    if limit is not None:
+        low, high = min(low, limit / 2), max(high, limit * 2)
+    _set_range(control, low, high, high if limit is None else limit)
+
+
+def _set_range(control: Widget, low: float, high: float, value: float) -> None:
+    """Let a logarithmic slider go from `low` to `high`, and a little beyond so that `value` is one of its steps: a page
+    puts a slider to the nearest step as soon as it shows it.
+    """
+    at = math.log10(value)
+    below, above = (math.ceil(round(span / LOG_STEP, 6)) for span in (at - math.log10(low), math.log10(high) - at))
+    with control.hold_trait_notifications():
+        control.min, control.max, control.value = at - below * LOG_STEP, at + above * LOG_STEP, value
+
+
+def _step(value: float, widest: float) -> float:
+    """The widest step, or that by 10, 100 or 1000, of which `value` is a multiple."""
+    steps = [widest / 10**i for i in range(4)]
+    return next((step for step in steps if math.isclose(value, round(value / step) * step)), steps[-1])
+
+
+def _said(value: float, given: float | None, scale: float = 1) -> float:
+    """What a slider says: the config's value if it stands there, else its own with few digits, as it is written.
+
+    `scale` is how many units of the slider make one of the config's. A page rounds, so a thousandth is no difference.
+    """
+    if given is not None and math.isclose(value, given * scale, rel_tol=1e-3):
+        return given
+    return float(f"{value / scale:.{DIGITS}g}")
+
+
+# --- what is shown ------------------------------------------------------------------------------------------------
+
+
+def _page(content: str) -> str:
+    return f'{LOOK}<div class="what-if">{content}</div>'
+
+
+def _answer(outcome: Outcome, settings: Settings, given: Settings) -> str:
+    """The bottom line, what came nearest, whose bill is lower at this traffic, and what differs from the config."""
+    verdict = outcome.verdict
+    said = bottom_line(verdict, outcome.config).markdown.split("\n\n")[0]
+    if verdict.nearest and "came nearest" not in said:
+        said += f" “{verdict.nearest}” came nearest: {verdict.nearest_reason}."
+    return _as_html(said + _lowest_bill(outcome)) + _as_html(_changes(settings, given))
+
+
+def _as_html(paragraph: str) -> str:
+    """A paragraph of Markdown with nothing but bold words in it."""
+    return "<p>" + re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(paragraph)) + "</p>"
+
+
+def _lowest_bill(outcome: Outcome) -> str:
+    """Instances are whole, so at some traffic another option than the recommended costs less."""
+    verdict, traffic = outcome.verdict, outcome.config.traffic.requests_per_minute
+    bills = {o.option: o.capacity.usd_per_month for o in candidates(verdict) if o.capacity.usd_per_month is not None}
+    if verdict.recommended not in bills:
+        return ""
+    lowest = min(bills, key=bills.get)
+    if bills[lowest] >= bills[verdict.recommended]:
+        return ""
+    return (
+        f" At {text.number(traffic)} requests a minute “{lowest}” has the lower bill, {text.money(bills[lowest])} a month, "
+        "because instances are whole."
+    )
+
+
+def _changes(settings: Settings, given: Settings) -> str:
+    """Which settings differ from the config's."""
+    is_limit_moved = (settings.metric, settings.limit_s) != (given.metric, given.limit_s)
+    changes = {
+        f"only {settings.dataset}": settings.dataset is not None,
+        f"p{settings.percentile:g}": settings.percentile != given.percentile,
+        f"{LATENCY_NAME[settings.metric]} within {settings.limit_s:g} s": is_limit_moved,
+        "no other limits": not settings.keeps_other_limits,
+        f"at most {text.percent(settings.error_rate, 1)} errors": settings.error_rate != given.error_rate,
+        f"{text.number(settings.requests_per_minute)} requests a minute": (
+            settings.requests_per_minute != given.requests_per_minute
+        ),
+        f"{text.percent(settings.headroom)} head-room": settings.headroom != given.headroom,
+        f"price of {settings.price}": settings.price is not None,
+    }
+    changed = [words for words, is_changed in changes.items() if is_changed]
+    if not changed:
+        return "These are the config's settings: the verdict is that of the report."
+    return f"Changed from the config: {', '.join(changed)}."
+
+
+def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
+    """The options that meet the SLO, cheapest first, with their loads, price and bill; then the others, and why not."""
+    verdict, config = outcome.verdict, outcome.config
+    basis = verdict.cost_basis if unit == MONTH else unit
+    percentile = f"p{config.slo.percentile:g}"
+    at = outcome.points.set_index(["option", "dataset", "load_kind", "level"])
+    rows = []
+    for option in verdict.options:
+        chosen = [at.loc[(option.option, p.dataset, p.load_kind, p.level)] for p in option.points]
+        cost = _cost(option, chosen, basis, verdict.cost_basis)
+        capacity = option.capacity
+        rows.append(
+            {
+                "option": option.option,
+                "load": _loads(option),
+                "latency": max((row[f"{metric}_{percentile}"] for row in chosen), default=None),
+                "cost": cost and cost.value,
+                "interval": text.interval(cost.low, cost.high, text.decimals_for([cost.value])) if cost else "–",
+                "instances": capacity and capacity.instances,
+                "month": capacity and capacity.usd_per_month,
+                "why": option.reason,
+            }
+        )
+    order = ["month", "cost"] if unit == MONTH else ["cost"]
+    rows.sort(key=lambda row: (row["load"] == "–", *(math.inf if row[key] is None else row[key] for key in order)))
+    columns = [
+        Column("option", "option"),
+        Column("load", "load"),
+        numeric("latency", f"{LATENCY_NAME[metric]} {percentile}, s"),
+        numeric("cost", f"$ {COST_UNIT[basis]}", best="lowest"),
+        Column("interval", "95% interval"),
+        numeric("instances", "instances", decimals=0),
+        numeric("month", "$/month", best="lowest", decimals=0),
+        Column("why", "why", wraps=True),
+    ]
+    met = sum(bool(option.points) for option in verdict.options)
+    slowest = "; its latency is that of the slowest dataset" if len(config.datasets) > 1 else ""
+    caption = (
+        f"{met} of {text.plural(len(rows), 'option')} shown to meet the SLO, at the cheapest load that does{slowest}."
+    )
+    return Table(pd.DataFrame(rows), columns, caption)
+
+
+def _cost(option: OptionVerdict, chosen: list[pd.Series], basis: str, judged_by: str) -> Estimate | None:
+    """The option's price over the traffic's mix, in the unit `basis`."""
+    if basis == judged_by or not chosen:
+        return option.cost
+    if any(pd.isna(row[basis]) for row in chosen):
+        return None
+    costs = [Estimate(value=row[basis], low=row[f"{basis}_low"], high=row[f"{basis}_high"]) for row in chosen]
+    points = [p.model_copy(update={"cost": cost}) for p, cost in zip(option.points, costs, strict=True)]
+    return mixed_cost(points)
+
+
+def _loads(option: OptionVerdict) -> str:
+    """Where the option serves each dataset; once, if that is the same everywhere."""
+    loads = {point.load for point in option.points}
+    if len(loads) <= 1:
+        return next(iter(loads), "–")
+    return ", ".join(f"{point.load} on {point.dataset}" for point in option.points)
