@@ -9,54 +9,89 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from helpers import charts
-from helpers.checks import ReportWarning, check_run
+from helpers.checks import check_run
 from helpers.config import BenchmarkConfig
 from helpers.display import Figure
 from helpers.errors import AnalysisError
+from helpers.group_checks import group_warnings
+from helpers.groups import read_groups, summarise_groups
+from helpers.importers.importing import import_warnings
 from helpers.ledger import EndpointRecord, Ledger
-from helpers.metrics import summarise_load_points
-from helpers.pricing import price_of
+from helpers.pricing import as_ledger_fields, price_of
 from helpers.prompt_files import read_prompt_warnings
-from helpers.records import LoadPointFacts, read_facts, read_requests
+from helpers.records import LoadPointFacts, read_facts
+from helpers.report_warning import ReportWarning
+from helpers.request_checks import audit
 from helpers.run_folder import RunFolder, write_atomically
+from helpers.summary import Level, read_levels, summarise
 from helpers.verdict import Verdict
 
 POINTS_FILE = "load_points.csv"
 WARNINGS_FILE = "warnings.json"
 FIGURES_FILE = "figures.json"
+SAMPLES_PER_LEVEL = 5000
+SAMPLE_KEYS = ["option", "dataset", "level"]
+SAMPLED = ["ok", "prompt_tokens", "latency_s", "ttft_s", "tpot_s"]
 
 
 @dataclass(frozen=True)
 class Measurements:
     """Everything that was measured in a run."""
 
-    requests: pd.DataFrame
+    points: pd.DataFrame
+    """One row per load point: `summary.summarise_load_points`."""
+    samples: pd.DataFrame
+    """Requests of the steady windows for figures, at most SAMPLES_PER_LEVEL of each level: option, dataset, level, ok,
+    prompt_tokens, latency_s, ttft_s, tpot_s."""
     facts: list[LoadPointFacts]
     endpoints: list[EndpointRecord]
-    points: pd.DataFrame
-    """One row per load point: `metrics.summarise_load_points`."""
     warnings: list[ReportWarning]
 
 
 def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
-    """Read the request records and summarise them. Raises AnalysisError where nothing was measured."""
-    requests, facts = read_requests(run.requests), read_facts(run.requests)
-    endpoints = _at_todays_prices(Ledger(run.ledger_file, run.run_id).records(), config, run)
-    points = summarise_load_points(requests, facts, endpoints, config)
-    if points.empty:
+    """Read the request records, level by level, and the groups of imported results, and summarise them.
+
+    Raises AnalysisError where nothing was measured.
+    """
+    facts = read_facts(run.requests)
+    endpoints = read_endpoints(config, run)
+    endpoint = {record.option: record for record in endpoints}
+    rows, audits, samples = [], [], []
+    for level in read_levels(run.requests, facts, config):
+        rows.append(summarise(level, endpoint.get(level.facts[0].option), config))
+        audits.append(audit(level))
+        samples.append(_sample(level, config.seed))
+    groups = read_groups(run)
+    grouped = summarise_groups(run, endpoints, config)
+    if not rows and grouped.empty:
         raise AnalysisError(
             f"{run.requests}: no load point has a steady window. Next: look at the errors in the request records and at "
             f"{run.logs}, then run 03_run_inference again"
         )
-    prompt_warnings = read_prompt_warnings(run.payloads)
-    today = datetime.now(UTC).date()
-    return Measurements(
-        requests,
-        facts,
-        endpoints,
-        points,
-        check_run(points, requests, facts, endpoints, prompt_warnings, config, today),
-    )
+    points = pd.DataFrame(rows) if grouped.empty else pd.concat([pd.DataFrame(rows), grouped], ignore_index=True)
+    warnings = [
+        *check_run(
+            points, audits, facts, endpoints, read_prompt_warnings(run.payloads), config, datetime.now(UTC).date()
+        ),
+        *group_warnings(groups, grouped, config),
+        *import_warnings(run),
+    ]
+    drawn = pd.concat(samples, ignore_index=True) if samples else pd.DataFrame(columns=[*SAMPLED, *SAMPLE_KEYS])
+    return Measurements(points, drawn, facts, endpoints, warnings)
+
+
+def _sample(level: Level, seed: int) -> pd.DataFrame:
+    """Requests of a level for figures: all, or a random part of them in the order of sending."""
+    here = level.steady
+    if len(here) > SAMPLES_PER_LEVEL:
+        here = here.sample(SAMPLES_PER_LEVEL, random_state=seed).sort_index()
+    first = level.facts[0]
+    return here[SAMPLED].assign(option=first.option, dataset=first.dataset, level=float(first.level))
+
+
+def read_endpoints(config: BenchmarkConfig, run: RunFolder) -> list[EndpointRecord]:
+    """The ledger's endpoints at the prices of the config as it is now."""
+    return _at_todays_prices(Ledger(run.ledger_file, run.run_id).records(), config, run)
 
 
 def _at_todays_prices(endpoints: list[EndpointRecord], config: BenchmarkConfig, run: RunFolder) -> list[EndpointRecord]:
@@ -66,12 +101,7 @@ def _at_todays_prices(endpoints: list[EndpointRecord], config: BenchmarkConfig, 
     for record in endpoints:
         option = next((option for option in config.options if option.name == record.option), None)
         price = price_of(option, config.aws.region, vcpus) if option else None
-        today = {
-            "usd_per_instance_hour": price.usd_per_hour if price else None,
-            "price_source": price.source if price else None,
-            "price_as_of": price.as_of if price else None,
-        }
-        priced.append(record.model_copy(update=today))
+        priced.append(record.model_copy(update=as_ledger_fields(price)))
     return priced
 
 
@@ -98,17 +128,19 @@ def read_warnings(run: RunFolder) -> list[ReportWarning]:
 def draw_figures(
     measured: Measurements, verdict: Verdict, config: BenchmarkConfig, run: RunFolder
 ) -> dict[str, Figure]:
-    """Draw every figure of the report; returns name -> figure."""
-    points, requests, folder = measured.points, measured.requests, run.figures
+    """Draw every figure of the report that there are data for; returns name -> figure."""
+    points, samples, folder = measured.points, measured.samples, run.figures
     figures = [
         charts.price_performance(points, verdict, config, folder),
+        charts.bill_by_traffic(verdict, config, folder),
         charts.latency_by_load(points, config, folder),
         charts.throughput_by_load(points, config, folder),
-        charts.latency_by_prompt_length(requests, config, folder),
-        charts.distribution(requests, "ttft_s", config, folder),
-        charts.distribution(requests, "tpot_s", config, folder),
-        *([charts.error_rates(points, config, folder)] if points["failures"].any() else []),
+        charts.latency_by_prompt_length(samples, config, folder),
+        charts.distribution(samples, "ttft_s", config, folder),
+        charts.distribution(samples, "tpot_s", config, folder),
+        charts.error_rates(points, config, folder),
     ]
+    figures = [figure for figure in figures if figure is not None]
     index = {
         figure.path.stem: {"file": figure.path.name, "alt": figure.alt, "caption": figure.caption} for figure in figures
     }

@@ -10,9 +10,9 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config import BenchmarkConfig
 from helpers.display import Column, Table
+from helpers.judge import main_latency
 from helpers.load_config import ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
-from helpers.verdict import main_latency
 
 LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 SLO_WORDS = {MET: "met", MISSED: "missed", UNDECIDED: "undecided", CLIENT_LIMITED: "not judged (client-limited)"}

@@ -14,12 +14,12 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config import BenchmarkConfig
 from helpers.config_file import LoadedConfig
-from helpers.display import NO_FORMULAS, Column, Html, Prose, Table, numeric
-from helpers.ledger import EndpointRecord
-from helpers.load_report import LATENCY_NAME, SLO_WORDS, as_measured, level_column, load_words
+from helpers.display import NO_FORMULAS, Column, Figure, Html, Prose, Table, numeric
+from helpers.judge import main_latency
+from helpers.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.prompt_files import sample_prompts, summarise_prompts
 from helpers.run_folder import RunFolder
-from helpers.verdict import HOURS_PER_MONTH, Estimate, OptionVerdict, Verdict, main_latency
+from helpers.verdict import Capacity, Estimate, OptionVerdict, Verdict
 
 COST_UNIT = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
 STATUS_WORDS = {
@@ -76,14 +76,21 @@ def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
         tied = f" It is **tied** with {names}: their price intervals overlap, so the difference may be chance."
     capacity = winner.capacity
     traffic = text.number(config.traffic.requests_per_minute)
-    need = text.plural(capacity.instances, "instance")
-    money = "" if capacity.usd_per_month is None else f", {text.money(capacity.usd_per_month)} a month"
+    need = _need(capacity)
     return Prose(
         f"**Serve {verdict.model} with {_quoted(winner.option)}: it meets the SLO ({slo_words(config)}) at the lowest "
         f"price, {_cost(winner.cost)} {COST_UNIT[verdict.cost_basis]}.** For {traffic} requests a minute with "
-        f"{text.percent(config.traffic.headroom)} head-room it takes {need}{money}.{tied}{_undecided_note(verdict)}"
+        f"{text.percent(config.traffic.headroom)} head-room it takes {need}.{tied}{_undecided_note(verdict)}"
         f"{_comparison_note(verdict)}{_local_note(verdict)}"
     )
+
+
+def _need(capacity: Capacity) -> str:
+    """Instances and dollars; what is billed by the token has no instances."""
+    money = "" if capacity.usd_per_month is None else f"{text.money(capacity.usd_per_month)} a month"
+    if capacity.instances is None:
+        return money or "no instance"
+    return ", ".join(filter(None, [text.plural(capacity.instances, "instance"), money]))
 
 
 def _nothing_is_feasible(verdict: Verdict, config: BenchmarkConfig) -> str:
@@ -95,24 +102,22 @@ def _nothing_is_feasible(verdict: Verdict, config: BenchmarkConfig) -> str:
     if undecided:
         said += f" {' and '.join(map(_quoted, undecided))} may: the table of all options says what would tell."
     elif verdict.nearest:
-        said += f" {_quoted(verdict.nearest)} came nearest."
+        said += f" {_quoted(verdict.nearest)} came nearest: {verdict.nearest_reason}."
     return said
 
 
 def _undecided_note(verdict: Verdict) -> str:
-    undecided = [_quoted(o.option) for o in verdict.options if o.status in ("undecided", "not_judged")]
-    if not undecided:
+    if not verdict.may_be_cheaper:
         return ""
-    return (
-        f" Not decided, and perhaps cheaper: {' and '.join(undecided)}; the table of all options says what would tell."
-    )
+    names = " and ".join(map(_quoted, verdict.may_be_cheaper))
+    return f" Not decided, and perhaps as cheap: {names}; the table of all options says what would tell."
 
 
 def _comparison_note(verdict: Verdict) -> str:
     if verdict.comparable:
         return ""
     return (
-        "\n\n> **The options did unequal work** (another model, or answers of another length), so they are compared "
+        "\n\n> **The options did unequal work** (other models, prompts or answers of another length), so they are compared "
         f"{COST_UNIT[verdict.cost_basis]}. See the warnings."
     )
 
@@ -140,9 +145,10 @@ def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
     started = datetime.fromisoformat(run.about()["started_at"])
     options = ", ".join(f"{_quoted(o.name)} (`{o.instance_type}`)" for o in config.options)
     datasets = ", ".join(f"`{d.name}`" for d in config.datasets)
+    did, began = ("Others measured", "imported") if config.imported else ("We measured", "started")
     return Prose(
-        f"We measured {options} serving `{verdict.model}` on {text.plural(len(config.datasets), 'dataset')} "
-        f"({datasets}) {load_words(config.load)}. Run `{run.run_id}`, started {started:%Y-%m-%d %H:%M} UTC. "
+        f"{did} {options} serving `{verdict.model}` on {text.plural(len(config.datasets), 'dataset')} "
+        f"({datasets}) {load_words(config.load)}. Run `{run.run_id}`, {began} {started:%Y-%m-%d %H:%M} UTC. "
         "[Configuration](config.yml)."
     )
 
@@ -164,42 +170,6 @@ def _cost(cost: Estimate) -> str:
 # --- tables -------------------------------------------------------------------------------------------------------
 
 
-def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
-    """What the traffic needs, per option that can carry it."""
-    rows = [
-        {
-            "option": option.option,
-            "instance_type": option.instance_type,
-            "capacity": option.capacity.requests_per_minute_per_instance.value,
-            "interval": _interval(option.capacity.requests_per_minute_per_instance, 0),
-            "instances": option.capacity.instances,
-            "utilisation": option.capacity.utilisation * 100,
-            "usd_per_hour": option.capacity.usd_per_hour,
-            "usd_per_month": option.capacity.usd_per_month,
-            "status": STATUS_WORDS[option.status],
-        }
-        for option in _by_cost(verdict)
-        if option.capacity is not None
-    ]
-    columns = [
-        Column("option", "option"),
-        Column("instance_type", "instance type"),
-        numeric("capacity", "requests/min per instance", best="highest", decimals=0),
-        Column("interval", "95% interval"),
-        numeric("instances", "instances", decimals=0),
-        numeric("utilisation", "utilisation, %", decimals=0),
-        numeric("usd_per_hour", "$/h", decimals=3),
-        numeric("usd_per_month", "$/month", best="lowest", decimals=0),
-        Column("status", "verdict"),
-    ]
-    caption = (
-        f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
-        f"{text.percent(config.traffic.headroom)} head-room, at the cheapest load that meets the SLO, "
-        f"{as_measured(config.load)}. A month has {HOURS_PER_MONTH} hours."
-    )
-    return Table(pd.DataFrame(rows, columns=[c.key for c in columns]), columns, caption)
-
-
 def options_table(verdict: Verdict) -> Table:
     """All options, the excluded ones with the reason."""
     rows = [
@@ -210,7 +180,7 @@ def options_table(verdict: Verdict) -> Table:
             "interval": _interval(option.cost, text.decimals_for([option.cost.value])) if option.cost else "–",
             "reason": option.reason,
         }
-        for option in _by_cost(verdict)
+        for option in by_cost(verdict)
     ]
     columns = [
         Column("option", "option"),
@@ -237,13 +207,16 @@ def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
         numeric("n", "n", decimals=0),
         numeric("error_rate", "error rate", decimals=3),
         numeric("prompt_tokens_mean", "prompt tokens, mean", decimals=0),
+        numeric("prompt_tokens_per_s", "prompt tokens/s", decimals=0),
         numeric("output_tokens_mean", "output tokens, mean", decimals=1),
-        numeric("requests_per_s", "requests/s"),
         numeric("output_tokens_per_s", "output tokens/s", decimals=0),
+        numeric("requests_per_minute", "requests/min", decimals=0),
         numeric("latency_s_mean_ok", "latency, mean, s"),
         numeric(latency, f"{LATENCY_NAME[main_latency(config)]}, p{config.slo.percentile:g}, s"),
+        numeric("usd_per_hour", "$/h", decimals=3),
         numeric("usd_per_1k_requests", "$ per 1,000 requests"),
     ]
+    mine = mine.assign(requests_per_minute=mine["served_requests_per_s"] * 60)
     return Table(
         mine, columns, f"The recommended option, “{verdict.recommended}”, at the loads at which it is cheapest."
     )
@@ -279,27 +252,8 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
     )
 
 
-def cost_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
-    """How each price follows from $/h and throughput."""
-    columns = [
-        Column("option", "option"),
-        Column("dataset", "dataset"),
-        level_column(config),
-        numeric("usd_per_hour", "$/h", decimals=3),
-        numeric("requests_per_s", "requests/s", decimals=2),
-        numeric("usd_per_1k_requests", "$ per 1,000 requests", best="lowest"),
-        numeric("usd_per_1m_output_tokens", "$ per 1M output tokens", best="lowest"),
-        numeric("usd_per_1m_input_tokens", "$ per 1M input tokens"),
-        numeric("usd_per_1m_tokens", "$ per 1M tokens"),
-    ]
-    caption = (
-        "Cost working: $/h ÷ (requests/s × 3,600) × 1,000, and $/h ÷ (tokens/s × 3,600) × 10⁶. Each column puts the whole "
-        "price on what it counts."
-    )
-    return Table(points, columns, caption)
-
-
-def _by_cost(verdict: Verdict) -> list[OptionVerdict]:
+def by_cost(verdict: Verdict) -> list[OptionVerdict]:
+    """The options, cheapest first, then those without a cost."""
     return sorted(verdict.options, key=lambda o: (o.cost is None, o.cost.value if o.cost else 0.0))
 
 
@@ -325,44 +279,14 @@ def warning_list(verdict: Verdict) -> Prose:
     return Prose("\n".join(items))
 
 
+def figure(figures: dict[str, Figure], name: str, otherwise: str = "") -> Figure | Prose:
+    """A figure, or why there is none."""
+    return figures.get(name) or Prose(otherwise or "There is no figure: what it would show was not measured.")
+
+
 def error_sentence(points: pd.DataFrame) -> Prose:
     """One sentence where nothing failed."""
     return Prose(f"None of the {int(points['n'].sum()):,} requests of the steady windows failed.")
-
-
-def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
-    """What each endpoint of the run cost, from the create call to the deletion."""
-    rows = pd.DataFrame(
-        {
-            "option": r.option,
-            "endpoint": r.endpoint_name,
-            "state": r.state,
-            "startup_s": r.startup_s(),
-            "minutes": None if r.billed_hours() is None else r.billed_hours() * 60,
-            "usd_per_hour": r.usd_per_hour(),
-            "usd": 0.0 if r.local else r.cost_usd(),
-            "price_source": _price_source(r),
-        }
-        for r in endpoints
-    )
-    columns = [
-        Column("option", "option"),
-        Column("endpoint", "endpoint"),
-        Column("state", "state"),
-        numeric("startup_s", "start-up, s", decimals=1),
-        numeric("minutes", "lived, min", decimals=1),
-        numeric("usd_per_hour", "$/h", decimals=3),
-        numeric("usd", "cost of this run, $", decimals=2),
-        Column("price_source", "price from", wraps=True),
-    ]
-    local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""
-    return Table(rows, columns, f"Endpoints of this run, from the create call to the deletion.{local}")
-
-
-def _price_source(record: EndpointRecord) -> str:
-    if record.price_source is None:
-        return "unknown"
-    return f"{record.price_source}{f', {record.price_as_of}' if record.price_as_of else ''}"
 
 
 def machine_and_versions(run: RunFolder) -> Prose:
@@ -371,7 +295,7 @@ def machine_and_versions(run: RunFolder) -> Prose:
     machine = about["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return Prose(
-        f"* Machine of the load generator: {machine['cpu']}, {text.plural(machine['vcpus'], 'vCPU')}, "
+        f"* Machine that the notebooks ran on: {machine['cpu']}, {text.plural(machine['vcpus'], 'vCPU')}, "
         f"{text.number(machine['memory_gib'], 1)} GiB, {machine['system']}\n"
         f"* Python {machine['python']}, {versions}"
     )
@@ -404,10 +328,16 @@ def definitions() -> Prose:
         "| dispersion | variance ÷ mean of the sends per short window: 1 Poisson, more in bursts |\n"
         "| client-limited | the load generator, not the server, shaped the load point: it feeds no verdict |\n"
         "| SLO | service level objective: the latency and error limits of the config |\n"
-        "| 95% interval | throughput and price: Student's t over repetitions or batches; percentiles: moving-block "
-        "bootstrap |\n"
-        "| meets the SLO | the exact (Clopper–Pearson) bound on the share of requests beyond the limit allows it, "
-        "taking requests as independent of each other |\n"
+        "| goodput | requests that succeeded and met every latency limit ÷ length of the window |\n"
+        "| effective n | requests divided by how much they are alike (Kish's design effect): neighbours wait in the same "
+        "queue, so n of them tell less than n independent ones |\n"
+        "| 95% interval | throughput and price: Student's t over repetitions, else over batches of whole rounds; "
+        "percentiles: order statistics at the effective n |\n"
+        "| meets the SLO | the upper (Clopper–Pearson) bound on the share of requests beyond the limit, at the effective n, "
+        "allows it; or the limit is so far away that mean and standard deviation show it (Cantelli's inequality) |\n"
+        "| requests/s served | closed loop: requests/s. Open loop in a steady state: the offered rate × the share that "
+        "succeeds |\n"
+        "| tied | the 95% interval of the price overlaps with that of the cheapest |\n"
     )
 
 

@@ -9,8 +9,8 @@ from helpers.config import BenchmarkConfig
 from helpers.display import Prose
 from helpers.errors import AnalysisError, DeployError, LoadError, PromptError
 from helpers.ledger import EndpointRecord, Ledger
+from helpers.level_latencies import PERCENTS
 from helpers.load_plan import load_points_of, missing_load_points
-from helpers.metrics import PERCENTS
 from helpers.prompt_files import read_prompts
 from helpers.run_folder import RunFolder
 from helpers.verdict import Verdict

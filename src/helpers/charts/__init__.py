@@ -1,0 +1,21 @@
+"""The figures of a run. Each function draws one SVG into a folder and returns it with its alternative text.
+
+One colour per option in every figure (Okabe and Ito's palette, safe for colour-blind readers), one panel per dataset.
+Infinite values (percentiles that touch a failed request) cannot be drawn; captions say how many are left out. Load points
+that the client limited are crossed out.
+"""
+
+from helpers.charts.capacity import bill_by_traffic
+from helpers.charts.load_points import error_rates, latency_by_load, price_performance, throughput_by_load
+from helpers.charts.requests import distribution, latency_by_prompt_length, prompt_lengths
+
+__all__ = [
+    "bill_by_traffic",
+    "distribution",
+    "error_rates",
+    "latency_by_load",
+    "latency_by_prompt_length",
+    "price_performance",
+    "prompt_lengths",
+    "throughput_by_load",
+]

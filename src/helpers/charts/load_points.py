@@ -1,0 +1,180 @@
+"""Figures of load points: price, latency, throughput and errors against the load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from helpers.charts.panels import cross_out, crossed_out, level_text, lines, panels, ticks
+from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option, colour, left_out, marker, ranges
+from helpers.config import BenchmarkConfig
+from helpers.display import Figure
+from helpers.judge import main_latency
+from helpers.verdict import Verdict
+
+PRICE = "usd_per_1m_output_tokens"
+
+
+def price_performance(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig, folder: Path) -> Figure:
+    """Price per 1M output tokens against the SLO's latency percentile; the feasible region is shaded, the recommended
+    option named.
+    """
+    column = main_latency(config)
+    x = f"{column}_p{config.slo.percentile:g}"
+    limit = config.slo.limits_s()[column]
+    drawn = points[np.isfinite(points[x].astype(float)) & points[PRICE].notna()]
+
+    def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
+        draw_price_performance(axes, rows, x, limit, config)
+        _name_the_recommended(axes, rows, x, dataset, verdict)
+        axes.set_xlabel(f"p{config.slo.percentile:g} {LATENCY_WORDS[column]}, s")
+
+    caption = (
+        f"Lower left is better. Each point is one load (the small number: {config.load.level_name}), with 95% intervals; "
+        f"faded: another load point is shown to be both faster and cheaper; shaded: within the limit of {limit:g} s; "
+        f"circled: the recommended option's load points.{crossed_out(drawn)}{left_out(len(points) - len(drawn))}"
+    )
+    best = f"Recommended: {verdict.recommended}." if verdict.recommended else "No option is shown to meet the SLO."
+    alt = (
+        f"Price per 1M output tokens against p{config.slo.percentile:g} {LATENCY_WORDS[column]}. {best} "
+        f"{ranges(drawn, x, ' s', config)}"
+    )
+    return panels("price_performance", drawn, config, folder, panel, alt, caption)
+
+
+def draw_price_performance(axes: Axes, rows: pd.DataFrame, x: str, limit: float, config: BenchmarkConfig) -> None:
+    """One panel: the load points of one dataset by latency (column `x`) and price, and the region within the limit."""
+    axes.axvspan(0, limit, color=FEASIBLE_COLOUR, alpha=0.08, lw=0)
+    axes.axvline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
+    beaten = dominated(rows, x, PRICE)
+    for name, mine in by_option(rows, config):
+        axes.plot(mine[x], mine[PRICE], color=colour(name, config), lw=0.8, alpha=0.4, zorder=1)
+        for faded in (False, True):
+            some = mine[beaten[mine.index] == faded]
+            axes.errorbar(
+                some[x],
+                some[PRICE],
+                xerr=bars(some, x),
+                yerr=bars(some, PRICE),
+                color=colour(name, config),
+                marker=marker(name, config),
+                ls="none",
+                alpha=0.35 if faded else 1.0,
+                elinewidth=0.8,
+                capsize=2,
+                label=None if faded else name,
+            )
+        for row in mine[mine["level"].isin(ticks(mine))].to_dict("records"):
+            axes.annotate(
+                level_text(row["level"]),
+                (row[x], row[PRICE]),
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=7,
+                color="#444444",
+            )
+    cross_out(axes, rows, x, PRICE)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("price per 1M output tokens, $")
+
+
+def dominated(rows: pd.DataFrame, x: str, y: str) -> pd.Series:
+    """For each load point: is another one, by both 95% intervals, shown to be lower in x and in y?"""
+    bounds = {
+        name: rows[name].fillna(rows[name.rpartition("_")[0]]).astype(float).to_numpy()
+        for name in (f"{x}_low", f"{x}_high", f"{y}_low", f"{y}_high")
+    }
+    beaten = [
+        bool(((bounds[f"{x}_high"] < low_x) & (bounds[f"{y}_high"] < low_y)).any())
+        for low_x, low_y in zip(bounds[f"{x}_low"], bounds[f"{y}_low"], strict=True)
+    ]
+    return pd.Series(beaten, index=rows.index, dtype=bool)
+
+
+def _name_the_recommended(axes: Axes, rows: pd.DataFrame, x: str, dataset: str, verdict: Verdict) -> None:
+    """Circle the recommended option's load point and write its name there."""
+    if verdict.recommended is None:
+        return
+    chosen = {point.dataset: point.level for point in verdict.option(verdict.recommended).points}
+    here = rows[(rows["option"] == verdict.recommended) & (rows["level"] == chosen.get(dataset))]
+    for row in here.to_dict("records"):
+        axes.scatter([row[x]], [row[PRICE]], s=170, facecolors="none", edgecolors="black", linewidths=1.3, zorder=5)
+        axes.annotate(
+            verdict.recommended,
+            (row[x], row[PRICE]),
+            xytext=(0, -15),
+            textcoords="offset points",
+            ha="left" if row[x] < 0.5 * axes.get_xlim()[1] else "right",
+            fontsize=7.5,
+            fontweight="bold",
+        )
+
+
+def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure:
+    """The SLO's latency percentile against the load, with the SLO line."""
+    column = main_latency(config)
+    y = f"{column}_p{config.slo.percentile:g}"
+    limit = config.slo.limits_s()[column]
+    drawn = points[np.isfinite(points[y].astype(float))]
+
+    def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
+        axes.axhline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
+        axes.annotate(
+            f"limit {limit:g} s",
+            (0.01, limit),
+            xycoords=("axes fraction", "data"),
+            ha="left",
+            va="bottom",
+            fontsize=7,
+            color=FEASIBLE_COLOUR,
+        )
+        lines(axes, rows, y, config)
+        axes.set_ylabel(f"p{config.slo.percentile:g} {LATENCY_WORDS[column]}, s")
+
+    caption = f"Lower is better. Whiskers are 95% intervals.{crossed_out(drawn)}{left_out(len(points) - len(drawn))}"
+    alt = (
+        f"p{config.slo.percentile:g} {LATENCY_WORDS[column]} against {config.load.level_name}. "
+        f"{ranges(drawn, y, ' s', config)}"
+    )
+    return panels("load_vs_latency", drawn, config, folder, panel, alt, caption)
+
+
+def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure:
+    """Requests answered per second against the load; in an open loop with the line on which all are answered."""
+    offered = config.load.level_kind == "open_loop"
+
+    def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
+        lines(axes, rows, "requests_per_s", config)
+        if offered and len(rows):
+            ends = [rows["level"].min(), rows["level"].max()]
+            axes.plot(ends, ends, color="#777777", lw=0.8, ls=":", marker="none", zorder=1)
+        axes.set_ylabel("requests per second")
+
+    alt = f"Request throughput against {config.load.level_name}. {ranges(points, 'requests_per_s', ' requests/s', config)}"
+    bend = (
+        "Where a line leaves the dotted one, more requests come than are answered."
+        if offered
+        else "Where a line goes flat, further requests only wait."
+    )
+    caption = f"Higher is better. Whiskers are 95% intervals. {bend}{crossed_out(points)}"
+    return panels("load_vs_throughput", points, config, folder, panel, alt, caption)
+
+
+def error_rates(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
+    """Error rate against the load; null where nothing failed."""
+    if not points["failures"].any():
+        return None
+
+    def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
+        lines(axes, rows.assign(error_percent=rows["error_rate"] * 100), "error_percent", config)
+        axes.axhline(config.slo.error_rate * 100, color=FEASIBLE_COLOUR, lw=1, ls="--")
+        axes.set_ylabel("failed requests, %")
+
+    percents = points.assign(percent=points["error_rate"] * 100)
+    alt = f"Error rate against {config.load.level_name}. {ranges(percents, 'percent', '%', config)}"
+    caption = f"Lower is better. The dashed line is the limit.{crossed_out(points)}"
+    return panels("error_rates", points, config, folder, panel, alt, caption)

@@ -1,0 +1,111 @@
+"""Figures with one panel per dataset and a line per option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullLocator
+
+from helpers.charts.style import bars, by_option, colour, marker, save, style
+from helpers.config import BenchmarkConfig
+from helpers.display import Figure
+from helpers.metrics import CLIENT_LIMITED
+
+PANEL_INCHES = (4.1, 3.3)
+PANELS_PER_ROW = 3
+LOGARITHMIC_FROM = 20
+"""Ratio of the highest to the lowest level from which the axis is logarithmic."""
+TICK_GAP = 0.07
+"""Least share of the axis between two ticks."""
+
+
+def panels(
+    name: str,
+    rows: pd.DataFrame,
+    config: BenchmarkConfig,
+    folder: Path,
+    draw: Callable[[Axes, str, pd.DataFrame], None],
+    alt: str,
+    caption: str,
+    legend: bool = True,
+) -> Figure:
+    """One panel per dataset, a legend above them all."""
+    datasets = [dataset.name for dataset in config.datasets]
+    across = min(PANELS_PER_ROW, len(datasets))
+    down = -(-len(datasets) // across)
+    with style():
+        canvas = Canvas(figsize=(PANEL_INCHES[0] * across, PANEL_INCHES[1] * down), layout="constrained")
+        for i, dataset in enumerate(datasets):
+            axes = canvas.add_subplot(down, across, i + 1)
+            axes.set_title(dataset, loc="left", fontweight="bold")
+            draw(axes, dataset, rows[rows["dataset"] == dataset])
+        handles, labels = canvas.axes[0].get_legend_handles_labels()
+        if legend and handles:
+            canvas.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)), fontsize=8)
+        path = save(canvas, folder, name)
+    return Figure(path, alt, caption)
+
+
+def lines(axes: Axes, rows: pd.DataFrame, y: str, config: BenchmarkConfig) -> None:
+    """A line per option over the levels of the load."""
+    for name, mine in by_option(rows, config):
+        axes.errorbar(
+            mine["level"],
+            mine[y],
+            yerr=bars(mine, y),
+            color=colour(name, config),
+            marker=marker(name, config),
+            elinewidth=0.8,
+            capsize=2,
+            label=name,
+        )
+    cross_out(axes, rows, "level", y)
+    axes.set_xlabel(config.load.level_name)
+    if len(rows):
+        axes.set_xscale("log" if is_wide(rows) else "linear")
+        axes.set_xticks(ticks(rows), labels=[level_text(level) for level in ticks(rows)])
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(bottom=0)
+
+
+def is_wide(rows: pd.DataFrame) -> bool:
+    """Do the levels span so much that their axis is logarithmic?"""
+    return rows["level"].max() >= LOGARITHMIC_FROM * rows["level"].min()
+
+
+def ticks(rows: pd.DataFrame) -> list[float]:
+    """The levels that are marked on the axis."""
+    return spaced(sorted(rows["level"].unique()), logarithmic=is_wide(rows))
+
+
+def spaced(levels: list[float], logarithmic: bool) -> list[float]:
+    """Of ascending levels those that may stand as ticks without touching: the highest, and down from there."""
+    places = np.log(levels) if logarithmic else np.array(levels, dtype=float)
+    least = TICK_GAP * (places[-1] - places[0])
+    kept = [len(levels) - 1]
+    for i in range(len(levels) - 2, -1, -1):
+        if places[kept[-1]] - places[i] >= least:
+            kept.append(i)
+    return [levels[i] for i in reversed(kept)]
+
+
+def level_text(level: float) -> str:
+    """A level beside a point or under a tick, with at most four digits that count."""
+    return f"{float(f'{level:.4g}'):g}"
+
+
+def cross_out(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
+    """Cross out the load points that the client limited."""
+    limited = rows[rows["slo"] == CLIENT_LIMITED]
+    if len(limited):
+        axes.scatter(limited[x], limited[y], marker="x", color="black", s=45, linewidths=1.3, zorder=6)
+
+
+def crossed_out(rows: pd.DataFrame) -> str:
+    """What a caption says of them."""
+    return " Crossed out: limited by the client, not judged." if (rows["slo"] == CLIENT_LIMITED).any() else ""

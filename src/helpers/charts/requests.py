@@ -1,0 +1,128 @@
+"""Figures of single requests and prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from helpers import number_text as text
+from helpers.charts.panels import panels
+from helpers.charts.style import (
+    FEASIBLE_COLOUR,
+    LATENCY_WORDS,
+    PALETTE,
+    by_option,
+    colour,
+    ranges,
+    save,
+    style,
+)
+from helpers.config import BenchmarkConfig
+from helpers.display import Figure
+from helpers.intervals import percentile
+from helpers.load_config import LoadLevel
+
+
+def latency_by_prompt_length(samples: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
+    """End-to-end latency of every successful request against its prompt tokens, at each option's lowest load; null where
+    no single request is known.
+    """
+    ok = samples[samples["ok"].astype(bool)]
+    if ok["prompt_tokens"].isna().all():
+        return None
+    lowest = ok[ok["level"] == ok.groupby(["option", "dataset"])["level"].transform("min")]
+    with style():
+        canvas = Canvas(figsize=(7.5, 3.6), layout="constrained")
+        axes = canvas.add_subplot()
+        for name, mine in by_option(lowest, config):
+            axes.scatter(
+                mine["prompt_tokens"].astype(float),
+                mine["latency_s"],
+                s=8,
+                alpha=0.55,
+                linewidths=0,
+                color=colour(name, config),
+                label=name,
+            )
+        axes.set_xlabel("prompt tokens")
+        axes.set_ylabel("end-to-end latency, s")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper left", fontsize=8)
+        path = save(canvas, folder, "tokens_vs_latency")
+    alt = f"Latency of {len(lowest):,} requests against prompt tokens. " + ranges(lowest, "latency_s", " s", config)
+    caption = f"Lower is better. One dot per successful request at {_load_words(lowest, 'lowest', config)}."
+    return Figure(path, alt, caption)
+
+
+def distribution(samples: pd.DataFrame, column: str, config: BenchmarkConfig, folder: Path) -> Figure | None:
+    """Cumulative distribution of a latency at the highest load that all options share, failures as never finished; null
+    where no request has that latency.
+    """
+    if samples[column].isna().all():
+        return None
+    import seaborn as sns
+
+    drawn = _at_highest_shared_level(samples)
+    limit = config.slo.limits_s().get(column)
+
+    def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
+        right = rows[column].max() * 1.05
+        for name, mine in by_option(rows, config):
+            values = mine[column].where(mine["ok"], right * 2).dropna()
+            sns.ecdfplot(x=values.to_numpy(float), ax=axes, color=colour(name, config), label=name)
+        if limit is not None:
+            axes.axvline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
+        axes.set_xlabel(f"{LATENCY_WORDS[column]}, s")
+        axes.set_ylabel("share of requests")
+        if np.isfinite(right):
+            axes.set_xlim(0, max(right, limit or 0))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+
+    medians = {name: percentile(mine[column].dropna().to_numpy(float), 50) for name, mine in by_option(drawn, config)}
+    load = _load_words(drawn, "highest shared", config)
+    alt = f"Distribution of {LATENCY_WORDS[column]} at {load}. Medians: " + ", ".join(
+        f"{name} {text.duration(median)}" for name, median in medians.items()
+    )
+    caption = f"Further left is better. Share of requests at {load} that were as fast."
+    return panels(column.removesuffix("_s"), drawn, config, folder, panel, alt, caption)
+
+
+def prompt_lengths(prompts: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure:
+    """Histogram of prompt lengths, one panel per dataset."""
+
+    def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
+        axes.hist(rows["prompt_tokens"].astype(float), bins=20, color=PALETTE[0], edgecolor="white", linewidth=0.5)
+        axes.set_xlabel("prompt tokens")
+        axes.set_ylabel("prompts")
+
+    spans = prompts.groupby("dataset")["prompt_tokens"].agg(["min", "median", "max"])
+    alt = "Prompt lengths. " + "; ".join(
+        f"{name}: {row['min']:.0f} to {row['max']:.0f} tokens, median {row['median']:.0f}"
+        for name, row in spans.iterrows()
+    )
+    return panels("prompt_lengths", prompts, config, folder, panel, alt, "Prompts per length in tokens.", legend=False)
+
+
+def _at_highest_shared_level(requests: pd.DataFrame) -> pd.DataFrame:
+    """For each dataset the requests at the highest level at which every option was measured; if there is none, at each
+    option's highest.
+    """
+    parts = []
+    for _, rows in requests.groupby("dataset", sort=False):
+        shared = set.intersection(*(set(mine) for _, mine in rows.groupby("option")["level"]))
+        highest = max(shared) if shared else rows.groupby("option")["level"].transform("max")
+        parts.append(rows[rows["level"] == highest])
+    return pd.concat(parts) if parts else requests
+
+
+def _load_words(requests: pd.DataFrame, which: str, config: BenchmarkConfig) -> str:
+    """The load of these requests if it is one, else which load it is."""
+    levels = requests["level"].unique()
+    if len(levels) == 1:
+        return LoadLevel(config.load.level_kind, float(levels[0])).label
+    return f"the {which} load of each dataset"

@@ -1,0 +1,155 @@
+"""Two runs side by side: which differences are real.
+
+A ratio of two independent measurements has an interval of its own, from their two intervals on the logarithmic scale:
+the distances from estimate to bound add as squares (Zou and Donner 2008, "MOVER"). As many ratios are looked at, each
+is called real only if it is so among all of them (Bonferroni): one run in twenty shows a false one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from helpers.analysis import read_points
+from helpers.config import BenchmarkConfig
+from helpers.errors import AnalysisError
+from helpers.intervals import CONFIDENCE
+from helpers.judge import main_latency
+from helpers.run_folder import RunFolder, find_run, write_atomically
+from helpers.verdict import Verdict
+
+KEYS = ["option", "dataset", "load"]
+COMPARISON_FILE = "comparison.json"
+REAL, CHANCE = "real", "may be chance"
+
+
+class Difference(BaseModel):
+    """One metric of one load point in both runs. The ratio is now / baseline; unknown is null."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    option: str
+    dataset: str
+    load: str
+    metric: str
+    baseline: float | None
+    now: float | None
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    change: str | None
+    """`real` or `may be chance`; null where an interval is unknown."""
+
+
+class Comparison(BaseModel):
+    """This run beside a baseline run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    baseline_run: str
+    recommended_before: str | None
+    recommended_now: str | None
+    rows: list[Difference]
+
+
+def compared_columns(config: BenchmarkConfig) -> dict[str, str]:
+    """Column -> its name in words, of what is compared: latency at the SLO's percentile, throughput and price."""
+    latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
+    return {
+        latency: f"p{config.slo.percentile:g} {main_latency(config).removesuffix('_s')}",
+        "served_requests_per_s": "requests/s",
+        "usd_per_1k_requests": "$ per 1,000 requests",
+    }
+
+
+def compare_points(now: pd.DataFrame, baseline: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:
+    """One row per load point that both runs measured and per compared column.
+
+    Columns: option, dataset, load, metric, baseline, now, ratio (now / baseline) with its 95% interval, `change`
+    (REAL or CHANCE; null where an interval is unknown). Raises AnalysisError where nothing matches.
+    """
+    columns = compared_columns(config)
+    lacking = [c for c in columns if c not in baseline or f"{c}_low" not in baseline]
+    if lacking:
+        raise AnalysisError(
+            f"the baseline run has no {', '.join(lacking)}: it was judged by another SLO percentile or release. Next: run "
+            "04_analyse_metrics on it with this config's slo"
+        )
+    both = now.merge(baseline, on=KEYS, suffixes=("", "_before"))
+    if both.empty:
+        raise AnalysisError(
+            "the baseline run shares no load point (option, dataset and load) with this run. Next: give a "
+            "baseline_run_dir of a run with the same names"
+        )
+    tests = len(both) * len(columns)
+    rows = [_compared(row, column, name, tests) for row in both.to_dict("records") for column, name in columns.items()]
+    return pd.DataFrame(rows)
+
+
+def _compared(row: dict, column: str, name: str, tests: int) -> dict:
+    before, after = row[f"{column}_before"], row[column]
+    known = all(_is_positive(value) for value in (before, after))
+    ratio = after / before if known else None
+    low, high = _ratio_interval(row, column, 1.0) if known else (None, None)
+    wide_low, wide_high = _ratio_interval(row, column, _widening(tests)) if known else (None, None)
+    change = None if wide_low is None else REAL if wide_low > 1 or wide_high < 1 else CHANCE
+    found = {"metric": name, "baseline": before, "now": after, "ratio": ratio, "ratio_low": low, "ratio_high": high}
+    return {key: row[key] for key in KEYS} | found | {"change": change}
+
+
+def _ratio_interval(row: dict, column: str, widening: float) -> tuple[float | None, float | None]:
+    """Interval of now / baseline; the distances to the bounds are stretched by `widening`."""
+    values = [row[f"{column}{bound}{run}"] for run in ("", "_before") for bound in ("", "_low", "_high")]
+    if not all(_is_positive(value) for value in values):
+        return None, None
+    now, now_low, now_high, before, before_low, before_high = (math.log(value) for value in values)
+    below = widening * math.hypot(now - now_low, before_high - before)
+    above = widening * math.hypot(now_high - now, before - before_low)
+    return math.exp(now - before - below), math.exp(now - before + above)
+
+
+def _widening(tests: int) -> float:
+    """How much wider an interval is that holds among so many, for normally distributed logarithms."""
+    from scipy import special
+
+    tail = (1 - CONFIDENCE) / 2
+    return float(special.ndtri(1 - tail / tests) / special.ndtri(1 - tail))
+
+
+def _is_positive(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value > 0
+
+
+# --- in a run folder ----------------------------------------------------------------------------------------------
+
+
+def compare_with(
+    baseline_run_dir: str, points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig, run: RunFolder
+) -> Comparison | None:
+    """Compare this run with a baseline run and keep the comparison for the report; null where no baseline is given.
+
+    Raises RunFolderError where the baseline is no run, or was not analysed.
+    """
+    if not baseline_run_dir:
+        return None
+    baseline = find_run(baseline_run_dir)
+    table = compare_points(points, read_points(baseline), config)
+    judged = baseline.path / "verdict.json"
+    before = json.loads(judged.read_text(encoding="utf-8"))["recommended"] if judged.is_file() else None
+    comparison = Comparison(
+        baseline_run=baseline.run_id,
+        recommended_before=before,
+        recommended_now=verdict.recommended,
+        rows=[
+            Difference.model_validate(row) for row in table.astype(object).where(table.notna(), None).to_dict("records")
+        ],
+    )
+    write_atomically(run.metrics / COMPARISON_FILE, comparison.model_dump_json(indent=1) + "\n")
+    return comparison
+
+
+def read_comparison(run: RunFolder) -> Comparison | None:
+    """The comparison that notebook 04 kept; null where it had no baseline."""
+    path = run.metrics / COMPARISON_FILE
+    return Comparison.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -1,0 +1,61 @@
+"""The words and the table of two runs side by side."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from helpers import number_text as text
+from helpers.compare import REAL, Comparison
+from helpers.display import Column, Prose, Table, numeric
+
+
+def comparison_summary(comparison: Comparison | None) -> Prose:
+    """What changed since the baseline, in a paragraph."""
+    if comparison is None:
+        return Prose("No baseline run was given (`baseline_run_dir`), so there is nothing to compare with.")
+    real = [row for row in comparison.rows if row.change == REAL]
+    unknown = sum(row.change is None for row in comparison.rows)
+    said = (
+        f"Against the baseline run `{comparison.baseline_run}`, {len(real)} of {len(comparison.rows)} differences are real; "
+        "the others may be chance."
+    )
+    if unknown:
+        said += f" Of {unknown} an interval is unknown, so they cannot be told."
+    before, now = comparison.recommended_before, comparison.recommended_now
+    if before == now:
+        said += f" The recommendation is the same: {_named(now)}."
+    else:
+        said += f" **The recommendation changed from {_named(before)} to {_named(now)}.**"
+    return Prose(said)
+
+
+def comparison_table(comparison: Comparison | None) -> Table | Prose:
+    """Every compared metric of every load point, real differences first."""
+    if comparison is None:
+        return Prose("")
+    rows = pd.DataFrame([row.model_dump() for row in comparison.rows])
+    rows = rows.assign(
+        interval=[text.interval(low, high, 3) for low, high in zip(rows["ratio_low"], rows["ratio_high"], strict=True)],
+        change=rows["change"].fillna("unknown"),
+        order=(rows["change"] != REAL).astype(int),
+    ).sort_values("order", kind="stable")
+    columns = [
+        Column("option", "option"),
+        Column("dataset", "dataset"),
+        Column("load", "load"),
+        Column("metric", "metric"),
+        Column("baseline", "baseline", lambda value, _: text.significant(value)),
+        Column("now", "now", lambda value, _: text.significant(value)),
+        numeric("ratio", "now ÷ baseline", decimals=3),
+        Column("interval", "95% interval of the ratio"),
+        Column("change", "difference"),
+    ]
+    caption = (
+        "This run beside its baseline. A difference is real where the interval of the ratio, widened for as many "
+        "comparisons (Bonferroni), does not hold 1."
+    )
+    return Table(rows, columns, caption)
+
+
+def _named(option: str | None) -> str:
+    return "no option" if option is None else f"“{option}”"

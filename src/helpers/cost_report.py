@@ -1,0 +1,235 @@
+"""What the traffic costs: the capacity table, the bill over a range of traffic, and how each price was worked out."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from helpers import number_text as text
+from helpers.capacity import (
+    HIGHEST_TRAFFIC,
+    HOURS_PER_MONTH,
+    LOWEST_TRAFFIC,
+    break_even,
+    candidates,
+    cheapest_ranges,
+    fleet,
+)
+from helpers.config import BenchmarkConfig
+from helpers.display import Column, Prose, Table, numeric
+from helpers.ledger import EndpointRecord
+from helpers.load_report import as_measured, level_column
+from helpers.report import STATUS_WORDS, by_cost
+from helpers.verdict import OptionVerdict, Verdict
+
+TRAFFIC_STEPS = (1, 10, 30, 100, 300, 1000, 3000, 10_000)
+"""Requests per minute of the rows of the table."""
+MOST_RANGES = 6
+
+
+# --- capacity -----------------------------------------------------------------------------------------------------
+
+
+def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
+    """What the traffic needs, per option that can carry it, at each price that the config names."""
+    rows = []
+    for option in by_cost(verdict):
+        if option.capacity is None:
+            continue
+        for i, price in enumerate(option.prices or [None]):
+            need = fleet(
+                option, config.traffic.requests_per_minute, config.traffic.headroom, price and price.usd_per_hour
+            )
+            usd = need.usd_per_hour
+            rate = option.capacity.requests_per_minute_per_instance
+            share = usd / option.capacity.usd_per_hour if usd and option.capacity.usd_per_hour else None
+            rows.append(
+                {
+                    "option": option.option,
+                    "instance_type": option.instance_type,
+                    "price": "per token" if option.token_rates else "unknown" if price is None else price.name,
+                    "capacity": rate.value,
+                    "interval": text.interval(rate.low, rate.high, 0),
+                    "instances": need.instances,
+                    "utilisation": None if need.utilisation is None else need.utilisation * 100,
+                    "usd_per_hour": usd,
+                    "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
+                    "usd_per_1m_output": _scaled(option.capacity.usd_per_1m_output_tokens, share),
+                    "usd_per_1m": _scaled(option.capacity.usd_per_1m_tokens, share),
+                    "status": STATUS_WORDS[option.status] if i == 0 else "",
+                }
+            )
+    columns = [
+        Column("option", "option"),
+        Column("instance_type", "instance type"),
+        *([Column("price", "price")] if len({row["price"] for row in rows}) > 1 else []),
+        numeric("capacity", "requests/min per instance", best="highest", decimals=0),
+        Column("interval", "95% interval"),
+        numeric("instances", "instances", decimals=0),
+        numeric("utilisation", "utilisation, %", decimals=0),
+        numeric("usd_per_hour", "$/h", decimals=3),
+        numeric("usd_per_month", "$/month", best="lowest", decimals=0),
+        numeric("usd_per_1m_output", "$ per 1M output tokens"),
+        numeric("usd_per_1m", "$ per 1M tokens"),
+        Column("status", "verdict"),
+    ]
+    caption = (
+        f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
+        f"{text.percent(config.traffic.headroom)} head-room, at the cheapest load that meets the SLO, "
+        f"{as_measured(config.load)}. $ per 1M tokens are those of this traffic, idle time included. A month has "
+        f"{HOURS_PER_MONTH} hours."
+    )
+    return Table(pd.DataFrame(rows, columns=[*dict.fromkeys(["price", *(c.key for c in columns)])]), columns, caption)
+
+
+def _scaled(value: float | None, share: float | None) -> float | None:
+    return None if value is None or share is None else value * share
+
+
+# --- over a range of traffic --------------------------------------------------------------------------------------
+
+
+def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
+    """The monthly bill of each option from 1 to 10,000 requests a minute."""
+    options = candidates(verdict)
+    if not options:
+        return Prose("No option meets the SLO and has a price, so there is no bill to compare.")
+    rows = []
+    for traffic in TRAFFIC_STEPS:
+        bills = {i: _monthly(option, traffic, config) for i, option in enumerate(options)}
+        known = {i: usd for i, usd in bills.items() if usd is not None}
+        best = min(known, key=lambda i: (known[i], options[i].cost.value)) if known else None
+        rows.append(
+            {"traffic": traffic, **{f"usd_{i}": usd for i, usd in bills.items()}}
+            | {"cheapest": "–" if best is None else options[best].option}
+        )
+    columns = [
+        numeric("traffic", "requests/min", decimals=0),
+        *(numeric(f"usd_{i}", f"{option.option}, $/month", decimals=0) for i, option in enumerate(options)),
+        Column("cheapest", "cheapest"),
+    ]
+    caption = (
+        f"The monthly bill over a range of traffic, in whole instances with {text.percent(config.traffic.headroom)} "
+        "head-room, at each option's first price. Of equal bills the option that is cheaper at full load counts."
+    )
+    return Table(pd.DataFrame(rows), columns, caption)
+
+
+def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
+    """Where the cheapest option changes, and from which traffic an hourly price beats one per token."""
+    headroom = config.traffic.headroom
+    ranges = cheapest_ranges(verdict, headroom)
+    if not ranges:
+        return Prose("")
+    if len(ranges) == 1:
+        span = f"from {text.number(LOWEST_TRAFFIC)} to {text.number(HIGHEST_TRAFFIC)} requests a minute"
+        said = [f"“{ranges[0].option}” is the cheapest at any traffic {span}."]
+    else:
+        parts = [f"“{r.option}” up to {text.significant(r.high)}" for r in ranges[:MOST_RANGES]]
+        more = "" if len(ranges) <= MOST_RANGES else f", and so on, in turns ({len(ranges)} ranges in all)"
+        said = [f"The cheapest option, by requests a minute: {', then '.join(parts)}{more}."]
+    options = candidates(verdict)
+    for by_token in (o for o in options if o.token_rates is not None):
+        for by_hour in (o for o in options if o.token_rates is None):
+            at = break_even(by_token, by_hour, headroom)
+            said.append(
+                f"“{by_hour.option}” beats the token prices of “{by_token.option}” "
+                + (f"from {text.significant(at)} requests a minute on." if at else "at no traffic in this range.")
+            )
+    return Prose(" ".join(said))
+
+
+def _monthly(option: OptionVerdict, traffic: float, config: BenchmarkConfig) -> float | None:
+    price = option.prices[0].usd_per_hour if option.prices else None
+    usd = fleet(option, traffic, config.traffic.headroom, price).usd_per_hour
+    return None if usd is None else usd * HOURS_PER_MONTH
+
+
+# --- how prices were worked out -----------------------------------------------------------------------------------
+
+
+def cost_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
+    """How each price follows from $/h and throughput."""
+    columns = [
+        Column("option", "option"),
+        Column("dataset", "dataset"),
+        level_column(config),
+        numeric("usd_per_hour", "$/h", decimals=3),
+        numeric("served_requests_per_s", "requests/s served", decimals=2),
+        numeric("served_output_tokens_per_s", "output tokens/s", decimals=0),
+        numeric("usd_per_1k_requests", "$ per 1,000 requests", best="lowest"),
+        numeric("usd_per_1m_output_tokens", "$ per 1M output tokens", best="lowest"),
+        numeric("usd_per_1m_input_tokens", "$ per 1M input tokens"),
+        numeric("usd_per_1m_tokens", "$ per 1M tokens"),
+    ]
+    caption = (
+        "Cost working: $/h ÷ (requests/s × 3,600) × 1,000, and $/h ÷ (tokens/s × 3,600) × 10⁶. Each column puts the whole "
+        "price on what it counts."
+    )
+    return Table(points, columns, caption)
+
+
+def price_table(verdict: Verdict) -> Table:
+    """The prices that were used, with source and date."""
+    rows = []
+    for option in verdict.options:
+        for price in option.prices:
+            rows.append(
+                {
+                    "option": option.option,
+                    "name": price.name,
+                    "price": f"${text.number(price.usd_per_hour, 4)} per instance and hour",
+                    "source": price.source or "unknown",
+                    "as_of": price.as_of or "unknown",
+                }
+            )
+        if option.token_rates is not None:
+            rates = option.token_rates
+            words = (
+                f"{text.dollars(rates.usd_per_1m_input_tokens)} per 1M input, "
+                f"{text.dollars(rates.usd_per_1m_output_tokens)} per 1M output tokens"
+            )
+            dated = {"source": rates.source or "unknown", "as_of": rates.as_of or "unknown"}
+            rows.append({"option": option.option, "name": "per token", "price": words} | dated)
+    columns = [
+        Column("option", "option"),
+        Column("name", "price"),
+        Column("price", "$"),
+        Column("source", "source", wraps=True),
+        Column("as_of", "looked up on"),
+    ]
+    return Table(pd.DataFrame(rows, columns=[c.key for c in columns]), columns, "The prices that costs are made of.")
+
+
+def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
+    """What each endpoint of the run cost, from the create call to the deletion."""
+    rows = pd.DataFrame(
+        {
+            "option": r.option,
+            "endpoint": r.endpoint_name,
+            "state": r.state,
+            "startup_s": r.startup_s(),
+            "minutes": None if r.billed_hours() is None else r.billed_hours() * 60,
+            "usd_per_hour": r.usd_per_hour(),
+            "usd": 0.0 if r.local else r.cost_usd(),
+            "price_source": _price_source(r),
+        }
+        for r in endpoints
+    )
+    columns = [
+        Column("option", "option"),
+        Column("endpoint", "endpoint"),
+        Column("state", "state"),
+        numeric("startup_s", "start-up, s", decimals=1),
+        numeric("minutes", "lived, min", decimals=1),
+        numeric("usd_per_hour", "$/h", decimals=3),
+        numeric("usd", "cost of this run, $", decimals=2),
+        Column("price_source", "price from", wraps=True),
+    ]
+    local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""
+    return Table(rows, columns, f"Endpoints of this run, from the create call to the deletion.{local}")
+
+
+def _price_source(record: EndpointRecord) -> str:
+    if record.price_source is None:
+        return "unknown"
+    return f"{record.price_source}{f', {record.price_as_of}' if record.price_as_of else ''}"
