@@ -1,0 +1,203 @@
+"""From a planted campaign to the request records that measuring it would have left, load point by load point.
+
+The stations are simulated with their cold start, and the simulated times are put before the project's own functions: the
+steady window is what `load.window.find_window` finds when it is asked as the conductor asks it, again and again, and the
+load point ends when it says that there is enough, that the station is overloaded, or when the prompts run out.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+from examples import facts, process
+from planted_campaigns import PERCENT, TIMEOUT_S, Campaign, load_of
+from simulation import Served, Work, draw_work, serve
+
+from helpers.load.conductor import LOOK_EVERY_S, LOOK_SHARE
+from helpers.load.schedule import arrival_facts
+from helpers.load.window import OVERLOAD, Window, find_window
+from helpers.load_config import LoadLevel
+from helpers.records import ENOUGH_REQUESTS, LoadPoint, write_requests
+
+START_NS = 1_000_000_000_000
+"""Of every load point, on the simulated clock."""
+
+
+class Ended(NamedTuple):
+    """How a load point ended. Times in ns of the simulated clock."""
+
+    window: Window
+    close_ns: int
+    stop_ns: int
+    """Nothing is sent from here on."""
+    because: str
+
+
+class Times(NamedTuple):
+    """What `find_window` looks at: requests that have ended, in order of t0."""
+
+    t0_ns: np.ndarray
+    done_ns: np.ndarray
+    worker: np.ndarray
+
+    def in_order(self) -> Times:
+        """As they are."""
+        return self
+
+    def ended_by(self, moment_ns: float) -> Times:
+        """Those that have ended by then."""
+        ended = self.done_ns <= moment_ns
+        return Times(self.t0_ns[ended], self.done_ns[ended], self.worker[ended])
+
+
+def write_campaign(campaign: Campaign, folder: Path) -> None:
+    """Write one file of request records per load point."""
+    points = [(o, d, level) for o in campaign.stations for d in campaign.shares for level in campaign.levels]
+    count = campaign.config.datasets[0].count
+    stations = [campaign.stations[option] for option, _, _ in points]
+    rngs = [np.random.default_rng([campaign.seed, 2, number]) for number in range(len(points))]
+    works = [
+        draw_work(campaign.stations[option], load_of(dataset, level), count, rng, cold=True)
+        for (option, dataset, level), rng in zip(points, rngs, strict=True)
+    ]
+    how = {"concurrency": [int(level.value) for _, _, level in points]}
+    after_last_s = [math.inf] * len(points)
+    if campaign.is_open:  # the same arrivals for all options
+        arrivals = [_arrivals_s(campaign, dataset, level, count + 1) for _, dataset, level in points]
+        how = {"arrivals_s": np.stack([one[:-1] for one in arrivals], axis=1)}
+        after_last_s = [one[-1] for one in arrivals]
+    service_s, refused = (np.stack([getattr(w, name) for w in works], axis=1) for name in ("service_s", "refused"))
+    served = serve(stations, service_s, refused, TIMEOUT_S, **how)
+    for number, (option, dataset, level) in enumerate(points):
+        point = LoadPoint(option, dataset, level, 0)
+        mine = Served(*(part[:, number] for part in served))
+        _write_point(point, mine, works[number], after_last_s[number], campaign, folder)
+
+
+def _arrivals_s(campaign: Campaign, dataset: str, level: LoadLevel, count: int) -> np.ndarray:
+    place = campaign.levels.index(level), list(campaign.shares).index(dataset)
+    return np.cumsum(np.random.default_rng([campaign.seed, 3, *place]).exponential(1 / level.value, count))
+
+
+def _write_point(
+    point: LoadPoint, served: Served, work: Work, after_last_s: float, campaign: Campaign, folder: Path
+) -> None:
+    sent_ns, done_ns, first_ns = (_ns(times) for times in (served.sent_s, served.done_s, _first_token_s(served, work)))
+    ended = conduct(Times(sent_ns, done_ns, served.worker), point.level, after_last_s, campaign)
+    sent = sent_ns <= ended.stop_ns
+    rows = _rows(point, served, work, (sent_ns, first_ns, done_ns), ended, int(sent.sum()))
+    is_open = point.level.is_open
+    before_close = arrival_facts(sent_ns[sent & (sent_ns < ended.close_ns)]) if is_open else None
+    opened = ended.window.open_ns is not None
+    known = facts(
+        option=point.option,
+        dataset=point.dataset,
+        load_point=point.id,
+        load_kind=point.level.kind,
+        level=point.level.value,
+        window_open_ns=ended.window.open_ns,
+        window_close_ns=ended.close_ns if opened else None,
+        ended_because=ended.because,
+        steady=ended.window.steady,
+        steady_because=ended.window.because,
+        asked_output_tokens=campaign.config.generation.max_output_tokens,
+        fixed_output_length=campaign.config.generation.fixed_output_length,
+        processes=[process()],
+        scheduled=before_close,
+        achieved=before_close,
+        schedule_lag_ms={"p50": 0.0, "p99": 0.0, "max": 0.0} if is_open else None,
+        turnaround_ms=None if is_open else {"p50": 0.0, "p99": 0.0, "max": 0.0},
+    )
+    write_requests(folder / f"{point.id}.parquet", rows, known)
+
+
+def _ns(seconds: np.ndarray) -> np.ndarray:
+    return START_NS + np.round(seconds * 1e9).astype("int64")
+
+
+def _first_token_s(served: Served, work: Work) -> np.ndarray:
+    """When the prompt's part of the service is over."""
+    start_s = np.minimum(served.start_s, served.done_s)
+    return start_s + work.prefill_share * (served.done_s - start_s)
+
+
+def _rows(
+    point: LoadPoint,
+    served: Served,
+    work: Work,
+    times_ns: tuple[np.ndarray, np.ndarray, np.ndarray],
+    ended: Ended,
+    count: int,
+) -> list[dict]:
+    opened, is_open, rows = ended.window.open_ns, point.level.is_open, []
+    columns = (*times_ns, served.ok, work.refused, work.prompt_tokens, work.output_tokens)
+    for number, (sent, first, done, ok, refused, prompt, output) in enumerate(
+        zip(*(column[:count].tolist() for column in columns), strict=True)
+    ):
+        warm = opened is not None and sent >= opened
+        rows.append(
+            {
+                "option": point.option,
+                "dataset": point.dataset,
+                "load_point": point.id,
+                "level": point.level.value,
+                "repetition": point.repetition,
+                "request_id": f"{point.id}-{number}",
+                "prompt_id": f"{point.dataset}-{number}",
+                "phase": "warmup" if not warm else "steady" if sent < ended.close_ns else "drain",
+                "scheduled_ns": sent if is_open else None,
+                "sent_ns": sent,
+                "first_byte_ns": first if ok else done if refused else None,
+                "first_token_ns": first if ok else None,
+                "last_token_ns": done if ok else None,
+                "done_ns": done,
+                "load_process": 0,
+                "clock_source": "kernel",
+                "prompt_tokens": prompt,
+                "output_tokens": output if ok else None,
+                "prompt_tokens_source": "server",
+                "output_tokens_source": "server" if ok else None,
+                "status": "ok" if ok else "http_error" if refused else "timeout",
+                "http_status": 200 if ok else 503 if refused else None,
+                "finish_reason": "length" if ok else None,
+                "echoed_prompt": False if ok else None,
+            }
+        )
+    return rows
+
+
+def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campaign) -> Ended:
+    """When the conductor would have closed the window. `times` are those of all requests that there are prompts for;
+    `after_last_s` is when an open loop would have sent one more.
+    """
+    order = SimpleNamespace(load=campaign.config.load, level=level, percentile=float(PERCENT))
+    supply_s = after_last_s
+    if not level.is_open:
+        supply_s = (int(times.done_ns[times.done_ns > times.t0_ns[-1]].min()) - START_NS) / 1e9
+    look_s = LOOK_EVERY_S
+    while True:
+        now_ns = START_NS + round(look_s * 1e9)
+        because = "prompts ran out" if look_s >= supply_s else None
+        seen = times.ended_by(now_ns)
+        if because is None and len(seen.t0_ns) >= campaign.requests:
+            sent = times.t0_ns <= now_ns
+            waiting = times.t0_ns[sent & (times.done_ns > now_ns)]
+            window = find_window(seen, order, START_NS, int(waiting.min()) if len(waiting) else now_ns)
+            because = ENOUGH_REQUESTS if window.enough else None
+            because = OVERLOAD if window.overloaded else because
+        next_s = look_s + max(LOOK_EVERY_S, LOOK_SHARE * look_s)
+        if because is not None:
+            close_ns = START_NS + round(min(look_s, supply_s) * 1e9) if because == "prompts ran out" else now_ns
+            answered_ns = max(now_ns, int(times.done_ns[times.t0_ns < close_ns].max()))
+            stop_ns = now_ns if because == OVERLOAD else answered_ns
+            following = times.t0_ns[(times.t0_ns >= close_ns) & (times.t0_ns <= stop_ns)]
+            close_ns = int(following[0]) if len(following) else close_ns
+            window = find_window(times.ended_by(answered_ns), order, START_NS, close_ns)
+            if because != ENOUGH_REQUESTS or window.enough:
+                return Ended(window, close_ns, stop_ns, because)
+            next_s = max(next_s, (answered_ns - START_NS) / 1e9)
+        look_s = next_s

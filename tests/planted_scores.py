@@ -1,0 +1,251 @@
+"""How right an answer is, campaign by campaign, and what went wrong where it is not."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from planted_campaigns import ERROR_LIMIT, TIMEOUT_S, Campaign, draw_campaign, load_of
+from planted_records import write_campaign
+from planted_rules import QUANTITIES, RULES, Answer, Stated
+
+from helpers.load_config import LoadLevel
+
+CLEAR = 0.10
+"""Options whose true prices differ by more are clearly apart; the same margin makes an option clearly feasible."""
+
+
+@dataclass
+class Outcome:
+    """Of one rule on one campaign; null where the question does not arise."""
+
+    seed: int
+    has_winner: bool
+    contained: bool
+    single_winner: bool | None
+    """Is the true winner the only one left? Asked where the next cheapest feasible option is clearly dearer."""
+    one_left: bool | None
+    """Is there one option left, whichever it is? Asked as well where the winner is clear."""
+    infeasible_named: bool | None
+    """Does the named option truly miss the SLO? Asked where one meets it by a clear margin."""
+    infeasible_load_point_named: bool | None
+    """Or at the load point at which it is to run?"""
+    left: int
+    why: dict[str, str] = field(default_factory=dict)
+    """Which of the above went wrong -> the cause."""
+    intervals: list[tuple[str, str, str]] = field(default_factory=list)
+    """(quantity, kind of load point, `covered`, `low`, `high` or `none`): `low` if the interval lies below the truth."""
+
+
+def score_campaign(seed: int, requests: int, truth_requests: int, cache: Path | None) -> dict[str, dict]:
+    """Rule -> its outcome on the campaign of a seed."""
+    campaign = draw_campaign(seed, requests, truth_requests, cache)
+    with tempfile.TemporaryDirectory(prefix="planted-") as name:
+        folder = Path(name)
+        write_campaign(campaign, folder)
+        return {rule: asdict(outcome(campaign, judged(campaign, folder))) for rule, judged in RULES.items()}
+
+
+def outcome(campaign: Campaign, answer: Answer) -> Outcome:
+    """Compare an answer with the truth."""
+    prices = campaign.true_prices()
+    winner = next(iter(prices), None)
+    others = list(prices.values())[1:]
+    clear = winner is not None and (not others or others[0] > (1 + CLEAR) * prices[winner])
+    feasible_by_margin = bool(campaign.true_prices(CLEAR))
+    named = answer.recommended
+    contained = winner in answer.candidates if winner else named is None
+    single = answer.candidates == {winner}
+    infeasible = named is not None and named not in prices
+    infeasible_point = named is not None and bool(_missed_points(campaign, answer))
+    found = Outcome(
+        seed=campaign.seed,
+        has_winner=winner is not None,
+        contained=contained,
+        single_winner=single if clear else None,
+        one_left=len(answer.candidates) == 1 if clear else None,
+        infeasible_named=infeasible if feasible_by_margin else None,
+        infeasible_load_point_named=infeasible_point if feasible_by_margin else None,
+        left=len(answer.candidates),
+    )
+    if not contained:
+        found.why["contained"] = _why_not_contained(campaign, answer, winner)
+    if clear and not single:
+        found.why["single"] = _why_not_single(campaign, answer, winner, prices)
+    if feasible_by_margin and infeasible_point:
+        found.why["infeasible"] = "; ".join(_missed_points(campaign, answer))
+    found.intervals = [_interval(campaign, stated) for stated in answer.intervals if _has_truth(campaign, stated)]
+    return found
+
+
+# --- causes -------------------------------------------------------------------------------------------------------
+
+
+def _missed_points(campaign: Campaign, answer: Answer) -> list[str]:
+    """Load points at which the named option is to run and truly misses the SLO: which limit, by how much, where."""
+    missed = []
+    for dataset, level in answer.chosen.items():
+        truth = campaign.truths[answer.recommended, dataset, level]
+        if campaign.is_feasible(answer.recommended, dataset, level):
+            continue
+        what, over = "errors", truth.error_rate / ERROR_LIMIT - 1
+        if truth.p_latency_s > campaign.limit_s:
+            what, over = "p95", truth.p_latency_s / campaign.limit_s - 1
+        size = "by 5% at most" if over <= 0.05 else "by 5-15%" if over <= 0.15 else "by more than 15%"
+        missed.append(f"{what} beyond its limit {size}, {_place(campaign, answer.recommended, dataset, level)}")
+    return missed
+
+
+def _place(campaign: Campaign, option: str, dataset: str, level: LoadLevel) -> str:
+    """The kind of load point: what makes its requests alike or not."""
+    station = campaign.stations[option]
+    if not level.is_open:
+        return "closed loop with queue" if level.value > station.slots else "closed loop without queue"
+    load = level.value / station.capacity_per_s(load_of(dataset, level).mean_prompt_tokens, TIMEOUT_S)
+    if load < 0.6:
+        return "open loop below 60% load"
+    return "open loop at 60-85%" if load < 0.85 else "open loop beyond 85%"
+
+
+def _cheapest_levels(campaign: Campaign, option: str) -> dict[str, LoadLevel]:
+    """Dataset -> the level at which an option is truly cheapest within the SLO."""
+    best = {}
+    for dataset in campaign.shares:
+        feasible = [level for level in campaign.levels if campaign.is_feasible(option, dataset, level)]
+        best[dataset] = min(feasible, key=lambda level, d=dataset: campaign.price(option, d, level))
+    return best
+
+
+def _why_not_contained(campaign: Campaign, answer: Answer, winner: str | None) -> str:
+    if winner is None:
+        return "nothing is feasible, but an option is named"
+    if answer.verdict is None:
+        return "not the winner"
+    judged = answer.verdict.option(winner)
+    if judged.status in ("infeasible", "undecided", "not_judged"):
+        return f"the winner is called {judged.status} ({_state_at_best(campaign, answer, winner)})"
+    if answer.recommended and _missed_points(campaign, answer):
+        return "an option that is truly infeasible at its load point undercuts the winner"
+    best = _cheapest_levels(campaign, winner)
+    if {p.dataset: p.level for p in judged.points} != {dataset: level.value for dataset, level in best.items()}:
+        state = _state_at_best(campaign, answer, winner)
+        return f"the winner is taken at a dearer load point (its best one is {state})"
+    return "the price intervals of two feasible options do not overlap, though the winner is cheaper"
+
+
+def _state_at_best(campaign: Campaign, answer: Answer, option: str) -> str:
+    """What the rules found at an option's truly best load points."""
+    states = []
+    for dataset, level in _cheapest_levels(campaign, option).items():
+        rows = answer.points[(answer.points["option"] == option) & (answer.points["dataset"] == dataset)]
+        rows = rows[rows["level"] == level.value]
+        room = 1 - campaign.truths[option, dataset, level].p_latency_s / campaign.limit_s
+        near = "p95 within 10% of its limit" if room < 0.1 else "p95 clear of its limit"
+        if campaign.truths[option, dataset, level].error_rate > 0:
+            near += ", with errors"
+        if rows.empty:
+            states.append(f"not measured: {near}")
+        else:
+            steady = "" if rows["steady"].iloc[0] else ", not steady"
+            states.append(f"{rows['slo'].iloc[0]}{steady}: {near}")
+    return "; ".join(sorted(set(states) - {"met: p95 clear of its limit"}) or ["met"])
+
+
+def _why_not_single(campaign: Campaign, answer: Answer, winner: str, prices: dict[str, float]) -> str:
+    if not answer.candidates:
+        state = "" if answer.verdict is None else f": the winner is {_state_at_best(campaign, answer, winner)}"
+        return f"nothing is named{state}"
+    if len(answer.candidates) == 1:
+        return "another option alone"
+    if winner not in answer.candidates:
+        return "others, without the winner"
+    causes = set()
+    for option in answer.candidates - {winner}:
+        status = answer.verdict.option(option).status if answer.verdict else "left"
+        if option not in prices:
+            causes.add(f"{status}, truly infeasible")
+        else:
+            dearer = prices[option] / prices[winner] - 1
+            size = "10-20%" if dearer <= 0.2 else "20-50%" if dearer <= 0.5 else "more than 50%"
+            causes.add(f"{status}, truly {size} dearer")
+    if answer.verdict and answer.verdict.option(winner).status != "recommended":
+        causes.add(f"the winner itself is {answer.verdict.option(winner).status}")
+    return " + ".join(sorted(causes))
+
+
+# --- intervals ----------------------------------------------------------------------------------------------------
+
+
+def _has_truth(campaign: Campaign, stated: Stated) -> bool:
+    """An overloaded open loop has no steady state."""
+    return not campaign.truths[stated.option, stated.dataset, stated.level].overloaded
+
+
+def _interval(campaign: Campaign, stated: Stated) -> tuple[str, str, str]:
+    where = stated.option, stated.dataset, stated.level
+    truth = campaign.truths[where]
+    values = truth.p_latency_s, truth.requests_per_s, campaign.price(*where)
+    value = dict(zip(QUANTITIES, values, strict=True))[stated.quantity]
+    place = _place(campaign, *where) + (", with errors" if campaign.stations[stated.option].error_rate else "")
+    place += "" if stated.steady else ", not steady"
+    if stated.low is None and stated.high is None:
+        return stated.quantity, place, "none"
+    low = -math.inf if stated.low is None else stated.low
+    high = math.inf if stated.high is None else stated.high
+    return stated.quantity, place, "low" if high < value else "high" if low > value else "covered"
+
+
+# --- over all campaigns -------------------------------------------------------------------------------------------
+
+
+def share(values: Iterable[bool | None]) -> float | None:
+    """Of the known ones."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def totals(outcomes: list[dict]) -> dict:
+    """The figures of one rule over all campaigns, with how often each question arose and the causes of what went wrong."""
+    names = ("contained", "single_winner", "one_left", "infeasible_named", "infeasible_load_point_named")
+    asked = {name: sum(o[name] is not None for o in outcomes) for name in names}
+    stated = [tuple(interval) for o in outcomes for interval in o["intervals"]]
+    return {
+        "contains_true_winner": share(o["contained"] for o in outcomes),
+        "single_winner_when_clear": share(o["single_winner"] for o in outcomes),
+        "one_left_when_clear": share(o["one_left"] for o in outcomes),
+        "infeasible_named": share(o["infeasible_named"] for o in outcomes),
+        "infeasible_load_point_named": share(o["infeasible_load_point_named"] for o in outcomes),
+        "coverage_95": coverage(stated),
+        "coverage_95_by_quantity": {q: coverage(s for s in stated if s[0] == q) for q in QUANTITIES},
+        "coverage_95_by_place": _by_place(stated),
+        "intervals": sum(s[2] != "none" for s in stated),
+        "asked": asked,
+        "causes": {
+            what: dict(Counter(o["why"][what] for o in outcomes if what in o["why"]).most_common())
+            for what in ("contained", "single", "infeasible")
+        },
+    }
+
+
+def coverage(stated: Iterable[tuple[str, str, str]]) -> float | None:
+    """Share of the intervals that contain the truth; where none was stated is not counted."""
+    return share(None if where == "none" else where == "covered" for _, _, where in stated)
+
+
+def _by_place(stated: list[tuple[str, str, str]]) -> dict[str, dict]:
+    found = {}
+    for key in sorted({s[:2] for s in stated}):
+        here = [s for s in stated if s[:2] == key]
+        counts = Counter(s[2] for s in here)
+        found[", ".join(key)] = {
+            "coverage": coverage(here),
+            "below": counts["low"],
+            "above": counts["high"],
+            "none": counts["none"],
+            "n": len(here),
+        }
+    return found
