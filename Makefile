@@ -5,10 +5,10 @@ PYTHON ?= python3
 CONFIG ?= configs/quickstart.yml
 BIN := .venv/bin
 
-.PHONY: help setup report plan cleanup lab kernel schema test benchmark lint clean
+.PHONY: help setup report import plan cleanup lab kernel schema test benchmark lint clean
 
 help:            ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: .venv/.setup  ## make .venv with everything that a run needs
 
@@ -31,6 +31,9 @@ setup: .venv/.setup  ## make .venv with everything that a run needs
 report: .venv/.setup  ## run the five notebooks on CONFIG=configs/x.yml and write the report
 	@$(BIN)/python -m helpers report --config $(CONFIG)
 
+import: .venv/.setup  ## report on results of other tools that CONFIG=configs/x.yml names; see docs/import.md
+	@$(BIN)/python -m helpers import --config $(CONFIG)
+
 plan: .venv/.setup  ## what a run on CONFIG would make and cost; makes nothing
 	@$(BIN)/python -m helpers plan --config $(CONFIG)
 
@@ -49,8 +52,16 @@ schema: .venv/.setup  ## write configs/schema.json, which gives editors completi
 test: .venv/.setup-dev  ## all tests
 	@$(BIN)/python -m pytest
 
-benchmark: .venv/.setup  ## speed and accuracy of the load generator, beside a client written by hand; about 8 minutes
+benchmark: benchmark-instrument benchmark-verdict benchmark-analysis  ## the three below, about 15 minutes
+
+benchmark-instrument: .venv/.setup  ## speed and accuracy of the load generator, beside a client written by hand
 	@$(BIN)/python tests/benchmarks/instrument.py
+
+benchmark-verdict: .venv/.setup-dev  ## is the verdict right? 300 simulated campaigns whose truth is known
+	@$(BIN)/python tests/benchmarks/planted_truth.py
+
+benchmark-analysis: .venv/.setup-dev  ## time and memory of analysing a million request records
+	@$(BIN)/python tests/benchmarks/analysis.py
 
 lint: .venv/.setup-dev  ## ruff, and notebooks without outputs
 	$(BIN)/ruff check .
