@@ -235,8 +235,11 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         Column("option", "option"),
         Column("dataset", "dataset"),
         level_column(config),
+        Column("slo", "SLO"),
+        Column("steady", "steady"),
         numeric("achieved_concurrency", "in flight, mean", decimals=2),
         numeric("n", "n", decimals=0),
+        numeric(f"{main_latency(config)}_effective_n", "effective n", decimals=0),
         numeric("failures", "failures", decimals=0),
         numeric("requests_per_s", "requests/s", decimals=2),
         Column("rate_interval", "95% interval"),
@@ -244,11 +247,12 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         numeric("tpot_s_p50", "TPOT p50, s", decimals=4),
         numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
         Column("latency_interval", "95% interval"),
-        Column("steady", "steady"),
-        Column("slo", "SLO"),
     ]
     return Table(
-        rows, columns, "Every load point. n counts the requests of the steady window; failures are among them."
+        rows,
+        columns,
+        "Every load point. n counts the requests of the steady window, failures among them; effective n is as many independent "
+        "ones as tell the same of the percentile.",
     )
 
 
