@@ -1,7 +1,13 @@
-"""Orders for load processes, and what came of them, for tests of the load generator."""
+"""Orders for load processes, a server that answers them as they ask, and what came of them."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +21,25 @@ from helpers.records import LoadPointFacts, read_facts, read_requests
 from helpers.targets.base import Address
 
 TOKENS = 8
+STUB = Path(__file__).with_name("stub_server.py")
+
+
+@contextmanager
+def moody_stub() -> Iterator[str]:
+    """The URL of `stub_server.py`, which answers each request as its `behaviour` says, in a process of its own."""
+    process = subprocess.Popen([sys.executable, str(STUB)], stdout=subprocess.PIPE, text=True)
+    try:
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def server_log(url: str) -> dict[str, dict]:
+    """Request id -> what that server noted of it."""
+    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/log", timeout=30) as answer:
+        return json.load(answer)
 
 
 def write_prompts_file(folder: Path, prompts: int) -> Path:
@@ -44,10 +69,13 @@ def order(
     level: LoadLevel | None = None,
     **closed_loop: object,
 ) -> Order:
-    """A load point against a stub: a closed loop unless a load and its level are given."""
+    """A load point against a stub: a closed loop unless a load and its level are given.
+
+    Times out late: a machine that stands still for a moment is no failure of a request.
+    """
     (folder / "requests").mkdir(exist_ok=True)
     if load is None:
-        known = {"concurrency": [1], "min_requests": 6, "warmup_requests": 1, "request_timeout_s": 0.5}
+        known = {"concurrency": [1], "min_requests": 6, "warmup_requests": 1, "request_timeout_s": 20}
         load = ClosedLoop(**{**known, "max_duration_s": 30, **closed_loop})
         level = load.levels()[0]
     known = {"url": url, "api": api, "framing": "plain", "request_id_header": "X-Request-Id"}

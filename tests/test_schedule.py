@@ -40,11 +40,6 @@ def test_the_seed_decides():
     assert len(draw(seed=1)) != len(draw(seed=2)) or (draw(seed=1) != draw(seed=2)).any()
 
 
-def test_shares_of_a_poisson_schedule_are_together_the_schedule():
-    whole = draw()
-    assert (np.sort(np.concatenate([whole[i::3] for i in range(3)])) == whole).all()
-
-
 @pytest.mark.parametrize("ends", [(0, 100), (100, 20), (50, 50)])
 def test_a_ramps_rate_changes_evenly(ends):
     load = Ramp(kind="ramp", from_rate=ends[0], to_rate=ends[1], duration_s=100)
@@ -63,6 +58,22 @@ def test_facts_of_known_arrivals():
     assert pairs.autocorrelation == pytest.approx(-1, abs=0.01)
     assert pairs.gap_cv == pytest.approx(1, abs=0.01)
     assert arrival_facts(np.array([5])) is None
+
+
+def test_dispersion_is_the_variance_of_counts_over_their_mean():
+    counts = np.tile([5, 15], 50)
+    inside = [second + np.linspace(0.2, 0.8, count) for second, count in enumerate(counts)]
+    times = np.concatenate(inside)
+    times[0], times[-1] = 0, 100
+    assert arrival_facts(times * 1e9).dispersion == pytest.approx(counts.var(ddof=1) / 10)
+    assert arrival_facts(np.arange(0, 300) * 10**7).dispersion == 0
+    assert arrival_facts(np.arange(0, 99) * 10**7).dispersion is None, "too few to tell"
+
+
+def test_a_trace_starts_with_its_first_request_and_ends_with_the_load_point(tmp_path):
+    (tmp_path / "trace.csv").write_text("at,what\n1005.5,x\n1003,y\n1004,z\n1100,w\n")
+    load = TraceReplay(kind="trace", path="trace.csv", timestamp="at", speed=[2.0], max_duration_s=40)
+    assert draw_arrivals(load, load.levels()[0], 0, tmp_path).tolist() == [0, 500_000_000, 1_250_000_000]
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,40 @@ def test_a_slow_drift_is_found():
     assert "%" in finding.because or "warm-up" in finding.because
 
 
+def test_a_warmup_of_half_the_requests_may_go_on_for_longer():
+    finding = judge(noise(400, cv=0.1) * np.where(np.arange(400) < 200, 2, 1), 8)
+    assert not finding.steady
+    assert "the warm-up has no end" in finding.because
+
+
+def batches_of(means, size):
+    """Requests of which each batch has this mean."""
+    return np.repeat(np.asarray(means, float), size)
+
+
+def test_a_trend_is_no_drift_if_it_is_small():
+    finding = judge(batches_of(np.linspace(1, 1.03, 20), 20), 1)
+    assert finding.steady, "that it is no chance does not matter"
+
+
+def test_a_drift_that_may_be_chance_is_passed_over_unless_it_is_large():
+    finding = judge(batches_of([1.1, 1.4, 0.8, 1.0, 1.2, 1.3, 1.4, 0.8, 1.1, 1.3], 5), 1)
+    assert finding.steady
+    assert finding.because.startswith("drift +15.7%")
+    finding = judge(batches_of([0.9, 1.5, 1.4, 1.0, 1.5, 0.8, 1.1, 0.9], 5), 1)
+    assert not finding.steady
+    assert finding.because.startswith("40 requests are too few to tell: drift -33.3%")
+
+
 def test_a_queue_that_grows_is_overload():
     assert judge(noise(400) * np.linspace(0.2, 8, 400), 8).overloaded
     assert not judge(noise(400), 8).overloaded
+
+
+def test_latency_that_does_not_double_or_rises_only_at_the_end_is_no_overload():
+    assert not judge(noise(400) * np.linspace(1, 1.8, 400), 8).overloaded
+    late = np.concatenate([np.linspace(1.2, 1, 300), np.full(100, 3.0)])
+    assert not judge(late, 8).overloaded
 
 
 def test_wild_variation_is_not_steady():
@@ -74,17 +105,27 @@ def test_trend_agrees_with_scipy(digits):
         assert p == pytest.approx(stats.kendalltau(times, means, method="asymptotic").pvalue, rel=1e-9)
 
 
-def test_half_widths_shrink_with_the_root_of_n():
-    def widths(n):
-        sent = np.cumsum(np.random.default_rng(1).exponential(0.01, n)) * 1e9
-        return relative_half_widths(sent[:-1], int(sent[-1]), noise(n - 1, cv=0.5), 95, 4)
-
-    few, many = widths(1000), widths(16_000)
-    for name in ("throughput", "percentile"):
-        assert many[name] < few[name] / 2
-        assert 0 < many[name] < 0.1
+def half_widths(latency_s, percent=95.0, streams=4):
+    sent = np.cumsum(np.random.default_rng(1).exponential(0.01, len(latency_s) + 1)) * 1e9
+    return relative_half_widths(sent[:-1], int(sent[-1]), latency_s, percent, streams)
 
 
-def test_a_percentile_without_enough_requests_has_no_width():
-    sent = np.arange(60) * 10**7
-    assert relative_half_widths(sent, 60 * 10**7, noise(60), 99, 1)["percentile"] == float("inf")
+@pytest.mark.parametrize("n", [1000, 16_000])
+def test_half_widths_are_those_of_the_textbook(n):
+    found = half_widths(noise(n, cv=0.5))
+    assert found["throughput"] == pytest.approx(1.96 / np.sqrt(n), rel=0.2), "of a Poisson count"
+    latency = stats.gamma(4, scale=0.25)
+    at = latency.ppf(0.95)
+    expected = 1.96 * np.sqrt(0.95 * 0.05 / n) / latency.pdf(at) / at
+    assert found["percentile"] == pytest.approx(expected, rel=0.2), "of a quantile of independent values"
+
+
+def test_requests_that_wait_in_the_same_queue_count_as_fewer():
+    queue = half_widths(np.repeat(noise(160, cv=0.5), 100), streams=100)
+    assert queue["percentile"] > 7 * half_widths(noise(16_000, cv=0.5))["percentile"]
+
+
+def test_too_few_requests_have_no_width():
+    assert half_widths(noise(60), percent=99)["percentile"] == np.inf
+    assert half_widths(noise(60), percent=50)["percentile"] < 0.2
+    assert half_widths(noise(19)) == {"throughput": np.inf, "percentile": np.inf}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,31 +18,43 @@ from helpers.config import BenchmarkConfig, Generation
 from helpers.load.conductor import Finished
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.order import Order
+from helpers.load.spread import percentiles_ms
 from helpers.load.team import LoadTeam
 from helpers.load_config import ClosedLoop, LoadLevel
+from helpers.run_folder import RunFolder
 from helpers.targets.base import Address
 
 TTFT_S, ITL_S, EVENTS = 0.02, 0.002, 16
 SECONDS = 0.7
 MOST_STREAMS = 256
 OPEN_LOOP_STREAMS = 16
-FILE_NAME = "instrument.json"
+LOAD_PROCESSES = 1
 
 
-def calibrate(config: BenchmarkConfig, folder: Path, log_file: Path) -> dict:
-    """Measure the client at the lowest and the highest concurrency of the config; writes `instrument.json`.
+class Measured(NamedTuple):
+    """What came of one concurrency."""
+
+    level: dict
+    """As `instrument.json` lists it."""
+    clock_source: str
+
+
+def calibrate(config: BenchmarkConfig, run: RunFolder) -> dict:
+    """Measure the client at the lowest and the highest concurrency of the config; writes `run.instrument_file`.
 
     Overheads are what the client reports minus what the stub's own log says, per request, in ms: from the arrival of
     the request to the write of the first (last) event, so that loopback both ways is in them.
     """
-    with TemporaryDirectory() as scratch, LoopbackStub() as stub, LoadTeam(log_file) as team:
-        levels = [_measure(stub, team, streams, Path(scratch)) for streams in _streams(config)]
+    log_file = run.logs / "calibration.log"
+    with TemporaryDirectory() as scratch, LoopbackStub() as stub, LoadTeam(log_file, LOAD_PROCESSES) as team:
+        measured = [_measure(stub, team, streams, Path(scratch)) for streams in _streams(config)]
+    clocks = {one.clock_source for one in measured}
     found = {
-        "clock_source": levels[-1].pop("clock_source"),
-        "load_processes": 1,
-        "levels": [{k: v for k, v in level.items() if k != "clock_source"} for level in levels],
+        "clock_source": clocks.pop() if len(clocks) == 1 else "mixed",
+        "load_processes": LOAD_PROCESSES,
+        "levels": [one.level for one in measured],
     }
-    (folder / FILE_NAME).write_text(json.dumps(found, indent=1) + "\n")
+    run.instrument_file.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -52,37 +65,27 @@ def _streams(config: BenchmarkConfig) -> list[int]:
     return sorted({1, highest})
 
 
-def _measure(stub: LoopbackStub, team: LoadTeam, streams: int, scratch: Path) -> dict:
+def _measure(stub: LoopbackStub, team: LoadTeam, streams: int, scratch: Path) -> Measured:
     stub.configure(ttft_s=TTFT_S, itl_s=ITL_S, events=EVENTS)
     finished = team.run(_order(stub, streams, scratch), lambda progress: None)
-    served = {request.request_id: request for request in stub.log()}
+    log = {served.request_id: served for served in stub.log()}
     table = pq.read_table(scratch / "records.parquet", filters=[("status", "=", "ok")])
-    rows = [row for row in table.to_pylist() if row["request_id"] in served]
-    ttft = [_overhead_ms(row, "first_token_ns", served[row["request_id"]].first_ns, served) for row in rows]
-    latency = [_overhead_ms(row, "last_token_ns", served[row["request_id"]].last_ns, served) for row in rows]
-    facts = finished.facts
-    return {
+    pairs = [(row, log[row["request_id"]]) for row in table.to_pylist() if row["request_id"] in log]
+    # what the client reports - what the stub's own log says
+    ttft_ns = [row["first_token_ns"] - row["sent_ns"] - (own.first_ns - own.arrival_ns) for row, own in pairs]
+    latency_ns = [row["last_token_ns"] - row["sent_ns"] - (own.last_ns - own.arrival_ns) for row, own in pairs]
+    level = {
         "concurrency": streams,
-        "requests_per_s": len(rows) / _seconds(table),
-        "ttft_overhead_ms": _spread(ttft),
-        "latency_overhead_ms": _spread(latency),
+        "requests_per_s": len(pairs) / _seconds(table),
+        "ttft_overhead_ms": _spread_ms(ttft_ns),
+        "latency_overhead_ms": _spread_ms(latency_ns),
         "cpu_ms_per_request": _cpu_ms(finished),
-        "clock_source": facts.clock_source,
     }
+    return Measured(level, finished.facts.clock_source)
 
 
-def _overhead_ms(row: dict, column: str, served_ns: int, served: dict) -> float:
-    own = row[column] - row["sent_ns"]
-    return (own - (served_ns - served[row["request_id"]].arrival_ns)) / 1e6
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {
-        "mean": float(np.mean(values)),
-        "p50": float(np.percentile(values, 50)),
-        "p99": float(np.percentile(values, 99)),
-        "max": float(np.max(values)),
-    }
+def _spread_ms(values_ns: list[int]) -> dict[str, float]:
+    return {"mean": float(np.mean(values_ns)) / 1e6, **percentiles_ms(np.array(values_ns))}
 
 
 def _seconds(table: pa.Table) -> float:

@@ -8,14 +8,18 @@ import pandas as pd
 
 from helpers.display import Column, Prose, Table, numeric
 from helpers.errors import AnalysisError
+from helpers.importers.importing import read_origins
+from helpers.load.attempts import could_be_judged
 from helpers.records import ArrivalFacts, LoadPointFacts
 from helpers.run_folder import RunFolder
 
-CALIBRATION_FILE = "instrument.json"
 
-
-def instrument_table(facts: list[LoadPointFacts]) -> Table:
+def instrument_table(facts: list[LoadPointFacts]) -> Table | Prose:
     """How late and how busy the load processes were, and whether that shaped a load point."""
+    if not any(f.processes for f in facts):
+        return Prose(
+            "Nothing was sent from here, so there is no load generator to report on: the results were imported."
+        )
     rows = pd.DataFrame(
         {
             "load_point": f.load_point,
@@ -42,8 +46,10 @@ def instrument_table(facts: list[LoadPointFacts]) -> Table:
     return Table(rows, columns, caption)
 
 
-def pacing_table(facts: list[LoadPointFacts], points: pd.DataFrame) -> Table:
+def pacing_table(facts: list[LoadPointFacts], points: pd.DataFrame) -> Table | Prose:
     """The load that was asked for against the one that was made. `points`: `metrics.summarise_load_points`."""
+    if not facts:
+        return Prose("")
     return _schedule_table(facts) if any(f.load.is_open for f in facts) else _turnaround_table(facts, points)
 
 
@@ -106,8 +112,10 @@ def _arrivals(prefix: str, arrivals: ArrivalFacts | None) -> dict[str, float | N
     return {f"{prefix}_{name}": None if arrivals is None else getattr(arrivals, name) for name in names}
 
 
-def connection_table(facts: list[LoadPointFacts]) -> Table:
+def connection_table(facts: list[LoadPointFacts]) -> Table | Prose:
     """What connecting took, which is in no latency."""
+    if not facts:
+        return Prose("")
     rows = pd.DataFrame(
         {"load_point": f.load_point, "count": (f.connect_ms or {}).get("n")}
         | _spread("connect", f.connect_ms)
@@ -123,8 +131,10 @@ def connection_table(facts: list[LoadPointFacts]) -> Table:
     return Table(rows, columns, "Connecting, which no latency contains.")
 
 
-def steadiness_table(facts: list[LoadPointFacts]) -> Table:
+def steadiness_table(facts: list[LoadPointFacts]) -> Table | Prose:
     """The steady window of each load point, and what speaks for or against its being steady."""
+    if not facts:
+        return Prose("")
     rows = pd.DataFrame(
         {
             "load_point": f.load_point,
@@ -142,7 +152,10 @@ def steadiness_table(facts: list[LoadPointFacts]) -> Table:
         Column("steady", "steady"),
         Column("because", "finding", wraps=True),
     ]
-    return Table(rows, columns, "Was a steady state reached? Without one a load point cannot show that the SLO is met.")
+    caption = "Was a steady state reached? Without one a load point cannot show that the SLO is met."
+    if not all(could_be_judged(f) for f in facts):
+        caption += " A search measures a level again, as a further repetition, where a load point cannot be judged."
+    return Table(rows, columns, caption)
 
 
 def calibration_table(run: RunFolder) -> Table | Prose:
@@ -150,7 +163,9 @@ def calibration_table(run: RunFolder) -> Table | Prose:
 
     Raises AnalysisError where the calibration cannot be read.
     """
-    path = run.path / CALIBRATION_FILE
+    path = run.instrument_file
+    if read_origins(run):
+        return Prose("")
     if not path.is_file():
         return Prose("The load generator was not calibrated in this run: what it adds to a latency is not known.")
     try:

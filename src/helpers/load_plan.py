@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from helpers.config import BenchmarkConfig, Dataset, OptionBase, slug
+from helpers.load.attempts import repetitions_wanted
 from helpers.load_config import LoadLevel, Search
 from helpers.records import LoadPoint, LoadPointFacts, read_facts, read_requests
 from helpers.run_folder import RunFolder
@@ -12,13 +13,8 @@ from helpers.search import next_level, probe_is_feasible
 
 
 def load_points_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[LoadPoint]:
-    """Every load point that the config asks of an option; of a search, the probes so far and the next."""
-    return [
-        LoadPoint(option.name, dataset.name, level, repetition)
-        for dataset in config.datasets_of(option)
-        for level in _levels(option, dataset, config, run)
-        for repetition in range(1, config.load.repetitions + 1)
-    ]
+    """Every load point that the config asks of an option; of a search, those measured so far and those of its next probe."""
+    return [point for dataset in config.datasets_of(option) for point in _points_of(option, dataset, config, run)]
 
 
 def missing_load_points(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[LoadPoint]:
@@ -28,23 +24,34 @@ def missing_load_points(option: OptionBase, config: BenchmarkConfig, run: RunFol
     return [points[i] for i in order if not (run.requests / f"{points[i].id}.parquet").is_file()]
 
 
-def _levels(option: OptionBase, dataset: Dataset, config: BenchmarkConfig, run: RunFolder) -> list[LoadLevel]:
-    if not isinstance(config.load, Search):
-        return config.load.levels()
-    probes = _probes(option, dataset, config, run)
-    following = next_level(config.load, probes)
-    values = [*probes, *([] if following is None else [following])]
-    return [LoadLevel(config.load.level_kind, value) for value in values]
+def _points_of(option: OptionBase, dataset: Dataset, config: BenchmarkConfig, run: RunFolder) -> list[LoadPoint]:
+    if isinstance(config.load, Search):
+        return _search_points(option, dataset, config.load, config, run)
+    return [
+        LoadPoint(option.name, dataset.name, level, repetition)
+        for level in config.load.levels()
+        for repetition in range(1, config.load.repetitions + 1)
+    ]
 
 
-def _probes(option: OptionBase, dataset: Dataset, config: BenchmarkConfig, run: RunFolder) -> dict[float, bool]:
-    """Level -> did it meet the SLO, of every level all of whose repetitions are measured."""
-    facts = [f for f in read_facts(run.requests) if (f.option, f.dataset) == (option.name, dataset.name)]
+def _search_points(
+    option: OptionBase, dataset: Dataset, search: Search, config: BenchmarkConfig, run: RunFolder
+) -> list[LoadPoint]:
+    """First those that are measured, so that each new one has a place, and prompts, of its own; then those to come."""
     by_level: dict[float, list[LoadPointFacts]] = {}
-    for fact in facts:
-        by_level.setdefault(fact.level, []).append(fact)
-    return {
-        level: probe_is_feasible(read_requests(run.requests, load_points=[f.load_point for f in mine]), mine, config)
-        for level, mine in sorted(by_level.items())
-        if len(mine) >= config.load.repetitions
-    }
+    for facts in read_facts(run.requests):
+        if (facts.option, facts.dataset) == (option.name, dataset.name):
+            by_level.setdefault(facts.level, []).append(facts)
+    probes = {}
+    for level, mine in sorted(by_level.items()):
+        if len(mine) >= repetitions_wanted(mine, search.repetitions):
+            requests = read_requests(run.requests, load_points=[f.load_point for f in mine])
+            probes[level] = probe_is_feasible(requests, mine, config)
+    points = [LoadPoint(option.name, dataset.name, f.load, f.repetition) for mine in by_level.values() for f in mine]
+    following = next_level(search, probes)
+    if following is not None:
+        wanted = repetitions_wanted(by_level.get(following, []), search.repetitions)
+        level = LoadLevel(search.level_kind, following)
+        probe = [LoadPoint(option.name, dataset.name, level, repetition) for repetition in range(1, wanted + 1)]
+        points += [point for point in probe if point not in points]
+    return points

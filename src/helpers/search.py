@@ -7,6 +7,7 @@ import math
 import pandas as pd
 
 from helpers.config import BenchmarkConfig
+from helpers.load.attempts import could_be_judged, repetitions_that_count, was_overloaded
 from helpers.load_config import Search
 from helpers.metrics import estimates_within, with_latencies
 from helpers.records import LoadPointFacts
@@ -35,12 +36,14 @@ def next_level(search: Search, probes: dict[float, bool]) -> float | None:
 
 
 def probe_is_feasible(requests: pd.DataFrame, facts: list[LoadPointFacts], config: BenchmarkConfig) -> bool:
-    """Did a level meet the SLO as measured, repetitions pooled: each percentile within its limit, error rate too.
+    """Did a level meet the SLO as measured, the repetitions that count pooled: each percentile within its limit, error
+    rate too.
 
     A search must go one way or the other, so this goes by the estimates, not by their certainty; the verdict does not.
-    A probe without a steady state, or one that the client limited, is not feasible.
+    A level that was overloaded is not feasible; nor is one that could not be judged, measured again or not.
     """
-    if any(f.steady is False or f.client_limited or f.window_s is None for f in facts):
+    counted = repetitions_that_count(facts, config.load.repetitions)
+    if any(was_overloaded(f) or not could_be_judged(f) for f in counted):
         return False
-    steady = with_latencies(requests[requests["phase"] == "steady"])
-    return estimates_within(steady, config.slo)
+    here = requests["load_point"].isin([f.load_point for f in counted]) & (requests["phase"] == "steady")
+    return estimates_within(with_latencies(requests[here]), config.slo)

@@ -7,16 +7,19 @@
     window        from the requests so far to the steady window
     steady        the end of a warm-up, and whether what follows is steady
     findings      what a load point says of itself, and whether the client shaped it
+    attempts      which repetitions count, and which are to be measured again
 
     process       a load process (`python -m helpers.load`)
     bodies        request bytes, made before the start; `signing` signs them at the send
     sender        what `closed_loop` and `open_loop` share
     connection    one HTTP/1.1 connection that stamps every socket read
     alarm         a timer that is exact to microseconds
+    system        what that and the stamps ask of the operating system
     spool         what came back, on disk while the load point runs
     post_pass     after the load point: bytes and stamps become request records, by way of
     responses     an answer from its bytes; `http_body`, `event_stream`, `events` and `apis` peel its layers
 
+    spread        percentiles of many times
     loopback_stub a server with a known schedule, to hold all this to
 
 All times are `CLOCK_MONOTONIC` nanoseconds.

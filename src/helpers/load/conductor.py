@@ -16,7 +16,7 @@ from helpers.load.order import Order
 from helpers.load.progress import OnProgress, ProgressView
 from helpers.load.schedule import draw_arrivals
 from helpers.load.spool import IndexReader
-from helpers.load.window import NO_WINDOW, Times, Window, find_window
+from helpers.load.window import NO_WINDOW, OVERLOAD, Times, Window, find_window
 from helpers.load_config import Ramp, TraceReplay, processes_for
 from helpers.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
 
@@ -53,6 +53,7 @@ class LoadPointRun:
         self._schedule_ns = np.empty(0, "int64")
         self._start_ns = 0
         self._close_ns: int | None = None
+        self._stopped = False
         self._ended_because = ENOUGH_REQUESTS
         self._window = NO_WINDOW
         self._next_look_s = 0.0
@@ -72,6 +73,8 @@ class LoadPointRun:
         wall_pair = (time.monotonic_ns(), time.time_ns())
         self._tell_all(messages.Go(start_ns=self._start_ns))
         sent = self._until_sent()
+        # Not the window of the moment at which load was stopped: by now the index has the rows of the drain too, and one
+        # that was sent before the stop but answered after it may be the t0 at which the window closes.
         window, close_ns = self._final_window()
         return self._write_records(
             Ended(
@@ -111,7 +114,6 @@ class LoadPointRun:
 
     def _until_sent(self) -> dict[int, messages.Sent]:
         sent: dict[int, messages.Sent] = {}
-        stopped = False
         while len(sent) < len(self._senders):
             found = self._team.next_told(LOOK_EVERY_S, self._order)
             if found is not None:
@@ -123,8 +125,8 @@ class LoadPointRun:
                     self._view.note(told)
             if self._close_ns is None:
                 self._look()
-            elif not stopped and all(told.clear_ns == self._close_ns for told in self._latest.values()):
-                stopped = self._stop_or_reopen()
+            elif not self._stopped and all(told.clear_ns == self._close_ns for told in self._latest.values()):
+                self._stop_or_reopen()
             self._view.show("drain" if self._close_ns else None, self._latest.values(), self._window)
         return sent
 
@@ -144,14 +146,16 @@ class LoadPointRun:
                 self._times, self._order, self._start_ns, min(oldest, default=time.monotonic_ns())
             )
             if self._window.overloaded:
-                reason = "overload: latency rises throughout"
+                reason = OVERLOAD
             elif not self._window.enough:
                 return
         self._ended_because = reason or ENOUGH_REQUESTS
         self._close_ns = time.monotonic_ns()
         self._tell_all(messages.Close(close_ns=self._close_ns))
+        if reason == OVERLOAD:  # what waits in the queue is answered, but nothing is added to it
+            self._stop()
 
-    def _stop_or_reopen(self) -> bool:
+    def _stop_or_reopen(self) -> None:
         """Now that all its requests are answered: is the window still enough? Otherwise load, which never stopped, goes on.
 
         The window was closed at a moment that no answer had a say in; judged then, it lacked its slowest requests.
@@ -160,9 +164,12 @@ class LoadPointRun:
         if self._ended_because == ENOUGH_REQUESTS and not window.enough:
             self._close_ns = None
             self._tell_all(messages.Close(close_ns=None))
-            return False
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopped = True
         self._tell_all(messages.Stop())
-        return True
 
     def _end_of_supply(self) -> str | None:
         """Why nothing more can be sent; null if something can."""

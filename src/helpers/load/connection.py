@@ -13,19 +13,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic_ns
 from urllib.parse import urlsplit
 
+from helpers.load.system import STAMP_SPACE, want_receive_stamps
+
 HEADERS_END = b"\r\n\r\n"
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 END_OF_SSE = b"[DONE]\n\n" + LAST_CHUNK
 READ_BYTES = 65536
-STAMP_SPACE = socket.CMSG_SPACE(16)
-SO_TIMESTAMPNS = 35
-"""Linux, asm-generic/socket.h; Python's socket module does not name it."""
 
 RawRead = tuple[int, bytes | None, bytes]
 """User-space stamp (ns, monotonic), the kernel's stamp as it came (struct timespec, wall clock) or null, bytes."""
@@ -312,8 +310,7 @@ async def _connect(addresses: list[tuple]) -> socket.socket:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if sys.platform == "linux":
-                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            want_receive_stamps(sock)
             await loop.sock_connect(sock, address)
         except OSError as error:
             sock.close()

@@ -9,8 +9,8 @@ import numpy as np
 
 from helpers.load.order import Order, Parsed, Ready, Sent
 from helpers.load.schedule import arrival_facts
-from helpers.load.sender import percentiles_ms
 from helpers.load.spool import index_blocks
+from helpers.load.spread import percentiles_ms
 from helpers.load.window import Window
 from helpers.records import ArrivalFacts, LoadPointFacts, LoadProcessFacts
 

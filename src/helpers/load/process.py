@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import queue
-import resource
 import sys
 import threading
 import traceback
@@ -23,6 +22,7 @@ from helpers.load.open_loop import OpenLoopSender
 from helpers.load.post_pass import ordered_prompts, parse, write
 from helpers.load.sender import Sender
 from helpers.load.spool import SpoolWriter
+from helpers.load.system import raise_open_files_limit
 
 FAULT_EXIT_CODE = 4
 ORPHANED_EXIT_CODE = 3
@@ -32,7 +32,7 @@ UNREAD_PROGRESS = 50
 def main(place: int) -> None:
     """Serve until standard input ends. Load processes that run at once have different places, from 0 on."""
     _stay_on_one_cpu(place)
-    _allow_many_connections()
+    raise_open_files_limit()
     try:
         import uvloop
     except ImportError:  # not available on this platform: the same code on asyncio's own loop
@@ -46,12 +46,6 @@ def _stay_on_one_cpu(place: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         cpus = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cpus[place % len(cpus)]})
-
-
-def _allow_many_connections() -> None:
-    """As many open files as the system lets this user have."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve() -> None:

@@ -25,6 +25,7 @@ from helpers.load.bodies import PreparedRequest, RequestWriter
 from helpers.load.connection import HttpConnection, RawExchange, Server
 from helpers.load.order import Order, Progress, Ready, Sent
 from helpers.load.spool import ClockPairs, Row, SpoolWriter
+from helpers.load.spread import percentiles_ms
 
 TICK_NS = 10_000_000
 TICKS_PER_PROGRESS = 10
@@ -76,6 +77,7 @@ class Sender(ABC):
                     self._keep(index, connection)
 
         await asyncio.gather(*(open_one(i) for i in range(self._connections_wanted())))
+        gc.collect()  # it takes longer than there is between the word to go and the start
         return Ready(
             connect_ns=[connection.connect_ns for connection in opened],
             tls_ns=[connection.tls_ns for connection in opened if connection.tls_ns is not None],
@@ -83,7 +85,6 @@ class Sender(ABC):
 
     async def run(self, start_ns: int, tell: Callable[[object], None]) -> Sent:
         """Send from `start_ns` on until `stop`; then wait for what is in flight."""
-        gc.collect()
         gc.freeze()
         gc.disable()
         ticking = asyncio.create_task(self._tick(tell))
@@ -275,16 +276,6 @@ class Sender(ABC):
         )
         self._first_s.clear()
         return progress
-
-
-def percentiles_ms(values_ns: np.ndarray) -> dict[str, float]:
-    """p50, p99 and max, ms."""
-    values = np.asarray(values_ns) / 1e6
-    return {
-        "p50": float(np.percentile(values, 50)),
-        "p99": float(np.percentile(values, 99)),
-        "max": float(values.max()),
-    }
 
 
 def peak_memory_mb() -> float:

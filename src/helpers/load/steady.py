@@ -109,8 +109,8 @@ def _grows(latency_s: np.ndarray) -> bool:
     if len(means) < BATCHES // 2:
         return False
     quarter = len(means) // 4
-    drift, p = trend(means)
-    return p < OVERLOAD_P and drift > 0 and means[-quarter:].mean() > OVERLOAD_GROWTH * means[:quarter].mean()
+    _, p = trend(means)
+    return p < OVERLOAD_P and bool(means[-quarter:].mean() > OVERLOAD_GROWTH * means[:quarter].mean())
 
 
 def relative_half_widths(

@@ -10,6 +10,9 @@ from helpers.load.order import Order
 from helpers.load.steady import judge, relative_half_widths
 from helpers.load_config import Ramp, TraceReplay, warmup_answers
 
+OVERLOAD = "overload: latency rises throughout"
+"""Why a load point ended early: more came than was served. Not steady, but the server's doing."""
+
 
 class Times:
     """t0, end and worker of the requests that have ended, of all load processes; appended to as the index grows."""

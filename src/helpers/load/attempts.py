@@ -1,0 +1,42 @@
+"""Which repetitions of a level count, and how many a search measures: one that says nothing of its server is measured again.
+
+What went wrong while a load point ran (the client was late, the machine stood still) is neither the server's fault nor its
+merit. A further repetition takes the place of such a load point; the records of both are kept.
+"""
+
+from __future__ import annotations
+
+from helpers.load.window import OVERLOAD
+from helpers.records import LoadPointFacts
+
+MORE_ATTEMPTS = 2
+"""Repetitions beyond those of the config that a level may get because some could not be judged."""
+
+
+def could_be_judged(facts: LoadPointFacts) -> bool:
+    """Does a load point speak for or against its server: it was in a steady state (or none was looked for), or it was
+    overloaded, and the client did not limit it?
+    """
+    if facts.client_limited or facts.window_s is None:
+        return False
+    return facts.steady is not False or was_overloaded(facts)
+
+
+def was_overloaded(facts: LoadPointFacts) -> bool:
+    """Did more come than was served, so that latency rose throughout?"""
+    return facts.ended_because == OVERLOAD
+
+
+def repetitions_wanted(facts: list[LoadPointFacts], repetitions: int) -> int:
+    """How many repetitions a level is to have, given the facts of those so far: `repetitions`, and one more for each that
+    could not be judged, up to `MORE_ATTEMPTS`.
+    """
+    return repetitions + min(MORE_ATTEMPTS, sum(not could_be_judged(f) for f in facts))
+
+
+def repetitions_that_count(facts: list[LoadPointFacts], repetitions: int) -> list[LoadPointFacts]:
+    """Of the facts of one level: those that could be judged, if they are as many as were asked; else all, for then nothing
+    has taken the place of those that could not be.
+    """
+    judged = [f for f in facts if could_be_judged(f)]
+    return judged if len(judged) >= repetitions else facts
