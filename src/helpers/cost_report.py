@@ -111,6 +111,8 @@ def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
         f"The monthly bill over a range of traffic, in whole instances with {text.percent(config.traffic.headroom)} "
         "head-room, at each option's first price. Of equal bills the option that is cheaper at full load counts."
     )
+    if not verdict.comparable:
+        caption += " Requests were unequal work: an option whose answers are shorter has a lower bill for less."
     return Table(pd.DataFrame(rows), columns, caption)
 
 

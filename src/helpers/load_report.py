@@ -107,10 +107,15 @@ def _recommendation(here: pd.DataFrame, config: BenchmarkConfig) -> str:
     priced = met["usd_per_1k_requests"].notna().all()
     best = met.loc[met["usd_per_1k_requests"].idxmin() if priced else met["requests_per_s"].idxmax()]
     price = f", {text.dollars(best['usd_per_1k_requests'])} per 1,000 requests" if priced else ""
+    name = LATENCY_NAME[main_latency(config)]
+    reached = f"p{config.slo.percentile:g} {name} {text.duration(best[column])}"
+    if pd.isna(best[column]):
+        mean = text.duration(best[f"{main_latency(config)}_mean_ok"])
+        reached = f"mean {name} {mean} (p{config.slo.percentile:g} is not told)"
     return (
-        f"{best['load'][0].upper()}{best['load'][1:]}: p{config.slo.percentile:g} {LATENCY_NAME[main_latency(config)]} "
-        f"{text.duration(best[column])} and {text.number(best['requests_per_s'] * 60)} requests/min for a mean of "
-        f"{text.number(best['prompt_tokens_mean'])} prompt and {text.number(best['output_tokens_mean'])} output tokens{price}."
+        f"{best['load'][0].upper()}{best['load'][1:]}: {reached} and {text.number(best['requests_per_s'] * 60)} requests/min "
+        f"for a mean of {text.number(best['prompt_tokens_mean'])} prompt and {text.number(best['output_tokens_mean'])} "
+        f"output tokens{price}."
     )
 
 

@@ -16,33 +16,46 @@ from helpers.judge import main_latency
 from helpers.verdict import Verdict
 
 PRICE = "usd_per_1m_output_tokens"
+LOW = 0.2
+"""Below this share of the axis the name stands above its point."""
+LONGEST_NAME = 34
+"""Characters of the recommended option's name beside its point."""
 
 
 def price_performance(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig, folder: Path) -> Figure:
     """Price per 1M output tokens against the SLO's latency percentile; the feasible region is shaded, the recommended
     option named.
     """
-    column = main_latency(config)
-    x = f"{column}_p{config.slo.percentile:g}"
-    limit = config.slo.limits_s()[column]
+    x, words = latency_to_draw(points, config)
+    limit = config.slo.limits_s()[main_latency(config)]
     drawn = points[np.isfinite(points[x].astype(float)) & points[PRICE].notna()]
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
         draw_price_performance(axes, rows, x, limit, config)
         _name_the_recommended(axes, rows, x, dataset, verdict)
-        axes.set_xlabel(f"p{config.slo.percentile:g} {LATENCY_WORDS[column]}, s")
+        axes.set_xlabel(f"{words}, s")
 
     caption = (
         f"Lower left is better. Each point is one load (the small number: {config.load.level_name}), with 95% intervals; "
-        f"faded: another load point is shown to be both faster and cheaper; shaded: within the limit of {limit:g} s; "
+        f"faded: another load point is shown to be both faster and cheaper; shaded: within {limit:g} s, the limit of "
+        f"p{config.slo.percentile:g}; "
         f"circled: the recommended option's load points.{crossed_out(drawn)}{left_out(len(points) - len(drawn))}"
     )
     best = f"Recommended: {verdict.recommended}." if verdict.recommended else "No option is shown to meet the SLO."
-    alt = (
-        f"Price per 1M output tokens against p{config.slo.percentile:g} {LATENCY_WORDS[column]}. {best} "
-        f"{ranges(drawn, x, ' s', config)}"
-    )
+    alt = f"Price per 1M output tokens against {words}. {best} {ranges(drawn, x, ' s', config)}"
     return panels("price_performance", drawn, config, folder, panel, alt, caption)
+
+
+def latency_to_draw(points: pd.DataFrame, config: BenchmarkConfig) -> tuple[str, str]:
+    """Column and words of the latency that figures show: the SLO's percentile, or the mean of the successes where imported
+    results do not tell the percentile of every load point.
+    """
+    column = main_latency(config)
+    percentile = f"{column}_p{config.slo.percentile:g}"
+    untold = points[percentile].isna() & points[f"{column}_mean_ok"].notna()
+    if config.imported and untold.any():
+        return f"{column}_mean_ok", f"mean {LATENCY_WORDS[column]}"
+    return percentile, f"p{config.slo.percentile:g} {LATENCY_WORDS[column]}"
 
 
 def draw_price_performance(axes: Axes, rows: pd.DataFrame, x: str, limit: float, config: BenchmarkConfig) -> None:
@@ -84,10 +97,11 @@ def draw_price_performance(axes: Axes, rows: pd.DataFrame, x: str, limit: float,
 
 def dominated(rows: pd.DataFrame, x: str, y: str) -> pd.Series:
     """For each load point: is another one, by both 95% intervals, shown to be lower in x and in y?"""
-    bounds = {
-        name: rows[name].fillna(rows[name.rpartition("_")[0]]).astype(float).to_numpy()
-        for name in (f"{x}_low", f"{x}_high", f"{y}_low", f"{y}_high")
-    }
+    bounds = {}
+    for value in (x, y):
+        for name in (f"{value}_low", f"{value}_high"):
+            known = rows[name] if name in rows else rows[value]
+            bounds[name] = known.fillna(rows[value]).astype(float).to_numpy()
     beaten = [
         bool(((bounds[f"{x}_high"] < low_x) & (bounds[f"{y}_high"] < low_y)).any())
         for low_x, low_y in zip(bounds[f"{x}_low"], bounds[f"{y}_low"], strict=True)
@@ -103,22 +117,22 @@ def _name_the_recommended(axes: Axes, rows: pd.DataFrame, x: str, dataset: str, 
     here = rows[(rows["option"] == verdict.recommended) & (rows["level"] == chosen.get(dataset))]
     for row in here.to_dict("records"):
         axes.scatter([row[x]], [row[PRICE]], s=170, facecolors="none", edgecolors="black", linewidths=1.3, zorder=5)
+        name = verdict.recommended
         axes.annotate(
-            verdict.recommended,
+            name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…",
             (row[x], row[PRICE]),
-            xytext=(0, -15),
+            xytext=(9, 8) if row[PRICE] < LOW * axes.get_ylim()[1] else (0, -15),
             textcoords="offset points",
             ha="left" if row[x] < 0.5 * axes.get_xlim()[1] else "right",
             fontsize=7.5,
             fontweight="bold",
-        )
+        ).set_in_layout(False)
 
 
 def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure:
     """The SLO's latency percentile against the load, with the SLO line."""
-    column = main_latency(config)
-    y = f"{column}_p{config.slo.percentile:g}"
-    limit = config.slo.limits_s()[column]
+    y, words = latency_to_draw(points, config)
+    limit = config.slo.limits_s()[main_latency(config)]
     drawn = points[np.isfinite(points[y].astype(float))]
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
@@ -133,13 +147,10 @@ def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path)
             color=FEASIBLE_COLOUR,
         )
         lines(axes, rows, y, config)
-        axes.set_ylabel(f"p{config.slo.percentile:g} {LATENCY_WORDS[column]}, s")
+        axes.set_ylabel(f"{words}, s")
 
     caption = f"Lower is better. Whiskers are 95% intervals.{crossed_out(drawn)}{left_out(len(points) - len(drawn))}"
-    alt = (
-        f"p{config.slo.percentile:g} {LATENCY_WORDS[column]} against {config.load.level_name}. "
-        f"{ranges(drawn, y, ' s', config)}"
-    )
+    alt = f"{words[0].upper()}{words[1:]} against {config.load.level_name}. {ranges(drawn, y, ' s', config)}"
     return panels("load_vs_latency", drawn, config, folder, panel, alt, caption)
 
 

@@ -18,6 +18,8 @@ from helpers.metrics import CLIENT_LIMITED
 
 PANEL_INCHES = (4.1, 3.3)
 PANELS_PER_ROW = 3
+NARROWEST_INCHES = 6.2
+LEGEND_CHARACTERS_PER_INCH = 15
 LOGARITHMIC_FROM = 20
 """Ratio of the highest to the lowest level from which the axis is logarithmic."""
 TICK_GAP = 0.07
@@ -39,14 +41,17 @@ def panels(
     across = min(PANELS_PER_ROW, len(datasets))
     down = -(-len(datasets) // across)
     with style():
-        canvas = Canvas(figsize=(PANEL_INCHES[0] * across, PANEL_INCHES[1] * down), layout="constrained")
+        width = max(PANEL_INCHES[0] * across, NARROWEST_INCHES)
+        canvas = Canvas(figsize=(width, PANEL_INCHES[1] * down), layout="constrained")
         for i, dataset in enumerate(datasets):
             axes = canvas.add_subplot(down, across, i + 1)
             axes.set_title(dataset, loc="left", fontweight="bold")
             draw(axes, dataset, rows[rows["dataset"] == dataset])
         handles, labels = canvas.axes[0].get_legend_handles_labels()
         if legend and handles:
-            canvas.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)), fontsize=8)
+            fitting = int(width * LEGEND_CHARACTERS_PER_INCH / (max(map(len, labels)) + 6))
+            columns = max(1, min(4, len(labels), fitting))
+            canvas.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8)
         path = save(canvas, folder, name)
     return Figure(path, alt, caption)
 
