@@ -158,7 +158,7 @@ def test_an_endpoint_that_is_being_created_is_deleted_once_it_may_be(opened):
     target = target_of(config.options[0], config, run)
     record = ledger.put(target.plan().model_copy(update={"state": "creating"}))
     target.create(record)
-    assert target.status(record).state == "creating"
+    assert target.status(record).state in ("creating", "in_service"), "in service already where the machine stalls"
     delete_remaining(run, wait_s=30)
     assert left_over(record, run) == []
     assert ledger.records()[0].state == "deleted"
@@ -172,7 +172,7 @@ def test_what_cannot_be_deleted_in_time_is_told_with_the_commands(opened):
     target.create(record)
     with pytest.raises(
         TeardownError,
-        match=rf"may still cost money.*Creating[\s\S]*aws sagemaker delete-endpoint .*{record.endpoint_name}",
+        match=rf"may still cost money.*still (Creating|InService|Deleting)[\s\S]*aws sagemaker delete-endpoint .*{record.endpoint_name}",
     ):
         delete_remaining(run, wait_s=0)
     assert ledger.remaining(), "it stays on the list"
