@@ -19,7 +19,7 @@ from helpers.load.order import Parsed, Ready, Sent
 from helpers.load.schedule import arrival_facts
 from helpers.load.spool import ClockPairs, ExchangeReader, Row, SpoolWriter
 from helpers.load.team import LoadTeam
-from helpers.load.window import Window
+from helpers.load.window import OVERLOAD, Window
 from helpers.load_config import LoadLevel, OpenLoop, Ramp, TraceReplay
 from helpers.records import LoadPointFacts
 
@@ -55,7 +55,7 @@ def arrivals_of(requests: pd.DataFrame, facts: LoadPointFacts) -> pd.DataFrame:
     assert facts.achieved == arrival_facts(sent)
     assert facts.scheduled.rate == pytest.approx(arrival_facts(due).rate, rel=1e-6), "nothing left out, nothing added"
     assert (sent >= due).all()
-    assert np.median(sent - due) < 5e6
+    assert np.median(sent - due) < 2e7
     return pd.DataFrame({"due": due, "sent": sent, "load_process": until["load_process"].to_numpy()})
 
 
@@ -108,6 +108,16 @@ def test_a_stall_neither_thins_the_schedule_nor_hides_in_the_tail(stub, team, tm
     assert 1.9 < requests["latency_s"].max() < 2.5
 
 
+def test_an_overloaded_server_gets_nothing_more(stub, team, tmp_path):
+    stub.configure(ttft_s=0.093, itl_s=0.001, events=EVENTS, workers=8)
+    requests, facts = measure(team, open_loop(tmp_path, stub.chat_url, 240, arrivals="constant", min_requests=50))
+    assert facts.ended_because == OVERLOAD
+    assert facts.steady is False
+    assert set(requests["status"]) == {"ok"}, "what was sent is answered, 80 a second"
+    assert requests["latency_s"].max() > 2
+    assert (requests["scheduled_ns"].max() - facts.window_close_ns) / 1e9 < 1, "not until the whole window is answered"
+
+
 def test_a_ramp_rises_and_claims_no_steady_state(stub, team, tmp_path):
     stub.configure()
     load = Ramp(kind="ramp", from_rate=10, to_rate=90, duration_s=4, arrivals="constant", repeat_prompts=True)
@@ -122,15 +132,15 @@ def test_a_ramp_rises_and_claims_no_steady_state(stub, team, tmp_path):
 
 def test_a_trace_is_replayed_at_its_times(stub, team, tmp_path):
     stub.configure()
-    times = [5.0, 5.5, 5.5, 6.75, 5.2, 7.0]
+    times = [5.0, 5.5, 5.5, 6.75, 5.2, 7.0, *np.arange(7.25, 11, 0.25)]
     (tmp_path / "trace.jsonl").write_text("".join(json.dumps({"timestamp": t}) + "\n" for t in times))
     load = TraceReplay(kind="trace", path="trace.jsonl", speed=[2.0])
     an_order = order(tmp_path, stub.chat_url, load=load, level=load.levels()[0], tokens=EVENTS)
-    requests, _ = measure(team, an_order.model_copy(update={"base_dir": str(tmp_path)}))
-    at = np.sort(requests["scheduled_ns"].to_numpy(dtype="int64")) / 1e9
-    assert at - at[0] == pytest.approx([0, 0.1, 0.25, 0.25, 0.875, 1.0], abs=1e-6)
-    late = requests["sent_ns"] - requests["scheduled_ns"]
-    assert (late >= 0).all() and late.min() < 50e6
+    requests, facts = measure(team, an_order.model_copy(update={"base_dir": str(tmp_path)}))
+    arrivals = arrivals_of(requests, facts)
+    offsets = (arrivals["due"] - arrivals["due"][0]) / 1e9
+    assert offsets.tolist() == pytest.approx([0, 0.1, 0.25, 0.25, 0.875, 1.0, *np.arange(1.125, 3, 0.125)], abs=1e-6)
+    assert arrivals["sent"].is_monotonic_increasing
     assert (requests["phase"] == "steady").all()
 
 

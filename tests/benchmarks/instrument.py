@@ -59,6 +59,7 @@ from clients import (
 from servers import GroundTruth, Stub
 
 from helpers.load.schedule import arrival_facts
+from helpers.load.spread import percentiles_ms
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "runs" / "benchmarks"
@@ -301,9 +302,8 @@ def start_up(case: Case, work: Work, folder: Path) -> dict:
 
 def spread(values_ns: pd.Series | np.ndarray) -> dict[str, float]:
     """Signed mean, and p50, p99 and max of the size, ms."""
-    values = np.asarray(values_ns, dtype=float) / 1e6
-    p50, p99 = np.percentile(np.abs(values), [50, 99])
-    return {"mean": values.mean(), "p50": p50, "p99": p99, "max": np.abs(values).max()}
+    values = np.asarray(values_ns, dtype=float)
+    return {"mean": values.mean() / 1e6, **percentiles_ms(np.abs(values))}
 
 
 # --- showing ------------------------------------------------------------------------------------------------------
