@@ -172,7 +172,8 @@ def test_what_cannot_be_deleted_in_time_is_told_with_the_commands(opened):
     target.create(record)
     with pytest.raises(
         TeardownError,
-        match=rf"may still cost money.*still (Creating|InService|Deleting)[\s\S]*aws sagemaker delete-endpoint .*{record.endpoint_name}",
+        match=r"may still cost money.*still (Creating|InService|Deleting)[\s\S]*"
+        rf"aws sagemaker delete-endpoint .*{record.endpoint_name}",
     ):
         delete_remaining(run, wait_s=0)
     assert ledger.remaining(), "it stays on the list"
