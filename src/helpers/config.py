@@ -8,33 +8,22 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    JsonValue,
-    Tag,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from helpers.errors import ConfigError
-from helpers.importers.settings import ResultFiles
 from helpers.load_config import Load
-from helpers.strict import PositiveInt, PositiveSeconds, Strict
+from helpers.local_sagemaker.faults import Fault
+from helpers.options import ImportedOption, Option, OptionBase, SageMakerOption
+from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DATA_DIR = PROJECT_ROOT / "data"
 SECRET_NAME = re.compile("token$|key$|secret|password|credential", re.IGNORECASE)
 """Names of settings whose values are secrets."""
-
-Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.()_+=\-]*$")]
 
 
 # --- what is served -----------------------------------------------------------------------------------------------
@@ -48,154 +37,6 @@ class ModelConfig(Strict):
         description="Hugging Face id, local folder, or `synthetic:2m|16m|30m|110m` for a model made on the spot."
     )
     context_tokens: PositiveInt = Field(description="Longest prompt plus output that every option accepts.")
-
-
-class HourlyPrice(Strict):
-    """A price per instance and hour."""
-
-    usd_per_hour: float = Field(ge=0, description="On-demand price of one instance, $/h.")
-    source: str = Field(default="config", description="Where the price comes from.")
-    as_of: date | None = Field(default=None, description="Day on which the price was looked up.")
-
-
-class PricePerVcpu(Strict):
-    """A price per vCPU and hour, for options that use a part of a machine or all of an unknown one."""
-
-    usd_per_vcpu_hour: float = Field(ge=0, description="Price of one vCPU, $/h.")
-    vcpus: PositiveInt | Literal["all"] = Field(description="vCPUs that the option uses; `all` counts this machine's.")
-    source: str = Field(default="config", description="Where the price comes from.")
-    as_of: date | None = Field(default=None, description="Day on which the price was looked up.")
-
-
-class TokenPrice(Strict):
-    """Prices per token, for what is not billed by the hour."""
-
-    usd_per_1m_input_tokens: float = Field(ge=0, description="Price of a million prompt tokens, $.")
-    usd_per_1m_output_tokens: float = Field(ge=0, description="Price of a million output tokens, $.")
-    source: str = Field(default="config", description="Where the price comes from.")
-    as_of: date | None = Field(default=None, description="Day on which the price was looked up.")
-
-
-class NamedPrice(HourlyPrice):
-    """Another price of an instance, for example of a savings plan."""
-
-    name: str = Field(
-        min_length=1, max_length=60, description="As the report names it, for example 1-year savings plan."
-    )
-
-
-def _price_kind(price: object) -> str:
-    """Which of the prices is meant, so that a fault is told once and with the right keys."""
-    if isinstance(price, dict):
-        if price.keys() & {"usd_per_1m_input_tokens", "usd_per_1m_output_tokens"}:
-            return "per token"
-        return "per vCPU" if price.keys() & {"usd_per_vcpu_hour", "vcpus"} else "hourly"
-    return {PricePerVcpu: "per vCPU", TokenPrice: "per token"}.get(type(price), "hourly")
-
-
-Price = Annotated[
-    Annotated[HourlyPrice, Tag("hourly")]
-    | Annotated[PricePerVcpu, Tag("per vCPU")]
-    | Annotated[TokenPrice, Tag("per token")],
-    Discriminator(_price_kind),
-]
-
-
-def _spelt_back(value: object) -> object:
-    """Environment values are text; YAML reads `8` and `true` as other types."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else value
-
-
-EnvironmentValue = Annotated[
-    str, BeforeValidator(_spelt_back), WithJsonSchema({"type": ["string", "number", "boolean"]})
-]
-
-
-class Container(Strict):
-    """A serving container given by its image."""
-
-    image: str = Field(description="Image URI, or the name of a local engine.")
-    environment: dict[str, EnvironmentValue] = Field(
-        default_factory=dict, repr=False, description="Container environment."
-    )
-    model_data_url: str | None = Field(default=None, description="S3 URI of the model archive, if the image needs one.")
-
-
-class JumpStart(Strict):
-    """A JumpStart model: image, model data and default environment are looked up by the SageMaker SDK."""
-
-    model_id: str
-    version: str = "*"
-    accept_eula: bool = Field(default=False, description="Set to true to accept the model's end-user licence.")
-    environment: dict[str, EnvironmentValue] = Field(
-        default_factory=dict, repr=False, description="Overrides of the defaults."
-    )
-
-
-RequestApi = Literal["openai_chat", "openai_completions", "tgi", "djl"]
-
-
-class OptionBase(Strict):
-    """What every option states, whatever serves it."""
-
-    name: Name
-    datasets: list[Name] | None = Field(default=None, min_length=1, description="Datasets to run; default all.")
-    tokenizer: str | None = Field(default=None, description="Tokenizer that counts tokens; default the model's.")
-    model: str | None = Field(default=None, description="Model identity, where it differs from `model.name`.")
-    price: Price | None = Field(default=None, description="Price of one instance; default the price list.")
-    other_prices: list[NamedPrice] = Field(
-        default_factory=list, description="Other prices of one instance that capacity is also computed for."
-    )
-    extra_body: dict[str, JsonValue] = Field(default_factory=dict, description="Keys added to every request body.")
-
-
-class SageMakerOption(OptionBase):
-    """A SageMaker real-time endpoint that the run creates and deletes."""
-
-    target: Literal["sagemaker"]
-    api: RequestApi = Field(description="Request and response format that the container speaks.")
-    instance_type: str = Field(pattern=r"^ml\.", description="For example ml.g5.12xlarge.")
-    instance_count: PositiveInt = 1
-    container: Container | None = None
-    jumpstart: JumpStart | None = None
-    local: bool = Field(default=False, description="Deploy to the embedded local SageMaker instead of AWS.")
-    startup_timeout_s: PositiveSeconds = Field(default=1800, le=3600, description="Longest wait for the container.")
-
-    @model_validator(mode="after")
-    def _one_model_source(self) -> SageMakerOption:
-        if (self.container is None) == (self.jumpstart is None):
-            raise ValueError("give exactly one of `container` (image and environment) and `jumpstart` (model id)")
-        return self
-
-
-class OpenAIOption(OptionBase):
-    """A running server that speaks the OpenAI API. Nothing is deployed and nothing is deleted."""
-
-    target: Literal["openai"]
-    api: Literal["openai_chat", "openai_completions"] = "openai_chat"
-    base_url: str = Field(pattern=r"^https?://", description="For example http://localhost:8000/v1.")
-    served_model: str = Field(description="Value of `model` in the request body.")
-    api_key: str | None = Field(default=None, repr=False, description="Bearer token; write it as ${NAME}.")
-    instance_type: str = Field(default="self-hosted", description="What serves it, as the report names it.")
-    instance_count: PositiveInt = 1
-
-
-class ImportedOption(OptionBase, ResultFiles):
-    """Results that another tool measured: nothing is deployed and nothing is sent. See docs/import.md."""
-
-    target: Literal["imported"]
-    instance_type: str = Field(description="What served it, as the report names it, for example ml.g5.12xlarge.")
-    instance_count: PositiveInt = 1
-
-    def names_of_datasets(self) -> list[tuple[list[str | int], str]]:
-        """(key path within the option, dataset) wherever the option maps a file to a dataset of the config."""
-        named = [(["dataset_names", file_name], name) for file_name, name in self.dataset_names.items()]
-        return named + [(["path", j, "dataset"], file.dataset) for j, file in enumerate(self.path) if file.dataset]
-
-
-Option = Annotated[SageMakerOption | OpenAIOption | ImportedOption, Field(discriminator="target")]
 
 
 # --- what is asked ------------------------------------------------------------------------------------------------
@@ -310,12 +151,23 @@ class Traffic(Strict):
         return value
 
 
+class VpcConfig(Strict):
+    """Where in a network of one's own the containers run."""
+
+    subnets: list[str] = Field(min_length=1, max_length=16, description="Subnet ids; each lies in one zone.")
+    security_group_ids: list[str] = Field(min_length=1, max_length=5)
+
+
 class AwsConfig(Strict):
-    """Where on AWS."""
+    """Where on AWS, and as whom."""
 
     region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
-    execution_role: str | None = Field(default=None, description="Role ARN that the endpoints assume.")
-    tags: dict[str, str] = Field(default_factory=dict)
+    execution_role: str | None = Field(
+        default=None, description="ARN of the role that the endpoints assume; default the role of the notebook."
+    )
+    tags: dict[str, str] = Field(default_factory=dict, description="Added to everything that is made.")
+    vpc: VpcConfig | None = None
+    kms_key_id: str | None = Field(default=None, description="Key that encrypts the volumes of the instances.")
 
 
 class EndpointsConfig(Strict):
@@ -326,6 +178,10 @@ class EndpointsConfig(Strict):
         default=None, description="Endpoints loaded at once; default one where local endpoints share this machine."
     )
     keep: bool = Field(default=False, description="True: endpoints survive the run, and go on costing money.")
+    expires_after_s: PositiveSeconds = Field(
+        default=43_200,
+        description="Age at which `make cleanup-orphans` takes an endpoint for forgotten (tag expires-at).",
+    )
 
 
 class LocalSageMaker(Strict):
@@ -335,6 +191,7 @@ class LocalSageMaker(Strict):
         default_factory=dict, description="Image name -> command of a model server that answers /ping and /invocations."
     )
     idle_timeout_s: PositiveSeconds = 900
+    faults: list[Fault] = Field(default_factory=list, description="Misbehaviour on demand, to rehearse failures with.")
 
 
 class BenchmarkConfig(Strict):

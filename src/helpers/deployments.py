@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.calibration import calibrate
-from helpers.config import BenchmarkConfig, OptionBase, slug, usable_cpu_count
+from helpers.config import BenchmarkConfig, slug, usable_cpu_count
 from helpers.errors import BudgetExceeded, DeployError, LoadError, ServingVerdictError
 from helpers.ledger import EndpointRecord, Ledger, utc_now
 from helpers.load.order import Order
 from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
 from helpers.load_plan import load_points_of, missing_load_points
+from helpers.options import OptionBase
 from helpers.records import LoadPoint
 from helpers.run_folder import RunFolder
 from helpers.targets.base import Address, Target, target_of

@@ -17,11 +17,12 @@ import pandas as pd
 
 from helpers.capacity import capacity_of
 from helpers.checks import same_model, same_output_length, same_prompts
-from helpers.config import BenchmarkConfig, OptionBase
+from helpers.config import BenchmarkConfig
 from helpers.ledger import EndpointRecord
 from helpers.load_config import Load, Search
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED
 from helpers.number_text import duration
+from helpers.options import OptionBase
 from helpers.report_warning import ReportWarning
 from helpers.verdict import (
     ChosenPoint,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from helpers.run_folder import write_atomically
 
@@ -40,13 +40,28 @@ class EndpointRecord(BaseModel):
     price_source: str | None = None
     price_as_of: str | None = None
     image: str | None = None
+    serving: dict[str, str] = {}
+    """Serving settings as the report shows them; never a secret."""
     model: str | None = None
     """The model that it was found to serve; null: what the config says."""
+    file: str | None = None
+    """The Python file of an own target, which also deletes."""
+    settings: dict[str, JsonValue] = {}
+    """What the file's functions are given."""
+    expires_at: str | None = None
+    """The tag `expires-at` of what was made."""
     create_called_at: str | None = None
+    confirmed_at: str | None = None
+    """When the platform had taken the last create call; null: it may yet appear."""
     in_service_at: str | None = None
     delete_called_at: str | None = None
     deleted_at: str | None = None
     failure: str | None = None
+    cause: str | None = None
+    """Cause of the failure, a `helpers.failures.Cause`; null if there is none or it is unknown."""
+    billed_input_tokens: int = 0
+    billed_output_tokens: int = 0
+    """Tokens sent and received so far, of what is billed per token."""
     earlier_hours: float = 0.0
     """Hours that earlier endpoints of this option lived: a run that is continued makes a new one."""
 

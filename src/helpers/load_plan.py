@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.config import BenchmarkConfig, Dataset, OptionBase, slug
+from helpers.config import BenchmarkConfig, Dataset, slug
 from helpers.load.attempts import repetitions_wanted
 from helpers.load_config import LoadLevel, Search
+from helpers.options import OptionBase
 from helpers.records import LoadPoint, LoadPointFacts, read_facts, read_requests
 from helpers.run_folder import RunFolder
 from helpers.search import next_level, probe_is_feasible

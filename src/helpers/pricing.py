@@ -6,7 +6,9 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.config import DATA_DIR, OptionBase, PricePerVcpu, TokenPrice
+from helpers.config import DATA_DIR
+from helpers.options import OptionBase
+from helpers.price_config import PricePerVcpu, TokenPrice
 
 PRICE_LIST = DATA_DIR / "prices.csv"
 

@@ -430,7 +430,7 @@ def _other_wordings(
                 tokenizer = load_tokenizer(name, model_cache_dir, base_dir)
                 others[name] = replace(wording, tokenizer=tokenizer), False
             other, renders_itself = others[name]
-            others[name] = other, renders_itself or option.api == "openai_chat"
+            others[name] = other, renders_itself or option.server_renders
     return others
 
 

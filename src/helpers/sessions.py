@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.config import BenchmarkConfig, SageMakerOption
+from helpers.config import BenchmarkConfig
 from helpers.ledger import EndpointRecord
+from helpers.options import SageMakerOption
 from helpers.run_folder import RunFolder, write_atomically
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from helpers.config import BenchmarkConfig, ImportedOption
+from helpers.config import BenchmarkConfig
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
 from helpers.importers.files import OpenedFile, Row, optional_number, read_objects, section
 from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest
 from helpers.load_config import LoadLevel
+from helpers.options import ImportedOption
 
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0, "min": 60.0}
 COLUMN = {"request_latency": "latency_s", "time_to_first_token": "ttft_s", "inter_token_latency": "tpot_s"}

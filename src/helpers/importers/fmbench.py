@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from helpers.config import BenchmarkConfig, ImportedOption
+from helpers.config import BenchmarkConfig
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
 from helpers.importers.files import OpenedFile, Row, number, optional_number, read_table, selected
 from helpers.importers.found import Found, FoundPoint, Served
 from helpers.load_config import LoadLevel
+from helpers.options import ImportedOption
 
 VOLLEY_COLUMNS = (
     "concurrency",

@@ -5,12 +5,13 @@ Times are seconds of the wall clock. A benchmark's own warm-up and cool-down lie
 
 from __future__ import annotations
 
-from helpers.config import BenchmarkConfig, ImportedOption
+from helpers.config import BenchmarkConfig
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
 from helpers.importers.files import OpenedFile, Row, number, optional_number, read_objects, section
 from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest
 from helpers.load_config import LoadLevel
+from helpers.options import ImportedOption
 
 REPORT = "GuideLLM's benchmarks.json"
 RATES = ("constant", "poisson")

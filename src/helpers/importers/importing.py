@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
-from helpers.config import BenchmarkConfig, ImportedOption, slug
+from helpers.config import BenchmarkConfig, slug
 from helpers.config_file import LoadedConfig
 from helpers.errors import ConfigError, ResultFileError
 from helpers.group_records import without_echo, write_groups
@@ -25,6 +25,7 @@ from helpers.importers.timed import records_of
 from helpers.ledger import EndpointRecord, Ledger
 from helpers.load_config import LEVEL_NAMES, LoadLevel, Search
 from helpers.number_text import plural
+from helpers.options import ImportedOption
 from helpers.pricing import as_ledger_fields, price_of
 from helpers.records import LoadPoint, write_requests
 from helpers.report_warning import ReportWarning

@@ -6,8 +6,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from helpers.config import BenchmarkConfig, OptionBase
+from helpers.config import BenchmarkConfig
 from helpers.ledger import EndpointRecord
+from helpers.options import OptionBase
 from helpers.run_folder import RunFolder
 
 
@@ -26,7 +27,7 @@ class Address(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     url: str
-    api: Literal["openai_chat", "openai_completions", "tgi", "djl"]
+    api: Literal["openai_chat", "openai_completions", "tgi", "djl", "bedrock_converse"]
     framing: Literal["plain", "aws_event_stream"] = Field(description="What the answer is wrapped in.")
     request_id_header: str
     served_model: str | None = None
@@ -65,6 +66,14 @@ def target_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> Ta
         from helpers.targets.sagemaker import SageMakerTarget
 
         return SageMakerTarget(option, config, run)
+    if option.target == "bedrock":
+        from helpers.targets.bedrock import BedrockTarget
+
+        return BedrockTarget(option, config, run)
+    if option.target == "python":
+        from helpers.targets.python_file import PythonFileTarget
+
+        return PythonFileTarget(option, config, run)
     from helpers.targets.openai import OpenAITarget
 
     return OpenAITarget(option, config, run)

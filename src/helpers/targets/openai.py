@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from helpers.config import BenchmarkConfig, OpenAIOption
+from helpers.config import BenchmarkConfig
 from helpers.ledger import EndpointRecord
+from helpers.options import OpenAIOption
 from helpers.pricing import as_ledger_fields, price_of
 from helpers.run_folder import RunFolder
 from helpers.targets.base import Address, EndpointStatus

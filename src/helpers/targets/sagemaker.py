@@ -12,9 +12,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers.config import SECRET_NAME, BenchmarkConfig, SageMakerOption, slug
+from helpers.config import SECRET_NAME, BenchmarkConfig, slug
 from helpers.errors import DeployError, TeardownError
 from helpers.ledger import EndpointRecord
+from helpers.options import SageMakerOption
 from helpers.pricing import as_ledger_fields, price_of
 from helpers.run_folder import RunFolder
 from helpers.sessions import LOCAL_PROFILE, LOCAL_ROLE, aws_session, local_config_file
@@ -104,7 +105,7 @@ class SageMakerTarget:
         local = self._option.local
         return Address(
             url=f"{runtime.meta.endpoint_url}/endpoints/{record.endpoint_name}/invocations-response-stream",
-            api=self._option.api,
+            api=self._option.request_api,
             framing="aws_event_stream",
             request_id_header="X-Amzn-SageMaker-Inference-Id",
             sigv4=SigV4(

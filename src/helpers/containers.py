@@ -1,0 +1,77 @@
+"""What runs on a SageMaker instance: a kind of container with its settings, an image of one's own, or a JumpStart model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+
+from helpers.strict import Strict
+
+RequestApi = Literal["openai_chat", "openai_completions", "tgi", "djl"]
+
+
+def _spelt_back(value: object) -> object:
+    """Environment values are text; YAML reads `8` and `true` as other types."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+EnvironmentValue = Annotated[
+    str, BeforeValidator(_spelt_back), WithJsonSchema({"type": ["string", "number", "boolean"]})
+]
+
+
+class Environment(Strict):
+    """What every container may be given."""
+
+    environment: dict[str, EnvironmentValue] = Field(
+        default_factory=dict, repr=False, description="Environment variables; they win over what settings stand for."
+    )
+    secrets: dict[str, str] = Field(
+        default_factory=dict,
+        description="Environment variable -> secret in AWS Secrets Manager: name or ARN, `#key` for one key of a JSON secret.",
+    )
+
+
+class ImageContainer(Environment):
+    """A serving container given by its image."""
+
+    kind: Literal["image"] = "image"
+    image: str = Field(description="Image URI, or the name of a local engine.")
+    model_data_url: str | None = Field(default=None, description="S3 URI of the model archive, if the image needs one.")
+
+    @property
+    def default_api(self) -> RequestApi | None:
+        """Null: an image may speak anything."""
+        return None
+
+    def image_uri(self, instance_type: str, region: str) -> str:
+        """The image."""
+        return self.image
+
+    def full_environment(self) -> dict[str, str]:
+        """Environment variables of the container, but for those from Secrets Manager."""
+        return dict(self.environment)
+
+    def shown_settings(self) -> dict[str, str]:
+        """Setting -> value as the report shows them; never a secret."""
+        return {}
+
+
+class JumpStart(Environment):
+    """A JumpStart model: image, model data and default environment are looked up by the SageMaker SDK."""
+
+    model_id: str
+    version: str = "*"
+    accept_eula: bool = Field(default=False, description="Set to true to accept the model's end-user licence.")
+
+
+def _kind_of_container(container: object) -> str:
+    if isinstance(container, dict):
+        return str(container.get("kind", "image"))
+    return getattr(container, "kind", "image")
+
+
+AnyContainer = Annotated[Annotated[ImageContainer, Tag("image")], Discriminator(_kind_of_container)]

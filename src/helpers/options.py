@@ -1,0 +1,185 @@
+"""The options that a config may compare: what serves the model, where, and at which price."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from helpers.containers import AnyContainer, JumpStart, RequestApi
+from helpers.importers.settings import ResultFiles
+from helpers.price_config import NamedPrice, Price
+from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
+
+FOUND_INSTANCE_TYPE = "as found"
+"""Instance type of an existing endpoint, until it is described."""
+FAMILIES_WITH_DISKS = re.compile(r"^ml\.(g4dn|g5|g6e?|gr6|p4de?|p5(e|en)?|p6.*|trn1n?|trn2.*|[a-z]+\d+[a-z]*d[a-z]*)\.")
+"""Instance families that bring disks of their own and take no volume size."""
+
+
+class OptionBase(Strict):
+    """What every option states, whatever serves it."""
+
+    name: Name
+    datasets: list[Name] | None = Field(default=None, min_length=1, description="Datasets to run; default all.")
+    tokenizer: str | None = Field(default=None, description="Tokenizer that counts tokens; default the model's.")
+    model: str | None = Field(default=None, description="Model identity, where it differs from `model.name`.")
+    price: Price | None = Field(default=None, description="Price of one instance; default the price list.")
+    other_prices: list[NamedPrice] = Field(
+        default_factory=list, description="Other prices of one instance that capacity is also computed for."
+    )
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict, description="Keys added to every request body.")
+
+    @property
+    def request_api(self) -> str | None:
+        """The request and response format; null where nothing is sent."""
+        return getattr(self, "api", None)
+
+    @property
+    def server_renders(self) -> bool:
+        """True where the server applies the chat template itself."""
+        return self.request_api in ("openai_chat", "bedrock_converse")
+
+
+class NoCapacity(Strict):
+    """What to do where AWS has no instance of the type to give (InsufficientInstanceCapacity)."""
+
+    retry_for_s: float = Field(default=0, ge=0, description="How long to ask again; 0: the option fails at once.")
+    pause_s: PositiveSeconds = Field(default=60, description="Between two attempts.")
+    subnets: list[list[str]] = Field(
+        default_factory=list, description="Subnets, and so zones, of the attempts in turn; default aws.vpc.subnets."
+    )
+
+
+class SageMakerOption(OptionBase):
+    """A SageMaker real-time endpoint: one that the run creates and deletes, or (`deploy: false`) one that exists."""
+
+    target: Literal["sagemaker"]
+    deploy: bool = Field(default=True, description="False: measure the endpoint `endpoint_name` and leave it alone.")
+    endpoint_name: str | None = Field(default=None, description="The existing endpoint, with `deploy: false`.")
+    api: RequestApi | None = Field(
+        default=None, description="Request and response format; default what the kind of container speaks."
+    )
+    instance_type: str = Field(
+        default=FOUND_INSTANCE_TYPE, pattern=r"^(ml\..+|as found)$", description="For example ml.g5.12xlarge."
+    )
+    instance_count: PositiveInt = 1
+    container: AnyContainer | None = None
+    jumpstart: JumpStart | None = None
+    local: bool = Field(default=False, description="Deploy to the embedded local SageMaker instead of AWS.")
+    startup_timeout_s: PositiveSeconds = Field(
+        default=1800, le=3600, description="Longest wait for the container's health check."
+    )
+    model_download_timeout_s: PositiveSeconds = Field(
+        default=1800, ge=60, le=3600, description="Longest time to fetch model data from S3."
+    )
+    inference_ami: str | None = Field(default=None, description="Version of the machine image: drivers and CUDA.")
+    volume_gb: int | None = Field(default=None, ge=1, le=512, description="EBS volume, for instances without disks.")
+    on_no_capacity: NoCapacity = NoCapacity()
+
+    @model_validator(mode="after")
+    def _one_model_source(self) -> SageMakerOption:
+        if not self.deploy:
+            if not self.endpoint_name:
+                raise ValueError("with `deploy: false` give `endpoint_name`, the endpoint to measure")
+            if self.container or self.jumpstart:
+                raise ValueError("with `deploy: false` nothing is deployed: delete `container` and `jumpstart`")
+            if self.api is None:
+                raise ValueError("with `deploy: false` give `api`, the format that the endpoint speaks")
+            return self
+        if self.endpoint_name:
+            raise ValueError("`endpoint_name` names an existing endpoint: set `deploy: false` too, or delete it")
+        if (self.container is None) == (self.jumpstart is None):
+            raise ValueError("give exactly one of `container` and `jumpstart` (model id)")
+        if self.instance_type == FOUND_INSTANCE_TYPE:
+            raise ValueError("`instance_type` is required, for example ml.g5.12xlarge")
+        if self.request_api is None:
+            raise ValueError("give `api`, the format that the container speaks: only kinds of containers imply one")
+        return self
+
+    @model_validator(mode="after")
+    def _volume_where_it_may_be(self) -> SageMakerOption:
+        if self.volume_gb and FAMILIES_WITH_DISKS.match(self.instance_type):
+            raise ValueError(
+                f"{self.instance_type} has disks of its own: SageMaker refuses a volume size. Delete `volume_gb`"
+            )
+        return self
+
+    @property
+    def request_api(self) -> RequestApi | None:
+        """The request and response format: as stated, else what the kind of container speaks."""
+        return self.api or (self.container.default_api if self.container else None)
+
+
+class BedrockOption(OptionBase):
+    """A model on Amazon Bedrock, through Converse or ConverseStream. Nothing is deployed and nothing is deleted."""
+
+    target: Literal["bedrock"]
+    model_id: str = Field(description="Model id, inference profile id, or the ARN of a provisioned model.")
+    stream: bool = Field(default=True, description="ConverseStream; false: Converse, without TTFT.")
+    instance_type: str = Field(default="Bedrock", description="As the report names it.")
+    instance_count: PositiveInt = Field(default=1, description="Model units of provisioned throughput.")
+
+    @model_validator(mode="after")
+    def _price_of_its_kind(self) -> BedrockOption:
+        per_token = self.price is not None and not hasattr(self.price, "usd_per_hour")
+        if self.provisioned and per_token:
+            raise ValueError("provisioned throughput is billed by the hour: give `usd_per_hour` of one model unit")
+        if not self.provisioned and self.price is not None and not per_token:
+            raise ValueError(
+                "on-demand use is billed per token: give usd_per_1m_input_tokens and usd_per_1m_output_tokens"
+            )
+        return self
+
+    @property
+    def request_api(self) -> str:
+        """Converse has one format for all models."""
+        return "bedrock_converse"
+
+    @property
+    def provisioned(self) -> bool:
+        """True for provisioned throughput, which is named by ARN."""
+        return ":provisioned-model/" in self.model_id
+
+
+class OpenAIOption(OptionBase):
+    """A running server that speaks the OpenAI API. Nothing is deployed and nothing is deleted."""
+
+    target: Literal["openai"]
+    api: Literal["openai_chat", "openai_completions"] = "openai_chat"
+    base_url: str = Field(pattern=r"^https?://", description="For example http://localhost:8000/v1.")
+    served_model: str = Field(description="Value of `model` in the request body.")
+    api_key: str | None = Field(default=None, repr=False, description="Bearer token; write it as ${NAME}.")
+    ca_file: str | None = Field(default=None, description="Certificates to trust for https; default the system's.")
+    instance_type: str = Field(default="self-hosted", description="What serves it, as the report names it.")
+    instance_count: PositiveInt = 1
+
+
+class PythonOption(OptionBase):
+    """Served by what a Python file of one's own deploys and deletes. See docs/own_target.md."""
+
+    target: Literal["python"]
+    file: str = Field(description="Relative to the config file; defines create, status, address and delete.")
+    api: RequestApi = Field(description="Request and response format of the address that it gives.")
+    settings: dict[str, JsonValue] = Field(default_factory=dict, description="Handed to the file's functions.")
+    instance_type: str = Field(default="self-hosted", description="What serves it, as the report names it.")
+    instance_count: PositiveInt = 1
+
+
+class ImportedOption(OptionBase, ResultFiles):
+    """Results that another tool measured: nothing is deployed and nothing is sent. See docs/import.md."""
+
+    target: Literal["imported"]
+    instance_type: str = Field(description="What served it, as the report names it, for example ml.g5.12xlarge.")
+    instance_count: PositiveInt = 1
+
+    def names_of_datasets(self) -> list[tuple[list[str | int], str]]:
+        """(key path within the option, dataset) wherever the option maps a file to a dataset of the config."""
+        named = [(["dataset_names", file_name], name) for file_name, name in self.dataset_names.items()]
+        return named + [(["path", j, "dataset"], file.dataset) for j, file in enumerate(self.path) if file.dataset]
+
+
+Option = Annotated[
+    SageMakerOption | BedrockOption | OpenAIOption | PythonOption | ImportedOption, Field(discriminator="target")
+]
