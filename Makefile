@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONFIG ?= configs/quickstart.yml
 BIN := .venv/bin
 
-.PHONY: help setup report import plan cleanup lab kernel schema test benchmark lint clean
+.PHONY: help setup report import plan cleanup cleanup-orphans lab kernel schema test benchmark lint clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,8 +37,11 @@ import: .venv/.setup  ## report on results of other tools that CONFIG=configs/x.
 plan: .venv/.setup  ## what a run on CONFIG would make and cost; makes nothing
 	@$(BIN)/python -m helpers plan --config $(CONFIG)
 
-cleanup: .venv/.setup  ## delete what is left of RUN=<run id or folder>
+cleanup: .venv/.setup  ## delete what is left of RUN=<run id, folder or s3://...>
 	@$(BIN)/python -m helpers cleanup $(RUN)
+
+cleanup-orphans: .venv/.setup  ## list what runs left in REGION=<region> on SageMaker, by tag, and delete it if you say so
+	@$(BIN)/python -m helpers cleanup-orphans $(if $(REGION),--region $(REGION)) $(if $(EXPIRED),--expired) $(if $(YES),--yes)
 
 lab: .venv/.setup-lab  ## explore the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -60,6 +60,15 @@ def small_config(folder: Path, **changes: object) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True, scope="session")
+def loopback_only():
+    """Nothing looks up prices or the instance's role on the network, whatever machine the tests run on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_ENDPOINT_URL_PRICING", "http://127.0.0.1:9")
+        yield
+
+
 @dataclass(frozen=True)
 class FinishedRun:
     """A finished run, its config file, and what the runner said."""

@@ -8,23 +8,31 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from local_sagemaker_calls import REGION, create, delete, status_after
+from local_sagemaker_calls import REGION, ROLE, create, delete, status_after
 
 from helpers.local_sagemaker import launcher
 from helpers.local_sagemaker.tiny_model import ensure_model
 
 FAKE_SERVER = """
-import http.server, json, os, sys
+import http.server, json, os, sys, threading, time
+print("loading", flush=True)
 if os.environ.get("CRASH"):
     print("loading weights"); print("out of memory, token", os.environ.get("HF_TOKEN"), flush=True); sys.exit(3)
 class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self): self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+    def do_GET(self):
+        self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+        if os.environ.get("CRASH_LATER"): threading.Timer(0.2, os._exit, (5,)).start()
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if body.get("exit"): os._exit(7)
         if body.get("breaks"):
             self.send_response(200); self.send_header("Content-Length", "100"); self.end_headers()
             self.wfile.write(b"data: first"); self.wfile.flush(); self.connection.close(); return
+        if body.get("endless"):
+            self.send_response(200); self.end_headers()
+            try:
+                while True: self.wfile.write(b"data: x\\n\\n"); time.sleep(0.01)
+            except OSError: return
         text = json.dumps({"headers": dict(self.headers), "environment": dict(os.environ)}).encode()
         self.send_response(body.get("status", 200)); self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -51,9 +59,13 @@ def engines(folder: Path) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def url(folder: Path, engines: dict[str, list[str]]) -> Iterator[str]:
+def url(folder: Path, engines: dict[str, list[str]], session: boto3.Session) -> Iterator[str]:
     address_file = folder / "address.json"
-    yield launcher.ensure_running(address_file, folder / "logs", engines)
+    url = launcher.ensure_running(address_file, folder / "logs", engines)
+    # A server that holds nothing any more ends, and a slow machine takes long from one test to the next.
+    keeper = {"ModelName": "keeper", "ExecutionRoleArn": ROLE, "PrimaryContainer": {"Image": "fake"}}
+    session.client("sagemaker", endpoint_url=url).create_model(**keeper)
+    yield url
     launcher.stop(address_file)
     assert not address_file.exists()
 

@@ -140,6 +140,21 @@ ONE_FAULT = {
         "options[1].price.sorce: unknown key. Did you mean `source`? Expected one of: as_of, source, "
         "usd_per_vcpu_hour, vcpus",
     ),
+    "unknown key of a container": (
+        ("image: engine", "image: engine\n      imag: x"),
+        26,
+        "options[1].container.imag: unknown key. Did you mean `image`?",
+    ),
+    "unknown kind of container": (
+        ("image: engine", "kind: vlm"),
+        25,
+        "options[1].container.kind: bad value 'vlm'. Did you mean `vllm`? Expected one of: image, ",
+    ),
+    "a container that is a text": (
+        ("container:\n      image: engine\n      environment: {THREADS: 1}", "container: engine"),
+        24,
+        "options[1].container: bad value 'engine'. Expected a section with keys",
+    ),
     "missing key": (
         ("  max_output_tokens: 24", "  temperature: 0"),
         13,
@@ -191,7 +206,7 @@ ONE_FAULT = {
     "unknown target": (
         ("target: openai", "target: opena1"),
         17,
-        "options[0].target: bad value 'opena1'. Did you mean `openai`? Expected one of: sagemaker, openai",
+        "options[0].target: bad value 'opena1'. Did you mean `openai`? Expected one of: sagemaker, bedrock, ",
     ),
     "missing target": (("    target: openai\n", ""), 16, "options[0]: the key 'target' is required"),
     "unknown source": (
@@ -203,7 +218,7 @@ ONE_FAULT = {
     "two model sources": (
         ("instance_type: ml.c5.large", "instance_type: ml.c5.large\n    jumpstart: {model_id: x}"),
         20,
-        "options[1]: give exactly one of `container` (image and environment) and `jumpstart` (model id)",
+        "options[1]: give exactly one of `container` and `jumpstart` (model id)",
     ),
     "no latency limit": (("  latency_s: 0.5\n", ""), 33, "slo: give at least one of latency_s, ttft_s, tpot_s"),
     "a bin that is empty": (("[1, 500]", "[500, 500]"), 7, "datasets[0]: prompt_tokens [500, 500] is empty"),

@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,70 @@ def test_crash_in_service_fails_too(sagemaker: Any, runtime: Any) -> None:
         ask(runtime, "late-crash", exit=True)
     assert "exit code 7" in status_after(sagemaker, "late-crash", "InService")["FailureReason"]
     delete(sagemaker, "late-crash")
+
+
+# Endpoints that take no real-time requests
+
+ASYNC = {"OutputConfig": {"S3OutputPath": "s3://bucket/answers"}}
+SERVERLESS = {"MemorySizeInMB": 4096, "MaxConcurrency": 2}
+OTHER_KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "asynchronous": ({"ModelName": "other", "InstanceType": "ml.g5.xlarge"}, {"AsyncInferenceConfig": ASYNC}),
+    "serverless": ({"ModelName": "other", "ServerlessConfig": SERVERLESS}, {}),
+    "inference component": (
+        {"InstanceType": "ml.g5.xlarge", "InitialInstanceCount": 2, "RoutingConfig": {"RoutingStrategy": "RANDOM"}},
+        {"ExecutionRoleArn": ROLE},
+    ),
+}
+
+
+@pytest.fixture
+def other_kind(sagemaker: Any, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An endpoint in service that is of another kind than real-time."""
+    variant, more = OTHER_KINDS[request.param]
+    variants = [{"VariantName": "AllTraffic", **variant}]
+    sagemaker.create_model(ModelName="other", ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "unknown"})
+    sagemaker.create_endpoint_config(EndpointConfigName="other", ProductionVariants=variants, **more)
+    sagemaker.create_endpoint(EndpointName="other", EndpointConfigName="other")
+    assert status_after(sagemaker, "other", "Creating")["EndpointStatus"] == "InService"
+    yield request.param
+    delete(sagemaker, "other")
+
+
+@pytest.mark.parametrize("other_kind", OTHER_KINDS, indirect=True)
+@pytest.mark.parametrize("method", ["invoke_endpoint", "invoke_endpoint_with_response_stream"])
+def test_endpoints_of_other_kinds_cannot_be_invoked(runtime: Any, other_kind: str, method: str) -> None:
+    with pytest.raises(ClientError) as error:
+        getattr(runtime, method)(EndpointName="other", Body=b"{}")
+    code, message = refused(error)
+    assert code == "ValidationError"
+    assert other_kind in message.lower()
+
+
+@pytest.mark.parametrize("other_kind", OTHER_KINDS, indirect=True)
+def test_endpoints_of_other_kinds_are_described(sagemaker: Any, other_kind: str) -> None:
+    described = sagemaker.describe_endpoint(EndpointName="other")
+    (shown,) = described["ProductionVariants"]
+    assert (described.get("AsyncInferenceConfig") == ASYNC) == (other_kind == "asynchronous")
+    assert (shown.get("CurrentServerlessConfig") == SERVERLESS) == (other_kind == "serverless")
+    assert ("DeployedImages" in shown) == (other_kind != "inference component")
+    counts = {"asynchronous": 1, "serverless": 0, "inference component": 2}
+    assert shown["CurrentInstanceCount"] == counts[other_kind]
+    config = sagemaker.describe_endpoint_config(EndpointConfigName="other")
+    assert ("ModelName" in config["ProductionVariants"][0]) == (other_kind != "inference component")
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ({}, "needs either InstanceType or ServerlessConfig"),
+        ({"ServerlessConfig": SERVERLESS}, "needs ModelName"),
+        ({"ServerlessConfig": SERVERLESS, "InstanceType": "ml.g5.xlarge"}, "needs either"),
+    ],
+)
+def test_variants_of_no_kind_are_refused(sagemaker: Any, variant: dict[str, Any], message: str) -> None:
+    variants = [{"VariantName": "AllTraffic", **variant}]
+    with pytest.raises(ClientError, match=message):
+        sagemaker.create_endpoint_config(EndpointConfigName="bad", ProductionVariants=variants)
 
 
 # Invocations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,15 +13,21 @@ import urllib.request
 
 import pytest
 from conftest import small_config
+from load_orders import measure, order
 
+from helpers.campaign import load_all
 from helpers.config_file import load_config
-from helpers.deployments import load_all, start_deployments
+from helpers.deployments import start_deployments
+from helpers.errors import DeployError
 from helpers.ledger import Ledger
+from helpers.load.loopback_stub import LoopbackStub
+from helpers.load.team import LoadTeam
 from helpers.local_sagemaker.tiny_model import default_cache_dir
 from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
 from helpers.records import read_requests
 from helpers.run_folder import open_run
+from helpers.targets.base import Target, target_of
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +93,49 @@ def test_an_external_server_is_measured_and_left_alone(server_url, tmp_path, mon
     wait_until_up(server_url)
     written = b"".join(path.read_bytes() for path in run.path.rglob("*") if path.is_file())
     assert b"key-that-stays-out-of-files" not in written
+
+
+@pytest.fixture
+def tls_target(tmp_path):
+    """Makes the target of a server whose certificate no authority signed; `ca.pem` beside the config holds that."""
+    with LoopbackStub(tls=True) as stub:
+        stub.configure(ttft_s=0.01, itl_s=0.001, events=6)
+        shutil.copy(stub.ca_file, tmp_path / "ca.pem")
+        option = {
+            "name": "external",
+            "target": "openai",
+            "base_url": stub.chat_url.removesuffix("/chat/completions"),
+            "served_model": "m",
+        }
+
+        def target_with(**more: str) -> Target:
+            config, run = open_run(str(small_config(tmp_path, options=[{**option, **more}])), new=True)
+            return target_of(config.benchmark.options[0], config.benchmark, run)
+
+        yield target_with
+
+
+@pytest.mark.parametrize(("option", "status"), [({"ca_file": "ca.pem"}, "ok"), ({}, "connection")])
+def test_a_certificate_is_verified_and_ca_file_says_which_are_trusted(tls_target, tmp_path, option, status):
+    target = tls_target(**option)
+    address = target.address(target.plan())
+    with LoadTeam(tmp_path / "load.log") as team:
+        requests, _ = measure(
+            team, order(tmp_path, address.url, address=address.model_dump(), tokens=6, max_duration_s=1)
+        )
+    assert set(requests["status"]) == {status}
+    if status == "connection":
+        assert requests["error"].str.contains("CERTIFICATE_VERIFY_FAILED").all()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "No such file"), ("no certificate", "Expected a file of certif")]
+)
+def test_a_ca_file_that_holds_no_certificate_is_refused_before_anything_is_sent(tls_target, tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "other.pem").write_text(content)
+    with pytest.raises(DeployError, match=rf"option 'external': ca_file: {tmp_path}/other\.pem: .*{words}"):
+        tls_target(ca_file="other.pem").plan()
 
 
 def test_the_shipped_config_takes_url_model_and_key_from_the_environment(monkeypatch):

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from examples import make_config
 
-from helpers.deployments import LoadEvent
+from helpers.campaign import LoadEvent
 from helpers.errors import ParameterError
 from helpers.live_plot import HISTORY, LivePlot, progress_words
 from helpers.load.progress import LoadProgress

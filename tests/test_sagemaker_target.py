@@ -17,7 +17,7 @@ from helpers.ledger import Ledger, utc_now
 from helpers.run_folder import open_run
 from helpers.sessions import LOCAL_ROLE, aws_session, session_of_record
 from helpers.targets.base import target_of
-from helpers.targets.sagemaker import MAX_NAME_LENGTH, resource_name
+from helpers.targets.sagemaker_resources import MAX_NAME_LENGTH, resource_name
 from helpers.teardown import delete_remaining
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/djl-inference:0.33.0-lmi15.0.0-cu128"
@@ -184,7 +184,8 @@ def test_a_create_call_that_fails_leaves_nothing_and_says_why(opened):
     with pytest.raises(DeployError, match=r"ml\.g99\.large.*Next"):
         deploy(config, run)
     (record,) = Ledger(run.ledger_file, run.run_id).records()
-    assert record.state == "failed"
+    assert record.state == "deleted"
+    assert "ml.g99.large" in record.failure
     delete_remaining(run)
     assert left_over(record, run) == []
 

@@ -9,7 +9,8 @@ import pytest
 from conftest import small_config
 from examples import facts, make_config, request
 
-from helpers.deployments import load_all, start_deployments
+from helpers.campaign import load_all
+from helpers.deployments import start_deployments
 from helpers.load import findings
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.window import OVERLOAD

@@ -163,6 +163,7 @@ PROMPT_OF = {
     "tgi": lambda body: body["inputs"],
     "djl": lambda body: body["inputs"],
     "anthropic": lambda body: body["messages"][0]["content"],
+    "bedrock_converse": lambda body: body["messages"][0]["content"][0]["text"],
 }
 SHORT = Generation(max_output_tokens=7)
 
@@ -185,7 +186,7 @@ def test_a_server_reads_the_prompt_that_was_meant(api, texts, salt, request_id):
         assert headers["Host"] == "localhost:8000"
         sent_salt = salt_of(request_id) if salt else ""
         text, rendered = salted_prompt(row["text"], row["rendered"], sent_salt)
-        assert PROMPT_OF[api](body) == (text if api in ("openai_chat", "anthropic") else rendered)
+        assert PROMPT_OF[api](body) == (text if api in ("openai_chat", "anthropic", "bedrock_converse") else rendered)
         assert text == sent_salt + row["text"]
         assert rendered.replace(sent_salt, "", 1) == row["rendered"]
         assert (body["extra"], body["temperature"]) == (texts[0], 0.5)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from helpers.config import PROJECT_ROOT
-from helpers.errors import ServingVerdictError
+from helpers.errors import ConfigError, ServingVerdictError
 
 DEFAULT_CONFIG = "configs/quickstart.yml"
 
@@ -46,8 +46,14 @@ def _parser() -> argparse.ArgumentParser:
     plan.set_defaults(command=_plan)
 
     cleanup = commands.add_parser("cleanup", help="delete what is left of a run")
-    cleanup.add_argument("run", help="run id or run folder")
+    cleanup.add_argument("run", help="run id, run folder or its s3:// URL")
     cleanup.set_defaults(command=_cleanup)
+
+    orphans = commands.add_parser("cleanup-orphans", help="list what runs left on SageMaker, by tag, and delete it")
+    orphans.add_argument("--region", default="", help="default: the region of your AWS settings")
+    orphans.add_argument("--expired", action="store_true", help="only what is older than its tag expires-at")
+    orphans.add_argument("--yes", action="store_true", help="delete without asking")
+    orphans.set_defaults(command=_cleanup_orphans)
 
     schema = commands.add_parser("schema", help="write the JSON schemas of config files and of verdict.json")
     schema.add_argument("--output", type=Path, default=PROJECT_ROOT / "configs" / "schema.json")
@@ -73,7 +79,7 @@ def _import(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace) -> None:
     from helpers.config_file import load_config
-    from helpers.plan import plan_table
+    from helpers.plan import plan_table, quota_table
     from helpers.series import parameters_of_all
 
     config = load_config(arguments.config)
@@ -81,7 +87,9 @@ def _plan(arguments: argparse.Namespace) -> None:
     if config.benchmark.imported:
         print("Nothing would be made: every option is imported. Next: make import")
         return
-    print(plan_table(config.benchmark).plain())
+    for table in (plan_table(config.benchmark), quota_table(config.benchmark)):
+        if table is not None:
+            print(table.plain())
 
 
 def _cleanup(arguments: argparse.Namespace) -> None:
@@ -93,6 +101,36 @@ def _cleanup(arguments: argparse.Namespace) -> None:
         print(f"deleted {record.endpoint_name}")
     if not deleted:
         print("Nothing was left to delete.")
+
+
+def _cleanup_orphans(arguments: argparse.Namespace) -> None:
+    """List first; delete only what a person has seen and confirmed."""
+    from helpers.orphans import delete_orphans, find_orphans, orphans_table
+    from helpers.sessions import session_of_profile
+
+    session = session_of_profile(None, None, arguments.region or None)
+    if session.region_name is None:
+        raise ConfigError(
+            "no AWS region. Expected one in your AWS settings. Next: make cleanup-orphans REGION=us-east-1"
+        )
+    orphans = [orphan for orphan in find_orphans(session) if orphan.has_expired or not arguments.expired]
+    if not orphans:
+        print(f"Nothing {'that has expired ' if arguments.expired else ''}is left in {session.region_name}.")
+        return
+    print(orphans_table(orphans).plain())
+    if not (arguments.yes or _confirmed(f"Delete these {len(orphans)} in {session.region_name}? Type yes: ")):
+        print("Nothing was deleted.")
+        return
+    delete_orphans(orphans, session)
+    print(f"Deleted {len(orphans)}.")
+
+
+def _confirmed(question: str) -> bool:
+    """True if a person at a terminal says yes."""
+    if not sys.stdin.isatty():
+        print("Not asked, as there is no terminal. Next: look at the list, then repeat it with --yes (make: YES=1)")
+        return False
+    return input(question).strip().lower() == "yes"
 
 
 def _schema(arguments: argparse.Namespace) -> None:

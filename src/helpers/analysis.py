@@ -17,7 +17,8 @@ from helpers.group_checks import group_warnings
 from helpers.groups import read_groups, summarise_groups
 from helpers.importers.importing import import_warnings
 from helpers.ledger import EndpointRecord, Ledger
-from helpers.pricing import as_ledger_fields, price_of
+from helpers.options import OptionBase
+from helpers.pricing import as_ledger_fields, price_of, stated_price
 from helpers.prompt_files import read_prompt_warnings
 from helpers.records import LoadPointFacts, read_facts
 from helpers.report_warning import ReportWarning
@@ -90,19 +91,25 @@ def _sample(level: Level, seed: int) -> pd.DataFrame:
 
 
 def read_endpoints(config: BenchmarkConfig, run: RunFolder) -> list[EndpointRecord]:
-    """The ledger's endpoints at the prices of the config as it is now."""
-    return _at_todays_prices(Ledger(run.ledger_file, run.run_id).records(), config, run)
+    """The ledger's endpoints, each at the price that the config states now, else at the one it was measured with.
 
-
-def _at_todays_prices(endpoints: list[EndpointRecord], config: BenchmarkConfig, run: RunFolder) -> list[EndpointRecord]:
-    """The endpoints with the prices of the config as it is now, which may have changed since they ran."""
+    A price that was looked up is looked up again only where none was found: judging a run again months later moves no
+    price but those that a person changed.
+    """
     vcpus = run.about()["machine"]["vcpus"]
-    priced = []
-    for record in endpoints:
-        option = next((option for option in config.options if option.name == record.option), None)
-        price = price_of(option, config.aws.region, vcpus) if option else None
-        priced.append(record.model_copy(update=as_ledger_fields(price)))
-    return priced
+    options = {option.name: option for option in config.options}
+    return [
+        _at_todays_price(record, options.get(record.option), record.region or config.aws.region, vcpus)
+        for record in Ledger(run.ledger_file, run.run_id).records()
+    ]
+
+
+def _at_todays_price(record: EndpointRecord, option: OptionBase | None, region: str, vcpus: int) -> EndpointRecord:
+    price = stated_price(option, vcpus) if option else None
+    known = record.usd_per_instance_hour is not None or record.usd_per_1m_output_tokens is not None
+    if price is None and option is not None and not known:
+        price = price_of(option, region, vcpus, instance_type=record.instance_type)
+    return record if price is None else record.model_copy(update=as_ledger_fields(price))
 
 
 def write_metrics(run: RunFolder, measured: Measurements) -> None:

@@ -22,8 +22,6 @@ from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DATA_DIR = PROJECT_ROOT / "data"
-SECRET_NAME = re.compile("token$|key$|secret|password|credential", re.IGNORECASE)
-"""Names of settings whose values are secrets."""
 
 
 # --- what is served -----------------------------------------------------------------------------------------------
@@ -216,7 +214,9 @@ class BenchmarkConfig(Strict):
     endpoints: EndpointsConfig = EndpointsConfig()
     local_sagemaker: LocalSageMaker = LocalSageMaker()
     budget_usd: float | None = Field(default=None, gt=0, description="Estimated spend at which the run stops.")
-    run_root: str | None = Field(default=None, description="Folder of the run folders; default `runs` in the project.")
+    run_root: str | None = Field(
+        default=None, description="Folder of the run folders, or s3://bucket/prefix; default `runs` in the project."
+    )
     parameters: dict[str, dict[str, bool | int | float | str]] = Field(
         default_factory=dict, description="Notebook (without its number) -> values for its parameters cell."
     )

@@ -2,6 +2,7 @@
 
 Every fault becomes one line `file:line: key: what is wrong`, so that a config with five faults is mended in one go.
 Values that came from the environment are treated as secrets: they are used, but written back as `${NAME}`.
+What a config takes from other files is in `config_yaml`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import yaml
 from pydantic import ValidationError
 
 from helpers.config import PROJECT_ROOT, BenchmarkConfig
+from helpers.config_yaml import EXTENDS, OPTION_DEFAULTS, OPTIONS, KeyPath, Node, dotted, read_config
 from helpers.errors import ConfigError
+from helpers.secret_names import SECRET_NAME
 
-KeyPath = tuple[str | int, ...]
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SECRET_KEYS = ("api_key", "hf_token")
+_NAMED_BY_USER = ("environment",)
+"""Sections whose keys the config names itself: there a name like HF_TOKEN tells a secret."""
+_NO_SECRETS = ("", "none", "empty")
+"""What servers without a key are given in its place."""
 _FRACTIONS = ("headroom", "error_rate", "confidence")
 _UNITS = {
     "_s": "seconds, a number such as 0.5",
@@ -37,6 +43,7 @@ class LoadedConfig:
 
     benchmark: BenchmarkConfig = field(repr=False)
     path: Path
+    """The file that was given. Relative paths in the config, and in the files that it extends, are relative to it."""
     unexpanded: dict[KeyPath, str]
     """Key path -> the text with `${NAME}` that stood there."""
 
@@ -53,120 +60,125 @@ class LoadedConfig:
 
 
 def load_config(config_path: str | Path) -> LoadedConfig:
-    """Read and check a config file. Raises ConfigError with one line per fault."""
+    """Read and check a config file with the files that it extends. Raises ConfigError with one line per fault."""
     path = Path(config_path).expanduser()
     if not path.is_file():
         raise ConfigError(
             f"{path}: no such config file. Next: give the path of a YAML file, see {PROJECT_ROOT / 'configs'}"
         )
-    as_written, lines = _parse_yaml(path)
+    root = read_config(path)
     unexpanded: dict[KeyPath, str] = {}
-    data = _expand(as_written, (), path, lines, unexpanded)
+    data = _expand(root, (), root, unexpanded)
+    faults = _written_secrets(root)
     try:
         benchmark = BenchmarkConfig.model_validate(data)
     except ValidationError as error:
-        faults = {_fault(fault, as_written, lines, unexpanded) for fault in error.errors()}
-        raise ConfigError("\n".join(f"{path}:{line}: {message}" for line, message in sorted(faults))) from None
-    for i, option in enumerate(benchmark.options):
-        at = ("options", i, "api_key")
-        if getattr(option, "api_key", None) and at not in unexpanded:
-            raise ConfigError(
-                f"{path}:{_line(lines, at)}: {_dotted(at)}: a secret is written into the file. Expected ${{NAME}}. "
-                "Next: export it as an environment variable and name that here"
-            )
+        as_written = root.plain()
+        faults += [_fault(fault, as_written, unexpanded) for fault in error.errors()]
+    if faults:
+        raise ConfigError(_told(root, faults))
     return LoadedConfig(benchmark, path.resolve(), unexpanded)
 
 
 def config_schema() -> str:
-    """The JSON schema of a config file, for editors."""
+    """The JSON schema of a config file, for editors. It requires no key: the file that is extended may have it."""
     schema = BenchmarkConfig.model_json_schema()
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1) + "\n"
-
-
-# --- YAML with line numbers ---------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose dates stay text: the config checks them itself, and can say which key has a wrong one."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    properties = schema["properties"]
+    properties[EXTENDS] = {"type": "string", "description": "YAML file that this one is laid over, relative to it."}
+    properties[OPTION_DEFAULTS] = {
+        **properties[OPTIONS]["items"],
+        "description": "Lies under each option, or under those of its `target` if it has one.",
     }
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_of_parts(schema)}
+    return json.dumps(whole, indent=1) + "\n"
 
 
-def _parse_yaml(path: Path) -> tuple[object, dict[KeyPath, int]]:
-    """The data of a YAML file and the line of every key path. Duplicate keys are refused."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-        lines: dict[KeyPath, int] = {}
-        _walk(root, (), path, lines)
-        return yaml.load(text, Loader=_Loader), lines
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}:1: not valid YAML: {error}") from None
+def _of_parts(schema: object) -> object:
+    """A JSON schema that also takes a part of what it describes, and `${NAME}` where a text has to follow a pattern."""
+    if isinstance(schema, list):
+        return [_of_parts(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if not (key == "required" and isinstance(value, list))}
+    if isinstance(kept.get("pattern"), str):
+        kept["pattern"] = rf"({kept['pattern']})|\$\{{"
+    return {"anyOf" if key == "oneOf" else key: _of_parts(value) for key, value in kept.items()}
 
 
-def _walk(node: yaml.Node | None, at: KeyPath, path: Path, lines: dict[KeyPath, int]) -> None:
-    if node is None:
-        return
-    lines.setdefault(at, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            _walk(item, (*at, i), path, lines)
-    elif isinstance(node, yaml.MappingNode):
-        first_seen: dict[str, int] = {}
-        for key_node, value in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
-            if key in first_seen:
-                raise ConfigError(
-                    f"{path}:{line}: {_dotted((*at, key))}: duplicate key, first given on line {first_seen[key]}. "
-                    "Next: delete one of the two"
-                )
-            first_seen[key] = line
-            if key == "<<":
-                continue
-            lines[(*at, key)] = line
-            _walk(value, (*at, key), path, lines)
+# --- values from the environment ----------------------------------------------------------------------------------
 
 
-def _expand(data: object, at: KeyPath, path: Path, lines: dict[KeyPath, int], unexpanded: dict[KeyPath, str]) -> object:
-    """Replace `${NAME}` in every string, noting where."""
+def _expand(node: Node, at: KeyPath, root: Node, unexpanded: dict[KeyPath, str]) -> object:
+    """The data with each `${NAME}` replaced, noting where."""
+    data = node.value
     if isinstance(data, dict):
-        return {key: _expand(value, (*at, key), path, lines, unexpanded) for key, value in data.items()}
+        return {key: _expand(value, (*at, key), root, unexpanded) for key, value in data.items()}
     if isinstance(data, list):
-        return [_expand(value, (*at, i), path, lines, unexpanded) for i, value in enumerate(data)]
+        return [_expand(value, (*at, i), root, unexpanded) for i, value in enumerate(data)]
     if not isinstance(data, str) or not _VARIABLE.search(data):
         return data
     missing = [name for name in _VARIABLE.findall(data) if name not in os.environ]
     if missing:
-        raise ConfigError(
-            f"{path}:{_line(lines, at)}: {_dotted(at)}: environment variable {missing[0]} is not set. "
-            f"Next: export {missing[0]}=..., or write the value"
-        )
+        message = f"environment variable {missing[0]} is not set. Next: export {missing[0]}=..., or write the value"
+        raise ConfigError(_told(root, [(at, message)]))
     unexpanded[at] = data
     return _VARIABLE.sub(lambda match: os.environ[match.group(1)], data)
+
+
+def _written_secrets(root: Node) -> list[tuple[KeyPath, str]]:
+    """Secrets of options that stand in a file, each with what to do instead."""
+    message = (
+        "a secret is written into the file. Expected ${NAME}. "
+        "Next: export it as an environment variable and name that here"
+    )
+    return [(at, message) for at, value in root.leaves() if _names_secret(at) and _is_secret(value)]
+
+
+def _names_secret(at: KeyPath) -> bool:
+    """True for keys of options whose values, or lists of values, are secrets."""
+    names = [step for step in at if isinstance(step, str)]
+    if names[:1] != [OPTIONS] or len(names) < 2:
+        return False
+    named_by_user = any(name in _NAMED_BY_USER for name in names[1:-1])
+    return names[-1] in _SECRET_KEYS or (named_by_user and bool(SECRET_NAME.search(names[-1])))
+
+
+def _is_secret(value: object) -> bool:
+    """True for text that is neither a placeholder nor from the environment; numbers are settings."""
+    return isinstance(value, str) and not _VARIABLE.search(value) and value.lower() not in _NO_SECRETS
 
 
 # --- one line per fault -------------------------------------------------------------------------------------------
 
 
-def _fault(fault: dict, data: object, lines: dict[KeyPath, int], unexpanded: dict[KeyPath, str]) -> tuple[int, str]:
-    """The line of the file, and what pydantic found there in words. `data` is as written, with `${NAME}` unexpanded."""
-    context = fault.get("ctx") or {}
-    at = _data_path(fault["loc"], data, missing_key=fault["type"] == "missing")
-    if "path" in context:
-        at = tuple(context["path"])
+def _told(root: Node, faults: list[tuple[KeyPath, str]]) -> str:
+    """One line per fault: where it is written, and what is wrong. What several options share is told once."""
+    options_of: dict[tuple[bool, Path, int, str], list[str]] = {}
+    for at, message in faults:
+        place = root.place_of(at)
+        told = options_of.setdefault(
+            (place.path != root.place.path, place.path, place.line, f"{dotted(place.at)}: {message}"), []
+        )
+        if place.at[:1] == (OPTION_DEFAULTS,) and dotted(at[:2]) not in told:
+            told.append(dotted(at[:2]))
+    lines = []
+    for (_, path, line, message), options in sorted(options_of.items()):
+        lines.append(f"{path}:{line}: {message}" + (f" (in {', '.join(options)})" if options else ""))
+    return "\n".join(lines)
+
+
+def _fault(fault: dict, data: object, unexpanded: dict[KeyPath, str]) -> tuple[KeyPath, str]:
+    """The key path, and what pydantic found there in words. `data` is as written, with `${NAME}` unexpanded."""
+    context, loc = fault.get("ctx") or {}, fault["loc"]
     message, kind = fault["msg"], fault["type"]
+    at = tuple(context["path"]) if "path" in context else _data_path(loc, data)
     if kind == "unknown_key":
-        at = (*at, context["key"])
+        at = _data_path((*loc, context["key"]), data)
         message = f"unknown key.{_choices(context['key'], context['allowed'])}"
     elif kind == "missing_dataset":
         message = f"{message}: {_shown(at, context['bad'], unexpanded)}.{_choices(context['bad'], context['allowed'])}"
     elif kind == "missing":
+        at = (*_data_path(loc[:-1], data), loc[-1])
         message = "this key is required"
     elif kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
@@ -177,27 +189,32 @@ def _fault(fault: dict, data: object, lines: dict[KeyPath, int], unexpanded: dic
         message = f"the key {context['discriminator']} is required: it says what kind of entry this is"
     elif kind != "inconsistent":
         message = re.sub("^(Value error, |Input should be |String should |List should )", "", message)
-        message = re.sub("^a valid dictionary( or instance of .*)?$", "a section with keys", message)
+        message = re.sub("^a valid dictionary( or .*)?$", "a section with keys", message)
         if not fault["msg"].startswith("Value error"):
             message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. Expected {message}{_unit_hint(at)}"
-    return _line(lines, at), f"{_dotted(at)}: {message}"
+    return at, message
 
 
-def _data_path(loc: tuple, data: object, missing_key: bool) -> KeyPath:
-    """pydantic's location without the names of union members, which are not in the file."""
-    at: list[str | int] = []
-    here = data
-    for step in loc:
-        if (isinstance(here, dict) and step in here) or (
-            isinstance(here, list) and isinstance(step, int) and step < len(here)
-        ):
-            here = here[step]
-            at.append(step)
-    return (*at, loc[-1]) if missing_key else tuple(at)
+def _data_path(loc: tuple, data: object) -> KeyPath:
+    """pydantic's location without the names of union members, which are not in the file, unless as a key of that name: the
+    longest path through the data, of equally long ones the one with the last steps.
+    """
+    if not loc:
+        return ()
+    step, *rest = loc
+    skipped = _data_path(tuple(rest), data)
+    if (isinstance(data, dict) and step in data) or (
+        isinstance(data, list) and isinstance(step, int) and step < len(data)
+    ):
+        taken = (step, *_data_path(tuple(rest), data[step]))
+        return taken if len(taken) > len(skipped) else skipped
+    return skipped
 
 
 def _shown(at: KeyPath, value: object, unexpanded: dict[KeyPath, str]) -> str:
-    return "(a value from the environment)" if at in unexpanded else repr(value)
+    if at in unexpanded:
+        return "(a value from the environment)"
+    return "(a secret)" if _names_secret(at) else repr(value)
 
 
 def _choices(bad: str, allowed: list[str]) -> str:
@@ -214,18 +231,6 @@ def _unit_hint(at: KeyPath) -> str:
     if key in _FRACTIONS:
         return " (a fraction, for example 0.3)"
     return next((f" (unit: {unit})" for suffix, unit in _UNITS.items() if key.endswith(suffix)), "")
-
-
-def _line(lines: dict[KeyPath, int], at: KeyPath) -> int:
-    """The line of a key path, or of the nearest section that stands in the file."""
-    while at and at not in lines:
-        at = at[:-1]
-    return lines.get(at, 1)
-
-
-def _dotted(at: KeyPath) -> str:
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in at)
-    return text.removeprefix(".") or "(top level)"
 
 
 def _get_at(data: object, at: KeyPath) -> object:

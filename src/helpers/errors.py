@@ -7,6 +7,7 @@
     ├── ResultFileError        results of another tool that are not what the config says
     ├── PromptError            a prompt source or bin that cannot give what the config asks
     ├── DeployError            an option that could not be deployed
+    │   └── CredentialsError   AWS credentials that are missing or have expired: everything stops
     ├── TeardownError          resources that could not be deleted: they may still cost money
     ├── LoadError              a load process that died, or a load point that cannot be run
     │   └── BudgetExceeded     the estimated spend reached budget_usd
@@ -42,7 +43,15 @@ class PromptError(ServingVerdictError):
 
 
 class DeployError(ServingVerdictError):
-    """An option that could not be deployed; carries the cause that the platform gave."""
+    """An option that could not be deployed; carries the cause (a `failures.Cause`) where it is known."""
+
+    def __init__(self, message: str, cause: str | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class CredentialsError(DeployError):
+    """AWS credentials are missing or have expired: nothing can be made, looked at or deleted until they are renewed."""
 
 
 class TeardownError(ServingVerdictError):

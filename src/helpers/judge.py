@@ -91,8 +91,8 @@ def _assess(
     """Where an option stands by itself: feasible, or the first thing that excludes it."""
     verdict = OptionVerdict(
         option=option.name,
-        instance_type=option.instance_type,
-        instance_count=option.instance_count,
+        instance_type=record.instance_type if record else option.instance_type,
+        instance_count=record.instance_count if record else option.instance_count,
         status="feasible",
         reason="meets the SLO",
         **_prices(option, record),
@@ -101,6 +101,8 @@ def _assess(
     missing = [dataset for dataset in shares if not (points["dataset"] == dataset).any()]
     if missing:
         reason = f"no measurement on {' and '.join(missing)}"
+        if record and record.failure:
+            reason += f": {record.cause or 'it failed'}, see the warnings"
         return verdict.model_copy(update={"status": "incomplete", "reason": reason})
     for dataset, share in shares.items():
         here = points[points["dataset"] == dataset]

@@ -2,22 +2,25 @@
 
 It answers one question after any crash: what may still cost money? States move
 `planned -> creating -> in_service -> deleting -> deleted`; `failed` is an endpoint that came up badly and still has to
-be deleted; `external` is a server that the run did not make and never deletes.
+be deleted; `waiting` was asked for in vain and will be asked for again; `refused` could not even be planned; `external` is
+a server that the run did not make and never deletes.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from helpers.run_folder import write_atomically
+from helpers.remote_runs import upload_in_passing
+from helpers.whole_files import lock_of, write_atomically
 
-State = Literal["planned", "creating", "in_service", "failed", "deleting", "deleted", "external"]
+State = Literal["planned", "refused", "waiting", "creating", "in_service", "failed", "deleting", "deleted", "external"]
 SCHEMA_VERSION = 1
+EVENTS = ("create_called_at", "confirmed_at", "in_service_at", "failed_at", "delete_called_at", "deleted_at")
+"""Times at which something happened to an endpoint."""
 
 
 class EndpointRecord(BaseModel):
@@ -51,9 +54,13 @@ class EndpointRecord(BaseModel):
     expires_at: str | None = None
     """The tag `expires-at` of what was made."""
     create_called_at: str | None = None
+    attempts: int = 0
+    """Times that it was asked for, since `deploying_since`: again for want of capacity or quota."""
+    deploying_since: str | None = None
     confirmed_at: str | None = None
     """When the platform had taken the last create call; null: it may yet appear."""
     in_service_at: str | None = None
+    failed_at: str | None = None
     delete_called_at: str | None = None
     deleted_at: str | None = None
     failure: str | None = None
@@ -82,11 +89,16 @@ class EndpointRecord(BaseModel):
         return None if self.usd_per_instance_hour is None else self.usd_per_instance_hour * self.instance_count
 
     def cost_usd(self) -> float | None:
-        """Hours x price x instances; null without a price, 0 for what was never created."""
+        """Hours x price x instances, and tokens x their prices; null without a price, 0 for what was never created."""
         hours, price = self.billed_hours(), self.usd_per_hour()
         if hours is None:
-            return 0.0
+            return self.tokens_usd()
         return None if price is None else hours * price
+
+    def tokens_usd(self) -> float:
+        """Cost of the tokens sent and received so far, $; 0 for what is not billed per token."""
+        per_input, per_output = self.usd_per_1m_input_tokens or 0.0, self.usd_per_1m_output_tokens or 0.0
+        return (self.billed_input_tokens * per_input + self.billed_output_tokens * per_output) / 1e6
 
     def startup_s(self) -> float | None:
         """Seconds from the create call to in service."""
@@ -104,13 +116,16 @@ class _Content(BaseModel):
 
 
 class Ledger:
-    """The ledger of one run: each change is on disk before the method returns. Safe across threads and processes."""
+    """The ledger of one run: each change is on disk before the method returns. Safe across threads and processes.
+
+    Where the run has a copy in S3, the change is there too before the method returns, unless S3 fails: that stops nothing.
+    """
 
     def __init__(self, path: Path, run_id: str) -> None:
         self.path = path
         self._run_id = run_id
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(path.with_suffix(".lock"))
+        self._lock = lock_of(path)
 
     def records(self) -> list[EndpointRecord]:
         """All endpoints of the run, in the order in which they were planned."""
@@ -123,11 +138,8 @@ class Ledger:
     def put(self, record: EndpointRecord) -> EndpointRecord:
         """Add the endpoint of an option, or replace it."""
         with self._lock:
-            content = self._read()
-            others = [r for r in content.endpoints if r.option != record.option]
-            index = next((i for i, r in enumerate(content.endpoints) if r.option == record.option), len(others))
-            content.endpoints = [*others[:index], record, *others[index:]]
-            write_atomically(self.path, content.model_dump_json(indent=1) + "\n")
+            self._write(record)
+        upload_in_passing(self.path)
         return record
 
     def update(self, option: str, **changes: object) -> EndpointRecord:
@@ -136,7 +148,10 @@ class Ledger:
             record = self.record(option)
             if record is None:
                 raise KeyError(option)
-            return self.put(EndpointRecord.model_validate({**record.model_dump(), **changes}))
+            changed = EndpointRecord.model_validate({**record.model_dump(), **changes})
+            self._write(changed)
+        upload_in_passing(self.path)
+        return changed
 
     def remaining(self) -> list[EndpointRecord]:
         """Endpoints that may still exist."""
@@ -146,10 +161,38 @@ class Ledger:
         """Estimated spend so far of everything with a known price. Local endpoints cost nothing."""
         return sum(record.cost_usd() or 0.0 for record in self.records() if not record.local)
 
+    def _write(self, record: EndpointRecord) -> None:
+        content = self._read()
+        others = [r for r in content.endpoints if r.option != record.option]
+        index = next((i for i, r in enumerate(content.endpoints) if r.option == record.option), len(others))
+        content.endpoints = [*others[:index], record, *others[index:]]
+        write_atomically(self.path, content.model_dump_json(indent=1) + "\n")
+
     def _read(self) -> _Content:
         if not self.path.is_file():
             return _Content(run_id=self._run_id)
         return _Content.model_validate_json(self.path.read_text(encoding="utf-8"))
+
+
+def merge_ledgers(mine: str, theirs: str) -> str:
+    """Two ledgers of one run, as JSON, in one: of each option the record to which something happened last.
+
+    No endpoint is lost, because its name follows from run and option: two records of an option tell of the same endpoint.
+    """
+    content = _Content.model_validate_json(mine)
+    records = {record.option: record for record in content.endpoints}
+    for record in _Content.model_validate_json(theirs).endpoints:
+        known = records.get(record.option)
+        if known is None or _progress(record) > _progress(known):
+            records[record.option] = record
+    content.endpoints = list(records.values())
+    return content.model_dump_json(indent=1) + "\n"
+
+
+def _progress(record: EndpointRecord) -> tuple[float, int, int]:
+    """When something last happened to an endpoint; of what happened at once, the later state and the larger bill."""
+    times = [datetime.fromisoformat(at).timestamp() for name in EVENTS if (at := getattr(record, name)) is not None]
+    return (max(times, default=0.0), get_args(State).index(record.state), record.billed_output_tokens)
 
 
 def utc_now() -> str:

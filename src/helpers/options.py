@@ -99,6 +99,12 @@ class SageMakerOption(OptionBase):
         return self
 
     @model_validator(mode="after")
+    def _instance_runs_the_container(self) -> SageMakerOption:
+        if self.container and not self.local:
+            self.container.check_instance_type(self.instance_type)
+        return self
+
+    @model_validator(mode="after")
     def _volume_where_it_may_be(self) -> SageMakerOption:
         if self.volume_gb and FAMILIES_WITH_DISKS.match(self.instance_type):
             raise ValueError(

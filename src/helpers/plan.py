@@ -1,58 +1,129 @@
-"""What a run would make and cost, before anything is made. No resource is created and nothing is called."""
+"""What a run would make and cost, before anything is made: prices and quotas are read, no resource is created.
+
+Minutes and dollars are upper bounds of what the config asks for, but for the time that a machine takes to start, which is
+assumed. Each row says what it rests on. Without credentials or a network, quotas are unknown and prices are those at hand.
+"""
 
 from __future__ import annotations
 
+import math
+import re
+
 import pandas as pd
 
-from helpers.config import BenchmarkConfig
+from helpers.config import BenchmarkConfig, Dataset
 from helpers.display import Column, Table, numeric
-from helpers.load_config import Ramp, Search
-from helpers.pricing import price_of
+from helpers.load_config import LoadLevel, Ramp, Search
+from helpers.number_text import number, plural
+from helpers.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
+from helpers.pricing import FoundPrice, price_of
+from helpers.quotas import Quota, read_quotas
 from helpers.run_folder import describe_machine
 
-STARTUP_MINUTES = {"local": 0.2, "sagemaker": 12.0, "openai": 0.0}
-STARTUP_BASIS = "12 min assumed on AWS"
+LOCAL_STARTUP_MINUTES = 0.2
+STARTUP_MINUTES = (
+    (r"ml\.(inf|trn)", 20.0, "a Neuron machine"),
+    (r"ml\.p", 15.0, "a machine of large GPUs"),
+    (r"ml\.g", 10.0, "a GPU machine"),
+    (r"ml\.", 6.0, "a CPU machine"),
+)
+"""Instance types -> assumed minutes from the create call to in service, image and weights included."""
+
+
+# --- endpoints, minutes, dollars ----------------------------------------------------------------------------------
 
 
 def plan_table(config: BenchmarkConfig) -> Table:
-    """Endpoints, load points, upper bounds of minutes and dollars, prices with date and source."""
+    """Endpoints, load points, minutes and dollars at most, and what each estimate rests on."""
     vcpus = describe_machine()["vcpus"]
-    rows = []
-    for option in config.options:
-        price = price_of(option, config.aws.region, vcpus)
-        points = len(config.datasets_of(option)) * config.load.most_levels * config.load.repetitions
-        local = getattr(option, "local", False)
-        minutes = STARTUP_MINUTES["local" if local else option.target] + points * _minutes_per_point(config)
-        usd_per_hour = price and price.usd_per_hour and price.usd_per_hour * option.instance_count
-        rows.append(
-            {
-                "option": option.name,
-                "makes": "nothing" if option.target == "openai" else "a local endpoint" if local else "an endpoint",
-                "instances": f"{option.instance_count} x {option.instance_type}",
-                "points": points,
-                "minutes": minutes,
-                "usd_per_hour": usd_per_hour,
-                "usd": 0.0 if local else None if usd_per_hour is None else usd_per_hour * minutes / 60,
-                "source": "unknown" if price is None else f"{price.source}{f', {price.as_of}' if price.as_of else ''}",
-            }
-        )
+    rows = [_row(option, config, price_of(option, config.aws.region, vcpus)) for option in config.options]
     columns = [
         Column("option", "option"),
-        Column("makes", "makes"),
+        Column("makes", "makes", wraps=True),
         Column("instances", "instances"),
         numeric("points", "load points, at most" if isinstance(config.load, Search) else "load points", decimals=0),
         numeric("minutes", "estimate, min", decimals=0),
         numeric("usd_per_hour", "$/h", decimals=3),
         numeric("usd", "estimate, $", decimals=2),
         Column("source", "price from", wraps=True),
+        Column("basis", "the estimate rests on", wraps=True),
     ]
+    return Table(pd.DataFrame(rows), columns, _caption(rows, config))
+
+
+def _row(option: Option, config: BenchmarkConfig, price: FoundPrice | None) -> dict[str, object]:
+    points = len(config.datasets_of(option)) * config.load.most_levels * config.load.repetitions
+    startup, startup_basis = _startup_minutes(option)
+    minutes = startup + points * _minutes_per_point(config)
+    usd, usd_basis = _dollars(option, config, price, minutes)
+    usd_per_hour = price and price.usd_per_hour and price.usd_per_hour * option.instance_count
+    load_basis = f"{plural(points, 'load point')} of at most {number(_minutes_per_point(config), 1)} min"
+    return {
+        "option": option.name,
+        "makes": _what_it_makes(option, config),
+        "instances": f"{option.instance_count} x {option.instance_type}",
+        "points": points,
+        "minutes": minutes,
+        "usd_per_hour": usd_per_hour,
+        "usd": usd,
+        "source": "unknown" if price is None else price.origin,
+        "basis": "; ".join(filter(None, (startup_basis, load_basis, usd_basis))),
+    }
+
+
+def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
     total = sum(row["usd"] or 0.0 for row in rows)
-    budget = f"; budget_usd is {config.budget_usd:g}" if config.budget_usd else ""
-    caption = (
-        f"Estimated: ${total:,.2f} in {config.aws.region}{budget}. Minutes: start-up ({STARTUP_BASIS}) plus, for each load "
-        f"point, at most {_longest_s(config):g} s of load and, for the drain, {config.load.request_timeout_s:g} s."
+    said = f"Estimated: ${total:,.2f} in {config.aws.region}"
+    unknown = sum(row["usd"] is None for row in rows)
+    if unknown:
+        said += f", without {plural(unknown, 'option')} whose cost is unknown"
+    if config.budget_usd and total > config.budget_usd:
+        said += (
+            f". That is above budget_usd {config.budget_usd:g}: when the spend reaches it, the run stops, deletes its "
+            "endpoints and keeps finished load points"
+        )
+    elif config.budget_usd:
+        said += f"; budget_usd is {config.budget_usd:g}"
+    said += (
+        f". Minutes: start-up, plus, for each load point, at most {_longest_s(config):g} s of load and, for the drain, "
+        f"{config.load.request_timeout_s:g} s."
     )
-    return Table(pd.DataFrame(rows), columns, caption)
+    billed_at_once = min(config.endpoints.max_parallel_endpoints, sum(_is_made_on_aws(o) for o in config.options))
+    if config.max_parallel_loads() < billed_at_once:
+        said += (
+            f" Up to {billed_at_once} endpoints exist at once and {config.max_parallel_loads()} are loaded at once: the "
+            "time in which one waits, billed, for its turn is not in the estimate."
+        )
+    return said
+
+
+def _what_it_makes(option: Option, config: BenchmarkConfig) -> str:
+    kept = "kept when the run ends (endpoints.keep)" if config.endpoints.keep else "deleted when its load is done"
+    if isinstance(option, SageMakerOption):
+        if not option.deploy:
+            return f"nothing: {option.endpoint_name} exists, and is left alone"
+        return f"a local endpoint, {kept}" if option.local else f"model, endpoint config and endpoint, {kept}"
+    if isinstance(option, PythonOption):
+        return f"whatever {option.file} makes, {kept}"
+    return "nothing"
+
+
+def _is_made_on_aws(option: Option) -> bool:
+    return isinstance(option, SageMakerOption) and option.deploy and not option.local
+
+
+def _startup_minutes(option: Option) -> tuple[float, str]:
+    """Minutes until an option can be loaded, and what they rest on; none for what runs already."""
+    if isinstance(option, PythonOption):
+        return 0.0, "its start-up is unknown and not counted"
+    if not isinstance(option, SageMakerOption) or not option.deploy:
+        return 0.0, ""
+    if option.local:
+        return LOCAL_STARTUP_MINUTES, f"{LOCAL_STARTUP_MINUTES:g} min assumed to start"
+    minutes, kind = next(
+        (minutes, kind) for pattern, minutes, kind in STARTUP_MINUTES if re.match(pattern, option.instance_type)
+    )
+    return minutes, f"{minutes:g} min assumed to start {kind}"
 
 
 def _minutes_per_point(config: BenchmarkConfig) -> float:
@@ -62,3 +133,124 @@ def _minutes_per_point(config: BenchmarkConfig) -> float:
 
 def _longest_s(config: BenchmarkConfig) -> float:
     return config.load.duration_s if isinstance(config.load, Ramp) else config.load.max_duration_s
+
+
+def _dollars(
+    option: Option, config: BenchmarkConfig, price: FoundPrice | None, minutes: float
+) -> tuple[float | None, str]:
+    """What the run adds to the bill, at most, and what that rests on; null where it is unknown."""
+    if isinstance(option, SageMakerOption) and option.local:
+        return 0.0, "this machine: nothing is billed"
+    if isinstance(option, BedrockOption) and not option.provisioned and price is None:
+        return None, "no price is known: prices per token come from the config alone"
+    if _runs_anyway(option) or (isinstance(option, OpenAIOption) and price and price.usd_per_hour is not None):
+        return 0.0, "it is billed whether or not it is measured"
+    if price is None:
+        return None, "no price is known"
+    if price.usd_per_hour is None:
+        return _token_dollars(option, config, price)
+    return price.usd_per_hour * option.instance_count * minutes / 60, ""
+
+
+def _runs_anyway(option: Option) -> bool:
+    """True for what exists and is billed by the hour already."""
+    if isinstance(option, SageMakerOption):
+        return not option.deploy
+    return isinstance(option, BedrockOption) and option.provisioned
+
+
+# --- tokens -------------------------------------------------------------------------------------------------------
+
+
+def _token_dollars(option: Option, config: BenchmarkConfig, price: FoundPrice) -> tuple[float | None, str]:
+    """Requests x tokens x price. Tokens are counted by the model's tokenizer: the bill counts by the provider's."""
+    usd, total = 0.0, 0
+    for dataset in config.datasets_of(option):
+        requests = _most_requests(dataset, config)
+        if requests is None:
+            return None, "no bound of the cost: prompts are repeated as long as a load point goes on"
+        most_output = config.generation.max_output_tokens
+        most_input = min(dataset.prompt_tokens[1] - 1, config.model.context_tokens - most_output)
+        each = most_input * price.usd_per_1m_input_tokens + most_output * price.usd_per_1m_output_tokens
+        usd, total = usd + requests * each / 1e6, total + requests
+    basis = (
+        f"at most {plural(total, 'request')} of the longest prompts of their dataset and {most_output} output tokens, "
+        f"at ${price.usd_per_1m_input_tokens:g} and ${price.usd_per_1m_output_tokens:g} a million tokens"
+    )
+    return usd, basis
+
+
+def _most_requests(dataset: Dataset, config: BenchmarkConfig) -> int | None:
+    """Requests that all load points of a dataset send at most: one for each prompt, or as many as the schedule has."""
+    load = config.load
+    levels = load.levels() or [load.largest_level()] * load.most_levels
+    bounds = [_most_requests_of_point(level, dataset, config) for level in levels]
+    return None if None in bounds else sum(bounds) * load.repetitions
+
+
+def _most_requests_of_point(level: LoadLevel, dataset: Dataset, config: BenchmarkConfig) -> int | None:
+    load = config.load
+    bounds = [] if load.repeat_prompts else [dataset.count]
+    if isinstance(load, Ramp):
+        bounds.append(load.fewest_prompts())
+    elif level.kind == "open_loop":
+        bounds.append(math.ceil(level.value * load.max_duration_s))
+    return min(bounds, default=None)
+
+
+# --- quotas -------------------------------------------------------------------------------------------------------
+
+
+def quota_table(config: BenchmarkConfig) -> Table | None:
+    """Instances that the run needs at once beside what the account may use; null where it makes no endpoint on AWS.
+
+    Takes seconds, and half a minute for each of quotas and use in accounts with very much of them.
+    """
+    needed = instances_needed(config)
+    if not needed:
+        return None
+    region = config.aws.region
+    quotas = read_quotas(needed, region)
+    rows = [
+        {
+            "instance_type": instance_type,
+            "needed": count,
+            "limit": quotas[instance_type].limit,
+            "in_use": quotas[instance_type].in_use,
+            "enough": _is_enough(quotas[instance_type], count),
+            "source": quotas[instance_type].source,
+        }
+        for instance_type, count in needed.items()
+    ]
+    columns = [
+        Column("instance_type", "instance type"),
+        numeric("needed", "needed at once", decimals=0),
+        numeric("limit", "quota", decimals=0),
+        numeric("in_use", "in use now", decimals=0),
+        Column("enough", "enough?", wraps=True),
+        Column("source", "quota from"),
+    ]
+    caption = (
+        f"Instances for endpoints in {region}. Needed: the most that exist at once where max_parallel_endpoints is "
+        f"{config.endpoints.max_parallel_endpoints}. In use: by all endpoints of the account."
+    )
+    return Table(pd.DataFrame(rows), columns, caption)
+
+
+def instances_needed(config: BenchmarkConfig) -> dict[str, int]:
+    """Instance type -> the most instances on AWS that the run's endpoints may have at once."""
+    counts: dict[str, list[int]] = {}
+    for option in config.options:
+        if _is_made_on_aws(option):
+            counts.setdefault(option.instance_type, []).append(option.instance_count)
+    at_once = config.endpoints.max_parallel_endpoints
+    return {kind: sum(sorted(each, reverse=True)[:at_once]) for kind, each in counts.items()}
+
+
+def _is_enough(quota: Quota, needed: int) -> str:
+    suffices = quota.suffices(needed)
+    if suffices is None:
+        return f"unknown: {quota.unknown_because}"
+    if suffices:
+        return "enough"
+    return f"too few: ask for {needed + (quota.in_use or 0)} at Service Quotas"

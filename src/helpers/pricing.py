@@ -1,4 +1,8 @@
-"""What an option costs: dollars per hour and instance, or per token. From the config, else from data/prices.csv."""
+"""What an option costs: dollars per hour and instance, or per token.
+
+From the config, else (SageMaker instances on AWS) from the AWS Price List, else from data/prices.csv. Prices per token
+come from the config alone.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,10 @@ from pathlib import Path
 from helpers.config import DATA_DIR
 from helpers.options import OptionBase
 from helpers.price_config import PricePerVcpu, TokenPrice
+from helpers.price_list import hosting_price
 
 PRICE_LIST = DATA_DIR / "prices.csv"
+SAGEMAKER_PREFIX = "ml."
 
 
 @dataclass(frozen=True)
@@ -23,24 +29,58 @@ class FoundPrice:
     usd_per_1m_input_tokens: float | None = None
     usd_per_1m_output_tokens: float | None = None
 
+    @property
+    def origin(self) -> str:
+        """Source and day, for a table."""
+        return f"{self.source}{f', {self.as_of}' if self.as_of else ''}"
 
-def price_of(option: OptionBase, region: str, machine_vcpus: int, price_list: Path = PRICE_LIST) -> FoundPrice | None:
-    """The price of an option; null if neither config nor price list knows it."""
-    if option.price is not None:
-        price = option.price
-        as_of = price.as_of.isoformat() if price.as_of else None
-        if isinstance(price, TokenPrice):
-            per_token = (price.usd_per_1m_input_tokens, price.usd_per_1m_output_tokens)
-            return FoundPrice(price.source, as_of, None, *per_token)
-        if isinstance(price, PricePerVcpu):
-            vcpus = machine_vcpus if price.vcpus == "all" else price.vcpus
-            return FoundPrice(f"{vcpus} vCPU of {price.source}", as_of, price.usd_per_vcpu_hour * vcpus)
-        return FoundPrice(price.source, as_of, price.usd_per_hour)
+
+def price_of(
+    option: OptionBase,
+    region: str,
+    machine_vcpus: int,
+    price_list: Path = PRICE_LIST,
+    instance_type: str | None = None,
+) -> FoundPrice | None:
+    """The price of an option; null where no source knows it.
+
+    `instance_type` is what was found to serve it, where that is not what the option says. Asking the Price List takes
+    seconds at most, and is left out for local options, for what does not run on SageMaker, and for stated prices.
+    """
+    stated = stated_price(option, machine_vcpus)
+    if stated is not None:
+        return stated
+    instance_type = instance_type or option.instance_type
+    if option.target == "bedrock":
+        return None
+    if _runs_on_sagemaker(option) and instance_type.startswith(SAGEMAKER_PREFIX):
+        listed = hosting_price(instance_type, region)
+        if listed is not None:
+            return FoundPrice(f"AWS Price List, {region}, on-demand hosting", listed.as_of, listed.usd_per_hour)
     with price_list.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            if row["instance_type"] == option.instance_type and row["region"] == region:
+            if row["instance_type"] == instance_type and row["region"] == region:
                 return FoundPrice(row["source"], row["as_of"], float(row["usd_per_hour"]))
     return None
+
+
+def stated_price(option: OptionBase, machine_vcpus: int) -> FoundPrice | None:
+    """The price that the config states for an option; null if it states none."""
+    price = option.price
+    if price is None:
+        return None
+    as_of = price.as_of.isoformat() if price.as_of else None
+    if isinstance(price, TokenPrice):
+        return FoundPrice(price.source, as_of, None, price.usd_per_1m_input_tokens, price.usd_per_1m_output_tokens)
+    if isinstance(price, PricePerVcpu):
+        vcpus = machine_vcpus if price.vcpus == "all" else price.vcpus
+        return FoundPrice(f"{vcpus} vCPU of {price.source}", as_of, price.usd_per_vcpu_hour * vcpus)
+    return FoundPrice(price.source, as_of, price.usd_per_hour)
+
+
+def _runs_on_sagemaker(option: OptionBase) -> bool:
+    """True for endpoints on AWS, and for results of other tools that were measured on such instances."""
+    return option.target in ("sagemaker", "imported") and not getattr(option, "local", False)
 
 
 def as_ledger_fields(price: FoundPrice | None) -> dict[str, float | str | None]:

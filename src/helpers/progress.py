@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import pandas as pd
 from tqdm import tqdm
 
+from helpers.campaign import LoadEvent
 from helpers.config import BenchmarkConfig
-from helpers.deployments import LoadEvent
 from helpers.display import Column, Table, numeric
 from helpers.errors import ParameterError
 from helpers.ledger import EndpointRecord

@@ -7,6 +7,8 @@ Times are `CLOCK_MONOTONIC` nanoseconds of the machine that sent the request; `c
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -206,6 +208,27 @@ def read_requests(
     columns = columns or [name for name in SCHEMA.names if name not in LIST_COLUMNS]
     tables = [pq.read_table(path, columns=columns).replace_schema_metadata() for path in files]
     return pa.concat_tables(tables).to_pandas(types_mapper=_nullable)
+
+
+def refusals(path: Path, error_types: Collection[str]) -> int:
+    """How many requests of a load point failed with one of these error types."""
+    found = pq.read_table(path, columns=["error_type"])["error_type"].to_pylist()
+    return sum(error_type in error_types for error_type in found)
+
+
+def tokens_of(path: Path) -> tuple[int, int]:
+    """Prompt and output tokens of a load point, warm-up and drain among them, as far as they are known."""
+    table = pq.read_table(path, columns=["prompt_tokens", "output_tokens"])
+    return tuple(sum(tokens or 0 for tokens in table[name].to_pylist()) for name in table.column_names)
+
+
+def set_aside(path: Path) -> Path:
+    """Move the records of a load point that says nothing of its option out of the way; returns where they are now."""
+    folder = path.parent / "set_aside"
+    folder.mkdir(exist_ok=True)
+    kept = folder / f"{path.stem}-{time.time_ns()}{path.suffix}"
+    path.replace(kept)
+    return kept
 
 
 def _nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:

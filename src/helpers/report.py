@@ -15,9 +15,11 @@ from helpers import number_text as text
 from helpers.config import BenchmarkConfig
 from helpers.config_file import LoadedConfig
 from helpers.display import NO_FORMULAS, Column, Figure, Html, Prose, Table, numeric
+from helpers.errors import RunFolderError
 from helpers.judge import main_latency
 from helpers.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.prompt_files import sample_prompts, summarise_prompts
+from helpers.remote_runs import store_run
 from helpers.run_folder import RunFolder
 from helpers.verdict import Capacity, Estimate, OptionVerdict, Verdict
 
@@ -143,7 +145,7 @@ def slo_words(config: BenchmarkConfig) -> str:
 def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
     """What was compared, when, on what."""
     started = datetime.fromisoformat(run.about()["started_at"])
-    options = ", ".join(f"{_quoted(o.name)} (`{o.instance_type}`)" for o in config.options)
+    options = ", ".join(f"{_quoted(o.option)} (`{o.instance_type}`)" for o in verdict.options)
     datasets = ", ".join(f"`{d.name}`" for d in config.datasets)
     did, began = ("Others measured", "imported") if config.imported else ("We measured", "started")
     return Prose(
@@ -346,7 +348,7 @@ def definitions() -> Prose:
 
 
 def written_files(run: RunFolder, *names: str) -> Prose:
-    """The files that a notebook wrote, with their sizes."""
+    """The files that a notebook wrote, with their sizes; where the run has a copy in S3, all that changed is brought there."""
     lines = []
     for name in names:
         path = run.path / name
@@ -354,4 +356,8 @@ def written_files(run: RunFolder, *names: str) -> Prose:
         size = sum(file.stat().st_size for file in files)
         what = text.plural(len(files), "file") if path.is_dir() else "file"
         lines.append(f"* `{Path(run.run_id) / name}`: {what}, {text.number(size / 1024, 1)} KiB")
-    return Prose("\n".join(lines))
+    try:
+        stored = store_run(run.path)
+    except RunFolderError as error:  # what was measured is here: the run goes on
+        stored = f"**Warning**: {error}"
+    return Prose("\n".join([*lines, *(["", stored] if stored else [])]))

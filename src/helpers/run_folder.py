@@ -5,6 +5,8 @@ runs/<run id>/
     payloads/  endpoints.json  requests/  metrics/  figures/  verdict.json  report.html  report.md
     notebooks/                    the executed notebooks
     logs/                         of the load processes and of local model servers
+
+`run_root` in a config may be in S3. Then this folder is the local copy of the one there; see `remote_runs`.
 """
 
 from __future__ import annotations
@@ -14,16 +16,31 @@ import importlib.metadata
 import json
 import os
 import platform
-import threading
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from helpers.config import PROJECT_ROOT, SECRET_NAME, usable_cpu_count
+from helpers.config import PROJECT_ROOT, usable_cpu_count
 from helpers.config_file import LoadedConfig, load_config
 from helpers.errors import RunFolderError
+from helpers.ledger import merge_ledgers
+from helpers.remote_runs import (
+    RemoteRun,
+    is_remote,
+    newest_run_url,
+    remote_of,
+    run_id_of,
+    run_url,
+    say_once,
+)
+from helpers.secret_names import SECRET_NAME
+from helpers.whole_files import write_atomically
 
 SCHEMA_VERSION = 1
+LOCAL_ROOT = PROJECT_ROOT / "runs"
+RESULT_FOLDERS = ("", "metrics")
+"""What tells of a run's endpoints and results without its prompts and requests, which are large."""
 MEASURED_SECTIONS = ("seed", "model", "prompts", "datasets", "generation", "options", "load")
 RECORDED_PACKAGES = (
     "boto3",
@@ -102,24 +119,29 @@ class RunFolder:
 
 
 def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[LoadedConfig, RunFolder]:
-    """The config and the folder of a run.
+    """The config and the folder of a run, with what its copy in S3 has newer.
 
-    An empty `run_dir` means a new run where `new` is true, else the newest run of this config. Raises RunFolderError
-    where the folder was measured with another model, workload or set of options: SLO, traffic and prices may change
-    between measuring and judging, what was measured may not.
+    An empty `run_dir` means a new run where `new` is true, else the newest run of this config; `run_dir` may be in S3.
+    Raises RunFolderError where the folder was measured with another model, workload or set of options: SLO, traffic and
+    prices may change between measuring and judging, what was measured may not. Where `new` is true, a copy in S3 that cannot
+    be written is refused too.
     """
     config = load_config(config_path or PROJECT_ROOT / "configs" / "quickstart.yml")
-    root = run_root(config)
-    if run_dir:
-        run = RunFolder(Path(run_dir).expanduser().resolve())
-    elif new:
-        run = new_run(config)
-    else:
-        run = RunFolder(_newest_run(root, config.benchmark.name))
+    if not run_dir and new:
+        return config, new_run(config)
+    where = run_dir or _newest_run(config)
+    run, remote = locate_run(config, where)
+    if remote is not None:
+        _fetch(run, remote, must=is_remote(where))
     if (run.path / "run.json").is_file():
         _refuse_other_measurement(config, run)
+        _find_config_dir(config, run)
+        if remote is not None:
+            remote.connect()
+            if new:
+                remote.upload_file("run.json")
     elif new:
-        _begin(config, run)
+        _begin(config, run, remote)
     else:
         raise RunFolderError(
             f"{run.path}: no run.json there. Next: run notebooks/01_generate_data with this run_dir first"
@@ -128,13 +150,16 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
 
 
 def run_root(config: LoadedConfig) -> Path:
-    """The folder of the run folders."""
+    """The local folder of the run folders."""
     root = config.benchmark.run_root
-    return (config.path.parent / root).resolve() if root else PROJECT_ROOT / "runs"
+    return LOCAL_ROOT if not root or is_remote(root) else (config.path.parent / root).resolve()
 
 
 def new_run(config: LoadedConfig) -> RunFolder:
-    """A new, empty run folder, named after the config and the UTC time."""
+    """A new run folder, named after the config and the UTC time, and its copy where `run_root` is in S3.
+
+    Raises RunFolderError, and leaves nothing, where that cannot be written.
+    """
     run_id = f"{config.benchmark.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     for suffix in ("", *(f"-{i}" for i in range(2, 100))):
         path = run_root(config) / f"{run_id}{suffix}"
@@ -143,29 +168,104 @@ def new_run(config: LoadedConfig) -> RunFolder:
             path.mkdir()
         except FileExistsError:  # another run began in the same second
             continue
-        return RunFolder(path)
+        run, remote = locate_run(config, str(path))
+        try:
+            if remote is None or not remote.exists():
+                _begin(config, run, remote)
+                return run
+        except BaseException:
+            shutil.rmtree(path)
+            raise
+        shutil.rmtree(path)  # on another machine a run began in the same second
     raise RunFolderError(f"{run_root(config)}: a hundred runs began in one second. Next: give run_dir")
 
 
+def locate_run(config: LoadedConfig, run_dir: str) -> tuple[RunFolder, RemoteRun | None]:
+    """The folder that `run_dir` means, and its copy in S3 if it has one; nothing is made, and S3 is not called.
+
+    A local folder has the copy that it was opened with, else one under `run_root` where that is in S3.
+    """
+    root, region = config.benchmark.run_root, config.benchmark.aws.region
+    if is_remote(run_dir):
+        return _local_copy(run_dir, region)
+    path = Path(run_dir).expanduser().resolve()
+    remote = remote_of(path)
+    if remote is None and is_remote(root):
+        remote = RemoteRun(path, run_url(root, path.name), region)
+    return RunFolder(path), remote
+
+
+def run_to_continue(config: LoadedConfig, run_dir: str) -> RunFolder:
+    """The folder that `run_dir` means, which notes its copy in S3 if it has one. Nothing is fetched yet."""
+    run, remote = locate_run(config, run_dir)
+    if remote is not None:
+        remote.connect()
+    return run
+
+
 def find_run(run: str) -> RunFolder:
-    """A run by its folder or, under the project's `runs`, by its id. Raises RunFolderError."""
-    for path in (Path(run), PROJECT_ROOT / "runs" / run):
+    """A run by its folder, by its id under the project's `runs`, or by its URL in S3, whose ledger and results are fetched.
+
+    Raises RunFolderError.
+    """
+    if is_remote(run):
+        found, remote = _local_copy(run, None)
+        if not remote.exists():
+            raise RunFolderError(f"{run}: no run.json there. Next: aws s3 ls {run.rstrip('/').rpartition('/')[0]}/")
+        _fetch(found, remote, must=True, folders=RESULT_FOLDERS)
+        return found
+    for path in (Path(run), LOCAL_ROOT / run):
         if (path / "run.json").is_file():
-            return RunFolder(path.resolve())
-    raise RunFolderError(f"{run!r} is neither a run folder nor a run id under {PROJECT_ROOT / 'runs'}. Next: ls runs")
+            found = RunFolder(path.resolve())
+            remote = remote_of(found.path)
+            if remote is not None:
+                _fetch(found, remote, must=False, folders=RESULT_FOLDERS)
+            return found
+    raise RunFolderError(f"{run!r} is neither a run folder nor a run id under {LOCAL_ROOT}. Next: ls runs")
 
 
-def _newest_run(root: Path, name: str) -> Path:
-    runs = [path.parent for path in root.glob(f"{name}-*/run.json")]
-    runs = [path for path in runs if json.loads((path / "run.json").read_text())["config_name"] == name]
-    if not runs:
+def _local_copy(url: str, region: str | None) -> tuple[RunFolder, RemoteRun]:
+    """Where the run of an S3 URL is, or will be, on this machine. Raises RunFolderError if another one is there."""
+    run_id = run_id_of(url)
+    path = LOCAL_ROOT / run_id
+    remote = RemoteRun(path, run_url(url.rstrip("/").rpartition("/")[0], run_id), region)
+    there = remote_of(path)
+    if there is not None and there.url != remote.url:
+        raise RunFolderError(f"{path} is the copy of {there.url}, not of {remote.url}. Next: move it away")
+    return RunFolder(path), remote
+
+
+def _fetch(run: RunFolder, remote: RemoteRun, must: bool, folders: tuple[str, ...] | None = None) -> None:
+    """Bring here what S3 has newer; where it need not and S3 fails, go on with what is here."""
+    try:
+        remote.fetch(merge_ledgers, folders)
+    except RunFolderError as error:
+        if must or not (run.path / "run.json").is_file():
+            raise
+        say_once(run.path, f"going on with what is in {run.path}, which may not be the newest. {error}")
+
+
+def _newest_run(config: LoadedConfig) -> str:
+    """Where the run of a config is that started last."""
+    name, root = config.benchmark.name, config.benchmark.run_root
+    if is_remote(root):
+        newest = newest_run_url(root, name, config.benchmark.aws.region)
+    else:
+        root = run_root(config)
+        runs = [(json.loads(path.read_text(encoding="utf-8")), path.parent) for path in root.glob(f"{name}-*/run.json")]
+        runs = [(about["started_at"], str(path)) for about, path in runs if about["config_name"] == name]
+        newest = max(runs)[1] if runs else None
+    if newest is None:
         raise RunFolderError(f"{root}: holds no run of {name!r}. Next: run notebooks/01_generate_data, or give run_dir")
-    return max(runs, key=lambda path: json.loads((path / "run.json").read_text())["started_at"])
+    return newest
 
 
-def _begin(config: LoadedConfig, run: RunFolder) -> None:
+def _begin(config: LoadedConfig, run: RunFolder, remote: RemoteRun | None) -> None:
+    """Write what a run starts with; where it has a copy in S3, that it can be written shows before anything is made."""
     run.path.mkdir(parents=True, exist_ok=True)
     write_atomically(run.path / "config.yml", config.public_yaml())
+    if remote is not None:
+        remote.upload_file("config.yml")
     about = {
         "schema_version": SCHEMA_VERSION,
         "run_id": run.run_id,
@@ -178,6 +278,8 @@ def _begin(config: LoadedConfig, run: RunFolder) -> None:
         "versions": _versions(),
     }
     write_atomically(run.path / "run.json", json.dumps(about, indent=1) + "\n")
+    if remote is not None:
+        remote.upload_file("run.json")
 
 
 def _refuse_other_measurement(config: LoadedConfig, run: RunFolder) -> None:
@@ -188,6 +290,14 @@ def _refuse_other_measurement(config: LoadedConfig, run: RunFolder) -> None:
             f"{run.path}: was measured with other values of {', '.join(changed)} than {config.path} has now. "
             "Next: start a new run (empty run_dir), or restore these sections; compare with config.yml in the run folder"
         )
+
+
+def _find_config_dir(config: LoadedConfig, run: RunFolder) -> None:
+    """Note where the config is, to which its relative paths are relative, where the run began on another machine."""
+    about = run.about()
+    if not Path(about["config_dir"]).is_dir():
+        about["config_dir"] = str(config.path.parent)
+        write_atomically(run.path / "run.json", json.dumps(about, indent=1) + "\n")
 
 
 def _measured_digests(config: LoadedConfig) -> dict[str, str]:
@@ -245,14 +355,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a crash leaves the old or the new content, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

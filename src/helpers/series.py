@@ -12,17 +12,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from helpers.config import PROJECT_ROOT
 from helpers.config_file import LoadedConfig, load_config
-from helpers.errors import NotebookFailed, ParameterError
+from helpers.errors import NotebookFailed, ParameterError, RunFolderError
 from helpers.importers.importing import read_results, write_results
 from helpers.ledger import Ledger
 from helpers.parameters import Scalar, check_parameters
-from helpers.run_folder import RunFolder, new_run, open_run
+from helpers.remote_runs import store_run
+from helpers.run_folder import RunFolder, new_run, open_run, run_to_continue
 from helpers.teardown import delete_remaining
+from helpers.watchdog import guarded
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
@@ -43,9 +44,9 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     """
     config = load_config(config_path)
     parameters = parameters_of_all(config)
-    run = RunFolder(Path(run_dir).resolve()) if run_dir else new_run(config)
+    run = run_to_continue(config, run_dir) if run_dir else new_run(config)
     say(f"Run {run.run_id}")
-    with _stoppable(), _teardown_after(config, run, say):
+    with guarded(run), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
         for name in NOTEBOOKS:
             _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
     _say_where(run, say)
@@ -62,10 +63,11 @@ def run_import(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     results = read_results(config)
     _, run = open_run(str(config.path), run_dir, new=True)
     say(f"Run {run.run_id}")
-    for line in write_results(results, config.benchmark, run):
-        say(f"  {line}")
-    for name in READING_NOTEBOOKS:
-        _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
+    with _storing(run, say):
+        for line in write_results(results, config.benchmark, run):
+            say(f"  {line}")
+        for name in READING_NOTEBOOKS:
+            _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
     _say_where(run, say)
     return run
 
@@ -123,6 +125,26 @@ def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say)
         raise NotebookFailed(f"{name} stopped: its kernel died ({error})\nSaved up to there: {output}") from None
     cost = Ledger(run.ledger_file, run.run_id).cost_usd()
     say(f"  {name:<20} {time.monotonic() - started:6.1f} s   ${cost:.2f} so far")
+    _store_so_far(run, say)
+
+
+@contextmanager
+def _storing(run: RunFolder, say: Say) -> Iterator[None]:
+    """Bring what was written to the run's copy in S3, also after an error, which then is the one that is raised."""
+    try:
+        yield
+    except BaseException:
+        _store_so_far(run, say)
+        raise
+    if stored := store_run(run.path):
+        say(stored)
+
+
+def _store_so_far(run: RunFolder, say: Say) -> None:
+    try:
+        store_run(run.path)
+    except (RunFolderError, OSError) as error:
+        say(f"  Warning: {error}")
 
 
 @contextmanager
@@ -172,7 +194,7 @@ def _not_interrupted(say: Say) -> Iterator[None]:
     """Hold off Ctrl-C, SIGTERM and SIGHUP: what is half deleted still costs money."""
 
     def explain(signum: int, frame: FrameType | None) -> None:
-        say("Still deleting endpoints; `kill -9` would leave them running")
+        say("Still deleting endpoints")
 
     with _handling(STOP_SIGNALS, explain):
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import boto3
 
 LOCAL_PROFILE = "local-sagemaker"
+RETRIES = {"retry_mode": "standard", "max_attempts": 8}
+"""A throttled control plane is asked again, after pauses that grow to 20 s."""
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/local-sagemaker"
 
 
@@ -48,16 +50,19 @@ def end_local_sagemaker(run: RunFolder) -> None:
     stop(_local_address_file(run))
 
 
-def session_of_profile(profile: str | None, config_file: str | None, region: str) -> boto3.Session:
-    """A boto3 session for a profile of an AWS config file; both null: the standard chain."""
+def session_of_profile(profile: str | None, config_file: str | None, region: str | None) -> boto3.Session:
+    """A boto3 session for a profile of an AWS config file; both null: the standard chain. A null region is AWS's own."""
     import boto3
     import botocore.session
 
-    if profile is None:
-        return boto3.Session(region_name=region)
     core = botocore.session.Session(profile=profile)
-    core.set_config_variable("config_file", config_file)
-    core.set_config_variable("region", region)
+    if profile is not None:
+        core.set_config_variable("config_file", config_file)
+    if region is not None:
+        core.set_config_variable("region", region)
+    for name, value in RETRIES.items():
+        if core.get_config_variable(name) is None:  # else the person's own setting
+            core.set_config_variable(name, value)
     return boto3.Session(botocore_session=core, region_name=region)
 
 
@@ -79,6 +84,7 @@ def _local_profile(config: BenchmarkConfig, run: RunFolder) -> None:
         run.logs,
         engines=config.local_sagemaker.engines,
         idle_timeout_s=config.local_sagemaker.idle_timeout_s,
+        faults=config.local_sagemaker.faults,
     )
     profile = (
         f"[profile {LOCAL_PROFILE}]\nendpoint_url = {url}\nregion = {config.aws.region}\n"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 from helpers.errors import TeardownError
 from helpers.ledger import EndpointRecord, Ledger, utc_now
 from helpers.run_folder import RunFolder
 from helpers.sessions import end_local_sagemaker, session_of_record
-from helpers.targets.sagemaker import delete_commands, delete_resources
+from helpers.targets.python_file import delete_python, python_delete_command
+from helpers.targets.sagemaker_resources import delete_commands, delete_resources
 
 WAIT_S = 1800.0  # an endpoint that is being created can only be deleted once it is up or has failed
 
@@ -17,29 +20,58 @@ def delete_endpoint(record: EndpointRecord, run: RunFolder, ledger: Ledger, wait
     """Delete one endpoint of the ledger with its endpoint config and model. Raises TeardownError."""
     with suppress(OSError):  # a full disk must not keep an endpoint alive
         ledger.update(record.option, state="deleting", delete_called_at=record.delete_called_at or utc_now())
-    session = session_of_record(record, run)
-    if session is not None:
-        delete_resources(record, session, wait_s)
+    if record.target == "python":
+        delete_python(record)
+    elif (session := session_of_record(record, run)) is not None:
+        try:
+            delete_resources(record, session, wait_s)
+        except TeardownError:
+            if session_of_record(record, run) is not None:  # else the local SageMaker ended in the meantime
+                raise
     return ledger.update(record.option, state="deleted", deleted_at=utc_now())
 
 
-def delete_remaining(run: RunFolder, wait_s: float = WAIT_S) -> list[EndpointRecord]:
-    """Delete everything that the ledger lists as possibly there; returns what was deleted.
+def delete_remaining(
+    run: RunFolder, wait_s: float = WAIT_S, only: Collection[str] | None = None
+) -> list[EndpointRecord]:
+    """Delete everything that the ledger lists as possibly there, or of it `only` endpoints of these names; returns what was
+    deleted.
 
-    Goes on after a failure, and ends the local SageMaker when nothing is left in it. Raises TeardownError at the end,
-    with the commands that delete what is left.
+    All at once, as one that is still being created takes long. Goes on after a failure, and ends the local SageMaker when
+    nothing is left in it. Raises TeardownError at the end, with the commands that delete what is left.
     """
     ledger = Ledger(run.ledger_file, run.run_id)
+    records = [record for record in ledger.remaining() if only is None or record.endpoint_name in only]
     deleted, failures, commands = [], [], []
-    for record in ledger.remaining():
-        try:
-            delete_endpoint(record, run, ledger, wait_s)
+    with ThreadPoolExecutor(max(1, len(records)), thread_name_prefix="delete") as pool:
+        deletions = [pool.submit(delete_endpoint, record, run, ledger, wait_s) for record in records]
+    for record, deletion in zip(records, deletions, strict=True):
+        error = deletion.exception()
+        if error is None:
             deleted.append(record)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong with one, the others must still be deleted
+        else:
             failures.append(str(error))
-            commands += delete_commands(record)
+            is_python = record.target == "python"
+            commands += [python_delete_command(record)] if is_python else delete_commands(record)
     if not any(record.local for record in ledger.remaining()):
         end_local_sagemaker(run)
     if failures:
-        raise TeardownError("\n".join([*failures, "Next: delete them by hand:", *commands]))
+        again = f"make cleanup RUN={run.path}"
+        raise TeardownError("\n".join([*failures, f"Next: {again}; or delete them by hand:", *commands]))
     return deleted
+
+
+@contextmanager
+def delete_after_failure(run: RunFolder) -> Iterator[None]:
+    """Whatever error or interrupt leaves this block, everything that the ledger lists is deleted first.
+
+    What could not be deleted is added to the error as a note, and stays in the ledger for whoever tries next.
+    """
+    try:
+        yield
+    except BaseException as error:
+        try:
+            delete_remaining(run)
+        except TeardownError as left:
+            error.add_note(f"{left}")
+        raise

@@ -182,6 +182,7 @@ class _DjlToken(_Fields):
 class _DjlDetails(_Fields):
     finish_reason: str | None = None
     generated_tokens: int | None = None
+    input_length: int | None = None
 
 
 class _DjlEvent(_Fields):
@@ -220,7 +221,9 @@ def read_djl(events: list[_DjlEvent | list[_DjlEvent]]) -> Reading:
             waiting = 0
         if details is not None:
             reading.finish_reason = details.finish_reason
-            reading.output_tokens = details.generated_tokens
+            reading.prompt_tokens = details.input_length
+            # Only LMI's asynchronous vLLM tells input_length, and its generated_tokens is one too many.
+            reading.output_tokens = details.generated_tokens if details.input_length is None else None
         reading.ended = reading.ended or event.generated_text is not None or reading.finish_reason is not None
     return reading
 
@@ -291,6 +294,85 @@ def _anthropic_prompt_tokens(usage: _AnthropicUsage) -> int | None:
     return usage.input_tokens + (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
 
 
+# --- Bedrock Converse ---------------------------------------------------------------------------------------------
+
+
+class _ConverseText(_Fields):
+    text: str | None = None
+
+
+class _ConverseReasoning(_Fields, rename="camel"):
+    """Of a delta, `text`; of a whole message, `reasoningText`."""
+
+    text: str | None = None
+    reasoning_text: _ConverseText | None = None
+
+
+class _ConverseContent(_Fields, rename="camel"):
+    """A content block or a delta of one."""
+
+    text: str | None = None
+    reasoning_content: _ConverseReasoning | None = None
+
+
+class _ConverseMessage(_Fields):
+    content: list[_ConverseContent] | None = None
+
+
+class _ConverseOutput(_Fields):
+    message: _ConverseMessage | None = None
+
+
+class _ConverseUsage(_Fields, rename="camel"):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
+
+
+class _ConverseEvent(_Fields, rename="camel"):
+    delta: _ConverseContent | None = None
+    output: _ConverseOutput | None = None
+    stop_reason: str | None = None
+    usage: _ConverseUsage | None = None
+
+
+def read_bedrock_converse(events: list[_ConverseEvent]) -> Reading:
+    """ConverseStream's events, which are told apart by their fields, or the whole message of Converse.
+
+    Prompt tokens include those from and to a prompt cache, which `inputTokens` leaves out. Source:
+    https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
+    """
+    reading = Reading()
+    for place, event in enumerate(events):
+        if event.delta is not None:
+            reading.by_token = True
+            text = _converse_text(event.delta)
+        elif event.output is not None and event.output.message is not None:
+            text = "".join(map(_converse_text, event.output.message.content or ()))
+        else:
+            text = ""
+        if text:
+            reading.texts.append(text)
+            reading.places.append(place)
+        reading.finish_reason = event.stop_reason or reading.finish_reason
+        if (usage := event.usage) is not None:
+            reading.output_tokens = usage.output_tokens
+            if usage.input_tokens is not None:
+                cached = (usage.cache_read_input_tokens or 0) + (usage.cache_write_input_tokens or 0)
+                reading.prompt_tokens = usage.input_tokens + cached
+    reading.ended = reading.finish_reason is not None
+    return reading
+
+
+def _converse_text(content: _ConverseContent) -> str:
+    """Text and reasoning; reasoning is output like any other."""
+    if (reasoning := content.reasoning_content) is None:
+        return content.text or ""
+    whole = reasoning.reasoning_text
+    return (reasoning.text or (whole.text if whole else None) or "") + (content.text or "")
+
+
 # --- all ----------------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +383,7 @@ API_READERS = {
     "tgi": Api(msgspec.json.Decoder(_TgiEvent | list[_TgiEvent]), read_tgi, "details or generated_text"),
     "djl": Api(msgspec.json.Decoder(_DjlEvent | list[_DjlEvent]), read_djl, "a finish_reason or generated_text"),
     "anthropic": Api(msgspec.json.Decoder(_AnthropicEvent), read_anthropic, "message_stop or a stop_reason"),
+    "bedrock_converse": Api(msgspec.json.Decoder(_ConverseEvent), read_bedrock_converse, "a stopReason"),
 }
 
 

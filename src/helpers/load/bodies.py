@@ -139,12 +139,26 @@ def _anthropic(text: str, rendered: str, address: Address, generation: Generatio
     return body | {name: value for name, value in optional.items() if value is not None}
 
 
+def _bedrock_converse(text: str, rendered: str, address: Address, generation: Generation) -> dict:
+    """Converse and ConverseStream: there is no smallest output length, and `generation.top_k` is not sent.
+
+    Models take `top_k` and what else only they know from `additionalModelRequestFields`, which an option's `extra_body`
+    may give. An `inferenceConfig` there replaces this one, for models that refuse one of its keys.
+    Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
+    """
+    inference = {"maxTokens": generation.max_output_tokens, "temperature": generation.temperature}
+    if generation.top_p is not None:
+        inference["topP"] = generation.top_p
+    return {"messages": [{"role": "user", "content": [{"text": text}]}], "inferenceConfig": inference}
+
+
 BODIES = {
     "openai_chat": _openai_chat,
     "openai_completions": _openai_completions,
     "tgi": _tgi,
     "djl": _djl,
     "anthropic": _anthropic,
+    "bedrock_converse": _bedrock_converse,
 }
 
 

@@ -2,13 +2,16 @@
 
 A frame is, big-endian: total length (4 bytes), headers length (4), CRC-32 of these 8 bytes (4), headers, payload,
 CRC-32 of everything before it (4). Source: https://smithy.io/2.0/aws/amazon-eventstream.html
-SageMaker's frames cut the container's bytes anywhere; each of Bedrock's holds one event, as {"bytes": base64(JSON)}.
+What a frame holds goes by its header `:event-type`. SageMaker's `PayloadPart` is a piece of the container's bytes, cut
+anywhere. Bedrock's frames hold one event each: InvokeModelWithResponseStream's `chunk` as {"bytes": base64(JSON)}, those
+of ConverseStream (`contentBlockDelta`, `metadata`, ...) as JSON. Bedrock's events become a line each.
 """
 
 from __future__ import annotations
 
 import struct
 from bisect import bisect_right
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
@@ -52,7 +55,8 @@ _decode_bedrock = msgspec.json.Decoder(_BedrockEvent).decode
 class _FrameKind(NamedTuple):
     exception: str | None
     error_message: str
-    from_bedrock: bool
+    read: Callable[[bytes], bytes] | None
+    """Makes a line of the payload; null where the payload is a piece of the answer as it is."""
 
 
 def unwrap_event_stream(body: Timeline) -> Unwrapped:
@@ -73,7 +77,7 @@ def unwrap_event_stream(body: Timeline) -> Unwrapped:
                 kind, kind_of = _kind_of_frame(headers), headers
             payload = frame[payload_at:]
             if kind.exception is None:
-                payloads.append(_bedrock_event(payload) if kind.from_bedrock else payload)
+                payloads.append(payload if kind.read is None else kind.read(payload))
                 frame_ends.append(end)
             else:
                 exception = kind.exception, payload.decode("utf-8", "replace") or kind.error_message
@@ -98,7 +102,8 @@ def _kind_of_frame(headers_bytes: bytes) -> _FrameKind:
     exception = None
     if headers.get(":message-type") != "event":
         exception = headers.get(":exception-type") or headers.get(":error-code") or "unknown"
-    return _FrameKind(exception, headers.get(":error-message", ""), headers.get(":event-type") == "chunk")
+    read = _READS.get(headers.get(":event-type"), _json_event)
+    return _FrameKind(exception, headers.get(":error-message", ""), read)
 
 
 def _string_headers(data: bytes) -> dict[str, str]:
@@ -118,10 +123,19 @@ def _string_headers(data: bytes) -> dict[str, str]:
     return headers
 
 
-def _bedrock_event(payload: bytes) -> bytes:
-    """The JSON of one event, as a line."""
+def _encoded_event(payload: bytes) -> bytes:
+    """The event of a `chunk`, as a line."""
     try:
         event = _decode_bedrock(payload)
     except msgspec.DecodeError as error:
         raise BadResponse(f"a Bedrock frame without base64 bytes: {error}") from None
     return ((event.chunk.content if event.chunk else event.content) or b"") + b"\n"
+
+
+def _json_event(payload: bytes) -> bytes:
+    """JSON as a line; a line end in JSON is no more than a space."""
+    return payload.replace(b"\n", b" ") + b"\n"
+
+
+_READS = {None: None, "PayloadPart": None, "chunk": _encoded_event}
+"""Event type -> how its payload is read; frames of all other types hold JSON."""

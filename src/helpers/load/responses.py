@@ -10,7 +10,7 @@ What can be wrong with an answer, gravest first; the first that applies is its s
     stream_broken           the connection broke in mid-answer
     http_error, throttled   an HTTP status other than 200; 429, 503 or a throttling code of AWS
     error_in_answer         HTTP 200, and an error among the events
-    stream_broken           an exception frame in an AWS event stream
+    stream_broken           an exception frame in an AWS event stream; `throttled` where it has a throttling code
     bad_response            bytes that are not what the protocol or the API says
     cut_short               the server ended the answer in its middle, without a word
     empty                   a complete answer without any text
@@ -19,6 +19,7 @@ What can be wrong with an answer, gravest first; the first that applies is its s
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,7 +32,17 @@ from helpers.load.http_body import HttpAnswer, split_http
 from helpers.load.timeline import BadResponse, Timeline
 
 THROTTLED = (429, 503)
-THROTTLING_CODES = ("ThrottlingException", "TooManyRequestsException", "ServiceQuotaExceededException")
+MODEL_ERROR = 424
+"""SageMaker's status for any error of the container."""
+THROTTLING_CODES = frozenset(
+    {
+        "throttlingexception",
+        "toomanyrequestsexception",
+        "servicequotaexceededexception",
+        "modelnotreadyexception",
+    }
+)
+"""In lower case: AWS writes ThrottlingException in a header, throttlingException in a frame."""
 
 
 @dataclass(slots=True)
@@ -107,7 +118,8 @@ def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int |
     if reading.error is not None:
         return Fault("error_in_answer", *reading.error)
     if exception is not None:
-        return Fault("stream_broken", exception[0], ": ".join(exception))
+        kind = exception[0]
+        return Fault("throttled" if _is_throttling(kind) else "stream_broken", kind, ": ".join(exception))
     if bad or events.fault:
         return _bad_response(events.fault or bad)
     if not exchange.complete:
@@ -148,8 +160,21 @@ def _bad_response(why: str) -> Fault:
 
 def _http_fault(http: HttpAnswer) -> Fault:
     kind = http.headers.get("x-amzn-errortype", "").split(":")[0] or f"HTTP {http.status}"
-    throttled = http.status in THROTTLED or kind in THROTTLING_CODES
+    status = _original_status(http.body.data) if http.status == MODEL_ERROR else http.status
+    throttled = status in THROTTLED or _is_throttling(kind)
     return Fault("throttled" if throttled else "http_error", kind, http.body.data.decode("utf-8", "replace"))
+
+
+def _original_status(body: bytes) -> int | None:
+    """The status with which the container answered, of a SageMaker ModelError."""
+    try:
+        return json.loads(body).get("OriginalStatusCode")
+    except (ValueError, AttributeError):
+        return None
+
+
+def _is_throttling(kind: str) -> bool:
+    return kind.lower() in THROTTLING_CODES
 
 
 def _too_few_tokens(answered: int | None, asked: int | None, api: str) -> Fault | None:

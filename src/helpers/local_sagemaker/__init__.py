@@ -5,7 +5,12 @@ The rest of the project talks to it only through boto3, sagemaker-core and HTTP,
 * `launcher`: start, find and stop the server process.
 * `server`: the process itself: one port, both planes, and the rules for when it ends.
 * `control_plane`: models, endpoint configs, endpoints and tags (`CreateEndpoint`, `DescribeEndpoint`, ...).
+* `variants`: what an endpoint config may ask for, and how an endpoint is described.
 * `data_plane`: `InvokeEndpoint` and `InvokeEndpointWithResponseStream`.
+* `logs`: CloudWatch Logs of the endpoints (`DescribeLogStreams`, `GetLogEvents`).
+* `json_protocol`: the wire of the control plane: operations, signatures, JSON answers.
+* `api`: what a request may hold, from botocore's description of both services.
+* `faults`: calls that go wrong on demand, to rehearse failures with.
 * `model_servers`: one process per endpoint, with the container contract of SageMaker (`/ping`, `/invocations`).
 * `event_stream`: the frames of a streaming answer.
 * `event_loop`: uvloop where it is installed.

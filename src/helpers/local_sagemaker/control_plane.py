@@ -6,48 +6,36 @@ Container environments may hold secrets: they are kept, handed to the model serv
 AWS, and never written to a log.
 """
 
+import asyncio
 import base64
 import binascii
 import json
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
-import botocore.session
-from botocore.model import ListShape, MapShape, ServiceModel, Shape, StringShape, StructureShape
-from botocore.validate import ParamValidator
-
+from helpers.local_sagemaker.api import ACCOUNT, ApiError, Record, check_parameters
+from helpers.local_sagemaker.faults import Fault
 from helpers.local_sagemaker.model_servers import ContainerSpec, ModelServer, ModelServers
+from helpers.local_sagemaker.variants import describe_endpoint_of, only_container, only_variant, why_not_invocable
 
-ACCOUNT = "123456789012"
 DEFAULT_PAGE_SIZE = 10
 DEFAULT_STARTUP_TIMEOUT_S = 600
-
-Record = dict[str, Any]
-
-
-class ApiError(Exception):
-    """An error of the SageMaker API: its code, its HTTP status and a message for the caller."""
-
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.status = status
 
 
 @dataclass
 class Resource:
-    """One model, endpoint config or endpoint: `record` is what Describe shows."""
+    """One model, endpoint config or endpoint: `record` is what Describe shows. `refusal` is what InvokeEndpoint says
+    of an endpoint without a model server."""
 
     name: str
     arn: str
     record: Record
     tags: dict[str, str]
     server: ModelServer | None = None
+    refusal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,14 +93,19 @@ class ControlPlane:
         """Whether nothing is left that a user could forget to delete."""
         return not any(kind.resources for kind in self._kinds)
 
-    def call(self, operation: str, parameters: Record, region: str) -> Record:
-        """Does one operation, e.g. CreateModel, and returns its answer; raises `ApiError`."""
+    def call(self, operation: str, parameters: Record, region: str, fault: Fault | None = None) -> Record:
+        """Does one operation, e.g. CreateModel, and returns its answer; raises `ApiError`.
+
+        Of a `fault` only what befalls a new endpoint counts here: how long Creating lasts, and whether it fails.
+        """
         if operation not in self._operations:
             raise ApiError(
                 "UnknownOperationException",
                 f"{operation} is not part of the local SageMaker; it knows {', '.join(sorted(self._operations))}",
             )
-        check_parameters(operation, parameters)
+        check_parameters("sagemaker", operation, parameters)
+        if operation == "CreateEndpoint":
+            return self._create_endpoint(parameters, region, fault)
         return self._operations[operation](parameters, region)
 
     def find_in_service(self, name: str) -> Resource | None:
@@ -123,27 +116,40 @@ class ControlPlane:
         return endpoint
 
     def _create_model(self, parameters: Record, region: str) -> Record:
-        _only_container(parameters)
+        only_container(parameters)
         return _create(self._models, parameters, region)
 
     def _create_endpoint_config(self, parameters: Record, region: str) -> Record:
-        variant = _only_variant(parameters)
-        _find(self._models, variant["ModelName"])
+        self._model_of(only_variant(parameters))
         return _create(self._configs, parameters, region)
 
-    def _create_endpoint(self, parameters: Record, region: str) -> Record:
-        config = _find(self._configs, parameters["EndpointConfigName"])
-        variant = _only_variant(config.record)
-        model = _find(self._models, variant["ModelName"])
-        container = _only_container(model.record)
+    def _create_endpoint(self, parameters: Record, region: str, fault: Fault | None = None) -> Record:
+        config = _find(self._configs, parameters["EndpointConfigName"]).record
+        variant = only_variant(config)
+        model = self._model_of(variant)
         answer = _create(self._endpoints, parameters, region)
         endpoint = self._endpoints.resources[parameters["EndpointName"]]
         endpoint.record.update(
             EndpointStatus="Creating",
             LastModifiedTime=endpoint.record["CreationTime"],
-            ProductionVariants=[_variant_summary(variant, container)],
+            **describe_endpoint_of(config, model),
         )
-        endpoint.server = self._model_servers.start(
+        endpoint.refusal = why_not_invocable(config)
+        delay_s = fault.delay_s if fault else 0.0
+        if fault and fault.becomes:
+            _end_creating(endpoint, delay_s, fault.becomes, FailureReason=fault.message)
+        elif endpoint.refusal or model is None:
+            _end_creating(endpoint, delay_s, "InService")
+        else:
+            endpoint.server = self._start_model_server(endpoint, variant, only_container(model), delay_s)
+        return answer
+
+    def _start_model_server(
+        self, endpoint: Resource, variant: Record, container: Record, delay_s: float
+    ) -> ModelServer:
+        """The endpoint is in service when the server is ready, but not before `delay_s` have passed."""
+        earliest = time.monotonic() + delay_s
+        return self._model_servers.start(
             ContainerSpec(
                 endpoint_name=endpoint.name,
                 variant_name=variant["VariantName"],
@@ -151,19 +157,24 @@ class ControlPlane:
                 environment=dict(container.get("Environment") or {}),
                 startup_timeout_s=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_TIMEOUT_S),
             ),
-            on_ready=lambda: _set_status(endpoint, "InService"),
+            on_ready=lambda: _end_creating(endpoint, earliest - time.monotonic(), "InService"),
             on_failure=lambda reason: _set_status(endpoint, "Failed", FailureReason=reason),
         )
-        return answer
+
+    def _model_of(self, variant: Record) -> Record | None:
+        """The model that a variant names; null for a variant that inference components are to come to."""
+        return _find(self._models, variant["ModelName"]).record if "ModelName" in variant else None
 
     def _delete_endpoint(self, parameters: Record, _: str) -> Record:
         endpoint = _find(self._endpoints, parameters["EndpointName"])
         if endpoint.record["EndpointStatus"] in ("Creating", "Deleting"):
             raise ApiError("ValidationException", f'Cannot update in-progress endpoint "{endpoint.arn}".')
         _set_status(endpoint, "Deleting")
+        forget = partial(_forget, self._endpoints, endpoint.name)
         if endpoint.server is None:
-            raise AssertionError(f"endpoint {endpoint.name} has no model server")
-        self._model_servers.stop(endpoint.server, on_stopped=partial(_forget, self._endpoints, endpoint.name))
+            forget()
+        else:
+            self._model_servers.stop(endpoint.server, on_stopped=forget)
         return {}
 
     def _add_tags(self, parameters: Record, _: str) -> Record:
@@ -225,59 +236,22 @@ def _set_status(endpoint: Resource, status: str, **more: str) -> None:
     endpoint.record.update(EndpointStatus=status, LastModifiedTime=time.time(), **more)
 
 
+def _end_creating(endpoint: Resource, delay_s: float, status: str, **more: str) -> None:
+    """Sets the status after `delay_s`, unless Creating has ended by then."""
+
+    def end() -> None:
+        if endpoint.record["EndpointStatus"] == "Creating":
+            _set_status(endpoint, status, **more)
+
+    asyncio.get_running_loop().call_later(max(0.0, delay_s), end)
+
+
 def _tags(parameters: Record) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in parameters.get("Tags") or []}
 
 
 def _shown_tags(resource: Resource) -> Record:
     return {"Tags": [{"Key": key, "Value": value} for key, value in resource.tags.items()]}
-
-
-def _only_container(parameters: Record) -> Record:
-    containers = list(parameters.get("Containers") or [])
-    if parameters.get("PrimaryContainer"):
-        containers.append(parameters["PrimaryContainer"])
-    if len(containers) != 1:
-        raise ApiError(
-            "ValidationException", f"The model has {len(containers)} containers; the local SageMaker runs one."
-        )
-    container: Record = containers[0]
-    return container
-
-
-def _only_variant(parameters: Record) -> Record:
-    """The one production variant; refuses what a single process on this machine cannot stand for."""
-    variants = parameters["ProductionVariants"]
-    if len(variants) != 1:
-        raise ApiError(
-            "ValidationException", f"There are {len(variants)} production variants; the local SageMaker runs one."
-        )
-    variant: Record = variants[0]
-    if "InstanceType" not in variant or "ModelName" not in variant:
-        raise ApiError(
-            "ValidationException",
-            f"Production variant {variant['VariantName']} needs InstanceType and ModelName; "
-            "the local SageMaker has neither serverless endpoints nor inference components.",
-        )
-    if variant.get("InitialInstanceCount", 1) != 1:
-        raise ApiError(
-            "ValidationException",
-            f"InitialInstanceCount is {variant['InitialInstanceCount']}; the local SageMaker runs one instance.",
-        )
-    return variant
-
-
-def _variant_summary(variant: Record, container: Record) -> Record:
-    weight = variant.get("InitialVariantWeight", 1.0)
-    image = container.get("Image", "")
-    return {
-        "VariantName": variant["VariantName"],
-        "DeployedImages": [{"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": time.time()}],
-        "CurrentWeight": weight,
-        "DesiredWeight": weight,
-        "CurrentInstanceCount": 1,
-        "DesiredInstanceCount": 1,
-    }
 
 
 # Lists
@@ -325,55 +299,3 @@ def _is_wanted(resource: Resource, parameters: Record) -> bool:
         if f"{key}After" in parameters and not record[key] > parameters[f"{key}After"]:
             return False
     return True
-
-
-# Validation
-
-
-@cache
-def sagemaker_service_model() -> ServiceModel:
-    """botocore's description of SageMaker; about 0.2 s to load, once."""
-    return botocore.session.get_session().get_service_model("sagemaker")
-
-
-def check_parameters(operation: str, parameters: Record) -> None:
-    """Raises `ApiError` for parameters that AWS would refuse: wrong types, missing, not in the enum, too long."""
-    shape = sagemaker_service_model().operation_model(operation).input_shape
-    report = ParamValidator().validate(parameters, shape)
-    if report.has_errors():
-        raise ApiError("ValidationException", report.generate_report())
-    violations = list(_violations(shape, parameters, ""))
-    if violations:
-        noun = "error" if len(violations) == 1 else "errors"
-        raise ApiError("ValidationException", f"{len(violations)} validation {noun} detected: {'; '.join(violations)}")
-
-
-def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
-    """Broken constraints that botocore leaves to the service: enums, patterns and greatest lengths."""
-    if isinstance(shape, StructureShape):
-        for key, member in value.items():
-            if key in shape.members and member is not None:
-                yield from _violations(shape.members[key], member, f"{path}.{key}" if path else key)
-    elif isinstance(shape, ListShape):
-        for position, member in enumerate(value, start=1):
-            yield from _violations(shape.member, member, f"{path}.{position}.member")
-    elif isinstance(shape, MapShape):
-        for key, member in value.items():
-            yield from _violations(shape.key, key, f"{path}.key")
-            yield from _violations(shape.value, member, f"{path}.value")
-    elif isinstance(shape, StringShape):
-        yield from _string_violations(shape, value, path)
-
-
-def _string_violations(shape: StringShape, value: str, path: str) -> Iterator[str]:
-    # Values of an environment may be secrets, and an error message ends up in logs.
-    shown = "***" if path.endswith("Environment.value") else value
-    at = f"Value '{shown}' at '{path}' failed to satisfy constraint: Member must"
-    if shape.enum and value not in shape.enum:
-        yield f"{at} satisfy enum value set: [{', '.join(shape.enum)}]"
-    if len(value) > shape.metadata.get("max", len(value)):
-        yield f"{at} have length less than or equal to {shape.metadata['max']}"
-    pattern = shape.metadata.get("pattern")
-    # Java's \p{...} classes are unknown to Python's regular expressions; only tags use them.
-    if pattern and r"\p" not in pattern and not re.fullmatch(pattern, value):
-        yield f"{at} satisfy regular expression pattern: {pattern}"

@@ -6,7 +6,10 @@ Limits and errors are those of AWS: 25 MB, 60 s for a plain answer, 480 s for a 
 424 ModelError before the first byte and a ModelStreamError frame after it.
 """
 
+import asyncio
 import json
+import socket
+import struct
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
@@ -14,7 +17,9 @@ import aiohttp
 from aiohttp import web
 
 from helpers.local_sagemaker import event_stream
-from helpers.local_sagemaker.control_plane import ACCOUNT, ControlPlane, Resource
+from helpers.local_sagemaker.api import ACCOUNT
+from helpers.local_sagemaker.control_plane import ControlPlane, Resource
+from helpers.local_sagemaker.faults import MODEL_ERROR_STATUS, Fault, FaultRules
 
 MAX_BODY_BYTES = 25 * 1024 * 1024
 PLAIN_TIMEOUT_S = 60.0
@@ -36,14 +41,15 @@ ANSWER_HEADERS = (
 )
 """Passed back from the model server to the caller."""
 
-AnswerMethod = Callable[[web.Request, Resource, aiohttp.ClientResponse], Awaitable[web.StreamResponse]]
+AnswerMethod = Callable[[web.Request, Resource, aiohttp.ClientResponse, Fault | None], Awaitable[web.StreamResponse]]
 
 
 class DataPlane:
     """The two invocation routes. `http` is the pool of connections to the model servers."""
 
-    def __init__(self, control_plane: ControlPlane, http: aiohttp.ClientSession) -> None:
+    def __init__(self, control_plane: ControlPlane, faults: FaultRules, http: aiohttp.ClientSession) -> None:
         self._control_plane = control_plane
+        self._faults = faults
         self._http = http
         self.invocations_in_flight = 0
 
@@ -60,9 +66,15 @@ class DataPlane:
 
     async def _invoke(self, request: web.Request, timeout_s: float, answer: AnswerMethod) -> web.StreamResponse:
         name = request.match_info["name"]
+        fault = self._faults.find("InvokeEndpoint", name)
+        if fault:
+            await asyncio.sleep(fault.delay_s)
         endpoint = self._control_plane.find_in_service(name)
         if endpoint is None or endpoint.server is None:
-            return _error(400, "ValidationError", Message=f"Endpoint {name} of account {ACCOUNT} not found.")
+            refusal = endpoint.refusal if endpoint else None
+            return _error(400, "ValidationError", Message=refusal or f"Endpoint {name} of account {ACCOUNT} not found.")
+        if fault and fault.error_code and fault.break_after_parts is None:
+            return _fault_answer(fault, endpoint)
         self.invocations_in_flight += 1
         try:
             async with self._http.post(
@@ -74,7 +86,7 @@ class DataPlane:
                 if model_answer.status >= 400:
                     text = await model_answer.text(errors="replace")
                     return _model_error(endpoint, model_answer.status, text[:MAX_ERROR_CHARACTERS])
-                return await answer(request, endpoint, model_answer)
+                return await answer(request, endpoint, model_answer, fault)
         except web.HTTPRequestEntityTooLarge:
             return _error(413, "ValidationError", Message=f"The body is larger than {MAX_BODY_BYTES} bytes.")
         except TimeoutError:
@@ -87,15 +99,17 @@ class DataPlane:
             self.invocations_in_flight -= 1
 
     async def _answer_plain(
-        self, _: web.Request, endpoint: Resource, model_answer: aiohttp.ClientResponse
+        self, request: web.Request, endpoint: Resource, model_answer: aiohttp.ClientResponse, fault: Fault | None
     ) -> web.StreamResponse:
+        if fault and fault.break_after_parts is not None:
+            return reset_connection(request)
         headers = _headers_for_caller(endpoint, model_answer)
         return web.Response(
             body=await model_answer.read(), headers={**headers, "Content-Type": _content_type(model_answer)}
         )
 
     async def _answer_stream(
-        self, request: web.Request, endpoint: Resource, model_answer: aiohttp.ClientResponse
+        self, request: web.Request, endpoint: Resource, model_answer: aiohttp.ClientResponse, fault: Fault | None
     ) -> web.StreamResponse:
         """Once the headers are out, an error of the model can only be told in a last frame."""
         headers = _headers_for_caller(endpoint, model_answer)
@@ -104,25 +118,52 @@ class DataPlane:
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         try:
-            await _forward(model_answer, response)
+            if fault is None or fault.break_after_parts is None:
+                await _forward(model_answer, response)
+            else:
+                await _forward(model_answer, response, most_parts=fault.break_after_parts)
+                if fault.error_code is None:
+                    return reset_connection(request)
+                await response.write(_exception_frame(fault.error_code, fault.message))
             await response.write_eof()
         except aiohttp.ClientConnectionResetError:
             pass  # the caller went away; leaving the model's answer unread tells the model server so
         return response
 
 
-async def _forward(model_answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
-    while True:
+def reset_connection(request: web.Request) -> web.Response:
+    """Breaks the caller's connection off as a machine that went away would, with TCP's RST; what is returned reaches
+    nobody."""
+    transport = request.transport
+    if transport is not None:
+        linger_0_s = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_0_s)
+        transport.abort()
+    return web.Response()
+
+
+async def _forward(
+    model_answer: aiohttp.ClientResponse, response: web.StreamResponse, most_parts: int | None = None
+) -> None:
+    parts = 0
+    while most_parts is None or parts < most_parts:
         try:
             piece = await model_answer.content.readany()
         except (aiohttp.ClientError, TimeoutError) as error:
             reason = "timed out" if isinstance(error, TimeoutError) else f"broke off: {error}"
-            body = {"Message": f"The answer of container primary {reason}", "ErrorCode": "StreamBroken"}
-            await response.write(event_stream.exception("ModelStreamError", json.dumps(body).encode()))
+            await response.write(_exception_frame("ModelStreamError", f"The answer of container primary {reason}"))
             return
         if not piece:
             return
         await response.write(event_stream.payload_part(piece))
+        parts += 1
+
+
+def _exception_frame(kind: str, message: str) -> bytes:
+    body = {"Message": message}
+    if kind == "ModelStreamError":
+        body["ErrorCode"] = "StreamBroken"
+    return event_stream.exception(kind, json.dumps(body).encode())
 
 
 def _headers_for_model(request: web.Request) -> dict[str, str]:
@@ -147,17 +188,24 @@ def _content_type(model_answer: aiohttp.ClientResponse) -> str:
     return model_answer.headers.get("Content-Type", "application/octet-stream")
 
 
-def _model_error(endpoint: Resource, status: int, message: str) -> web.Response:
+def _model_error(endpoint: Resource, status: int, message: str, http_status: int = MODEL_ERROR_STATUS) -> web.Response:
     blame = "client" if 400 <= status < 500 else "server"
     region = endpoint.arn.split(":")[3]
     return _error(
-        424,
+        http_status,
         "ModelError",
         Message=f'Received {blame} error ({status}) from primary with message "{message}".',
         OriginalStatusCode=status,
         OriginalMessage=message,
         LogStreamArn=f"arn:aws:logs:{region}:{ACCOUNT}:log-group:/aws/sagemaker/Endpoints/{endpoint.name}",
     )
+
+
+def _fault_answer(fault: Fault, endpoint: Resource) -> web.Response:
+    """The error that a rule asks for; a ModelError is told as one of the container, with its status 500."""
+    if fault.error_code == "ModelError":
+        return _model_error(endpoint, 500, fault.message, fault.http_status)
+    return _error(fault.http_status, fault.error_code or "", Message=fault.message)
 
 
 def _error(status: int, kind: str, **body: str | int) -> web.Response:

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from helpers.strict import PositiveInt, Strict
 
+Operation = Literal[
+    "CreateModel",
+    "DescribeModel",
+    "ListModels",
+    "DeleteModel",
+    "CreateEndpointConfig",
+    "DescribeEndpointConfig",
+    "ListEndpointConfigs",
+    "DeleteEndpointConfig",
+    "CreateEndpoint",
+    "DescribeEndpoint",
+    "ListEndpoints",
+    "DeleteEndpoint",
+    "AddTags",
+    "ListTags",
+    "DeleteTags",
+    "DescribeLogStreams",
+    "GetLogEvents",
+    "InvokeEndpoint",
+]
+"""Every call that the local SageMaker answers; InvokeEndpoint stands for both ways to invoke."""
+
+STREAM_ERRORS = ("ModelStreamError", "InternalStreamFailure")
+"""The errors that SageMaker sends as the last frame of a stream."""
+
+MODEL_ERROR_STATUS = 424
+DEFAULT_STATUS = 400
+
 
 class Fault(Strict):
-    """Calls that match go wrong: the first `after` of them are spared, then `times` of them are hit."""
+    """Calls that match go wrong: the first `after` of them are spared, then `times` of them are hit.
 
-    call: str = Field(
+    Each rule counts the calls that match it, whatever other rules do; where several rules hit one call, the first acts.
+    AWS clients repeat throttled and broken calls by themselves, and every attempt counts.
+    """
+
+    call: Operation = Field(
         description="An operation of the API, such as CreateEndpoint, DescribeEndpoint, DeleteModel; InvokeEndpoint for both "
         "ways to invoke."
     )
@@ -23,15 +56,83 @@ class Fault(Strict):
         default=0, ge=0, description="The answer comes so much later; of CreateEndpoint: Creating lasts so much longer."
     )
     error_code: str | None = Field(
-        default=None, description="Error code of the answer, for example ThrottlingException."
+        default=None, min_length=1, description="Error code of the answer, for example ThrottlingException."
     )
-    message: str = Field(
-        default="", description="Its message; of CreateEndpoint without an error code: the FailureReason."
+    message: str = Field(default="", description="Message of the error, or the FailureReason.")
+    status: int | None = Field(
+        default=None, ge=400, le=599, description="HTTP status of the error; default 400, of a ModelError 424."
     )
-    status: int = Field(default=400, ge=400, le=599, description="Its HTTP status.")
     becomes: Literal["Failed"] | None = Field(
         default=None, description="Of CreateEndpoint: the endpoint becomes Failed, with `message` as its FailureReason."
     )
-    break_after_parts: int | None = Field(
-        default=None, ge=0, description="Of InvokeEndpoint: the stream breaks after so many parts."
+    loses_answer: bool = Field(
+        default=False, description="The call is carried out, but its connection breaks before the answer."
     )
+    break_after_parts: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of InvokeEndpoint: the stream breaks after so many parts, or, with the error code of a stream "
+        "(ModelStreamError, InternalStreamFailure), ends with that error. An answer in one piece breaks at once.",
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Fault:
+        in_stream = self.break_after_parts is not None
+        if self.becomes and self.call != "CreateEndpoint":
+            raise ValueError(f"`becomes` goes with CreateEndpoint, not with {self.call}: change `call`, or delete it")
+        if in_stream and self.call != "InvokeEndpoint":
+            raise ValueError(
+                f"`break_after_parts` goes with InvokeEndpoint, not with {self.call}: for a lost answer give "
+                "`loses_answer: true`"
+            )
+        if self.loses_answer and self.call == "InvokeEndpoint":
+            raise ValueError("`loses_answer` goes with other calls than InvokeEndpoint: give `break_after_parts: 0`")
+        if self.error_code and (self.becomes or self.loses_answer):
+            raise ValueError(
+                "a call that is refused with `error_code` does nothing: delete `becomes` and `loses_answer`"
+            )
+        if self.error_code and in_stream != (self.error_code in STREAM_ERRORS):
+            raise ValueError(
+                f"error code {self.error_code}: an error within a stream (`break_after_parts`) is one of "
+                f"{', '.join(STREAM_ERRORS)}, and any other comes instead of the answer, without `break_after_parts`"
+            )
+        if self.status and (in_stream or not self.error_code):
+            raise ValueError("`status` is that of an answer with `error_code`: give one, or delete `status`")
+        if self.message and not (self.error_code or self.becomes):
+            raise ValueError("`message` goes with `error_code` or `becomes`: give one of them, or delete `message`")
+        if not (self.delay_s or self.error_code or self.becomes or self.loses_answer or in_stream):
+            raise ValueError(
+                "nothing goes wrong: give at least one of delay_s, error_code, becomes, loses_answer, break_after_parts"
+            )
+        return self
+
+    @property
+    def http_status(self) -> int:
+        """HTTP status of the error."""
+        return self.status or (MODEL_ERROR_STATUS if self.error_code == "ModelError" else DEFAULT_STATUS)
+
+
+class FaultRules:
+    """The rules of one server process and how many calls each has seen."""
+
+    def __init__(self, rules: Sequence[Fault]) -> None:
+        self.is_empty = not rules
+        """Whether there have never been any rules."""
+        self.replace(rules)
+
+    def replace(self, rules: Sequence[Fault]) -> None:
+        """From now on these rules hold, and count from zero."""
+        self._rules = list(rules)
+        self._seen = [0] * len(self._rules)
+
+    def find(self, call: str, name: str) -> Fault | None:
+        """The rule that hits this call, which counts for every rule that it matches; null if none does."""
+        hit = None
+        for position, rule in enumerate(self._rules):
+            if rule.call != call or rule.name_contains not in name:
+                continue
+            number = self._seen[position]
+            self._seen[position] += 1
+            if number >= rule.after and (rule.times is None or number < rule.after + rule.times):
+                hit = hit or rule
+        return hit

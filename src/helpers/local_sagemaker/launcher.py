@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from helpers.errors import ServingVerdictError
+from helpers.local_sagemaker.faults import Fault
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 15.0
@@ -47,12 +48,14 @@ def ensure_running(
     log_dir: Path,
     engines: dict[str, list[str]] | None = None,
     idle_timeout_s: float = 900,
+    faults: Sequence[Fault] = (),
 ) -> str:
     """The URL of the server named in the address file, which is started if it does not run.
 
-    `engines` maps further image names to commands and `idle_timeout_s` is the time without a call after which the
-    server ends; both concern a server that is started here, not one that already runs. Of several callers at once one
-    starts it. Raises `LocalSageMakerError` with the end of the server's log if it does not come up in 20 s.
+    `engines` maps further image names to commands, `idle_timeout_s` is the time without a call after which the server
+    ends, `faults` are calls that go wrong (with them it does not end when everything is deleted). All three concern a
+    server that is started here, not one that already runs. Of several callers at once one starts it. Raises
+    `LocalSageMakerError` with the end of the server's log if it does not come up in 20 s.
     """
     address_file, log_dir = Path(address_file).resolve(), Path(log_dir).resolve()
     with _locked(address_file):
@@ -60,7 +63,7 @@ def ensure_running(
         if url is not None:
             return url
         address_file.unlink(missing_ok=True)
-        return _start(address_file, log_dir, engines or {}, idle_timeout_s)
+        return _start(address_file, log_dir, engines or {}, idle_timeout_s, faults)
 
 
 def running_url(address_file: Path) -> str | None:
@@ -86,11 +89,14 @@ def stop(address_file: Path) -> None:
         time.sleep(POLL_INTERVAL_S)
 
 
-def _start(address_file: Path, log_dir: Path, engines: dict[str, list[str]], idle_timeout_s: float) -> str:
+def _start(
+    address_file: Path, log_dir: Path, engines: dict[str, list[str]], idle_timeout_s: float, faults: Sequence[Fault]
+) -> str:
     log_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "helpers.local_sagemaker"]
     command += ["--address-file", str(address_file), "--log-dir", str(log_dir)]
     command += ["--idle-timeout-s", str(idle_timeout_s), "--engines", json.dumps(engines)]
+    command += ["--faults", json.dumps([fault.model_dump(mode="json") for fault in faults])]
     log_path = log_dir / LOG_NAME
     with log_path.open("ab") as log:
         process = subprocess.Popen(

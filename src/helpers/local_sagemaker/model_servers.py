@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from helpers.local_sagemaker.logs import LogFile
 
 DEFAULT_IMAGE = "openvino-genai"
 DEFAULT_ENGINES: dict[str, list[str]] = {DEFAULT_IMAGE: [sys.executable, "-m", "helpers.local_sagemaker.engine"]}
@@ -50,12 +53,14 @@ class ContainerSpec:
 
 
 class ModelServers:
-    """Starts and stops the processes; `engines` maps image names to commands."""
+    """Starts and stops the processes; `engines` maps image names to commands. `logs` holds what they printed, by
+    endpoint name, also of those that ended."""
 
     def __init__(self, engines: dict[str, list[str]], log_dir: Path, http: aiohttp.ClientSession) -> None:
         self._engines = engines
         self._log_dir = log_dir
         self._http = http
+        self.logs: dict[str, LogFile] = {}
         self._running: set[ModelServer] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -73,6 +78,7 @@ class ModelServers:
                 f"Known images: {', '.join(sorted(self._engines))}."
             )
         else:
+            self.logs.setdefault(spec.endpoint_name, LogFile(log_path, spec.variant_name, int(time.time() * 1000)))
             server.task = self._spawn_task(server.run(command, on_ready, on_failure))
         return server
 

@@ -9,21 +9,31 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import signal
 import time
-import uuid
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
 
-from helpers.local_sagemaker.control_plane import ApiError, ControlPlane, sagemaker_service_model
-from helpers.local_sagemaker.data_plane import MAX_BODY_BYTES, DataPlane
+from helpers.local_sagemaker.api import ApiError, Record, service_model
+from helpers.local_sagemaker.control_plane import ControlPlane
+from helpers.local_sagemaker.data_plane import MAX_BODY_BYTES, DataPlane, reset_connection
 from helpers.local_sagemaker.event_loop import new_event_loop
+from helpers.local_sagemaker.faults import Fault, FaultRules
+from helpers.local_sagemaker.json_protocol import (
+    SERVICES,
+    Handler,
+    json_answer,
+    read_json,
+    region_of,
+    require_signature,
+    target_of,
+)
+from helpers.local_sagemaker.logs import Logs
 from helpers.local_sagemaker.model_servers import DEFAULT_ENGINES, ModelServers
 
 HOST = "127.0.0.1"
@@ -36,43 +46,41 @@ KEEPALIVE_TIMEOUT_S = 4.0
 
 WATCH_INTERVAL_S = 0.5
 SHUTDOWN_TIMEOUT_S = 1.0
-TARGET_PREFIX = "SageMaker."
-JSON_CONTENT_TYPE = "application/x-amz-json-1.1"
-
-_CREDENTIAL = re.compile(
-    r"AWS4-HMAC-SHA256\s+Credential=[^/,\s]+/\d{8}/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request"
-)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+NAME_KEYS = ("EndpointName", "EndpointConfigName", "ModelName", "ResourceArn", "NameContains", "logGroupName")
+"""What a call is about, for the rules of faults: the first of these parameters that it has."""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How to run: files, port (0: any free one), life time, and a command for each image name."""
+    """How to run: files, port (0: any free one), life time, a command for each image name, and what goes wrong."""
 
     address_file: Path
     log_dir: Path
     port: int
     idle_timeout_s: float
     engines: dict[str, list[str]]
+    faults: list[Fault]
 
 
 class LocalSageMaker:
-    """Both planes behind one HTTP application, and what is known about their use."""
+    """Both planes and the logs behind one HTTP application, and what is known about their use."""
 
     def __init__(self, settings: ServerSettings, http: aiohttp.ClientSession) -> None:
         self._settings = settings
         self._model_servers = ModelServers(settings.engines, settings.log_dir, http)
+        self._faults = FaultRules(settings.faults)
         self._control_plane = ControlPlane(self._model_servers)
-        self._data_plane = DataPlane(self._control_plane, http)
+        self._logs = Logs(self._model_servers.logs)
+        self._data_plane = DataPlane(self._control_plane, self._faults, http)
         self._had_endpoint = False
         self._is_ending = False
         self._last_call = time.monotonic()
 
     def make_application(self) -> web.Application:
         """The routes of both planes."""
-        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._note_call, _require_signature])
+        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._note_call, require_signature])
         application.router.add_get("/ping", self._ping)
+        application.router.add_put("/faults", self._replace_faults)
         application.router.add_post("/", self._control)
         self._data_plane.add_routes(application.router)
         return application
@@ -82,7 +90,9 @@ class LocalSageMaker:
         if self._data_plane.invocations_in_flight:
             return None
         quiet_s = time.monotonic() - self._last_call
-        if self._had_endpoint and self._control_plane.is_empty and quiet_s > EMPTY_TIMEOUT_S:
+        is_done = self._had_endpoint and self._control_plane.is_empty
+        # A new server would count the calls of the fault rules anew: an endpoint that fails once would fail again.
+        if is_done and self._faults.is_empty and quiet_s > EMPTY_TIMEOUT_S:
             return "everything was deleted"
         if quiet_s > self._settings.idle_timeout_s:
             return f"no call for {self._settings.idle_timeout_s:g} s"
@@ -98,6 +108,14 @@ class LocalSageMaker:
             return web.Response(status=503)
         return web.json_response({"service": "local-sagemaker", "pid": os.getpid()})
 
+    async def _replace_faults(self, request: web.Request) -> web.Response:
+        """Other rules from now on: a JSON list, as after `--faults`."""
+        try:
+            self._faults.replace(TypeAdapter(list[Fault]).validate_json(await request.read()))
+        except ValidationError as error:
+            return web.Response(status=400, text=str(error))
+        return web.Response()
+
     @web.middleware
     async def _note_call(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """A call counts from its beginning to its end. A ping counts too: who asks is about to use the server."""
@@ -108,25 +126,37 @@ class LocalSageMaker:
             self._last_call = time.monotonic()
 
     async def _control(self, request: web.Request) -> web.Response:
-        target = request.headers.get("X-Amz-Target", "")
+        service, operation = target_of(request)
         try:
-            if not target.startswith(TARGET_PREFIX):
-                raise ApiError(
-                    "UnknownOperationException", f"X-Amz-Target is {target!r}, expected {TARGET_PREFIX}<Operation>"
-                )
-            operation = target.removeprefix(TARGET_PREFIX)
-            answer = self._control_plane.call(operation, await _json_object(request), _region(request))
+            parameters = await read_json(request)
+            fault = self._faults.find(operation, _name_in(parameters))
+            if fault and fault.error_code:
+                await asyncio.sleep(fault.delay_s)
+                raise ApiError(fault.error_code, fault.message, fault.http_status)
+            answer = self._call(service, operation, parameters, region_of(request), fault)
         except ApiError as error:
-            return _json({"__type": error.code, "message": error.message}, error.status)
+            return json_answer({"__type": error.code, "message": error.message}, error.status)
         self._had_endpoint = self._had_endpoint or operation == "CreateEndpoint"
-        return _json(answer)
+        if fault and operation != "CreateEndpoint":  # which lasts longer itself
+            await asyncio.sleep(fault.delay_s)
+        if fault and fault.loses_answer:
+            return reset_connection(request)
+        return json_answer(answer)
+
+    def _call(self, service: str, operation: str, parameters: Record, region: str, fault: Fault | None) -> Record:
+        if service == "logs":
+            return self._logs.call(operation, parameters, region)
+        if service == "sagemaker":
+            return self._control_plane.call(operation, parameters, region, fault)
+        prefixes = " or ".join(f"{prefix}.<Operation>" for prefix in SERVICES)
+        raise ApiError("UnknownOperationException", f"X-Amz-Target is not one of this server, expected {prefixes}")
 
 
 async def serve(settings: ServerSettings) -> None:
     """Serves until the end; the address file exists only while the server listens."""
     settings.log_dir.mkdir(parents=True, exist_ok=True)
     settings.address_file.parent.mkdir(parents=True, exist_ok=True)
-    sagemaker_service_model()  # loaded now, so that the first request does not wait for it
+    service_model("sagemaker")  # loaded now, so that the first request does not wait for it
     async with _make_http_client() as http:
         local = LocalSageMaker(settings, http)
         runner = web.AppRunner(
@@ -189,46 +219,8 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-@web.middleware
-async def _require_signature(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses what AWS would refuse at once: an unsigned request. The signature itself is not verified."""
-    if request.path == "/ping":
-        return await handler(request)
-    authorization = request.headers.get("Authorization", "")
-    if not authorization:
-        return _refusal("MissingAuthenticationTokenException", "Missing Authentication Token")
-    credential = _CREDENTIAL.match(authorization)
-    if credential is None:
-        return _refusal("IncompleteSignatureException", "Authorization is not an AWS Signature Version 4 header.")
-    if credential["service"] != "sagemaker":
-        return _refusal("InvalidSignatureException", "Credential should be scoped to correct service: 'sagemaker'.")
-    return await handler(request)
-
-
-def _refusal(code: str, message: str) -> web.Response:
-    response = _json({"__type": code, "message": message}, 403)
-    response.headers["x-amzn-ErrorType"] = code
-    return response
-
-
-def _region(request: web.Request) -> str:
-    credential = _CREDENTIAL.match(request.headers["Authorization"])
-    return credential["region"] if credential else ""
-
-
-async def _json_object(request: web.Request) -> dict[str, object]:
-    try:
-        content = json.loads(await request.read() or b"{}")
-    except ValueError as error:
-        raise ApiError("SerializationException", f"The body is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ApiError("SerializationException", "The body is not a JSON object.")
-    return content
-
-
-def _json(content: dict[str, object], status: int = 200) -> web.Response:
-    headers = {"x-amzn-RequestId": str(uuid.uuid4())}
-    return web.json_response(content, status=status, content_type=JSON_CONTENT_TYPE, headers=headers)
+def _name_in(parameters: Record) -> str:
+    return next((str(parameters[key]) for key in NAME_KEYS if key in parameters), "")
 
 
 def read_settings(arguments: list[str] | None = None) -> ServerSettings:
@@ -243,6 +235,9 @@ def read_settings(arguments: list[str] | None = None) -> ServerSettings:
     parser.add_argument(
         "--engines", type=read_engines, default={}, help='JSON, e.g. {"my-image": ["my-server", "--flag"]}'
     )
+    parser.add_argument(
+        "--faults", type=read_faults, default=[], help='JSON, e.g. [{"call": "DeleteModel", "delay_s": 1}]'
+    )
     options = parser.parse_args(arguments)
     return ServerSettings(
         address_file=options.address_file.resolve(),
@@ -250,6 +245,7 @@ def read_settings(arguments: list[str] | None = None) -> ServerSettings:
         port=options.port,
         idle_timeout_s=options.idle_timeout_s,
         engines={**DEFAULT_ENGINES, **options.engines},
+        faults=options.faults,
     )
 
 
@@ -265,6 +261,14 @@ def read_engines(text: str) -> dict[str, list[str]]:
         if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
             raise argparse.ArgumentTypeError(f"command of image {image!r} is {command!r}, expected a list of words")
     return engines
+
+
+def read_faults(text: str) -> list[Fault]:
+    """Fault rules from JSON."""
+    try:
+        return TypeAdapter(list[Fault]).validate_json(text)
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def main() -> None:

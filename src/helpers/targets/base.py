@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from helpers.config import BenchmarkConfig
+from helpers.failures import Cause
 from helpers.ledger import EndpointRecord
 from helpers.options import OptionBase
 from helpers.run_folder import RunFolder
@@ -37,21 +38,22 @@ class Address(BaseModel):
 
 
 class EndpointStatus(NamedTuple):
-    """State of an endpoint, when it took that state (ISO 8601, UTC) and, if it failed, the platform's reason."""
+    """State of an endpoint, when it took that state (ISO 8601, UTC) and, if it failed, why, with the next step."""
 
     state: Literal["creating", "in_service", "failed", "gone"]
     since: str | None = None
     reason: str | None = None
+    cause: Cause | None = None
 
 
 class Target(Protocol):
     """One way to serve an option. What it creates is deleted by `teardown`, from the ledger alone."""
 
     def plan(self) -> EndpointRecord:
-        """The ledger entry of the endpoint to be made; nothing is created."""
+        """The ledger entry of the endpoint to be made; nothing is created. Raises DeployError."""
 
-    def create(self, record: EndpointRecord) -> None:
-        """Start creating the endpoint; returns before it is ready. Raises DeployError."""
+    def create(self, record: EndpointRecord) -> EndpointRecord:
+        """Start creating the endpoint; returns before it is ready, with what became known of it. Raises DeployError."""
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
         """The endpoint as the platform sees it now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from helpers.config import BenchmarkConfig
@@ -10,6 +11,7 @@ from helpers.options import OpenAIOption
 from helpers.pricing import as_ledger_fields, price_of
 from helpers.run_folder import RunFolder
 from helpers.targets.base import Address, EndpointStatus
+from helpers.targets.certificates import certificates_file
 
 PATHS = {"openai_chat": "/chat/completions", "openai_completions": "/completions"}
 
@@ -23,7 +25,8 @@ class OpenAITarget:
         self._run = run
 
     def plan(self) -> EndpointRecord:
-        """An external endpoint, with the price that the config states."""
+        """An external endpoint, with the price that the config states. Raises DeployError for an unusable `ca_file`."""
+        self._ca_file()
         price = price_of(self._option, self._region, self._run.about()["machine"]["vcpus"])
         return EndpointRecord(
             option=self._option.name,
@@ -35,8 +38,9 @@ class OpenAITarget:
             **as_ledger_fields(price),
         )
 
-    def create(self, record: EndpointRecord) -> None:
+    def create(self, record: EndpointRecord) -> EndpointRecord:
         """Nothing to create."""
+        return record
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
         """External servers count as in service: whether they answer shows in the request records."""
@@ -51,4 +55,12 @@ class OpenAITarget:
             request_id_header="X-Request-Id",
             served_model=self._option.served_model,
             bearer_token=self._option.api_key,
+            ca_file=self._ca_file(),
+        )
+
+    def _ca_file(self) -> str | None:
+        if self._option.ca_file is None:
+            return None
+        return certificates_file(
+            self._option.ca_file, Path(self._run.about()["config_dir"]), f"option {self._option.name!r}"
         )

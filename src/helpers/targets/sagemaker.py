@@ -1,51 +1,38 @@
-"""SageMaker real-time endpoints, created and deleted through the SDK's resource classes (`sagemaker.core.resources`).
-
-One option makes three resources of one name: a model, an endpoint config and an endpoint. Deleting is safe to repeat:
-what is not there counts as deleted.
-"""
+"""SageMaker real-time endpoints: created through the SDK's resource classes (`sagemaker.core.resources`), or found."""
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from helpers.config import SECRET_NAME, BenchmarkConfig, slug
-from helpers.errors import DeployError, TeardownError
+from helpers.config import BenchmarkConfig
+from helpers.errors import DeployError
+from helpers.failures import NEXT_STEP, Cause, cause_of_words, deploy_error, is_passing
 from helpers.ledger import EndpointRecord
 from helpers.options import SageMakerOption
 from helpers.pricing import as_ledger_fields, price_of
 from helpers.run_folder import RunFolder
 from helpers.sessions import LOCAL_PROFILE, LOCAL_ROLE, aws_session, local_config_file
 from helpers.targets.base import Address, EndpointStatus, SigV4
+from helpers.targets.container_logs import last_log_lines
+from helpers.targets.execution_role import find_execution_role
+from helpers.targets.existing_endpoint import describe_existing
+from helpers.targets.model_source import ModelSource, find_model_source
+from helpers.targets.sagemaker_resources import find_endpoint, resource_name, resource_tags
 
 if TYPE_CHECKING:
     import boto3
-    from sagemaker.core.resources import Endpoint
+    from sagemaker.core.shapes import ContainerDefinition, ProductionVariant, Tag
 
-CREATED_BY = "llm-serving-verdict"
-ENDPOINT_LIFETIME = timedelta(hours=12)
 VARIANT = "AllTraffic"
-MAX_NAME_LENGTH = 63
-POLL_S = 3.0
-LOCAL_POLL_S = 0.1
 STATES = {"InService": "in_service", "Failed": "failed", "OutOfService": "failed"}
-THROTTLED = ("ThrottlingException", "Throttling", "RequestLimitExceeded")
-
-
-class ModelSource(NamedTuple):
-    """What a SageMaker model is made of."""
-
-    image: str
-    environment: dict[str, str]
-    model_data_url: str | None
-    accept_eula: bool
+SHORTEST_STARTUP_TIMEOUT_S = 60
+CAUSES_IN_LOGS = (Cause.CRASH, Cause.STARTUP, Cause.OTHER)
+"""Causes of which the container's log tells more than SageMaker does."""
 
 
 class SageMakerTarget:
-    """Deploys one option to a real-time endpoint."""
+    """Deploys one option to a real-time endpoint, or measures one that exists."""
 
     def __init__(self, option: SageMakerOption, config: BenchmarkConfig, run: RunFolder) -> None:
         self._option = option
@@ -54,50 +41,64 @@ class SageMakerTarget:
         self._cached_session: boto3.Session | None = None
 
     def plan(self) -> EndpointRecord:
-        """The ledger entry; looks up the price, calls nothing."""
+        """The ledger entry, with its price. Makes nothing; an existing endpoint is described."""
         option, region = self._option, self._config.aws.region
-        price = price_of(option, region, self._run.about()["machine"]["vcpus"])
+        known = {"option": option.name, "target": "sagemaker", "region": region, "local": option.local}
+        vcpus = self._run.about()["machine"]["vcpus"]
+        if not option.deploy:
+            found = describe_existing(option, self._session())
+            price = price_of(option, region, vcpus, instance_type=found.instance_type)
+            return EndpointRecord(
+                **known,
+                **found._asdict(),
+                **as_ledger_fields(price),
+                state="external",
+                endpoint_name=option.endpoint_name,
+            )
+        source = option.container or option.jumpstart
         return EndpointRecord(
-            option=option.name,
-            target="sagemaker",
+            **known,
+            **as_ledger_fields(price_of(option, region, vcpus)),
             endpoint_name=resource_name(self._run.run_id, option.name),
             instance_type=option.instance_type,
             instance_count=option.instance_count,
-            region=region,
-            local=option.local,
-            **as_ledger_fields(price),
-            image=option.container.image if option.container else f"jumpstart:{option.jumpstart.model_id}",
+            image=source.image if option.container else f"jumpstart:{source.model_id}",
+            serving={**source.shown_settings(), **self._shown_settings()},
         )
 
-    def create(self, record: EndpointRecord) -> None:
-        """Create model, endpoint config and endpoint. Raises DeployError with the platform's words."""
+    def create(self, record: EndpointRecord) -> EndpointRecord:
+        """Create model, endpoint config and endpoint; returns before it is ready, with the image that was found.
+
+        Raises DeployError with the platform's words.
+        """
         from botocore.exceptions import BotoCoreError, ClientError
 
+        source = find_model_source(self._option, self._config.aws.region, self._session())
         try:
-            self._create(record.endpoint_name)
+            self._create(record, source)
         except (ClientError, BotoCoreError) as error:
-            raise DeployError(
-                f"option {self._option.name!r}: {record.instance_type} in {record.region}: {self._without_secrets(error)}. "
-                "Next: mend the option or the account (quota, role, image), then start a new run"
-            ) from error
+            doing = f"{record.instance_type} in {record.region}"
+            raise deploy_error(self._option.name, doing, error, source.without_secrets(str(error))) from error
+        return record.model_copy(update={"image": source.image})
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
-        """State, since when, and the reason of a failure. A look that fails in passing leaves the state as it was."""
+        """State, since when, and why it failed. A look that fails in passing leaves the state as it was."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            endpoint = find_endpoint(record, self._session())
+            endpoint = find_endpoint(record.endpoint_name, self._session().client("sagemaker"))
         except (BotoCoreError, ClientError) as error:
-            if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") not in THROTTLED:
-                raise DeployError(
-                    f"option {self._option.name!r}: cannot look at {record.endpoint_name}: {error}"
-                ) from error
-            return EndpointStatus(record.state)
+            if is_passing(error):
+                return EndpointStatus(record.state)
+            raise deploy_error(self._option.name, f"cannot look at {record.endpoint_name}", error) from error
         if endpoint is None:
             return EndpointStatus("gone")
-        reason = endpoint.failure_reason if isinstance(endpoint.failure_reason, str) else None
-        since = endpoint.last_modified_time.astimezone(UTC).isoformat(timespec="milliseconds")
-        return EndpointStatus(STATES.get(endpoint.endpoint_status, "creating"), since, reason)
+        state = STATES.get(endpoint["EndpointStatus"], "creating")
+        since = endpoint["LastModifiedTime"].astimezone(UTC).isoformat(timespec="milliseconds")
+        if state != "failed":
+            return EndpointStatus(state, since)
+        reason = endpoint.get("FailureReason", "no reason given")
+        return EndpointStatus(state, since, *self._explain(record, reason))
 
     def address(self, record: EndpointRecord) -> Address:
         """The streaming invocation of the endpoint, signed."""
@@ -118,114 +119,88 @@ class SageMakerTarget:
 
     # --- creating -------------------------------------------------------------------------------------------------
 
-    def _create(self, name: str) -> None:
+    def _create(self, record: EndpointRecord, source: ModelSource) -> None:
         from sagemaker.core.resources import Endpoint, EndpointConfig, Model
-        from sagemaker.core.shapes import (
-            ContainerDefinition,
-            ModelAccessConfig,
-            ModelDataSource,
-            ProductionVariant,
-            S3ModelDataSource,
-            Tag,
-        )
+        from sagemaker.core.shapes import Tag, VpcConfig
 
-        source = self._model_source()
-        data = {}
-        if source.model_data_url and (source.model_data_url.endswith("/") or source.accept_eula):
-            is_archive = source.model_data_url.endswith(".tar.gz")
-            access = {"model_access_config": ModelAccessConfig(accept_eula=True)} if source.accept_eula else {}
-            data["model_data_source"] = ModelDataSource(
-                s3_data_source=S3ModelDataSource(
-                    s3_uri=source.model_data_url,
-                    s3_data_type="S3Object" if is_archive else "S3Prefix",
-                    compression_type="Gzip" if is_archive else "None",
-                    **access,
-                )
-            )
-        elif source.model_data_url:
-            data["model_data_url"] = source.model_data_url
-        tags = [Tag(key=key, value=value) for key, value in self._tags().items()]
-        where = {"session": self._session(), "region": self._config.aws.region}
+        name, aws = record.endpoint_name, self._config.aws
+        common = {"tags": self._tags(Tag), "session": self._session(), "region": aws.region}
+        in_network = {}
+        if subnets := self._subnets(record.attempts):
+            in_network["vpc_config"] = VpcConfig(subnets=subnets, security_group_ids=aws.vpc.security_group_ids)
+        encrypted = {"kms_key_id": aws.kms_key_id} if aws.kms_key_id else {}
         Model.create(
             model_name=name,
-            primary_container=ContainerDefinition(image=source.image, environment=source.environment, **data),
-            execution_role_arn=self._role(),
-            tags=tags,
-            **where,
+            primary_container=_container_definition(source),
+            execution_role_arn=LOCAL_ROLE if self._option.local else find_execution_role(self._config, self._session()),
+            **in_network,
+            **common,
         )
         EndpointConfig.create(
-            endpoint_config_name=name,
-            production_variants=[
-                ProductionVariant(
-                    variant_name=VARIANT,
-                    model_name=name,
-                    instance_type=self._option.instance_type,
-                    initial_instance_count=self._option.instance_count,
-                    container_startup_health_check_timeout_in_seconds=max(60, int(self._option.startup_timeout_s)),
-                )
-            ],
-            tags=tags,
-            **where,
+            endpoint_config_name=name, production_variants=[self._variant(name, source)], **encrypted, **common
         )
-        Endpoint.create(endpoint_name=name, endpoint_config_name=name, tags=tags, **where)
+        Endpoint.create(endpoint_name=name, endpoint_config_name=name, **common)
 
-    def _model_source(self) -> ModelSource:
-        container, jumpstart = self._option.container, self._option.jumpstart
-        if container is not None:
-            return ModelSource(container.image, container.environment, container.model_data_url, accept_eula=False)
-        from sagemaker.core import environment_variables, image_uris, model_uris
+    def _variant(self, name: str, source: ModelSource) -> ProductionVariant:
+        from sagemaker.core.shapes import ProductionVariant
 
-        lookup = {
-            "model_id": jumpstart.model_id,
-            "model_version": jumpstart.version,
-            "region": self._config.aws.region,
-            "instance_type": self._option.instance_type,
+        option = self._option
+        optional = {"inference_ami_version": option.inference_ami, "volume_size_in_gb": option.volume_gb}
+        if source.model_data_url:
+            optional["model_data_download_timeout_in_seconds"] = int(option.model_download_timeout_s)
+        return ProductionVariant(
+            variant_name=VARIANT,
+            model_name=name,
+            instance_type=option.instance_type,
+            initial_instance_count=option.instance_count,
+            container_startup_health_check_timeout_in_seconds=max(
+                SHORTEST_STARTUP_TIMEOUT_S, int(option.startup_timeout_s)
+            ),
+            **{key: value for key, value in optional.items() if value is not None},
+        )
+
+    def _subnets(self, attempts: int) -> list[str]:
+        """Subnets of an attempt: those for want of capacity in turn, else those of the config; empty outside a VPC."""
+        turns = self._option.on_no_capacity.subnets
+        if turns:
+            return turns[(max(attempts, 1) - 1) % len(turns)]
+        return self._config.aws.vpc.subnets if self._config.aws.vpc else []
+
+    def _tags(self, tag: type[Tag]) -> list[Tag]:
+        expires_at = datetime.now(UTC) + timedelta(seconds=self._config.endpoints.expires_after_s)
+        tags = resource_tags(self._run.run_id, expires_at, self._config.aws.tags)
+        return [tag(key=key, value=value) for key, value in tags.items()]
+
+    def _shown_settings(self) -> dict[str, str]:
+        """What the option says of its instances, beyond their type."""
+        option, aws = self._option, self._config.aws
+        said = {
+            "inference_ami": option.inference_ami,
+            "volume_gb": option.volume_gb,
+            "vpc": "yes" if aws.vpc else None,
+            "kms_key_id": "yes" if aws.kms_key_id else None,
         }
+        return {key: str(value) for key, value in said.items() if value is not None}
+
+    def _explain(self, record: EndpointRecord, reason: str) -> tuple[str, Cause]:
+        """Why an endpoint failed, in SageMaker's words and its container's, with the next step; and the cause."""
+        cause, lines = cause_of_words(reason), []
+        if cause in CAUSES_IN_LOGS:
+            lines = last_log_lines(record.endpoint_name, self._session())
+            told = cause_of_words("\n".join(lines))
+            cause = cause if told == Cause.OTHER else told
+        quoted = "\nLast lines of the container:\n" + "\n".join(f"  {line}" for line in lines) + "\n" if lines else " "
+        text = f"{cause}: {reason.strip().rstrip('.')}.{quoted}Next: {NEXT_STEP[cause]}"
+        return self._mask(text), cause
+
+    def _mask(self, text: str) -> str:
+        """A text without the secrets that the container was given."""
         try:
-            image = image_uris.retrieve(framework=None, image_scope="inference", **lookup)
-            defaults = environment_variables.retrieve_default(script="inference", **lookup)
-            data = model_uris.retrieve(model_scope="inference", **lookup)
-        except (ValueError, KeyError) as error:
-            raise DeployError(
-                f"option {self._option.name!r}: jumpstart model {jumpstart.model_id!r} version {jumpstart.version!r} "
-                f"for {self._option.instance_type}: {error}. Next: check id, version and instance type in the "
-                "JumpStart model list"
-            ) from error
-        return ModelSource(image, {**defaults, **jumpstart.environment}, data, jumpstart.accept_eula)
-
-    def _role(self) -> str:
-        if self._option.local:
-            return LOCAL_ROLE
-        if self._config.aws.execution_role:
-            return self._config.aws.execution_role
-        from botocore.exceptions import BotoCoreError, ClientError
-        from sagemaker.core.helper.session_helper import Session, get_execution_role
-
-        try:
-            return get_execution_role(sagemaker_session=Session(boto_session=self._session()))
-        except (ValueError, ClientError, BotoCoreError) as error:
-            raise DeployError(
-                f"no execution role: aws.execution_role is not in the config and this is not a SageMaker notebook "
-                f"({error}). Next: set aws.execution_role to the ARN of a role that SageMaker may assume"
-            ) from error
-
-    def _tags(self) -> dict[str, str]:
-        expires = datetime.now(UTC) + ENDPOINT_LIFETIME
-        return {
-            **self._config.aws.tags,
-            "created-by": CREATED_BY,
-            "run-id": self._run.run_id,
-            "expires-at": expires.isoformat(timespec="seconds"),
-        }
-
-    def _without_secrets(self, error: Exception) -> str:
-        """An error's text without secrets of the container's environment, which SageMaker may quote."""
-        text = str(error)
-        source = self._option.container or self._option.jumpstart
-        for name, value in source.environment.items():
-            if value and SECRET_NAME.search(name):
-                text = text.replace(value, "***")
-        return text
+            source = find_model_source(self._option, self._config.aws.region, self._session())
+        except DeployError:
+            given = (self._option.container or self._option.jumpstart).environment
+            source = ModelSource("", dict(given), None)
+        return source.without_secrets(text)
 
     def _session(self) -> boto3.Session:
         if self._cached_session is None:
@@ -233,85 +208,22 @@ class SageMakerTarget:
         return self._cached_session
 
 
-# --- looking and deleting: needs only the ledger entry, so that it works without the config -------------------------
+def _container_definition(source: ModelSource) -> ContainerDefinition:
+    """Image and environment; model data as an archive, or as a folder or with an accepted licence as a data source."""
+    from sagemaker.core.shapes import ContainerDefinition, ModelAccessConfig, ModelDataSource, S3ModelDataSource
 
-
-def find_endpoint(record: EndpointRecord, session: boto3.Session) -> Endpoint | None:
-    """The endpoint as SageMaker describes it now; null if there is none."""
-    from botocore.exceptions import ClientError
-    from sagemaker.core.resources import Endpoint
-
-    try:
-        return Endpoint.get(endpoint_name=record.endpoint_name, session=session, region=record.region)
-    except ClientError as error:
-        if is_not_found(error):
-            return None
-        raise
-
-
-def delete_resources(record: EndpointRecord, session: boto3.Session, wait_s: float) -> None:
-    """Delete endpoint, endpoint config and model; returns when the endpoint is gone. Raises TeardownError."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    name, client = record.endpoint_name, session.client("sagemaker")
-    try:
-        _delete_endpoint(record, session, time.monotonic() + wait_s)
-        _delete_if_there(client.delete_endpoint_config, EndpointConfigName=name)
-        _delete_if_there(client.delete_model, ModelName=name)
-    except (ClientError, BotoCoreError, TimeoutError) as error:
-        raise TeardownError(f"option {record.option!r}: {name} may still cost money: {error}") from error
-
-
-def delete_commands(record: EndpointRecord) -> list[str]:
-    """The AWS CLI calls by which a person deletes the three resources."""
-    name, region = record.endpoint_name, record.region
-    return [
-        f"aws sagemaker delete-endpoint --region {region} --endpoint-name {name}",
-        f"aws sagemaker delete-endpoint-config --region {region} --endpoint-config-name {name}",
-        f"aws sagemaker delete-model --region {region} --model-name {name}",
-    ]
-
-
-def _delete_endpoint(record: EndpointRecord, session: boto3.Session, deadline: float) -> None:
-    """Ask for deletion until the endpoint is gone; SageMaker refuses while it is still being created."""
-    from botocore.exceptions import ClientError
-
-    while (endpoint := find_endpoint(record, session)) is not None:
-        if endpoint.endpoint_status != "Deleting":
-            try:
-                endpoint.delete()
-            except ClientError as error:
-                if not is_not_found(error) and endpoint.endpoint_status not in ("Creating", "Updating"):
-                    raise
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the endpoint is still {endpoint.endpoint_status}")
-        time.sleep(LOCAL_POLL_S if record.local else POLL_S)
-
-
-def _delete_if_there(delete: Callable[..., object], **name: str) -> None:
-    from botocore.exceptions import ClientError
-
-    try:
-        delete(**name)
-    except ClientError as error:
-        if not is_not_found(error):
-            raise
-
-
-def resource_name(run_id: str, option_name: str) -> str:
-    """A name for an option's three resources: at most 63 letters, digits and hyphens.
-
-    It ends at random, so that it is never that of something that the run did not make: teardown deletes by name.
-    """
-    unique = uuid.uuid4().hex[:6]
-    name = slug(f"{run_id} {option_name}")[: MAX_NAME_LENGTH - len(unique) - 1].rstrip("-")
-    return f"{name}-{unique}"
-
-
-def is_not_found(error: object) -> bool:
-    """True if a botocore ClientError says that the resource does not exist."""
-    detail = error.response.get("Error", {})
-    return (
-        detail.get("Code") in ("ValidationException", "ResourceNotFound")
-        and "could not find" in detail.get("Message", "").lower()
-    )
+    url, data = source.model_data_url, {}
+    if url and (url.endswith("/") or source.accept_eula):
+        is_archive = url.endswith(".tar.gz")
+        access = {"model_access_config": ModelAccessConfig(accept_eula=True)} if source.accept_eula else {}
+        data["model_data_source"] = ModelDataSource(
+            s3_data_source=S3ModelDataSource(
+                s3_uri=url,
+                s3_data_type="S3Object" if is_archive else "S3Prefix",
+                compression_type="Gzip" if is_archive else "None",
+                **access,
+            )
+        )
+    elif url:
+        data["model_data_url"] = url
+    return ContainerDefinition(image=source.image, environment=source.environment, **data)

@@ -1,11 +1,12 @@
-"""What runs on a SageMaker instance: a kind of container with its settings, an image of one's own, or a JumpStart model."""
+"""What every container of a SageMaker endpoint has in common, an image of one's own, and a JumpStart model."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from helpers.secret_names import HIDDEN, without_secrets
 from helpers.strict import Strict
 
 RequestApi = Literal["openai_chat", "openai_completions", "tgi", "djl"]
@@ -34,6 +35,13 @@ class Environment(Strict):
         description="Environment variable -> secret in AWS Secrets Manager: name or ARN, `#key` for one key of a JSON secret.",
     )
 
+    def shown_settings(self) -> dict[str, str]:
+        """Setting -> value as the report shows them, in the words of the config; never a secret."""
+        return {**without_secrets(self.environment), **dict.fromkeys(self.secrets, HIDDEN)}
+
+    def check_instance_type(self, instance_type: str) -> None:
+        """Raise ValueError with the reason where the container cannot run on an instance type."""
+
 
 class ImageContainer(Environment):
     """A serving container given by its image."""
@@ -55,10 +63,6 @@ class ImageContainer(Environment):
         """Environment variables of the container, but for those from Secrets Manager."""
         return dict(self.environment)
 
-    def shown_settings(self) -> dict[str, str]:
-        """Setting -> value as the report shows them; never a secret."""
-        return {}
-
 
 class JumpStart(Environment):
     """A JumpStart model: image, model data and default environment are looked up by the SageMaker SDK."""
@@ -67,11 +71,6 @@ class JumpStart(Environment):
     version: str = "*"
     accept_eula: bool = Field(default=False, description="Set to true to accept the model's end-user licence.")
 
-
-def _kind_of_container(container: object) -> str:
-    if isinstance(container, dict):
-        return str(container.get("kind", "image"))
-    return getattr(container, "kind", "image")
-
-
-AnyContainer = Annotated[Annotated[ImageContainer, Tag("image")], Discriminator(_kind_of_container)]
+    def shown_settings(self) -> dict[str, str]:
+        """Model, version, and what changes the model's default environment; never a secret."""
+        return {"model_id": self.model_id, "version": self.version, **super().shown_settings()}

@@ -1,0 +1,269 @@
+"""Notebook 03: loads each option as soon as it is ready, deletes its endpoint when its load is done, starts the next.
+
+Between notebook 02 and this stands only the ledger.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.calibration import calibrate
+from helpers.config import BenchmarkConfig, slug, usable_cpu_count
+from helpers.deployment import READY, UNDER_WAY, Deployment
+from helpers.deployments import stay_within_budget
+from helpers.errors import CredentialsError, LoadError, TeardownError
+from helpers.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
+from helpers.ledger import EndpointRecord, Ledger
+from helpers.load.order import Order
+from helpers.load.progress import LoadProgress
+from helpers.load.team import LoadTeam
+from helpers.load_plan import load_points_of, missing_load_points
+from helpers.options import OptionBase
+from helpers.records import LoadPoint, refusals, set_aside, tokens_of
+from helpers.run_folder import RunFolder
+from helpers.targets.base import Address
+from helpers.teardown import delete_after_failure, delete_endpoint, delete_remaining
+from helpers.waiting import growing_pauses
+from helpers.watchdog import guarded
+
+BUDGET_LOOK_S = 2.0
+UP = ("creating", "in_service")
+
+
+@dataclass(frozen=True)
+class LoadEvent:
+    """Something that a progress display may show."""
+
+    option: str
+    state: str
+    """`waiting`, `starting`, `loading`, `deleting`, `done` or `failed`."""
+    points_done: int
+    points_total: int
+    detail: str = ""
+    progress: LoadProgress | None = None
+    """Of the load point under way; null where there is none."""
+
+
+OnEvent = Callable[[LoadEvent], None]
+
+
+def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list[EndpointRecord]:
+    """Run every missing load point and delete each endpoint when its load is done; returns the ledger.
+
+    Options whose endpoint fails are noted in the ledger and the others go on. Raises LoadError if a load process died,
+    BudgetExceeded if the estimated spend reached the budget, CredentialsError where AWS credentials have expired,
+    TeardownError for what could not be deleted. Whatever stops it, everything in the ledger is deleted; finished load points
+    are on disk in any case, and running this again continues with what is missing.
+    """
+    config.require_measured()
+    ledger = Ledger(run.ledger_file, run.run_id)
+    if not run.instrument_file.is_file() and any(missing_load_points(o, config, run) for o in config.options):
+        calibrate(config, run)
+    with guarded(run), delete_after_failure(run):
+        _serve_all(_Campaign(config, run, ledger, on_event), config, ledger)
+        if not config.endpoints.keep and ledger.remaining():
+            delete_remaining(run)
+    return ledger.records()
+
+
+def _serve_all(campaign: _Campaign, config: BenchmarkConfig, ledger: Ledger) -> None:
+    """Serve every option, those first whose endpoints are up; watches the budget meanwhile."""
+    up_first = sorted(config.options, key=lambda option: not _is_up(ledger.record(option.name)))
+    with ThreadPoolExecutor(config.endpoints.max_parallel_endpoints, thread_name_prefix="option") as pool:
+        futures: list[Future] = [pool.submit(campaign.serve, option) for option in up_first]
+        try:
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, timeout=BUDGET_LOOK_S, return_when=FIRST_EXCEPTION)
+                failed = next((f.exception() for f in done if f.exception() is not None), None)
+                if failed is not None:
+                    raise failed
+                if pending:
+                    stay_within_budget(config, ledger)
+        except BaseException:
+            campaign.stop()
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _is_up(record: EndpointRecord | None) -> bool:
+    return record is not None and record.state in UP
+
+
+class _Campaign:
+    """The load of all options of a run. One thread serves one option at a time: its place is the endpoint's."""
+
+    def __init__(self, config: BenchmarkConfig, run: RunFolder, ledger: Ledger, on_event: OnEvent) -> None:
+        self._config = config
+        self._run = run
+        self._ledger = ledger
+        self._on_event = on_event
+        self._load_places = threading.Semaphore(config.max_parallel_loads())
+        self._stopping = threading.Event()
+        self._teams: set[LoadTeam] = set()
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """End all load; the threads then delete their endpoints."""
+        self._stopping.set()
+        with self._lock:
+            for team in self._teams:
+                team.kill()
+
+    def serve(self, option: OptionBase) -> None:
+        """Deploy an option if it is not yet, run its missing load points, delete it."""
+        tell = _Teller(option, self._config, self._run, self._on_event)
+        if self._stopping.is_set() or not missing_load_points(option, self._config, self._run):
+            tell("waiting" if self._stopping.is_set() else "done")
+            return
+        deployment = Deployment(option, self._config, self._run, self._ledger)
+        try:
+            ready = self._wait_until_ready(deployment, tell)
+            if ready:
+                with self._load_places:
+                    ready = self._run_points(deployment, tell)
+                tell("deleting")
+        finally:
+            self._delete(option)
+        failure = self._ledger.record(option.name).failure
+        tell("done" if ready else "failed", "" if ready else failure or "")
+
+    def _wait_until_ready(self, deployment: Deployment, tell: _Teller) -> bool:
+        """True once the endpoint is in service; false if it failed for good, or all is to stop."""
+        tell("starting")
+        record = deployment.plan()
+        if record.state != "failed":
+            record = deployment.begin()
+        pauses = growing_pauses()
+        while record.state in UNDER_WAY and not self._stopping.is_set():
+            if record.state == "waiting":
+                tell("waiting", record.cause or "")
+            next(pauses)
+            record = deployment.step()
+        return record.state in READY
+
+    def _run_points(self, deployment: Deployment, tell: _Teller) -> bool:
+        """Run the missing load points; false if the endpoint was lost on the way."""
+        option = deployment.option
+        address = deployment.address()
+        if address is None:
+            return False
+        with self._new_team(option) as team:
+            try:
+                while points := missing_load_points(option, self._config, self._run):
+                    if self._stopping.is_set():
+                        return False
+                    order = self._order(option, points[0], address)
+                    label = f"{order.dataset}, {order.level.label}"
+                    team.run(order, lambda progress, label=label: tell.progress(label, progress))
+                    if not self._counts(deployment, Path(order.output_file)):
+                        return False
+                    tell("loading", label)
+            except LoadError:
+                if not self._stopping.is_set():
+                    raise
+                return False
+            finally:
+                with self._lock:
+                    self._teams.discard(team)
+        return True
+
+    def _counts(self, deployment: Deployment, records: Path) -> bool:
+        """True if a load point tells of its option; else its records are set aside.
+
+        Requests that were refused for want of credentials, or that went to an endpoint that is no more, say nothing about how
+        the option serves. Raises CredentialsError.
+        """
+        name = deployment.option.name
+        input_tokens, output_tokens = tokens_of(records)
+        record = self._ledger.record(name)
+        self._ledger.update(
+            name,
+            billed_input_tokens=record.billed_input_tokens + input_tokens,
+            billed_output_tokens=record.billed_output_tokens + output_tokens,
+        )
+        if refused := refusals(records, CREDENTIAL_CODES):
+            kept = set_aside(records)
+            raise CredentialsError(
+                f"option {name!r}: {refused} requests were refused for want of valid AWS credentials; their records are set "
+                f"aside in {kept}. Next: {NEXT_STEP[Cause.CREDENTIALS]}",
+                Cause.CREDENTIALS,
+            )
+        if deployment.step().state in READY:
+            return True
+        set_aside(records)
+        return False
+
+    def _new_team(self, option: OptionBase) -> LoadTeam:
+        """A team on CPUs that no other has: an even share of them for each endpoint that is loaded at once."""
+        size = max(1, usable_cpu_count() // self._config.max_parallel_loads())
+        with self._lock:
+            taken = {place for team in self._teams for place in team.places}
+            first = next(i for i in range(0, len(taken) + size, size) if not taken & set(range(i, i + size)))
+            team = LoadTeam(self._run.logs / f"load-{slug(option.name)}.log", size, first)
+            self._teams.add(team)
+            return team
+
+    def _order(self, option: OptionBase, point: LoadPoint, address: Address) -> Order:
+        config = self._config
+        tokenizer = config.tokenizer_of(option)
+        config_dir = Path(self._run.about()["config_dir"])
+        points = [p for p in load_points_of(option, config, self._run) if p.dataset == point.dataset]
+        most = max(config.load.most_levels * config.load.repetitions, len(points))
+        return Order(
+            option=point.option,
+            dataset=point.dataset,
+            level=point.level,
+            repetition=point.repetition,
+            seed=config.seed,
+            start_of_prompts=points.index(point) / most,
+            address=address,
+            load=config.load,
+            percentile=config.slo.percentile,
+            generation=config.generation,
+            extra_body=option.extra_body,
+            tokenizer=_absolute_folder(tokenizer, config_dir),
+            prompts_file=str(self._run.payloads / f"{slug(point.dataset)}.parquet"),
+            prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
+            base_dir=str(config_dir),
+            output_file=str(self._run.requests / f"{point.id}.parquet"),
+        )
+
+    def _delete(self, option: OptionBase) -> None:
+        """Delete what the option made. What cannot be deleted now is tried again when all load is done."""
+        record = self._ledger.record(option.name)
+        if record is None or not record.may_exist or self._config.endpoints.keep:
+            return
+        try:
+            delete_endpoint(record, self._run, self._ledger)
+        except TeardownError as error:
+            self._ledger.update(option.name, failure=str(error))
+
+
+def _absolute_folder(tokenizer: str, base_dir: Path) -> str:
+    """A tokenizer's folder as a path that any process finds; other names as they are."""
+    folder = base_dir / Path(tokenizer).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else tokenizer
+
+
+class _Teller:
+    """Tells what becomes of an option, with how many of its load points are measured."""
+
+    def __init__(self, option: OptionBase, config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> None:
+        self._option, self._config, self._run, self._on_event = option, config, run, on_event
+        self._done = self._total = 0
+
+    def __call__(self, state: str, detail: str = "") -> None:
+        points = load_points_of(self._option, self._config, self._run)
+        missing = missing_load_points(self._option, self._config, self._run)
+        self._done, self._total = len(points) - len(missing), len(points)
+        self._on_event(LoadEvent(self._option.name, state, self._done, self._total, detail))
+
+    def progress(self, label: str, progress: LoadProgress) -> None:
+        """Tell of the load point under way."""
+        self._on_event(LoadEvent(self._option.name, "loading", self._done, self._total, label, progress))

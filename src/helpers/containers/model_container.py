@@ -1,0 +1,149 @@
+"""A container that is built for one serving stack: its image is looked up, and its settings have the same names in all."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+from pydantic import Field, JsonValue, field_validator
+
+from helpers.containers.accelerators import Accelerator, accelerator_of, accelerators_on, family_of
+from helpers.containers.base import Environment, RequestApi
+from helpers.errors import DeployError
+from helpers.strict import PositiveInt
+
+MODEL_FOLDER = "/opt/ml/model"
+"""Where SageMaker puts model data from S3."""
+_ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+_ACCELERATORS = {"gpu": "GPUs", "neuron": "NeuronCores", None: "CPUs only"}
+_NO_SETTINGS = frozenset({"kind", "model_id", "version", "image", "hf_token", "environment", "secrets"})
+
+
+class ModelContainer(Environment):
+    """What all kinds have: a model, the image that serves it, and settings. Subclasses say how it takes them."""
+
+    kind: str
+    model_id: str = Field(
+        min_length=1, description="Hugging Face id, or s3:// URI of a folder with the files of the model, not packed."
+    )
+    version: str | None = Field(
+        default=None, description="Version of the image; default the newest that the SageMaker SDK knows."
+    )
+    image: str | None = Field(default=None, description="Image URI, in place of the look-up by `version`.")
+    hf_token: str | None = Field(
+        default=None, repr=False, description="Hugging Face token, for gated models; write it as ${HF_TOKEN}."
+    )
+    tensor_parallel_degree: PositiveInt | None = Field(
+        default=None, description="GPUs, or NeuronCores, that share one copy of the model."
+    )
+    max_batch: PositiveInt | None = Field(default=None, description="Most sequences that are worked on at once.")
+    max_model_tokens: PositiveInt | None = Field(default=None, description="Longest prompt plus output, in tokens.")
+
+    framework: ClassVar[str]
+    """Name of the image in `sagemaker.core.image_uris`."""
+    accelerator: ClassVar[Accelerator]
+    families: ClassVar[tuple[str, ...]] = ()
+    """Instance families that the image runs on, where these are not all of its accelerator."""
+    fixed_environment: ClassVar[dict[str, str]] = {}
+    model_variable: ClassVar[str]
+    token_variables: ClassVar[tuple[str, ...]] = ("HF_TOKEN",)
+    variables: ClassVar[dict[str, tuple[str, ...]]]
+    """Setting -> the environment variables that hold its value."""
+
+    @field_validator("model_id")
+    @classmethod
+    def _folder_if_on_s3(cls, value: str) -> str:
+        if value.startswith("s3://") and value.rstrip("/").endswith(_ARCHIVES):
+            raise ValueError(
+                "an archive on S3. Expected the s3:// URI of a folder with the unpacked files of the model. "
+                "Next: unpack it there, or take `kind: image` with `model_data_url`"
+            )
+        return value
+
+    @property
+    def default_api(self) -> RequestApi:
+        """The format in which the container tells most: of the OpenAI servers their chat, with tokens of prompt and output."""
+        return "openai_chat"
+
+    @property
+    def model_data_url(self) -> str | None:
+        """S3 prefix of the model's files, with a slash at its end; null where the container fetches the model itself."""
+        return self.model_id.rstrip("/") + "/" if self.model_id.startswith("s3://") else None
+
+    def image_uri(self, instance_type: str, region: str) -> str:
+        """The image as stated, else as the SageMaker SDK knows it for a region. Calls nothing. Raises DeployError."""
+        if self.image is not None:
+            return self.image
+        from sagemaker.core import image_uris
+
+        in_order = image_uris.list_versions(self.framework, "inference")
+        known = [each for each in in_order if each[0].isdigit()]
+        version = self.version or known[-1]
+        if version not in known:
+            raise DeployError(
+                f"container.version {version!r}: the SageMaker SDK knows no such image of kind {self.kind} (region "
+                f"{region}). Expected one of: {', '.join(known)}. Next: take one of these, update sagemaker-core, or give "
+                "container.image"
+            )
+        try:
+            # Without an instance type: for Trainium the SDK refuses all frameworks but PyTorch.
+            return image_uris.retrieve(self.framework, region=region, version=version, image_scope="inference")
+        except (ValueError, KeyError) as error:
+            raise DeployError(
+                f"container.version {version!r} of kind {self.kind}: no image for region {region}: {error} "
+                "Next: change aws.region, or give container.image"
+            ) from error
+
+    def full_environment(self) -> dict[str, str]:
+        """Environment variables of the container, but for those from Secrets Manager. May hold secrets: never shown."""
+        token = dict.fromkeys(self.token_variables, self.hf_token) if self.hf_token else {}
+        return {
+            **self.fixed_environment,
+            **self._model_environment(),
+            **self._settings_environment(),
+            **token,
+            **self.environment,
+        }
+
+    def shown_settings(self) -> dict[str, str]:
+        """Kind, model, and all that is set, in the words of the config; never a secret."""
+        stated = {name: getattr(self, name) for name in ("kind", "model_id", "version", "image")}
+        stated |= self._settings()
+        return {name: _text(value) for name, value in stated.items() if value is not None} | super().shown_settings()
+
+    def check_instance_type(self, instance_type: str) -> None:
+        """Raise ValueError where the image does not run there, or where there are too few accelerators."""
+        wanted, found = _ACCELERATORS[self.accelerator], _ACCELERATORS[accelerator_of(instance_type)]
+        if wanted != found:
+            raise ValueError(f"container kind {self.kind} runs on {wanted}; {instance_type} has {found}")
+        if self.families and family_of(instance_type) not in self.families:
+            raise ValueError(
+                f"container kind {self.kind} runs on the families {', '.join(self.families)}; {instance_type} is of another"
+            )
+        count, degree = accelerators_on(instance_type), self.tensor_parallel_degree
+        if count is not None and degree is not None and degree > count:
+            raise ValueError(
+                f"container.tensor_parallel_degree {degree} is more than the {count} {wanted} of {instance_type}"
+            )
+
+    def _settings(self) -> dict[str, JsonValue]:
+        """Setting -> value, of those that are set."""
+        names = [name for name in type(self).model_fields if name not in _NO_SETTINGS]
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def _settings_environment(self) -> dict[str, str]:
+        return {
+            variable: _text(value)
+            for name, value in self._settings().items()
+            for variable in self.variables.get(name, ())
+        }
+
+    def _model_environment(self) -> dict[str, str]:
+        return {self.model_variable: MODEL_FOLDER if self.model_data_url else self.model_id}
+
+
+def _text(value: JsonValue) -> str:
+    """A value as environment variables and reports have it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)

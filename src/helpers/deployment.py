@@ -1,0 +1,188 @@
+"""One option on its way to an endpoint in service. All of its state is the ledger's, so that any process may go on with it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from helpers.config import BenchmarkConfig
+from helpers.errors import CredentialsError, DeployError
+from helpers.failures import NEXT_STEP, Cause
+from helpers.ledger import EndpointRecord, Ledger, utc_now
+from helpers.options import OptionBase, SageMakerOption
+from helpers.run_folder import RunFolder
+from helpers.targets.base import Address, target_of
+from helpers.teardown import delete_endpoint
+
+READY = ("in_service", "external")
+UNDER_WAY = ("creating", "waiting")
+PROVISIONING_S = 900
+"""Longest time that AWS takes for the machines, beside the container's own start."""
+
+
+class Deployment:
+    """Call `step` again and again until the option is ready, or has failed for good."""
+
+    def __init__(self, option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> None:
+        self.option = option
+        self._run = run
+        self._ledger = ledger
+        self._target = target_of(option, config, run)
+        self._blockers: set[str] | None = None
+        """Options whose endpoints used up the quota at the last attempt; null: not tried in this process."""
+
+    def plan(self) -> EndpointRecord:
+        """Enter the option into the ledger unless it is there. What cannot be planned is entered as refused."""
+        record = self._ledger.record(self.option.name)
+        if record is not None and record.state != "refused":
+            return record
+        try:
+            return self._ledger.put(self._target.plan())
+        except CredentialsError:
+            raise
+        except DeployError as error:
+            refused = EndpointRecord(
+                option=self.option.name,
+                target=self.option.target,
+                state="refused",
+                endpoint_name=getattr(self.option, "endpoint_name", None) or "",
+                instance_type=self.option.instance_type,
+                instance_count=self.option.instance_count,
+                failure=str(error),
+                cause=error.cause,
+            )
+            return self._ledger.put(refused)
+
+    def step(self) -> EndpointRecord:
+        """Do what is next (create, look, ask again) and return the ledger's entry. Raises CredentialsError.
+
+        An option that failed for good stays `failed` or `deleted` with its failure, and is not tried again by `step`.
+        """
+        record = self.plan()
+        if record.state == "planned":
+            return self._create(record)
+        if record.state == "waiting":
+            return self._ask_again(record)
+        if record.state in ("creating", "in_service"):
+            return self._look(record)
+        return record
+
+    def begin(self) -> EndpointRecord:
+        """As `step`, but what an earlier attempt left (failed, deleted, or cut off while it was made) is begun anew."""
+        record = self.plan()
+        if record.state == "creating" and self._look(record).state in READY + UNDER_WAY:
+            return self._ledger.record(self.option.name)
+        record = self._ledger.record(self.option.name)
+        if record.state in ("failed", "deleting"):
+            record = delete_endpoint(record, self._run, self._ledger)
+        if record.state == "deleted":
+            new = {"earlier_hours": record.billed_hours() or 0.0}
+            self._ledger.put(self._target.plan().model_copy(update=new))
+        return self.step()
+
+    def address(self) -> Address | None:
+        """Where to send requests, once ready; null if that cannot be said, which is noted as the option's failure."""
+        try:
+            return self._target.address(self._ledger.record(self.option.name))
+        except CredentialsError:
+            raise
+        except DeployError as error:
+            self._ledger.update(self.option.name, failure=str(error), cause=error.cause)
+            return None
+
+    def _create(self, record: EndpointRecord) -> EndpointRecord:
+        """Into the ledger first, then the calls. A failure is noted, or asked again where that may help."""
+        name, now = self.option.name, utc_now()
+        record = self._ledger.update(
+            name,
+            state="creating",
+            create_called_at=now,
+            attempts=record.attempts + 1,
+            deploying_since=record.deploying_since or now,
+            confirmed_at=None,
+            failed_at=None,
+            failure=None,
+            cause=None,
+        )
+        try:
+            made = self._target.create(record)
+        except DeployError as error:
+            record = self._fail(str(error), error.cause)
+            if isinstance(error, CredentialsError):
+                raise
+            return record
+        return self._ledger.put(made.model_copy(update={"confirmed_at": utc_now()}))
+
+    def _look(self, record: EndpointRecord) -> EndpointRecord:
+        """Bring the ledger up to date; of an endpoint that vanished, what is left is deleted."""
+        try:
+            seen = self._target.status(record)
+        except CredentialsError:
+            raise
+        except DeployError as error:
+            return self._fail(str(error), error.cause)
+        if seen.state == "in_service" and record.state != "in_service":
+            return self._ledger.update(record.option, state="in_service", in_service_at=seen.since or utc_now())
+        if seen.state == "gone":
+            delete_endpoint(record, self._run, self._ledger)
+            failure = (
+                f"option {record.option!r}: its endpoint was not there any more. Next: {NEXT_STEP[Cause.VANISHED]}"
+            )
+            return self._ledger.update(record.option, failure=failure, cause=Cause.VANISHED)
+        if seen.state == "failed":
+            return self._fail(f"option {record.option!r}: endpoint {record.endpoint_name}: {seen.reason}", seen.cause)
+        if seen.state == "creating" and _age_s(record.create_called_at) > self._longest_s():
+            words = f"option {record.option!r}: {Cause.STARTUP}: still creating after {self._longest_s():g} s"
+            return self._fail(f"{words}. Next: {NEXT_STEP[Cause.STARTUP]}", Cause.STARTUP)
+        return record
+
+    def _longest_s(self) -> float:
+        """Seconds after which an endpoint that still comes up is given up."""
+        if not isinstance(self.option, SageMakerOption):
+            return float("inf")
+        return PROVISIONING_S + self.option.startup_timeout_s + self.option.model_download_timeout_s
+
+    # --- asking again ---------------------------------------------------------------------------------------------
+
+    def _fail(self, failure: str, cause: str | None) -> EndpointRecord:
+        """Note a failure. Where asking again may help, what was made is deleted and the option waits for its turn."""
+        record = self._ledger.update(
+            self.option.name, state="failed", failure=failure, cause=cause, failed_at=utc_now()
+        )
+        if not self._may_ask_again(record):
+            return record
+        delete_endpoint(record, self._run, self._ledger)
+        self._blockers = self._holders_of_quota(record)
+        kept = {
+            name: getattr(record, name) for name in ("attempts", "deploying_since", "failed_at", "failure", "cause")
+        }
+        kept |= {"state": "waiting", "earlier_hours": self._ledger.record(self.option.name).billed_hours() or 0.0}
+        return self._ledger.put(self._target.plan().model_copy(update=kept))
+
+    def _may_ask_again(self, record: EndpointRecord) -> bool:
+        if record.cause == Cause.CAPACITY and isinstance(self.option, SageMakerOption):
+            return _age_s(record.deploying_since) < self.option.on_no_capacity.retry_for_s
+        return record.cause == Cause.QUOTA and bool(self._holders_of_quota(record))
+
+    def _ask_again(self, record: EndpointRecord) -> EndpointRecord:
+        """Create anew when it is time: after the pause for capacity, when an endpoint of this run is gone for quota."""
+        if record.cause == Cause.QUOTA:
+            is_time = self._blockers is None or not self._blockers <= self._holders_of_quota(record)
+        else:
+            is_time = _age_s(record.failed_at) >= self.option.on_no_capacity.pause_s
+        return self._create(record) if is_time else record
+
+    def _holders_of_quota(self, record: EndpointRecord) -> set[str]:
+        """Options of this run whose endpoints count against the same quota, and will be deleted when their load is done."""
+        return {
+            other.option
+            for other in self._ledger.remaining()
+            if other.option != record.option
+            and (other.instance_type, other.local) == (record.instance_type, record.local)
+        }
+
+
+def _age_s(since: str | None) -> float:
+    """Seconds since a UTC time, ISO 8601; 0 if there is none."""
+    if since is None:
+        return 0.0
+    return (datetime.now(UTC) - datetime.fromisoformat(since)) / timedelta(seconds=1)

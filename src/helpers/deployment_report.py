@@ -1,0 +1,32 @@
+"""What was deployed, and with which settings."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from helpers.display import Column, Table
+from helpers.ledger import EndpointRecord
+
+
+def deployments_table(endpoints: list[EndpointRecord]) -> Table:
+    """Container and serving settings of every option."""
+    rows = pd.DataFrame(
+        {
+            "option": record.option,
+            "target": record.target,
+            "instances": f"{record.instance_count} × {record.instance_type}",
+            "region": "this machine" if record.local else record.region or "–",
+            "image": record.image or "–",
+            "settings": ", ".join(f"{name} {value}" for name, value in record.serving.items()) or "–",
+        }
+        for record in endpoints
+    )
+    columns = [
+        Column("option", "option"),
+        Column("target", "target"),
+        Column("instances", "instances"),
+        Column("region", "region"),
+        Column("image", "image or model", wraps=True),
+        Column("settings", "serving settings", wraps=True),
+    ]
+    return Table(rows, columns, "What served each option. Settings that are not named are the container's own.")

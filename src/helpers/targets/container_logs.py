@@ -1,0 +1,31 @@
+"""The last lines that an endpoint's container printed, from CloudWatch Logs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import boto3
+
+LINES = 15
+LONGEST_LINE = 300
+
+
+def last_log_lines(endpoint_name: str, session: boto3.Session) -> list[str]:
+    """The last lines of the container that printed last; empty if there are none or they may not be read.
+
+    Source of the names: https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
+    try:
+        logs = session.client("logs")
+        streams = logs.describe_log_streams(logGroupName=group, orderBy="LastEventTime", descending=True, limit=1)
+        if not streams["logStreams"]:
+            return []
+        stream = streams["logStreams"][0]["logStreamName"]
+        events = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=LINES, startFromHead=False)
+    except (ClientError, BotoCoreError):
+        return []
+    return [event["message"].rstrip()[:LONGEST_LINE] for event in events["events"]]

@@ -1,0 +1,117 @@
+"""What a SageMaker model is made of: image, environment with its secrets, model data. Looked up when it is deployed."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from helpers.containers import JumpStart
+from helpers.errors import DeployError
+from helpers.failures import NEXT_STEP, cause_of_error, deploy_error
+from helpers.secret_names import SECRET_NAME
+
+if TYPE_CHECKING:
+    import boto3
+
+    from helpers.options import SageMakerOption
+
+_LOOKS_LIKE_A_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
+SHORTEST_SECRET = 4
+"""Shorter values are no secrets, and blotting them out would blot out words."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Image, container environment and model data of one option. Holds secrets: it is never written."""
+
+    image: str
+    environment: dict[str, str] = field(repr=False)
+    model_data_url: str | None
+    accept_eula: bool = False
+    secret_names: frozenset[str] = frozenset()
+    """Environment variables from Secrets Manager, whatever they are called."""
+
+    def without_secrets(self, text: str) -> str:
+        """A text of AWS or of the container, which may quote its environment, without the secrets in it."""
+        for name, value in self.environment.items():
+            is_secret = name in self.secret_names or SECRET_NAME.search(name)
+            if is_secret and len(value) >= SHORTEST_SECRET:
+                text = text.replace(value, "***")
+        return _LOOKS_LIKE_A_TOKEN.sub("***", text)
+
+
+def find_model_source(option: SageMakerOption, region: str, session: boto3.Session) -> ModelSource:
+    """Look up image, model data and secrets of an option. Raises DeployError."""
+    secrets = _read_secrets(option, session)
+    if option.jumpstart is not None:
+        return _jumpstart_source(option.jumpstart, option, region, secrets)
+    container = option.container
+    return ModelSource(
+        image=container.image_uri(option.instance_type, region),
+        environment={**container.full_environment(), **secrets},
+        model_data_url=container.model_data_url,
+        secret_names=frozenset(secrets),
+    )
+
+
+def _read_secrets(option: SageMakerOption, session: boto3.Session) -> dict[str, str]:
+    """Environment variable -> value, from AWS Secrets Manager."""
+    wanted = (option.container or option.jumpstart).secrets
+    if not wanted:
+        return {}
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client, found = session.client("secretsmanager"), {}
+    for name, reference in wanted.items():
+        secret_id, _, key = reference.partition("#")
+        where = f"{name}: secret {reference!r} of AWS Secrets Manager"
+        try:
+            text = client.get_secret_value(SecretId=secret_id)["SecretString"]
+        except (ClientError, BotoCoreError) as error:
+            raise deploy_error(option.name, where, error) from error
+        except KeyError:
+            raise DeployError(
+                f"option {option.name!r}: {where} is binary. Expected text. Next: store it as text"
+            ) from None
+        found[name] = _value_of(text, key, f"option {option.name!r}: {where}")
+    return found
+
+
+def _value_of(text: str, key: str, where: str) -> str:
+    """The secret, or one key of a JSON secret. Its content is in no message."""
+    if not key:
+        return text
+    try:
+        return str(json.loads(text)[key])
+    except (ValueError, KeyError, TypeError):
+        raise DeployError(f"{where} is no JSON object with the key {key!r}. Next: mend the part behind the #") from None
+
+
+def _jumpstart_source(
+    jumpstart: JumpStart, option: SageMakerOption, region: str, secrets: dict[str, str]
+) -> ModelSource:
+    from botocore.exceptions import BotoCoreError, ClientError
+    from sagemaker.core import environment_variables, image_uris, model_uris
+
+    lookup = {
+        "model_id": jumpstart.model_id,
+        "model_version": jumpstart.version,
+        "region": region,
+        "instance_type": option.instance_type,
+    }
+    try:
+        image = image_uris.retrieve(framework=None, image_scope="inference", **lookup)
+        defaults = environment_variables.retrieve_default(script="inference", **lookup)
+        data = model_uris.retrieve(model_scope="inference", **lookup)
+    except (ValueError, KeyError, ClientError, BotoCoreError) as error:
+        next_step = "check id, version and instance type in the JumpStart model list"
+        if isinstance(error, ClientError | BotoCoreError):
+            next_step = NEXT_STEP[cause_of_error(error)]
+        raise DeployError(
+            f"option {option.name!r}: jumpstart model {jumpstart.model_id!r} version {jumpstart.version!r} "
+            f"for {option.instance_type}: {error}. Next: {next_step}"
+        ) from error
+    environment = {**defaults, **jumpstart.environment, **secrets}
+    return ModelSource(image, environment, data, jumpstart.accept_eula, frozenset(secrets))

@@ -1,0 +1,30 @@
+"""Text files that are there whole or not at all, however a process ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def hidden_beside(path: Path) -> Path:
+    """A name beside a file for what will become it, of this thread alone."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a crash leaves the old or the new content, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = hidden_beside(path)
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def lock_of(path: Path) -> FileLock:
+    """The lock of a file that several processes change."""
+    return FileLock(path.with_suffix(".lock"))

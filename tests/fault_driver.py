@@ -1,0 +1,23 @@
+"""What the kernel of notebooks 02 and 03 does, without Jupyter: `python fault_driver.py CONFIG RUN_DIR`."""
+
+import sys
+
+from helpers.campaign import load_all
+from helpers.deployments import start_deployments
+from helpers.errors import ServingVerdictError
+from helpers.run_folder import open_run
+
+
+def main(config_path: str, run_dir: str) -> int:
+    config, run = open_run(config_path, run_dir)
+    try:
+        start_deployments(config.benchmark, run, on_change=lambda records: None)
+        load_all(config.benchmark, run, on_event=lambda event: None)
+    except ServingVerdictError as error:
+        print(type(error).__name__, error, *getattr(error, "__notes__", []), sep="\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,223 @@
+"""An AWS account on loopback that misbehaves on demand, and runs in it: the fixtures of tests/test_faults*.py.
+
+Options are not `local`: boto3 is pointed to the server by the standard variables, so that every line is the one that runs on AWS.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import boto3
+import fault_driver
+import psutil
+import pytest
+from conftest import small_config
+
+from helpers.__main__ import main as helpers_main
+from helpers.calibration import calibrate
+from helpers.ledger import EndpointRecord, Ledger
+from helpers.local_sagemaker import launcher
+from helpers.local_sagemaker.faults import Fault
+from helpers.local_sagemaker.tiny_model import default_cache_dir
+from helpers.prompt_files import write_prompts
+from helpers.prompts import make_prompts
+from helpers.run_folder import RunFolder, open_run
+
+DRIVER = Path(__file__).with_name("fault_driver.py")
+SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS")
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+ENGINE = {"ENGINE_MODEL": "synthetic:2m", "ENGINE_THREADS": 1}
+ENGINE_COMMAND = [sys.executable, "-m", "helpers.local_sagemaker.engine"]
+AWS_IMAGES = {"vllm": ENGINE_COMMAND, "djl-inference": ENGINE_COMMAND}
+HARMLESS = {"call": "DeleteTags", "delay_s": 0.01}
+"""With a rule, the account stays when it is empty."""
+TIMEOUT_S = 120
+
+
+def fault_config(folder: Path, names: tuple[str, ...] = ("a", "b"), **changes: object) -> Path:
+    """Two load points for each option; `changes` are sections, and `option` changes every option (null removes a key)."""
+    option = {
+        "target": "sagemaker",
+        "api": "openai_chat",
+        "instance_type": "ml.g5.xlarge",
+        "price": {"usd_per_hour": 1.4, "as_of": "2026-11-01"},
+        "container": {"image": "openvino-genai", "environment": ENGINE},
+        **changes.pop("option", {}),
+    }
+    option = {key: value for key, value in option.items() if value is not None}
+    defaults = {
+        "datasets": [{"name": "short", "prompt_tokens": [60, 120], "count": 40}],
+        "options": [{**option, "name": name} for name in names],
+        "load": {
+            "kind": "closed_loop",
+            "concurrency": [1, 2],
+            "min_requests": 6,
+            "warmup_requests": 1,
+            "repeat_prompts": True,
+            "max_duration_s": 20,
+            "request_timeout_s": 5,
+        },
+        "aws": {"region": "us-east-1", "execution_role": "arn:aws:iam::123456789012:role/endpoints"},
+        "endpoints": {"max_parallel_loads": 1},
+    }
+    return small_config(folder, **{**defaults, **changes})
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prompts and calibration, which are the same for all runs of the fault config."""
+    folder = tmp_path_factory.mktemp("prepared")
+    config, run = open_run(str(fault_config(folder)), new=True)
+    write_prompts(make_prompts(config.benchmark, folder, default_cache_dir()).tables, run.payloads)
+    calibrate(config.benchmark, run)
+    return run.path
+
+
+@dataclass
+class Lab:
+    """One account: its server, and one run in it."""
+
+    folder: Path
+    prepared: Path
+    patch: pytest.MonkeyPatch
+    url: str = ""
+    processes: list[subprocess.Popen] = field(default_factory=list)
+
+    def start(self, *faults: dict) -> None:
+        """Start the account with these fault rules. The images of AWS that it knows are all the default engine."""
+        rules = [Fault.model_validate(rule) for rule in (*faults, HARMLESS)]
+        address_file, logs = self.folder / "address.json", self.folder / "aws-logs"
+        self.url = launcher.ensure_running(address_file, logs, engines=AWS_IMAGES, faults=rules)
+        for name, value in ({f"AWS_ENDPOINT_URL_{service}": self.url for service in SERVICES} | CREDENTIALS).items():
+            self.patch.setenv(name, value)
+
+    def from_now_on(self, *faults: dict) -> None:
+        """Other fault rules; without any, nothing goes wrong any more."""
+        request = urllib.request.Request(f"{self.url}/faults", data=json.dumps(faults).encode(), method="PUT")
+        urllib.request.urlopen(request).close()
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def begin(self, config: Path) -> RunFolder:
+        """A run on a config whose prompts and calibration are there already."""
+        _, run = open_run(str(config), new=True)
+        shutil.copytree(self.prepared / "payloads", run.payloads, dirs_exist_ok=True)
+        shutil.copy(self.prepared / "instrument.json", run.instrument_file)
+        return run
+
+    def drive(self, config: Path, run: RunFolder) -> subprocess.Popen:
+        """Notebooks 02 and 03 of a run, as one process."""
+        return self.spawn(str(DRIVER), str(config), str(run.path))
+
+    def spawn(self, *command: str) -> subprocess.Popen:
+        """A process in this account, in a session of its own."""
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def finish(self, config: Path, run: RunFolder) -> str:
+        """The same here; returns what it said."""
+        return self._said(lambda: fault_driver.main(str(config), str(run.path)))
+
+    def helpers(self, *command: str) -> str:
+        """A command of the Makefile; returns what it said."""
+        return self._said(lambda: helpers_main(list(command)))
+
+    def _said(self, act: Callable[[], object]) -> str:
+        with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
+            act()
+        return said.getvalue()
+
+    def kill_engine_at_load_point(self, config: Path, run: RunFolder, option: str, finished: int) -> None:
+        """Notebooks 02 and 03, with `kill -9` of an option's model server when so many of its load points are finished."""
+        process = self.drive(config, run)
+        wait_for(lambda: len(list(run.requests.glob(f"{option}__*.parquet"))) >= finished, f"load of {option}")
+        os.kill(self.model_server(records_of(run)[option].endpoint_name), signal.SIGKILL)
+        process.communicate(timeout=TIMEOUT_S)
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    def client(self):
+        """SageMaker as somebody else in the account sees it."""
+        return boto3.Session("x", "y", region_name="us-east-1").client("sagemaker", endpoint_url=self.url)
+
+    def model(self, name: str) -> dict:
+        """A model as SageMaker describes it."""
+        return self.client().describe_model(ModelName=name)
+
+    def model_server(self, endpoint_name: str) -> int:
+        """The process that serves an endpoint: the one that prints to its log."""
+        log = str(self.folder / "aws-logs" / f"{endpoint_name}.log")
+        printing = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if log in [file.path for file in process.open_files()]:
+                    printing.append(process.pid)
+        return min(printing)
+
+    def left(self) -> set[str]:
+        """Names of all endpoints, endpoint configs and models in the account."""
+        client = self.client()
+        return {
+            *(item["EndpointName"] for item in client.list_endpoints(MaxResults=100)["Endpoints"]),
+            *(item["EndpointConfigName"] for item in client.list_endpoint_configs(MaxResults=100)["EndpointConfigs"]),
+            *(item["ModelName"] for item in client.list_models(MaxResults=100)["Models"]),
+        }
+
+    def wait_until_empty(self) -> None:
+        """Nothing is left, after a while."""
+        wait_for(lambda: not self.left(), "nothing is left in the account")
+
+
+@pytest.fixture
+def lab(tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    lab = Lab(tmp_path, prepared, monkeypatch)
+    yield lab
+    for process in lab.processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    launcher.stop(tmp_path / "address.json")
+
+
+def records_of(run: RunFolder) -> dict[str, EndpointRecord]:
+    return {record.option: record for record in Ledger(run.ledger_file, run.run_id).records()}
+
+
+def load_points(run: RunFolder) -> dict[str, str]:
+    """Finished load points and the digest of each."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.requests.glob("*.parquet")}
+
+
+def wait_for(is_so: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.05)
+
+
+def statuses(run: RunFolder, option: str) -> list[str]:
+    """Status of every request of an option."""
+    import pandas as pd
+
+    return [s for path in run.requests.glob(f"{option}__*.parquet") for s in pd.read_parquet(path)["status"]]

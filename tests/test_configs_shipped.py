@@ -1,0 +1,309 @@
+"""The configs that come with the project, and what docs/aws.md says about running them: both hold, without a network."""
+
+import ast
+import json
+import re
+import shlex
+from functools import cache
+
+import botocore.session
+import jsonschema
+import papermill
+import pytest
+import yaml
+from botocore import xform_name
+
+from helpers.config import PROJECT_ROOT
+from helpers.config_file import config_schema, load_config
+from helpers.containers import ModelContainer
+from helpers.containers.accelerators import accelerator_of, accelerators_on
+from helpers.errors import ConfigError
+from helpers.plan import plan_table
+
+CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yml"))
+SHARED = sorted((PROJECT_ROOT / "configs" / "shared").glob("*.yml"))
+NAMES = [path.stem for path in CONFIGS]
+GUIDE = (PROJECT_ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
+PLACEHOLDER = "https://example.com/placeholder"
+TARGETS = {
+    "bedrock": ["bedrock"],
+    "existing-endpoint": ["sagemaker"],
+    "llama-3.1-8b": ["sagemaker"] * 7,
+    "llama-3.3-70b": ["sagemaker"] * 4,
+    "llama2-13b-g5-inf2-p4d": ["sagemaker"] * 6,
+    "openai-compatible": ["openai"],
+    "quickstart": ["sagemaker"] * 3,
+    "qwen3-32b": ["sagemaker"] * 4,
+}
+TODAY = ("llama-3.1-8b", "llama-3.3-70b", "qwen3-32b")
+SECRET_LOOKS = re.compile(r"\b(hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|AKIA[A-Z0-9]{12,}|ghp_[A-Za-z0-9]{8,})")
+WEIGHTS_GIB = {"llama-3.1-8b": 15.0, "llama-3.3-70b": 131.5, "qwen3-32b": 61.1}
+"""Parameters of the model cards (8.03, 70.6 and 32.8 billion) x 2 bytes."""
+KV_KIB_PER_TOKEN = {"llama-3.1-8b": 2 * 32 * 8 * 128 * 2 / 1024, "llama-3.3-70b": 2 * 80 * 8 * 128 * 2 / 1024}
+KV_KIB_PER_TOKEN["qwen3-32b"] = 2 * 64 * 8 * 128 * 2 / 1024
+"""Keys and values x layers x KV heads x head size x 2 bytes, from the models' config.json."""
+MEMORY_GIB = {"g5": 24, "g6": 24, "g6e": 48, "p4d": 40, "p5": 80, "inf2": 16}
+"""Of one GPU or NeuronCore. https://aws.amazon.com/ec2/instance-types/accelerated-computing/"""
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch, tmp_path):
+    """Every variable that a config names, no credentials, and addresses where nobody answers."""
+    for path in CONFIGS + SHARED:
+        for name in re.findall(r"\$\{(\w+)\}", path.read_text(encoding="utf-8")):
+            monkeypatch.setenv(name, PLACEHOLDER)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def shipped(name):
+    return load_config(PROJECT_ROOT / "configs" / f"{name}.yml")
+
+
+def deployed(name):
+    """(option, container) of a config's options whose image AWS builds."""
+    options = [option for option in shipped(name).benchmark.options if getattr(option, "container", None)]
+    return [(option, option.container) for option in options if isinstance(option.container, ModelContainer)]
+
+
+# --- the configs --------------------------------------------------------------------------------------------------
+
+
+def test_these_are_the_configs():
+    assert sorted(TARGETS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_loads_with_the_targets_it_is_for(name):
+    config = shipped(name)
+    assert [option.target for option in config.benchmark.options] == TARGETS[name]
+    assert name.startswith(config.benchmark.name)
+
+
+@pytest.mark.parametrize("path", CONFIGS + SHARED, ids=lambda path: path.stem)
+def test_editors_find_the_schema_and_it_takes_the_file(path):
+    text = path.read_text(encoding="utf-8")
+    (schema,) = re.findall(r"\A# yaml-language-server: \$schema=(\S+)\n", text)
+    assert (path.parent / schema).resolve() == PROJECT_ROOT / "configs" / "schema.json"
+    jsonschema.validate(json.loads(json.dumps(yaml.safe_load(text), default=str)), json.loads(config_schema()))
+
+
+@pytest.mark.parametrize("path", CONFIGS + SHARED, ids=lambda path: path.stem)
+def test_no_config_holds_a_secret(path):
+    assert not SECRET_LOOKS.search(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_what_comes_from_the_environment_is_not_in_the_whole_config(name):
+    text = shipped(name).public_yaml()
+    assert PLACEHOLDER not in text
+    assert ("${HF_TOKEN}" in text) == (name != "qwen3-32b")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_plan_of_a_config_needs_no_network(name):
+    config = shipped(name).benchmark
+    text = plan_table(config).plain()
+    assert all(option.name in text for option in config.options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prompts_and_output_fit_into_the_context_of_every_option(name):
+    config = shipped(name).benchmark
+    longest = max(dataset.prompt_tokens[1] - 1 for dataset in config.datasets) + config.generation.max_output_tokens
+    assert (
+        longest <= config.model.context_tokens or name == "llama2-13b-g5-inf2-p4d"
+    )  # its bins are those of the reference
+    assert all(container.max_model_tokens >= config.model.context_tokens for _, container in deployed(name))
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_a_config_for_todays_models_deploys_images_that_are_found_without_a_network(name):
+    found = deployed(name)
+    assert len(found) == len(TARGETS[name])
+    for option, container in found:
+        uri = container.image_uri(option.instance_type, shipped(name).benchmark.aws.region)
+        assert re.fullmatch(r"\d{12}\.dkr\.ecr\.us-east-1\.amazonaws\.com/[\w.\-/]+:[\w.\-]+", uri)
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_instance_types_are_known_and_suit_container_and_machine_image(name):
+    service = botocore.session.get_session().get_service_model("sagemaker")
+    known = service.shape_for("ProductionVariantInstanceType").enum
+    images = service.shape_for("ProductionVariantInferenceAmiVersion").enum
+    for option, container in deployed(name):
+        assert option.instance_type in known
+        container.check_instance_type(option.instance_type)
+        if accelerator_of(option.instance_type) == "gpu":
+            assert option.inference_ami in images
+            assert "-gpu-" in option.inference_ami
+        else:
+            assert option.inference_ami is None
+            assert option.volume_gb >= 2 * WEIGHTS_GIB[name]
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_weights_fit_and_leave_room_for_several_full_sequences(name):
+    for option, container in deployed(name):
+        family = option.instance_type.split(".")[1]
+        degree = container.tensor_parallel_degree or 1
+        assert degree <= accelerators_on(option.instance_type)
+        free_gib = (
+            degree * MEMORY_GIB[family] * 0.9 - WEIGHTS_GIB[name] - degree * 1.5
+        )  # 0.9: vLLM's share; 1.5: its buffers
+        sequence_gib = container.max_model_tokens * KV_KIB_PER_TOKEN[name] / 2**20
+        full_sequences = free_gib / sequence_gib
+        static = container.kind == "vllm_neuron"  # the cache of the whole batch is set aside
+        assert full_sequences >= (container.max_batch if static else 8), option.name
+
+
+@pytest.mark.parametrize("name", TODAY)
+def test_what_makes_endpoints_has_a_budget(name):
+    assert shipped(name).benchmark.budget_usd
+
+
+def test_bedrock_is_offered_no_length_that_it_cannot_keep_and_no_defaults_of_endpoints():
+    config = shipped("bedrock").benchmark
+    assert not config.generation.fixed_output_length
+    assert config.options[0].stream
+    assert config.options[0].price is None
+
+
+# --- docs/aws.md --------------------------------------------------------------------------------------------------
+
+
+def test_the_examples_in_the_guide_load(tmp_path):
+    examples = re.findall(r"```yaml\n(\s*# configs/my\.yml\n.*?)```", GUIDE, flags=re.DOTALL)
+    assert len(examples) == 2
+    for text in examples:
+        path = tmp_path / "my.yml"
+        path.write_text(text.replace("extends: ", f"extends: {PROJECT_ROOT}/configs/"), encoding="utf-8")
+        config = load_config(path)
+        assert len(config.benchmark.options) == 7
+    assert all(option.container.hf_token is None for option in config.benchmark.options)
+    assert "${HF_TOKEN}" not in config.public_yaml()
+
+
+def test_a_token_from_secrets_manager_needs_no_variable(tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(ConfigError, match="HF_TOKEN is not set"):
+        shipped("llama-3.1-8b")
+    *_, text = re.findall(r"```yaml\n(\s*# configs/my\.yml\n.*?)```", GUIDE, flags=re.DOTALL)
+    path = tmp_path / "my.yml"
+    path.write_text(text.replace("extends: ", f"extends: {PROJECT_ROOT}/configs/"), encoding="utf-8")
+    assert load_config(path).benchmark.options[0].container.secrets == {"HF_TOKEN": "llm-serving-verdict/hugging-face"}
+
+
+def test_the_papermill_commands_in_the_guide_name_notebooks_and_parameters_that_exist():
+    commands = [shlex.split(line) for line in GUIDE.splitlines() if re.match(r"papermill \d", line)]
+    assert [words[1] for words in commands] == [
+        path.name for path in sorted((PROJECT_ROOT / "notebooks").glob("0*.ipynb"))
+    ]
+    for words in commands:
+        declared = papermill.inspect_notebook(str(PROJECT_ROOT / "notebooks" / words[1]))
+        given = [words[i + 1] for i, word in enumerate(words) if word == "-p"]
+        assert set(given) <= set(declared)
+        assert {"config_path", "run_dir"} <= set(given)
+
+
+@cache
+def policy(name):
+    """Actions that a policy of the guide allows."""
+    (text,) = re.findall(rf"```json {name}\n(.*?)```", GUIDE, flags=re.DOTALL)
+    document = json.loads(text)
+    assert document["Version"] == "2012-10-17"
+    actions = []
+    for statement in document["Statement"]:
+        assert statement["Effect"] == "Allow"
+        named = statement["Action"]
+        actions += [named] if isinstance(named, str) else named
+    assert len(actions) == len(set(actions))
+    return actions
+
+
+SERVICES = {
+    "sagemaker": "sagemaker",
+    "logs": "logs",
+    "pricing": "pricing",
+    "service-quotas": "servicequotas",
+    "secretsmanager": "secretsmanager",
+    "s3": "s3",
+}
+"""Service as boto3 names it -> as IAM does."""
+OTHER_ACTION = {
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "servicequotas:ListAWSDefaultServiceQuotas": "servicequotas:ListAWSDefaultServiceQuotas",
+}
+"""Operations that IAM knows by another name. https://docs.aws.amazon.com/service-authorization/latest/reference/"""
+CALLED_BY_OTHER_NAMES = {
+    "upload_file": ["s3:PutObject", "s3:AbortMultipartUpload"],  # boto3's transfer of S3
+    "download_file": ["s3:GetObject"],
+    "download_fileobj": ["s3:GetObject"],
+    "Model": ["sagemaker:CreateModel", "sagemaker:DescribeModel"],  # create, then get, in sagemaker.core.resources
+    "EndpointConfig": ["sagemaker:CreateEndpointConfig", "sagemaker:DescribeEndpointConfig"],
+    "Endpoint": ["sagemaker:CreateEndpoint", "sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint"],
+    "execution_role_arn": ["iam:PassRole"],
+    "tags": ["sagemaker:AddTags"],
+    "invocations-response-stream": ["sagemaker:InvokeEndpointWithResponseStream"],  # requests of the load generator
+    "converse": ["bedrock:InvokeModel"],
+    "converse-stream": ["bedrock:InvokeModelWithResponseStream"],
+    "get_execution_role": [
+        "sagemaker:DescribeNotebookInstance",
+        "sagemaker:DescribeUserProfile",
+        "sagemaker:DescribeDomain",
+        "iam:GetRole",
+    ],
+}
+"""Word in the code -> what it comes to."""
+
+
+@cache
+def words_in_the_code():
+    """Names and texts (the last part of a path) in what runs against AWS."""
+    words = set()
+    for path in (PROJECT_ROOT / "src" / "helpers").rglob("*.py"):
+        if "local_sagemaker" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                words.add(node.attr)
+            elif isinstance(node, ast.Name):
+                words.add(node.id)
+            elif isinstance(node, ast.keyword) and node.arg:
+                words.add(node.arg)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+                words.add(node.value.rpartition("/")[2])
+    return words
+
+
+def test_the_policy_of_the_caller_allows_what_the_code_calls_and_no_more():
+    words = words_in_the_code()
+    needed = set()
+    session = botocore.session.get_session()
+    for service, prefix in SERVICES.items():
+        for operation in session.get_service_model(service).operation_names:
+            if "_" in xform_name(operation) and xform_name(operation) in words:  # `search` is also a method of texts
+                action = f"{prefix}:{operation}"
+                needed.add(OTHER_ACTION.get(action, action))
+    for word, actions in CALLED_BY_OTHER_NAMES.items():
+        assert word in words, f"nothing in the code is called {word!r} any more"
+        needed.update(actions)
+    assert set(policy("caller")) == needed
+
+
+def test_the_roles_of_the_guide_are_of_sagemaker():
+    assert policy("trust") == ["sts:AssumeRole"]
+    assert {action.split(":")[0] for action in policy("endpoint")} == {"ecr", "logs", "cloudwatch", "s3", "ec2"}
+
+
+def test_the_files_that_the_guide_names_are_there():
+    for name in re.findall(r"`((?:configs|data|notebooks|docs)/[\w./\-]+)`", GUIDE):
+        assert (PROJECT_ROOT / name).exists() or name == "configs/my.yml"
+    for name in re.findall(r"`([\w.\-]+\.yml)`", GUIDE):
+        assert (PROJECT_ROOT / "configs" / name).exists()
