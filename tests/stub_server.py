@@ -143,6 +143,13 @@ class Connection:
         self.reset()
         return False
 
+    async def resets_behind_its_data(self, body: dict) -> bool:
+        """The reset is there before the client has read what came before it."""
+        await self.start_stream()
+        await self.write(chunk(delta("one ")) + chunk(delta("two ")))
+        self.reset()
+        return False
+
     async def ends_in_mid_stream(self, body: dict) -> bool:
         """Closes in good order, but before the last chunk."""
         await self.start_stream()

@@ -5,6 +5,7 @@ load points are intact, and nothing is left that the ledger does not list.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 import pytest
 from fault_lab import fault_config, load_points, records_of, statuses, wait_for
@@ -262,7 +263,7 @@ def test_what_goes_wrong_under_load_is_a_row(lab, fault):
     lab.start({"call": "InvokeEndpoint", "after": 4, **rule})
     lab.finish(config, run)
     found = statuses(run, "a")
-    assert found.count(status) == 2, found
+    assert found.count(status) == 2, Counter(found)
     assert set(found) == {"ok", status}
     assert lab.left() == set()
 

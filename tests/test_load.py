@@ -94,6 +94,7 @@ def test_an_echoed_prompt_is_stripped_and_flagged(stub, team, tmp_path, salt):
         ("throttle", "throttled", 429, "slow down"),
         ("hang", "timeout", None, "no complete answer after 0.5 s"),
         ("die_in_mid_stream", "stream_broken", 200, "in the middle of the answer"),
+        ("resets_behind_its_data", "stream_broken", 200, "in the middle of the answer"),
         ("reset_at_once", "connection", None, "closed before the answer"),
         ("garbage", "bad_response", None, "not an HTTP status line"),
         ("ends_in_mid_stream", "cut_short", 200, "before the end of the answer"),

@@ -149,6 +149,13 @@ class HttpConnection:
             # Not from within `send`, whose caller has not yet noted what it sent.
             self._loop.call_soon(self._on_done, self, exchange)
 
+    def look(self) -> None:
+        """Read what may have come unnoticed: the end of a connection that was reset right behind its last data.
+
+        uvloop calls the reader once for a socket in error, and watches it no more; that one call may find data instead.
+        """
+        self._readable()
+
     def close(self) -> None:
         """Close at once."""
         if self.is_open:

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from array import array
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from time import monotonic_ns
 
 import numpy as np
@@ -30,6 +31,8 @@ from helpers.load.spread import percentiles_ms
 TICK_NS = 10_000_000
 TICKS_PER_PROGRESS = 10
 TICKS_PER_COLLECTION = 100
+TICKS_PER_LOOK = 50
+"""Each connection is looked at twice a second, a few at every tick."""
 LONGEST_DRAIN_TIMEOUTS = 3
 SLACK_S = 60.0
 FIRST_BYTES_TOLD = 100
@@ -241,6 +244,8 @@ class Sender(ABC):
                 now = monotonic_ns()
                 self._lags.append(max(0, now - due))
                 self._give_up_late(now)
+                for connection in list(islice(self._in_flight, ticks % TICKS_PER_LOOK, None, TICKS_PER_LOOK)):
+                    connection.look()
                 ticks += 1
                 clear = not self._told_clear and self._is_clear()
                 if clear or ticks % TICKS_PER_PROGRESS == 0:
