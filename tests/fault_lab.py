@@ -1,4 +1,4 @@
-"""An AWS account on loopback that misbehaves on demand, and runs in it: the fixtures of tests/test_faults*.py.
+"""An AWS account on loopback that misbehaves on demand, and runs in it.
 
 Options are not `local`: boto3 is pointed to the server by the standard variables, so that every line is the one that runs on AWS.
 """
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +25,9 @@ import pytest
 from conftest import small_config
 
 from helpers.__main__ import main as helpers_main
-from helpers.calibration import calibrate
 from helpers.ledger import EndpointRecord, Ledger
 from helpers.local_sagemaker import launcher
 from helpers.local_sagemaker.faults import Fault
-from helpers.local_sagemaker.tiny_model import default_cache_dir
-from helpers.prompt_files import write_prompts
-from helpers.prompts import make_prompts
 from helpers.run_folder import RunFolder, open_run
 
 DRIVER = Path(__file__).with_name("fault_driver.py")
@@ -72,16 +68,6 @@ def fault_config(folder: Path, names: tuple[str, ...] = ("a", "b"), **changes: o
         "endpoints": {"max_parallel_loads": 1},
     }
     return small_config(folder, **{**defaults, **changes})
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prompts and calibration, which are the same for all runs of the fault config."""
-    folder = tmp_path_factory.mktemp("prepared")
-    config, run = open_run(str(fault_config(folder)), new=True)
-    write_prompts(make_prompts(config.benchmark, folder, default_cache_dir()).tables, run.payloads)
-    calibrate(config.benchmark, run)
-    return run.path
 
 
 @dataclass
@@ -185,19 +171,6 @@ class Lab:
     def wait_until_empty(self) -> None:
         """Nothing is left, after a while."""
         wait_for(lambda: not self.left(), "nothing is left in the account")
-
-
-@pytest.fixture
-def lab(tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"):
-        monkeypatch.delenv(name, raising=False)
-    lab = Lab(tmp_path, prepared, monkeypatch)
-    yield lab
-    for process in lab.processes:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    launcher.stop(tmp_path / "address.json")
 
 
 def records_of(run: RunFolder) -> dict[str, EndpointRecord]:

@@ -12,7 +12,7 @@ from helpers.config_file import load_config
 from helpers.errors import ConfigError
 from helpers.verdict import Verdict
 
-pytest_plugins = ["fault_lab", "moto_server"]
+pytest_plugins = ["fault_fixtures", "moto_server"]
 
 TOKEN = "hf_thisIsASecretThatNobodyMaySee"
 ROLE = "arn:aws:iam::123456789012:role/endpoints"

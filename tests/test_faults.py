@@ -11,7 +11,7 @@ import pytest
 from fault_lab import fault_config, load_points, records_of, statuses, wait_for
 
 pytestmark = pytest.mark.faults
-pytest_plugins = ["fault_lab"]
+pytest_plugins = ["fault_fixtures"]
 
 CAPACITY = "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
 QUOTA = (

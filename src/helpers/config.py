@@ -176,6 +176,9 @@ class EndpointsConfig(Strict):
         default=None, description="Endpoints loaded at once; default one where local endpoints share this machine."
     )
     keep: bool = Field(default=False, description="True: endpoints survive the run, and go on costing money.")
+    idle_timeout_s: PositiveSeconds = Field(
+        default=3600, description="What notebook 02 leaves running is deleted if nobody loads it within this time."
+    )
     expires_after_s: PositiveSeconds = Field(
         default=43_200,
         description="Age at which `make cleanup-orphans` takes an endpoint for forgotten (tag expires-at).",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from helpers.config import BenchmarkConfig
 from helpers.deployment import READY, UNDER_WAY, Deployment
@@ -26,15 +27,15 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
     """
     config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
-    with guarded(run), delete_after_failure(run):
+    idle_timeout_s = None if config.endpoints.keep else config.endpoints.idle_timeout_s
+    with guarded(run, idle_timeout_s), delete_after_failure(run):
         deployments = [Deployment(option, config, run, ledger) for option in config.options]
         for deployment in deployments:
             deployment.plan()
         wanted = [d for d in deployments if missing_load_points(d.option, config, run)]
         started = wanted[: config.endpoints.max_parallel_endpoints]
-        for deployment in started:
-            deployment.begin()
-            on_change(ledger.records())
+        with ThreadPoolExecutor(max(1, len(started)), thread_name_prefix="create") as pool:
+            list(pool.map(Deployment.begin, started))
         _follow(started, config, ledger, on_change)
     on_change(ledger.records())
     return ledger.records()

@@ -5,8 +5,11 @@ what is left of the run's processes, so that nothing is created any more, and de
 
     guarded process          watchdog
     with guarded(run):  ---> holds <run>/watchdog.lock, reads its standard input
-        ...                  end of input without "done": the guarded process is dead -> delete everything
-    leaves the block    ---> "done" -> ends
+        ...                  end of input without a word: the guarded process is dead -> delete everything
+    leaves the block    ---> "done": ends
+                             "idle 3600": waits so long for somebody else to guard the run -> deletes everything
+
+The last is for notebook 02, which leaves endpoints running for notebook 03, a process of its own that may never come.
 
 Where a run is guarded already (a kernel that the runner started), the inner process only enters itself in <run>/guarded/, so that
 the runner's watchdog ends it before it deletes.
@@ -31,7 +34,7 @@ from helpers.run_folder import RunFolder
 from helpers.teardown import delete_remaining
 
 DONE = b"done"
-HOLDS, ELSEWHERE = "guarding", "guarded already"
+LOOK_S = 1.0
 RETRY_FOR_S = 6 * 3600.0
 """How long what cannot be deleted is tried again: credentials may come back."""
 RETRY_PAUSE_S = 60.0
@@ -39,21 +42,23 @@ KILL_WAIT_S = 10.0
 
 
 @contextmanager
-def guarded(run: RunFolder) -> Iterator[None]:
-    """While this block runs, a watchdog deletes what the ledger lists if this process dies."""
+def guarded(run: RunFolder, idle_timeout_s: float | None = None) -> Iterator[None]:
+    """While this block runs, a watchdog deletes what the ledger lists if this process dies.
+
+    With `idle_timeout_s`, it also deletes what the block leaves running if nobody guards the run within so many seconds.
+    """
     process = _start(run)
-    is_outer = process.stdout.readline().decode().strip() == HOLDS
+    process.stdout.readline()
     try:
         with _entered(run):
             yield
     finally:
-        if is_outer:
-            with suppress(BrokenPipeError):
-                process.stdin.write(DONE)
-                process.stdin.flush()
+        is_left = idle_timeout_s is not None and Ledger(run.ledger_file, run.run_id).remaining()
         with suppress(BrokenPipeError):
+            process.stdin.write(f"idle {idle_timeout_s:g}".encode() if is_left else DONE)
             process.stdin.close()
-        process.wait()
+        if not is_left:
+            process.wait()
 
 
 def _start(run: RunFolder) -> subprocess.Popen[bytes]:
@@ -89,17 +94,40 @@ def watch(run: RunFolder) -> None:
     try:
         lock = FileLock(run.path / "watchdog.lock").acquire(timeout=0)
     except Timeout:
-        print(ELSEWHERE, flush=True)  # noqa: T201
+        print("guarded already", flush=True)  # noqa: T201
         sys.stdin.buffer.read()
         return
     with lock:
-        print(HOLDS, flush=True)  # noqa: T201
-        if sys.stdin.buffer.read() == DONE:
+        print("guarding", flush=True)  # noqa: T201
+        last_word = sys.stdin.buffer.read()
+        if last_word == DONE:
             return
-        _log("the guarded process died")
-        _end_processes(run)
-        left = {record.endpoint_name for record in Ledger(run.ledger_file, run.run_id).remaining()}
-    _delete_all(run, left)  # without the lock: who continues the run has a watchdog of its own
+        if not last_word:
+            _log("the guarded process died")
+            _end_processes(run)
+        left = _names_of_remaining(run)
+    # From here on without the lock: who goes on with the run has a watchdog of its own.
+    if not last_word or _stays_idle(run, float(last_word.split()[1])):
+        _delete_all(run, left)
+
+
+def _stays_idle(run: RunFolder, timeout_s: float) -> bool:
+    """True if within so many seconds nobody guards the run, or deletes what is left of it."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        time.sleep(min(LOOK_S, timeout_s))
+        try:
+            FileLock(run.path / "watchdog.lock").acquire(timeout=0).lock.release()
+        except Timeout:
+            return False
+        if not _names_of_remaining(run):
+            return False
+    _log(f"nobody went on with the run for {timeout_s:g} s")
+    return True
+
+
+def _names_of_remaining(run: RunFolder) -> set[str]:
+    return {record.endpoint_name for record in Ledger(run.ledger_file, run.run_id).remaining()}
 
 
 def _end_processes(run: RunFolder) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CREATED_BY = "llm-serving-verdict"
 MAX_NAME_LENGTH = 63
-SETTLE_S = 15.0
+SETTLE_S = 6.0
 """How long a create call that was cut off may take to show what it made."""
 LOCAL_SETTLE_S = 0.5
 

@@ -1,0 +1,39 @@
+"""Fixtures of the tests in an AWS account on loopback; test files name this module in `pytest_plugins`."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fault_lab import Lab, fault_config
+
+from helpers.calibration import calibrate
+from helpers.local_sagemaker import launcher
+from helpers.local_sagemaker.tiny_model import default_cache_dir
+from helpers.prompt_files import write_prompts
+from helpers.prompts import make_prompts
+from helpers.run_folder import open_run
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prompts and calibration, which are the same for all runs of the fault config."""
+    folder = tmp_path_factory.mktemp("prepared")
+    config, run = open_run(str(fault_config(folder)), new=True)
+    write_prompts(make_prompts(config.benchmark, folder, default_cache_dir()).tables, run.payloads)
+    calibrate(config.benchmark, run)
+    return run.path
+
+
+@pytest.fixture
+def lab(tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    lab = Lab(tmp_path, prepared, monkeypatch)
+    yield lab
+    for process in lab.processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    launcher.stop(tmp_path / "address.json")
