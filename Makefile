@@ -53,8 +53,8 @@ schema: .venv/.setup  ## write configs/schema.json, which gives editors completi
 	@$(BIN)/python -m helpers schema
 
 test: .venv/.setup-dev  ## all tests
-	@$(BIN)/python -m pytest -m "not faults"
-	@$(BIN)/python -m pytest -m faults --numprocesses 3  # they mostly wait
+	@$(BIN)/python -m pytest -m "not timing" --numprocesses 3 --dist worksteal  # many of them mostly wait
+	@$(BIN)/python -m pytest -m timing
 
 benchmark: benchmark-instrument benchmark-verdict benchmark-analysis  ## the three below, about 15 minutes
 

@@ -79,12 +79,14 @@ class Lab:
     patch: pytest.MonkeyPatch
     url: str = ""
     processes: list[subprocess.Popen] = field(default_factory=list)
+    images: dict[str, list[str]] = field(default_factory=lambda: dict(AWS_IMAGES))
+    """Image -> command that serves it."""
 
     def start(self, *faults: dict) -> None:
         """Start the account with these fault rules. The images of AWS that it knows are all the default engine."""
         rules = [Fault.model_validate(rule) for rule in (*faults, HARMLESS)]
         address_file, logs = self.folder / "address.json", self.folder / "aws-logs"
-        self.url = launcher.ensure_running(address_file, logs, engines=AWS_IMAGES, faults=rules)
+        self.url = launcher.ensure_running(address_file, logs, engines=self.images, faults=rules)
         for name, value in ({f"AWS_ENDPOINT_URL_{service}": self.url for service in SERVICES} | CREDENTIALS).items():
             self.patch.setenv(name, value)
 

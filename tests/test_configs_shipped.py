@@ -1,4 +1,4 @@
-"""The configs that come with the project, and what docs/aws.md says about running them: both hold, without a network."""
+"""The configs that come with the project, and what README and docs/aws.md say about running them hold, without a network."""
 
 import ast
 import json
@@ -23,7 +23,7 @@ from helpers.plan import plan_table
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yml"))
 SHARED = sorted((PROJECT_ROOT / "configs" / "shared").glob("*.yml"))
 NAMES = [path.stem for path in CONFIGS]
-GUIDE = (PROJECT_ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
+GUIDE = "".join((PROJECT_ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/aws.md"))
 PLACEHOLDER = "https://example.com/placeholder"
 TARGETS = {
     "bedrock": ["bedrock"],
@@ -174,7 +174,7 @@ def test_bedrock_is_offered_no_length_that_it_cannot_keep_and_no_defaults_of_end
     assert config.options[0].price is None
 
 
-# --- docs/aws.md --------------------------------------------------------------------------------------------------
+# --- the guide --------------------------------------------------------------------------------------------------
 
 
 def test_the_examples_in_the_guide_load(tmp_path):
@@ -193,7 +193,8 @@ def test_a_token_from_secrets_manager_needs_no_variable(tmp_path, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(ConfigError, match="HF_TOKEN is not set"):
         shipped("llama-3.1-8b")
-    *_, text = re.findall(r"```yaml\n(\s*# configs/my\.yml\n.*?)```", GUIDE, flags=re.DOTALL)
+    texts = re.findall(r"```yaml\n(\s*# configs/my\.yml\n.*?)```", GUIDE, flags=re.DOTALL)
+    (text,) = [text for text in texts if "secrets:" in text]
     path = tmp_path / "my.yml"
     path.write_text(text.replace("extends: ", f"extends: {PROJECT_ROOT}/configs/"), encoding="utf-8")
     assert load_config(path).benchmark.options[0].container.secrets == {"HF_TOKEN": "llm-serving-verdict/hugging-face"}

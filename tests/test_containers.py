@@ -316,14 +316,14 @@ def test_settings_are_shown_in_the_words_of_the_config_and_secrets_are_hidden(co
         ("prefix_caching", "false"),
         ("speculation", '{"method": "ngram"}'),
         ("VLLM_USE_V1", "1"),
-        ("MY_API_KEY", "***"),
-        ("WANDB_THING", "***"),
+        ("MY_API_KEY", "(hidden)"),
+        ("WANDB_THING", "(hidden)"),
     ]
 
 
 def test_settings_of_images_and_of_jumpstart_are_their_environment(container, load):
     image = container(image="engine", environment={"THREADS": 1, "DB_PASSWORD": "${GITHUB_TOKEN}"})
-    assert image.shown_settings() == {"THREADS": "1", "DB_PASSWORD": "***"}
+    assert image.shown_settings() == {"THREADS": "1", "DB_PASSWORD": "(hidden)"}
     model = {
         "model_id": "some-model",
         "version": "1.0.0",
@@ -334,7 +334,7 @@ def test_settings_of_images_and_of_jumpstart_are_their_environment(container, lo
         "model_id": "some-model",
         "version": "1.0.0",
         "OPTION_DTYPE": "fp16",
-        "A_SECRET": "***",
+        "A_SECRET": "(hidden)",
     }
 
 

@@ -19,6 +19,8 @@ from helpers.errors import LoadError
 from helpers.load.team import LoadTeam
 from helpers.records import read_requests
 
+pytestmark = pytest.mark.timing
+
 TTFT_S, ITL_S = 0.05, 0.01
 
 

@@ -23,6 +23,8 @@ from helpers.load.window import OVERLOAD, Window
 from helpers.load_config import LoadLevel, OpenLoop, Ramp, TraceReplay
 from helpers.records import LoadPointFacts
 
+pytestmark = pytest.mark.timing
+
 EVENTS = 8
 
 

@@ -28,6 +28,8 @@ from helpers.local_sagemaker.engine.text_decoding import StopTexts, StreamingDet
 from helpers.local_sagemaker.event_loop import new_event_loop
 from helpers.local_sagemaker.tiny_model import default_cache_dir, ensure_model
 
+pytestmark = pytest.mark.timing
+
 pytest_plugins = ["local_sagemaker_fixtures"]
 
 # Settings

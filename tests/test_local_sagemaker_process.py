@@ -15,6 +15,8 @@ from local_sagemaker_calls import create, delete, status_after, wait_for
 from helpers.errors import ServingVerdictError
 from helpers.local_sagemaker import launcher
 
+pytestmark = pytest.mark.timing
+
 pytest_plugins = ["local_sagemaker_fixtures"]
 
 

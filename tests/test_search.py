@@ -23,6 +23,8 @@ from helpers.records import LoadPoint, read_facts, read_requests, write_requests
 from helpers.run_folder import RunFolder, open_run
 from helpers.search import next_level, probe_is_feasible
 
+pytestmark = pytest.mark.timing
+
 
 def probes_of(search: Search, capacity: float) -> dict[float, bool]:
     probes: dict[float, bool] = {}

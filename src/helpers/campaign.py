@@ -137,8 +137,8 @@ class _Campaign:
         """True once the endpoint is in service; false if it failed for good, or all is to stop."""
         tell("starting")
         record = deployment.plan()
-        if record.state != "failed":
-            record = deployment.begin()
+        # What failed a moment ago, in notebook 02 or just now, is not tried again until somebody runs it again.
+        record = deployment.begin() if record.state in ("deleting", "deleted") else deployment.step()
         pauses = growing_pauses()
         while record.state in UNDER_WAY and not self._stopping.is_set():
             if record.state == "waiting":

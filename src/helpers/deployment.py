@@ -67,12 +67,13 @@ class Deployment:
         return record
 
     def begin(self) -> EndpointRecord:
-        """As `step`, but what an earlier attempt left (failed, deleted, or cut off while it was made) is begun anew."""
+        """As `step`, but what an earlier attempt left (failed, deleted, vanished or cut off) is begun anew."""
         record = self.plan()
-        if record.state == "creating" and self._look(record).state in READY + UNDER_WAY:
-            return self._ledger.record(self.option.name)
-        record = self._ledger.record(self.option.name)
-        if record.state in ("failed", "deleting"):
+        if record.state in ("creating", "in_service"):
+            record = self._look(record)
+        if record.state in READY + UNDER_WAY:
+            return record
+        if record.may_exist:
             record = delete_endpoint(record, self._run, self._ledger)
         if record.state == "deleted":
             new = {"earlier_hours": record.billed_hours() or 0.0}
@@ -110,7 +111,7 @@ class Deployment:
             if isinstance(error, CredentialsError):
                 raise
             return record
-        return self._ledger.put(made.model_copy(update={"confirmed_at": utc_now()}))
+        return self._ledger.update(name, image=made.image, confirmed_at=utc_now())
 
     def _look(self, record: EndpointRecord) -> EndpointRecord:
         """Bring the ledger up to date; of an endpoint that vanished, what is left is deleted."""

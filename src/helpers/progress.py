@@ -50,6 +50,7 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
             "state": record.state,
             "elapsed_s": record.startup_s()
             or (None if record.billed_hours(now) is None else record.billed_hours(now) * 3600),
+            "usd": 0.0 if record.local else record.cost_usd(),
             "failure": record.failure or "",
         }
         for record in endpoints
@@ -59,6 +60,7 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
         Column("instance_type", "instance type"),
         Column("state", "state"),
         numeric("elapsed_s", "s since create", decimals=1),
+        numeric("usd", "cost so far, $", decimals=2),
         Column("failure", "failure", wraps=True),
     ]
     return Table(rows, columns, "Endpoints. The time stops when an endpoint is in service.")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 SECRET_NAME = re.compile("token$|key$|secret|password|credential", re.IGNORECASE)
 """Names of settings whose values are secrets."""
-HIDDEN = "***"
+HIDDEN = "(hidden)"
 """Stands for a secret wherever settings are shown."""
 
 

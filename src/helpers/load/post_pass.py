@@ -21,6 +21,7 @@ from helpers.load.order import Order, Parse, Parsed, Write, Written
 from helpers.load.responses import Answer, read_answer
 from helpers.load.spool import ExchangeReader
 from helpers.records import METADATA_KEY, SCHEMA
+from helpers.secret_names import HIDDEN
 
 BATCH_ROWS = 2000
 BATCHES_PER_ROW_GROUP = 25
@@ -147,10 +148,15 @@ class _RowBuilder:
             "status": answer.status,
             "http_status": answer.http_status,
             "error_type": answer.error_type,
-            "error": answer.error,
+            "error": self._without_token(answer.error),
             "finish_reason": answer.finish_reason,
             "echoed_prompt": echoed,
         }
+
+    def _without_token(self, error: str | None) -> str | None:
+        """What the server said; some repeat the key that they refuse."""
+        token = self._order.address.bearer_token
+        return error.replace(token, HIDDEN) if error and token else error
 
     def _sent_prompt(self, prompt: int, request_id: str) -> str:
         """The prompt as it was sent."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from helpers.containers import JumpStart
 from helpers.errors import DeployError
 from helpers.failures import NEXT_STEP, cause_of_error, deploy_error
-from helpers.secret_names import SECRET_NAME
+from helpers.secret_names import HIDDEN, SECRET_NAME
 
 if TYPE_CHECKING:
     import boto3
@@ -38,8 +38,8 @@ class ModelSource:
         for name, value in self.environment.items():
             is_secret = name in self.secret_names or SECRET_NAME.search(name)
             if is_secret and len(value) >= SHORTEST_SECRET:
-                text = text.replace(value, "***")
-        return _LOOKS_LIKE_A_TOKEN.sub("***", text)
+                text = text.replace(value, HIDDEN)
+        return _LOOKS_LIKE_A_TOKEN.sub(HIDDEN, text)
 
 
 def find_model_source(option: SageMakerOption, region: str, session: boto3.Session) -> ModelSource:

@@ -1,0 +1,121 @@
+"""A secret in every place where one can be configured, in a run where all that may repeat one does: it is found nowhere."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import sys
+import threading
+
+import boto3
+import pandas as pd
+import pytest
+from fault_lab import ENGINE, fault_config, load_points, records_of
+
+pytest_plugins = ["fault_fixtures", "moto_server"]
+
+SECRETS = {
+    "OPENAI_KEY": "sk-planted-openai-key-0001",
+    "GATEWAY_PASSWORD": "planted-gateway-password-0002",
+    "HF_TOKEN": "hf_plantedHuggingFaceToken0003",
+    "IMAGE_TOKEN": "planted-image-token-0004",
+    "MANAGED": "planted-managed-secret-0005",
+    "MANAGED_JSON": "planted-json-secret-0006",
+    "AWS_SECRET_ACCESS_KEY": "planted-aws-secret-key-0007",
+    "AWS_SESSION_TOKEN": "planted-aws-session-token-0008",
+}
+PRINTS_ITS_ENVIRONMENT = (
+    "import os, sys; print(dict(os.environ), flush=True); sys.exit('cannot load: ' + str(dict(os.environ)))"
+)
+
+
+class RepeatsTheKey(http.server.BaseHTTPRequestHandler):
+    """Refuses every request, and quotes its key, as some servers do."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"error": {"message": f"Incorrect API key: {self.headers['Authorization']}"}}).encode()
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing_server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), RepeatsTheKey) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def options(openai_host: str) -> list[dict]:
+    on_sagemaker = {
+        "target": "sagemaker",
+        "api": "openai_chat",
+        "instance_type": "ml.g5.xlarge",
+        "price": {"usd_per_hour": 1.4},
+    }
+    vllm = {"kind": "vllm", "version": "0.30.0", "model_id": "m", "hf_token": "${HF_TOKEN}", "environment": ENGINE}
+    crashing = {
+        "image": "prints-its-environment",
+        "environment": {"SOME_TOKEN": "${IMAGE_TOKEN}"},
+        "secrets": {"PLAINLY_NAMED": "text-secret", "OTHER": "json-secret#key"},
+    }
+    return [
+        {**on_sagemaker, "name": "serves", "container": vllm},
+        {**on_sagemaker, "name": "crashes", "container": crashing},
+        {
+            "name": "refuses",
+            "target": "openai",
+            "base_url": f"http://user:${{GATEWAY_PASSWORD}}@{openai_host}/v1",
+            "served_model": "m",
+            "api_key": "${OPENAI_KEY}",
+        },
+    ]
+
+
+def holders(folder, secret: str) -> list[str]:
+    """Files that hold a secret, as they are or behind the compression of Parquet."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            held = secret.encode() in path.read_bytes()
+            if path.suffix == ".parquet":
+                held |= pd.read_parquet(path).astype(str).apply(lambda column: column.str.contains(secret).any()).any()
+            if held:
+                found.append(str(path.relative_to(folder)))
+    return found
+
+
+def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_server, monkeypatch):
+    manager = boto3.client("secretsmanager")
+    manager.create_secret(Name="text-secret", SecretString=SECRETS["MANAGED"])
+    manager.create_secret(Name="json-secret", SecretString=json.dumps({"key": SECRETS["MANAGED_JSON"]}))
+    config = fault_config(lab.folder, options=options(refusing_server))
+    lab.images["prints-its-environment"] = [sys.executable, "-c", PRINTS_ITS_ENVIRONMENT]
+    lab.start()
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    run = lab.begin(config)
+    said, _ = lab.spawn("-m", "helpers", "report", "--config", str(config), "--run-dir", str(run.path)).communicate(
+        timeout=200
+    )
+
+    records = records_of(run)
+    assert records["crashes"].cause == "container crashed", said
+    assert "Last lines of the container:" in records["crashes"].failure, "the lines in which the secrets stood"
+    assert "(hidden)" in records["crashes"].failure
+    assert len([name for name in load_points(run) if name.startswith("refuses")]) == 2
+    refused = pd.read_parquet(next(run.requests.glob("refuses__*.parquet")))
+    assert refused["error"].str.contains("Incorrect API key").all()
+    assert (run.path / "report.html").is_file()
+    for name, secret in SECRETS.items():
+        assert holders(run.path, secret) == [], name
+        assert secret not in said, name
+    assert lab.left() == set()
