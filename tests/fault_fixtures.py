@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from fault_lab import Lab, fault_config
 
@@ -36,4 +37,7 @@ def lab(tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    for process in psutil.process_iter(["cmdline"]):
+        if "helpers.watchdog" in (words := process.info["cmdline"] or []) and str(tmp_path) in words[-1]:
+            process.kill()  # it would try for hours to delete what a test has left
     launcher.stop(tmp_path / "address.json")

@@ -33,9 +33,8 @@ from helpers.run_folder import RunFolder, open_run
 DRIVER = Path(__file__).with_name("fault_driver.py")
 SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS")
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
-ENGINE = {"ENGINE_MODEL": "synthetic:2m", "ENGINE_THREADS": 1}
-ENGINE_COMMAND = [sys.executable, "-m", "helpers.local_sagemaker.engine"]
-AWS_IMAGES = {"vllm": ENGINE_COMMAND, "djl-inference": ENGINE_COMMAND}
+SMALL_SERVER = [sys.executable, str(Path(__file__).with_name("small_server.py"))]
+AWS_IMAGES = {"small-server": SMALL_SERVER, "vllm": SMALL_SERVER}
 HARMLESS = {"call": "DeleteTags", "delay_s": 0.01}
 """With a rule, the account stays when it is empty."""
 TIMEOUT_S = 120
@@ -48,7 +47,7 @@ def fault_config(folder: Path, names: tuple[str, ...] = ("a", "b"), **changes: o
         "api": "openai_chat",
         "instance_type": "ml.g5.xlarge",
         "price": {"usd_per_hour": 1.4, "as_of": "2026-11-01"},
-        "container": {"image": "openvino-genai", "environment": ENGINE},
+        "container": {"image": "small-server"},
         **changes.pop("option", {}),
     }
     option = {key: value for key, value in option.items() if value is not None}
@@ -83,7 +82,7 @@ class Lab:
     """Image -> command that serves it."""
 
     def start(self, *faults: dict) -> None:
-        """Start the account with these fault rules. The images of AWS that it knows are all the default engine."""
+        """Start the account with these fault rules. Beside the default engine it knows images that a small server stands for."""
         rules = [Fault.model_validate(rule) for rule in (*faults, HARMLESS)]
         address_file, logs = self.folder / "address.json", self.folder / "aws-logs"
         self.url = launcher.ensure_running(address_file, logs, engines=self.images, faults=rules)

@@ -6,7 +6,7 @@ import json
 
 import boto3
 import pytest
-from fault_lab import ENGINE, fault_config, load_points, records_of
+from fault_lab import fault_config, load_points, records_of
 
 from helpers.config_file import load_config
 from helpers.errors import ConfigError
@@ -23,7 +23,7 @@ VLLM = {
     "tensor_parallel_degree": 1,
     "max_batch": 4,
     "max_model_tokens": 2048,
-    "environment": ENGINE,
+    "environment": {"VLLM_LOGGING_LEVEL": "DEBUG"},
     "secrets": {"HF_TOKEN": "huggingface#token"},
 }
 
@@ -66,7 +66,7 @@ def test_all_settings_of_an_option_reach_aws(lab, secret):
         "SM_VLLM_MAX_NUM_SEQS": "4",
         "SM_VLLM_MAX_MODEL_LEN": "2048",
         "HF_TOKEN": TOKEN,
-        **{name: str(value) for name, value in ENGINE.items()},
+        "VLLM_LOGGING_LEVEL": "DEBUG",
     }
     assert model["ExecutionRoleArn"] == ROLE
     assert model["VpcConfig"] == {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
@@ -148,11 +148,10 @@ def existing(lab, **config: object) -> None:
     """Somebody else's endpoint, called theirs."""
     client = lab.client()
     variant = {"VariantName": "v", "ModelName": "theirs", "InstanceType": "ml.g5.2xlarge", "InitialInstanceCount": 1}
-    environment = {name: str(value) for name, value in ENGINE.items()}
     client.create_model(
         ModelName="theirs",
         ExecutionRoleArn=ROLE,
-        PrimaryContainer={"Image": "openvino-genai", "Environment": environment},
+        PrimaryContainer={"Image": "small-server"},
     )
     client.create_endpoint_config(EndpointConfigName="theirs", **{"ProductionVariants": [variant], **config})
     client.create_endpoint(EndpointName="theirs", EndpointConfigName="theirs")
@@ -174,7 +173,7 @@ def test_an_existing_endpoint_is_measured_and_left_alone(lab, prepared):
     lab.helpers("report", "--config", str(config), "--run-dir", str(run.path))
     record = records_of(run)["a"]
     assert (record.state, record.instance_type, record.instance_count) == ("external", "ml.g5.2xlarge", 1)
-    assert record.image == "openvino-genai"
+    assert record.image == "small-server"
     assert record.usd_per_instance_hour is not None, "the price of what was found"
     assert len(load_points(run)) == 2
     verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())

@@ -106,6 +106,7 @@ def test_an_option_that_fails_says_why_and_the_other_is_measured(lab, fault, mom
     records = records_of(run)
     assert records["b"].cause == cause, said
     assert next_step in records["b"].failure
+    assert records["b"].cost_usd() == 0 or cause not in ("no capacity", "quota exceeded"), "nothing ran"
     assert records["a"].failure is None
     assert sorted(load_points(run)) == ["a__short__c1__r1.parquet", "a__short__c2__r1.parquet"]
     assert {record.state for record in records.values()} == {"deleted"}
@@ -121,6 +122,43 @@ def test_quota_that_an_own_endpoint_holds_is_waited_for(lab):
     assert (records["b"].attempts, records["b"].failure) == (3, None)
     assert records["a"].deleted_at <= records["b"].create_called_at, "b is asked for again when a is gone"
     assert len(load_points(run)) == 4
+    assert lab.left() == set()
+
+
+def test_quota_is_free_again_when_the_endpoint_that_holds_it_fails(lab):
+    config = fault_config(lab.folder)
+    run = lab.begin(config)
+    lab.start(
+        {"name_contains": "-a-", "call": "CreateEndpoint", "becomes": "Failed", "message": "no", "delay_s": 1},
+        {"name_contains": "-b-", "call": "CreateEndpoint", "error_code": "ResourceLimitExceeded", "times": 1},
+    )
+    lab.finish(config, run)
+    records = records_of(run)
+    assert records["a"].failure is not None
+    assert records["b"].failure is None
+    assert len(load_points(run)) == 2
+    assert lab.left() == set()
+
+
+def test_quota_is_not_waited_for_where_endpoints_are_kept(lab):
+    config = fault_config(lab.folder, endpoints={"max_parallel_loads": 1, "keep": True})
+    run = lab.begin(config)
+    lab.start({"name_contains": "-b-", "call": "CreateEndpoint", "error_code": "ResourceLimitExceeded"})
+    lab.finish(config, run)
+    records = records_of(run)
+    assert records["b"].cause == "quota exceeded"
+    assert lab.left() == {records["a"].endpoint_name}, "a is kept, of b nothing is left"
+    lab.helpers("cleanup", str(run.path))
+    assert lab.left() == set()
+
+
+def test_what_could_not_be_deleted_is_left_to_the_watchdog(lab):
+    """Three attempts fail: when the load is done, when all load is done, and when that has failed."""
+    config = fault_config(lab.folder, ("a",))
+    run = lab.begin(config)
+    lab.start({"call": "DeleteEndpoint", **EXPIRED, "times": 3})
+    assert "log in again" in lab.finish(config, run)
+    wait_for(lambda: records_of(run)["a"].state == "deleted", "what the watchdog deleted")
     assert lab.left() == set()
 
 
@@ -154,7 +192,7 @@ def test_a_crashing_container_is_told_in_its_last_lines(lab):
     said = lab.finish(config, run)
     assert records_of(run)["b"].cause == "container crashed"
     assert "Last lines of the container:" in said and "ENGINE_THREADS" in said
-    assert "its last lines are above" in said
+    assert "mend the container's settings" in said
     assert lab.left() == set()
 
 
@@ -175,6 +213,7 @@ def test_a_container_that_dies_under_load_ends_its_option_only(lab):
 EXPIRIES = {
     "before create": {"call": "CreateModel", **EXPIRED},
     "creating": {"call": "DescribeEndpoint", "after": 1, **EXPIRED},
+    "in service": {"call": "DescribeEndpoint", **EXPIRED},
     "under load": {"call": "InvokeEndpoint", **EXPIRED, "status": 403},
     "deleting": {"call": "DeleteEndpoint", **EXPIRED},
 }
@@ -183,8 +222,18 @@ NOTHING_CAN_BE_DELETED = [
 ]
 
 
-def wait_for_load_point(run) -> None:
-    wait_for(lambda: load_points(run), "the first load point")
+SEEN = {
+    "in service": lambda run: "in_service" in [record.state for record in records_of(run).values()],
+    "under load": load_points,
+}
+"""Moments that are waited for, as no count of calls tells them."""
+
+
+def act_when(run, is_so, act) -> threading.Thread:
+    """A thread that waits for a moment of a run and then acts."""
+    thread = threading.Thread(target=lambda: (wait_for(lambda: is_so(run), "the moment to act"), act()))
+    thread.start()
+    return thread
 
 
 @pytest.mark.parametrize("moment", EXPIRIES)
@@ -192,17 +241,12 @@ def test_expired_credentials_stop_the_run_and_say_what_to_delete(lab, moment):
     config = fault_config(lab.folder, ("a",), load=LONG_ENOUGH)
     run = lab.begin(config)
     faults = [EXPIRIES[moment], *NOTHING_CAN_BE_DELETED]
-    if moment == "under load":
-        lab.start()
-        later = threading.Thread(target=lambda: (wait_for_load_point(run), lab.from_now_on(*faults)))
-        later.start()
-        said = lab.finish(config, run)
-        later.join()
-    else:
-        lab.start(*faults)
-        said = lab.finish(config, run)
+    lab.start(*([] if moment in SEEN else faults))
+    if moment in SEEN:
+        act_when(run, SEEN[moment], lambda: lab.from_now_on(*faults))
+    said = lab.finish(config, run)
     intact = load_points(run)
-    assert len(intact) == {"under load": 1, "deleting": 2}.get(moment, 0)
+    assert len(intact) in {"in service": (0, 1), "under load": (1,), "deleting": (2,)}.get(moment, (0,))
     assert "log in again" in said
     name = records_of(run)["a"].endpoint_name
     assert f"--endpoint-name {name}" in said
@@ -228,6 +272,39 @@ def test_a_throttled_control_plane_is_asked_again(lab, call):
     lab.finish(config, run)
     assert (records_of(run)["a"].state, records_of(run)["a"].failure) == ("deleted", None)
     assert len(load_points(run)) == 2
+    assert lab.left() == set()
+
+
+def test_what_may_not_be_deleted_is_listed_with_the_commands(lab):
+    config = fault_config(lab.folder, ("a",))
+    run = lab.begin(config)
+    lab.start({"call": "DeleteEndpoint", "error_code": "AccessDeniedException", "message": "no permission"})
+    said = lab.finish(config, run)
+    record = records_of(run)["a"]
+    assert "may still cost money" in said and "docs/aws.md" in said
+    assert f"aws sagemaker delete-endpoint --region us-east-1 --endpoint-name {record.endpoint_name}" in said
+    assert record.may_exist and lab.left() == {record.endpoint_name}
+    assert len(load_points(run)) == 2
+    lab.from_now_on()
+    lab.helpers("cleanup", str(run.path))
+    assert lab.left() == set()
+
+
+def test_an_endpoint_that_somebody_else_deletes_under_load_ends_its_option_only(lab):
+    config = fault_config(lab.folder, load=LONG_ENOUGH)
+    run = lab.begin(config)
+    lab.start()
+    act_when(
+        run,
+        lambda run: [name for name in load_points(run) if name.startswith("a")],
+        lambda: lab.client().delete_endpoint(EndpointName=records_of(run)["a"].endpoint_name),
+    )
+    lab.finish(config, run)
+    records = records_of(run)
+    assert records["a"].cause == "vanished"
+    assert "look who deleted it" in records["a"].failure
+    assert len([name for name in load_points(run) if name.startswith("a")]) == 1
+    assert len([name for name in load_points(run) if name.startswith("b")]) == 2
     assert lab.left() == set()
 
 

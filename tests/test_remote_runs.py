@@ -331,6 +331,21 @@ def test_of_two_records_of_an_endpoint_the_one_to_which_something_happened_last_
         assert merged(one, other) == merged(other, one) == state
 
 
+def test_no_endpoint_is_lost_where_two_machines_made_one_each():
+    def ledger(name, state, called_at):
+        record = endpoint("a", state=state, endpoint_name=name, create_called_at=called_at)
+        return json.dumps({"run_id": "r", "endpoints": [record.model_dump()]})
+
+    earlier = ledger("x-111", "in_service", "2026-01-01T00:01:00+00:00")
+    later = ledger("x-222", "creating", "2026-01-01T00:02:00+00:00")
+    for one, other in ((earlier, later), (later, earlier)):
+        endpoints = json.loads(merge_ledgers(one, other))["endpoints"]
+        assert {record["option"]: record["endpoint_name"] for record in endpoints} == {
+            "a": "x-222",
+            "a (x-111)": "x-111",
+        }
+
+
 def test_what_belongs_to_one_machine_stays_there(begun, bucket, tmp_path):
     _, run = begun
     (tmp_path / "outside.txt").write_text("not of this run")

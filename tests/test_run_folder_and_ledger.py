@@ -228,6 +228,20 @@ def test_a_wrong_change_is_refused_and_changes_nothing(ledger, option, changes, 
     assert on_disk(ledger) == {"a": "creating"}
 
 
+def test_a_late_deletion_says_nothing_of_the_next_endpoint(ledger):
+    ledger.put(endpoint("a", state="creating", endpoint_name="first"))
+    ledger.update("a", state="deleted")
+    ledger.put(endpoint("a", state="creating", endpoint_name="second"))
+    assert ledger.update("a", of_endpoint="first", state="deleted").endpoint_name == "second"
+    assert ledger.record("a").state == "creating"
+
+
+def test_an_endpoint_that_may_exist_is_never_replaced(ledger):
+    ledger.put(endpoint("a", state="in_service", endpoint_name="first"))
+    assert ledger.put(endpoint("a", state="planned", endpoint_name="second")).endpoint_name == "first"
+    assert [record.endpoint_name for record in ledger.remaining() if record.option == "a"] == ["first"]
+
+
 def test_no_change_is_lost_between_threads(ledger):
     start = threading.Barrier(8)
 

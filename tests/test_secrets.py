@@ -10,7 +10,7 @@ import threading
 import boto3
 import pandas as pd
 import pytest
-from fault_lab import ENGINE, fault_config, load_points, records_of
+from fault_lab import fault_config, load_points, records_of
 
 pytest_plugins = ["fault_fixtures", "moto_server"]
 
@@ -61,7 +61,7 @@ def options(openai_host: str) -> list[dict]:
         "instance_type": "ml.g5.xlarge",
         "price": {"usd_per_hour": 1.4},
     }
-    vllm = {"kind": "vllm", "version": "0.30.0", "model_id": "m", "hf_token": "${HF_TOKEN}", "environment": ENGINE}
+    vllm = {"kind": "vllm", "version": "0.30.0", "model_id": "m", "hf_token": "${HF_TOKEN}"}
     crashing = {
         "image": "prints-its-environment",
         "environment": {"SOME_TOKEN": "${IMAGE_TOKEN}"},

@@ -23,7 +23,7 @@ from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
 from helpers.load_plan import load_points_of, missing_load_points
 from helpers.options import OptionBase
-from helpers.records import LoadPoint, refusals, set_aside, tokens_of
+from helpers.records import LoadPoint, error_types, set_aside, tokens_of
 from helpers.run_folder import RunFolder
 from helpers.targets.base import Address
 from helpers.teardown import delete_after_failure, delete_endpoint, delete_remaining
@@ -118,8 +118,12 @@ class _Campaign:
     def serve(self, option: OptionBase) -> None:
         """Deploy an option if it is not yet, run its missing load points, delete it."""
         tell = _Teller(option, self._config, self._run, self._on_event)
-        if self._stopping.is_set() or not missing_load_points(option, self._config, self._run):
-            tell("waiting" if self._stopping.is_set() else "done")
+        if self._stopping.is_set():
+            tell("waiting")
+            return
+        if not missing_load_points(option, self._config, self._run):
+            self._delete(option)
+            tell("done")
             return
         deployment = Deployment(option, self._config, self._run, self._ledger)
         try:
@@ -137,8 +141,9 @@ class _Campaign:
         """True once the endpoint is in service; false if it failed for good, or all is to stop."""
         tell("starting")
         record = deployment.plan()
-        # What failed a moment ago, in notebook 02 or just now, is not tried again until somebody runs it again.
-        record = deployment.begin() if record.state in ("deleting", "deleted") else deployment.step()
+        # Of an earlier load that was cut off; what failed is begun anew by notebook 02 alone.
+        is_cut_off = record.state in ("deleting", "deleted") and record.failure is None
+        record = deployment.begin() if is_cut_off else deployment.step()
         pauses = growing_pauses()
         while record.state in UNDER_WAY and not self._stopping.is_set():
             if record.state == "waiting":
@@ -161,7 +166,7 @@ class _Campaign:
                     order = self._order(option, points[0], address)
                     label = f"{order.dataset}, {order.level.label}"
                     team.run(order, lambda progress, label=label: tell.progress(label, progress))
-                    if not self._counts(deployment, Path(order.output_file)):
+                    if not self._goes_on(deployment, Path(order.output_file)):
                         return False
                     tell("loading", label)
             except LoadError:
@@ -173,11 +178,11 @@ class _Campaign:
                     self._teams.discard(team)
         return True
 
-    def _counts(self, deployment: Deployment, records: Path) -> bool:
-        """True if a load point tells of its option; else its records are set aside.
+    def _goes_on(self, deployment: Deployment, records: Path) -> bool:
+        """True if the endpoint is still there after a load point, so that the next may follow.
 
-        Requests that were refused for want of credentials, or that went to an endpoint that is no more, say nothing about how
-        the option serves. Raises CredentialsError.
+        Requests that were refused for want of credentials, or that failed at an endpoint that is no more, say nothing about how
+        the option serves: such a load point is set aside. Raises CredentialsError.
         """
         name = deployment.option.name
         input_tokens, output_tokens = tokens_of(records)
@@ -187,16 +192,18 @@ class _Campaign:
             billed_input_tokens=record.billed_input_tokens + input_tokens,
             billed_output_tokens=record.billed_output_tokens + output_tokens,
         )
-        if refused := refusals(records, CREDENTIAL_CODES):
+        errors = error_types(records)
+        if refused := [error for error in errors if error in CREDENTIAL_CODES]:
             kept = set_aside(records)
             raise CredentialsError(
-                f"option {name!r}: {refused} requests were refused for want of valid AWS credentials; their records are set "
+                f"option {name!r}: {len(refused)} requests were refused for want of valid AWS credentials; their records are set "
                 f"aside in {kept}. Next: {NEXT_STEP[Cause.CREDENTIALS]}",
                 Cause.CREDENTIALS,
             )
         if deployment.step().state in READY:
             return True
-        set_aside(records)
+        if errors:
+            set_aside(records)
         return False
 
     def _new_team(self, option: OptionBase) -> LoadTeam:
@@ -237,12 +244,13 @@ class _Campaign:
     def _delete(self, option: OptionBase) -> None:
         """Delete what the option made. What cannot be deleted now is tried again when all load is done."""
         record = self._ledger.record(option.name)
-        if record is None or not record.may_exist or self._config.endpoints.keep:
+        is_kept = record is not None and record.state == "in_service" and self._config.endpoints.keep
+        if record is None or not record.may_exist or is_kept:
             return
         try:
             delete_endpoint(record, self._run, self._ledger)
         except TeardownError as error:
-            self._ledger.update(option.name, failure=str(error))
+            self._ledger.update(option.name, record.endpoint_name, state="failed", failure=str(error))
 
 
 def _absolute_folder(tokenizer: str, base_dir: Path) -> str:

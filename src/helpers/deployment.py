@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from helpers.config import BenchmarkConfig
-from helpers.errors import CredentialsError, DeployError
+from helpers.errors import CredentialsError, DeployError, TeardownError
 from helpers.failures import NEXT_STEP, Cause
 from helpers.ledger import EndpointRecord, Ledger, utc_now
 from helpers.options import OptionBase, SageMakerOption
@@ -15,6 +15,8 @@ from helpers.teardown import delete_endpoint
 
 READY = ("in_service", "external")
 UNDER_WAY = ("creating", "waiting")
+NOTHING_RAN = (Cause.CAPACITY, Cause.QUOTA)
+"""Causes of failures without an instance, so without a cost: AWS bills from when an instance is there."""
 PROVISIONING_S = 900
 """Longest time that AWS takes for the machines, beside the container's own start."""
 
@@ -27,6 +29,7 @@ class Deployment:
         self._run = run
         self._ledger = ledger
         self._target = target_of(option, config, run)
+        self._keep = config.endpoints.keep
         self._blockers: set[str] | None = None
         """Options whose endpoints used up the quota at the last attempt; null: not tried in this process."""
 
@@ -74,10 +77,12 @@ class Deployment:
         if record.state in READY + UNDER_WAY:
             return record
         if record.may_exist:
-            record = delete_endpoint(record, self._run, self._ledger)
-        if record.state == "deleted":
-            new = {"earlier_hours": record.billed_hours() or 0.0}
-            self._ledger.put(self._target.plan().model_copy(update=new))
+            record = self._discard(record)
+        if record.state != "deleted":
+            return record
+        spent = {name: getattr(record, name) for name in ("billed_input_tokens", "billed_output_tokens")}
+        spent["earlier_hours"] = record.billed_hours() or 0.0
+        self._ledger.put(self._target.plan().model_copy(update=spent))
         return self.step()
 
     def address(self) -> Address | None:
@@ -107,11 +112,15 @@ class Deployment:
         try:
             made = self._target.create(record)
         except DeployError as error:
+            if error.cause not in (Cause.CONNECTION, Cause.OTHER, None):
+                self._ledger.update(name, confirmed_at=utc_now())  # it was refused, so nothing more will appear
             record = self._fail(str(error), error.cause)
             if isinstance(error, CredentialsError):
                 raise
             return record
-        return self._ledger.update(name, image=made.image, confirmed_at=utc_now())
+        # Whatever became of the entry meanwhile: what has just been made can be deleted.
+        made_now = {"state": "creating", "deleted_at": None, "confirmed_at": utc_now(), "image": made.image}
+        return self._ledger.update(name, **made_now)
 
     def _look(self, record: EndpointRecord) -> EndpointRecord:
         """Bring the ledger up to date; of an endpoint that vanished, what is left is deleted."""
@@ -124,14 +133,13 @@ class Deployment:
         if seen.state == "in_service" and record.state != "in_service":
             return self._ledger.update(record.option, state="in_service", in_service_at=seen.since or utc_now())
         if seen.state == "gone":
-            delete_endpoint(record, self._run, self._ledger)
             failure = (
                 f"option {record.option!r}: its endpoint was not there any more. Next: {NEXT_STEP[Cause.VANISHED]}"
             )
-            return self._ledger.update(record.option, failure=failure, cause=Cause.VANISHED)
+            return self._fail(failure, Cause.VANISHED)
         if seen.state == "failed":
             return self._fail(f"option {record.option!r}: endpoint {record.endpoint_name}: {seen.reason}", seen.cause)
-        if seen.state == "creating" and _age_s(record.create_called_at) > self._longest_s():
+        if seen.state == record.state == "creating" and _age_s(record.create_called_at) > self._longest_s():
             words = f"option {record.option!r}: {Cause.STARTUP}: still creating after {self._longest_s():g} s"
             return self._fail(f"{words}. Next: {NEXT_STEP[Cause.STARTUP]}", Cause.STARTUP)
         return record
@@ -145,19 +153,33 @@ class Deployment:
     # --- asking again ---------------------------------------------------------------------------------------------
 
     def _fail(self, failure: str, cause: str | None) -> EndpointRecord:
-        """Note a failure. Where asking again may help, what was made is deleted and the option waits for its turn."""
-        record = self._ledger.update(
-            self.option.name, state="failed", failure=failure, cause=cause, failed_at=utc_now()
-        )
-        if not self._may_ask_again(record):
+        """Note a failure and delete what was made. Where asking again may help, the option then waits for its turn.
+
+        What could not be deleted stays `failed`.
+        """
+        option = self.option.name
+        record = self._ledger.update(option, failure=failure, cause=cause, failed_at=utc_now())
+        again, self._blockers = self._may_ask_again(record), self._holders_of_quota(record)
+        record = self._discard(record)
+        if record.state != "deleted":
             return record
-        delete_endpoint(record, self._run, self._ledger)
-        self._blockers = self._holders_of_quota(record)
+        if cause in NOTHING_RAN:
+            record = self._ledger.update(option, create_called_at=None)
+        if not again:
+            return record
         kept = {
             name: getattr(record, name) for name in ("attempts", "deploying_since", "failed_at", "failure", "cause")
         }
-        kept |= {"state": "waiting", "earlier_hours": self._ledger.record(self.option.name).billed_hours() or 0.0}
+        kept |= {"state": "waiting", "earlier_hours": record.billed_hours() or 0.0}
         return self._ledger.put(self._target.plan().model_copy(update=kept))
+
+    def _discard(self, record: EndpointRecord) -> EndpointRecord:
+        """Delete an option's endpoint. Where that fails, it is noted, and whoever ends the run tries again."""
+        try:
+            return delete_endpoint(record, self._run, self._ledger)
+        except TeardownError as error:
+            words = f"{record.failure}\n{error}" if record.failure else str(error)
+            return self._ledger.update(record.option, record.endpoint_name, state="failed", failure=words)
 
     def _may_ask_again(self, record: EndpointRecord) -> bool:
         if record.cause == Cause.CAPACITY and isinstance(self.option, SageMakerOption):
@@ -174,10 +196,13 @@ class Deployment:
 
     def _holders_of_quota(self, record: EndpointRecord) -> set[str]:
         """Options of this run whose endpoints count against the same quota, and will be deleted when their load is done."""
+        if self._keep:
+            return set()
         return {
             other.option
             for other in self._ledger.remaining()
             if other.option != record.option
+            and other.state != "failed"
             and (other.instance_type, other.local) == (record.instance_type, record.local)
         }
 

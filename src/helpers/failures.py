@@ -36,8 +36,9 @@ NEXT_STEP = {
     "another instance type or region",
     Cause.IMAGE: "check image and version, that they exist in this region, and that the execution role may pull them from ECR",
     Cause.MODEL_DATA: "check model id or S3 URI, the execution role's access to it and, for a gated model, hf_token",
-    Cause.CRASH: "mend the container's settings; its last lines are above",
-    Cause.STARTUP: "raise startup_timeout_s, or mend the container's settings; its last lines are above",
+    Cause.CRASH: "mend the container's settings; its whole log is in CloudWatch, /aws/sagemaker/Endpoints/<endpoint name>",
+    Cause.STARTUP: "raise startup_timeout_s, or mend the container's settings; its log is in CloudWatch, "
+    "/aws/sagemaker/Endpoints/<endpoint name>",
     Cause.CREDENTIALS: "log in again, then run it again: finished load points are kept",
     Cause.PERMISSION: "give the caller and the execution role the policies in docs/aws.md",
     Cause.THROTTLED: "run it again; fewer endpoints at once (max_parallel_endpoints) make fewer calls",
@@ -69,8 +70,6 @@ _CODES = {
 _WORDS = (
     (r"insufficient.?instance.?capacity|unable to provision requested ml compute", Cause.CAPACITY),
     (r"service limit|resourcelimitexceeded", Cause.QUOTA),
-    (r"out of memory|cuda error", Cause.CRASH),
-    (r"gatedrepo|repository ?not ?found|401 client error|cannot access gated", Cause.MODEL_DATA),
     (r"model data|model artifact|download.{0,40}(model|s3:)|no space left on device", Cause.MODEL_DATA),
     (
         r"\bimage\b.{0,300}(not exist|not found|could not be found|invalid)|(repository|ecr:).{0,200}(grant|not exist)",
@@ -79,6 +78,13 @@ _WORDS = (
     (r"not authorized|access denied|could not assume role|ensure that the role", Cause.PERMISSION),
     (r"cannotstartcontainer|stopped (before|with)|exit code", Cause.CRASH),
     (r"ping health check", Cause.STARTUP),
+)
+_WORDS_OF_LOGS = (
+    (
+        r"gatedrepo|repository ?not ?found|401 client error|cannot access gated|no space left on device",
+        Cause.MODEL_DATA,
+    ),
+    (r"out of memory|cuda error|traceback|exit code", Cause.CRASH),
 )
 _CREDENTIAL_ERRORS = (
     "NoCredentialsError",
@@ -91,10 +97,19 @@ _CREDENTIAL_ERRORS = (
 )
 
 
-def cause_of_words(words: str) -> Cause:
-    """The cause that a failure reason, or the last lines of a container, tell."""
-    for pattern, cause in _WORDS:
-        if re.search(pattern, words, re.IGNORECASE | re.DOTALL):
+def cause_of_words(reason: str) -> Cause:
+    """The cause that AWS's own words tell: an error message or a failure reason."""
+    return _first_match(_WORDS, reason)
+
+
+def cause_of_log(lines: str) -> Cause:
+    """The cause that the last lines of a container tell. Little is believed: a log may hold any words."""
+    return _first_match(_WORDS_OF_LOGS, lines)
+
+
+def _first_match(patterns: tuple[tuple[str, Cause], ...], text: str) -> Cause:
+    for pattern, cause in patterns:
+        if re.search(pattern, text, re.IGNORECASE | re.DOTALL):
             return cause
     return Cause.OTHER
 

@@ -136,18 +136,26 @@ class Ledger:
         return next((record for record in self.records() if record.option == option), None)
 
     def put(self, record: EndpointRecord) -> EndpointRecord:
-        """Add the endpoint of an option, or replace it."""
+        """Add the endpoint of an option, or replace one that is gone; returns what then stands in the ledger.
+
+        One that may exist is never replaced by another: somebody else made it meanwhile, and it must not be forgotten.
+        """
         with self._lock:
+            known = self.record(record.option)
+            if known is not None and known.may_exist and known.endpoint_name != record.endpoint_name:
+                return known
             self._write(record)
         upload_in_passing(self.path)
         return record
 
-    def update(self, option: str, **changes: object) -> EndpointRecord:
-        """Change fields of an option's endpoint."""
+    def update(self, option: str, of_endpoint: str | None = None, **changes: object) -> EndpointRecord:
+        """Change fields of an option's endpoint; nothing where the option has another than `of_endpoint` by now."""
         with self._lock:
             record = self.record(option)
             if record is None:
                 raise KeyError(option)
+            if of_endpoint is not None and record.endpoint_name != of_endpoint:
+                return record
             changed = EndpointRecord.model_validate({**record.model_dump(), **changes})
             self._write(changed)
         upload_in_passing(self.path)
@@ -177,14 +185,17 @@ class Ledger:
 def merge_ledgers(mine: str, theirs: str) -> str:
     """Two ledgers of one run, as JSON, in one: of each option the record to which something happened last.
 
-    No endpoint is lost, because its name follows from run and option: two records of an option tell of the same endpoint.
+    No endpoint is lost: where both made one for an option, that which may still exist stays, under a name of its own.
     """
     content = _Content.model_validate_json(mine)
     records = {record.option: record for record in content.endpoints}
     for record in _Content.model_validate_json(theirs).endpoints:
-        known = records.get(record.option)
-        if known is None or _progress(record) > _progress(known):
-            records[record.option] = record
+        known = records.get(record.option, record)
+        later, earlier = (record, known) if _progress(record) > _progress(known) else (known, record)
+        records[record.option] = later
+        if earlier.endpoint_name != later.endpoint_name and earlier.may_exist:
+            name = f"{earlier.option} ({earlier.endpoint_name})"
+            records[name] = earlier.model_copy(update={"option": name})
     content.endpoints = list(records.values())
     return content.model_dump_json(indent=1) + "\n"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -210,10 +209,10 @@ def read_requests(
     return pa.concat_tables(tables).to_pandas(types_mapper=_nullable)
 
 
-def refusals(path: Path, error_types: Collection[str]) -> int:
-    """How many requests of a load point failed with one of these error types."""
+def error_types(path: Path) -> list[str]:
+    """Error types of the requests of a load point that failed."""
     found = pq.read_table(path, columns=["error_type"])["error_type"].to_pylist()
-    return sum(error_type in error_types for error_type in found)
+    return [error_type for error_type in found if error_type is not None]
 
 
 def tokens_of(path: Path) -> tuple[int, int]:

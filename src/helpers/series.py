@@ -23,7 +23,7 @@ from helpers.parameters import Scalar, check_parameters
 from helpers.remote_runs import store_run
 from helpers.run_folder import RunFolder, new_run, open_run, run_to_continue
 from helpers.teardown import delete_remaining
-from helpers.watchdog import guarded
+from helpers.watchdog import end_processes, guarded
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
@@ -156,6 +156,8 @@ def _teardown_after(config: LoadedConfig, run: RunFolder, say: Say) -> Iterator[
         finished = True
     finally:
         with _not_interrupted(say):
+            if not finished:
+                end_processes(run)
             _delete_or_keep(run, say, keep=finished and config.benchmark.endpoints.keep)
 
 

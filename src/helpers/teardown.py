@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
-from helpers.errors import TeardownError
+from helpers.errors import ServingVerdictError, TeardownError
 from helpers.ledger import EndpointRecord, Ledger, utc_now
 from helpers.run_folder import RunFolder
 from helpers.sessions import end_local_sagemaker, session_of_record
@@ -19,7 +19,8 @@ WAIT_S = 1800.0  # an endpoint that is being created can only be deleted once it
 def delete_endpoint(record: EndpointRecord, run: RunFolder, ledger: Ledger, wait_s: float = WAIT_S) -> EndpointRecord:
     """Delete one endpoint of the ledger with its endpoint config and model. Raises TeardownError."""
     with suppress(OSError):  # a full disk must not keep an endpoint alive
-        ledger.update(record.option, state="deleting", delete_called_at=record.delete_called_at or utc_now())
+        called_at = record.delete_called_at or utc_now()
+        ledger.update(record.option, record.endpoint_name, state="deleting", delete_called_at=called_at)
     if record.target == "python":
         delete_python(record)
     elif (session := session_of_record(record, run)) is not None:
@@ -28,7 +29,7 @@ def delete_endpoint(record: EndpointRecord, run: RunFolder, ledger: Ledger, wait
         except TeardownError:
             if session_of_record(record, run) is not None:  # else the local SageMaker ended in the meantime
                 raise
-    return ledger.update(record.option, state="deleted", deleted_at=utc_now())
+    return ledger.update(record.option, record.endpoint_name, state="deleted", deleted_at=utc_now())
 
 
 def delete_remaining(
@@ -54,7 +55,10 @@ def delete_remaining(
             is_python = record.target == "python"
             commands += [python_delete_command(record)] if is_python else delete_commands(record)
     if not any(record.local for record in ledger.remaining()):
-        end_local_sagemaker(run)
+        try:
+            end_local_sagemaker(run)
+        except ServingVerdictError as error:
+            failures.append(str(error))
     if failures:
         again = f"make cleanup RUN={run.path}"
         raise TeardownError("\n".join([*failures, f"Next: {again}; or delete them by hand:", *commands]))

@@ -7,12 +7,13 @@ what is left of the run's processes, so that nothing is created any more, and de
     with guarded(run):  ---> holds <run>/watchdog.lock, reads its standard input
         ...                  end of input without a word: the guarded process is dead -> delete everything
     leaves the block    ---> "done": ends
+                             "failed": goes on deleting what could not be deleted
                              "idle 3600": waits so long for somebody else to guard the run -> deletes everything
 
 The last is for notebook 02, which leaves endpoints running for notebook 03, a process of its own that may never come.
 
-Where a run is guarded already (a kernel that the runner started), the inner process only enters itself in <run>/guarded/, so that
-the runner's watchdog ends it before it deletes.
+Where a run is guarded already (a kernel that the runner started), the inner watchdog waits for its turn. Each guarded
+process enters itself in <run>/guarded/, so that a watchdog ends it before it deletes.
 """
 
 from __future__ import annotations
@@ -21,19 +22,23 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from helpers.errors import TeardownError
 from helpers.ledger import Ledger
 from helpers.run_folder import RunFolder
 from helpers.teardown import delete_remaining
 
-DONE = b"done"
+if TYPE_CHECKING:
+    import psutil
+
+DONE, FAILED = b"done", b"failed"
 LOOK_S = 1.0
 RETRY_FOR_S = 6 * 3600.0
 """How long what cannot be deleted is tried again: credentials may come back."""
@@ -45,20 +50,34 @@ KILL_WAIT_S = 10.0
 def guarded(run: RunFolder, idle_timeout_s: float | None = None) -> Iterator[None]:
     """While this block runs, a watchdog deletes what the ledger lists if this process dies.
 
-    With `idle_timeout_s`, it also deletes what the block leaves running if nobody guards the run within so many seconds.
+    It also goes on deleting what an error has left behind and, with `idle_timeout_s`, what the block leaves running if nobody
+    guards the run within so many seconds.
     """
     process = _start(run)
     process.stdout.readline()
+    failed = True
     try:
         with _entered(run):
             yield
+        failed = False
     finally:
-        is_left = idle_timeout_s is not None and Ledger(run.ledger_file, run.run_id).remaining()
+        word = _last_word(run, failed, idle_timeout_s)
         with suppress(BrokenPipeError):
-            process.stdin.write(f"idle {idle_timeout_s:g}".encode() if is_left else DONE)
+            process.stdin.write(word)
             process.stdin.close()
-        if not is_left:
+        if word == DONE:
             process.wait()
+
+
+def _last_word(run: RunFolder, failed: bool, idle_timeout_s: float | None) -> bytes:
+    """What the watchdog is told at the end of the block."""
+    try:
+        is_left = bool(Ledger(run.ledger_file, run.run_id).remaining())
+    except Exception:  # noqa: BLE001 (a ledger that cannot be read now is left to the watchdog)
+        is_left = True
+    if is_left and failed:
+        return FAILED
+    return f"idle {idle_timeout_s:g}".encode() if is_left and idle_timeout_s is not None else DONE
 
 
 def _start(run: RunFolder) -> subprocess.Popen[bytes]:
@@ -90,25 +109,39 @@ def _entered(run: RunFolder) -> Iterator[None]:
 
 
 def watch(run: RunFolder) -> None:
-    """Wait until the guarded process leaves its block or dies; in the latter case, delete what the run made."""
-    try:
-        lock = FileLock(run.path / "watchdog.lock").acquire(timeout=0)
-    except Timeout:
-        print("guarded already", flush=True)  # noqa: T201
-        sys.stdin.buffer.read()
+    """Wait until the guarded process leaves its block or dies; delete what it left, unless it says that it is done."""
+    heard: list[bytes] = []
+    listener = threading.Thread(target=lambda: heard.append(sys.stdin.buffer.read()), daemon=True)
+    listener.start()
+    lock = FileLock(run.path / "watchdog.lock")
+    guards = _take(lock)
+    print("guarding" if guards else "guarded already", flush=True)  # noqa: T201
+    while not guards and listener.is_alive():
+        listener.join(LOOK_S)
+        guards = _take(lock)
+    if not guards:
         return
-    with lock:
-        print("guarding", flush=True)  # noqa: T201
-        last_word = sys.stdin.buffer.read()
-        if last_word == DONE:
-            return
-        if not last_word:
-            _log("the guarded process died")
-            _end_processes(run)
-        left = _names_of_remaining(run)
-    # From here on without the lock: who goes on with the run has a watchdog of its own.
-    if not last_word or _stays_idle(run, float(last_word.split()[1])):
+    listener.join()
+    word = heard[0] if heard else b""
+    if not word:
+        _log("the guarded process died")
+        try:
+            end_processes(run)
+        except Exception as error:  # noqa: BLE001 (to delete is what matters)
+            _log(f"not all processes were ended: {error!r}")
+    left = _names_of_remaining(run)
+    lock.release()  # who goes on with the run from here on has a watchdog of its own
+    if word in (b"", FAILED) or (word != DONE and _stays_idle(run, float(word.split()[1]))):
         _delete_all(run, left)
+
+
+def _take(lock: FileLock) -> bool:
+    """True if the lock is now held by this process."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
 
 
 def _stays_idle(run: RunFolder, timeout_s: float) -> bool:
@@ -116,10 +149,10 @@ def _stays_idle(run: RunFolder, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         time.sleep(min(LOOK_S, timeout_s))
-        try:
-            FileLock(run.path / "watchdog.lock").acquire(timeout=0).lock.release()
-        except Timeout:
+        lock = FileLock(run.path / "watchdog.lock")
+        if not _take(lock):
             return False
+        lock.release()
         if not _names_of_remaining(run):
             return False
     _log(f"nobody went on with the run for {timeout_s:g} s")
@@ -130,25 +163,35 @@ def _names_of_remaining(run: RunFolder) -> set[str]:
     return {record.endpoint_name for record in Ledger(run.ledger_file, run.run_id).remaining()}
 
 
-def _end_processes(run: RunFolder) -> None:
-    """End every process that was entered, with what it started."""
+def end_processes(run: RunFolder) -> None:
+    """End every process that was entered, but for this one, with what it started."""
     import psutil
 
     doomed = []
     for entry in (run.path / "guarded").glob("*.json"):
-        with suppress(psutil.NoSuchProcess, ValueError, KeyError):
+        with suppress(psutil.Error, OSError, ValueError, KeyError):
             content = json.loads(entry.read_text(encoding="utf-8"))
             process = psutil.Process(content["pid"])
+            if content["pid"] == os.getpid():
+                continue
             if process.create_time() == content["started"]:
-                # what it started in a session of its own, such as a local SageMaker, is needed to delete
-                session = os.getsid(process.pid)
-                doomed += [process, *(p for p in process.children(recursive=True) if os.getsid(p.pid) == session)]
+                doomed += [process, *_children_in_session(process)]
         entry.unlink(missing_ok=True)
     for process in doomed:
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error):
             _log(f"ending process {process.pid}")
             process.kill()
     psutil.wait_procs(doomed, timeout=KILL_WAIT_S)
+
+
+def _children_in_session(process: psutil.Process) -> list[psutil.Process]:
+    """What a process started, but for what has a session of its own: a local SageMaker is needed to delete."""
+    found = []
+    for child in process.children(recursive=True):
+        with suppress(OSError):  # it ended in the meantime
+            if os.getsid(child.pid) == os.getsid(process.pid):
+                found.append(child)
+    return found
 
 
 def _delete_all(run: RunFolder, endpoint_names: set[str]) -> None:
@@ -160,7 +203,7 @@ def _delete_all(run: RunFolder, endpoint_names: set[str]) -> None:
                 _log(f"deleted {record.endpoint_name}")
             _log("nothing is left")
             return
-        except TeardownError as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, the next attempt may succeed)
             _log(str(error))
             if time.monotonic() > deadline:
                 return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from helpers.config import BenchmarkConfig
 from helpers.errors import DeployError
-from helpers.failures import NEXT_STEP, Cause, cause_of_words, deploy_error, is_passing
+from helpers.failures import NEXT_STEP, Cause, cause_of_log, cause_of_words, deploy_error, is_passing
 from helpers.ledger import EndpointRecord
 from helpers.options import SageMakerOption
 from helpers.pricing import as_ledger_fields, price_of
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from sagemaker.core.shapes import ContainerDefinition, ProductionVariant, Tag
 
 VARIANT = "AllTraffic"
-STATES = {"InService": "in_service", "Failed": "failed", "OutOfService": "failed"}
+STATES = {
+    "InService": "in_service",
+    "Failed": "failed",
+    "OutOfService": "failed",
+    "UpdateRollbackFailed": "failed",
+    "Deleting": "gone",
+}
+"""States that AWS passes through by itself, such as SystemUpdating, count as those of an endpoint that comes up."""
 SHORTEST_STARTUP_TIMEOUT_S = 60
 CAUSES_IN_LOGS = (Cause.CRASH, Cause.STARTUP, Cause.OTHER)
 """Causes of which the container's log tells more than SageMaker does."""
@@ -73,12 +80,23 @@ class SageMakerTarget:
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        source = find_model_source(self._option, self._config.aws.region, self._session())
+        from helpers.local_sagemaker.launcher import LocalSageMakerError
+
+        doing = f"{record.instance_type} in {record.region}"
+        try:
+            source = find_model_source(self._option, self._config.aws.region, self._session())
+        except LocalSageMakerError as error:
+            raise DeployError(f"option {self._option.name!r}: {error}") from error
         try:
             self._create(record, source)
         except (ClientError, BotoCoreError) as error:
-            doing = f"{record.instance_type} in {record.region}"
-            raise deploy_error(self._option.name, doing, error, source.without_secrets(str(error))) from error
+            raise deploy_error(self._option.name, doing, error, source.without_secrets(str(error))) from None
+        except ValueError as error:  # of the SDK, which checks the types of what it is given, and quotes it
+            words = source.without_secrets(str(error))
+            next_step = NEXT_STEP[Cause.OTHER]
+            raise DeployError(
+                f"option {self._option.name!r}: {doing}: {words}. Next: {next_step}", Cause.OTHER
+            ) from None
         return record.model_copy(update={"image": source.image})
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
@@ -187,7 +205,7 @@ class SageMakerTarget:
         cause, lines = cause_of_words(reason), []
         if cause in CAUSES_IN_LOGS:
             lines = last_log_lines(record.endpoint_name, self._session())
-            told = cause_of_words("\n".join(lines))
+            told = cause_of_log("\n".join(lines))
             cause = cause if told == Cause.OTHER else told
         quoted = "\nLast lines of the container:\n" + "\n".join(f"  {line}" for line in lines) + "\n" if lines else " "
         text = f"{cause}: {reason.strip().rstrip('.')}.{quoted}Next: {NEXT_STEP[cause]}"

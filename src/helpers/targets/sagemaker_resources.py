@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CREATED_BY = "llm-serving-verdict"
 MAX_NAME_LENGTH = 63
+STILL_IN_USE = ("ValidationException", "ResourceInUse", "ConflictException")
+"""Error codes with which SageMaker refuses to delete what is still being made or used."""
 SETTLE_S = 6.0
 """How long a create call that was cut off may take to show what it made."""
 LOCAL_SETTLE_S = 0.5
@@ -97,7 +99,7 @@ def _delete_endpoint(record: EndpointRecord, client: BaseClient, deadline: float
     A create call that nobody saw the end of may still be under way: then it is waited for, for a while.
     """
     settled = time.monotonic()
-    if record.create_called_at and not (record.confirmed_at or record.failed_at):
+    if record.create_called_at and not record.confirmed_at:
         settled += LOCAL_SETTLE_S if record.local else SETTLE_S
     state = refusal = ""
     for _ in growing_pauses():
@@ -132,14 +134,14 @@ def _delete_if_there(delete: Callable[..., object], record: EndpointRecord, dead
 
 
 def _is_refused_for_now(error: Exception, record: EndpointRecord) -> bool:
-    """True where the same deletion may be accepted later: whatever AWS refuses but for lack of credentials or permission.
+    """True where the same call may be accepted later: a resource is still being made, or AWS fails in passing.
 
     A local SageMaker that is not reached has ended, and comes back no more.
     """
     from botocore.exceptions import ClientError
 
-    if isinstance(error, ClientError):
-        return cause_of_error(error) not in (Cause.CREDENTIALS, Cause.PERMISSION)
+    if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in STILL_IN_USE:
+        return True
     return is_passing(error) and not record.local
 
 
