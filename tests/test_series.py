@@ -235,6 +235,7 @@ def broken_option(folder: Path, **container) -> Path:
     return config
 
 
+@pytest.mark.timing
 def test_a_failed_option_is_reported_with_its_reason_and_the_others_go_on(tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_SECRET", SECRET)
     config = broken_option(tmp_path, environment={"ENGINE_MODEL": "synthetic:99m"})

@@ -76,13 +76,12 @@ class Deployment:
             record = self._look(record)
         if record.state in READY + UNDER_WAY:
             return record
-        if record.may_exist:
-            record = self._discard(record)
-        if record.state != "deleted":
+        if record.may_exist and (record := self._discard(record)).may_exist:
             return record
-        spent = {name: getattr(record, name) for name in ("billed_input_tokens", "billed_output_tokens")}
-        spent["earlier_hours"] = record.billed_hours() or 0.0
-        self._ledger.put(self._target.plan().model_copy(update=spent))
+        if record.state == "deleted":
+            spent = {name: getattr(record, name) for name in ("billed_input_tokens", "billed_output_tokens")}
+            spent["earlier_hours"] = record.billed_hours() or 0.0
+            self._ledger.put(self._target.plan().model_copy(update=spent))
         return self.step()
 
     def address(self) -> Address | None:
