@@ -185,13 +185,7 @@ class _Campaign:
         the option serves: such a load point is set aside. Raises CredentialsError.
         """
         name = deployment.option.name
-        input_tokens, output_tokens = tokens_of(records)
-        record = self._ledger.record(name)
-        self._ledger.update(
-            name,
-            billed_input_tokens=record.billed_input_tokens + input_tokens,
-            billed_output_tokens=record.billed_output_tokens + output_tokens,
-        )
+        self._note_tokens(self._ledger.record(name), records)
         errors = error_types(records)
         if refused := [error for error in errors if error in CREDENTIAL_CODES]:
             kept = set_aside(records)
@@ -205,6 +199,17 @@ class _Campaign:
         if errors:
             set_aside(records)
         return False
+
+    def _note_tokens(self, record: EndpointRecord, records: Path) -> None:
+        """Add the tokens of a load point to what is billed, where tokens are billed."""
+        if record.usd_per_1m_input_tokens is None and record.usd_per_1m_output_tokens is None:
+            return
+        input_tokens, output_tokens = tokens_of(records)
+        self._ledger.update(
+            record.option,
+            billed_input_tokens=record.billed_input_tokens + input_tokens,
+            billed_output_tokens=record.billed_output_tokens + output_tokens,
+        )
 
     def _new_team(self, option: OptionBase) -> LoadTeam:
         """A team on CPUs that no other has: an even share of them for each endpoint that is loaded at once."""

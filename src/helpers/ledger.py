@@ -1,8 +1,8 @@
 """The ledger: every endpoint that a run made or is about to make, on disk before the call that makes it.
 
 It answers one question after any crash: what may still cost money? States move
-`planned -> creating -> in_service -> deleting -> deleted`; `failed` is an endpoint that came up badly and still has to
-be deleted; `waiting` was asked for in vain and will be asked for again; `refused` could not even be planned; `external` is
+`planned -> creating -> in_service -> deleting -> deleted`; `failed` is an endpoint that could not be deleted at the first
+attempt and may still be there; `waiting` was asked for in vain and will be asked for again; `refused` could not even be planned; `external` is
 a server that the run did not make and never deletes.
 """
 
@@ -51,8 +51,6 @@ class EndpointRecord(BaseModel):
     """The Python file of an own target, which also deletes."""
     settings: dict[str, JsonValue] = {}
     """What the file's functions are given."""
-    expires_at: str | None = None
-    """The tag `expires-at` of what was made."""
     create_called_at: str | None = None
     attempts: int = 0
     """Times that it was asked for, since `deploying_since`: again for want of capacity or quota."""

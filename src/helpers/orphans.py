@@ -11,14 +11,14 @@ import pandas as pd
 
 from helpers.display import Column, Table
 from helpers.errors import TeardownError
-from helpers.failures import deploy_error
+from helpers.failures import NEXT_STEP, cause_of_error
 from helpers.ledger import EndpointRecord
 from helpers.targets.sagemaker_resources import CREATED_BY, delete_commands, delete_resources
+from helpers.teardown import WAIT_S
 
 if TYPE_CHECKING:
     import boto3
 
-LONGEST_DELETION_S = 1800.0
 CALLS_AT_ONCE = 8
 
 
@@ -72,7 +72,7 @@ def find_orphans(session: boto3.Session) -> list[Orphan]:
     """All that carries this project's tag in the session's region, the oldest first; also what live runs use.
 
     Every list is read to its end and each resource is asked for its tags: the listings of SageMaker are up to date, those of
-    the tagging service lag. Raises DeployError.
+    the tagging service lag. Raises TeardownError.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -87,7 +87,9 @@ def find_orphans(session: boto3.Session) -> list[Orphan]:
                     if mine.get("created-by") == CREATED_BY:
                         found.setdefault(item[f"{kind.noun}Name"], []).append((kind.noun, item, mine))
     except (ClientError, BotoCoreError) as error:
-        raise deploy_error("any", f"cannot list what is in {session.region_name}", error) from error
+        cause = cause_of_error(error)
+        words = f"cannot list what is in {session.region_name}: {cause}: {error}. Next: {NEXT_STEP[cause]}"
+        raise TeardownError(words) from error
     orphans = [_orphan(name, parts, session.region_name) for name, parts in found.items()]
     return sorted(orphans, key=lambda orphan: orphan.created_at)
 
@@ -96,7 +98,7 @@ def delete_orphans(orphans: list[Orphan], session: boto3.Session) -> None:
     """Delete them, all at once. Raises TeardownError at the end, with the commands that delete what is left."""
     records = [orphan.as_record() for orphan in orphans]
     with ThreadPoolExecutor(max(1, len(records))) as pool:
-        deletions = [pool.submit(delete_resources, record, session, LONGEST_DELETION_S) for record in records]
+        deletions = [pool.submit(delete_resources, record, session, WAIT_S) for record in records]
     failures, commands = [], []
     for record, deletion in zip(records, deletions, strict=True):
         if (error := deletion.exception()) is not None:
