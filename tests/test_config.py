@@ -420,7 +420,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"none\.yml: no such config file\. Next: "):
+    with pytest.raises(ConfigError, match=r"none\.yml: no config file: it is not there\. Next: "):
         load_config(tmp_path / "none.yml")
 
 
