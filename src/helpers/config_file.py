@@ -210,7 +210,9 @@ def _fault(fault: dict, data: object, unexpanded: dict[KeyPath, str]) -> tuple[K
     elif kind != "inconsistent":
         message = re.sub("^(Value error, |Input should be |String should |List should )", "", message)
         message = re.sub("^a valid dictionary( or .*)?$", "a section with keys", message)
-        if not fault["msg"].startswith("Value error"):
+        if fault["msg"].startswith("Value error, expected "):
+            message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. E{message[1:]}"
+        elif not fault["msg"].startswith("Value error"):
             message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. Expected {message}{_unit_hint(at)}"
     return at, message
 

@@ -12,7 +12,7 @@ HIDDEN = "(hidden)"
 _IN_A_VALUE = re.compile(
     r"://[^/?#@\s]*:[^/?#@\s]+@"  # the password of a URL
     r"|[?&;][^=&;#]*(?:key|token|sig|signature|secret|password|credential)=[^&;#\s]+"  # a signed URL, a key in a query
-    r"|\b(?:bearer|basic)\s+[\w.~+/=-]{8,}"  # an Authorization header
+    r"|\b(?:bearer|basic)\s+(?=\S*\d)\S{8,}"  # an Authorization header
     r"|--?[\w-]*(?:key|token|secret|password)[= ][^-\s]\S{7,}"  # an argument of a command
     r"|\b(?:hf_[a-z0-9]{8,}|sk-[\w-]{8,}|AKIA[a-z0-9]{12,}|gh[opsu]_[a-z0-9]{8,})"  # keys that are known by their beginning
     r"|-----BEGIN [A-Z ]*PRIVATE KEY",
