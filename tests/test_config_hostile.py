@@ -119,6 +119,8 @@ def test_a_fault_deep_in_a_section_is_found_at_once(config, depth, key):
         ("-0x" + "f" * 5000, "Expected at most 100 digits"),
         ("1" * 90, "Expected "),
         ("<<", "is no tag that a config takes"),
+        ('"\\0"', "bad value: it holds a NUL character. Expected text. Next: "),
+        ('"\\ud800"', "bad value: it holds half a character. Expected text. Next: "),
     ],
 )
 def test_a_value_that_is_not_what_its_tag_says_is_refused_with_line_and_value(config, value, words):
@@ -162,6 +164,19 @@ def test_what_is_no_text_is_refused_with_its_line(config, content, line):
     assert message.startswith(f"{config}:{line}: not valid YAML: ")
     assert "Next: " in message
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", ["run_root", "description", '"\\0"', '"\\udfff"'])
+def test_what_no_path_can_hold_is_refused_with_its_line(config, key):
+    message = refused(config, f'{key}: "a\\0b"\n{TEXT}')
+    assert message.startswith(f"{config}:1: ")
+    assert re.search("it holds (a NUL|half a) character", message)
+
+
+def test_bytes_from_the_environment_that_are_no_text_are_refused(config, monkeypatch):
+    monkeypatch.setenv("NOT_TEXT", b"caf\xe9".decode("utf-8", "surrogateescape"))
+    message = refused(config, TEXT.replace("served_model: m", "served_model: ${NOT_TEXT}"))
+    assert "options[0].served_model: bad value from the environment: it holds half a character" in message
 
 
 # --- long values, and files that are none of ours ---------------------------------------------------------------------
@@ -215,7 +230,7 @@ OTHERS = {
     "memory.yml": "memory.yml: cannot be read: ",
     "loop.yml": "loop.yml cannot be opened (Too many levels of symbolic links)",
     "x" * 300 + ".yml": " cannot be opened (File name too long). Next: ",
-    '"a\\0b.yml"': " cannot be opened (embedded null byte). Next: ",
+    '"a\\0b.yml"': "bad value: it holds a NUL character. Expected text. Next: ",
     "~nobody-of-this-name/x.yml": "x.yml is not there. Next: ",
 }
 

@@ -61,9 +61,9 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     """
     config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
-    if not run.instrument_file.is_file() and any(missing_load_points(o, config, run) for o in config.options):
-        calibrate(config, run)
-    with guarded(run), delete_after_failure(run):
+    with guarded(run, "notebook 03"), delete_after_failure(run):
+        if not run.instrument_file.is_file() and any(missing_load_points(o, config, run) for o in config.options):
+            calibrate(config, run)
         _serve_all(_Campaign(config, run, ledger, on_event), config, ledger)
         if not config.endpoints.keep and ledger.remaining():
             delete_remaining(run)

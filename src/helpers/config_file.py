@@ -27,6 +27,7 @@ from helpers.config_yaml import (
     dotted,
     expanded,
     read_config,
+    why_no_text,
     why_unreadable,
 )
 from helpers.errors import ConfigError, cut, shown
@@ -133,7 +134,12 @@ def _expand(node: Node, at: KeyPath, root: Node, unexpanded: dict[KeyPath, str])
         message = f"environment variable {missing[0]} is not set. Next: export {missing[0]}=..., or write the value"
         raise ConfigError(_told(root, [(at, message)]))
     unexpanded[at] = data
-    return _VARIABLE.sub(lambda match: os.environ[match.group(1)], data)
+    expanded_text = _VARIABLE.sub(lambda match: os.environ[match.group(1)], data)
+    if (reason := why_no_text(expanded_text)) is not None:
+        raise ConfigError(
+            _told(root, [(at, f"bad value from the environment: {reason}. Expected UTF-8. Next: export it anew")])
+        )
+    return expanded_text
 
 
 def _written_secrets(root: Node) -> list[tuple[KeyPath, str]]:

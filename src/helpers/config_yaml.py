@@ -172,6 +172,13 @@ def why_unreadable(path: Path) -> str | None:
     return None if stat.S_ISREG(mode) else "is not a regular file"
 
 
+def why_no_text(text: str) -> str | None:
+    """Why text cannot be written to a file or name one; null if it can."""
+    if "\0" in text:
+        return "it holds a NUL character"
+    return None if text.isascii() or text.encode("utf-8", "ignore").decode() == text else "it holds half a character"
+
+
 def _kind(value: object) -> str:
     kinds = {list: "a list", str: "text", dict: "a section", type(None): "nothing"}
     return kinds.get(type(value), "a single value")
@@ -304,7 +311,13 @@ class _Builder:
         if not isinstance(found, yaml.ScalarNode):
             place = Place(self._path, found.start_mark.line + 1, at)
             raise ConfigError(f"{place}: a key that is a section or a list. Expected a name. Next: write one")
+        self._require_text(found, (*at, found.value), found.start_mark.line + 1)
         return found.value
+
+    def _require_text(self, found: yaml.ScalarNode, at: KeyPath, line: int) -> None:
+        """Raise ConfigError for what no file, path or request can hold."""
+        if (reason := why_no_text(found.value)) is not None:
+            raise ConfigError(f"{Place(self._path, line, at)}: bad value: {reason}. Expected text. Next: delete it")
 
     def _single_value(self, found: yaml.Node, at: KeyPath, line: int) -> object:
         """Text, number, boolean or null. Raises ConfigError with place and value for what is none of them."""
@@ -313,6 +326,7 @@ class _Builder:
             raise ConfigError(
                 f"{bad_value}: {cut(found.tag, 60)!r} is no tag that a config takes. Next: delete the tag"
             )
+        self._require_text(found, at, line)
         if found.tag in NUMBERS and len(found.value) > MOST_DIGITS:
             raise ConfigError(
                 f"{bad_value} {shown(found.value)}. Expected at most {MOST_DIGITS} digits. Next: quote it if it is text"

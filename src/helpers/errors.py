@@ -3,7 +3,8 @@
     ServingVerdictError
     ├── ConfigError            the YAML config: unknown key, bad value, missing variable
     ├── ParameterError         a notebook parameter that does not exist or has the wrong type
-    ├── RunFolderError         a run folder that is missing, incomplete or of another config
+    ├── RunFolderError         a run folder that is missing, incomplete, in use or of another config
+    │   └── StorageError       a file or folder that the operating system refuses: full disk, no permission
     ├── ResultFileError        results of another tool that are not what the config says
     ├── PromptError            a prompt source or bin that cannot give what the config asks
     ├── DeployError            an option that could not be deployed
@@ -56,7 +57,15 @@ class ParameterError(ServingVerdictError):
 
 
 class RunFolderError(ServingVerdictError):
-    """A run folder that is missing, lacks a file that this step reads, or belongs to another config."""
+    """A run folder that is missing, in use, lacks a file that this step reads, or belongs to another config."""
+
+
+class StorageError(RunFolderError, OSError):
+    """A file or folder that the operating system refuses; an OSError too, for whoever goes on without the file."""
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = number
 
 
 class ResultFileError(ServingVerdictError):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from helpers.config import slug
 from helpers.errors import RunFolderError
+from helpers.holding import holding
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"serving_verdict"
@@ -38,7 +39,8 @@ def write_prompts(tables: Mapping[str, pa.Table], payload_dir: Path) -> list[Pat
     says how they were made.
     """
     payload_dir.mkdir(parents=True, exist_ok=True)
-    return [_write_table(table, payload_dir / f"{slug(name)}.parquet") for name, table in tables.items()]
+    with holding(payload_dir.parent, "notebook 01"):
+        return [_write_table(table, payload_dir / f"{slug(name)}.parquet") for name, table in tables.items()]
 
 
 def _write_table(table: pa.Table, path: Path) -> Path:

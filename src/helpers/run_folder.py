@@ -6,6 +6,8 @@ runs/<run id>/
     notebooks/                    the executed notebooks
     logs/                         of the load processes and of local model servers
 
+A run folder and all in it are for their owner alone (0700, 0600): prompts and answers may be confidential.
+
 `run_root` in a config may be in S3. Then this folder is the local copy of the one there; see `remote_runs`.
 """
 
@@ -21,9 +23,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
 from helpers.config import PROJECT_ROOT, usable_cpu_count
 from helpers.config_file import LoadedConfig, load_config
-from helpers.errors import RunFolderError
+from helpers.config_yaml import expanded
+from helpers.errors import RunFolderError, shown
 from helpers.ledger import merge_ledgers
 from helpers.remote_runs import (
     RemoteRun,
@@ -35,9 +40,10 @@ from helpers.remote_runs import (
     say_once,
 )
 from helpers.secret_names import SECRET_NAME
-from helpers.whole_files import write_atomically
+from helpers.whole_files import keep_private, os_errors_in_words, write_atomically
 
 SCHEMA_VERSION = 1
+_About = TypeAdapter(dict[str, JsonValue])
 LOCAL_ROOT = PROJECT_ROOT / "runs"
 RESULT_FOLDERS = ("", "metrics")
 """What tells of a run's endpoints and results without its prompts and requests, which are large."""
@@ -68,7 +74,8 @@ class RunFolder:
     def folder(self, name: str) -> Path:
         """A sub-folder, made if it is not there."""
         folder = self.path / name
-        folder.mkdir(parents=True, exist_ok=True)
+        with os_errors_in_words(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     @property
@@ -107,8 +114,16 @@ class RunFolder:
         return self.path / "instrument.json"
 
     def about(self) -> dict:
-        """The content of run.json."""
-        return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        """The content of run.json. Raises RunFolderError where that is damaged."""
+        file = self.path / "run.json"
+        try:
+            with os_errors_in_words(file):
+                return _About.validate_json(file.read_bytes())
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise RunFolderError(
+                f"{file}: damaged: {reason}. Next: move this run folder away and start a new run"
+            ) from None
 
     def require(self, name: str, written_by: str) -> Path:
         """The path of a file of this run. Raises RunFolderError, naming the notebook that writes it."""
@@ -152,7 +167,18 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
 def run_root(config: LoadedConfig) -> Path:
     """The local folder of the run folders."""
     root = config.benchmark.run_root
-    return LOCAL_ROOT if not root or is_remote(root) else (config.path.parent / root).resolve()
+    return LOCAL_ROOT if not root or is_remote(root) else _local_path(root, config.path.parent)
+
+
+def _local_path(text: str, base: Path | None = None) -> Path:
+    """A path on this machine, absolute. Raises RunFolderError for what no path can be."""
+    path = (base or Path()) / expanded(text)
+    try:
+        with os_errors_in_words(path):
+            path.exists()
+            return path.resolve()
+    except (RuntimeError, ValueError) as error:
+        raise RunFolderError(f"bad value {shown(text)}: {error}. Next: set run_root (or run_dir) to a folder") from None
 
 
 def new_run(config: LoadedConfig) -> RunFolder:
@@ -163,11 +189,13 @@ def new_run(config: LoadedConfig) -> RunFolder:
     run_id = f"{config.benchmark.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     for suffix in ("", *(f"-{i}" for i in range(2, 100))):
         path = run_root(config) / f"{run_id}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            path.mkdir()
-        except FileExistsError:  # another run began in the same second
-            continue
+        keep_private()
+        with os_errors_in_words(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.mkdir()
+            except FileExistsError:  # another run began in the same second
+                continue
         run, remote = locate_run(config, str(path))
         try:
             if remote is None or not remote.exists():
@@ -183,12 +211,14 @@ def new_run(config: LoadedConfig) -> RunFolder:
 def locate_run(config: LoadedConfig, run_dir: str) -> tuple[RunFolder, RemoteRun | None]:
     """The folder that `run_dir` means, and its copy in S3 if it has one; nothing is made, and S3 is not called.
 
-    A local folder has the copy that it was opened with, else one under `run_root` where that is in S3.
+    A local folder has the copy that it was opened with, else one under `run_root` where that is in S3. From here on, what this
+    process makes is private.
     """
+    keep_private()
     root, region = config.benchmark.run_root, config.benchmark.aws.region
     if is_remote(run_dir):
         return _local_copy(run_dir, region)
-    path = Path(run_dir).expanduser().resolve()
+    path = _local_path(run_dir)
     remote = remote_of(path)
     if remote is None and is_remote(root):
         remote = RemoteRun(path, run_url(root, path.name), region)
@@ -208,20 +238,22 @@ def find_run(run: str) -> RunFolder:
 
     Raises RunFolderError.
     """
+    keep_private()
     if is_remote(run):
         found, remote = _local_copy(run, None)
         if not remote.exists():
             raise RunFolderError(f"{run}: no run.json there. Next: aws s3 ls {run.rstrip('/').rpartition('/')[0]}/")
         _fetch(found, remote, must=True, folders=RESULT_FOLDERS)
         return found
-    for path in (Path(run), LOCAL_ROOT / run):
+    for base in (None, LOCAL_ROOT):
+        path = _local_path(run, base)
         if (path / "run.json").is_file():
-            found = RunFolder(path.resolve())
+            found = RunFolder(path)
             remote = remote_of(found.path)
             if remote is not None:
                 _fetch(found, remote, must=False, folders=RESULT_FOLDERS)
             return found
-    raise RunFolderError(f"{run!r} is neither a run folder nor a run id under {LOCAL_ROOT}. Next: ls runs")
+    raise RunFolderError(f"{shown(run)} is neither a run folder nor a run id under {LOCAL_ROOT}. Next: ls runs")
 
 
 def _local_copy(url: str, region: str | None) -> tuple[RunFolder, RemoteRun]:
@@ -252,8 +284,12 @@ def _newest_run(config: LoadedConfig) -> str:
         newest = newest_run_url(root, name, config.benchmark.aws.region)
     else:
         root = run_root(config)
-        runs = [(json.loads(path.read_text(encoding="utf-8")), path.parent) for path in root.glob(f"{name}-*/run.json")]
-        runs = [(about["started_at"], str(path)) for about, path in runs if about["config_name"] == name]
+        begun = [RunFolder(path.parent) for path in root.glob(f"{name}-*/run.json")]
+        runs = [
+            (run.about().get("started_at", ""), str(run.path))
+            for run in begun
+            if run.about().get("config_name") == name
+        ]
         newest = max(runs)[1] if runs else None
     if newest is None:
         raise RunFolderError(f"{root}: holds no run of {name!r}. Next: run notebooks/01_generate_data, or give run_dir")
@@ -262,7 +298,8 @@ def _newest_run(config: LoadedConfig) -> str:
 
 def _begin(config: LoadedConfig, run: RunFolder, remote: RemoteRun | None) -> None:
     """Write what a run starts with; where it has a copy in S3, that it can be written shows before anything is made."""
-    run.path.mkdir(parents=True, exist_ok=True)
+    with os_errors_in_words(run.path):
+        run.path.mkdir(parents=True, exist_ok=True)
     write_atomically(run.path / "config.yml", config.public_yaml())
     if remote is not None:
         remote.upload_file("config.yml")

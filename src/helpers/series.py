@@ -17,6 +17,7 @@ from types import FrameType
 from helpers.config import PROJECT_ROOT
 from helpers.config_file import LoadedConfig, load_config
 from helpers.errors import NotebookFailed, ParameterError, RunFolderError
+from helpers.holding import holding
 from helpers.importers.importing import read_results, write_results
 from helpers.ledger import Ledger
 from helpers.parameters import Scalar, check_parameters
@@ -46,7 +47,7 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     parameters = parameters_of_all(config)
     run = run_to_continue(config, run_dir) if run_dir else new_run(config)
     say(f"Run {run.run_id}")
-    with guarded(run), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
+    with guarded(run, "make report"), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
         for name in NOTEBOOKS:
             _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
     _say_where(run, say)
@@ -63,7 +64,7 @@ def run_import(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     results = read_results(config)
     _, run = open_run(str(config.path), run_dir, new=True)
     say(f"Run {run.run_id}")
-    with _storing(run, say):
+    with holding(run.path, "make import"), _storing(run, say):
         for line in write_results(results, config.benchmark, run):
             say(f"  {line}")
         for name in READING_NOTEBOOKS:

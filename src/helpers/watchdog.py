@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from helpers.holding import holding
 from helpers.ledger import Ledger
 from helpers.run_folder import RunFolder
 from helpers.teardown import delete_remaining
@@ -47,12 +48,18 @@ KILL_WAIT_S = 10.0
 
 
 @contextmanager
-def guarded(run: RunFolder, idle_timeout_s: float | None = None) -> Iterator[None]:
-    """While this block runs, a watchdog deletes what the ledger lists if this process dies.
+def guarded(run: RunFolder, doing: str, idle_timeout_s: float | None = None) -> Iterator[None]:
+    """While this block runs, nobody else works on the run, and a watchdog deletes what the ledger lists if this process dies.
 
     It also goes on deleting what an error has left behind and, with `idle_timeout_s`, what the block leaves running if nobody
-    guards the run within so many seconds.
+    guards the run within so many seconds. Raises RunFolderError where somebody else works on the run.
     """
+    with holding(run.path, doing), _watched(run, idle_timeout_s):
+        yield
+
+
+@contextmanager
+def _watched(run: RunFolder, idle_timeout_s: float | None) -> Iterator[None]:
     process = _start(run)
     process.stdout.readline()
     failed = True
