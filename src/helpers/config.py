@@ -87,7 +87,7 @@ class Dataset(Strict):
 
     name: Name
     prompt_tokens: tuple[PositiveInt, PositiveInt] = Field(description="[from, to): inclusive, exclusive.")
-    count: PositiveInt = Field(default=200, description="Prompts to make.")
+    count: PositiveInt = Field(default=500, description="Prompts to make.")
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Dataset:

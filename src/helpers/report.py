@@ -12,11 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import number_text as text
+from helpers.chosen_points import main_latency
 from helpers.config import BenchmarkConfig
 from helpers.config_file import LoadedConfig
 from helpers.display import NO_FORMULAS, Column, Figure, Html, Prose, Table, numeric
 from helpers.errors import RunFolderError
-from helpers.judge import main_latency
 from helpers.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.prompt_files import sample_prompts, summarise_prompts
 from helpers.remote_runs import store_run
@@ -33,6 +33,7 @@ STATUS_WORDS = {
     "infeasible": "misses the SLO",
     "unpriced": "no price",
     "incomplete": "not measured",
+    "failed": "failed",
 }
 
 # --- prompts ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helpers.intervals import design_effect
 from helpers.load.order import Order
 from helpers.load.steady import judge, relative_half_widths
 from helpers.load_config import Ramp, TraceReplay, warmup_answers
@@ -87,6 +88,10 @@ def find_window(times: Times, order: Order, start_ns: int, until_ns: int) -> Win
     length_s = (until_ns - open_ns) / 1e9
     large = requests >= load.min_requests and length_s >= load.min_duration_s
     because, enough = finding.because, large and finding.steady
+    if finding.steady and requests >= order.fewest_independent > 1:
+        independent = requests / design_effect([latency_s[finding.start :]], order.percentile)
+        enough = enough and independent >= order.fewest_independent
+        because += f"; effective n {independent:.0f} of {order.fewest_independent} that the SLO asks for"
     if enough and load.target_relative_ci is not None:
         widths = relative_half_widths(t0[opened:known], until_ns, latency_s[finding.start :], order.percentile, streams)
         enough = max(widths.values()) <= load.target_relative_ci
