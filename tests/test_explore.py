@@ -415,13 +415,13 @@ AGREES = """() => {
     const slider = [...document.querySelectorAll('.widget-slider')].find(
         s => s.offsetParent !== null && s.innerText.startsWith('Limit'));
     const latency = [...document.querySelectorAll('.widget-dropdown')].find(d => d.innerText.startsWith('Latency'));
-    const name = latency.querySelector('select').selectedOptions[0].text;
+    const name = latency.querySelector('select').selectedOptions[0].text.replace(/\\s/g, ' ');
     const words = {'end-to-end latency': 'latency', 'time to first token': 'TTFT', 'time per output token': 'TPOT'};
     if (!slider) return false;
     const shown = parseFloat(slider.querySelector('.widget-readout').innerText.replace(/,/g, ''));
     const said = document.querySelector('.what-if .answer').innerText;
-    const drawn = document.querySelector('.what-if figcaption').innerText.match(/within the limit of ([\\d.e+-]+) s/)[1];
-    const changed = said.match(new RegExp('(?:: |, )' + words[name] + ' within ([\\d.e+-]+) s'));
+    const drawn = document.querySelector('.what-if figcaption').innerText.match(/within the limit of ([0-9.e+-]+) s/)[1];
+    const changed = said.match(new RegExp('(?:: |, )' + words[name] + ' within ([0-9.e+-]+) s'));
     const isConfigs = name === 'end-to-end latency' && near(shown, 5);
     return near(parseFloat(drawn), shown) && (isConfigs ? true : changed && near(parseFloat(changed[1]), shown));
 }"""
