@@ -33,7 +33,7 @@ def load_words(load: Load) -> str:
     if isinstance(load, OpenLoop):
         return f"at {levels} requests/s with {_arrivals(load)}arrivals"
     if isinstance(load, TraceReplay):
-        return f"under the recorded arrivals of `{Path(load.path).name}` at {levels} times their speed"
+        return f"under the recorded arrivals of “{Path(load.path).name}” at {levels} times their speed"
     return f"on a ramp from {load.from_rate:g} to {load.to_rate:g} requests/s within {load.duration_s:g} s"
 
 
