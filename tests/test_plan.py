@@ -189,8 +189,10 @@ def sagemaker(tmp_path, monkeypatch):
     slow.write_text("import time; time.sleep(600)")
     engines = {"fake": [sys.executable, str(script)], "slow": [sys.executable, str(slow)]}
     address_file = tmp_path / "address.json"
-    url = launcher.ensure_running(address_file, tmp_path / "logs", engines)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", url)
+    server = launcher.ensure_running(address_file, tmp_path / "logs", engines, engine_variables=["CRASH"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_access_key)
     client = boto3.Session(region_name=REGION).client("sagemaker")
     create(client, "up", "fake", {})
     create(client, "broken", "fake", {"CRASH": "1"})
