@@ -2,23 +2,33 @@
 
 Minutes and dollars are upper bounds of what the config asks for, but for the time that a machine takes to start, which is
 assumed. Each row says what it rests on. Without credentials or a network, quotas are unknown and prices are those at hand.
+`check` is what can be found out before a run: files, prompts, and one request to each server that exists.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import pandas as pd
 
+from helpers import preflight
 from helpers.config import BenchmarkConfig, Dataset
+from helpers.config_file import LoadedConfig
+from helpers.deployment import Deployment
 from helpers.display import Column, Table, numeric
+from helpers.ledger import Ledger
 from helpers.load_config import LoadLevel, Ramp, Search
+from helpers.local_sagemaker.tiny_model import default_cache_dir
 from helpers.number_text import number, plural
 from helpers.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
 from helpers.pricing import FoundPrice, price_of
+from helpers.prompt_files import write_prompts
+from helpers.prompts import make_prompts
 from helpers.quotas import Quota, read_quotas
-from helpers.run_folder import describe_machine
+from helpers.run_folder import describe_machine, scratch_run
 
 LOCAL_STARTUP_MINUTES = 0.2
 STARTUP_MINUTES = (
@@ -254,3 +264,45 @@ def _is_enough(quota: Quota, needed: int) -> str:
     if suffices:
         return "enough"
     return f"too few: ask for {needed + (quota.in_use or 0)} at Service Quotas"
+
+
+# --- the check ----------------------------------------------------------------------------------------------------
+
+
+class Checked(NamedTuple):
+    """What a check found, in lines for a terminal."""
+
+    lines: list[str]
+    is_well: bool
+
+
+def check(config: LoadedConfig) -> Checked:
+    """Read all files, draw the prompts, and send one request to each server that exists; makes no resource.
+
+    Raises ConfigError or PromptError for what concerns all options; what concerns one is a line.
+    """
+    benchmark, base_dir = config.benchmark, config.path.parent
+    preflight.check_files(benchmark, base_dir)
+    prompts = make_prompts(benchmark, base_dir, default_cache_dir())
+    lines = [f"Files are there, and {plural(sum(map(len, prompts.tables.values())), 'prompt')} could be drawn."]
+    lines += [f"Warning: {warning}" for warning in prompts.warnings]
+    with scratch_run(config) as run:
+        write_prompts(prompts.tables, run.payloads)
+        ledger = Ledger(run.ledger_file, run.run_id)
+        deployments = [Deployment(option, benchmark, run, ledger) for option in benchmark.options]
+        with ThreadPoolExecutor(len(deployments)) as pool:
+            lines += pool.map(_check_option, deployments)
+        failures = [record.failure for record in ledger.records() if record.failure]
+        for answer in preflight.first_answers(run):
+            lines += [f"option {answer.option!r}: {note}." for note in answer.notes]
+    return Checked([*lines, *failures], not failures)
+
+
+def _check_option(deployment: Deployment) -> str:
+    """What was done about an option; a failure is in the ledger."""
+    name, state = deployment.option.name, deployment.plan().state
+    if state == "planned":
+        return f"option {name!r}: asked when its endpoint is in service, before its load."
+    if state == "external" and deployment.answering_address() is not None:
+        return f"option {name!r}: answers."
+    return f"option {name!r}: failed, see below."
