@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 from small_server import Handler
+
+from helpers.load.loopback_stub.certificate import write_certificate
 
 KEY = "sk-right-key-0123456789"
 ANSWERS_BEFORE_DEATH = 10
@@ -23,7 +24,7 @@ ANSWERS_BEFORE_DEATH = 10
 class FaultyHandler(Handler):
     """Answers as `small_server`, unless the first part of the path names another method of this class."""
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 (the library's name)
         fault = self.path.split("/")[1]
         with self.server.lock:
             self.server.seen[fault] += 1
@@ -139,7 +140,7 @@ class FaultyServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), FaultyHandler)
+        super().__init__(("127.0.0.1" if tls is None else "127.0.0.2", 0), FaultyHandler)
         self.seen: Counter[str] = Counter()
         self.lock = threading.Lock()
         self.dead = False
@@ -163,18 +164,16 @@ class FaultyServer(ThreadingHTTPServer):
             self.dead = True
         self.socket.close()
         for connection in self.connections:
-            try:
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
-    def url(self, fault: str, host: str = "127.0.0.1", scheme: str = "http") -> str:
-        return f"{scheme}://{host}:{self.server_port}/{fault}/v1"
+    def url(self, fault: str, scheme: str = "http", user: str = "") -> str:
+        return f"{scheme}://{user}{self.server_address[0]}:{self.server_port}/{fault}/v1"
 
 
 @contextmanager
 def faulty_server(tls: ssl.SSLContext | None = None) -> Iterator[FaultyServer]:
-    """One that serves until the block is left."""
+    """One that serves until the block is left; with TLS on 127.0.0.2."""
     server = FaultyServer(tls)
     threading.Thread(target=_serve, args=(server,), daemon=True).start()
     try:
@@ -184,20 +183,14 @@ def faulty_server(tls: ssl.SSLContext | None = None) -> Iterator[FaultyServer]:
 
 
 def _serve(server: FaultyServer) -> None:
-    try:
+    with suppress(OSError, ValueError):  # of a socket that is closed
         server.serve_forever(0.05)
-    except (OSError, ValueError):
-        pass  # its socket is closed
 
 
-def certificate_for(name: str, folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """TLS of a server whose certificate signs itself and is for this name; and the certificate's file."""
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
-         "-addext", f"subjectAltName=DNS:{name}", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+def tls_of_localhost(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """TLS of a server whose certificate signs itself and is for 127.0.0.1 and localhost; and the certificate's file."""
+    certificate = folder / "certificate.pem"
+    write_certificate(certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate)
     return context, certificate

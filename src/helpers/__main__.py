@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         status = stopped.code
     if status is not None:
         sys.stdout.flush()
-        print(exit_status.in_words(status), file=sys.stderr)
+        print(exit_status.in_words(status, of_check=parsed.command is _plan), file=sys.stderr)
     return status or 0
 
 

@@ -16,6 +16,7 @@ MEANINGS = {
     130: "stopped by Ctrl-C",
     143: "stopped by SIGTERM",
 }
+MEANINGS_OF_CHECK = {0: "every check passed", 6: "not every option answers: see above"}
 VERDICT, FAILED, USAGE, INFEASIBLE, UNDECIDED, BUDGET, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 _OF_ERROR = {
     **dict.fromkeys(("ConfigError", "ParameterError", "PromptError", "ResultFileError"), USAGE),
@@ -40,9 +41,10 @@ def status_of_error(error: Exception) -> int:
     return _OF_ERROR.get(getattr(error, "error_name", "") or type(error).__name__, FAILED)
 
 
-def in_words(status: int) -> str:
-    """The last line of a command."""
-    return f"exit status {status}: {MEANINGS.get(status, 'stopped by a signal')}"
+def in_words(status: int, of_check: bool = False) -> str:
+    """The last line of a command: of `plan --check`, or of `report` and `import`."""
+    meanings = {**MEANINGS, **MEANINGS_OF_CHECK} if of_check else MEANINGS
+    return f"exit status {status}: {meanings.get(status, 'stopped by a signal')}"
 
 
 def table_of_statuses() -> str:

@@ -19,10 +19,10 @@ from helpers.config import BenchmarkConfig, Dataset
 from helpers.config_file import LoadedConfig
 from helpers.deployment import Deployment
 from helpers.display import Column, Table, numeric
-from helpers.ledger import Ledger
+from helpers.ledger import EndpointRecord, Ledger
 from helpers.load_config import LoadLevel, Ramp, Search
 from helpers.local_sagemaker.tiny_model import default_cache_dir
-from helpers.number_text import number, plural
+from helpers.number_text import duration, number, plural
 from helpers.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
 from helpers.pricing import FoundPrice, price_of
 from helpers.prompt_files import write_prompts
@@ -290,19 +290,26 @@ def check(config: LoadedConfig) -> Checked:
         write_prompts(prompts.tables, run.payloads)
         ledger = Ledger(run.ledger_file, run.run_id)
         deployments = [Deployment(option, benchmark, run, ledger) for option in benchmark.options]
+        states = [deployment.plan().state for deployment in deployments]
         with ThreadPoolExecutor(len(deployments)) as pool:
-            lines += pool.map(_check_option, deployments)
-        failures = [record.failure for record in ledger.records() if record.failure]
-        for answer in preflight.first_answers(run):
-            lines += [f"option {answer.option!r}: {note}." for note in answer.notes]
-    return Checked([*lines, *failures], not failures)
+            list(pool.map(_ask_if_there, deployments, states))
+        answers = {answer.option: answer for answer in preflight.first_answers(run)}
+        records = ledger.records()
+    lines += [_found(record, answers.get(record.option)) for record in records]
+    return Checked(lines, not any(record.failure for record in records))
 
 
-def _check_option(deployment: Deployment) -> str:
-    """What was done about an option; a failure is in the ledger."""
-    name, state = deployment.option.name, deployment.plan().state
-    if state == "planned":
-        return f"option {name!r}: asked when its endpoint is in service, before its load."
-    if state == "external" and deployment.answering_address() is not None:
-        return f"option {name!r}: answers."
-    return f"option {name!r}: failed, see below."
+def _ask_if_there(deployment: Deployment, state: str) -> None:
+    """Send a first request to a server that exists; what comes back is kept, a failure in the ledger."""
+    if state == "external":
+        deployment.answering_address()
+
+
+def _found(record: EndpointRecord, answer: preflight.FirstAnswer | None) -> str:
+    """What was found out about an option."""
+    if record.failure:
+        return record.failure
+    if answer is None:
+        return f"option {record.option!r}: is asked when its endpoint is in service, before its load."
+    notes = "".join(f"; {note}" for note in answer.notes)
+    return f"option {record.option!r}: answers after {duration(answer.latency_s)}. Sent: {answer.sent}{notes}."
