@@ -15,7 +15,7 @@ from pathlib import Path
 from helpers.calibration import calibrate
 from helpers.config import BenchmarkConfig, slug, usable_cpu_count
 from helpers.deployment import READY, UNDER_WAY, Deployment
-from helpers.deployments import stay_within_budget
+from helpers.deployments import no_option_left, stay_within_budget
 from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
 from helpers.ledger import EndpointRecord, Ledger
@@ -23,8 +23,10 @@ from helpers.load.order import Order
 from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
 from helpers.load_plan import load_points_of, missing_load_points
+from helpers.no_answer import NoAnswer
+from helpers.number_text import plural
 from helpers.options import OptionBase
-from helpers.records import LoadPoint, error_types, set_aside, tokens_of
+from helpers.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
 from helpers.run_folder import RunFolder
 from helpers.sample_size import load_for_slo, requests_for_percentile
 from helpers.targets.base import Address
@@ -33,6 +35,8 @@ from helpers.waiting import growing_pauses
 from helpers.watchdog import guarded
 
 BUDGET_LOOK_S = 2.0
+MOST_NAMED = 5
+"""Load points that a message names."""
 UP = ("creating", "in_service")
 
 
@@ -56,10 +60,11 @@ OnEvent = Callable[[LoadEvent], None]
 def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list[EndpointRecord]:
     """Run every missing load point and delete each endpoint when its load is done; returns the ledger.
 
-    Options whose endpoint fails are noted in the ledger and the others go on. Raises LoadError if a load process died,
-    BudgetExceeded if the estimated spend reached the budget, CredentialsError where AWS credentials have expired,
-    TeardownError for what could not be deleted. Whatever stops it, everything in the ledger is deleted; finished load points
-    are on disk in any case, and running this again continues with what is missing.
+    Options whose endpoint fails, or does not answer, are noted in the ledger and the others go on. Raises LoadError if a
+    load process died, NoOptionLeft if nothing could be measured of any option, BudgetExceeded if the estimated spend reached
+    the budget, CredentialsError where AWS credentials have expired, TeardownError for what could not be deleted. Whatever
+    stops it, everything in the ledger is deleted; finished load points are on disk in any case, and running this again
+    continues with what is missing.
     """
     config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
@@ -69,6 +74,8 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
         _serve_all(_Campaign(config, run, ledger, on_event), config, ledger)
         if not config.endpoints.keep and ledger.remaining():
             delete_remaining(run)
+        if not any(run.requests.glob("*.parquet")):
+            raise no_option_left(ledger)
     return ledger.records()
 
 
@@ -143,8 +150,9 @@ class _Campaign:
         """True once the endpoint is in service; false if it failed for good, or all is to stop."""
         tell("starting")
         record = deployment.plan()
-        # Of an earlier load that was cut off; what failed is begun anew by notebook 02 alone.
-        is_cut_off = record.state in ("deleting", "deleted") and record.failure is None
+        # Of an earlier load that was cut off, or that got no answers; what else failed is begun anew by notebook 02 alone.
+        may_answer_now = record.failure is None or record.cause in list(NoAnswer)
+        is_cut_off = record.state in ("deleting", "deleted") and may_answer_now
         record = deployment.begin() if is_cut_off else deployment.step()
         pauses = growing_pauses()
         while record.state in UNDER_WAY and not self._stopping.is_set():
@@ -155,11 +163,12 @@ class _Campaign:
         return record.state in READY
 
     def _run_points(self, deployment: Deployment, tell: _Teller) -> bool:
-        """Run the missing load points; false if the endpoint was lost on the way."""
+        """Run the missing load points, if a first request is answered; false if the endpoint was lost on the way."""
         option = deployment.option
-        address = deployment.address()
+        address = deployment.answering_address()
         if address is None:
             return False
+        repeated: set[LoadPoint] = set()
         with self._new_team(option) as team:
             try:
                 while points := missing_load_points(option, self._config, self._run):
@@ -168,7 +177,7 @@ class _Campaign:
                     order = self._order(option, points[0], address)
                     label = f"{order.dataset}, {order.level.label}"
                     team.run(order, lambda progress, label=label: tell.progress(label, progress))
-                    if not self._goes_on(deployment, Path(order.output_file)):
+                    if not self._goes_on(deployment, order, repeated):
                         return False
                     tell("loading", label)
             except LoadError:
@@ -180,13 +189,13 @@ class _Campaign:
                     self._teams.discard(team)
         return True
 
-    def _goes_on(self, deployment: Deployment, records: Path) -> bool:
+    def _goes_on(self, deployment: Deployment, order: Order, repeated: set[LoadPoint]) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
         Requests that were refused for want of credentials, or that failed at an endpoint that is no more, say nothing about how
         the option serves: such a load point is set aside. Raises CredentialsError.
         """
-        name = deployment.option.name
+        name, records = deployment.option.name, Path(order.output_file)
         self._note_tokens(self._ledger.record(name), records)
         errors = error_types(records)
         if refused := [error for error in errors if error in CREDENTIAL_CODES]:
@@ -197,10 +206,38 @@ class _Campaign:
                 Cause.CREDENTIALS,
             )
         if deployment.step().state in READY:
-            return True
+            return self._still_answers(deployment, order, repeated)
         if errors:
             set_aside(records)
         return False
+
+    def _still_answers(self, deployment: Deployment, order: Order, repeated: set[LoadPoint]) -> bool:
+        """False if the server fell silent in a load point and does not answer a single request either.
+
+        Such a load point says nothing of the option: it is set aside, and what is missing is not run, which the ledger says.
+        Where the server could not be reached and now is back, the load point is set aside too and run again, once.
+        """
+        records, point = Path(order.output_file), order.point
+        silence = silence_at_end(records)
+        if silence is None:
+            return True
+        answers = deployment.answering_address(self._silence_in_words(deployment.option, point, silence)) is not None
+        if answers and (silence.was_reached or point in repeated):
+            return True
+        repeated.add(point)
+        set_aside(records)
+        return answers
+
+    def _silence_in_words(self, option: OptionBase, point: LoadPoint, silence: Silence) -> str:
+        """In which load point a server fell silent, and which are not run for that."""
+        left = [point, *missing_load_points(option, self._config, self._run)]
+        named = "; ".join(f"{p.dataset} at {p.level.label}" for p in left[:MOST_NAMED])
+        more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+        return (
+            f"fell silent under load ({point.dataset} at {point.level.label}: {silence.answered} of "
+            f"{plural(silence.requests, 'request')} answered, none of the last {silence.trailing}) and then gave no answer to "
+            f"a single request; {plural(len(left), 'load point')} not measured: {named}{more}"
+        )
 
     def _note_tokens(self, record: EndpointRecord, records: Path) -> None:
         """Add the tokens of a load point to what is billed, where tokens are billed."""

@@ -7,7 +7,8 @@
     ├── ResultFileError        results of another tool that are not what the config says
     ├── PromptError            a prompt source or bin that cannot give what the config asks
     ├── DeployError            an option that could not be deployed
-    │   └── CredentialsError   AWS credentials that are missing or have expired: everything stops
+    │   ├── CredentialsError   AWS credentials that are missing or have expired: everything stops
+    │   └── NoOptionLeft       every option has failed, so there is nothing to measure
     ├── TeardownError          resources that could not be deleted: they may still cost money
     ├── LoadError              a load process that died, or a load point that cannot be run
     │   └── BudgetExceeded     the estimated spend reached budget_usd
@@ -79,6 +80,10 @@ class CredentialsError(DeployError):
     """AWS credentials are missing or have expired: nothing can be made, looked at or deleted until they are renewed."""
 
 
+class NoOptionLeft(DeployError):
+    """Every option has failed: none could be deployed, or none answers. The message holds the failure of each."""
+
+
 class TeardownError(ServingVerdictError):
     """Resources that could not be deleted. The message ends with the commands that delete them."""
 
@@ -96,4 +101,8 @@ class AnalysisError(ServingVerdictError):
 
 
 class NotebookFailed(ServingVerdictError):
-    """A notebook stopped with an error; names the saved copy that shows where."""
+    """A notebook stopped with an error, whose class is `error_name`; names the saved copy that shows where."""
+
+    def __init__(self, message: str, error_name: str = "") -> None:
+        super().__init__(message)
+        self.error_name = error_name

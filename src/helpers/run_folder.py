@@ -17,9 +17,12 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from helpers.config import PROJECT_ROOT, usable_cpu_count
 from helpers.config_file import LoadedConfig, load_config
@@ -178,6 +181,15 @@ def new_run(config: LoadedConfig) -> RunFolder:
             raise
         shutil.rmtree(path)  # on another machine a run began in the same second
     raise RunFolderError(f"{run_root(config)}: a hundred runs began in one second. Next: give run_dir")
+
+
+@contextmanager
+def scratch_run(config: LoadedConfig) -> Iterator[RunFolder]:
+    """A run folder for what is only looked at: on this machine, and gone afterwards."""
+    with TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / config.benchmark.name)
+        _begin(config, run, None)
+        yield run
 
 
 def locate_run(config: LoadedConfig, run_dir: str) -> tuple[RunFolder, RemoteRun | None]:
