@@ -136,7 +136,9 @@ def test_the_check_tells_by_its_exit_status_and_shows_no_secret(checked):
     status, said = checked
     assert status == 6
     assert said.splitlines()[-1] == "exit status 6: not every option answers: see above"
-    assert re.search(r"option 'well': answers after [\d.]+ m?s\. Sent: POST \S+ \(model 'm', stream, no key\)\.\n", said)
+    assert re.search(
+        r"option 'well': answers after [\d.]+ m?s\. Sent: POST \S+ \(model 'm', stream, no key\)\.\n", said
+    )
     assert KEY not in said and "pa55word" not in said
 
 
@@ -186,7 +188,9 @@ def test_what_does_not_answer_gets_no_load(some_dead, server):
 def test_a_server_that_dies_under_load_is_named_and_its_load_point_says_nothing(some_dead):
     _, _, run = some_dead
     words = failures(run)["dies"]
-    assert re.search(r"fell silent under load \(short at concurrency \d: 8 of \d+ requests answered, none of the last", words)
+    assert re.search(
+        r"fell silent under load \(short at concurrency \d: 8 of \d+ requests answered, none of the last", words
+    )
     assert "gave no answer to a single request; 2 load points not measured: short at concurrency" in words
     assert re.search(r"Came back: connection refused: .*Next: start the server", words)
     assert not list(run.requests.glob("dies*"))

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from helpers import number_text as text
 from helpers.analysis import Measurements, read_figures
+from helpers.bottom_line import COST_UNIT, bottom_line
 from helpers.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC, candidates
 from helpers.charts.style import LATENCY_WORDS
 from helpers.config import BenchmarkConfig
@@ -24,7 +25,6 @@ from helpers.display import Column, Html, Markdown, Table, numeric
 from helpers.judge import judge, mixed_cost
 from helpers.load_report import LATENCY_NAME
 from helpers.price_chart import draw
-from helpers.report import COST_UNIT, bottom_line
 from helpers.run_folder import RunFolder
 from helpers.verdict import Estimate, OptionVerdict
 from helpers.what_if import MONTH, Outcome, Settings, WhatIf, settings_of
@@ -329,7 +329,7 @@ def _changes(settings: Settings, given: Settings) -> str:
         f"{text.number(settings.requests_per_minute)} requests a minute": (
             settings.requests_per_minute != given.requests_per_minute
         ),
-        f"{text.percent(settings.headroom)} head-room": settings.headroom != given.headroom,
+        f"{text.percent(settings.headroom)} headroom": settings.headroom != given.headroom,
         f"price of {settings.price}": settings.price is not None,
     }
     changed = [words for words, is_changed in changes.items() if is_changed]

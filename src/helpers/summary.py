@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +80,10 @@ class Level:
 def read_levels(requests_dir: Path, facts: list[LoadPointFacts], config: BenchmarkConfig) -> Iterator[Level]:
     """Every level that has requests in a steady window: options and datasets in the config's order, levels ascending.
 
-    A repetition that could not be judged, and in whose place another was measured, does not count.
+    A repetition that could not be judged, and in whose place another was measured, does not count. A load point of which
+    nothing was answered has no steady state to wait for: all of it is its window.
     """
+    facts = [_as_window(f, requests_dir) for f in facts]
     for option in config.options:
         for dataset in config.datasets_of(option):
             mine = [f for f in facts if (f.option, f.dataset) == (option.name, dataset.name) and f.window_s]
@@ -92,10 +94,23 @@ def read_levels(requests_dir: Path, facts: list[LoadPointFacts], config: Benchma
                     yield level
 
 
+def _as_window(facts: LoadPointFacts, requests_dir: Path) -> LoadPointFacts:
+    """The facts, with a window from the first send to the last failure where nothing was answered at all."""
+    if facts.window_s:
+        return facts
+    requests = read_requests(requests_dir, ["status", "sent_ns", "done_ns"], [facts.load_point])
+    if requests.empty or (requests["status"] == "ok").any() or requests["sent_ns"].isna().all():
+        return facts
+    first, last = int(requests["sent_ns"].min()), int(requests["done_ns"].max())
+    return replace(facts, window_open_ns=first, window_close_ns=max(last, first + 1), steady=False)
+
+
 def _read_level(requests_dir: Path, facts: list[LoadPointFacts]) -> Level:
     names = [f.load_point for f in facts]
     requests = with_latencies(read_requests(requests_dir, list(COLUMNS), names))
     requests = requests.sort_values(["repetition", "t0_ns"], ignore_index=True)
+    if not requests["ok"].any():
+        requests["phase"] = "steady"
     files = [requests_dir / f"{name}.parquet" for name in names]
     return Level(facts, requests, inter_token_percentiles(files, PERCENTS))
 
