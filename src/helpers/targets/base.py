@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal, NamedTuple, Protocol
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,6 +37,15 @@ class Address(BaseModel):
     bearer_token: str | None = Field(default=None, repr=False)
     sigv4: SigV4 | None = None
     ca_file: str | None = Field(default=None, description="Certificates to trust for https; default the system's.")
+
+    def secrets(self) -> list[str]:
+        """What a server that is called here may repeat, and nobody may read."""
+        parts = urlsplit(self.url)
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        found = [self.bearer_token, password, f"{user}:{password}" if password else None]
+        if self.sigv4 is not None:
+            found += [os.environ.get(name) for name in ("AWS_SESSION_TOKEN", "AWS_SECRET_ACCESS_KEY")]
+        return [secret for secret in found if secret]
 
 
 class EndpointStatus(NamedTuple):
