@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from base64 import b64encode
 from enum import StrEnum
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from helpers.load.responses import Answer
 from helpers.secret_names import HIDDEN
 
 LONGEST_WORDS = 300
-SHORTEST_SECRET = 4
-"""Shorter values are no secrets, and blotting them out would blot out words."""
 SERVICE_UNAVAILABLE = 503
 HOSTNAME_MISMATCH, ADDRESS_MISMATCH = 62, 64
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
@@ -140,27 +137,14 @@ def kind_of_error(error: Exception) -> NoAnswer:
     return NoAnswer.NETWORK
 
 
-def words_of(answer: Answer, token: str | None) -> str:
-    """HTTP status and what the server said, on one line, cut, without the token."""
-    said = without_token(answer.error or "", token)
+def words_of(answer: Answer) -> str:
+    """HTTP status and what the server said, on one line, cut."""
+    said = answer.error or ""
     messages = _MESSAGE.findall(said) if answer.status in ("http_error", "throttled") else []
     words = messages[0].replace('\\"', '"') if messages else re.sub(r"<[^>]*>", " ", said)
     words = " ".join("".join(c if c.isprintable() else " " for c in words).split())[:LONGEST_WORDS]
     status = f"HTTP {answer.http_status}" if answer.http_status is not None else ""
     return ": ".join(filter(None, (status, words))) or answer.status
-
-
-def without_token(text: str, token: str | None) -> str:
-    """A text without a key, also where it is quoted for URLs, in base64, or cut off at the text's end."""
-    if not token or len(token) < SHORTEST_SECRET:
-        return text
-    for form in (token, quote(token, safe=""), b64encode(token.encode()).decode().rstrip("=")):
-        text = text.replace(form, HIDDEN)
-        for length in range(len(form) - 1, SHORTEST_SECRET - 1, -1):
-            if text.endswith(form[:length]):
-                text = text[:-length] + HIDDEN
-                break
-    return text
 
 
 def shown_url(url: str) -> str:

@@ -29,11 +29,12 @@ from helpers.load.connection import Exchange, HttpConnection, RawExchange, Serve
 from helpers.load.responses import Answer, read_answer
 from helpers.load.schedule import draw_arrivals
 from helpers.load_config import TraceReplay
-from helpers.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, without_token, words_of
+from helpers.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, words_of
 from helpers.options import Option
 from helpers.prompt_files import read_prompts
 from helpers.run_folder import RunFolder
 from helpers.sample_size import refuse_what_cannot_decide
+from helpers.secret_words import secret_hider
 from helpers.targets.base import Address
 from helpers.whole_files import lock_of, write_atomically
 
@@ -90,21 +91,21 @@ def ask(
     """
     asked_at, sent = utc_now(), _sent(option, address)
     timeout_s = max(config.load.request_timeout_s, SHORTEST_TIMEOUT_S)
-    prompt = _longest_prompt(option, config, run)
+    prompt, hide = _longest_prompt(option, config, run), secret_hider(address.secrets())
     try:
         exchange, answer = _ask_until_not_throttled(option, address, config, prompt, timeout_s)
     except (OSError, ValueError) as error:  # a ValueError is one of the address: a host or key that cannot be sent
         kind = kind_of_error(error)
         words = re.sub(r" \(_ssl\.c:\d+\)$", "", str(error)) or f"nothing within {timeout_s:g} s"
-        raise _failure(option, situation, sent, f"{kind}: {without_token(words, address.bearer_token)}", kind) from None
+        raise _failure(option, situation, sent, f"{kind}: {hide(words)}", kind) from None
     except LoadError as error:  # no credentials to sign with
         raise DeployError(f"option {option.name!r}: {error}", Cause.CREDENTIALS) from None
     if answer.error_type in CREDENTIAL_CODES:
-        words = f"option {option.name!r}: {sent} was refused: {words_of(answer, address.bearer_token)}"
+        words = f"option {option.name!r}: {sent} was refused: {words_of(answer)}"
         raise CredentialsError(f"{words}. Next: {NEXT_STEP[Cause.CREDENTIALS]}", Cause.CREDENTIALS)
     if answer.status != "ok":
         kind = kind_of_answer(answer, address.sigv4 is not None)
-        raise _failure(option, situation, sent, f"{kind}: {words_of(answer, address.bearer_token)}", kind)
+        raise _failure(option, situation, sent, f"{kind}: {words_of(answer)}", kind)
     return FirstAnswer(
         option=option.name,
         asked_at=asked_at,
@@ -126,7 +127,7 @@ def _sent(option: Option, address: Address) -> str:
     model = option.extra_body.get("model", address.served_model)
     model = f"model {model!r}, " if model else ""
     streams = "stream" if _is_streamed(option, address) else "no stream"
-    key = "an AWS signature" if address.sigv4 else "a key" if address.bearer_token else "no key"
+    key = "an AWS signature" if address.sigv4 else "a key" if address.authorization else "no key"
     return f"POST {shown_url(address.url)} ({model}{streams}, {key})"
 
 
@@ -145,7 +146,7 @@ def _ask_until_not_throttled(
     while True:
         request = RequestWriter(address).write(uuid.uuid4().hex[:12], prepared)
         exchange = asyncio.run(_exchange(address, request, timeout_s))
-        answer = read_answer(exchange, address.api, address.framing, _fixed_output_tokens(config))
+        answer = read_answer(exchange, address.api, address.framing, _fixed_output_tokens(config), secret_hider(address.secrets()))
         pause_s = next(pauses, None) if answer.status == "throttled" else None
         if pause_s is None:
             return exchange, answer

@@ -70,6 +70,8 @@ class OpenLoopSender(Sender):
         while self._free:
             connection = self._free.pop()
             if connection.is_open:
+                connection.look()
+            if connection.is_open:
                 return connection
         return None
 

@@ -188,7 +188,8 @@ class Sender(ABC):
     async def _open(self) -> tuple[HttpConnection | None, str]:
         """A connection, or why there is none."""
         try:
-            return await HttpConnection.open(self._server, self._order.load.request_timeout_s), ""
+            load = self._order.load
+            return await HttpConnection.open(self._server, load.request_timeout_s, load.max_answer_bytes), ""
         except (OSError, TimeoutError) as error:
             return None, f"could not connect: {error or type(error).__name__}"
 
