@@ -62,8 +62,8 @@ LOOK = """<style>
 
 
 def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown: bool = True) -> VBox | None:
-    """The panel as a widget; nothing in a batch run, where nobody can move a control."""
-    return Panel(config, run, measured).widget if shown else None
+    """The panel as a widget; nothing in a batch run, where nobody can move a control, and where nothing was measured."""
+    return Panel(config, run, measured).widget if shown and len(measured.points) else None
 
 
 class Panel:
