@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from examples import config_data, endpoint, make_config, option
@@ -301,7 +302,7 @@ def test_no_change_is_lost_between_processes(ledger):
 
 
 @pytest.fixture
-def sagemaker_api(monkeypatch):
+def sagemaker_api(monkeypatch, tmp_path):
     """An endpoint of the SageMaker API that refuses everything, and notes what the ledger held at each call."""
     seen, ledger_file = [], {}
 
@@ -328,6 +329,9 @@ def sagemaker_api(monkeypatch):
     yield seen, ledger_file
     server.shutdown()
     server.server_close()
+    for process in psutil.process_iter(["cmdline"]):
+        if "helpers.watchdog" in (words := process.info["cmdline"] or []) and str(tmp_path) in words[-1]:
+            process.kill()  # it would try for hours to delete what this server refused to make
 
 
 def test_an_endpoint_is_in_the_ledger_before_the_first_call_that_creates_it(config_file, sagemaker_api):
@@ -342,7 +346,7 @@ def test_an_endpoint_is_in_the_ledger_before_the_first_call_that_creates_it(conf
     records = Ledger(run.ledger_file, run.run_id).records()
     assert seen[0] == ("CreateModel", {"paid": "creating", "free": "external"})
     paid = records[0]
-    assert paid.state == "failed"
+    assert paid.may_exist, "its deletion was refused too"
     assert "no quota" in paid.failure
     assert paid.create_called_at
     assert paid.usd_per_instance_hour == 0.102
