@@ -37,7 +37,7 @@ ANSWERED = 2
 class RepeatsTheKey(Handler):
     """Refuses every request under load, and quotes its key, as some servers do."""
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 (the name of the library)
         self.server.seen += 1
         if self.server.seen <= ANSWERED:
             super().do_POST()
