@@ -420,7 +420,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"none\.yml: no such config file\. Next: "):
+    with pytest.raises(ConfigError, match=r"none\.yml: no config file: it is not there\. Next: "):
         load_config(tmp_path / "none.yml")
 
 
@@ -460,11 +460,12 @@ def load_public(config):
 
 def test_a_variable_may_stand_inside_a_text_and_for_a_number(config_file, monkeypatch):
     monkeypatch.setenv("HOST", "model.example")
+    monkeypatch.setenv("PORT", "8025")
     monkeypatch.setenv("LIMIT", "0.25")
-    config = load_config(config_file(("localhost:8000", "${HOST}:${LIMIT}"), ("latency_s: 0.5", "latency_s: ${LIMIT}")))
-    assert config.benchmark.options[0].base_url == "http://model.example:0.25/v1"
+    config = load_config(config_file(("localhost:8000", "${HOST}:${PORT}"), ("latency_s: 0.5", "latency_s: ${LIMIT}")))
+    assert config.benchmark.options[0].base_url == "http://model.example:8025/v1"
     assert config.benchmark.slo.latency_s == 0.25
-    assert "http://${HOST}:${LIMIT}/v1" in config.public_yaml()
+    assert "http://${HOST}:${PORT}/v1" in config.public_yaml()
 
 
 @pytest.mark.parametrize(
@@ -552,3 +553,23 @@ def test_a_key_that_is_written_into_the_file_is_refused_without_repeating_it(tmp
     with pytest.raises(ConfigError, match=r"options\[0\]\.api_key: a secret is written into the file") as refused:
         load_config(tmp_path / "c.yml")
     assert "sk-1234567890" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "command", ['["serve", "--api-key", "${MY_KEY}"]', "[serve, --hf-token=abc]", '["serve", "${A_TOKEN}"]']
+)
+def test_a_secret_among_the_arguments_of_an_engine_is_refused(faults, monkeypatch, command):
+    """Every user of the machine can read the arguments of a process."""
+    for name in ("MY_KEY", "A_TOKEN"):
+        monkeypatch.setenv(name, "x")
+    (fault,) = faults(("traffic:", f"local_sagemaker: {{engines: {{mine: {command}}}}}\ntraffic:"))
+    assert fault[1].startswith("local_sagemaker.engines.mine[")
+    assert "container.environment, and name its variable in local_sagemaker.engine_variables" in fault[1]
+
+
+def test_other_arguments_of_an_engine_are_taken(config_file, monkeypatch):
+    monkeypatch.setenv("FOLDER", "/models")
+    engine = '["${FOLDER}/serve", "--tokenizer", "${FOLDER}/x", "--max-tokens", "9"]'
+    local = f"local_sagemaker: {{engines: {{mine: {engine}}}, engine_variables: [HF_TOKEN]}}"
+    benchmark = load_config(config_file(("traffic:", f"{local}\ntraffic:"))).benchmark
+    assert benchmark.local_sagemaker.engines["mine"][2:] == ["/models/x", "--max-tokens", "9"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import sys
@@ -22,7 +23,6 @@ SECRETS = {
     "IMAGE_TOKEN": "planted-image-token-0004",
     "MANAGED": "planted-managed-secret-0005",
     "MANAGED_JSON": "planted-json-secret-0006",
-    "AWS_SECRET_ACCESS_KEY": "planted-aws-secret-key-0007",
     "AWS_SESSION_TOKEN": "planted-aws-session-token-0008",
 }
 PRINTS_ITS_ENVIRONMENT = (
@@ -78,9 +78,15 @@ def options(openai_host: str) -> list[dict]:
         {
             "name": "refuses",
             "target": "openai",
-            "base_url": f"http://user:${{GATEWAY_PASSWORD}}@{openai_host}/v1",
+            "base_url": f"http://{openai_host}/v1",
             "served_model": "m",
             "api_key": "${OPENAI_KEY}",
+        },
+        {
+            "name": "wants a password",
+            "target": "openai",
+            "base_url": f"http://user:${{GATEWAY_PASSWORD}}@{openai_host}/v1",
+            "served_model": "m",
         },
     ]
 
@@ -104,12 +110,14 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
     manager.create_secret(Name="json-secret", SecretString=json.dumps({"key": SECRETS["MANAGED_JSON"]}))
     config = fault_config(lab.folder, options=options(refusing_server))
     lab.images["prints-its-environment"] = [sys.executable, "-c", PRINTS_ITS_ENVIRONMENT]
+    lab.variables = ("SOME_TOKEN", "PLAINLY_NAMED", "OTHER")
     lab.start()
-    for name, value in SECRETS.items():
+    planted = SECRETS | {"AWS_SECRET_ACCESS_KEY": lab.server.secret_access_key}
+    for name, value in planted.items():
         monkeypatch.setenv(name, value)
     run = lab.begin(config)
     said, _ = lab.spawn("-m", "helpers", "report", "--config", str(config), "--run-dir", str(run.path)).communicate(
-        timeout=200
+        timeout=400
     )
 
     records = records_of(run)
@@ -120,7 +128,8 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
     refused = pd.read_parquet(next((run.requests / "set_aside").glob("refuses__*.parquet")))
     assert refused["error"].str.contains("Incorrect API key").all()
     assert (run.path / "report.html").is_file()
-    for name, secret in SECRETS.items():
+    encoded = base64.b64encode(f"user:{SECRETS['GATEWAY_PASSWORD']}".encode()).decode()
+    for name, secret in {**planted, "as Basic sends it": encoded}.items():
         assert holders(run.path, secret) == [], name
         assert secret not in said, name
     assert lab.left() == set()

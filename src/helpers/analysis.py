@@ -13,6 +13,7 @@ from helpers.checks import check_run
 from helpers.config import BenchmarkConfig
 from helpers.display import Figure
 from helpers.errors import AnalysisError
+from helpers.failure_counts import count_failures
 from helpers.group_checks import group_warnings
 from helpers.groups import read_groups, summarise_groups
 from helpers.importers.importing import import_warnings
@@ -28,6 +29,7 @@ from helpers.summary import Level, no_load_points, read_levels, summarise
 from helpers.verdict import Verdict
 
 POINTS_FILE = "load_points.csv"
+FAILURES_FILE = "failures.csv"
 WARNINGS_FILE = "warnings.json"
 FIGURES_FILE = "figures.json"
 SAMPLES_PER_LEVEL = 5000
@@ -47,6 +49,8 @@ class Measurements:
     facts: list[LoadPointFacts]
     endpoints: list[EndpointRecord]
     warnings: list[ReportWarning]
+    failures: pd.DataFrame
+    """Failed requests by load point and kind: `failure_counts.count_failures`."""
 
 
 def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
@@ -79,7 +83,7 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
         *import_warnings(run),
     ]
     drawn = pd.concat(samples, ignore_index=True) if samples else pd.DataFrame(columns=[*SAMPLED, *SAMPLE_KEYS])
-    return Measurements(points, drawn, facts, endpoints, warnings)
+    return Measurements(points, drawn, facts, endpoints, warnings, count_failures(run.requests, facts))
 
 
 def _sample(level: Level, seed: int) -> pd.DataFrame:
@@ -116,6 +120,7 @@ def _at_todays_price(record: EndpointRecord, option: OptionBase | None, region: 
 def write_metrics(run: RunFolder, measured: Measurements) -> None:
     """Write the load-point table and the warnings, unrounded."""
     write_atomically(run.metrics / POINTS_FILE, measured.points.to_csv(index=False))
+    write_atomically(run.metrics / FAILURES_FILE, measured.failures.to_csv(index=False))
     warnings = [warning.model_dump() for warning in measured.warnings]
     write_atomically(run.metrics / WARNINGS_FILE, json.dumps(warnings, indent=1) + "\n")
 
@@ -123,8 +128,15 @@ def write_metrics(run: RunFolder, measured: Measurements) -> None:
 def read_points(run: RunFolder) -> pd.DataFrame:
     """The load-point table, exactly as it was written: names stay text, numbers keep every digit."""
     path = run.require(f"metrics/{POINTS_FILE}", "04_analyse_metrics")
-    names = {"option": str, "dataset": str, "load": str}
+    names = dict.fromkeys(["option", "dataset", "load", "not_steady", "commonest_failure"], str)
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
+
+
+def read_failures(run: RunFolder) -> pd.DataFrame:
+    """The failed requests by load point and kind, as notebook 04 counted them."""
+    path = run.require(f"metrics/{FAILURES_FILE}", "04_analyse_metrics")
+    words = dict.fromkeys(["option", "dataset", "load", "status", "error_type", "example"], str)
+    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
 
 
 def read_warnings(run: RunFolder) -> list[ReportWarning]:

@@ -5,6 +5,7 @@ Between notebook 02 and this stands only the ledger.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -27,6 +28,7 @@ from helpers.number_text import plural
 from helpers.options import OptionBase
 from helpers.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
 from helpers.run_folder import RunFolder
+from helpers.sample_size import load_for_slo, requests_for_percentile
 from helpers.targets.base import Address
 from helpers.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.waiting import growing_pauses
@@ -272,8 +274,9 @@ class _Campaign:
             seed=config.seed,
             start_of_prompts=points.index(point) / most,
             address=address,
-            load=config.load,
+            load=load_for_slo(config),
             percentile=config.slo.percentile,
+            fewest_independent=math.ceil(requests_for_percentile(config.slo) / config.load.repetitions),
             generation=config.generation,
             extra_body=option.extra_body,
             tokenizer=_absolute_folder(tokenizer, config_dir),

@@ -87,7 +87,7 @@ class Dataset(Strict):
 
     name: Name
     prompt_tokens: tuple[PositiveInt, PositiveInt] = Field(description="[from, to): inclusive, exclusive.")
-    count: PositiveInt = Field(default=200, description="Prompts to make.")
+    count: PositiveInt = Field(default=500, description="Prompts to make.")
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Dataset:
@@ -185,11 +185,21 @@ class EndpointsConfig(Strict):
     )
 
 
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
 class LocalSageMaker(Strict):
     """The embedded SageMaker on loopback."""
 
     engines: dict[str, list[str]] = Field(
-        default_factory=dict, description="Image name -> command of a model server that answers /ping and /invocations."
+        default_factory=dict,
+        description="Image name -> command of a model server that answers /ping and /invocations. "
+        "Other users can read the arguments of a process: secrets go into the environment of the container.",
+    )
+    engine_variables: list[VariableName] = Field(
+        default_factory=list,
+        description="Variables of a container that `engines` know, beside those of the default engine. Others are "
+        "ignored, as a container ignores what it does not know; the endpoint's log names them.",
     )
     idle_timeout_s: PositiveSeconds = 900
     faults: list[Fault] = Field(default_factory=list, description="Misbehaviour on demand, to rehearse failures with.")

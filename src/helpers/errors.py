@@ -18,9 +18,34 @@
 A message names the file and key (or the resource), the bad value, what was expected and the next step.
 """
 
+from __future__ import annotations
+
+import reprlib
+
+MOST_CHARACTERS_OF_A_VALUE = 120
+MOST_CHARACTERS_OF_A_LINE = 2000
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 8, 8, 8
+_SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 100, 60, 100
+
+
+def cut(text: str, most: int = MOST_CHARACTERS_OF_A_VALUE) -> str:
+    """Text of at most about so many characters: what is longer lacks its middle, and says its length."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most * 2 // 3]}... ({len(text):,} characters) ...{text[-(most // 3) :]}"
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it, whatever its size."""
+    return cut(repr(value) if isinstance(value, str) else _SHORT.repr(value))
+
 
 class ServingVerdictError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. However long what a message quotes, each of its lines has a sane length."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("\n".join(cut(line, MOST_CHARACTERS_OF_A_LINE) for line in message.split("\n")))
 
 
 class ConfigError(ServingVerdictError):

@@ -29,6 +29,7 @@ from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
 from helpers.quotas import Quota, read_quotas
 from helpers.run_folder import describe_machine, scratch_run
+from helpers.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
 
 LOCAL_STARTUP_MINUTES = 0.2
 STARTUP_MINUTES = (
@@ -44,7 +45,11 @@ STARTUP_MINUTES = (
 
 
 def plan_table(config: BenchmarkConfig) -> Table:
-    """Endpoints, load points, minutes and dollars at most, and what each estimate rests on."""
+    """Endpoints, load points, minutes and dollars at most, and what each estimate rests on.
+
+    Raises ConfigError where no load point can hold the requests that the SLO asks for (`sample_size`).
+    """
+    refuse_what_cannot_decide(config)
     vcpus = describe_machine()["vcpus"]
     rows = [_row(option, config, price_of(option, config.aws.region, vcpus)) for option in config.options]
     columns = [
@@ -98,6 +103,11 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
         f". Minutes: start-up, plus, for each load point, at most {_longest_s(config):g} s of load and, for the drain, "
         f"{config.load.request_timeout_s:g} s."
     )
+    if short := rates_too_short(config):
+        said += (
+            f" At {' and '.join(f'{rate:g}' for rate in short)} requests/s, {config.load.max_duration_s:g} s are too short "
+            f"to show the SLO, which takes {requests_for_slo(config.slo)} requests or more: these load points stay undecided."
+        )
     billed_at_once = min(config.endpoints.max_parallel_endpoints, sum(_is_made_on_aws(o) for o in config.options))
     if config.max_parallel_loads() < billed_at_once:
         said += (

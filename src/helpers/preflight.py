@@ -31,6 +31,7 @@ from helpers.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step
 from helpers.options import Option
 from helpers.prompt_files import read_prompts
 from helpers.run_folder import RunFolder
+from helpers.sample_size import refuse_what_cannot_decide
 from helpers.targets.base import Address
 from helpers.whole_files import lock_of, write_atomically
 
@@ -65,7 +66,11 @@ class FirstAnswer:
 
 
 def check_files(config: BenchmarkConfig, base_dir: Path) -> None:
-    """Read the trace that the load replays. Raises ConfigError. (Prompts, template and tokenizers: `make_prompts`.)"""
+    """Can the config lead to a verdict, and can the trace be read that the load replays? Raises ConfigError.
+
+    (Prompts, template and tokenizers: `make_prompts`.)
+    """
+    refuse_what_cannot_decide(config)
     if isinstance(config.load, TraceReplay):
         draw_arrivals(config.load, config.load.largest_level(), config.seed, base_dir)
 
