@@ -14,6 +14,7 @@ from faulty_server import KEY, faulty_server, tls_of_localhost
 from load_orders import measure, moody_stub, order
 
 from helpers.__main__ import main
+from helpers.exit_status import status_of_verdict
 from helpers.ledger import Ledger
 from helpers.load.team import LoadTeam
 from helpers.preflight import first_answers
@@ -79,14 +80,13 @@ def checked(server, tmp_path_factory):
         ]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TEST_SECRET", KEY)
-            yield run_main(["plan", "--check", "--config", config_of(folder, *options)], folder)
+            yield run_main("plan", "--check", "--config", config_of(folder, *options))
 
 
-def run_main(arguments: list[str], folder: Path) -> tuple[int, str]:
+def run_main(*arguments: str) -> tuple[int, str]:
     """Exit status, and what a terminal shows."""
     with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
-        status = main(arguments)
-    Path("/tmp/preflight-said", folder.name + ".txt").write_text(said.getvalue())
+        status = main(list(arguments))
     return status, said.getvalue()
 
 
@@ -159,7 +159,7 @@ def some_dead(server, tmp_path_factory):
             openai("revoked", server.url("revoked")),
         ]
         server.seen.clear()
-        status, said = run_main(["report", "--config", config_of(folder, *options)], folder)
+        status, said = run_main("report", "--config", config_of(folder, *options))
     (path,) = (folder / "runs").iterdir()
     return status, said, RunFolder(path)
 
@@ -235,13 +235,18 @@ def test_a_run_of_which_nothing_answers_stops_before_any_load(server, tmp_path, 
         openai("wrong key", server.url("wrong_key"), api_key="${TEST_SECRET}"),
         openai("closed port", f"http://127.0.0.1:{closed_port()}/v1"),
     ]
-    status, said = run_main(["report", "--config", config_of(tmp_path, *options)], tmp_path)
+    status, said = run_main("report", "--config", config_of(tmp_path, *options))
     assert status == 6
     assert re.search(r"option 'wrong key': no answer .*HTTP 401: Incorrect API key.*Next: check api_key", said)
     assert re.search(r"option 'closed port': no answer .*connection refused.*Next: start the server", said)
     assert said.splitlines()[-1].startswith("exit status 6: nothing was measured")
     assert server.seen["wrong_key"] == 1
-    assert KEY not in said
+    (path,) = (tmp_path / "runs").iterdir()
+    report = (path / "report.md").read_text()
+    assert "HTTP 401: Incorrect API key provided" in report and "Connect call failed" in report
+    verdict = Verdict.model_validate_json((path / "verdict.json").read_text())
+    assert verdict.recommended is None and status_of_verdict(verdict) == 6
+    assert KEY not in said + report
 
 
 @pytest.mark.parametrize(
@@ -256,7 +261,7 @@ def test_a_run_of_which_nothing_answers_stops_before_any_load(server, tmp_path, 
 def test_a_file_that_is_missing_is_named_before_anything_is_sent(server, tmp_path, command, changes, words):
     server.seen.clear()
     config = config_of(tmp_path, openai("well", server.url("well")), **changes)
-    status, said = run_main([*command, "--config", config], tmp_path)
+    status, said = run_main(*command, "--config", config)
     assert status == 2
     assert words in said and "Next: " in said
     assert said.splitlines()[-1].startswith("exit status 2: wrong usage, config")

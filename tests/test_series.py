@@ -205,10 +205,10 @@ def test_wrong_parameters_are_refused_before_anything_starts(tmp_path, monkeypat
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_wrong_config_is_told_on_the_command_line_with_exit_code_1(tmp_path, capsys, monkeypatch):
+def test_a_wrong_config_is_told_on_the_command_line_with_exit_status_2(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TEST_SECRET", SECRET)
     config = small_config(tmp_path, load={"kind": "closed_loop", "concurency": [1]})
-    assert main(["report", "--config", str(config)]) == 1
+    assert main(["report", "--config", str(config)]) == 2
     assert "load.concurency: unknown key. Did you mean `concurrency`?" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="no such config file"):
         load_config(tmp_path / "nothing.yml")

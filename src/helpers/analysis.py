@@ -25,7 +25,7 @@ from helpers.records import LoadPointFacts, read_facts
 from helpers.report_warning import ReportWarning
 from helpers.request_checks import audit
 from helpers.run_folder import RunFolder, write_atomically
-from helpers.summary import Level, read_levels, summarise
+from helpers.summary import Level, no_load_points, read_levels, summarise
 from helpers.verdict import Verdict
 
 POINTS_FILE = "load_points.csv"
@@ -56,7 +56,7 @@ class Measurements:
 def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     """Read the request records, level by level, and the groups of imported results, and summarise them.
 
-    Raises AnalysisError where nothing was measured.
+    Raises AnalysisError where nothing was measured and no failure of an option explains it.
     """
     facts = read_facts(run.requests)
     endpoints = read_endpoints(config, run)
@@ -68,12 +68,13 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
         samples.append(_sample(level, config.seed))
     groups = read_groups(run)
     grouped = summarise_groups(run, endpoints, config)
-    if not rows and grouped.empty:
+    if not rows and grouped.empty and not any(record.failure for record in endpoints):
         raise AnalysisError(
             f"{run.requests}: no load point has a steady window. Next: look at the errors in the request records and at "
             f"{run.logs}, then run 03_run_inference again"
         )
-    points = pd.DataFrame(rows) if grouped.empty else pd.concat([pd.DataFrame(rows), grouped], ignore_index=True)
+    measured = pd.DataFrame(rows) if rows else no_load_points(config)
+    points = measured if grouped.empty else pd.concat([pd.DataFrame(rows), grouped], ignore_index=True)
     warnings = [
         *check_run(
             points, audits, facts, endpoints, read_prompt_warnings(run.payloads), config, datetime.now(UTC).date()
@@ -159,7 +160,7 @@ def draw_figures(
         charts.distribution(samples, "tpot_s", config, folder),
         charts.error_rates(points, config, folder),
     ]
-    figures = [figure for figure in figures if figure is not None]
+    figures = [figure for figure in figures if figure is not None and len(points)]
     index = {
         figure.path.stem: {"file": figure.path.name, "alt": figure.alt, "caption": figure.caption} for figure in figures
     }

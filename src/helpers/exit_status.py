@@ -23,14 +23,13 @@ _OF_ERROR = {
     "BudgetExceeded": BUDGET,
     "NoOptionLeft": NOTHING,
 }
-WITHOUT_MEASUREMENT = ("failed", "incomplete")
 
 
 def status_of_verdict(verdict: Verdict) -> int:
-    """What a finished run came to. Options without a measurement decide nothing where others have one."""
+    """What a finished run came to. Options that were not measured decide nothing where others were."""
     if verdict.recommended is not None:
         return VERDICT
-    statuses = {option.status for option in verdict.options} - set(WITHOUT_MEASUREMENT)
+    statuses = {option.status for option in verdict.options if option.option not in verdict.not_measured}
     if not statuses:
         return NOTHING
     return INFEASIBLE if statuses == {"infeasible"} else UNDECIDED

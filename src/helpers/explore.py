@@ -67,8 +67,10 @@ LOOK = """<style>
 def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown: bool = True) -> VBox | Html:
     """The panel as a widget, over a still picture that is seen wherever the notebook is opened without a kernel.
 
-    In a batch run, where nobody can move a control, the picture alone.
+    In a batch run, where nobody can move a control, the picture alone; nothing where nothing was measured.
     """
+    if measured.points.empty:
+        return Html(Markup(""))
     still = _still(config, run, measured)
     if not shown:
         return still

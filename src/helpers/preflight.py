@@ -16,10 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from helpers.config import BenchmarkConfig, slug
+from helpers.config import BenchmarkConfig
 from helpers.display import Column, Table, numeric
 from helpers.errors import CredentialsError, DeployError, LoadError
 from helpers.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
@@ -182,9 +180,8 @@ async def _exchange(address: Address, request: bytes, timeout_s: float) -> Excha
 def _longest_prompt(option: Option, config: BenchmarkConfig, run: RunFolder) -> pa.Table:
     """The longest prompt of the option's datasets: one that is too long for the server shows at once."""
     longest = max(config.datasets_of(option), key=lambda dataset: dataset.prompt_tokens[1])
-    read_prompts(run.payloads, longest.name)  # says which notebook writes it where it is not there
-    prompts = pq.read_table(run.payloads / f"{slug(longest.name)}.parquet")
-    return prompts.slice(pc.index(prompts["prompt_tokens"], pc.max(prompts["prompt_tokens"])).as_py(), 1)
+    prompts = read_prompts(run.payloads, longest.name)
+    return pa.Table.from_pandas(prompts.loc[[prompts["prompt_tokens"].idxmax()]])
 
 
 def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer, config: BenchmarkConfig) -> list[str]:

@@ -210,7 +210,7 @@ def read_requests(
         )
     columns = columns or [name for name in SCHEMA.names if name not in LIST_COLUMNS]
     tables = [pq.read_table(path, columns=columns).replace_schema_metadata() for path in files]
-    return pa.concat_tables(tables).to_pandas(types_mapper=_nullable)
+    return pa.concat_tables(tables).to_pandas(types_mapper=nullable)
 
 
 def error_types(path: Path) -> list[str]:
@@ -257,8 +257,8 @@ def set_aside(path: Path) -> Path:
     return kept
 
 
-def _nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
-    """Integers and flags keep their nulls instead of becoming floats."""
+def nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
+    """The pandas type of a column of records: integers and flags keep their nulls instead of becoming floats."""
     import pandas as pd  # not by load processes, which only write
 
     return {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get(kind)

@@ -16,7 +16,7 @@ from types import FrameType
 
 from helpers.config import PROJECT_ROOT
 from helpers.config_file import LoadedConfig, load_config
-from helpers.errors import NotebookFailed, ParameterError, RunFolderError
+from helpers.errors import NoOptionLeft, NotebookFailed, ParameterError, RunFolderError
 from helpers.importers.importing import read_results, write_results
 from helpers.ledger import Ledger
 from helpers.parameters import Scalar, check_parameters
@@ -49,23 +49,37 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     parameters = parameters_of_all(config)
     run = run_to_continue(config, run_dir) if run_dir else new_run(config)
     say(f"Run {run.run_id}")
-    always = {"config_path": str(config.path), "run_dir": str(run.path)}
-    stopped: NotebookFailed | None = None
     with guarded(run), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
-        for name in NOTEBOOKS:
-            if stopped is not None and name not in READING_NOTEBOOKS:
-                continue
-            try:
-                _execute(name, {**parameters[name], **always}, run, say)
-            except NotebookFailed as error:
-                if error.error_name not in REPORTED_ALL_THE_SAME:
-                    raise stopped or error from None
-                stopped = error
-    if not stopped or (run.path / "report.md").is_file():
+        stopped = _run_notebooks(config, parameters, run, say)
+    if stopped is None or stopped.error_name != NoOptionLeft.__name__:  # whose message has them all
+        _say_failures(run, say)
+    if stopped is None or (run.path / "report.md").is_file():
         _say_where(run, say)
     if stopped:
         raise stopped
     return run
+
+
+def _run_notebooks(
+    config: LoadedConfig, parameters: dict[str, dict[str, Scalar]], run: RunFolder, say: Say
+) -> NotebookFailed | None:
+    """All notebooks; the error of one that stopped where what there is could be reported all the same."""
+    always = {"config_path": str(config.path), "run_dir": str(run.path)}
+    stopped: NotebookFailed | None = None
+    for name in NOTEBOOKS:
+        if stopped is None or name in READING_NOTEBOOKS:
+            stopped = _execute_or_note(name, {**parameters[name], **always}, run, say) or stopped
+    return stopped
+
+
+def _execute_or_note(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say) -> NotebookFailed | None:
+    try:
+        _execute(name, parameters, run, say)
+    except NotebookFailed as error:
+        if error.error_name not in REPORTED_ALL_THE_SAME:
+            raise
+        return error
+    return None
 
 
 def run_import(config_path: str, run_dir: str = "", say: Say = print) -> RunFolder:
@@ -85,6 +99,13 @@ def run_import(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
             _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
     _say_where(run, say)
     return run
+
+
+def _say_failures(run: RunFolder, say: Say) -> None:
+    """Options that failed, each with its cause and next step."""
+    for record in Ledger(run.ledger_file, run.run_id).records():
+        if record.failure:
+            say(f"\nFailed: {record.failure}")
 
 
 def _say_where(run: RunFolder, say: Say) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from helpers import metrics
 from helpers.chunks import inter_token_percentiles
@@ -31,7 +32,7 @@ from helpers.ledger import EndpointRecord
 from helpers.level_latencies import PERCENTS, LevelLatencies
 from helpers.load.attempts import repetitions_that_count, was_overloaded
 from helpers.metrics import LATENCIES, with_latencies
-from helpers.records import ArrivalFacts, LoadPointFacts, read_requests
+from helpers.records import SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
 
 COLUMNS = (
     "phase",
@@ -122,6 +123,16 @@ def summarise_load_points(
     endpoint = {record.option: record for record in endpoints}
     levels = read_levels(requests_dir, facts, config)
     return pd.DataFrame([summarise(level, endpoint.get(level.facts[0].option), config) for level in levels])
+
+
+def no_load_points(config: BenchmarkConfig) -> pd.DataFrame:
+    """The table of a run in which nothing was measured: the columns of `summarise`, and no row."""
+    unknown = dict.fromkeys(field.name for field in fields(LoadPointFacts))
+    known = {"load_kind": "closed_loop", "level": 1.0, "repetition": 1, "client_limited": []}
+    facts = LoadPointFacts(**{**unknown, **known, "window_open_ns": 0, "window_close_ns": 1})
+    row = {"phase": "steady", "repetition": 1, "sent_ns": 0, "done_ns": 1, "status": "connection"}
+    records = pa.Table.from_pylist([row], SCHEMA).select(list(COLUMNS)).to_pandas(types_mapper=nullable)
+    return pd.DataFrame([summarise(Level([facts], with_latencies(records), None), None, config)]).iloc[:0]
 
 
 def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkConfig) -> dict:
