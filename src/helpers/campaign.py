@@ -6,6 +6,8 @@ Between notebook 02 and this stands only the ledger.
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
 from helpers.load_plan import load_points_of, missing_load_points
 from helpers.options import OptionBase
+from helpers.reachability import lost_its_server, why_unreachable
 from helpers.records import LoadPoint, error_types, set_aside, tokens_of
 from helpers.run_folder import RunFolder
 from helpers.targets.base import Address
@@ -31,6 +34,8 @@ from helpers.waiting import growing_pauses
 from helpers.watchdog import guarded
 
 BUDGET_LOOK_S = 2.0
+MOST_REPEATS = 2
+"""A load point that lost its server is measured again so many times; what is measured then stands."""
 UP = ("creating", "in_service")
 
 
@@ -154,7 +159,8 @@ class _Campaign:
 
     def _run_points(self, deployment: Deployment, tell: _Teller) -> bool:
         """Run the missing load points; false if the endpoint was lost on the way."""
-        option = deployment.option
+        option, repeats = deployment.option, Counter()
+        self._ledger.update(option.name, failure=None, cause=None)  # of an earlier load that was given up
         address = deployment.address()
         if address is None:
             return False
@@ -166,8 +172,14 @@ class _Campaign:
                     order = self._order(option, points[0], address)
                     label = f"{order.dataset}, {order.level.label}"
                     team.run(order, lambda progress, label=label: tell.progress(label, progress))
-                    if not self._goes_on(deployment, Path(order.output_file)):
+                    records = Path(order.output_file)
+                    if not self._goes_on(deployment, records):
                         return False
+                    if repeats[points[0]] < MOST_REPEATS and (why := lost_its_server(records, address)):
+                        repeats[points[0]] += 1
+                        set_aside(records)
+                        if not self._is_reached_again(option, address, why, tell):
+                            return False
                     tell("loading", label)
             except LoadError:
                 if not self._stopping.is_set():
@@ -198,6 +210,26 @@ class _Campaign:
             return True
         if errors:
             set_aside(records)
+        return False
+
+    def _is_reached_again(self, option: OptionBase, address: Address, why: str, tell: _Teller) -> bool:
+        """Wait until the server answers; false if it is gone, or was out of reach for too long, which is noted."""
+        longest_s = self._config.endpoints.unreachable_for_s
+        deadline, pauses = time.monotonic() + longest_s, growing_pauses()
+        while not self._stopping.is_set():
+            # A session of its own: one that was opened before may look for the endpoint where it is no more.
+            if Deployment(option, self._config, self._run, self._ledger).step().state not in READY:
+                return False
+            unreachable = why_unreachable(address)
+            if unreachable is None:
+                return True
+            if time.monotonic() > deadline:
+                failure = f"option {option.name!r}: {why}; out of reach for {longest_s:g} s: {unreachable}. "
+                failure += f"Next: {NEXT_STEP[Cause.UNREACHABLE]}"
+                self._ledger.update(option.name, failure=failure, cause=Cause.UNREACHABLE)
+                return False
+            tell("waiting", f"{why}; waits up to {longest_s:g} s for it")
+            next(pauses)
         return False
 
     def _note_tokens(self, record: EndpointRecord, records: Path) -> None:

@@ -179,6 +179,11 @@ class EndpointsConfig(Strict):
     idle_timeout_s: PositiveSeconds = Field(
         default=3600, description="What notebook 02 leaves running is deleted if nobody loads it within this time."
     )
+    unreachable_for_s: PositiveSeconds = Field(
+        default=180,
+        description="How long the server of an option, deployed or not, may be out of reach under load before the option is "
+        "given up. What it was being asked when it went is measured again.",
+    )
     expires_after_s: PositiveSeconds = Field(
         default=43_200,
         description="Age at which `make cleanup-orphans` takes an endpoint for forgotten (tag expires-at).",

@@ -18,6 +18,7 @@ from helpers.display import NO_FORMULAS, Column, Figure, Html, Prose, Table, num
 from helpers.errors import RunFolderError
 from helpers.judge import main_latency
 from helpers.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
+from helpers.machine import machine_sentence
 from helpers.prompt_files import sample_prompts, summarise_prompts
 from helpers.remote_runs import store_run
 from helpers.run_folder import RunFolder
@@ -130,7 +131,13 @@ def _local_note(verdict: Verdict) -> str:
     return (
         "\n\n> The endpoints ran on the machine that ran the notebooks. The measurements are real, **but they are of this "
         "machine**: instance types stand for its cores, and the prices are those of as many vCPUs on AWS."
+        f"{_machine_note(verdict)}"
     )
+
+
+def _machine_note(verdict: Verdict) -> str:
+    said = machine_sentence(verdict.warnings)
+    return f"\n\n> **{said}**" if said else ""
 
 
 def slo_words(config: BenchmarkConfig) -> str:
