@@ -34,8 +34,8 @@ report: .venv/.setup  ## run the five notebooks on CONFIG=configs/x.yml and writ
 import: .venv/.setup  ## report on results of other tools that CONFIG=configs/x.yml names; see docs/import.md
 	@$(BIN)/python -m helpers import --config $(CONFIG)
 
-plan: .venv/.setup  ## what a run on CONFIG would make and cost; makes nothing
-	@$(BIN)/python -m helpers plan --config $(CONFIG)
+plan: .venv/.setup  ## what a run on CONFIG would make and cost; CHECK=1 also tries files, prompts and servers; makes nothing
+	@$(BIN)/python -m helpers plan --config $(CONFIG) $(if $(CHECK),--check)
 
 cleanup: .venv/.setup  ## delete what is left of RUN=<run id, folder or s3://...>
 	@$(BIN)/python -m helpers cleanup $(RUN)

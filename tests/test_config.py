@@ -420,7 +420,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"none\.yml: no such config file\. Next: "):
+    with pytest.raises(ConfigError, match=r"none\.yml: no config file: it is not there\. Next: "):
         load_config(tmp_path / "none.yml")
 
 
@@ -460,11 +460,12 @@ def load_public(config):
 
 def test_a_variable_may_stand_inside_a_text_and_for_a_number(config_file, monkeypatch):
     monkeypatch.setenv("HOST", "model.example")
+    monkeypatch.setenv("PORT", "8025")
     monkeypatch.setenv("LIMIT", "0.25")
-    config = load_config(config_file(("localhost:8000", "${HOST}:${LIMIT}"), ("latency_s: 0.5", "latency_s: ${LIMIT}")))
-    assert config.benchmark.options[0].base_url == "http://model.example:0.25/v1"
+    config = load_config(config_file(("localhost:8000", "${HOST}:${PORT}"), ("latency_s: 0.5", "latency_s: ${LIMIT}")))
+    assert config.benchmark.options[0].base_url == "http://model.example:8025/v1"
     assert config.benchmark.slo.latency_s == 0.25
-    assert "http://${HOST}:${LIMIT}/v1" in config.public_yaml()
+    assert "http://${HOST}:${PORT}/v1" in config.public_yaml()
 
 
 @pytest.mark.parametrize(

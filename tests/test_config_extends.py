@@ -239,7 +239,7 @@ def test_keys_that_the_other_file_takes_by_an_anchor_are_told_there(write):
         ("[defaults.yml]", "bad value "),
         ("null", "bad value None. Expected the path of one YAML file"),
         ("none.yml", "bad value 'none.yml'. Expected a YAML file, but none.yml is not there. Next: "),
-        (".", "bad value '.'. Expected a YAML file, but "),
+        (".", "bad value '.'. Expected the path of one YAML file, *.yml or *.yaml. Next: "),
     ],
 )
 def test_an_extends_that_is_no_file_is_refused(write, extends, message):
@@ -254,19 +254,22 @@ def test_files_that_extend_each_other_are_refused(write, names):
     first = f"extends: {names[0]}.yml\n"
     (line,) = told(write(**{"config": first, **{name: text for name, text in files.items() if name != "config"}}))
     assert re.match(r"\w+\.yml:1: extends: bad value '\w+\.yml': the files extend each other: ", line)
-    assert line.endswith(" -> ".join(f"{name}.yml" for name in ["config", *names]))
+    circle = " -> ".join(f"{name}.yml" for name in ["config", *names])
+    assert line.endswith(f"{circle}. Next: delete one `extends`")
 
 
-@pytest.mark.parametrize("content", ["", "just text", "- a\n- b"])
-def test_an_extended_file_that_is_no_config_is_refused(write, content):
+@pytest.mark.parametrize(
+    ("content", "found"), [("", "nothing"), ("just text", "text"), ("- a\n- b", "a list"), ("5", "a single value")]
+)
+def test_an_extended_file_that_is_no_config_is_refused_and_what_it_holds_is_not_repeated(write, content, found):
     (line,) = told(write(defaults=content))
-    assert line.startswith("defaults.yml:1: (top level): bad value ")
-    assert line.endswith("Expected a section with keys")
+    assert line == f"defaults.yml:1: (top level): the file holds {found}. Expected a section with keys"
 
 
 def test_an_alias_within_its_own_anchor_is_refused(write):
     (line,) = told(write(CONFIG + "description: &a [*a]\n"))
-    assert line.startswith("config.yml:1: not valid YAML: ")
+    assert line.startswith("config.yml:13: not valid YAML: ")
+    assert "an alias within its own anchor (&name) has no end. Next: " in line
 
 
 # --- option_defaults ----------------------------------------------------------------------------------------------

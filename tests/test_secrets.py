@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import sys
@@ -72,9 +73,15 @@ def options(openai_host: str) -> list[dict]:
         {
             "name": "refuses",
             "target": "openai",
-            "base_url": f"http://user:${{GATEWAY_PASSWORD}}@{openai_host}/v1",
+            "base_url": f"http://{openai_host}/v1",
             "served_model": "m",
             "api_key": "${OPENAI_KEY}",
+        },
+        {
+            "name": "wants a password",
+            "target": "openai",
+            "base_url": f"http://user:${{GATEWAY_PASSWORD}}@{openai_host}/v1",
+            "served_model": "m",
         },
     ]
 
@@ -105,7 +112,7 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
         monkeypatch.setenv(name, value)
     run = lab.begin(config)
     said, _ = lab.spawn("-m", "helpers", "report", "--config", str(config), "--run-dir", str(run.path)).communicate(
-        timeout=200
+        timeout=400
     )
 
     records = records_of(run)
@@ -116,7 +123,8 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
     refused = pd.read_parquet(next(run.requests.glob("refuses__*.parquet")))
     assert refused["error"].str.contains("Incorrect API key").all()
     assert (run.path / "report.html").is_file()
-    for name, secret in planted.items():
+    encoded = base64.b64encode(f"user:{SECRETS['GATEWAY_PASSWORD']}".encode()).decode()
+    for name, secret in {**planted, "as Basic sends it": encoded}.items():
         assert holders(run.path, secret) == [], name
         assert secret not in said, name
     assert lab.left() == set()

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from helpers import exit_status
 from helpers.config import PROJECT_ROOT
 from helpers.errors import ConfigError, ServingVerdictError
 
@@ -13,23 +14,33 @@ DEFAULT_CONFIG = "configs/quickstart.yml"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; returns the exit status, which the last line of `report`, `import` and `plan --check` explains."""
     parsed = _parser().parse_args(arguments)
     try:
-        parsed.command(parsed)
+        status = parsed.command(parsed)
     except ServingVerdictError as error:
         for one in (error.__context__, error):
             if isinstance(one, ServingVerdictError):
                 print(f"\n{type(one).__name__}: {one}", file=sys.stderr)
-        return 1
+        status = exit_status.status_of_error(error)
     except KeyboardInterrupt:
         print("\nInterrupted. Finished load points are kept.", file=sys.stderr)
-        return 130
-    return 0
+        status = exit_status.INTERRUPTED
+    except SystemExit as stopped:  # by a signal
+        status = stopped.code
+    if status is not None:
+        sys.stdout.flush()
+        print(exit_status.in_words(status, of_check=parsed.command is _plan), file=sys.stderr)
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers",
+        description=__doc__,
+        epilog=f"exit status:\n{exit_status.table_of_statuses()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     report = commands.add_parser("report", help="run the five notebooks on a config and write the report")
@@ -43,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="what a run would make and cost; makes nothing")
     plan.add_argument("--config", default=str(PROJECT_ROOT / DEFAULT_CONFIG))
+    plan.add_argument(
+        "--check",
+        action="store_true",
+        help="also read all files, draw the prompts, and send one request to each server",
+    )
     plan.set_defaults(command=_plan)
 
     cleanup = commands.add_parser("cleanup", help="delete what is left of a run")
@@ -62,34 +78,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(arguments: argparse.Namespace) -> None:
+def _report(arguments: argparse.Namespace) -> int:
     """Measure and report; results that were measured elsewhere need no measuring, so they are imported."""
+    from helpers.analysis import read_verdict
     from helpers.config_file import load_config
     from helpers.series import run_import, run_series
 
     imported = load_config(arguments.config).benchmark.imported
-    (run_import if imported else run_series)(arguments.config, arguments.run_dir)
+    run = (run_import if imported else run_series)(arguments.config, arguments.run_dir)
+    return exit_status.status_of_verdict(read_verdict(run))
 
 
-def _import(arguments: argparse.Namespace) -> None:
+def _import(arguments: argparse.Namespace) -> int:
+    from helpers.analysis import read_verdict
     from helpers.series import run_import
 
-    run_import(arguments.config)
+    return exit_status.status_of_verdict(read_verdict(run_import(arguments.config)))
 
 
-def _plan(arguments: argparse.Namespace) -> None:
+def _plan(arguments: argparse.Namespace) -> int | None:
     from helpers.config_file import load_config
-    from helpers.plan import plan_table, quota_table
+    from helpers.plan import check, plan_table, quota_table
     from helpers.series import parameters_of_all
 
     config = load_config(arguments.config)
     parameters_of_all(config)
     if config.benchmark.imported:
         print("Nothing would be made: every option is imported. Next: make import")
-        return
+        return None
     for table in (plan_table(config.benchmark), quota_table(config.benchmark)):
         if table is not None:
             print(table.plain())
+    if not arguments.check:
+        return None
+    checked = check(config)
+    for line in checked.lines:
+        print(line)
+    return exit_status.VERDICT if checked.is_well else exit_status.NOTHING
 
 
 def _cleanup(arguments: argparse.Namespace) -> None:

@@ -165,3 +165,9 @@ def read_figures(run: RunFolder) -> dict[str, Figure]:
 def write_verdict(verdict: Verdict, run: RunFolder) -> None:
     """Write verdict.json."""
     write_atomically(run.path / "verdict.json", verdict.model_dump_json(indent=1) + "\n")
+
+
+def read_verdict(run: RunFolder) -> Verdict:
+    """What notebook 05 wrote into verdict.json."""
+    path = run.require("verdict.json", "05_report")
+    return Verdict.model_validate_json(path.read_text(encoding="utf-8"))

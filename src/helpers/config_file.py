@@ -18,13 +18,23 @@ import yaml
 from pydantic import ValidationError
 
 from helpers.config import PROJECT_ROOT, BenchmarkConfig
-from helpers.config_yaml import EXTENDS, OPTION_DEFAULTS, OPTIONS, KeyPath, Node, dotted, read_config
-from helpers.errors import ConfigError
-from helpers.secret_names import SECRET_NAME
+from helpers.config_yaml import (
+    EXTENDS,
+    OPTION_DEFAULTS,
+    OPTIONS,
+    KeyPath,
+    Node,
+    dotted,
+    expanded,
+    read_config,
+    why_unreadable,
+)
+from helpers.errors import ConfigError, cut, shown
+from helpers.secret_names import SECRET_NAME, looks_secret
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_SECRET_KEYS = ("api_key", "hf_token")
-_NAMED_BY_USER = ("environment",)
+_SECRET_KEYS = ("api_key", "hf_token", "apikey", "api-key", "authorization", "password")
+_NAMED_BY_USER = ("environment", "headers")
 """Sections whose keys the config names itself: there a name like HF_TOKEN tells a secret."""
 _NO_SECRETS = ("", "none", "empty")
 """What servers without a key are given in its place."""
@@ -61,10 +71,11 @@ class LoadedConfig:
 
 def load_config(config_path: str | Path) -> LoadedConfig:
     """Read and check a config file with the files that it extends. Raises ConfigError with one line per fault."""
-    path = Path(config_path).expanduser()
-    if not path.is_file():
+    path = expanded(str(config_path))
+    if (reason := why_unreadable(path)) is not None:
         raise ConfigError(
-            f"{path}: no such config file. Next: give the path of a YAML file, see {PROJECT_ROOT / 'configs'}"
+            f"{cut(str(path))}: no config file: it {reason}. "
+            f"Next: give the path of a YAML file, see {PROJECT_ROOT / 'configs'}"
         )
     root = read_config(path)
     unexpanded: dict[KeyPath, str] = {}
@@ -126,12 +137,21 @@ def _expand(node: Node, at: KeyPath, root: Node, unexpanded: dict[KeyPath, str])
 
 
 def _written_secrets(root: Node) -> list[tuple[KeyPath, str]]:
-    """Secrets of options that stand in a file, each with what to do instead."""
+    """Secrets that stand in a file, each with what to do instead."""
     message = (
         "a secret is written into the file. Expected ${NAME}. "
         "Next: export it as an environment variable and name that here"
     )
-    return [(at, message) for at, value in root.leaves() if _names_secret(at) and _is_secret(value)]
+    return [(at, message) for at, value in root.leaves() if _is_written_secret(at, value)]
+
+
+def _is_written_secret(at: KeyPath, value: object) -> bool:
+    return (_names_secret(at) and _is_secret(value)) or looks_secret(_without_variables(value))
+
+
+def _without_variables(value: object) -> object:
+    """Text as it stands in the file, without `${NAME}`: what looks like a secret then is one that is written there."""
+    return _VARIABLE.sub("", value) if isinstance(value, str) else value
 
 
 def _secret_arguments(root: Node) -> list[tuple[KeyPath, str]]:
@@ -153,12 +173,12 @@ def _holds_secret(flag: str, word: str) -> bool:
 
 
 def _names_secret(at: KeyPath) -> bool:
-    """True for keys of options whose values, or lists of values, are secrets."""
+    """True for keys whose values, or lists of values, are secrets."""
     names = [step for step in at if isinstance(step, str)]
-    if names[:1] != [OPTIONS] or len(names) < 2:
+    if not names or "secrets" in names[:-1]:  # which holds names of secrets
         return False
-    named_by_user = any(name in _NAMED_BY_USER for name in names[1:-1])
-    return names[-1] in _SECRET_KEYS or (named_by_user and bool(SECRET_NAME.search(names[-1])))
+    named_by_user = any(name in _NAMED_BY_USER for name in names[:-1])
+    return names[-1].lower() in _SECRET_KEYS or (named_by_user and bool(SECRET_NAME.search(names[-1])))
 
 
 def _is_secret(value: object) -> bool:
@@ -208,7 +228,9 @@ def _fault(fault: dict, data: object, unexpanded: dict[KeyPath, str]) -> tuple[K
     elif kind != "inconsistent":
         message = re.sub("^(Value error, |Input should be |String should |List should )", "", message)
         message = re.sub("^a valid dictionary( or .*)?$", "a section with keys", message)
-        if not fault["msg"].startswith("Value error"):
+        if fault["msg"].startswith("Value error, expected "):
+            message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. E{message[1:]}"
+        elif not fault["msg"].startswith("Value error"):
             message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. Expected {message}{_unit_hint(at)}"
     return at, message
 
@@ -217,27 +239,28 @@ def _data_path(loc: tuple, data: object) -> KeyPath:
     """pydantic's location without the names of union members, which are not in the file, unless as a key of that name: the
     longest path through the data, of equally long ones the one with the last steps.
     """
-    if not loc:
-        return ()
-    step, *rest = loc
-    skipped = _data_path(tuple(rest), data)
-    if (isinstance(data, dict) and step in data) or (
-        isinstance(data, list) and isinstance(step, int) and step < len(data)
-    ):
-        taken = (step, *_data_path(tuple(rest), data[step]))
-        return taken if len(taken) > len(skipped) else skipped
-    return skipped
+    reached: dict[KeyPath, object] = {(): data}
+    """Every path that some of the steps so far lead to: no more than there are values in the data."""
+    for step in loc:
+        reached |= {(*at, step): section[step] for at, section in reached.items() if _has(section, step)}
+    return max(reversed(reached), key=len)
+
+
+def _has(section: object, step: str | int) -> bool:
+    if isinstance(section, dict):
+        return step in section
+    return isinstance(section, list) and isinstance(step, int) and step < len(section)
 
 
 def _shown(at: KeyPath, value: object, unexpanded: dict[KeyPath, str]) -> str:
     if at in unexpanded:
         return "(a value from the environment)"
-    return "(a secret)" if _names_secret(at) else repr(value)
+    return "(a secret)" if _names_secret(at) or looks_secret(repr(value)) else shown(value)
 
 
 def _choices(bad: str, allowed: list[str]) -> str:
     """What may stand there, the nearest first."""
-    near = difflib.get_close_matches(bad, allowed, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(cut(bad), allowed, n=1, cutoff=0.6)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     return f"{hint} Expected one of: {', '.join(allowed)}"
 

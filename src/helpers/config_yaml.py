@@ -7,6 +7,7 @@ section of another `kind` or `target`.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,18 @@ from typing import ClassVar
 
 import yaml
 
-from helpers.errors import ConfigError
+from helpers.errors import ConfigError, cut, shown
+from helpers.secret_names import SECRET_NAME
 
 KeyPath = tuple[str | int, ...]
 EXTENDS, OPTIONS, OPTION_DEFAULTS = "extends", "options", "option_defaults"
 DISCRIMINATORS = ("kind", "target")
 """Keys that say which other keys a section has."""
+ENDINGS = (".yml", ".yaml")
+MOST_BYTES = 1 << 18
+MOST_NODES, MOST_LEVELS = 20_000, 40
+"""What a file may hold, with each alias counted as what it stands for."""
+MOST_DIGITS = 100
 
 
 @dataclass(frozen=True)
@@ -102,8 +109,13 @@ def merge(far: Node, near: Node) -> Node:
 
 def dotted(at: KeyPath) -> str:
     """A key path as a person writes it, for example `options[0].price`."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in at)
-    return text.removeprefix(".") or "(top level)"
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{_as_word(step)}" for step in at)
+    return cut(text.removeprefix("."), 300) or "(top level)"
+
+
+def _as_word(key: str) -> str:
+    """A key in a message: on one line and of a sane length."""
+    return cut(key if key.isprintable() else repr(key)[1:-1], 100)
 
 
 def _read_chain(path: Path, nearer: list[Path]) -> Node:
@@ -114,18 +126,18 @@ def _read_chain(path: Path, nearer: list[Path]) -> Node:
     if not isinstance(root.value, dict) or EXTENDS not in root.value:
         return root
     extends = root.value[EXTENDS]
-    if not isinstance(extends.value, str) or not extends.value:
-        raise ConfigError(f"{extends.place}: bad value {extends.plain()!r}. Expected the path of one YAML file")
-    other = path.parent / Path(extends.value).expanduser()
-    if not other.is_file():
+    bad_value = f"{extends.place}: bad value {shown(extends.plain())}"
+    if not isinstance(extends.value, str) or not extends.value.endswith(ENDINGS):
+        raise ConfigError(f"{bad_value}. Expected the path of one YAML file, *.yml or *.yaml. Next: give its path")
+    other = path.parent / expanded(extends.value)
+    if (reason := why_unreadable(other)) is not None:
         raise ConfigError(
-            f"{extends.place}: bad value {extends.value!r}. Expected a YAML file, but {other} is not there. "
-            "Next: give its path relative to this file"
+            f"{bad_value}. Expected a YAML file, but {cut(str(other))} {reason}. Next: give its path relative to this file"
         )
     chain = [*nearer, path]
     if other.resolve() in [file.resolve() for file in chain]:
         circle = " -> ".join(str(file) for file in [*chain, other])
-        raise ConfigError(f"{extends.place}: bad value {extends.value!r}: the files extend each other: {circle}")
+        raise ConfigError(f"{bad_value}: the files extend each other: {circle}. Next: delete one `extends`")
     far = _read_chain(other, chain)
     near = replace(root, value={key: node for key, node in root.value.items() if key != EXTENDS})
     return merge(far, near)
@@ -133,66 +145,184 @@ def _read_chain(path: Path, nearer: list[Path]) -> Node:
 
 def _require_section(node: Node) -> None:
     if not isinstance(node.value, dict):
-        raise ConfigError(f"{node.place}: bad value {node.plain()!r}. Expected a section with keys")
+        is_whole_file = not node.place.at  # whose content is not repeated: it may be any file
+        found = f"the file holds {_kind(node.value)}" if is_whole_file else f"bad value {shown(node.plain())}"
+        raise ConfigError(f"{node.place}: {found}. Expected a section with keys")
+
+
+def expanded(path: str) -> Path:
+    """A path with `~` expanded where that can be done."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user
+        return Path(path)
+
+
+def why_unreadable(path: Path) -> str | None:
+    """Why a path is no file that can be read as a config, in words that follow its name; null if it is one.
+
+    Only regular files are opened: a pipe or a device would keep the reader waiting.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "is not there"
+    except (OSError, ValueError) as error:
+        return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+    return None if stat.S_ISREG(mode) else "is not a regular file"
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "a list", str: "text", dict: "a section", type(None): "nothing"}
+    return kinds.get(type(value), "a single value")
 
 
 # --- one file -----------------------------------------------------------------------------------------------------
 
 
+MAP, SEQ, MERGE, STR = (f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "merge", "str"))
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+SINGLE_VALUES = (STR, *NUMBERS, "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
+TEXT_TO_CONFIGS = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML whose dates stay text: the config checks them itself, and can say which key has a wrong one."""
+    """YAML whose dates stay text: the config checks them itself, and can say which key has a wrong one.
+
+    Composes no more than a config may hold.
+    """
 
     yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in TEXT_TO_CONFIGS]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+    nodes = levels = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        self.nodes, self.levels = self.nodes + 1, self.levels + 1
+        if self.nodes > MOST_NODES or self.levels > MOST_LEVELS:
+            raise _too_large(self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.levels -= 1
+        return node
 
 
 def _read_file(path: Path) -> Node:
-    """One YAML file. Duplicate keys are refused."""
+    """One YAML file. Duplicate keys, unknown tags and files that are too large are refused."""
+    content = _content(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        lines: dict[KeyPath, int] = {}
-        _walk(yaml.compose(text, Loader=_Loader), (), path, lines)
-        return _with_places(yaml.load(text, Loader=_Loader), (), Place(path, 1, ()), lines)
+        loader = _Loader(content)
+        root = loader.get_single_node()
+        return Node(None, Place(path, 1, ())) if root is None else _Builder(path, loader).node(root, (), 1)
+    except yaml.reader.ReaderError as error:
+        line = content[: error.position].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: not valid YAML: {cut(error.reason)}. Next: save it as UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}:1: not valid YAML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}:1: not valid YAML: an alias (*name) stands within its own anchor (&name)") from None
+        raise ConfigError(
+            f"{path}:{line}: not valid YAML: {cut(str(error.problem), 300)}. Next: correct this line"
+        ) from None
 
 
-def _walk(node: yaml.Node | None, at: KeyPath, path: Path, lines: dict[KeyPath, int]) -> None:
-    """Note the line of every key path of a file."""
-    if node is None:
-        return
-    lines.setdefault(at, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            _walk(item, (*at, i), path, lines)
-    elif isinstance(node, yaml.MappingNode):
-        first_seen: dict[str, int] = {}
-        for key_node, value in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
-            if key in first_seen:
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}. Next: give a YAML file that you may read"
+        ) from None
+    if len(content) > MOST_BYTES:
+        raise ConfigError(
+            f"{path}: larger than {MOST_BYTES // 1024} KiB. Expected a config file. Next: compare it with configs/quickstart.yml"
+        )
+    return content
+
+
+def _too_large(mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    problem = (
+        f"more than {MOST_NODES:,} values, or more than {MOST_LEVELS} levels of them, with each alias (*name) counted as what "
+        "it stands for; an alias within its own anchor (&name) has no end"
+    )
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+class _Builder:
+    """Makes nodes with places from the YAML of one file. What comes by `<<` has the line of the section that takes it."""
+
+    def __init__(self, path: Path, loader: _Loader) -> None:
+        self._path, self._loader = path, loader
+        self._built = 0
+
+    def node(self, found: yaml.Node, at: KeyPath, line: int, taken: bool = False, level: int = 0) -> Node:
+        """A value and what is in it; `taken`: by `<<`, so that all of it has this line."""
+        self._built += 1
+        if self._built > MOST_NODES or level > MOST_LEVELS:
+            raise _too_large(found.start_mark)
+        if isinstance(found, yaml.MappingNode) and found.tag == MAP:
+            value = self._section(found, at, line, taken, level)
+        elif isinstance(found, yaml.SequenceNode) and found.tag == SEQ:
+            lines = [line if taken else item.start_mark.line + 1 for item in found.value]
+            items = enumerate(zip(found.value, lines, strict=True))
+            value = [self.node(item, (*at, i), of_item, taken, level + 1) for i, (item, of_item) in items]
+        else:
+            value = self._single_value(found, at, line)
+        return Node(value, Place(self._path, line, at))
+
+    def _section(self, found: yaml.MappingNode, at: KeyPath, line: int, taken: bool, level: int) -> dict[str, Node]:
+        """Its own keys, then those that it takes by `<<`, the first of which win."""
+        own: dict[str, Node] = {}
+        merged: list[dict[str, Node]] = []
+        for key_node, value in found.value:
+            of_key = key_node.start_mark.line + 1
+            if key_node.tag == MERGE:
+                merged += self._taken(value, at, line, level)
+                continue
+            key = self._key(key_node, at)
+            if key in own:
+                first = next(k.start_mark.line + 1 for k, _ in found.value if k.value == key)
                 raise ConfigError(
-                    f"{path}:{line}: {dotted((*at, key))}: duplicate key, first given on line {first_seen[key]}. "
+                    f"{Place(self._path, of_key, (*at, key))}: duplicate key, first given on line {first}. "
                     "Next: delete one of the two"
                 )
-            first_seen[key] = line
-            if key == "<<":
-                continue
-            lines[(*at, key)] = line
-            _walk(value, (*at, key), path, lines)
+            own[key] = self.node(value, (*at, key), line if taken else of_key, taken, level + 1)
+        for section in merged:
+            own = {**own, **{key: node for key, node in section.items() if key not in own}}
+        return own
 
+    def _taken(self, found: yaml.Node, at: KeyPath, line: int, level: int) -> list[dict[str, Node]]:
+        """The sections that `<<` names."""
+        sections = found.value if isinstance(found, yaml.SequenceNode) else [found]
+        nodes = [self.node(section, at, line, True, level + 1) for section in sections]
+        if any(not isinstance(node.value, dict) for node in nodes):
+            place = Place(self._path, found.start_mark.line + 1, at)
+            raise ConfigError(f"{place}: bad value of `<<`. Expected a section. Next: give the alias (*name) of one")
+        return [node.value for node in nodes]
 
-def _with_places(data: object, at: KeyPath, section: Place, lines: dict[KeyPath, int]) -> Node:
-    """The data of a file as nodes; keys that came by `<<` take the line of the section that has it."""
-    place = Place(section.path, lines.get(at, section.line), at)
-    if isinstance(data, dict):
-        return Node({key: _with_places(value, (*at, key), place, lines) for key, value in data.items()}, place)
-    if isinstance(data, list):
-        return Node([_with_places(value, (*at, i), place, lines) for i, value in enumerate(data)], place)
-    return Node(data, place)
+    def _key(self, found: yaml.Node, at: KeyPath) -> str:
+        """A key as it is written: the keys of a config are names, also `no` and `1.10`."""
+        if not isinstance(found, yaml.ScalarNode):
+            place = Place(self._path, found.start_mark.line + 1, at)
+            raise ConfigError(f"{place}: a key that is a section or a list. Expected a name. Next: write one")
+        return found.value
+
+    def _single_value(self, found: yaml.Node, at: KeyPath, line: int) -> object:
+        """Text, number, boolean or null. Raises ConfigError with place and value for what is none of them."""
+        bad_value = f"{Place(self._path, line, at)}: bad value"
+        if found.tag not in SINGLE_VALUES or not isinstance(found, yaml.ScalarNode):
+            raise ConfigError(
+                f"{bad_value}: {cut(found.tag, 60)!r} is no tag that a config takes. Next: delete the tag"
+            )
+        if found.tag in NUMBERS and len(found.value) > MOST_DIGITS:
+            raise ConfigError(
+                f"{bad_value} {shown(found.value)}. Expected at most {MOST_DIGITS} digits. Next: quote it if it is text"
+            )
+        try:
+            return self._loader.construct_object(found)
+        except (ValueError, LookupError, ArithmeticError):
+            is_secret = any(SECRET_NAME.search(step) for step in at if isinstance(step, str))
+            value = "(a secret)" if is_secret else shown(found.value)
+            kind = found.tag.rpartition(":")[2]
+            raise ConfigError(
+                f"{bad_value} {value}. Expected what its tag !!{kind} says. Next: delete the tag"
+            ) from None

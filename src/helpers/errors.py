@@ -7,7 +7,8 @@
     ├── ResultFileError        results of another tool that are not what the config says
     ├── PromptError            a prompt source or bin that cannot give what the config asks
     ├── DeployError            an option that could not be deployed
-    │   └── CredentialsError   AWS credentials that are missing or have expired: everything stops
+    │   ├── CredentialsError   AWS credentials that are missing or have expired: everything stops
+    │   └── NoOptionLeft       every option has failed, so there is nothing to measure
     ├── TeardownError          resources that could not be deleted: they may still cost money
     ├── LoadError              a load process that died, or a load point that cannot be run
     │   └── BudgetExceeded     the estimated spend reached budget_usd
@@ -17,9 +18,34 @@
 A message names the file and key (or the resource), the bad value, what was expected and the next step.
 """
 
+from __future__ import annotations
+
+import reprlib
+
+MOST_CHARACTERS_OF_A_VALUE = 120
+MOST_CHARACTERS_OF_A_LINE = 2000
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 8, 8, 8
+_SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 100, 60, 100
+
+
+def cut(text: str, most: int = MOST_CHARACTERS_OF_A_VALUE) -> str:
+    """Text of at most about so many characters: what is longer lacks its middle, and says its length."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most * 2 // 3]}... ({len(text):,} characters) ...{text[-(most // 3) :]}"
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it, whatever its size."""
+    return cut(repr(value) if isinstance(value, str) else _SHORT.repr(value))
+
 
 class ServingVerdictError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. However long what a message quotes, each of its lines has a sane length."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("\n".join(cut(line, MOST_CHARACTERS_OF_A_LINE) for line in message.split("\n")))
 
 
 class ConfigError(ServingVerdictError):
@@ -54,6 +80,10 @@ class CredentialsError(DeployError):
     """AWS credentials are missing or have expired: nothing can be made, looked at or deleted until they are renewed."""
 
 
+class NoOptionLeft(DeployError):
+    """Every option has failed: none could be deployed, or none answers. The message holds the failure of each."""
+
+
 class TeardownError(ServingVerdictError):
     """Resources that could not be deleted. The message ends with the commands that delete them."""
 
@@ -71,4 +101,8 @@ class AnalysisError(ServingVerdictError):
 
 
 class NotebookFailed(ServingVerdictError):
-    """A notebook stopped with an error; names the saved copy that shows where."""
+    """A notebook stopped with an error, whose class is `error_name`; names the saved copy that shows where."""
+
+    def __init__(self, message: str, error_name: str = "") -> None:
+        super().__init__(message)
+        self.error_name = error_name

@@ -25,7 +25,6 @@ class Cause(StrEnum):
     PERMISSION = "not allowed"
     THROTTLED = "throttled"
     CONNECTION = "AWS not reached"
-    UNREACHABLE = "server not reached"
     VANISHED = "vanished"
     OTHER = "other"
 
@@ -44,8 +43,6 @@ NEXT_STEP = {
     Cause.PERMISSION: "give the caller and the execution role the policies in docs/aws.md",
     Cause.THROTTLED: "run it again; fewer endpoints at once (max_parallel_endpoints) make fewer calls",
     Cause.CONNECTION: "check network, proxy and aws.region",
-    Cause.UNREACHABLE: "see whether the server still runs and the network reaches it, then run this run folder again: what "
-    "is finished is kept, the rest is measured",
     Cause.VANISHED: "look who deleted it, then run it again",
     Cause.OTHER: "mend the option or the account (role, image, settings), then run it again",
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
+from helpers.api_url import parse_url, without_user
 from helpers.containers import AnyContainer, JumpStart, RequestApi
 from helpers.importers.settings import ResultFiles
 from helpers.price_config import NamedPrice, Price
@@ -154,12 +155,38 @@ class OpenAIOption(OptionBase):
 
     target: Literal["openai"]
     api: Literal["openai_chat", "openai_completions"] = "openai_chat"
-    base_url: str = Field(pattern=r"^https?://", description="For example http://localhost:8000/v1.")
+    base_url: str = Field(
+        description="For example http://localhost:8000/v1. A query stays behind the path; user and password are sent as Basic.",
+        json_schema_extra={"pattern": "^https?://"},
+    )
     served_model: str = Field(description="Value of `model` in the request body.")
     api_key: str | None = Field(default=None, repr=False, description="Bearer token; write it as ${NAME}.")
     ca_file: str | None = Field(default=None, description="Certificates to trust for https; default the system's.")
     instance_type: str = Field(default="self-hosted", description="What serves it, as the report names it.")
     instance_count: PositiveInt = 1
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_a_url(cls, value: str) -> str:
+        parse_url(value)
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_into_a_header(cls, value: str | None) -> str | None:
+        if value and not re.fullmatch(r"[!-~]+", value):
+            raise ValueError(
+                "expected a key of visible ASCII characters: spaces and line ends cannot be sent. Next: export it anew"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_authorization(self) -> OpenAIOption:
+        if self.api_key and without_user(self.base_url)[1] is not None:
+            raise ValueError(
+                "give `api_key` or a user and password in `base_url`: a request has one Authorization header"
+            )
+        return self
 
 
 class PythonOption(OptionBase):

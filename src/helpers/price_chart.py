@@ -5,7 +5,6 @@ The figures of the report are drawn by `charts`, with the same colours, markers 
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,6 +19,7 @@ from helpers.charts.load_points import dominated
 from helpers.charts.panels import crossed_out, level_text, ticks
 from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option, colour, left_out, marker, ranges
 from helpers.config import BenchmarkConfig
+from helpers.display import in_html
 from helpers.metrics import CLIENT_LIMITED, MET
 from helpers.what_if import MONTH, Outcome, with_bills
 
@@ -87,8 +87,8 @@ def draw(outcome: Outcome, metric: str, unit: str) -> str:
         for dataset in config.datasets
     )
     return (
-        f'<figure>{_legend(config)}<div class="panels" role="img" aria-label="{html.escape(alt)}">{panels}</div>'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        f'<figure>{_legend(config)}<div class="panels" role="img" aria-label="{in_html(alt)}">{panels}</div>'
+        f"<figcaption>{in_html(caption)}</figcaption></figure>"
     )
 
 
@@ -118,7 +118,7 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
     parts = [
         _within(across, picture.limit),
         _axes(across, up, picture.x_name, UNIT_WORDS[y]),
-        f'<text class="name" x="{LEFT}" y="12">{_safe(dataset)}</text>',
+        f'<text class="name" x="{LEFT}" y="12">{in_html(dataset)}</text>',
     ]
     if rows.empty:
         nothing = f'<text x="{LEFT + 12}" y="{PANEL_PX[1] / 2}">nothing to draw: unknown or infinite</text>'
@@ -135,7 +135,7 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
             row, (x_bar, y_bar, is_beaten) = points[index]
             whiskers = _whiskers(at, (row[x], row[y]), x_bar, y_bar, across, up)
             parts.append(
-                f'<g stroke="{ink}" opacity="{0.55 if is_beaten else 1}"><title>{_safe(_words(row, x, y))}</title>'
+                f'<g stroke="{ink}" opacity="{0.55 if is_beaten else 1}"><title>{in_html(_words(row, x, y))}</title>'
                 f'<path d="{whiskers}" fill="none"/><path transform="translate({at[0]:.1f} {at[1]:.1f})" d="{outline}" '
                 f'fill="{ink if row["slo"] == MET else "none"}" pointer-events="all" stroke-width="1.4"/></g>'
             )
@@ -213,7 +213,7 @@ def _circle(at: tuple[float, float], name: str) -> str:
     below = 22 if at[1] < PANEL_PX[1] - BOTTOM - 26 else -14
     return (
         f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="10" fill="none" stroke="currentColor" stroke-width="1.5"/>'
-        f'<text class="name" x="{at[0]:.1f}" y="{at[1] + below:.1f}" text-anchor="{anchor}">{_safe(name)}</text>'
+        f'<text class="name" x="{at[0]:.1f}" y="{at[1] + below:.1f}" text-anchor="{anchor}">{in_html(name)}</text>'
     )
 
 
@@ -229,7 +229,7 @@ def _words(row: dict, x: str, y: str) -> str:
 def _legend(config: BenchmarkConfig) -> str:
     items = "".join(
         f'<span><svg viewBox="-7 -7 14 14" aria-hidden="true"><path d="{_outline(marker(o.name, config))}" '
-        f'fill="{_ink(o.name, config)}"/></svg>{_safe(o.name)}</span>'
+        f'fill="{_ink(o.name, config)}"/></svg>{in_html(o.name)}</span>'
         for o in config.options
     )
     return f'<div class="legend">{items}</div>'
@@ -254,7 +254,3 @@ def _outline(name: str) -> str:
             COMMANDS[code] + ("" if code == Outline.CLOSEPOLY else " ".join(f"{a:.2f} {b:.2f}" for a, b in pairs))
         )
     return "".join(steps)
-
-
-def _safe(words: str) -> str:
-    return html.escape(words)

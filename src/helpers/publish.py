@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.config import PROJECT_ROOT
-from helpers.display import Prose
+from helpers.display import Markdown, Prose, code
 from helpers.page import write_page
 from helpers.run_folder import RunFolder
 
@@ -32,4 +32,4 @@ def publish_report(run: RunFolder, config_path: str, publish: bool) -> Prose:
     )
     write_page(executed, run.path / "report.html", run.path / "report.md")
     executed.unlink()
-    return Prose(f"Report: `{run.path / 'report.html'}`")
+    return Prose(Markdown("Report: {}").format(code(run.path / "report.html")))

@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,6 +62,10 @@ SCHEMA = pa.schema(
 )
 ENOUGH_REQUESTS, WHOLE_SCHEDULE = "enough requests", "end of the schedule"
 """Why a load point ended, where it ended as it was meant to."""
+NOTHING_ANSWERED = "nothing was answered"
+"""Why a load point ended of which no request was answered: more of them would say no more."""
+LAST_REQUESTS = 10
+"""If none of so many at the end of a load point was answered, its server may be gone."""
 LIST_COLUMNS = ("chunk_ns", "chunk_tokens")
 
 
@@ -216,6 +220,29 @@ def error_types(path: Path) -> list[str]:
     """Error types of the requests of a load point that failed."""
     found = pq.read_table(path, columns=["error_type"])["error_type"].to_pylist()
     return [error_type for error_type in found if error_type is not None]
+
+
+class Silence(NamedTuple):
+    """How a load point ended whose last requests all failed."""
+
+    requests: int
+    answered: int
+    trailing: int
+    """Requests after the last that was answered."""
+    was_reached: bool
+    """Did the server say anything, or time out, at the end; false: no connection could be had, or was kept."""
+
+
+def silence_at_end(path: Path) -> Silence | None:
+    """What became of a load point whose last requests, in the order in which they ended, all failed; null of any other."""
+    table = pq.read_table(path, columns=["status", "http_status", "done_ns"]).sort_by("done_ns")
+    statuses, http = table["status"].to_pylist(), table["http_status"].to_pylist()
+    last = slice(-LAST_REQUESTS, None)
+    if not statuses or "ok" in statuses[last]:
+        return None
+    trailing = next((i for i, status in enumerate(reversed(statuses)) if status == "ok"), len(statuses))
+    reached = any(code is not None for code in http[last]) or "timeout" in statuses[last]
+    return Silence(len(statuses), statuses.count("ok"), trailing, reached)
 
 
 def tokens_of(path: Path) -> tuple[int, int]:

@@ -5,23 +5,24 @@ Nothing is computed here that is not said here: numbers come from `metrics` and 
 
 from __future__ import annotations
 
-import html
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup
 
 from helpers import number_text as text
+from helpers.chosen_points import main_latency
 from helpers.config import BenchmarkConfig
 from helpers.config_file import LoadedConfig
-from helpers.display import NO_FORMULAS, Column, Figure, Html, Prose, Table, numeric
+from helpers.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
 from helpers.errors import RunFolderError
-from helpers.judge import main_latency
 from helpers.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.machine import machine_sentence
 from helpers.prompt_files import sample_prompts, summarise_prompts
 from helpers.remote_runs import store_run
 from helpers.run_folder import RunFolder
+from helpers.single_requests import slo_sentence
 from helpers.verdict import Capacity, Estimate, OptionVerdict, Verdict
 
 COST_UNIT = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
@@ -34,6 +35,7 @@ STATUS_WORDS = {
     "infeasible": "misses the SLO",
     "unpriced": "no price",
     "incomplete": "not measured",
+    "failed": "failed",
 }
 
 # --- prompts ------------------------------------------------------------------------------------------------------
@@ -71,21 +73,23 @@ def prompt_samples(payload_dir: Path, rows: int, seed: int) -> Table:
 def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     """The answer in one paragraph, with its interval."""
     if verdict.recommended is None:
-        return Prose(f"**{_nothing_is_feasible(verdict, config)}**{_comparison_note(verdict)}{_local_note(verdict)}")
+        nothing = _nothing_is_feasible(verdict, config)
+        return Prose(Markdown("**{}**{}{}").format(nothing, _comparison_note(verdict), _local_note(verdict)))
     winner = verdict.option(verdict.recommended)
     tied = ""
     if verdict.tied:
         names = " and ".join(_quoted(name) for name in verdict.tied)
-        tied = f" It is **tied** with {names}: their price intervals overlap, so the difference may be chance."
+        tied = Markdown(" It is **tied** with {}: their price intervals overlap, so the difference may be chance.")
+        tied = tied.format(names)
     capacity = winner.capacity
     traffic = text.number(config.traffic.requests_per_minute)
     need = _need(capacity)
-    return Prose(
-        f"**Serve {verdict.model} with {_quoted(winner.option)}: it meets the SLO ({slo_words(config)}) at the lowest "
-        f"price, {_cost(winner.cost)} {COST_UNIT[verdict.cost_basis]}.** For {traffic} requests a minute with "
-        f"{text.percent(config.traffic.headroom)} head-room it takes {need}.{tied}{_undecided_note(verdict)}"
-        f"{_comparison_note(verdict)}{_local_note(verdict)}"
+    served = Markdown("**Serve {} with {}: it meets the SLO ({}) at the lowest price, {} {}.**").format(
+        verdict.model, _quoted(winner.option), slo_words(config), _cost(winner.cost), COST_UNIT[verdict.cost_basis]
     )
+    takes = f" For {traffic} requests a minute with {text.percent(config.traffic.headroom)} head-room it takes {need}."
+    notes = (tied, _undecided_note(verdict), _comparison_note(verdict), _local_note(verdict))
+    return Prose(Markdown().join([served, takes, *notes]))
 
 
 def _need(capacity: Capacity) -> str:
@@ -116,28 +120,24 @@ def _undecided_note(verdict: Verdict) -> str:
     return f" Not decided, and perhaps as cheap: {names}; the table of all options says what would tell."
 
 
-def _comparison_note(verdict: Verdict) -> str:
+def _comparison_note(verdict: Verdict) -> Markdown:
     if verdict.comparable:
-        return ""
-    return (
+        return Markdown()
+    return Markdown(
         "\n\n> **The options did unequal work** (other models, prompts or answers of another length), so they are compared "
-        f"{COST_UNIT[verdict.cost_basis]}. See the warnings."
-    )
+        "{}. See the warnings."
+    ).format(COST_UNIT[verdict.cost_basis])
 
 
-def _local_note(verdict: Verdict) -> str:
+def _local_note(verdict: Verdict) -> Markdown:
     if not verdict.measured_locally:
-        return ""
-    return (
+        return Markdown()
+    local = Markdown(
         "\n\n> The endpoints ran on the machine that ran the notebooks. The measurements are real, **but they are of this "
         "machine**: instance types stand for its cores, and the prices are those of as many vCPUs on AWS."
-        f"{_machine_note(verdict)}"
     )
-
-
-def _machine_note(verdict: Verdict) -> str:
     said = machine_sentence(verdict.warnings)
-    return f"\n\n> **{said}**" if said else ""
+    return local + (Markdown("\n\n> **{}**").format(said) if said else "")
 
 
 def slo_words(config: BenchmarkConfig) -> str:
@@ -152,14 +152,20 @@ def slo_words(config: BenchmarkConfig) -> str:
 def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
     """What was compared, when, on what."""
     started = datetime.fromisoformat(run.about()["started_at"])
-    options = ", ".join(f"{_quoted(o.option)} (`{o.instance_type}`)" for o in verdict.options)
-    datasets = ", ".join(f"`{d.name}`" for d in config.datasets)
+    named = Markdown("{} ({})")
+    options = Markdown(", ").join(named.format(_quoted(o.option), code(o.instance_type)) for o in verdict.options)
+    datasets = Markdown(", ").join(code(d.name) for d in config.datasets)
     did, began = ("Others measured", "imported") if config.imported else ("We measured", "started")
-    return Prose(
-        f"{did} {options} serving `{verdict.model}` on {text.plural(len(config.datasets), 'dataset')} "
-        f"({datasets}) {load_words(config.load)}. Run `{run.run_id}`, {began} {started:%Y-%m-%d %H:%M} UTC. "
-        "[Configuration](config.yml)."
+    measured = Markdown("{} {} serving {} on {} ({}) {}.").format(
+        did,
+        options,
+        code(verdict.model),
+        text.plural(len(config.datasets), "dataset"),
+        datasets,
+        load_words(config.load),
     )
+    when = Markdown(" Run {}, {} {:%Y-%m-%d %H:%M} UTC. [Configuration](config.yml).")
+    return Prose(measured + when.format(code(run.run_id), began, started) + slo_sentence(run))
 
 
 def _quoted(name: str) -> str:
@@ -287,9 +293,9 @@ def warning_list(verdict: Verdict) -> Prose:
         return Prose("Every check passed: there is no warning.")
     items = []
     for i, warning in enumerate(verdict.warnings, start=1):
-        items.append(f"{i}. **{warning.message}**")
-        items += [f"    * {row}" for row in warning.rows]
-    return Prose("\n".join(items))
+        items.append(Markdown("{}. **{}**").format(i, warning.message))
+        items += [Markdown("    * {}").format(row) for row in warning.rows]
+    return Prose(Markdown("\n").join(items))
 
 
 def figure(figures: dict[str, Figure], name: str, otherwise: str = "") -> Figure | Prose:
@@ -308,21 +314,26 @@ def machine_and_versions(run: RunFolder) -> Prose:
     machine = about["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return Prose(
-        f"* Machine that the notebooks ran on: {machine['cpu']}, {text.plural(machine['vcpus'], 'vCPU')}, "
-        f"{text.number(machine['memory_gib'], 1)} GiB, {machine['system']}\n"
-        f"* Python {machine['python']}, {versions}"
+        Markdown("* Machine that the notebooks ran on: {}, {}, {} GiB, {}\n* Python {}, {}").format(
+            machine["cpu"],
+            text.plural(machine["vcpus"], "vCPU"),
+            text.number(machine["memory_gib"], 1),
+            machine["system"],
+            machine["python"],
+            versions,
+        )
     )
 
 
 def resolved_config(config: LoadedConfig) -> Html:
     """The whole config, defaults filled in, secrets left as ${NAME}."""
-    yaml = html.escape(config.public_yaml())
-    return Html(f'<details><summary>The whole configuration</summary><pre class="{NO_FORMULAS}">{yaml}</pre></details>')
+    details = Markup('<details><summary>The whole configuration</summary><pre class="{}">{}</pre></details>')
+    return Html(details.format(NO_FORMULAS, config.public_yaml()))
 
 
 def definitions() -> Prose:
     """The formulas of the metrics."""
-    return Prose(
+    terms = (
         "| term | definition |\n| --- | --- |\n"
         "| send | when a request was sent (closed loop), or was to be sent by the schedule (open loop): a stalled client cannot "
         "hide a stall |\n"
@@ -352,6 +363,7 @@ def definitions() -> Prose:
         "succeeds |\n"
         "| tied | the 95% interval of the price overlaps with that of the cheapest |\n"
     )
+    return Prose(Markdown(terms))
 
 
 def written_files(run: RunFolder, *names: str) -> Prose:
@@ -362,9 +374,11 @@ def written_files(run: RunFolder, *names: str) -> Prose:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         size = sum(file.stat().st_size for file in files)
         what = text.plural(len(files), "file") if path.is_dir() else "file"
-        lines.append(f"* `{Path(run.run_id) / name}`: {what}, {text.number(size / 1024, 1)} KiB")
+        lines.append(
+            Markdown("* {}: {}, {} KiB").format(code(Path(run.run_id) / name), what, text.number(size / 1024, 1))
+        )
     try:
         stored = store_run(run.path)
     except RunFolderError as error:  # what was measured is here: the run goes on
-        stored = f"**Warning**: {error}"
-    return Prose("\n".join([*lines, *(["", stored] if stored else [])]))
+        stored = Markdown("**Warning**: {}").format(error)
+    return Prose(Markdown("\n").join([*lines, *(["", stored] if stored else [])]))

@@ -17,9 +17,12 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from helpers.config import PROJECT_ROOT, usable_cpu_count
 from helpers.config_file import LoadedConfig, load_config
@@ -35,6 +38,7 @@ from helpers.remote_runs import (
     say_once,
 )
 from helpers.secret_names import SECRET_NAME
+from helpers.single_requests import with_measured_limits
 from helpers.whole_files import write_atomically
 
 SCHEMA_VERSION = 1
@@ -146,7 +150,7 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
         raise RunFolderError(
             f"{run.path}: no run.json there. Next: run notebooks/01_generate_data with this run_dir first"
         )
-    return config, run
+    return with_measured_limits(config, run), run
 
 
 def run_root(config: LoadedConfig) -> Path:
@@ -178,6 +182,15 @@ def new_run(config: LoadedConfig) -> RunFolder:
             raise
         shutil.rmtree(path)  # on another machine a run began in the same second
     raise RunFolderError(f"{run_root(config)}: a hundred runs began in one second. Next: give run_dir")
+
+
+@contextmanager
+def scratch_run(config: LoadedConfig) -> Iterator[RunFolder]:
+    """A run folder for what is only looked at: on this machine, and gone afterwards."""
+    with TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / config.benchmark.name)
+        _begin(config, run, None)
+        yield run
 
 
 def locate_run(config: LoadedConfig, run_dir: str) -> tuple[RunFolder, RemoteRun | None]:

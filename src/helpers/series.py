@@ -29,6 +29,8 @@ NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
 READING_NOTEBOOKS = NOTEBOOKS[3:]
 """Those that only read what was measured."""
+REPORTED_ALL_THE_SAME = ("BudgetExceeded", "NoOptionLeft")
+"""Errors of notebooks 02 and 03 after which there is something to report: what was measured, or why nothing was."""
 KERNEL_ARGUMENTS = ["--log-level=ERROR"]  # the kernel warns on every start that its loopback sockets are not encrypted
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RAISE_AGAIN_S = 10.0
@@ -40,16 +42,29 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     """Run all notebooks on a config; returns the run folder. An existing `run_dir` continues that run.
 
     Raises ConfigError or ParameterError before anything starts, NotebookFailed when a notebook stops; endpoints are
-    deleted in every case (TeardownError lists what could not be).
+    deleted in every case (TeardownError lists what could not be). Where the budget is reached or nothing could be measured, what
+    there is is reported before NotebookFailed is raised.
     """
     config = load_config(config_path)
     parameters = parameters_of_all(config)
     run = run_to_continue(config, run_dir) if run_dir else new_run(config)
     say(f"Run {run.run_id}")
+    always = {"config_path": str(config.path), "run_dir": str(run.path)}
+    stopped: NotebookFailed | None = None
     with guarded(run), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
         for name in NOTEBOOKS:
-            _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
-    _say_where(run, say)
+            if stopped is not None and name not in READING_NOTEBOOKS:
+                continue
+            try:
+                _execute(name, {**parameters[name], **always}, run, say)
+            except NotebookFailed as error:
+                if error.error_name not in REPORTED_ALL_THE_SAME:
+                    raise stopped or error from None
+                stopped = error
+    if not stopped or (run.path / "report.md").is_file():
+        _say_where(run, say)
+    if stopped:
+        raise stopped
     return run
 
 
@@ -120,7 +135,8 @@ def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say)
             progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
         )
     except (PapermillExecutionError, CellExecutionError) as error:
-        raise NotebookFailed(f"{name} stopped: {error.ename}: {error.evalue}\nSaved up to there: {output}") from None
+        words = f"{name} stopped: {error.ename}: {error.evalue}\nSaved up to there: {output}"
+        raise NotebookFailed(words, error.ename) from None
     except DeadKernelError as error:
         raise NotebookFailed(f"{name} stopped: its kernel died ({error})\nSaved up to there: {output}") from None
     cost = Ledger(run.ledger_file, run.run_id).cost_usd()

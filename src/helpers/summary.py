@@ -17,6 +17,7 @@ import pandas as pd
 from helpers import metrics
 from helpers.chunks import inter_token_percentiles
 from helpers.config import BenchmarkConfig
+from helpers.failure_counts import commonest_failure
 from helpers.intervals import (
     CONFIDENCE,
     NO_INTERVAL,
@@ -28,7 +29,7 @@ from helpers.intervals import (
 )
 from helpers.ledger import EndpointRecord
 from helpers.level_latencies import PERCENTS, LevelLatencies
-from helpers.load.attempts import repetitions_that_count
+from helpers.load.attempts import repetitions_that_count, was_overloaded
 from helpers.metrics import LATENCIES, with_latencies
 from helpers.records import ArrivalFacts, LoadPointFacts, read_requests
 
@@ -46,6 +47,9 @@ COLUMNS = (
     "prompt_tokens_source",
     "output_tokens_source",
     "status",
+    "http_status",
+    "error_type",
+    "error",
     "echoed_prompt",
 )
 """What is read of the request records."""
@@ -111,7 +115,7 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
     Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the load (`steady`: of all
     repetitions; `client_limited`: of any); n, failures, window_s and rates with 95% intervals (`_low`, `_high`);
     percentiles of latency_s, ttft_s, tpot_s and itl_s; prices; `slo` (met, missed, undecided or client_limited) with one
-    column per limit, and `estimates_within_slo` however sure that is. Unknown is null.
+    column per limit, and `estimates_within_slo` however sure that is: see `LevelLatencies.slo_columns`. Unknown is null.
     """
     windows, here = level.facts, level.steady
     window_s = sum(f.window_s for f in windows)
@@ -125,11 +129,14 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "load": windows[0].load.label,
         "repetitions": len(windows),
         "steady": None if any(f.steady is None for f in windows) else all(f.steady for f in windows),
+        "not_steady": "; ".join(dict.fromkeys(f.steady_because for f in windows if f.steady is False)) or None,
+        "overloaded": any(was_overloaded(f) for f in windows),
         "client_limited": any(f.client_limited for f in windows),
         "n": n,
         "failures": failures,
         "window_s": window_s,
         "error_rate": metrics.error_rate(failures, n),
+        "commonest_failure": commonest_failure(here[~ok]),
         "achieved_concurrency": sum(_in_flight(level.requests, f) * f.window_s for f in windows) / window_s,
         "asked_rate_per_s": _pooled_rate([f.scheduled for f in windows]),
         "achieved_rate_per_s": _pooled_rate([f.achieved for f in windows]),

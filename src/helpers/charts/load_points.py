@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 
 from helpers.charts.panels import cross_out, crossed_out, level_text, lines, panels, ticks
 from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option, colour, left_out, marker, ranges
+from helpers.chosen_points import main_latency
 from helpers.config import BenchmarkConfig
 from helpers.display import Figure
-from helpers.judge import main_latency
 from helpers.verdict import Verdict
 
 PRICE = "usd_per_1m_output_tokens"

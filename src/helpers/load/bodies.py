@@ -173,8 +173,8 @@ class RequestWriter:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"Host": parts.netloc.rpartition("@")[2], "Content-Type": "application/json", "Accept": "*/*"}
         self._signer = _signer(address, headers)
-        if self._signer is None and address.bearer_token:
-            headers["Authorization"] = f"Bearer {address.bearer_token}"
+        if self._signer is None and address.authorization:
+            headers["Authorization"] = address.authorization
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._head = f"POST {target} HTTP/1.1\r\n{head}{address.request_id_header}: ".encode()
 

@@ -19,7 +19,7 @@ from helpers.load.spool import IndexReader
 from helpers.load.window import NO_WINDOW, OVERLOAD, Times, Window, find_window
 from helpers.load_config import Ramp, TraceReplay, processes_for
 from helpers.machine import MachineWatch
-from helpers.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
+from helpers.records import ENOUGH_REQUESTS, NOTHING_ANSWERED, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
 
 if TYPE_CHECKING:
     from helpers.load.team import LoadTeam
@@ -29,6 +29,8 @@ LOOK_EVERY_S = 0.25
 LOOK_SHARE = 0.05
 """Looking again waits for this share of the time so far: what is looked at grows with it."""
 FEWEST_ROWS_TO_PARSE = 500
+FEWEST_FAILURES, SHORTEST_FAILURE_S = 30, 1.0
+"""A load point of which nothing is answered ends after so many failures and seconds."""
 NOTHING_YET = messages.Progress(sent=0, done=0, failed=0, in_flight=0, oldest_t0_ns=None, first_s=[])
 
 
@@ -152,6 +154,8 @@ class LoadPointRun:
             )
             if self._window.overloaded:
                 reason = OVERLOAD
+            elif self._nothing_is_answered(elapsed_s):
+                reason = NOTHING_ANSWERED
             elif not self._window.enough:
                 return
         self._ended_because = reason or ENOUGH_REQUESTS
@@ -159,6 +163,12 @@ class LoadPointRun:
         self._tell_all(messages.Close(close_ns=self._close_ns))
         if reason == OVERLOAD:  # what waits in the queue is answered, but nothing is added to it
             self._stop()
+
+    def _nothing_is_answered(self, elapsed_s: float) -> bool:
+        """Has every stream failed, none been answered, and is that enough to know."""
+        done, failed = (sum(getattr(p, name) for p in self._latest.values()) for name in ("done", "failed"))
+        streams = 0 if self._order.level.is_open else self._order.level.value
+        return done == failed >= max(FEWEST_FAILURES, streams) and elapsed_s >= SHORTEST_FAILURE_S
 
     def _stop_or_reopen(self) -> None:
         """Now that all its requests are answered: is the window still enough? Otherwise load, which never stopped, goes on.

@@ -29,6 +29,8 @@ class Order(BaseModel):
     load: Load
     percentile: float = 95.0
     """The SLO's percentile, in percent: `load.target_relative_ci` is about its interval."""
+    fewest_independent: int = 1
+    """Independent requests (n divided by their design effect) that the SLO's percentile asks of a window."""
     generation: Generation
     extra_body: dict[str, JsonValue]
     tokenizer: str

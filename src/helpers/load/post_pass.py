@@ -155,8 +155,9 @@ class _RowBuilder:
 
     def _without_token(self, error: str | None) -> str | None:
         """What the server said; some repeat the key that they refuse."""
-        token = self._order.address.bearer_token
-        return error.replace(token, HIDDEN) if error and token else error
+        for secret in self._order.address.secrets if error else ():
+            error = error.replace(secret, HIDDEN)
+        return error
 
     def _sent_prompt(self, prompt: int, request_id: str) -> str:
         """The prompt as it was sent."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from helpers.api_url import basic_credentials, secrets_in_query, without_user
 from helpers.config import BenchmarkConfig
 from helpers.failures import Cause
 from helpers.ledger import EndpointRecord
@@ -33,8 +34,31 @@ class Address(BaseModel):
     request_id_header: str
     served_model: str | None = None
     bearer_token: str | None = Field(default=None, repr=False)
+    basic_auth: str | None = Field(default=None, repr=False, description="user:password, taken out of the URL.")
     sigv4: SigV4 | None = None
     ca_file: str | None = Field(default=None, description="Certificates to trust for https; default the system's.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _user_out_of_the_url(cls, data: dict) -> dict:
+        """A URL is shown, a password is not."""
+        url, user = without_user(data["url"])
+        return data if user is None else {**data, "url": url, "basic_auth": user}
+
+    @property
+    def authorization(self) -> str | None:
+        """The Authorization header of requests that are not signed; null for none."""
+        if self.bearer_token:
+            return f"Bearer {self.bearer_token}"
+        return f"Basic {basic_credentials(self.basic_auth)}" if self.basic_auth else None
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be repeated, in each form in which it is sent."""
+        found = [self.bearer_token] if self.bearer_token else []
+        if self.basic_auth:
+            found += [basic_credentials(self.basic_auth), self.basic_auth, self.basic_auth.partition(":")[2]]
+        return [secret for secret in (*found, *secrets_in_query(self.url)) if secret]
 
 
 class EndpointStatus(NamedTuple):

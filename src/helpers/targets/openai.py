@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from helpers.api_url import below, host_of
 from helpers.config import BenchmarkConfig
 from helpers.ledger import EndpointRecord
 from helpers.options import OpenAIOption
@@ -32,7 +32,7 @@ class OpenAITarget:
             option=self._option.name,
             target="openai",
             state="external",
-            endpoint_name=urlsplit(self._option.base_url).netloc.rpartition("@")[2],
+            endpoint_name=host_of(self._option.base_url),
             instance_type=self._option.instance_type,
             instance_count=self._option.instance_count,
             **as_ledger_fields(price),
@@ -49,7 +49,7 @@ class OpenAITarget:
     def address(self, record: EndpointRecord) -> Address:
         """The URL of the API under `base_url`."""
         return Address(
-            url=self._option.base_url.rstrip("/") + PATHS[self._option.api],
+            url=below(self._option.base_url, PATHS[self._option.api]),
             api=self._option.api,
             framing="plain",
             request_id_header="X-Request-Id",

@@ -16,12 +16,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from urllib.parse import urlsplit
 
 from pydantic import JsonValue, ValidationError
 
+from helpers.api_url import parse_url
 from helpers.config import BenchmarkConfig
-from helpers.errors import DeployError, TeardownError
+from helpers.errors import DeployError, TeardownError, shown
 from helpers.ledger import EndpointRecord, utc_now
 from helpers.options import PythonOption
 from helpers.pricing import as_ledger_fields, price_of
@@ -98,9 +98,12 @@ class PythonFileTarget:
             raise self._bad_answer("address", record, f"returned a {type(answer).__name__}", expected)
         if unknown := [key for key in answer if key not in ADDRESS_KEYS]:
             raise self._bad_answer("address", record, f"returned the unknown key {unknown[0]!r}", expected)
-        url = urlsplit(answer["url"]) if isinstance(answer.get("url"), str) else None
-        if url is None or url.scheme not in ("http", "https") or not url.hostname:
-            raise self._bad_answer("address", record, f"returned url {answer.get('url')!r}", expected)
+        url = answer.get("url")
+        try:
+            parse_url(url if isinstance(url, str) else "")
+        except ValueError as error:
+            said = shown(re.sub("//[^/@]*@", "//", url) if isinstance(url, str) else url)
+            raise self._bad_answer("address", record, f"returned url {said}: {error}", expected) from None
         fields = {"framing": "plain", "request_id_header": "X-Request-Id", **answer, "api": self._option.api}
         if isinstance(fields.get("ca_file"), str):
             where = f"option {self._option.name!r}: {record.file}: address({record.endpoint_name!r})"

@@ -1,0 +1,64 @@
+"""The URL of a server that speaks HTTP: what is accepted, its parts, and the URL of a path below it.
+
+Host names of other alphabets become the ones that DNS knows (IDNA), IPv6 addresses stay in brackets.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import AnyHttpUrl, TypeAdapter, ValidationError
+
+from helpers.secret_names import SECRET_NAME
+
+_URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
+_NEVER_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f\\]")
+_BEGINNING = re.compile(r"https?://[^/]", re.IGNORECASE)
+
+
+def parse_url(text: str) -> AnyHttpUrl:
+    """The URL that a text is. Raises ValueError in words that do not repeat it: it may hold a password."""
+    if not _BEGINNING.match(text):
+        raise ValueError("expected http:// or https:// and a host, for example http://localhost:8000/v1")
+    if _NEVER_IN_A_URL.search(text):
+        raise ValueError("expected a URL without spaces, line ends and backslashes. Next: write them as %20 and so on")
+    try:
+        url = _URL.validate_python(text)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].rpartition("URL, ")[2]
+        raise ValueError(f"expected a URL, but it has an {reason}, for example http://localhost:8000/v1") from None
+    if url.fragment is not None:
+        raise ValueError("expected a URL without `#`: what follows it is never sent. Next: delete it, or write %23")
+    if url.port == 0:
+        raise ValueError("expected a port from 1 to 65535")
+    return url
+
+
+def below(base_url: str, path: str) -> str:
+    """The URL of a path below a base: it comes before the query, and only once."""
+    parts = urlsplit(str(parse_url(base_url)))
+    return parts._replace(path=parts.path.rstrip("/").removesuffix(path) + path).geturl()
+
+
+def host_of(url: str) -> str:
+    """Host and, unless it is the usual one, port."""
+    return urlsplit(str(parse_url(url))).netloc.rpartition("@")[2]
+
+
+def without_user(url: str) -> tuple[str, str | None]:
+    """The URL without `user:password@`, and what that was, decoded; null if it was not there."""
+    parts = urlsplit(url)
+    user, there, host = parts.netloc.rpartition("@")
+    return (parts._replace(netloc=host).geturl(), unquote(user)) if there else (url, None)
+
+
+def basic_credentials(user: str) -> str:
+    """`user:password` as the header of HTTP Basic has it (RFC 7617)."""
+    return b64encode((user if ":" in user else f"{user}:").encode()).decode()
+
+
+def secrets_in_query(url: str) -> list[str]:
+    """Values of a query whose names tell secrets."""
+    return [value for name, value in parse_qsl(urlsplit(url).query) if SECRET_NAME.search(name) or name == "sig"]
