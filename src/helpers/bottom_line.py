@@ -7,6 +7,7 @@ from helpers.config import BenchmarkConfig
 from helpers.display import Markdown, Prose
 from helpers.judge import loads_of
 from helpers.load_report import LATENCY_NAME
+from helpers.machine import machine_sentence
 from helpers.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
 
 COST_UNIT = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
@@ -163,10 +164,12 @@ def _comparison_note(verdict: Verdict) -> Markdown:
 def _local_note(verdict: Verdict) -> Markdown:
     if not verdict.measured_locally:
         return Markdown()
-    return Markdown(
+    local = Markdown(
         "\n\n> The endpoints ran on the machine that ran the notebooks. The measurements are real, **but they are of this "
         "machine**: instance types stand for its cores, and the prices are those of as many vCPUs on AWS."
     )
+    said = machine_sentence(verdict.warnings)
+    return local + (Markdown("\n\n> **{}**").format(said) if said else "")
 
 
 # --- phrases ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -29,12 +31,25 @@ from helpers.options import OptionBase
 from helpers.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
 from helpers.run_folder import RunFolder
 from helpers.sample_size import load_for_slo, requests_for_percentile
+from helpers.single_requests import run_single_requests, single_request_order
 from helpers.targets.base import Address
 from helpers.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.waiting import growing_pauses
 from helpers.watchdog import guarded
 
 BUDGET_LOOK_S = 2.0
+MOST_REPEATS = 2
+"""Times that a load point which lost its server is run again."""
+MAY_PASS = (
+    NoAnswer.HOST,
+    NoAnswer.PORT,
+    NoAnswer.NETWORK,
+    NoAnswer.TLS,
+    NoAnswer.TIMEOUT,
+    NoAnswer.BROKEN,
+    NoAnswer.SERVER,
+)
+"""Why a single request has no answer while a server restarts, or a network is away."""
 MOST_NAMED = 5
 """Load points that a message names."""
 UP = ("creating", "in_service")
@@ -168,16 +183,17 @@ class _Campaign:
         address = deployment.answering_address()
         if address is None:
             return False
-        repeated: set[LoadPoint] = set()
+        repeated: Counter[LoadPoint] = Counter()
         with self._new_team(option) as team:
             try:
+                self._run_single_requests(option, address, team, tell)
                 while points := missing_load_points(option, self._config, self._run):
                     if self._stopping.is_set():
                         return False
                     order = self._order(option, points[0], address)
                     label = f"{order.dataset}, {order.level.label}"
                     team.run(order, lambda progress, label=label: tell.progress(label, progress))
-                    if not self._goes_on(deployment, order, repeated):
+                    if not self._goes_on(deployment, order, repeated, tell):
                         return False
                     tell("loading", label)
             except LoadError:
@@ -189,7 +205,15 @@ class _Campaign:
                     self._teams.discard(team)
         return True
 
-    def _goes_on(self, deployment: Deployment, order: Order, repeated: set[LoadPoint]) -> bool:
+    def _run_single_requests(self, option: OptionBase, address: Address, team: LoadTeam, tell: _Teller) -> None:
+        """Where the SLO follows the machine: what it is a multiple of."""
+        if not self._config.slo.multiples():
+            return
+        firsts = {point.dataset: point for point in reversed(load_points_of(option, self._config, self._run))}
+        orders = [single_request_order(self._order(option, point, address), self._run) for point in firsts.values()]
+        run_single_requests(orders, lambda order: team.run(order, lambda seen: tell.progress("single requests", seen)))
+
+    def _goes_on(self, deployment: Deployment, order: Order, repeated: Counter[LoadPoint], tell: _Teller) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
         Requests that were refused for want of credentials, or that failed at an endpoint that is no more, say nothing about how
@@ -206,27 +230,47 @@ class _Campaign:
                 Cause.CREDENTIALS,
             )
         if deployment.step().state in READY:
-            return self._still_answers(deployment, order, repeated)
+            return self._still_answers(deployment, order, repeated, tell)
         if errors:
             set_aside(records)
         return False
 
-    def _still_answers(self, deployment: Deployment, order: Order, repeated: set[LoadPoint]) -> bool:
+    def _still_answers(self, deployment: Deployment, order: Order, repeated: Counter[LoadPoint], tell: _Teller) -> bool:
         """False if the server fell silent in a load point and does not answer a single request either.
 
         Such a load point says nothing of the option: it is set aside, and what is missing is not run, which the ledger says.
-        Where the server could not be reached and now is back, the load point is set aside too and run again, once.
+        Where the server could not be reached and now is back, the load point is set aside too and run again; what was cut off
+        more often than that ends the option.
         """
         records, point = Path(order.output_file), order.point
         silence = silence_at_end(records)
         if silence is None:
             return True
-        answers = deployment.answering_address(self._silence_in_words(deployment.option, point, silence)) is not None
-        if answers and (silence.was_reached or point in repeated):
+        situation = self._silence_in_words(deployment.option, point, silence)
+        answers = deployment.answering_address(situation) is not None
+        if answers and (silence.was_reached or repeated[point]):
             return True
-        repeated.add(point)
+        repeated[point] += 1
         set_aside(records)
-        return answers
+        return answers or (repeated[point] <= MOST_REPEATS and self._answers_again(deployment.option, situation, tell))
+
+    def _answers_again(self, option: OptionBase, situation: str, tell: _Teller) -> bool:
+        """Wait for a server that was lost under load; false if it is gone for good or too long, which the ledger says."""
+        longest_s = self._config.endpoints.unreachable_for_s
+        deadline, pauses = time.monotonic() + longest_s, growing_pauses()
+        situation = f"{situation}; waited up to {longest_s:g} s for it"
+        while time.monotonic() < deadline and not self._stopping.is_set():
+            if self._ledger.record(option.name).cause not in MAY_PASS:
+                return False
+            tell("waiting", situation)
+            next(pauses)
+            # With a session of its own: one that was opened before may look for the endpoint where it is no more.
+            deployment = Deployment(option, self._config, self._run, self._ledger)
+            if deployment.step().state not in READY:
+                return False
+            if deployment.answering_address(situation) is not None:
+                return True
+        return False
 
     def _silence_in_words(self, option: OptionBase, point: LoadPoint, silence: Silence) -> str:
         """In which load point a server fell silent, and which are not run for that."""

@@ -144,7 +144,8 @@ def _ask_until_not_throttled(
     while True:
         request = RequestWriter(address).write(uuid.uuid4().hex[:12], prepared)
         exchange = asyncio.run(_exchange(address, request, timeout_s))
-        answer = read_answer(exchange, address.api, address.framing, _fixed_output_tokens(config), secret_hider(address.secrets()))
+        hide = secret_hider(address.secrets())
+        answer = read_answer(exchange, address.api, address.framing, _fixed_output_tokens(config), hide)
         pause_s = next(pauses, None) if answer.status == "throttled" else None
         if pause_s is None:
             return exchange, answer

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from helpers.config import slug
 from helpers.errors import AnalysisError
 from helpers.load_config import LoadLevel
+from helpers.machine import MachineFacts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,6 +153,8 @@ class LoadPointFacts:
     client_limited: list[str]
     """Why the client, not the server, shaped this load point; empty if it did not. Such a point feeds no verdict."""
     clock_pairs: list[tuple[int, int]]
+    machine: MachineFacts | None = None
+    """What else the machine did; null for imported results."""
 
     @property
     def window_s(self) -> float | None:
@@ -278,4 +281,5 @@ def _facts(path: Path) -> LoadPointFacts:
     content["processes"] = [LoadProcessFacts(**process) for process in content["processes"]]
     for name in ("scheduled", "achieved"):
         content[name] = content[name] and ArrivalFacts(**content[name])
+    content["machine"] = MachineFacts(**content["machine"]) if content.get("machine") else None
     return LoadPointFacts(**content)

@@ -23,6 +23,7 @@ from helpers.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_word
 from helpers.prompt_files import sample_prompts, summarise_prompts
 from helpers.remote_runs import store_run
 from helpers.run_folder import RunFolder
+from helpers.single_requests import slo_sentence
 from helpers.verdict import Estimate, OptionVerdict, Verdict
 
 STATUS_WORDS = {
@@ -96,7 +97,7 @@ def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
         load_words(config.load),
     )
     when = Markdown(" Run {}, {} {:%Y-%m-%d %H:%M} UTC. [Configuration](config.yml).")
-    return Prose(measured + when.format(code(run.run_id), began, started))
+    return Prose(measured + when.format(code(run.run_id), began, started) + slo_sentence(run))
 
 
 def options_table(verdict: Verdict) -> Table:

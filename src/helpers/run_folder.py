@@ -38,6 +38,7 @@ from helpers.remote_runs import (
     say_once,
 )
 from helpers.secret_names import SECRET_NAME
+from helpers.single_requests import with_measured_limits
 from helpers.whole_files import write_atomically
 
 SCHEMA_VERSION = 1
@@ -149,7 +150,7 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
         raise RunFolderError(
             f"{run.path}: no run.json there. Next: run notebooks/01_generate_data with this run_dir first"
         )
-    return config, run
+    return with_measured_limits(config, run), run
 
 
 def run_root(config: LoadedConfig) -> Path:

@@ -18,6 +18,7 @@ from helpers.load.schedule import draw_arrivals
 from helpers.load.spool import IndexReader
 from helpers.load.window import NO_WINDOW, OVERLOAD, Times, Window, find_window
 from helpers.load_config import Ramp, TraceReplay, processes_for
+from helpers.machine import MachineWatch
 from helpers.records import ENOUGH_REQUESTS, NOTHING_ANSWERED, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
 
 if TYPE_CHECKING:
@@ -67,14 +68,17 @@ class LoadPointRun:
         if order.level.is_open:
             self._schedule_ns = draw_arrivals(order.load, order.level, self._schedule_seed(), Path(order.base_dir))
             np.save(order.schedule_file, self._schedule_ns)
+        machine = MachineWatch(order.address.url)
         self._view.show("connecting", self._latest.values(), NO_WINDOW)
         for i in self._senders:
             self._team.send(i, messages.Prepare(order=order, load_process=i, of=len(self._senders)), order)
         ready = self._collect(messages.Ready, len(self._senders))
+        machine.begin()
         self._start_ns = time.monotonic_ns() + START_DELAY_NS
         wall_pair = (time.monotonic_ns(), time.time_ns())
         self._tell_all(messages.Go(start_ns=self._start_ns))
         sent = self._until_sent()
+        machine_facts = machine.end()
         # Not the window of the moment at which load was stopped: by now the index has the rows of the drain too, and one
         # that was sent before the stop but answered after it may be the t0 at which the window closes.
         window, close_ns = self._final_window()
@@ -90,6 +94,7 @@ class LoadPointRun:
                 sent=sent,
                 pids=dict(enumerate(self._team.pids)),
                 clock_pairs=[wall_pair, (time.monotonic_ns(), time.time_ns())],
+                machine=machine_facts,
             )
         )
 

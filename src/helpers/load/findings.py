@@ -12,6 +12,7 @@ from helpers.load.schedule import arrival_facts
 from helpers.load.spool import index_blocks
 from helpers.load.spread import percentiles_ms
 from helpers.load.window import Window
+from helpers.machine import MachineFacts
 from helpers.records import ArrivalFacts, LoadPointFacts, LoadProcessFacts
 
 BUSY_SHARE = 0.9
@@ -40,6 +41,7 @@ class Ended:
     """By load process, as `ready` and `pids`."""
     pids: dict[int, int]
     clock_pairs: list[tuple[int, int]]
+    machine: MachineFacts | None = None
 
 
 def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
@@ -83,6 +85,7 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
             *_unstamped(processes, clock_source),
         ],
         clock_pairs=ended.clock_pairs,
+        machine=ended.machine,
     )
 
 
