@@ -12,14 +12,39 @@
     ├── LoadError              a load process that died, or a load point that cannot be run
     │   └── BudgetExceeded     the estimated spend reached budget_usd
     ├── AnalysisError          request records from which nothing can be computed
-    └── NotebookFailed         a notebook of the series stopped with an error
+    ├── NotebookFailed         a notebook of the series stopped with an error
+    └── Stopped                a person stopped a notebook: no fault at all
 
-A message names the file and key (or the resource), the bad value, what was expected and the next step.
+A message names the file and key (or the resource), the bad value, what was expected and the next step. A notebook shows the
+message; where in the program it was raised goes to the log of the run.
 """
+
+import re
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_log_file: Path | None = None
+
+
+def log_errors_to(path: Path) -> None:
+    """From now on, where an error that a notebook shows was raised is written to this file."""
+    global _log_file
+    _log_file = path
 
 
 class ServingVerdictError(Exception):
     """Base of all errors of this package."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of the traceback: the message, with what was added to it on the way."""
+        words = "\n".join([f"{type(self).__name__}: {self}", *getattr(self, "__notes__", [])])
+        if _log_file is not None:
+            with suppress(OSError), _log_file.open("a", encoding="utf-8", errors="replace") as log:
+                log.write("".join(traceback.format_exception(self)) + "\n")
+                words += f"\n(Where in the program: {_log_file})"
+        return _CONTROLS.sub("\ufffd", words).split("\n")
 
 
 class ConfigError(ServingVerdictError):
@@ -72,3 +97,7 @@ class AnalysisError(ServingVerdictError):
 
 class NotebookFailed(ServingVerdictError):
     """A notebook stopped with an error; names the saved copy that shows where."""
+
+
+class Stopped(ServingVerdictError):
+    """A person stopped a notebook; the message says what is kept and how to go on."""
