@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"\n{type(one).__name__}: {one}", file=sys.stderr)
         status = exit_status.status_of_error(error)
     except KeyboardInterrupt:
-        print("\nInterrupted. Finished load points are kept.", file=sys.stderr)
+        print("\nInterrupted.", file=sys.stderr)
         status = exit_status.INTERRUPTED
     except SystemExit as stopped:  # by a signal
         status = stopped.code
@@ -44,8 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     report = commands.add_parser("report", help="run the five notebooks on a config and write the report")
-    report.add_argument("--config", default=str(PROJECT_ROOT / DEFAULT_CONFIG))
-    report.add_argument("--run-dir", default="", help="continue this run folder instead of starting a new one")
+    report.add_argument("--config", default="", help=f"default: {DEFAULT_CONFIG}, or that of the run that is continued")
+    report.add_argument("--run-dir", default="", help="continue this run (id, folder or s3://...) with what is missing")
     report.set_defaults(command=_report)
 
     importing = commands.add_parser("import", help="report on results that other tools measured (docs/import.md)")
@@ -60,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
         help="also read all files, draw the prompts, and send one request to each server",
     )
     plan.set_defaults(command=_plan)
+
+    status = commands.add_parser("status", help="how far a run is, and who runs it")
+    status.add_argument("run", help="run id, run folder or its s3:// URL")
+    status.set_defaults(command=_status)
 
     cleanup = commands.add_parser("cleanup", help="delete what is left of a run")
     cleanup.add_argument("run", help="run id, run folder or its s3:// URL")
@@ -82,10 +86,13 @@ def _report(arguments: argparse.Namespace) -> int:
     """Measure and report; results that were measured elsewhere need no measuring, so they are imported."""
     from helpers.analysis import read_verdict
     from helpers.config_file import load_config
+    from helpers.run_folder import config_of_run, find_run
     from helpers.series import run_import, run_series
 
-    imported = load_config(arguments.config).benchmark.imported
-    run = (run_import if imported else run_series)(arguments.config, arguments.run_dir)
+    run = find_run(arguments.run_dir) if arguments.run_dir else None
+    config = arguments.config or (str(config_of_run(run)) if run else str(PROJECT_ROOT / DEFAULT_CONFIG))
+    imported = load_config(config).benchmark.imported
+    run = (run_import if imported else run_series)(config, str(run.path) if run else "")
     return exit_status.status_of_verdict(read_verdict(run))
 
 
@@ -115,6 +122,13 @@ def _plan(arguments: argparse.Namespace) -> int | None:
     for line in checked.lines:
         print(line)
     return exit_status.VERDICT if checked.is_well else exit_status.NOTHING
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from helpers.run_folder import find_run
+    from helpers.run_status import run_status
+
+    print(run_status(find_run(arguments.run)).plain())
 
 
 def _cleanup(arguments: argparse.Namespace) -> None:

@@ -61,7 +61,7 @@ class LoadEvent:
 
     option: str
     state: str
-    """`waiting`, `starting`, `loading`, `deleting`, `done` or `failed`."""
+    """`not begun`, `waiting`, `starting`, `loading`, `stopping`, `deleting`, `done`, `stopped` or `failed`."""
     points_done: int
     points_total: int
     detail: str = ""
@@ -85,7 +85,7 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     ledger = Ledger(run.ledger_file, run.run_id)
     if not run.instrument_file.is_file() and any(missing_load_points(o, config, run) for o in config.options):
         calibrate(config, run)
-    with guarded(run), delete_after_failure(run):
+    with guarded(run, "03_run_inference"), delete_after_failure(run):
         _serve_all(_Campaign(config, run, ledger, on_event), config, ledger)
         if not config.endpoints.keep and ledger.remaining():
             delete_remaining(run)
@@ -130,6 +130,7 @@ class _Campaign:
         self._load_places = threading.Semaphore(config.max_parallel_loads())
         self._stopping = threading.Event()
         self._teams: set[LoadTeam] = set()
+        self._begun: set[str] = set()
         self._lock = threading.Lock()
 
     def stop(self) -> None:
@@ -138,13 +139,18 @@ class _Campaign:
         with self._lock:
             for team in self._teams:
                 team.kill()
+        for option in self._config.options:
+            _Teller(option, self._config, self._run, self._on_event)(
+                "stopping" if option.name in self._begun else "not begun"
+            )
 
     def serve(self, option: OptionBase) -> None:
         """Deploy an option if it is not yet, run its missing load points, delete it."""
         tell = _Teller(option, self._config, self._run, self._on_event)
         if self._stopping.is_set():
-            tell("waiting")
+            tell("not begun")
             return
+        self._begun.add(option.name)
         if not missing_load_points(option, self._config, self._run):
             self._delete(option)
             tell("done")
@@ -158,6 +164,9 @@ class _Campaign:
                 tell("deleting")
         finally:
             self._delete(option)
+        if self._stopping.is_set() and not ready:
+            tell("stopped")
+            return
         failure = self._ledger.record(option.name).failure
         tell("done" if ready else "failed", "" if ready else failure or "")
 

@@ -31,7 +31,7 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
     config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
     idle_timeout_s = None if config.endpoints.keep else config.endpoints.idle_timeout_s
-    with guarded(run, idle_timeout_s), delete_after_failure(run):
+    with guarded(run, "02_deploy_endpoints", idle_timeout_s), delete_after_failure(run):
         deployments = [Deployment(option, config, run, ledger) for option in config.options]
         there = [d for d in deployments if d.plan().state == "external"]
         wanted = [d for d in deployments if missing_load_points(d.option, config, run)]

@@ -22,7 +22,7 @@ NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # classes that keep `$` from bein
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Controls, marks that reverse text, and halves of characters, which no file can hold."""
 _HTML = re.compile(r"[&<>\\`~]")
-_LINK_OR_BLOCK = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.|^ ?[#+=:\-]|^ ?\d+[.)]")
+_LINK_OR_BLOCK = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.|^ ?(?:#|[+=:\-]+(?=\s|$)|\d{1,9}[.)](?=\s|$))")
 """What GitHub makes a link of without brackets, and what opens a heading, a list or a rule at the start of a line."""
 _CODE_OR_DOLLAR = re.compile(r"(?P<code>(?P<fence>`+).+?(?<!`)(?P=fence)(?!`))|\$", re.DOTALL)
 

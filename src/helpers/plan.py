@@ -146,9 +146,13 @@ def _startup_minutes(option: Option) -> tuple[float, str]:
     return minutes, f"{minutes:g} min assumed to start {kind}"
 
 
+def longest_point_s(config: BenchmarkConfig) -> float:
+    """Seconds of the longest load point, and of the time-out that its drain may take."""
+    return _longest_s(config) + config.load.request_timeout_s
+
+
 def _minutes_per_point(config: BenchmarkConfig) -> float:
-    """The longest load point, and the time-out that its drain may take."""
-    return (_longest_s(config) + config.load.request_timeout_s) / 60
+    return longest_point_s(config) / 60
 
 
 def _longest_s(config: BenchmarkConfig) -> float:

@@ -195,7 +195,7 @@ def write_requests(path: Path, rows: list[dict], facts: LoadPointFacts) -> None:
 
 def read_facts(requests_dir: Path) -> list[LoadPointFacts]:
     """The facts of every finished load point, from the file metadata."""
-    return [_facts(path) for path in sorted(requests_dir.glob("*.parquet"))]
+    return [facts_of(path) for path in sorted(requests_dir.glob("*.parquet"))]
 
 
 def read_requests(
@@ -267,7 +267,8 @@ def nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
     return {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get(kind)
 
 
-def _facts(path: Path) -> LoadPointFacts:
+def facts_of(path: Path) -> LoadPointFacts:
+    """The facts of one load point, from its file's metadata."""
     metadata = pq.read_schema(path).metadata or {}
     if METADATA_KEY not in metadata:
         raise AnalysisError(f"{path}: is not a request file of this project (no {METADATA_KEY.decode()} metadata)")

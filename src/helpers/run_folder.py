@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 
 from helpers.config import PROJECT_ROOT, usable_cpu_count
 from helpers.config_file import LoadedConfig, load_config
-from helpers.errors import RunFolderError
+from helpers.errors import RunFolderError, log_errors_to
 from helpers.ledger import merge_ledgers
 from helpers.remote_runs import (
     RemoteRun,
@@ -132,7 +132,9 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
     """
     config = load_config(config_path or PROJECT_ROOT / "configs" / "quickstart.yml")
     if not run_dir and new:
-        return config, new_run(config)
+        run = new_run(config)
+        log_errors_to(run.logs / "errors.log")
+        return config, run
     where = run_dir or _newest_run(config)
     run, remote = locate_run(config, where)
     if remote is not None:
@@ -150,6 +152,7 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
         raise RunFolderError(
             f"{run.path}: no run.json there. Next: run notebooks/01_generate_data with this run_dir first"
         )
+    log_errors_to(run.logs / "errors.log")
     return with_measured_limits(config, run), run
 
 
@@ -235,6 +238,13 @@ def find_run(run: str) -> RunFolder:
                 _fetch(found, remote, must=False, folders=RESULT_FOLDERS)
             return found
     raise RunFolderError(f"{run!r} is neither a run folder nor a run id under {LOCAL_ROOT}. Next: ls runs")
+
+
+def config_of_run(run: RunFolder) -> Path:
+    """The config file that a run was begun with; its copy in the run folder where that is no more."""
+    about = run.about()
+    begun_with = Path(about["config_dir"]) / about["config_file"]
+    return begun_with if begun_with.is_file() else run.path / "config.yml"
 
 
 def _local_copy(url: str, region: str | None) -> tuple[RunFolder, RemoteRun]:

@@ -8,7 +8,6 @@ executed copies are kept in the run folder, also that of a notebook that failed:
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from helpers.errors import NoOptionLeft, NotebookFailed, ParameterError, RunFold
 from helpers.importers.importing import read_results, write_results
 from helpers.ledger import Ledger
 from helpers.parameters import Scalar, check_parameters
+from helpers.publish import KERNEL_ARGUMENTS
 from helpers.remote_runs import store_run
 from helpers.run_folder import RunFolder, new_run, open_run, run_to_continue
 from helpers.teardown import delete_remaining
@@ -31,7 +31,6 @@ READING_NOTEBOOKS = NOTEBOOKS[3:]
 """Those that only read what was measured."""
 REPORTED_ALL_THE_SAME = ("BudgetExceeded", "NoOptionLeft")
 """Errors of notebooks 02 and 03 after which there is something to report: what was measured, or why nothing was."""
-KERNEL_ARGUMENTS = ["--log-level=ERROR"]  # the kernel warns on every start that its loopback sockets are not encrypted
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RAISE_AGAIN_S = 10.0
 BATCH_DEFAULTS = {"run_inference": {"progress": "text"}, "analyse_metrics": {"explore": False}}
@@ -49,14 +48,15 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     parameters = parameters_of_all(config)
     run = run_to_continue(config, run_dir) if run_dir else new_run(config)
     say(f"Run {run.run_id}")
-    with guarded(run), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
-        stopped = _run_notebooks(config, parameters, run, say)
-    if stopped is None or stopped.error_name != NoOptionLeft.__name__:  # whose message has them all
-        _say_failures(run, say)
-    if stopped is None or (run.path / "report.md").is_file():
-        _say_where(run, say)
-    if stopped:
-        raise stopped
+    with _resumable(run, say):
+        with guarded(run, "make report"), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
+            stopped = _run_notebooks(config, parameters, run, say)
+        if stopped is None or stopped.error_name != NoOptionLeft.__name__:  # whose message has them all
+            _say_failures(run, say)
+        if stopped is None or (run.path / "report.md").is_file():
+            _say_where(run, say)
+        if stopped:
+            raise stopped
     return run
 
 
@@ -153,7 +153,8 @@ def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say)
             parameters=parameters,
             cwd=str(NOTEBOOK_DIR),
             extra_arguments=KERNEL_ARGUMENTS,
-            progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
+            progress_bar=False,
+            stdout_file=_Lines(say),
         )
     except (PapermillExecutionError, CellExecutionError) as error:
         words = f"{name} stopped: {error.ename}: {error.evalue}\nSaved up to there: {output}"
@@ -163,6 +164,33 @@ def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say)
     cost = Ledger(run.ledger_file, run.run_id).cost_usd()
     say(f"  {name:<20} {time.monotonic() - started:6.1f} s   ${cost:.2f} so far")
     _store_so_far(run, say)
+
+
+@contextmanager
+def _resumable(run: RunFolder, say: Say) -> Iterator[None]:
+    """Whatever cuts the series off, say how to go on."""
+    try:
+        yield
+    except BaseException:
+        say(
+            f"Finished load points are kept in {run.path}. Next: make report RUN={run.path} continues with what is missing"
+        )
+        raise
+
+
+class _Lines:
+    """A file whose whole lines are said: what a notebook prints while it runs."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self._rest = say, ""
+
+    def write(self, words: str) -> None:
+        *lines, self._rest = (self._rest + words).split("\n")
+        for line in lines:
+            self._say(f"  {line}")
+
+    def flush(self) -> None:
+        """Nothing to do: a line is said when it is whole."""
 
 
 @contextmanager

@@ -47,8 +47,8 @@ KILL_WAIT_S = 10.0
 
 
 @contextmanager
-def guarded(run: RunFolder, idle_timeout_s: float | None = None) -> Iterator[None]:
-    """While this block runs, a watchdog deletes what the ledger lists if this process dies.
+def guarded(run: RunFolder, doing: str, idle_timeout_s: float | None = None) -> Iterator[None]:
+    """While this block runs, a watchdog deletes what the ledger lists if this process dies; `doing` says what it does.
 
     It also goes on deleting what an error has left behind and, with `idle_timeout_s`, what the block leaves running if nobody
     guards the run within so many seconds.
@@ -57,7 +57,7 @@ def guarded(run: RunFolder, idle_timeout_s: float | None = None) -> Iterator[Non
     process.stdout.readline()
     failed = True
     try:
-        with _entered(run):
+        with _entered(run, doing):
             yield
         failed = False
     finally:
@@ -93,12 +93,13 @@ def _start(run: RunFolder) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def _entered(run: RunFolder) -> Iterator[None]:
+def _entered(run: RunFolder, doing: str) -> Iterator[None]:
     """This process, entered among those that the watchdog ends before it deletes."""
     import psutil
 
     entry = run.folder("guarded") / f"{os.getpid()}.json"
-    entry.write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}), encoding="utf-8")
+    content = {"pid": os.getpid(), "started": psutil.Process().create_time(), "doing": doing}
+    entry.write_text(json.dumps(content), encoding="utf-8")
     try:
         yield
     finally:
