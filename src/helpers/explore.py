@@ -20,9 +20,10 @@ from helpers.analysis import Measurements, read_figures
 from helpers.bottom_line import COST_UNIT, bottom_line
 from helpers.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC, candidates
 from helpers.charts.style import LATENCY_WORDS
+from helpers.chosen_points import mixed_cost
 from helpers.config import BenchmarkConfig
 from helpers.display import Column, Html, Markdown, Table, numeric
-from helpers.judge import judge, mixed_cost
+from helpers.judge import judge
 from helpers.load_report import LATENCY_NAME
 from helpers.price_chart import draw
 from helpers.run_folder import RunFolder
@@ -390,8 +391,7 @@ def _cost(option: OptionVerdict, chosen: list[pd.Series], basis: str, judged_by:
     if any(pd.isna(row[basis]) for row in chosen):
         return None
     costs = [Estimate(value=row[basis], low=row[f"{basis}_low"], high=row[f"{basis}_high"]) for row in chosen]
-    points = [p.model_copy(update={"cost": cost}) for p, cost in zip(option.points, costs, strict=True)]
-    return mixed_cost(points)
+    return mixed_cost([(point.share, cost) for point, cost in zip(option.points, costs, strict=True)])
 
 
 def _loads(option: OptionVerdict) -> str:

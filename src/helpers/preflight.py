@@ -143,7 +143,7 @@ def _ask_until_not_throttled(
     pauses = iter(PAUSES_S)
     while True:
         request = RequestWriter(address).write(uuid.uuid4().hex[:12], prepared)
-        exchange = asyncio.run(_exchange(address, request, timeout_s))
+        exchange = asyncio.run(_exchange(address, request, timeout_s, config.load.max_answer_bytes))
         hide = secret_hider(address.secrets())
         answer = read_answer(exchange, address.api, address.framing, _fixed_output_tokens(config), hide)
         pause_s = next(pauses, None) if answer.status == "throttled" else None
@@ -156,9 +156,9 @@ def _fixed_output_tokens(config: BenchmarkConfig) -> int | None:
     return config.generation.max_output_tokens if config.generation.fixed_output_length else None
 
 
-async def _exchange(address: Address, request: bytes, timeout_s: float) -> Exchange:
+async def _exchange(address: Address, request: bytes, timeout_s: float, most_bytes: int) -> Exchange:
     """One request on a connection of its own. Raises OSError where there is none to be had."""
-    connection = await HttpConnection.open(Server(address.url, address.ca_file), timeout_s)
+    connection = await HttpConnection.open(Server(address.url, address.ca_file), timeout_s, most_bytes)
     ended: asyncio.Future[RawExchange] = asyncio.get_running_loop().create_future()
     try:
         connection.send(request, lambda _, exchange: ended.set_result(exchange))

@@ -16,10 +16,10 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from helpers import number_text as text
+from helpers.chosen_points import main_latency
 from helpers.config import BenchmarkConfig
 from helpers.display import Column, Table, numeric
 from helpers.intervals import percentile
-from helpers.judge import main_latency
 from helpers.ledger import Ledger
 from helpers.metrics import with_latencies
 from helpers.records import read_requests
