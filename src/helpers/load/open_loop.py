@@ -11,7 +11,8 @@ import numpy as np
 from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest
 from helpers.load.connection import HttpConnection, RawExchange
-from helpers.load.sender import OPENING_AT_ONCE, Sender
+from helpers.load.order import OPENING_AT_ONCE
+from helpers.load.sender import Sender
 from helpers.load.spool import Row
 
 FEWEST_SPARE = 4

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -37,8 +37,8 @@ def ordered_prompts(order: Order) -> pa.Table:
     return prompts.take(np.roll(shuffled, -round(order.start_of_prompts * len(prompts))))
 
 
-def parse(message: Parse) -> Parsed:
-    """Write the records of some rows of a spool to a part file (Arrow IPC)."""
+def parse(message: Parse, alive: Callable[[], None]) -> Parsed:
+    """Write the records of some rows of a spool to a part file (Arrow IPC); calls `alive` after each row."""
     cpu = time.process_time()
     reader = ExchangeReader(message.order.part_folder(message.load_process), message.clock_pairs)
     rows = _RowBuilder(message)
@@ -46,6 +46,7 @@ def parse(message: Parse) -> Parsed:
     batch: list[dict] = []
     with pa.OSFile(message.part_file, "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
         for index_row, exchange, stamped_by_kernel in reader.exchanges(message.first, message.last):
+            alive()
             row = rows.row(index_row, exchange, stamped_by_kernel)
             answered += bool(exchange.reads)
             by_kernel += stamped_by_kernel
@@ -66,23 +67,32 @@ def parse(message: Parse) -> Parsed:
     )
 
 
-def write(message: Write) -> Written:
-    """Join part files to the request records of a load point, whole or not at all."""
+def write(message: Write, alive: Callable[[], None]) -> Written:
+    """Join part files to the request records of a load point, whole or not at all; calls `alive` after each batch."""
     cpu = time.process_time()
     output = Path(message.output_file)
     temporary = output.with_suffix(".tmp")
+    try:
+        _join(message, temporary, alive)
+        temporary.replace(output)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return Written(cpu_s=time.process_time() - cpu)
+
+
+def _join(message: Write, output: Path, alive: Callable[[], None]) -> None:
     schema = SCHEMA.with_metadata({METADATA_KEY: message.metadata.encode()})
-    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(output, schema, compression="zstd") as writer:
         group: list[pa.RecordBatch] = []
         for batch in _batches(message.part_files):
+            alive()
             group.append(batch.replace_schema_metadata(schema.metadata))
             if sum(one.nbytes for one in group) > ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(group))
                 group = []
         if group:
             writer.write_table(pa.Table.from_batches(group))
-    temporary.replace(output)
-    return Written(cpu_s=time.process_time() - cpu)
 
 
 def _batches(part_files: list[str]) -> Iterator[pa.RecordBatch]:

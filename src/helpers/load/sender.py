@@ -24,7 +24,7 @@ from helpers.errors import LoadError
 from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest, RequestWriter
 from helpers.load.connection import HttpConnection, RawExchange, Server
-from helpers.load.order import Order, Progress, Ready, Sent
+from helpers.load.order import OPENING_AT_ONCE, Order, Progress, Ready, Sent
 from helpers.load.spool import ClockPairs, Row, SpoolWriter
 from helpers.load.spread import percentiles_ms
 
@@ -33,10 +33,7 @@ TICKS_PER_PROGRESS = 10
 TICKS_PER_COLLECTION = 100
 TICKS_PER_LOOK = 50
 """Each connection is looked at twice a second, a few at every tick."""
-LONGEST_DRAIN_TIMEOUTS = 3
-SLACK_S = 60.0
 FIRST_BYTES_TOLD = 100
-OPENING_AT_ONCE = 64
 
 
 class Sender(ABC):
@@ -91,8 +88,8 @@ class Sender(ABC):
         gc.freeze()
         gc.disable()
         ticking = asyncio.create_task(self._tick(tell))
-        load = self._order.load
-        longest_s = load.max_duration_s + LONGEST_DRAIN_TIMEOUTS * load.request_timeout_s + SLACK_S
+        ticking.add_done_callback(raise_its_error)
+        longest_s = self._order.longest_load_s
         last_resort = self._loop.call_later(longest_s, self._never_stopped, longest_s)
         self._clocks.take()
         cpu, wall = time.process_time(), time.perf_counter()
@@ -200,8 +197,7 @@ class Sender(ABC):
 
     def _task_done(self, task: asyncio.Task) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error
+        raise_its_error(task)
         if self._stopping:
             self._end_if_idle()
 
@@ -282,6 +278,12 @@ class Sender(ABC):
         )
         self._first_s.clear()
         return progress
+
+
+def raise_its_error(task: asyncio.Task) -> None:
+    """As a callback: an error that nobody awaits becomes a fault of the event loop, and is not lost."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
 
 
 def peak_memory_mb() -> float:
