@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 from base64 import b64encode
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
@@ -140,9 +141,9 @@ def kind_of_error(error: Exception) -> NoAnswer:
     return NoAnswer.NETWORK
 
 
-def words_of(answer: Answer, token: str | None) -> str:
-    """HTTP status and what the server said, on one line, cut, without the token."""
-    said = without_token(answer.error or "", token)
+def words_of(answer: Answer, secrets: Iterable[str]) -> str:
+    """HTTP status and what the server said, on one line, cut, without the secrets that it was sent."""
+    said = without(answer.error or "", secrets)
     messages = _MESSAGE.findall(said) if answer.status in ("http_error", "throttled") else []
     words = messages[0].replace('\\"', '"') if messages else re.sub(r"<[^>]*>", " ", said)
     words = " ".join("".join(c if c.isprintable() else " " for c in words).split())[:LONGEST_WORDS]
@@ -150,16 +151,20 @@ def words_of(answer: Answer, token: str | None) -> str:
     return ": ".join(filter(None, (status, words))) or answer.status
 
 
-def without_token(text: str, token: str | None) -> str:
-    """A text without a key, also where it is quoted for URLs, in base64, or cut off at the text's end."""
-    if not token or len(token) < SHORTEST_SECRET:
-        return text
-    for form in (token, quote(token, safe=""), b64encode(token.encode()).decode().rstrip("=")):
-        text = text.replace(form, HIDDEN)
-        for length in range(len(form) - 1, SHORTEST_SECRET - 1, -1):
-            if text.endswith(form[:length]):
-                text = text[:-length] + HIDDEN
-                break
+def without(text: str, secrets: Iterable[str]) -> str:
+    """A text without secrets, also where one is quoted for URLs, in base64, or cut off at the text's end."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET:
+            for form in (secret, quote(secret, safe=""), b64encode(secret.encode()).decode().rstrip("=")):
+                text = _without_cut(text.replace(form, HIDDEN), form)
+    return text
+
+
+def _without_cut(text: str, secret: str) -> str:
+    """A text that does not end with the beginning of a secret."""
+    for length in range(len(secret) - 1, SHORTEST_SECRET - 1, -1):
+        if text.endswith(secret[:length]):
+            return text[:-length] + HIDDEN
     return text
 
 

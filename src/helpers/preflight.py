@@ -27,7 +27,7 @@ from helpers.load.connection import Exchange, HttpConnection, RawExchange, Serve
 from helpers.load.responses import Answer, read_answer
 from helpers.load.schedule import draw_arrivals
 from helpers.load_config import TraceReplay
-from helpers.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, without_token, words_of
+from helpers.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, without, words_of
 from helpers.options import Option
 from helpers.prompt_files import read_prompts
 from helpers.run_folder import RunFolder
@@ -94,15 +94,15 @@ def ask(
     except (OSError, ValueError) as error:  # a ValueError is one of the address: a host or key that cannot be sent
         kind = kind_of_error(error)
         words = re.sub(r" \(_ssl\.c:\d+\)$", "", str(error)) or f"nothing within {timeout_s:g} s"
-        raise _failure(option, situation, sent, f"{kind}: {without_token(words, address.bearer_token)}", kind) from None
+        raise _failure(option, situation, sent, f"{kind}: {without(words, address.secrets)}", kind) from None
     except LoadError as error:  # no credentials to sign with
         raise DeployError(f"option {option.name!r}: {error}", Cause.CREDENTIALS) from None
     if answer.error_type in CREDENTIAL_CODES:
-        words = f"option {option.name!r}: {sent} was refused: {words_of(answer, address.bearer_token)}"
+        words = f"option {option.name!r}: {sent} was refused: {words_of(answer, address.secrets)}"
         raise CredentialsError(f"{words}. Next: {NEXT_STEP[Cause.CREDENTIALS]}", Cause.CREDENTIALS)
     if answer.status != "ok":
         kind = kind_of_answer(answer, address.sigv4 is not None)
-        raise _failure(option, situation, sent, f"{kind}: {words_of(answer, address.bearer_token)}", kind)
+        raise _failure(option, situation, sent, f"{kind}: {words_of(answer, address.secrets)}", kind)
     return FirstAnswer(
         option=option.name,
         asked_at=asked_at,
@@ -124,7 +124,8 @@ def _sent(option: Option, address: Address) -> str:
     model = option.extra_body.get("model", address.served_model)
     model = f"model {model!r}, " if model else ""
     streams = "stream" if _is_streamed(option, address) else "no stream"
-    key = "an AWS signature" if address.sigv4 else "a key" if address.bearer_token else "no key"
+    kinds = (("an AWS signature", address.sigv4), ("a key", address.bearer_token), ("a password", address.basic_auth))
+    key = next((kind for kind, value in kinds if value), "no key")
     return f"POST {shown_url(address.url)} ({model}{streams}, {key})"
 
 
