@@ -76,10 +76,11 @@ def checked(server, tmp_path_factory):
             openai("of another name", tls.url("well", "https"), ca_file=str(certificate)),
             openai("not trusted", tls.url("well", "https")),
             openai("no tls", server.url("well", "https")),
-            openai("with password", server.url("wrong_key", user="user:pa55word@")),
+            openai("with password", server.url("wrong_key", user="user:${GATEWAY_PASSWORD}@")),
         ]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TEST_SECRET", KEY)
+            patch.setenv("GATEWAY_PASSWORD", "pa55word")
             yield run_main("plan", "--check", "--config", config_of(folder, *options))
 
 
@@ -139,7 +140,8 @@ def test_the_check_tells_by_its_exit_status_and_shows_no_secret(checked):
     assert re.search(
         r"option 'well': answers after [\d.]+ m?s\. Sent: POST \S+ \(model 'm', stream, no key\)\.\n", said
     )
-    assert KEY not in said and "pa55word" not in said
+    assert "model 'm', stream, a password). Came back: key refused" in message_of(said, "with password")
+    assert KEY not in said and "pa55word" not in said and "dXNlcjpwYTU1d29yZA" not in said
 
 
 # --- a series -----------------------------------------------------------------------------------------------------

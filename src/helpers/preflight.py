@@ -125,7 +125,8 @@ def _sent(option: Option, address: Address) -> str:
     model = option.extra_body.get("model", address.served_model)
     model = f"model {model!r}, " if model else ""
     streams = "stream" if _is_streamed(option, address) else "no stream"
-    key = "an AWS signature" if address.sigv4 else "a key" if address.authorization else "no key"
+    kinds = (("an AWS signature", address.sigv4), ("a key", address.bearer_token), ("a password", address.basic_auth))
+    key = next((kind for kind, value in kinds if value), "no key")
     return f"POST {shown_url(address.url)} ({model}{streams}, {key})"
 
 
