@@ -148,9 +148,9 @@ def test_a_local_sagemaker_that_is_killed_under_load_ends_its_options_and_a_reru
     option = {"local": True, "container": {"image": "openvino-genai", "environment": {"ENGINE_MODEL": "synthetic:2m"}}}
     config = fault_config(lab.folder, ("a", "b"), option=option, load={**LOAD, "min_requests": 60})
     run = lab.begin(config)
-    driver = threading.Thread(target=lab.finish, args=(config, run))
+    driver = threading.Thread(target=lambda: print(lab.finish(config, run)))
     driver.start()
-    wait_for(lambda: load_points(run), "the first load point")
+    wait_for(lambda: load_points(run), "the first load point", 40)
     time.sleep(0.2)
     before = load_points(run)
     os.kill(int(pd.read_json(run.path / "local_sagemaker" / "address.json", typ="series")["pid"]), signal.SIGKILL)
