@@ -8,7 +8,6 @@ import resource
 import signal
 import socket
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from raw_server import raw_server
 
 from helpers.errors import LoadError
 from helpers.load.team import LoadTeam
-from helpers.load_config import LoadLevel, OpenLoop
 
 pytestmark = pytest.mark.timing
 
@@ -54,7 +52,9 @@ def test_a_process_that_hangs_is_killed_from_outside(stub, tmp_path, phase, doin
             team.run(order(tmp_path, stub, **load), on_progress)
         assert time.monotonic() - began < 30
         said = str(caught.value)
-        assert f"load process 0 (pid {pid}), option 'stub', dataset 'stream', concurrency 1: it said nothing for" in said
+        assert (
+            f"load process 0 (pid {pid}), option 'stub', dataset 'stream', concurrency 1: it said nothing for" in said
+        )
         assert f"s while it {doing}. It was killed" in said and "Next: " in said
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -111,14 +111,19 @@ def test_a_disk_that_is_full_from_the_start_is_named(stub, small_disk, leave):
 def test_a_file_that_may_not_grow_is_named(stub, tmp_path):
     with LoadTeam(tmp_path / "load.log") as team:
         resource.prlimit(team.pids[0], resource.RLIMIT_FSIZE, (2000, 2000))
-        with pytest.raises(LoadError, match=r"requests/.*larger than the system allows.*Next: raise the limit.*ulimit -f"):
+        with pytest.raises(
+            LoadError, match=r"requests/.*larger than the system allows.*Next: raise the limit.*ulimit -f"
+        ):
             team.run(order(tmp_path, stub, min_requests=40, concurrency=[4]), on_progress=lambda progress: None)
 
 
 def test_a_folder_that_is_a_file_is_named(stub, tmp_path):
     an_order = order(tmp_path, stub)
     below_a_file = an_order.model_copy(update={"output_file": str(tmp_path / "prompts.parquet" / "point.parquet")})
-    with LoadTeam(tmp_path / "load.log") as team, pytest.raises(LoadError, match=r"prompts.parquet.*Next: set run_root"):
+    with (
+        LoadTeam(tmp_path / "load.log") as team,
+        pytest.raises(LoadError, match=r"prompts.parquet.*Next: set run_root"),
+    ):
         team.run(below_a_file, on_progress=lambda progress: None)
     with pytest.raises(LoadError, match="the log of the load processes: .*Next: "):
         LoadTeam(tmp_path / "prompts.parquet" / "load.log")
