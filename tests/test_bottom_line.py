@@ -52,8 +52,10 @@ def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settl
     assert text.startswith("**No option is shown to meet the SLO")
     assert "If you must choose now: “b”, by the best estimate, at $0.100 per 1,000 requests, at concurrency 1" in text
     assert "before “a” ($0.200)" in text
-    assert "0.0% errors on short at concurrency 1 are not shown to stay within 5.0%" in text, "the limit that is open"
-    assert "latency of" not in text, "that one is not open"
+    assert "the error rate is not shown to stay within 5.0% (0.0% on short at concurrency 1)" in text, (
+        "the limit that is open"
+    )
+    assert "p95 latency is not" not in text, "that one is not open"
     assert "39 more requests like these at the same loads (less than a minute of load, $0.00390)" in text
     table = options_table(verdict_and_config(*points)[0])
     assert [row[-2] for row in table.cells()] == ["estimate", "estimate"]

@@ -10,6 +10,7 @@ from helpers.load_report import LATENCY_NAME
 from helpers.machine import machine_sentence
 from helpers.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
 
+MOST_NAMED = 2
 COST_UNIT = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
 
 
@@ -18,7 +19,9 @@ def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     answer = _recommendation(verdict, config) if verdict.recommended else _no_recommendation(verdict, config)
     unknown = Markdown().join(Markdown("\n* {}").format(line) for line in _not_known(verdict))
     return Prose(
-        Markdown().join([answer, "\n" if unknown else "", unknown, _comparison_note(verdict), _local_note(verdict)])
+        Markdown().join(
+            [answer, Markdown("\n") if unknown else "", unknown, _comparison_note(verdict), _local_note(verdict)]
+        )
     )
 
 
@@ -87,35 +90,48 @@ def _if_you_must(verdict: Verdict, config: BenchmarkConfig) -> str:
         f"{loads_of(best)}"
     )
     if others:
-        behind = " and ".join(f"{quoted(o.option)} ({text.dollars(o.cost.value)})" for o in others)
-        said += f", before {behind}"
-    return f"{said}. That is an estimate, not a verdict: {_what_is_open(best, config)}. {_what_would_settle(best.to_settle)}"
+        behind = [f"{quoted(o.option)} ({text.dollars(o.cost.value)})" for o in others]
+        said += f", before {_listed(behind)}"
+    return f"{said}. That is an estimate, not a verdict: {_what_is_open(best, config)}. {_what_would_settle(best.to_settle, config)}"
+
+
+def _listed(names: list[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - MOST_NAMED
+    return " and ".join(names) if more <= 0 else f"{', '.join(names[:MOST_NAMED])} and {more} more"
 
 
 def _what_is_open(option: OptionVerdict, config: BenchmarkConfig) -> str:
     if not option.open_limits:
         return option.reason
-    return "; ".join(_open_limit(limit, config) for limit in option.open_limits)
+    by_limit: dict[str, list[OpenLimit]] = {}
+    for limit in option.open_limits:
+        by_limit.setdefault(limit.limit, []).append(limit)
+    return "; ".join(_open_limit(limits, config) for limits in by_limit.values())
 
 
-def _open_limit(limit: OpenLimit, config: BenchmarkConfig) -> str:
-    where = f"on {limit.dataset} at {limit.load}"
-    if limit.limit == "error_rate":
-        measured = f"{text.percent(limit.measured, 1)} errors {where} are"
-        return f"{measured} not shown to stay within {text.percent(limit.allowed, 1)}"
-    value = "unknown" if limit.measured is None else text.duration(limit.measured)
-    name = f"p{config.slo.percentile:g} {LATENCY_NAME[limit.limit]}"
-    return f"the {name} of {value} {where} is not shown to stay within {limit.allowed:g} s"
+def _open_limit(limits: list[OpenLimit], config: BenchmarkConfig) -> str:
+    """One limit of the SLO that is open at one load or more."""
+    first, is_error = limits[0], limits[0].limit == "error_rate"
+    name = "the error rate" if is_error else f"the p{config.slo.percentile:g} {LATENCY_NAME[first.limit]}"
+    allowed = text.percent(first.allowed, 1) if is_error else f"{first.allowed:g} s"
+    write = (lambda value: text.percent(value, 1)) if is_error else text.duration
+    where = [
+        f"{'unknown' if limit.measured is None else write(limit.measured)} on {limit.dataset} at {limit.load}"
+        for limit in limits
+    ]
+    return f"{name} is not shown to stay within {allowed} ({_listed(where)})"
 
 
-def _what_would_settle(effort: Effort | None) -> str:
+def _what_would_settle(effort: Effort | None, config: BenchmarkConfig) -> str:
     if effort is None:
         return "More requests alone would not settle it: the reasons stand in the table of all options."
     minutes = "less than a minute" if effort.minutes < 1 else f"about {text.plural(round(effort.minutes), 'minute')}"
     money = "" if effort.usd is None else f", {text.dollars(effort.usd)}"
+    how = "" if config.imported else "; raise load.min_requests or load.max_duration_s"
     return (
-        f"To settle it: {text.plural(effort.requests, 'more request')} like these at the same loads ({minutes} of load{money}); "
-        "raise load.min_requests or load.max_duration_s."
+        f"To settle it: {text.plural(effort.requests, 'more request')} like these at the same loads ({minutes} of "
+        f"load{money}){how}."
     )
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 from markupsafe import Markup
@@ -204,7 +205,9 @@ class Figure:
         ).format(self.path.stem, kind, data, in_html(self.alt), in_html(self.caption))
 
     def _repr_markdown_(self) -> str:
-        return _no_formulas(Markdown("![{}](figures/{})\n\n*{}*\n").format(self.alt, self.path.name, self.caption))
+        return _no_formulas(
+            Markdown("![{}](figures/{})\n\n*{}*\n").format(self.alt, Markdown(quote(self.path.name)), self.caption)
+        )
 
 
 def _no_formulas(markdown: str) -> str:

@@ -19,6 +19,7 @@ from helpers.level_latencies import PERCENTS, percentile_columns
 from helpers.load_config import LoadLevel
 from helpers.metrics import LATENCIES, MET, MISSED, UNDECIDED
 from helpers.run_folder import RunFolder
+from helpers.sample_size import requests_lacking
 from helpers.summary import prices_of, served_rates
 
 # --- the SLO ------------------------------------------------------------------------------------------------------
@@ -139,6 +140,12 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     states["slo_error_rate"] = metrics.share_is_met(
         failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
     )
+    row |= {
+        f"lacking_{column}": _lacking(here, column, limit, effect, config.slo) for column, limit in _limits(config.slo)
+    }
+    row["lacking_error_rate"] = requests_lacking(
+        failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
+    )
     row |= states | {"estimates_within_slo": _estimates_within(row, here, config.slo)}
     state = metrics.all_of(states.values())
     endless = load.kind != "closed_loop"  # a queue may have grown all the while, and nobody looked
@@ -255,6 +262,12 @@ def _state(here: pd.DataFrame, column: str, limit: float, effect: float, slo: Se
     by_tops = metrics.limit_is_met(tops, limit, slo.percentile, slo.confidence, effect)
     by_count = metrics.share_is_met(int(most), n, 1 - slo.percentile / 100, slo.confidence, effect)
     return MET if MET in (by_tops, by_count) else UNDECIDED
+
+
+def _lacking(here: pd.DataFrame, column: str, limit: float, effect: float, slo: ServiceLevel) -> int | None:
+    """Further requests that would show the limit to be met, if as many miss it as may have missed it so far."""
+    most = sum(misses(group, column, limit)[1] for _, group in here.iterrows())
+    return requests_lacking(int(most), int(here["requests"].sum()), 1 - slo.percentile / 100, slo.confidence, effect)
 
 
 def _tops(group: pd.Series, column: str) -> np.ndarray:

@@ -119,7 +119,7 @@ def _not_measured(at: dict[str, pd.DataFrame], record: EndpointRecord | None) ->
     missing = [name for name, here in at.items() if here.empty]
     if not missing:
         return None
-    if record and record.failure:
+    if record and record.failure and record.target != "imported":
         return {"status": "failed", "reason": record.failure}
     return {"status": "incomplete", "reason": f"no measurement on {' and '.join(missing)}"}
 
@@ -262,10 +262,13 @@ def _placed(
 
 
 def loads_of(option: OptionVerdict) -> str:
-    """The loads at which an option is judged, as a phrase: `at concurrency 8`, or one for each dataset."""
-    if len({point.load for point in option.points}) == 1:
+    """The loads at which an option is judged, as a phrase: `at concurrency 8`, with the datasets where they differ."""
+    datasets: dict[str, list[str]] = {}
+    for point in option.points:
+        datasets.setdefault(point.load, []).append(point.dataset)
+    if len(datasets) == 1:
         return f"at {option.points[0].load}"
-    return "at " + ", ".join(f"{point.load} on {point.dataset}" for point in option.points)
+    return "at " + " and ".join(f"{load} ({', '.join(names)})" for load, names in datasets.items())
 
 
 def _against(option: OptionVerdict, winner: OptionVerdict) -> str:
