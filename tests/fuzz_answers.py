@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import socket
@@ -54,10 +55,12 @@ EVENTS = {
     ],
 }
 """The events of a valid answer, by API."""
-VALUES = [None, True, -1, 0, 2**31, 10**30, -(10**19), 1.5, 1e308, float("nan"), float("inf"), "", "\ud83d", "\ude00x", "\0", "error",
-          "x" * 5000, [], {}, [[[]]], {"message": "\udfff"}, {"message": {"a": 1}}, [None], "100", b"".decode()]  # fmt: skip
+VALUES = [None, True, -1, 0, 2**31, 10**30, -(10**19), 1.5, 1e308, float("nan"), float("inf"), "",
+          "\ud83d", "\ude00x", "\0", "error",
+          "x" * 5000, [], {}, [[[]]], {"message": "\udfff"}, {"message": {"a": 1}}, [None], "100"]  # fmt: skip
 BYTES = [b"", b"\r\n", b"\n\n", b"0\r\n\r\n", b"data: ", b"[DONE]", b"\x00", b"\xff\xfe", b"-6\r\n", b"[" * 3000, b'{"a":' * 3000,
-         b"9" * 5000, b"NaN", b"\\ud83d", b"HTTP/1.1 200 OK\r\n\r\n", b"event: error\n", b"7fffffff\r\n", b": x\n", b'"']  # fmt: skip
+         b"9" * 5000, b"NaN", b"\\ud83d", b"HTTP/1.1 200 OK\r\n\r\n", b"event: error\n",
+         b"7fffffff\r\n", b": x\n", b'"']  # fmt: skip
 STATUS = [b"200 OK"] * 12 + [b"500 x", b"424 Failed", b"429 Slow", b"10000000000 OK", b"-1 x", b"200", b"", b"204 None"]
 
 
@@ -94,13 +97,13 @@ def _change(value: object, rng: random.Random) -> None:
             continue
         how = rng.random()
         if how < 0.7:
-            value[key] = rng.choice(VALUES)
+            value[key] = copy.deepcopy(rng.choice(VALUES))
         elif how < 0.8:
             del value[key]
         elif how < 0.9:
-            value[key] = [value[key], value[key]]
+            value[key] = [value[key], copy.deepcopy(value[key])]
         else:
-            value[key] = {"error": rng.choice(VALUES), "message": value[key]}
+            value[key] = {"error": copy.deepcopy(rng.choice(VALUES)), "message": value[key]}
         return
 
 
