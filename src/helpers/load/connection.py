@@ -19,7 +19,7 @@ from time import monotonic_ns
 from urllib.parse import urlsplit
 
 from helpers.load.answer_end import HEADERS_END, AnswerEnd
-from helpers.load.system import STAMP_SPACE, want_receive_stamps
+from helpers.load.system import OWN_ERRORS, STAMP_SPACE, want_receive_stamps
 
 READ_BYTES = 65536
 READS_KEPT = 1
@@ -39,7 +39,7 @@ class Exchange:
     """(stamp, bytes) of every socket read, in order."""
     complete: bool = False
     failure: str | None = None
-    """`timeout`, `connection`, `stream_broken`, `cut_short`, `bad_response`, or None."""
+    """`timeout`, `connection`, `stream_broken`, `cut_short`, `bad_response`, `client` (this machine's own), or None."""
     detail: str | None = None
 
 
@@ -185,7 +185,8 @@ class HttpConnection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self.give_up("connection", f"could not send: {error}")
+            own = error.errno in OWN_ERRORS
+            self.give_up("client" if own else "connection", f"could not send: {error}")
             return
         if sent < len(data):
             self._unsent = data[sent:]

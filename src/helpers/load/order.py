@@ -166,6 +166,10 @@ class Sent(BaseModel):
     cpu_s: float
     wall_s: float
     loop_lag_ms: dict[str, float]
+    standstills: list[tuple[int, int]] = []
+    """[from, to) of CLOCK_MONOTONIC in which the event loop did not run, where that was long."""
+    own_failures: dict[str, int] = {}
+    """Requests that failed because of this machine, by what it said."""
     peak_memory_mb: float
     clock_pairs: list[tuple[int, int]]
 
