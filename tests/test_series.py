@@ -275,7 +275,10 @@ def test_an_interrupted_run_deletes_its_endpoints(tmp_path, monkeypatch, how):
         },
     )
     runner = subprocess.Popen(
-        [sys.executable, "-m", "helpers", "report", "--config", str(config)], start_new_session=True, cwd=tmp_path
+        [sys.executable, "-m", "helpers", "report", "--config", str(config)],
+        start_new_session=True,
+        cwd=tmp_path,
+        stdout=(said := tmp_path / "said.txt").open("w"),
     )
     try:
         run = wait_for_load(tmp_path / "runs")
@@ -286,6 +289,7 @@ def test_an_interrupted_run_deletes_its_endpoints(tmp_path, monkeypatch, how):
     states = [record.state for record in Ledger(run.ledger_file, run.run_id).records()]
     assert states == ["deleted", "deleted"]
     assert not list(run.requests.glob("*.tmp"))
+    assert f"Next: make report RUN={run.path} continues with what is missing" in said.read_text()
 
 
 def wait_for_load(root: Path) -> RunFolder:

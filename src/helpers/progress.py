@@ -14,7 +14,7 @@ from helpers.display import Column, Table, numeric
 from helpers.errors import ParameterError
 from helpers.ledger import EndpointRecord
 from helpers.live_plot import LivePlot
-from helpers.load_plan import load_points_of
+from helpers.load_plan import load_points_of, missing_load_points
 from helpers.plan import longest_point_s
 from helpers.records import facts_of
 from helpers.run_folder import RunFolder
@@ -79,8 +79,13 @@ class ProgressBars:
             raise ParameterError(f"progress: bad value {style!r}. Expected one of: {', '.join(STYLES)}")
         self._run, self._config = run, config
         totals = {option.name: len(load_points_of(option, config, run)) for option in config.options}
-        self._options = {name: OptionProgress(state="not begun", done=0, total=total) for name, total in totals.items()}
-        self._clock = Clock(longest_point_s(config), config.max_parallel_loads())
+        missing = {option.name: len(missing_load_points(option, config, run)) for option in config.options}
+        self._options = {
+            name: OptionProgress(state="not begun", done=total - missing[name], total=total)
+            for name, total in totals.items()
+        }
+        done = sum(totals.values()) - sum(missing.values())
+        self._clock = Clock(longest_point_s(config), config.max_parallel_loads(), done)
         self._is_stopping = False
         self.view = _Panels(totals) if style == "widget" else _Lines(config, run)
         self._lock = threading.Lock()

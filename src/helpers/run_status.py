@@ -59,19 +59,18 @@ class RunProgress(BaseModel):
 class Clock:
     """Estimates the time left: load points still to do at the pace of those done since this notebook began."""
 
-    def __init__(self, longest_s: float, at_once: int) -> None:
-        self._longest_s, self._at_once = longest_s, at_once
+    def __init__(self, longest_s: float, at_once: int, done: int) -> None:
+        self._longest_s, self._at_once, self._done_before = longest_s, at_once, done
         self._began_s: float | None = None
-        self._done_before = 0
 
     def left(self, done: int, total: int, now_s: float | None = None) -> tuple[float, bool]:
         """Seconds, and whether they are a bound: before the first load point is done nothing else is known."""
         now_s = time.monotonic() if now_s is None else now_s
         if self._began_s is None:
-            self._began_s, self._done_before = now_s, done
-        here = done - self._done_before
-        if here:
-            return (now_s - self._began_s) / here * (total - done), False
+            self._began_s = now_s
+        here, elapsed_s = done - self._done_before, now_s - self._began_s
+        if here > 0 and elapsed_s > 0:
+            return elapsed_s / here * (total - done), False
         return np.ceil((total - done) / self._at_once) * self._longest_s, True
 
 

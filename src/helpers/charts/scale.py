@@ -60,7 +60,7 @@ def mark_open_ends(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) 
         for sign, is_open in zip((-1, 1), open_ends(rows, column), strict=True):
             mine = rows[is_open]
             turned = _ARROW.transformed(Affine2D().rotate_deg(_TURNS[direction, sign]))
-            axes.plot(
+            (arrows,) = axes.plot(
                 *(mine[x], mine[y]),
                 ls="none",
                 marker=turned,
@@ -71,6 +71,7 @@ def mark_open_ends(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) 
                 clip_on=False,
                 gid="open-end",
             )
+            arrows.set_in_layout(False)
 
 
 def end_at(axes: Axes, rows: pd.DataFrame, x: tuple[str, float | None], y: tuple[str, float]) -> None:
@@ -87,7 +88,8 @@ def end_at(axes: Axes, rows: pd.DataFrame, x: tuple[str, float | None], y: tuple
 
 
 def _write_at_edge(axes: Axes, words: str, at: tuple[float, float], coordinates: tuple[str, str]) -> None:
-    axes.annotate(words, at, xycoords=coordinates, ha="right", va="top", fontsize=7, gid="off-scale")
+    written = axes.annotate(words, at, xycoords=coordinates, ha="right", va="top", fontsize=7, gid="off-scale")
+    written.set_in_layout(False)
 
 
 def open_ended(rows: pd.DataFrame, *columns: str) -> str:
