@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from raw_server import raw_server
 
 from helpers.errors import LoadError
 from helpers.load.team import LoadTeam
+from helpers.load_config import LoadLevel, OpenLoop
 
 pytestmark = pytest.mark.timing
 

@@ -92,7 +92,8 @@ def _if_you_must(verdict: Verdict, config: BenchmarkConfig) -> str:
     if others:
         behind = [f"{quoted(o.option)} ({text.dollars(o.cost.value)})" for o in others]
         said += f", before {_listed(behind)}"
-    return f"{said}. That is an estimate, not a verdict: {_what_is_open(best, config)}. {_what_would_settle(best.to_settle, config)}"
+    is_open, settles = _what_is_open(best, config), _what_would_settle(best.to_settle, config)
+    return f"{said}. That is an estimate, not a verdict: {is_open}. {settles}"
 
 
 def _listed(names: list[str]) -> str:
