@@ -120,7 +120,7 @@ def _not_measured(at: dict[str, pd.DataFrame], record: EndpointRecord | None) ->
     if not missing:
         return None
     if record and record.failure and record.target != "imported":
-        return {"status": "failed", "reason": record.failure}
+        return {"status": "failed", "reason": record.failure.removeprefix(f"option {record.option!r}: ")}
     return {"status": "incomplete", "reason": f"no measurement on {' and '.join(missing)}"}
 
 
