@@ -12,6 +12,9 @@ from typing import NamedTuple
 from helpers.load.timeline import BadResponse
 
 HEADERS_END = b"\r\n\r\n"
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+END_OF_EVENTS = b"[DONE]\n\n" + LAST_CHUNK
+"""Events of JSON hold no line ends as bytes, so no chunk's content looks like this."""
 MOST_HEAD_BYTES = 1 << 16
 MOST_SIZE_LINE_BYTES = 1 << 12
 MOST_DIGITS = 18
@@ -184,7 +187,9 @@ class AnswerEnd:
         return f"the answer announces {size} bytes, more than load.max_answer_bytes ({self._most})"
 
     def _walk(self, data: bytes) -> bool:
-        """From one chunk's first line to the next."""
+        """From one chunk's first line to the next; many at once need no walk where the read ends as streams of events end."""
+        if data.endswith(END_OF_EVENTS) and data.find(LAST_CHUNK) == len(data) - len(LAST_CHUNK):
+            return True  # `http_body` walks them all after the load
         if self._kept:
             data, self._kept = self._kept + data, b""
         if self._trailers:
