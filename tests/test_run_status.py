@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
 
 import nbformat
@@ -122,15 +124,14 @@ def test_stop_in_03_is_no_fault_and_says_what_is_kept(kernel, run_copy):
     def heard(message: dict) -> None:
         outputs.append(message)
 
-    import threading
-
     def stop_when_loading() -> None:
         while time.monotonic() - began < WAIT_S:
             found = read_progress(run_copy.run)
-            if found and any(option.state == "loading" for option in found.options.values()):
+            if found and any(option.state in ("starting", "loading") for option in found.options.values()):
                 break
             time.sleep(0.1)
-        manager.interrupt_kernel()
+        time.sleep(1)
+        os.kill(manager.provisioner.pid, signal.SIGINT)
 
     threading.Thread(target=stop_when_loading, daemon=True).start()
     reply = client.execute_interactive(load, timeout=WAIT_S, output_hook=heard)
