@@ -15,6 +15,9 @@ HEADERS_END = b"\r\n\r\n"
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 END_OF_EVENTS = b"[DONE]\n\n" + LAST_CHUNK
 """Events of JSON hold no line ends as bytes, so no chunk's content looks like this."""
+EVENT_STREAM = "eventstream"
+"""Content type of AWS's binary frames: inside those of JSON there are no line ends either, and where a checksum has one, no
+frame ends on it."""
 MOST_HEAD_BYTES = 1 << 16
 MOST_SIZE_LINE_BYTES = 1 << 12
 MOST_DIGITS = 18
@@ -104,11 +107,14 @@ class AnswerEnd:
     __slots__ = (
         "_chunked",
         "_head_seen",
+        "_is_over",
         "_kept",
         "_left",
         "_most",
         "_room",
+        "_sure_end",
         "_trailers",
+        "_unwalked",
         "closes",
         "fault",
         "until_close",
@@ -116,9 +122,12 @@ class AnswerEnd:
 
     def __init__(self, most_bytes: int) -> None:
         self._most = self._room = most_bytes
-        self._head_seen = self._chunked = self._trailers = False
+        self._head_seen = self._chunked = self._trailers = self._is_over = False
         self._kept = b""
         """What came of a head, of a chunk's first line or of the trailers, before they are whole."""
+        self._unwalked = bytearray()
+        """What came of the chunks since they were last walked."""
+        self._sure_end = END_OF_EVENTS
         self._left = 0
         """Bytes until the next chunk's first line, or until the end."""
         self.closes = False
@@ -128,22 +137,45 @@ class AnswerEnd:
         """Why the answer is given up."""
 
     def feed(self, data: bytes) -> bool:
-        """Take the next read; true if the answer is over."""
+        """Take the next read; true if the answer is over.
+
+        Chunks are walked where they may have ended, and by `look`: most reads of a stream are only kept.
+        """
         self._room -= len(data)
         if self._room < 0:
             return self.give_up(f"the answer is longer than load.max_answer_bytes ({self._most})")
+        if not self._chunked:
+            data = self._unchunked(data)
+            if data is None:
+                return self._is_over
+        self._unwalked += data
+        if LAST_CHUNK in data or self._unwalked.endswith(HEADERS_END):
+            is_sure = data.endswith(self._sure_end) and data.find(LAST_CHUNK) == len(data) - len(LAST_CHUNK)
+            return is_sure or self.look()  # `http_body` walks all chunks after the load
+        return False
+
+    def _unchunked(self, data: bytes) -> bytes | None:
+        """Take a read of the head, or of a body without chunks; what there is of chunks behind the head, else None."""
         if not self._head_seen:
             data = self._after_head(data)
             if data is None:
-                return self.fault is not None
-        if self._chunked:
-            return self._walk(data)
-        if self.until_close:
+                self._is_over = self.fault is not None
+                return None
+            if self._chunked:
+                return data
+        if not self.until_close:
+            self._left -= len(data)
+            if self._left < 0:
+                self.closes = True  # bytes that nobody asked for, and where those end nobody knows
+            self._is_over = self._left <= 0
+        return None
+
+    def look(self) -> bool:
+        """Walk what came so far: true if the answer is over, also where it is none that HTTP knows."""
+        if not self._unwalked:
             return False
-        self._left -= len(data)
-        if self._left < 0:
-            self.closes = True  # bytes that nobody asked for, and where those end nobody knows
-        return self._left <= 0
+        data, self._unwalked = bytes(self._unwalked), bytearray()
+        return self._walk(data)
 
     @property
     def is_too_long(self) -> bool:
@@ -179,6 +211,8 @@ class AnswerEnd:
         self.closes, self._chunked = head.closes, head.chunked
         self.until_close = not head.chunked and head.length is None
         self._left = head.length or 0
+        if EVENT_STREAM in head.headers.get("content-type", ""):
+            self._sure_end = LAST_CHUNK
         if head.fault is not None or self._left > self._most:
             self.give_up(head.fault or self._announced(self._left))
         return self.fault is None
@@ -187,9 +221,7 @@ class AnswerEnd:
         return f"the answer announces {size} bytes, more than load.max_answer_bytes ({self._most})"
 
     def _walk(self, data: bytes) -> bool:
-        """From one chunk's first line to the next; many at once need no walk where the read ends as streams of events end."""
-        if data.endswith(END_OF_EVENTS) and data.find(LAST_CHUNK) == len(data) - len(LAST_CHUNK):
-            return True  # `http_body` walks them all after the load
+        """From one chunk's first line to the next."""
         if self._kept:
             data, self._kept = self._kept + data, b""
         if self._trailers:

@@ -165,6 +165,8 @@ class HttpConnection:
         uvloop calls the reader once for a socket in error, and watches it no more; that one call may find data instead.
         """
         self._readable()
+        if self._exchange is not None:
+            self._feed(self._exchange, monotonic_ns(), None)
 
     def close(self) -> None:
         """Close at once."""
@@ -215,17 +217,21 @@ class HttpConnection:
             self._lost(None)
         elif exchange is not None:
             exchange.reads.append((now, ancillary[0][2] if ancillary else None, data))
-            try:
-                is_over = self._end.feed(data)
-            except Exception as error:  # noqa: BLE001 - whatever a server sends, it spoils one row and no other
-                is_over = self._end.give_up(f"the answer could not be read: {type(error).__name__}")
-            if is_over:
-                exchange.done_ns = now
-                self._exchange = None
-                self._conclude(exchange)
-                self._on_done(self, exchange)
+            self._feed(exchange, now, data)
         else:
             self.close()  # nobody asked for these bytes; what follows them would be taken for the next answer
+
+    def _feed(self, exchange: RawExchange, now: int, data: bytes | None) -> None:
+        """Is the answer over with this read, or (None) with what came before?"""
+        try:
+            is_over = self._end.look() if data is None else self._end.feed(data)
+        except Exception as error:  # noqa: BLE001 - whatever a server sends, it spoils one row and no other
+            is_over = self._end.give_up(f"the answer could not be read: {type(error).__name__}")
+        if is_over:
+            exchange.done_ns = now
+            self._exchange = None
+            self._conclude(exchange)
+            self._on_done(self, exchange)
 
     def _conclude(self, exchange: RawExchange) -> None:
         """The answer is over: whole, or not what HTTP says."""
