@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONFIG ?= configs/quickstart.yml
 BIN := .venv/bin
 
-.PHONY: help setup report import plan cleanup cleanup-orphans lab kernel schema test benchmark lint clean
+.PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test benchmark lint clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,14 +28,18 @@ setup: .venv/.setup  ## make .venv with everything that a run needs
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-lab.txt
 	@touch $@
 
-report: .venv/.setup  ## run the five notebooks on CONFIG=configs/x.yml and write the report
-	@$(BIN)/python -m helpers report --config $(CONFIG)
+report: .venv/.setup  ## run the five notebooks on CONFIG=configs/x.yml and write the report; RUN=... continues a run
+	@$(BIN)/python -m helpers report $(if $(RUN),--run-dir $(RUN)) \
+		$(if $(and $(RUN),$(filter file,$(origin CONFIG))),,--config $(CONFIG))
+
+status: .venv/.setup  ## how far RUN=<run id, folder or s3://...> is, and who runs it
+	@$(BIN)/python -m helpers status $(RUN)
 
 import: .venv/.setup  ## report on results of other tools that CONFIG=configs/x.yml names; see docs/import.md
 	@$(BIN)/python -m helpers import --config $(CONFIG)
 
-plan: .venv/.setup  ## what a run on CONFIG would make and cost; makes nothing
-	@$(BIN)/python -m helpers plan --config $(CONFIG)
+plan: .venv/.setup  ## what a run on CONFIG would make and cost; CHECK=1 also tries files, prompts and servers; makes nothing
+	@$(BIN)/python -m helpers plan --config $(CONFIG) $(if $(CHECK),--check)
 
 cleanup: .venv/.setup  ## delete what is left of RUN=<run id, folder or s3://...>
 	@$(BIN)/python -m helpers cleanup $(RUN)

@@ -187,11 +187,14 @@ def load_point(
         "load": LoadLevel(kind, level).label,
         "repetitions": 1,
         "steady": True,
+        "not_steady": None,
+        "overloaded": False,
         "client_limited": slo == "client_limited",
         "n": 200,
         "failures": 0,
         "window_s": 200 / rate if rate else 200.0,
         "error_rate": 0.0,
+        "commonest_failure": None,
         "error_rate_low": 0.0,
         "error_rate_high": 0.018,
         "achieved_concurrency": float(level),
@@ -206,6 +209,8 @@ def load_point(
         "slo": slo,
         "slo_latency_s": slo,
         "slo_error_rate": "met",
+        "lacking_latency_s": 40 if slo == "undecided" else 0,
+        "lacking_error_rate": 0,
         "estimates_within_slo": slo != "missed",
     }
     for column, scale in (("latency_s", 1.0), ("ttft_s", 0.2), ("tpot_s", 0.02)):

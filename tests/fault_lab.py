@@ -18,11 +18,11 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import boto3
 import fault_driver
 import psutil
 import pytest
 from conftest import small_config
+from local_sagemaker_calls import session_at, signed
 
 from helpers.__main__ import main as helpers_main
 from helpers.ledger import EndpointRecord, Ledger
@@ -32,7 +32,6 @@ from helpers.run_folder import RunFolder, open_run
 
 DRIVER = Path(__file__).with_name("fault_driver.py")
 SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS")
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 SMALL_SERVER = [sys.executable, str(Path(__file__).with_name("small_server.py"))]
 AWS_IMAGES = {"small-server": SMALL_SERVER, "vllm": SMALL_SERVER}
 HARMLESS = {"call": "DeleteTags", "delay_s": 0.01}
@@ -76,23 +75,29 @@ class Lab:
     folder: Path
     prepared: Path
     patch: pytest.MonkeyPatch
-    url: str = ""
+    server: launcher.Address | None = None
     processes: list[subprocess.Popen] = field(default_factory=list)
     images: dict[str, list[str]] = field(default_factory=lambda: dict(AWS_IMAGES))
     """Image -> command that serves it."""
+    variables: tuple[str, ...] = ()
+    """Those of a container that the commands know."""
 
     def start(self, *faults: dict) -> None:
         """Start the account with these fault rules. Beside the default engine it knows images that a small server stands for."""
         rules = [Fault.model_validate(rule) for rule in (*faults, HARMLESS)]
         address_file, logs = self.folder / "address.json", self.folder / "aws-logs"
-        self.url = launcher.ensure_running(address_file, logs, engines=self.images, faults=rules)
-        for name, value in ({f"AWS_ENDPOINT_URL_{service}": self.url for service in SERVICES} | CREDENTIALS).items():
-            self.patch.setenv(name, value)
+        self.server = launcher.ensure_running(
+            address_file, logs, engines=self.images, faults=rules, engine_variables=self.variables
+        )
+        for service in SERVICES:
+            self.patch.setenv(f"AWS_ENDPOINT_URL_{service}", self.server.url)
+        self.patch.setenv("AWS_ACCESS_KEY_ID", self.server.access_key_id)
+        self.patch.setenv("AWS_SECRET_ACCESS_KEY", self.server.secret_access_key)
+        self.patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
     def from_now_on(self, *faults: dict) -> None:
         """Other fault rules; without any, nothing goes wrong any more."""
-        request = urllib.request.Request(f"{self.url}/faults", data=json.dumps(faults).encode(), method="PUT")
-        urllib.request.urlopen(request).close()
+        urllib.request.urlopen(signed(self.server, "/faults", "PUT", json.dumps(faults).encode())).close()
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -144,7 +149,7 @@ class Lab:
 
     def client(self):
         """SageMaker as somebody else in the account sees it."""
-        return boto3.Session("x", "y", region_name="us-east-1").client("sagemaker", endpoint_url=self.url)
+        return session_at(self.server).client("sagemaker", endpoint_url=self.server.url)
 
     def model(self, name: str) -> dict:
         """A model as SageMaker describes it."""

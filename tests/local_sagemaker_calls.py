@@ -4,9 +4,16 @@ import json
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.request import Request
 
+import boto3
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.exceptions import ClientError
+
+from helpers.local_sagemaker.launcher import Address
 
 ROLE = "arn:aws:iam::123456789012:role/Role"
 REGION = "eu-west-1"
@@ -14,6 +21,26 @@ MESSAGES = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "The user's naïve <b>question</b> №12345:  \n\n\tdon't `x == 3.14`? 日本 🎉"},
 ]
+
+
+def session_at(server: Address) -> boto3.Session:
+    """A session with the credentials of a local SageMaker."""
+    return boto3.Session(server.access_key_id, server.secret_access_key, region_name=REGION)
+
+
+def client_of(server: Address, service: str) -> Any:
+    """A client of one plane of a local SageMaker, which does not try again."""
+    config = Config(retries={"total_max_attempts": 1})
+    return session_at(server).client(service, endpoint_url=server.url, config=config)
+
+
+def signed(server: Address, path: str = "/", method: str = "POST", data: bytes = b"{}", **headers: str) -> Request:
+    """A request with a right signature; headers with _ for -."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = AWSRequest(method=method, url=server.url + path, data=data, headers=named)
+    service = "logs" if named.get("X-Amz-Target", "").startswith("Logs") else "sagemaker"
+    SigV4Auth(session_at(server).get_credentials().get_frozen_credentials(), service, REGION).add_auth(request)
+    return Request(request.url, data=data, headers=dict(request.headers.items()), method=method)
 
 
 def create(sagemaker: Any, name: str, image: str, environment: dict[str, str]) -> None:

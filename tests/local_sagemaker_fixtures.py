@@ -7,8 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.config import Config
-from local_sagemaker_calls import REGION, ROLE, create, delete, status_after
+from local_sagemaker_calls import ROLE, client_of, create, delete, session_at, status_after
 
 from helpers.local_sagemaker import launcher
 from helpers.local_sagemaker.tiny_model import ensure_model
@@ -39,6 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text)
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()
 """
+FAKE_VARIABLES = ("CRASH", "CRASH_LATER", "HF_TOKEN")
 
 
 @pytest.fixture(scope="module")
@@ -59,30 +59,35 @@ def engines(folder: Path) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def url(folder: Path, engines: dict[str, list[str]], session: boto3.Session) -> Iterator[str]:
+def server(folder: Path, engines: dict[str, list[str]]) -> Iterator[launcher.Address]:
     address_file = folder / "address.json"
-    url = launcher.ensure_running(address_file, folder / "logs", engines)
+    server = launcher.ensure_running(address_file, folder / "logs", engines, engine_variables=FAKE_VARIABLES)
     # A server that holds nothing any more ends, and a slow machine takes long from one test to the next.
     keeper = {"ModelName": "keeper", "ExecutionRoleArn": ROLE, "PrimaryContainer": {"Image": "fake"}}
-    session.client("sagemaker", endpoint_url=url).create_model(**keeper)
-    yield url
+    client_of(server, "sagemaker").create_model(**keeper)
+    yield server
     launcher.stop(address_file)
     assert not address_file.exists()
 
 
 @pytest.fixture(scope="module")
-def session() -> boto3.Session:
-    return boto3.Session("local", "local", region_name=REGION)
+def url(server: launcher.Address) -> str:
+    return server.url
 
 
 @pytest.fixture(scope="module")
-def sagemaker(session: boto3.Session, url: str) -> Any:
-    return session.client("sagemaker", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
+def session(server: launcher.Address) -> boto3.Session:
+    return session_at(server)
 
 
 @pytest.fixture(scope="module")
-def runtime(session: boto3.Session, url: str) -> Any:
-    return session.client("sagemaker-runtime", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
+def sagemaker(server: launcher.Address) -> Any:
+    return client_of(server, "sagemaker")
+
+
+@pytest.fixture(scope="module")
+def runtime(server: launcher.Address) -> Any:
+    return client_of(server, "sagemaker-runtime")
 
 
 @pytest.fixture(scope="module")

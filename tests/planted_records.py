@@ -22,6 +22,7 @@ from helpers.load.schedule import arrival_facts
 from helpers.load.window import OVERLOAD, Window, find_window
 from helpers.load_config import LoadLevel
 from helpers.records import ENOUGH_REQUESTS, LoadPoint, write_requests
+from helpers.sample_size import load_for_slo, requests_for_percentile
 
 START_NS = 1_000_000_000_000
 """Of every load point, on the simulated clock."""
@@ -174,7 +175,12 @@ def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campa
     """When the conductor would have closed the window. `times` are those of all requests that there are prompts for;
     `after_last_s` is when an open loop would have sent one more.
     """
-    order = SimpleNamespace(load=campaign.config.load, level=level, percentile=float(PERCENT))
+    order = SimpleNamespace(
+        load=load_for_slo(campaign.config),
+        level=level,
+        percentile=float(PERCENT),
+        fewest_independent=requests_for_percentile(campaign.config.slo),
+    )
     supply_s = after_last_s
     if not level.is_open:
         supply_s = (int(times.done_ns[times.done_ns > times.t0_ns[-1]].min()) - START_NS) / 1e9

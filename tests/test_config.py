@@ -553,3 +553,23 @@ def test_a_key_that_is_written_into_the_file_is_refused_without_repeating_it(tmp
     with pytest.raises(ConfigError, match=r"options\[0\]\.api_key: a secret is written into the file") as refused:
         load_config(tmp_path / "c.yml")
     assert "sk-1234567890" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "command", ['["serve", "--api-key", "${MY_KEY}"]', "[serve, --hf-token=abc]", '["serve", "${A_TOKEN}"]']
+)
+def test_a_secret_among_the_arguments_of_an_engine_is_refused(faults, monkeypatch, command):
+    """Every user of the machine can read the arguments of a process."""
+    for name in ("MY_KEY", "A_TOKEN"):
+        monkeypatch.setenv(name, "x")
+    (fault,) = faults(("traffic:", f"local_sagemaker: {{engines: {{mine: {command}}}}}\ntraffic:"))
+    assert fault[1].startswith("local_sagemaker.engines.mine[")
+    assert "container.environment, and name its variable in local_sagemaker.engine_variables" in fault[1]
+
+
+def test_other_arguments_of_an_engine_are_taken(config_file, monkeypatch):
+    monkeypatch.setenv("FOLDER", "/models")
+    engine = '["${FOLDER}/serve", "--tokenizer", "${FOLDER}/x", "--max-tokens", "9"]'
+    local = f"local_sagemaker: {{engines: {{mine: {engine}}}, engine_variables: [HF_TOKEN]}}"
+    benchmark = load_config(config_file(("traffic:", f"{local}\ntraffic:"))).benchmark
+    assert benchmark.local_sagemaker.engines["mine"][2:] == ["/models/x", "--max-tokens", "9"]

@@ -1,15 +1,20 @@
 """How numbers are written, and what tables and figures look like in HTML and Markdown."""
 
+import ast
 import base64
 import math
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from markupsafe import Markup
+from nbconvert.filters import markdown2html
 
+import helpers
 from helpers import number_text as text
-from helpers.display import Column, Figure, Html, Prose, Table, numeric
+from helpers.display import Column, Figure, Html, Markdown, Prose, Table, code, numeric
 
 INF = math.inf
 
@@ -150,7 +155,89 @@ def test_a_figure_holds_its_picture_its_alternative_text_and_its_caption(tmp_pat
 
 def test_prose_and_html_are_shown_as_they_are_but_dollars_are_no_formula():
     assert Prose("It costs $5 to $6.")._repr_markdown_() == "It costs \\$5 to \\$6."
-    assert Html("<p>$5</p>")._repr_html_() == Html("<p>$5</p>")._repr_markdown_() == "<p>$5</p>"
+    assert Prose(Markdown("{} of {}").format(code("$HOME"), "$5"))._repr_markdown_() == "`$HOME` of \\$5"
+    page = Html(Markup("<p>{}</p>").format("$5 <b>"))
+    assert page._repr_html_() == page._repr_markdown_() == "<p>$5 &lt;b&gt;</p>"
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=http://127.0.0.1:9/x onerror=alert(1)>",
+    "![x](http://127.0.0.1:9/x.png)",
+    "[x](javascript:alert(1))",
+    "http://127.0.0.1:9/x or www.example.com",
+    "`code` and ``` more",
+    "```",
+    "**bold** _it_ ~~out~~",
+    "$x^2$ and \\\\(y\\\\)",
+    "a | b",
+    "# head",
+    "#head",
+    "1. one",
+    "- one",
+    "> said",
+    "***",
+    "&lt;b&gt; &amp;",
+    "[x]: http://127.0.0.1:9/",
+    '" onload="alert(1)',
+    "</td></table><style>*{display:none}</style>",
+]
+STRUCTURE = {"p", "ul", "ol", "li", "code", "strong", "em", "table", "thead", "tbody", "tr", "th", "td"}
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+@pytest.mark.parametrize(
+    "shown",
+    [
+        lambda words: Prose(words),
+        lambda words: Prose(Markdown("* **{}** and so on").format(words)),
+        lambda words: Prose(Markdown("Of {}.").format(code(words))),
+        lambda words: Table(pd.DataFrame({"a": [words]}), [Column("a", words)], words),
+        lambda words: Html(Markup("<p>{}</p>").format(words)),
+    ],
+    ids=["prose", "bold in a list", "code", "table", "html"],
+)
+def test_a_value_is_text_whatever_it_holds(words, shown):
+    it = shown(words)
+    pages = [markdown2html(it._repr_markdown_()), *([it._repr_html_()] if hasattr(it, "_repr_html_") else [])]
+    for page in pages:
+        read = BeautifulSoup(page, "html.parser")
+        assert {tag.name for tag in read.find_all()} <= STRUCTURE | {"div", "caption"}
+        assert words in " ".join(read.get_text().split())
+
+
+@pytest.mark.parametrize("words", ["two\nlines", "two\r\n\r\n# lines", "bell \x07", "\u202egnp.exe", "half \ud83d"])
+def test_a_value_stays_in_its_line_and_hides_nothing(words):
+    for shown in (
+        Prose(words)._repr_markdown_(),
+        code(words),
+        Table(pd.DataFrame({"a": [words]}, dtype=object), [Column("a", "a")], "").plain(),
+    ):
+        shown.encode()
+        assert not set(shown.removesuffix("\n")) & set("\r\x07\u202e\ud83d")
+    assert "\n" not in Prose(words)._repr_markdown_()
+
+
+def test_what_is_written_is_markdown_and_what_is_put_together_is_text():
+    assert Prose(Markdown("**{}**").format("a*b"))._repr_markdown_() == r"**a\*b**"
+    assert Markdown(", ").join(["a*", Markdown("**b**")]) == r"a\*, **b**"
+    assert Markdown("**a** ") + "*b*" == r"**a** \*b\*"
+    name = "*"
+    assert Prose(f"**{name}**")._repr_markdown_() == r"\*\*\*\*\*"
+
+
+def test_no_module_puts_values_into_markdown_or_html_by_itself():
+    """`Markdown` and `Markup` are written as literals: an f-string in them would bring values in unescaped."""
+    found = []
+    for path in Path(helpers.__file__).parent.rglob("*.py"):
+        if path.name == "display.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Markdown", "Markup"):
+                found += [
+                    f"{path.name}:{node.lineno}" for arg in node.args if isinstance(arg, ast.JoinedStr | ast.BinOp)
+                ]
+    assert found == []
 
 
 @pytest.mark.parametrize(

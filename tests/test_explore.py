@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from conftest import SECRET
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
 from helpers.analysis import Measurements, measure, read_endpoints
@@ -31,6 +32,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 STARTS_WITHIN_S = 120
 REDRAWN_WITHIN_S = 20
+QUIET_MS = 250
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +145,48 @@ def test_a_bill_is_of_whole_instances(measured):
 # --- the panel without a browser ----------------------------------------------------------------------------------
 
 
-def test_in_a_batch_run_there_is_no_panel_and_nothing_is_read():
-    assert panel(None, None, None, shown=False) is None
+def test_in_a_batch_run_a_still_picture_stands_in_the_panels_place(measured, opened):
+    still = BeautifulSoup(panel(*measured, shown=False)._repr_html_(), "html.parser")
+    said = text_of(opened.answer)
+    assert " ".join(still.get_text(" ", strip=True).split()).startswith(said)
+    assert [img["src"][:19] for img in still.find_all("img")] == ["data:image/svg+xml;"]
+    rows = BeautifulSoup(opened.table.value, "html.parser").table
+    assert still.table.get_text("|", strip=True) == rows.get_text("|", strip=True)
+
+
+def test_where_the_panel_is_there_itself_its_still_picture_is_hidden(measured, capsys):
+    shown = panel(*measured)
+    capsys.readouterr()
+    assert ".what-if-still {display: none}" in shown.children[1].value
+
+
+def test_no_control_changes_the_value_or_the_range_of_another(opened):
+    """Page and kernel would both set it, and need not agree."""
+    rng = np.random.default_rng(3)
+    everything = {**opened.controls, **opened.limits}
+    for _ in range(60):
+        name = rng.choice(list(everything))
+        control = everything[name]
+        before = {n: c.get_state(["value", "min", "max"] if hasattr(c, "max") else None) for n, c in everything.items()}
+        if hasattr(control, "options"):
+            control.index = int(rng.integers(len(control.options)))
+        elif hasattr(control, "max"):
+            share = rng.random()
+            at = control.min + share * (control.max - control.min)
+            control.value = 10**at if hasattr(control, "base") else at
+        else:
+            control.value = not control.value
+        for other, state in before.items():
+            if other != name:
+                now = everything[other].get_state(list(state))
+                assert {k: now[k] for k in ("value", "min", "max") if k in now} == {
+                    k: state[k] for k in ("value", "min", "max") if k in state
+                }
 
 
 def test_moving_the_limit_changes_sentence_picture_and_table_at_once(opened, measured):
     before = [widget.value for widget in (opened.answer, opened.chart, opened.table)]
-    opened.controls["limit_s"].value = 10 ** opened.controls["limit_s"].min
+    opened.limits["latency_s"].value = 10 ** opened.limits["latency_s"].min
     assert all(now.value != old for now, old in zip((opened.answer, opened.chart, opened.table), before, strict=True))
     assert "No option is shown to meet the SLO" in text_of(opened.answer)
     assert "came nearest" in text_of(opened.answer)
@@ -185,7 +222,7 @@ def test_every_control_changes_what_is_shown_and_the_button_undoes_it(opened, na
 def test_another_latency_starts_where_its_limit_excludes_nothing(opened):
     verdict = opened.outcome.verdict
     opened.controls["metric"].value = "ttft_s"
-    assert opened.controls["limit_s"].value == pytest.approx(10 ** opened.controls["limit_s"].max, rel=0.03)
+    assert opened.limits["ttft_s"].value == pytest.approx(10 ** opened.limits["ttft_s"].max, rel=0.03)
     assert opened.outcome.verdict.recommended == verdict.recommended
     assert "p75 latency within 5 s and TTFT within" in text_of(opened.answer)
     opened.controls["keeps_other_limits"].value = False
@@ -196,7 +233,7 @@ def test_another_latency_starts_where_its_limit_excludes_nothing(opened):
 def test_a_page_that_puts_a_slider_to_its_nearest_step_changes_no_limit(measured, limit_s):
     config, run, found = measured
     config = config.model_copy(update={"slo": config.slo.model_copy(update={"latency_s": limit_s})})
-    control = (it := Panel(config, run, found)).controls["limit_s"]
+    control = (it := Panel(config, run, found)).limits["latency_s"]
     steps = round((np.log10(control.value) - control.min) / control.step)
     control.value = 10 ** round(control.min + steps * control.step, 6)
     assert it.settings.limit_s == limit_s
@@ -216,7 +253,7 @@ def test_the_picture_has_a_panel_per_dataset_and_a_marker_per_load_point(opened,
 
 
 def test_a_redraw_takes_a_fraction_of_a_second(opened):
-    control, taken = opened.controls["limit_s"], []
+    control, taken = opened.limits["latency_s"], []
     for share in np.linspace(0.1, 0.9, 15):
         started = time.process_time()
         control.value = 10 ** (control.min + share * (control.max - control.min))
@@ -345,3 +382,66 @@ def test_in_a_page_a_drag_ends_where_the_pointer_was_let_go(page):
     expect(readout).not_to_have_text("600")
     answer = page.locator(".what-if .answer")
     expect(answer).to_contain_text(f" {readout.inner_text()} requests a minute.", timeout=REDRAWN_WITHIN_S * 1000)
+
+
+def moves(page, rng) -> list:
+    """One way to move each control, by mouse or key as a person does."""
+    names = ["Dataset", "Latency", "Price"]
+
+    def choose() -> None:
+        box = page.get_by_label(str(rng.choice(names)), exact=True)
+        box.select_option(index=int(rng.integers(box.locator("option").count())))
+
+    def slide() -> None:
+        handles = page.locator(".widget-slider:visible .noUi-handle")
+        handles.nth(int(rng.integers(handles.count()))).focus()
+        for key in rng.choice(["ArrowLeft", "ArrowRight", "PageUp", "PageDown", "Home", "End"], size=4):
+            page.keyboard.press(str(key))
+
+    def change_latency_twice() -> None:
+        box = page.get_by_label("Latency", exact=True)
+        for index in rng.permutation(box.locator("option").count())[:2]:
+            box.select_option(index=int(index))
+
+    return [
+        choose,
+        slide,
+        slide,
+        change_latency_twice,
+        page.get_by_role("button", name="Back to the config's settings").click,
+    ]
+
+
+AGREES = """() => {
+    const near = (a, b) => Math.abs(a - b) <= 0.006 * Math.abs(b);
+    const slider = [...document.querySelectorAll('.widget-slider')].find(
+        s => s.offsetParent !== null && s.innerText.startsWith('Limit'));
+    const latency = [...document.querySelectorAll('.widget-dropdown')].find(d => d.innerText.startsWith('Latency'));
+    const name = latency.querySelector('select').selectedOptions[0].text.replace(/\\s/g, ' ');
+    const words = {'end-to-end latency': 'latency', 'time to first token': 'TTFT', 'time per output token': 'TPOT'};
+    if (!slider) return false;
+    const shown = parseFloat(slider.querySelector('.widget-readout').innerText.replace(/,/g, ''));
+    const said = document.querySelector('.what-if .answer').innerText;
+    const drawn = document.querySelector('.what-if figcaption').innerText.match(/within the limit of ([0-9.e+-]+) s/)[1];
+    const changed = said.match(new RegExp('(?:: |, )' + words[name] + ' within ([0-9.e+-]+) s'));
+    const isConfigs = name === 'end-to-end latency' && near(shown, 5);
+    return near(parseFloat(drawn), shown) && (isConfigs ? !changed : changed && near(parseFloat(changed[1]), shown));
+}"""
+
+
+@pytest.mark.browser
+def test_in_a_page_slider_limit_and_sentence_agree_however_fast_the_controls_are_moved(page):
+    rng = np.random.default_rng(12)
+    for i in range(200):
+        act = moves(page, rng)
+        for _ in range(int(rng.integers(1, 4))):  # so many moves without waiting for an answer
+            act[int(rng.integers(len(act)))]()
+        page.wait_for_timeout(QUIET_MS)  # what is still under way arrives, from either side
+        try:
+            page.wait_for_function(AGREES, timeout=REDRAWN_WITHIN_S * 1000)
+        except PlaywrightTimeout:
+            readouts = page.locator(".widget-slider:visible").all_inner_texts()
+            caption = page.locator(".what-if figcaption").inner_text()
+            pytest.fail(f"after move {i}: {readouts}, but {sentence(page)!r}, {caption!r}")
+    page.wait_for_timeout(1500)
+    assert page.evaluate(AGREES), "they still agree when all is quiet"

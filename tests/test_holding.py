@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -155,10 +156,8 @@ def test_a_kernel_that_outlives_its_runner_is_waited_for(run, start):
             with pytest.raises(RunFolderError, match=rf"notebook 03 works on this run folder: process {kernel} of "):
                 holding(run.path, "another").__enter__()
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(kernel, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -268,7 +267,7 @@ def test_a_full_disk_is_told_and_nothing_is_left_beside_the_old_file(tmp_path):
 
 
 def test_a_full_disk_in_the_middle_of_the_work_is_told(run):
-    with pytest.raises(StorageError, match="No space left on device. Next: free space"), holding(run.path, "work"):
+    with pytest.raises(StorageError, match=r"No space left on device\. Next: free space"), holding(run.path, "work"):
         Path("/dev/full").write_text("x")
 
 
@@ -279,11 +278,11 @@ def test_what_has_nothing_to_do_with_files_stays_as_it_is(run):
 
 def test_too_few_file_descriptors_are_told(run):
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+    lowest = max(int(file.name) for file in Path("/proc/self/fd").iterdir()) + 1
     taken = []
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, before[1]))
-        with pytest.raises(OSError):
+        with contextlib.suppress(OSError):
             while True:
                 taken.append(os.open("/dev/null", os.O_RDONLY))
         with pytest.raises(StorageError, match=r"Too many open files\. Next: allow more open files \(ulimit -n 4096\)"):

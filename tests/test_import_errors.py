@@ -115,7 +115,7 @@ def test_import_wants_imported_options(tmp_path, capsys):
         tmp_path, MEASURED, prompts={"source": {"kind": "python_reference"}}, generation={"max_output_tokens": 8},
         load={"kind": "closed_loop", "concurrency": [1], "repeat_prompts": True},
     )  # fmt: skip
-    assert main(["import", "--config", str(path)]) == 1
+    assert main(["import", "--config", str(path)]) == 2
     assert (
         "none has `target: imported`. Expected results of another tool. Next: `make report" in capsys.readouterr().err
     )

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from examples import arrivals, endpoint, facts, load_point, make_config, open_facts, process, request, requests_table
 
+from helpers.bottom_line import bottom_line
 from helpers.charts import (
     distribution,
     latency_by_load,
@@ -28,7 +29,7 @@ from helpers.judge import judge
 from helpers.load_report import load_words, recommendations
 from helpers.metrics import with_latencies
 from helpers.plan import plan_table
-from helpers.report import bottom_line, load_point_table, winner_table
+from helpers.report import load_point_table, winner_table
 from helpers.run_folder import RunFolder
 from helpers.verify import verify_points
 
@@ -97,7 +98,10 @@ def test_capacity_says_with_what_traffic_it_was_measured(config, words):
 def test_options_that_the_client_limited_are_named_in_the_bottom_line():
     points = table_of({"option": "a"}, {"option": "b", "slo": "client_limited"})
     config = make_config(["a", "b"])
-    assert "Not decided, and perhaps as cheap: “b”" in bottom_line(judged(points, config), config).markdown
+    said = bottom_line(judged(points, config), config).markdown
+    assert (
+        "**May be cheaper than the recommended:** “b”: at concurrency 1, the client, not the server, limited it" in said
+    )
 
 
 # --- tables of load points ----------------------------------------------------------------------------------------

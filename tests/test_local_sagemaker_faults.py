@@ -12,7 +12,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, EventStreamError
 from conftest import SECRET, small_config
-from local_sagemaker_calls import ROLE, ask, create, delete, refused, status_after, wait_for
+from local_sagemaker_calls import ROLE, ask, client_of, create, delete, refused, status_after, wait_for
+from local_sagemaker_fixtures import FAKE_VARIABLES
 from urllib3.exceptions import ProtocolError
 
 from helpers.config_file import load_config
@@ -33,9 +34,9 @@ def rule(**keys: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def url(folder: Path, engines: dict[str, list[str]]) -> Iterator[str]:
+def server(folder: Path, engines: dict[str, list[str]]) -> Iterator[launcher.Address]:
     address_file = folder / "address.json"
-    yield launcher.ensure_running(address_file, folder / "logs", engines, faults=RULES)
+    yield launcher.ensure_running(address_file, folder / "logs", engines, faults=RULES, engine_variables=FAKE_VARIABLES)
     launcher.stop(address_file)
 
 
@@ -56,8 +57,8 @@ def endpoint_named(sagemaker: Any) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.fixture(scope="module")
-def logs(session: boto3.Session, url: str) -> Any:
-    return session.client("logs", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
+def logs(server: launcher.Address) -> Any:
+    return client_of(server, "logs")
 
 
 def messages(logs: Any, endpoint: str) -> list[str]:
@@ -340,10 +341,11 @@ def test_a_config_with_a_rule_that_makes_no_sense_is_refused(
 
 def test_a_server_with_bad_rules_does_not_start(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "helpers.local_sagemaker", "--address-file", str(tmp_path / "address.json")]
-    command += ["--log-dir", str(tmp_path), "--faults", '[{"call": "CreateModel"}]']
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command += ["--log-dir", str(tmp_path), "--settings", "-"]
+    settings = '{"faults": [{"call": "CreateModel"}]}'
+    ended = subprocess.run(command, input=settings, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
-    assert "argument --faults" in ended.stderr
+    assert "argument --settings" in ended.stderr
     assert "nothing goes wrong" in ended.stderr
 
 

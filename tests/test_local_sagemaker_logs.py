@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
-from local_sagemaker_calls import create, delete, refused, status_after
+from local_sagemaker_calls import client_of, create, delete, refused, status_after
 
+from helpers.local_sagemaker.launcher import Address
 from helpers.sessions import session_of_profile
 
 pytest_plugins = ["local_sagemaker_fixtures"]
@@ -21,8 +20,8 @@ LINES = ["loading", "loading weights", "out of memory, token hf_secret"]
 
 
 @pytest.fixture(scope="module")
-def logs(session: boto3.Session, url: str) -> Any:
-    return session.client("logs", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
+def logs(server: Address) -> Any:
+    return client_of(server, "logs")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,17 +98,17 @@ def test_unknown_groups_and_streams_are_refused(logs: Any, group: str, stream: s
     assert refused(error) == ("ResourceNotFoundException", message)
 
 
-def test_logs_are_reached_through_the_profile_of_a_run(url: str, tmp_path: Path) -> None:
-    profile = f"[profile local]\nendpoint_url = {url}\naws_access_key_id = local\naws_secret_access_key = local\n"
+def test_logs_are_reached_through_the_profile_of_a_run(server: Address, tmp_path: Path) -> None:
+    profile = f"[profile local]\nendpoint_url = {server.url}\naws_access_key_id = {server.access_key_id}\n"
+    profile += f"aws_secret_access_key = {server.secret_access_key}\n"
     config_file = tmp_path / "aws_config"
     config_file.write_text(profile)
     logs = session_of_profile("local", str(config_file), "eu-west-1").client("logs")
     assert messages(logs.get_log_events(logGroupName=GROUP, logStreamName=STREAM)) == LINES
 
 
-def test_a_signature_for_another_service_is_refused(session: boto3.Session, url: str) -> None:
-    config = Config(retries={"total_max_attempts": 1})
-    ecs = session.client("ecs", endpoint_url=url, config=config)
+def test_a_signature_for_another_service_is_refused(server: Address) -> None:
+    ecs = client_of(server, "ecs")
     with pytest.raises(ClientError) as error:
         ecs.list_clusters()
     assert refused(error)[0] == "InvalidSignatureException"

@@ -1,8 +1,6 @@
 """Control plane and data plane of the local SageMaker through real clients: boto3, sagemaker-core and HTTP."""
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from botocore.exceptions import ClientError, EventStreamError
 from local_sagemaker_calls import REGION, ROLE, ask, create, delete, refused, status_after, stream, variant, wait_for
 
 from helpers.local_sagemaker import event_stream
+from helpers.local_sagemaker.launcher import Address
 
 pytest_plugins = ["local_sagemaker_fixtures"]
 
@@ -48,11 +47,11 @@ def test_life_of_an_endpoint(sagemaker: Any, runtime: Any, model_folder: Path) -
         sagemaker.describe_endpoint(EndpointName="life")
 
 
-def test_sagemaker_core_resources(session: boto3.Session, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sagemaker_core_resources(server: Address, session: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
-        "AWS_ENDPOINT_URL_SAGEMAKER": url,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ENDPOINT_URL_SAGEMAKER": server.url,
+        "AWS_ACCESS_KEY_ID": server.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": server.secret_access_key,
         "AWS_DEFAULT_REGION": REGION,
     }.items():
         monkeypatch.setenv(name, value)
@@ -137,16 +136,6 @@ def test_unknown_endpoint_and_operation(sagemaker: Any, runtime: Any) -> None:
     with pytest.raises(ClientError) as error:
         sagemaker.list_training_jobs()
     assert refused(error)[0] == "UnknownOperationException"
-
-
-@pytest.mark.parametrize("path", ["/", "/endpoints/fake/invocations"])
-@pytest.mark.usefixtures("fake")
-def test_unsigned_requests_are_refused(url: str, path: str) -> None:
-    headers = {"X-Amz-Target": "SageMaker.ListModels"}
-    with pytest.raises(urllib.error.HTTPError) as error:
-        urllib.request.urlopen(urllib.request.Request(url + path, data=b"{}", headers=headers), timeout=5)
-    assert error.value.code == 403
-    assert json.load(error.value)["__type"] == "MissingAuthenticationTokenException"
 
 
 def test_unknown_image_fails_with_a_reason(sagemaker: Any) -> None:
@@ -268,6 +257,7 @@ def test_environment_and_headers_reach_the_model_server(runtime: Any, fake: str)
         "PYTHONPATH",
         "VIRTUAL_ENV",
         "HF_TOKEN",
+        "ENGINE_SECRET",
         "SAGEMAKER_BIND_TO_PORT",
         "LC_CTYPE",
     }

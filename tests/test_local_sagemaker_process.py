@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import boto3
 import psutil
 import pytest
-from local_sagemaker_calls import create, delete, status_after, wait_for
+from local_sagemaker_calls import client_of, create, delete, status_after, wait_for
 
 from helpers.errors import ServingVerdictError
 from helpers.local_sagemaker import launcher
@@ -23,7 +22,7 @@ pytest_plugins = ["local_sagemaker_fixtures"]
 def test_two_callers_start_one_server(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from helpers.local_sagemaker import launcher; "
-        "print(launcher.ensure_running(Path(sys.argv[1]) / 'address.json', Path(sys.argv[1]) / 'logs'))"
+        "print(launcher.ensure_running(Path(sys.argv[1]) / 'address.json', Path(sys.argv[1]) / 'logs').url)"
     )
     callers = [
         subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -38,12 +37,9 @@ def test_two_callers_start_one_server(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid) or is_gone(psutil.Process(pid))
 
 
-def test_server_ends_when_everything_is_deleted_and_not_before(
-    tmp_path: Path, session: boto3.Session, engines: dict[str, list[str]]
-) -> None:
+def test_server_ends_when_everything_is_deleted_and_not_before(tmp_path: Path, engines: dict[str, list[str]]) -> None:
     address_file = tmp_path / "address.json"
-    url = launcher.ensure_running(address_file, tmp_path, engines)
-    sagemaker = session.client("sagemaker", endpoint_url=url)
+    sagemaker = client_of(launcher.ensure_running(address_file, tmp_path, engines), "sagemaker")
     create(sagemaker, "last", "fake", {})
     status_after(sagemaker, "last", "Creating")
     assert address_file.exists()
@@ -57,11 +53,9 @@ def test_idle_server_ends(tmp_path: Path) -> None:
     wait_for(address_file.exists, lambda exists: not exists, timeout_s=5)
 
 
-def test_killed_server_leaves_no_model_server(
-    tmp_path: Path, session: boto3.Session, engines: dict[str, list[str]]
-) -> None:
+def test_killed_server_leaves_no_model_server(tmp_path: Path, engines: dict[str, list[str]]) -> None:
     address_file = tmp_path / "address.json"
-    sagemaker = session.client("sagemaker", endpoint_url=launcher.ensure_running(address_file, tmp_path, engines))
+    sagemaker = client_of(launcher.ensure_running(address_file, tmp_path, engines), "sagemaker")
     create(sagemaker, "orphan", "fake", {})
     status_after(sagemaker, "orphan", "Creating")
     server = psutil.Process(json.loads(address_file.read_text())["pid"])
@@ -80,5 +74,5 @@ def is_gone(process: psutil.Process) -> bool:
 
 def test_server_that_cannot_start_is_explained(tmp_path: Path) -> None:
     assert issubclass(launcher.LocalSageMakerError, ServingVerdictError)
-    with pytest.raises(launcher.LocalSageMakerError, match="command of image 'x' is 'a b', expected a list of words"):
+    with pytest.raises(launcher.LocalSageMakerError, match=r"engines\.x\n.*valid list"):
         launcher.ensure_running(tmp_path / "address.json", tmp_path, {"x": "a b"})  # type: ignore[dict-item]

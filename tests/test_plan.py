@@ -166,6 +166,11 @@ def test_a_schedule_bounds_requests_too(load, requests):
     assert f"at most {requests} requests" in row["the estimate rests on"]
 
 
+def test_rates_at_which_nothing_can_be_decided_are_named():
+    caption = plan_table(make_config(load={"kind": "open_loop", "rate": [0.5, 2], "max_duration_s": 60})).caption
+    assert "At 0.5 requests/s, 60 s are too short to show the SLO, which takes 59 requests or more" in caption
+
+
 def test_repeated_prompts_leave_the_cost_of_tokens_unknown():
     row = only_row([{**BEDROCK, "price": TOKEN_PRICE}], load={**LOAD, "repeat_prompts": True})
     assert row["estimate, $"] == "–"
@@ -184,8 +189,10 @@ def sagemaker(tmp_path, monkeypatch):
     slow.write_text("import time; time.sleep(600)")
     engines = {"fake": [sys.executable, str(script)], "slow": [sys.executable, str(slow)]}
     address_file = tmp_path / "address.json"
-    url = launcher.ensure_running(address_file, tmp_path / "logs", engines)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", url)
+    server = launcher.ensure_running(address_file, tmp_path / "logs", engines, engine_variables=["CRASH"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_access_key)
     client = boto3.Session(region_name=REGION).client("sagemaker")
     create(client, "up", "fake", {})
     create(client, "broken", "fake", {"CRASH": "1"})

@@ -1,18 +1,22 @@
 """The live view of a load: what it shows, how often, and that no fault of it reaches the load."""
 
+import re
 import time
 import warnings
 import xml.etree.ElementTree as ET
 
+import pyarrow.parquet as pq
 import pytest
 from examples import make_config
 
 from helpers.campaign import LoadEvent
+from helpers.config_file import load_config
 from helpers.errors import ParameterError
 from helpers.live_plot import HISTORY, LivePlot, progress_words
 from helpers.load.progress import LoadProgress
 from helpers.progress import ProgressBars
 from helpers.run_folder import RunFolder
+from helpers.run_status import Clock, point_words
 
 SVG = "{http://www.w3.org/2000/svg}"
 UNDER_WAY = LoadProgress(
@@ -140,12 +144,12 @@ def test_widgets_show_each_option_with_its_bar_and_plot(run, capsys):
         show(event("b", done=1, progress=UNDER_WAY))
         show(event("b", done=1, progress=LoadProgress(phase="drain")))  # within the same second
         box = show.view.widget
-    (name_a, bar_a, words_a), (name_b, bar_b, words_b) = (row.children[0].children for row in box.children)
+    (name_a, bar_a, words_a), (name_b, bar_b, words_b) = (row.children[0].children for row in box.children[1:])
     assert (name_a.value, bar_a.value, bar_a.max, words_a.value) == ("a", 0, 3, "")
     assert (name_b.value, bar_b.value, bar_b.max) == ("b", 1, 3)
     assert words_b.value == "1 of 3: loading short, concurrency 8"
-    assert box.children[0].children[1].value == ""
-    assert progress_words(UNDER_WAY) in box.children[1].children[1].value
+    assert box.children[1].children[1].value == ""
+    assert progress_words(UNDER_WAY) in box.children[2].children[1].value
 
 
 def test_when_the_load_is_done_the_plot_stays_and_its_words_go(run, capsys):
@@ -153,7 +157,7 @@ def test_when_the_load_is_done_the_plot_stays_and_its_words_go(run, capsys):
         show(event("a", progress=UNDER_WAY))
         for name in ("a", "b"):
             show(event(name, done=3, state="done"))
-        plots = [row.children[1].value for row in show.view.widget.children]
+        plots = [row.children[1].value for row in show.view.widget.children[1:]]
     assert plots[0].endswith("</svg><div>no load under way</div>")
     assert "answers/s: 41.2" in plots[0]
     assert plots[1] == "", "an option that was never loaded has no plot"
@@ -162,33 +166,67 @@ def test_when_the_load_is_done_the_plot_stays_and_its_words_go(run, capsys):
 def test_a_search_that_finds_more_to_do_lengthens_the_bar(run):
     config = make_config(load={"kind": "search", "over": "concurrency", "highest": 8})
     with ProgressBars(config, run, "widget") as show:
-        bar = show.view.widget.children[0].children[0].children[1]
+        bar = show.view.widget.children[1].children[0].children[1]
         assert bar.max == 1
         show(LoadEvent("a", "loading", 2, 3))
         assert (bar.value, bar.max) == (2, 3)
 
 
-def test_text_is_one_bar_over_all_options_with_the_progress_behind_it(run, capsys):
-    config = make_config(["a", "b"], load={"concurrency": [1, 4, 8]})
-    with ProgressBars(config, run, "text") as show:
-        show(event("a", done=3, state="done"))
-        show(event("b", done=1, progress=UNDER_WAY))
-    last = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
-    assert last.startswith("load points:  67%")
-    assert "4/6" in last
-    assert f"b: loading short, concurrency 8: {progress_words(UNDER_WAY)}" in last
+def test_the_time_left_in_all_is_a_bound_until_a_load_point_is_done_and_then_a_guess():
+    clock = Clock(longest_s=60, at_once=2, done=3)
+    assert clock.left(done=3, total=8, now_s=100.0) == (180, True)
+    assert clock.left(done=5, total=8, now_s=120.0) == (30, False)
+    assert clock.left(done=8, total=8, now_s=150.0) == (0, False)
+
+
+def test_widgets_say_the_time_left_in_all(run):
+    with ProgressBars(make_config(["a", "b"], load={"concurrency": [1, 4, 8]}), run, "widget") as show:
+        show(event("a"))
+        assert re.fullmatch(r"0 of 6 load points; at most \d+ min left in all", show.view.widget.children[0].value)
+
+
+def test_text_is_a_line_per_load_point_with_its_result_and_the_time_left(run_copy, capsys):
+    config = load_config(run_copy.config_path).benchmark
+    option, requests = config.options[0].name, run_copy.run.requests
+    files = sorted(requests.glob("no-batching__short__*.parquet"))
+    for file in files:
+        file.rename(file.with_suffix(".away"))
+    with ProgressBars(config, run_copy.run, "text") as show:
+        show(LoadEvent(option, "loading", 2, 4, "short, concurrency 1", UNDER_WAY))
+        for done, file in enumerate(files, start=3):
+            file.with_suffix(".away").rename(file)
+            show(LoadEvent(option, "loading", done, 4, "short, concurrency 1"))
+        show(LoadEvent("batch of 4", "failed", 4, 4, "no capacity"))
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "\r" not in said.out
+    first, second, failed = said.out.splitlines()
+    assert re.fullmatch(
+        r"7 of 8: no batching, short, concurrency 1: n = \d+, p75 [\d.]+ m?s; about \d+ s left in all", first
+    )
+    assert second.startswith("8 of 8: no batching, short, concurrency 2: n = ")
+    assert failed == "8 of 8: batch of 4: failed no capacity"
+
+
+def test_failures_stand_in_the_line_of_their_load_point(run_copy):
+    config = load_config(run_copy.config_path).benchmark
+    path = next(iter(run_copy.run.requests.glob("no-batching__short__*.parquet")))
+    table = pq.read_table(path)
+    steady = [i for i, phase in enumerate(table["phase"].to_pylist()) if phase == "steady"]
+    status = ["timeout" if i in steady[:3] else "ok" for i in range(len(table))]
+    at = table.schema.get_field_index("status")
+    pq.write_table(table.set_column(at, table.schema.field(at), [status]), path)
+    assert point_words(run_copy.run, path.stem, config) == f"n = {len(steady)}, 3 failed (3 timeout)"
 
 
 @pytest.mark.parametrize("style", ["widget", "text"])
 def test_a_fault_of_the_display_never_reaches_the_load_and_is_told_at_the_end(run, style, capsys):
-    show = ProgressBars(make_config(), run, style)
-    broken = event(progress="not a progress", done=None)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        with show:
-            show(broken)
-            show(event())
-    assert [str(warning.message)[:48] for warning in told] == ["the progress display stopped, the load went on: "]
+    with ProgressBars(make_config(), run, style) as show:
+        show(event(done=None))
+        show(event())
+    said = capsys.readouterr()
+    assert "The progress display stopped, the load went on: " in said.out
+    assert said.err == ""
 
 
 def test_a_sound_display_warns_of_nothing(run, capsys):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
+import json
+import re
 import shutil
 import threading
 
+import papermill
 import pytest
+import yaml
+from conftest import SECRET, small_config
+
+from helpers.config_file import load_config
+from helpers.run_folder import RunFolder, _measured_digests
+from helpers.series import NOTEBOOK_DIR
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = [
@@ -56,6 +66,10 @@ class Opened:
 
     def __init__(self, browser, url: str, **context: object) -> None:
         self.page = browser.new_context(**context).new_page()
+        self.page.add_init_script(
+            "window.violations = []; document.addEventListener('securitypolicyviolation',"
+            " event => window.violations.push(event.violatedDirective + ' ' + event.blockedURI))"
+        )
         self.requests: list[str] = []
         self.troubles: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -76,6 +90,133 @@ def test_no_request_leaves_the_page(opened, site):
 
 def test_no_error_on_the_console(opened):
     assert [text for text in opened.troubles if "favicon" not in text] == []
+
+
+def test_the_page_keeps_its_own_policy(opened):
+    assert opened.page.evaluate("window.violations") == []
+    policy = opened.page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
+    assert policy.startswith("default-src 'none'")
+    assert "script" not in policy
+
+
+def test_the_policy_lets_no_script_run_and_nothing_be_fetched(browser, finished_run):
+    """Should any text of others ever get through unescaped."""
+    page = (finished_run.run.path / "report.html").read_text(encoding="utf-8")
+    attack = (
+        "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'><img src='/evil.png'>"
+        "<iframe src='/evil.html'></iframe><link rel=stylesheet href='/evil.css'>"
+        "<form id=f action='/evil'></form><base href='http://127.0.0.1:9/'></main>"
+    )
+    with serving({"/": page.replace("</main>", attack)}) as (url, asked):
+        it = Opened(browser, url)
+        it.page.wait_for_timeout(500)
+        assert it.page.evaluate("window.ran") is None
+        assert [path for path in asked if path not in ("/", "/favicon.ico")] == []
+        assert len(it.page.evaluate("window.violations")) >= 4
+
+
+# --- text of others -----------------------------------------------------------------------------------------------
+
+EVIL = {
+    "model": "<script>window.ran = 1</script> ![m](http://127.0.0.1:9/m.png) **m** `m` | $m$",
+    "instance_type": "ml.`x` <img src=/i.png onerror=window.ran=2> [i](javascript:window.ran=3) | *i*",
+    "source": "price </td><script>window.ran = 4</script> ![p](/p.png) `p` http://127.0.0.1:9/p",
+    "failure": "server <svg onload=window.ran=5> \x1b[31m ![f](/f.png) \n\n# f `f",
+    "image": 'image:"><script>window.ran = 6</script>`',
+    "other price": "plan <b>b</b> ![o](/o.png) `o` *o*",
+}
+
+
+@pytest.fixture(scope="module")
+def evil_run(finished_run, tmp_path_factory):
+    """The finished run as if everybody whose text it shows meant harm: notebooks 04 and 05 executed anew."""
+    folder = tmp_path_factory.mktemp("evil")
+    run = RunFolder(folder / "runs" / finished_run.run.run_id)
+    shutil.copytree(finished_run.run.path, run.path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEST_SECRET", SECRET)
+        data = yaml.safe_load(small_config(folder).read_text())
+        data["model"]["name"] = EVIL["model"]
+        for option in data["options"]:
+            option["instance_type"] = EVIL["instance_type"]
+            option["price"]["source"] = EVIL["source"]
+            option["other_prices"] = [{"name": EVIL["other price"], "usd_per_hour": 0.05, "source": EVIL["source"]}]
+        config_path = folder / "evil.yml"
+        config_path.write_text(yaml.safe_dump(data, sort_keys=False))
+        about = run.about() | {"measured_digests": _measured_digests(load_config(config_path))}
+        (run.path / "run.json").write_text(json.dumps(about))
+        ledger = json.loads(run.ledger_file.read_text())
+        for record in ledger["endpoints"]:
+            record |= {"failure": EVIL["failure"], "image": EVIL["image"], "instance_type": EVIL["instance_type"]}
+            record |= {"price_source": EVIL["source"], "serving": {EVIL["image"]: EVIL["failure"]}}
+        run.ledger_file.write_text(json.dumps(ledger))
+        for notebook in ("04_analyse_metrics", "05_report"):
+            papermill.execute_notebook(
+                NOTEBOOK_DIR / f"{notebook}.ipynb",
+                run.path / "notebooks" / f"{notebook}.ipynb",
+                parameters={"config_path": str(config_path), "run_dir": str(run.path)}
+                | ({"explore": False} if notebook.startswith("04") else {}),
+                cwd=NOTEBOOK_DIR,
+                progress_bar=False,
+            )
+    return run
+
+
+def seen(words: str) -> str:
+    """How a text is seen: in one line, with marks in place of what is invisible."""
+    return re.sub(r"\s+", " ", words).replace("\x1b", "\ufffd").strip()
+
+
+@pytest.mark.parametrize("name", ["report.html", "04.html", "05.html", "report.md.html"])
+def test_text_of_others_is_seen_as_it_stands_and_does_nothing(browser, evil_run, name):
+    from nbconvert import HTMLExporter
+    from nbconvert.filters import markdown2html
+
+    if name == "report.html":
+        page = (evil_run.path / name).read_text()
+    elif name == "report.md.html":
+        page = "<meta charset=utf-8>" + markdown2html((evil_run.path / "report.md").read_text())
+    else:  # as anybody may convert an executed notebook: without our policy, without the code
+        (notebook,) = (evil_run.path / "notebooks").glob(f"{name[:2]}_*.ipynb")
+        page, _ = HTMLExporter(template_name="basic", exclude_input=True).from_filename(str(notebook))
+    figures = [f"/figures/{path.name}" for path in evil_run.figures.iterdir()]
+    with serving({"/": page}) as (url, asked):
+        it = Opened(browser, url)
+        it.page.wait_for_timeout(300)
+        assert it.page.evaluate("window.ran") is None
+        allowed = ("/", "/favicon.ico") if name != "report.md.html" else ("/", "/favicon.ico", *figures)
+        assert [path for path in asked if path not in allowed] == []
+        assert [r for r in it.requests if "127.0.0.1:9/" in r] == []
+        text = seen(it.page.locator("body").inner_text())
+        links = it.page.evaluate("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
+    assert not [link for link in links if link and ("javascript" in link or "127.0.0.1:9/" in link)]
+    wanted = {"model", "instance_type", "source", "failure", "image"} if name != "04.html" else {"model"}
+    assert [EVIL[key] for key in sorted(wanted) if seen(EVIL[key]) not in text] == []
+
+
+@contextlib.contextmanager
+def serving(pages: dict[str, str]):
+    """Pages on loopback, and the paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200 if self.path in pages else 404)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(pages.get(self.path, "").encode())
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", asked
+        server.shutdown()
+
+
+# --- the page as it is read ---------------------------------------------------------------------------------------
 
 
 def test_every_image_is_there_and_described(opened):

@@ -511,7 +511,7 @@ def test_a_corrupt_frame_is_a_bad_response_wherever_the_bit_flips():
     ("body", "words"),
     [
         (b"data: {broken}\n\ndata: [DONE]\n\n", "not JSON: '{broken}'"),
-        (b"<html>Welcome</html>", "no event in '<html>"),
+        (b"<html>Welcome</html>", "no event in the answer: '<html>"),
         (b'{"choices": "none"}', "Expected `array"),
         (b'{"choices": [{"mess', "not JSON"),
         (b'data: {"x": ' + b"[" * 5000 + b"\n\ndata: x\n\n", "not JSON"),

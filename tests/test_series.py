@@ -205,12 +205,12 @@ def test_wrong_parameters_are_refused_before_anything_starts(tmp_path, monkeypat
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_wrong_config_is_told_on_the_command_line_with_exit_code_1(tmp_path, capsys, monkeypatch):
+def test_a_wrong_config_is_told_on_the_command_line_with_exit_status_2(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TEST_SECRET", SECRET)
     config = small_config(tmp_path, load={"kind": "closed_loop", "concurency": [1]})
-    assert main(["report", "--config", str(config)]) == 1
+    assert main(["report", "--config", str(config)]) == 2
     assert "load.concurency: unknown key. Did you mean `concurrency`?" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="no such config file"):
+    with pytest.raises(ConfigError, match="no config file"):
         load_config(tmp_path / "nothing.yml")
 
 
@@ -245,7 +245,7 @@ def test_a_failed_option_is_reported_with_its_reason_and_the_others_go_on(tmp_pa
     assert "99m" in ledger.record("batch of 4").failure, "the container's own words"
     verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
     assert verdict.recommended == "no batching"
-    assert verdict.option("batch of 4").status == "incomplete"
+    assert verdict.option("batch of 4").status == "failed"
     assert any(w.kind == "missing" and "99m" in w.message for w in verdict.warnings)
 
 
@@ -275,7 +275,10 @@ def test_an_interrupted_run_deletes_its_endpoints(tmp_path, monkeypatch, how):
         },
     )
     runner = subprocess.Popen(
-        [sys.executable, "-m", "helpers", "report", "--config", str(config)], start_new_session=True, cwd=tmp_path
+        [sys.executable, "-m", "helpers", "report", "--config", str(config)],
+        start_new_session=True,
+        cwd=tmp_path,
+        stdout=(said := tmp_path / "said.txt").open("w"),
     )
     try:
         run = wait_for_load(tmp_path / "runs")
@@ -286,6 +289,7 @@ def test_an_interrupted_run_deletes_its_endpoints(tmp_path, monkeypatch, how):
     states = [record.state for record in Ledger(run.ledger_file, run.run_id).records()]
     assert states == ["deleted", "deleted"]
     assert not list(run.requests.glob("*.tmp"))
+    assert f"Next: make report RUN={run.path} continues with what is missing" in said.read_text()
 
 
 def wait_for_load(root: Path) -> RunFolder:

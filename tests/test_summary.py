@@ -621,7 +621,7 @@ SLOW = [request(i * 0.05, 5.0) for i in range(110)]
 def test_only_a_steady_load_point_that_the_client_did_not_limit_can_meet_the_slo(one_point, rows, changes, state):
     sound, point = one_point(rows), one_point(rows, [facts(**changes)])
     assert point["slo"] == state
-    same = sound.index.drop(["slo", "steady", "client_limited"])
+    same = sound.index.drop(["slo", "steady", "not_steady", "client_limited"])
     pd.testing.assert_series_equal(point[same], sound[same])
 
 
@@ -643,7 +643,12 @@ def test_a_repetition_in_whose_place_another_was_measured_does_not_count(one_poi
 def test_a_made_up_load_point_has_the_columns_of_a_measured_one(one_point):
     limits = make_config(slo={"ttft_s": 1, "tpot_s": 1})
     assert set(one_point(FIVE).index) == set(load_point())
-    assert set(one_point(FIVE, config=limits).index) - set(load_point()) == {"slo_ttft_s", "slo_tpot_s"}
+    assert set(one_point(FIVE, config=limits).index) - set(load_point()) == {
+        "slo_ttft_s",
+        "slo_tpot_s",
+        "lacking_ttft_s",
+        "lacking_tpot_s",
+    }
 
 
 def test_one_level_is_read_at_a_time(tmp_path):

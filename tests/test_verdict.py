@@ -16,7 +16,7 @@ def verdict_on(*points, config=None, endpoints=None, warnings=()):
     as much as the load points of their option.
     """
     points = pd.DataFrame([load_point(**point) for point in points])
-    config = config or make_config(list(dict.fromkeys(points["option"])))
+    config = config or make_config(list(dict.fromkeys(points["option"])), load={"concurrency": _common_levels(points)})
     if endpoints is None:
         counts = {o.name: o.instance_count for o in config.options}
         hourly = points.groupby("option", sort=False)["usd_per_hour"].first()
@@ -25,6 +25,12 @@ def verdict_on(*points, config=None, endpoints=None, warnings=()):
             for name, usd in hourly.items()
         ]
     return judge(points, endpoints, list(warnings), config, "run-1")
+
+
+def _common_levels(points):
+    """The levels that every option has, so that none is missing."""
+    each = [{int(level) for level in here} - {0} for _, here in points.groupby("option")["level"]]
+    return sorted(set.intersection(*each) or {1})
 
 
 def statuses(verdict):
@@ -41,8 +47,8 @@ def test_the_cheapest_option_that_meets_the_slo_wins():
     assert verdict.recommended == "b"
     assert statuses(verdict) == {"a": "feasible", "b": "recommended", "c": "infeasible"}
     assert (verdict.tied, verdict.nearest) == ([], None)
-    assert verdict.option("b").reason == "the cheapest option that meets the SLO"
-    assert verdict.option("a").reason == "meets the SLO, 100% dearer than the cheapest"
+    assert verdict.option("b").reason == "the cheapest option that meets the SLO, at concurrency 1"
+    assert verdict.option("a").reason == "meets the SLO, 100% more expensive than the cheapest, both at concurrency 1"
 
 
 def test_a_faster_but_dearer_option_is_not_recommended():
@@ -146,7 +152,7 @@ WINNER = {"option": "w", "rate": 10}
         # 0.01364 dearer, sure to 0.01273, though the intervals overlap: 1 / 9.68 is less than 1 / 9
         (8.8, "undecided", []),
         (50.0, "missed", []),
-        (50.0, "client_limited", []),
+        (1.0, "client_limited", ["b"]),  # it was the client that was slow: nothing is known of the server
     ],
 )
 def test_a_feasible_option_may_be_cheaper_at_a_load_that_is_not_decided(rate, slo, may):
@@ -155,8 +161,9 @@ def test_a_feasible_option_may_be_cheaper_at_a_load_that_is_not_decided(rate, sl
     assert (verdict.recommended, verdict.tied, verdict.may_be_cheaper) == ("w", [], may)
     assert verdict.option("b").status == "feasible"
     assert verdict.option("b").may_be_cheaper is bool(may)
-    words = "; at a higher load, where the SLO is not decided, it may be as cheap"
-    assert verdict.option("b").reason == "meets the SLO, 400% dearer than the cheapest" + (words if may else "")
+    reason = verdict.option("b").reason
+    assert reason.startswith("meets the SLO, 400% more expensive than the cheapest, both at concurrency 1")
+    assert ("it may be cheaper: at concurrency 8" in reason) is bool(may)
 
 
 @pytest.mark.parametrize(
@@ -194,10 +201,51 @@ def test_an_option_that_the_client_limited_may_be_cheaper():
     assert may_be_cheaper(WINNER, {"option": "b", "rate": 1, "slo": "client_limited"}) == ["b"]
 
 
-def test_neither_the_winner_nor_what_is_tied_with_it_is_said_to_be_perhaps_cheaper():
+def test_the_winner_and_what_is_tied_with_it_may_be_cheaper_than_said():
     points = [{"option": o, "rate": 50, "level": 8, "slo": "undecided"} for o in ("w", "b")]
     verdict = verdict_on(WINNER, {"option": "b", "rate": 9.9}, *points)
-    assert (verdict.recommended, verdict.tied, verdict.may_be_cheaper) == ("w", ["b"], [])
+    assert (verdict.recommended, verdict.tied, verdict.may_be_cheaper) == ("w", ["b"], ["w", "b"])
+    assert verdict.option("w").may_be_cheaper_because.startswith(
+        "at concurrency 8, latency not shown to be within the limit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("doubt", "words"),
+    [
+        ({"slo": "client_limited"}, "the client, not the server, limited it"),
+        ({"slo": "undecided", "steady": False}, "it found no steady state"),
+        ({"slo": "undecided", "steady": False, "overloaded": True}, "it was overloaded"),
+        (None, "was not measured"),
+    ],
+)
+def test_a_higher_load_that_says_nothing_may_change_the_ranking(doubt, words):
+    """The better option's 20/s cannot be trusted, so it stands at 5/s: its price at 20/s could be half of the winner's."""
+    config = make_config(["w", "b"], load={"kind": "open_loop", "rate": [5, 20]})
+    rates = [{"option": o, "kind": "open_loop", "level": r, "rate": r} for o, r in (("w", 5), ("w", 20), ("b", 5))]
+    rates = [one | {"usd_per_hour": {"w": 7.2, "b": 3.6}[one["option"]]} for one in rates]
+    if doubt is not None:
+        rates.append({"option": "b", "kind": "open_loop", "level": 20, "rate": 8, "usd_per_hour": 3.6} | doubt)
+    verdict = verdict_on(*rates, config=config)
+    assert (verdict.recommended, verdict.may_be_cheaper) == ("w", ["b"])
+    assert words in verdict.option("b").may_be_cheaper_because
+    assert "more expensive at 5 requests/s than the cheapest at 20 requests/s" in verdict.option("b").reason
+
+
+def test_a_higher_load_that_says_nothing_changes_no_ranking_where_a_lower_one_misses_the_slo():
+    points = [
+        {"option": "b", "level": level, "slo": slo} for level, slo in ((1, "met"), (4, "missed"), (8, "client_limited"))
+    ]
+    points[0]["rate"] = 2
+    assert may_be_cheaper(WINNER, *points) == []
+
+
+def test_an_open_loop_that_could_not_be_cheaper_even_at_the_full_rate_is_not_named():
+    config = make_config(["w", "b"], load={"kind": "open_loop", "rate": [5, 20]})
+    rates = [{"option": o, "kind": "open_loop", "level": r, "rate": r} for o in "wb" for r in (5, 20)]
+    rates[2]["usd_per_hour"] = rates[3]["usd_per_hour"] = 36.0
+    rates[3]["slo"] = "client_limited"
+    assert may_be_cheaper(*rates, config=config) == []
 
 
 def test_without_a_winner_those_that_may_meet_the_slo_are_named():
@@ -206,7 +254,7 @@ def test_without_a_winner_those_that_may_meet_the_slo_are_named():
 
 
 def test_a_ramp_and_an_unknown_price_make_nobody_cheaper():
-    ramp = {"option": "b", "rate": 50, "kind": "ramp", "level": 9, "slo": "undecided", "steady": None}
+    ramp = {"option": "b", "rate": 50, "kind": "ramp", "level": 1, "slo": "undecided", "steady": None}
     assert may_be_cheaper(WINNER, ramp) == []
     assert may_be_cheaper(WINNER, {"option": "b", "rate": 50, "usd_per_hour": None, "slo": "undecided"}) == []
 
@@ -232,7 +280,8 @@ def test_an_option_that_may_meet_the_slo_is_undecided():
     option_verdict = verdict_on({"slo": "missed"}, {"level": 4, "slo": "undecided"}).option("a")
     assert option_verdict.status == "undecided"
     assert "not shown to meet the SLO" in option_verdict.reason
-    assert "with 95% confidence on short: more requests would tell" in option_verdict.reason
+    assert "with 95% confidence on short: at concurrency 4, latency not shown" in option_verdict.reason
+    assert "40 more requests like these would show it" in option_verdict.reason
 
 
 RATES = make_config(load={"kind": "open_loop", "rate": [5, 10]})
@@ -271,7 +320,7 @@ def test_an_option_whose_only_load_points_the_client_limited_is_not_judged():
     )
     assert statuses(verdict) == {"a": "not_judged", "b": "infeasible"}
     assert verdict.option("a").reason.startswith("the client, not the server, limited every load point on short")
-    assert (verdict.option("a").cost, verdict.option("a").points) == (None, [])
+    assert verdict.option("a").is_estimate, "as it was measured, marked"
     assert (verdict.recommended, verdict.nearest) == (None, "b"), "though its p95 is worse than that of a"
 
 
@@ -281,19 +330,19 @@ def test_a_missed_slo_counts_against_an_option_unless_the_client_limited_a_lower
     option_verdict = verdict_on(*points).option("a")
     assert option_verdict.status == status
     assert status == "infeasible" or option_verdict.reason.endswith(
-        "the client, not the server, limited the lowest load"
+        "at concurrency 0.5, the client, not the server, limited it"
     )
 
 
 @pytest.mark.parametrize(
     ("steady", "words"),
     [
-        ([False], "no steady state was found at concurrency 4; a longer load.max_duration_s may tell"),
-        ([True], "more requests would tell"),
-        ([False, True], "more requests would tell"),
+        ([False], "at concurrency 4, it found no steady state; a longer load.max_duration_s may help"),
+        ([True], "40 more requests like these would show it"),
+        ([False, True], "40 more requests like these would show it"),
     ],
 )
-def test_an_undecided_option_says_what_would_tell(steady, words):
+def test_an_undecided_option_says_what_would_settle_it(steady, words):
     points = [{"level": 4 + i, "slo": "undecided", "steady": state} for i, state in enumerate(steady)]
     option_verdict = verdict_on(*points).option("a")
     assert option_verdict.status == "undecided"
@@ -513,6 +562,70 @@ def test_different_models_are_not_comparable():
     assert verdict_on({"option": "a"}, {"option": "b"}).comparable is True
     found = [endpoint("a"), endpoint("b", model="another")]
     assert verdict_on({"option": "a"}, {"option": "b"}, endpoints=found).comparable is False, "as it was found to serve"
+
+
+# --- what failed, what is missing, what is estimated --------------------------------------------------------------
+
+
+SILENT = {"n": 200, "failures": 200, "error_rate": 1.0, "slo": "missed", "commonest_failure": "HTTP 401: invalid key"}
+
+
+@pytest.mark.parametrize("slo", ["missed", "undecided", "client_limited"])
+def test_an_option_of_which_nothing_was_answered_has_failed(slo):
+    """It neither misses the SLO nor is undecided: nothing is known of it."""
+    verdict = verdict_on(WINNER, {"option": "b"} | SILENT | {"slo": slo}, {"option": "b", "level": 4} | SILENT)
+    assert (statuses(verdict)["b"], verdict.not_measured, verdict.may_be_cheaper) == ("failed", ["b"], [])
+    assert verdict.option("b").reason == "none of its 400 requests was answered: HTTP 401: invalid key"
+
+
+def test_a_dataset_of_which_nothing_was_answered_is_named():
+    config = make_config(["a"], ["short", "long"])
+    verdict = verdict_on({"dataset": "short"}, {"dataset": "long"} | SILENT, config=config)
+    assert verdict.option("a").reason == "none of its 200 requests on long was answered: HTTP 401: invalid key"
+
+
+def test_where_all_failed_nobody_came_nearest():
+    verdict = verdict_on({"option": "a"} | SILENT, {"option": "b"} | SILENT)
+    assert (verdict.recommended, verdict.nearest, verdict.best_estimate) == (None, None, None)
+    assert verdict.not_measured == ["a", "b"]
+
+
+def test_what_failed_before_its_load_has_the_cause_of_the_ledger():
+    verdict = verdict_on(
+        WINNER, config=make_config(["w", "b"]), endpoints=[endpoint("w"), endpoint("b", failure="no quota")]
+    )
+    assert (statuses(verdict)["b"], verdict.option("b").reason) == ("failed", "no quota")
+
+
+@pytest.mark.parametrize(
+    ("higher", "at_least"),
+    [([], True), (["missed"], False), (["met"], False), (["undecided"], True), (["client_limited", "missed"], False)],
+)
+def test_capacity_is_a_lower_bound_unless_a_higher_load_is_decided(higher, at_least):
+    points = [{"level": 2 ** (i + 1), "rate": 1, "slo": slo} for i, slo in enumerate(higher)]
+    option_verdict = verdict_on({"level": 1, "rate": 10}, *points).option("a")
+    assert (option_verdict.capacity.at_least, option_verdict.points[0].may_serve_more) == (at_least, at_least)
+
+
+def test_without_a_verdict_the_cheapest_by_estimates_is_named_with_what_would_settle_it():
+    """40 requests at 10/s and 3.6 $/h: 4 s, 0.4 cents."""
+    points = [{"option": o, "rate": rate, "slo": "undecided"} for o, rate in (("a", 5), ("b", 10))]
+    verdict = verdict_on(*points, {"option": "c", "rate": 99, "slo": "missed"})
+    assert (verdict.recommended, verdict.best_estimate) == (None, "b")
+    best = verdict.option("b")
+    assert best.is_estimate and best.cost.value == pytest.approx(0.1) and best.capacity.instances is not None
+    [limit] = best.open_limits
+    assert (limit.limit, limit.measured, limit.allowed, limit.requests_lacking) == ("latency_s", 0.5, 1.0, 40)
+    assert (best.to_settle.requests, best.to_settle.minutes) == (40, pytest.approx(4 / 60))
+    assert best.to_settle.usd == pytest.approx(0.004)
+    assert (verdict.option("c").is_estimate, verdict.option("c").cost) == (False, None)
+
+
+def test_what_more_requests_alone_would_not_settle_has_no_effort():
+    near = {"slo": "undecided", "lacking_latency_s": None}
+    assert verdict_on(near).option("a").to_settle is None
+    assert verdict_on(near).option("a").open_limits[0].requests_lacking is None
+    assert verdict_on({"slo": "client_limited"}).option("a").to_settle is None
 
 
 # --- as data ------------------------------------------------------------------------------------------------------

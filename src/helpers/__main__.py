@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from helpers import exit_status
 from helpers.config import PROJECT_ROOT
 from helpers.errors import ConfigError, ServingVerdictError
 
@@ -13,28 +14,38 @@ DEFAULT_CONFIG = "configs/quickstart.yml"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; returns the exit status, which the last line of `report`, `import` and `plan --check` explains."""
     parsed = _parser().parse_args(arguments)
     try:
-        parsed.command(parsed)
+        status = parsed.command(parsed)
     except ServingVerdictError as error:
         for one in (error.__context__, error):
             if isinstance(one, ServingVerdictError):
                 print(f"\n{type(one).__name__}: {one}", file=sys.stderr)
-        return 1
+        status = exit_status.status_of_error(error)
     except KeyboardInterrupt:
-        print("\nInterrupted. Finished load points are kept.", file=sys.stderr)
-        return 130
-    return 0
+        print("\nInterrupted.", file=sys.stderr)
+        status = exit_status.INTERRUPTED
+    except SystemExit as stopped:  # by a signal
+        status = stopped.code
+    if status is not None:
+        sys.stdout.flush()
+        print(exit_status.in_words(status, of_check=parsed.command is _plan), file=sys.stderr)
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers",
+        description=__doc__,
+        epilog=f"exit status:\n{exit_status.table_of_statuses()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     report = commands.add_parser("report", help="run the five notebooks on a config and write the report")
-    report.add_argument("--config", default=str(PROJECT_ROOT / DEFAULT_CONFIG))
-    report.add_argument("--run-dir", default="", help="continue this run folder instead of starting a new one")
+    report.add_argument("--config", default="", help=f"default: {DEFAULT_CONFIG}, or that of the run that is continued")
+    report.add_argument("--run-dir", default="", help="continue this run (id, folder or s3://...) with what is missing")
     report.set_defaults(command=_report)
 
     importing = commands.add_parser("import", help="report on results that other tools measured (docs/import.md)")
@@ -43,7 +54,16 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="what a run would make and cost; makes nothing")
     plan.add_argument("--config", default=str(PROJECT_ROOT / DEFAULT_CONFIG))
+    plan.add_argument(
+        "--check",
+        action="store_true",
+        help="also read all files, draw the prompts, and send one request to each server",
+    )
     plan.set_defaults(command=_plan)
+
+    status = commands.add_parser("status", help="how far a run is, and who runs it")
+    status.add_argument("run", help="run id, run folder or its s3:// URL")
+    status.set_defaults(command=_status)
 
     cleanup = commands.add_parser("cleanup", help="delete what is left of a run")
     cleanup.add_argument("run", help="run id, run folder or its s3:// URL")
@@ -62,34 +82,53 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(arguments: argparse.Namespace) -> None:
+def _report(arguments: argparse.Namespace) -> int:
     """Measure and report; results that were measured elsewhere need no measuring, so they are imported."""
+    from helpers.analysis import read_verdict
     from helpers.config_file import load_config
+    from helpers.run_folder import config_of_run, find_run
     from helpers.series import run_import, run_series
 
-    imported = load_config(arguments.config).benchmark.imported
-    (run_import if imported else run_series)(arguments.config, arguments.run_dir)
+    run = find_run(arguments.run_dir) if arguments.run_dir else None
+    config = arguments.config or (str(config_of_run(run)) if run else str(PROJECT_ROOT / DEFAULT_CONFIG))
+    imported = load_config(config).benchmark.imported
+    run = (run_import if imported else run_series)(config, str(run.path) if run else "")
+    return exit_status.status_of_verdict(read_verdict(run))
 
 
-def _import(arguments: argparse.Namespace) -> None:
+def _import(arguments: argparse.Namespace) -> int:
+    from helpers.analysis import read_verdict
     from helpers.series import run_import
 
-    run_import(arguments.config)
+    return exit_status.status_of_verdict(read_verdict(run_import(arguments.config)))
 
 
-def _plan(arguments: argparse.Namespace) -> None:
+def _plan(arguments: argparse.Namespace) -> int | None:
     from helpers.config_file import load_config
-    from helpers.plan import plan_table, quota_table
+    from helpers.plan import check, plan_table, quota_table
     from helpers.series import parameters_of_all
 
     config = load_config(arguments.config)
     parameters_of_all(config)
     if config.benchmark.imported:
         print("Nothing would be made: every option is imported. Next: make import")
-        return
+        return None
     for table in (plan_table(config.benchmark), quota_table(config.benchmark)):
         if table is not None:
             print(table.plain())
+    if not arguments.check:
+        return None
+    checked = check(config)
+    for line in checked.lines:
+        print(line)
+    return exit_status.VERDICT if checked.is_well else exit_status.NOTHING
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from helpers.run_folder import find_run
+    from helpers.run_status import run_status
+
+    print(run_status(find_run(arguments.run)).plain())
 
 
 def _cleanup(arguments: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from helpers.checks import check_run
 from helpers.config import BenchmarkConfig
 from helpers.display import Figure
 from helpers.errors import AnalysisError
+from helpers.failure_counts import count_failures
 from helpers.group_checks import group_warnings
 from helpers.groups import read_groups, summarise_groups
 from helpers.importers.importing import import_warnings
@@ -24,10 +25,11 @@ from helpers.records import LoadPointFacts, read_facts
 from helpers.report_warning import ReportWarning
 from helpers.request_checks import audit
 from helpers.run_folder import RunFolder, write_atomically
-from helpers.summary import Level, read_levels, summarise
+from helpers.summary import Level, no_load_points, read_levels, summarise
 from helpers.verdict import Verdict
 
 POINTS_FILE = "load_points.csv"
+FAILURES_FILE = "failures.csv"
 WARNINGS_FILE = "warnings.json"
 FIGURES_FILE = "figures.json"
 SAMPLES_PER_LEVEL = 5000
@@ -47,12 +49,14 @@ class Measurements:
     facts: list[LoadPointFacts]
     endpoints: list[EndpointRecord]
     warnings: list[ReportWarning]
+    failures: pd.DataFrame
+    """Failed requests by load point and kind: `failure_counts.count_failures`."""
 
 
 def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     """Read the request records, level by level, and the groups of imported results, and summarise them.
 
-    Raises AnalysisError where nothing was measured.
+    Raises AnalysisError where nothing was measured and no failure of an option explains it.
     """
     facts = read_facts(run.requests)
     endpoints = read_endpoints(config, run)
@@ -64,12 +68,13 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
         samples.append(_sample(level, config.seed))
     groups = read_groups(run)
     grouped = summarise_groups(run, endpoints, config)
-    if not rows and grouped.empty:
+    if not rows and grouped.empty and not any(record.failure for record in endpoints):
         raise AnalysisError(
             f"{run.requests}: no load point has a steady window. Next: look at the errors in the request records and at "
             f"{run.logs}, then run 03_run_inference again"
         )
-    points = pd.DataFrame(rows) if grouped.empty else pd.concat([pd.DataFrame(rows), grouped], ignore_index=True)
+    measured = pd.DataFrame(rows) if rows else no_load_points(config)
+    points = measured if grouped.empty else pd.concat([pd.DataFrame(rows), grouped], ignore_index=True)
     warnings = [
         *check_run(
             points, audits, facts, endpoints, read_prompt_warnings(run.payloads), config, datetime.now(UTC).date()
@@ -78,7 +83,7 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
         *import_warnings(run),
     ]
     drawn = pd.concat(samples, ignore_index=True) if samples else pd.DataFrame(columns=[*SAMPLED, *SAMPLE_KEYS])
-    return Measurements(points, drawn, facts, endpoints, warnings)
+    return Measurements(points, drawn, facts, endpoints, warnings, count_failures(run.requests, facts))
 
 
 def _sample(level: Level, seed: int) -> pd.DataFrame:
@@ -115,6 +120,7 @@ def _at_todays_price(record: EndpointRecord, option: OptionBase | None, region: 
 def write_metrics(run: RunFolder, measured: Measurements) -> None:
     """Write the load-point table and the warnings, unrounded."""
     write_atomically(run.metrics / POINTS_FILE, measured.points.to_csv(index=False))
+    write_atomically(run.metrics / FAILURES_FILE, measured.failures.to_csv(index=False))
     warnings = [warning.model_dump() for warning in measured.warnings]
     write_atomically(run.metrics / WARNINGS_FILE, json.dumps(warnings, indent=1) + "\n")
 
@@ -122,8 +128,15 @@ def write_metrics(run: RunFolder, measured: Measurements) -> None:
 def read_points(run: RunFolder) -> pd.DataFrame:
     """The load-point table, exactly as it was written: names stay text, numbers keep every digit."""
     path = run.require(f"metrics/{POINTS_FILE}", "04_analyse_metrics")
-    names = {"option": str, "dataset": str, "load": str}
+    names = dict.fromkeys(["option", "dataset", "load", "not_steady", "commonest_failure"], str)
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
+
+
+def read_failures(run: RunFolder) -> pd.DataFrame:
+    """The failed requests by load point and kind, as notebook 04 counted them."""
+    path = run.require(f"metrics/{FAILURES_FILE}", "04_analyse_metrics")
+    words = dict.fromkeys(["option", "dataset", "load", "status", "error_type", "example"], str)
+    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
 
 
 def read_warnings(run: RunFolder) -> list[ReportWarning]:
@@ -147,7 +160,7 @@ def draw_figures(
         charts.distribution(samples, "tpot_s", config, folder),
         charts.error_rates(points, config, folder),
     ]
-    figures = [figure for figure in figures if figure is not None]
+    figures = [figure for figure in figures if figure is not None and len(points)]
     index = {
         figure.path.stem: {"file": figure.path.name, "alt": figure.alt, "caption": figure.caption} for figure in figures
     }
@@ -165,3 +178,9 @@ def read_figures(run: RunFolder) -> dict[str, Figure]:
 def write_verdict(verdict: Verdict, run: RunFolder) -> None:
     """Write verdict.json."""
     write_atomically(run.path / "verdict.json", verdict.model_dump_json(indent=1) + "\n")
+
+
+def read_verdict(run: RunFolder) -> Verdict:
+    """What notebook 05 wrote into verdict.json."""
+    path = run.require("verdict.json", "05_report")
+    return Verdict.model_validate_json(path.read_text(encoding="utf-8"))

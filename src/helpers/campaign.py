@@ -5,7 +5,10 @@ Between notebook 02 and this stands only the ledger.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ from pathlib import Path
 from helpers.calibration import calibrate
 from helpers.config import BenchmarkConfig, slug, usable_cpu_count
 from helpers.deployment import READY, UNDER_WAY, Deployment
-from helpers.deployments import stay_within_budget
+from helpers.deployments import no_option_left, stay_within_budget
 from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
 from helpers.ledger import EndpointRecord, Ledger
@@ -22,15 +25,33 @@ from helpers.load.order import Order
 from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
 from helpers.load_plan import load_points_of, missing_load_points
+from helpers.no_answer import NoAnswer
+from helpers.number_text import plural
 from helpers.options import OptionBase
-from helpers.records import LoadPoint, error_types, set_aside, tokens_of
+from helpers.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
 from helpers.run_folder import RunFolder
+from helpers.sample_size import load_for_slo, requests_for_percentile
+from helpers.single_requests import run_single_requests, single_request_order
 from helpers.targets.base import Address
 from helpers.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.waiting import growing_pauses
 from helpers.watchdog import guarded
 
 BUDGET_LOOK_S = 2.0
+MOST_REPEATS = 2
+"""Times that a load point which lost its server is run again."""
+MAY_PASS = (
+    NoAnswer.HOST,
+    NoAnswer.PORT,
+    NoAnswer.NETWORK,
+    NoAnswer.TLS,
+    NoAnswer.TIMEOUT,
+    NoAnswer.BROKEN,
+    NoAnswer.SERVER,
+)
+"""Why a single request has no answer while a server restarts, or a network is away."""
+MOST_NAMED = 5
+"""Load points that a message names."""
 UP = ("creating", "in_service")
 
 
@@ -40,7 +61,7 @@ class LoadEvent:
 
     option: str
     state: str
-    """`waiting`, `starting`, `loading`, `deleting`, `done` or `failed`."""
+    """`not begun`, `waiting`, `starting`, `loading`, `stopping`, `deleting`, `done`, `stopped` or `failed`."""
     points_done: int
     points_total: int
     detail: str = ""
@@ -54,19 +75,22 @@ OnEvent = Callable[[LoadEvent], None]
 def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list[EndpointRecord]:
     """Run every missing load point and delete each endpoint when its load is done; returns the ledger.
 
-    Options whose endpoint fails are noted in the ledger and the others go on. Raises LoadError if a load process died,
-    BudgetExceeded if the estimated spend reached the budget, CredentialsError where AWS credentials have expired,
-    TeardownError for what could not be deleted. Whatever stops it, everything in the ledger is deleted; finished load points
-    are on disk in any case, and running this again continues with what is missing.
+    Options whose endpoint fails, or does not answer, are noted in the ledger and the others go on. Raises LoadError if a
+    load process died, NoOptionLeft if nothing could be measured of any option, BudgetExceeded if the estimated spend reached
+    the budget, CredentialsError where AWS credentials have expired, TeardownError for what could not be deleted. Whatever
+    stops it, everything in the ledger is deleted; finished load points are on disk in any case, and running this again
+    continues with what is missing.
     """
     config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
-    with guarded(run, "notebook 03"), delete_after_failure(run):
+    with guarded(run, "03_run_inference"), delete_after_failure(run):
         if not run.instrument_file.is_file() and any(missing_load_points(o, config, run) for o in config.options):
             calibrate(config, run)
         _serve_all(_Campaign(config, run, ledger, on_event), config, ledger)
         if not config.endpoints.keep and ledger.remaining():
             delete_remaining(run)
+        if not any(run.requests.glob("*.parquet")):
+            raise no_option_left(ledger)
     return ledger.records()
 
 
@@ -106,6 +130,7 @@ class _Campaign:
         self._load_places = threading.Semaphore(config.max_parallel_loads())
         self._stopping = threading.Event()
         self._teams: set[LoadTeam] = set()
+        self._begun: set[str] = set()
         self._lock = threading.Lock()
 
     def stop(self) -> None:
@@ -114,13 +139,18 @@ class _Campaign:
         with self._lock:
             for team in self._teams:
                 team.kill()
+        for option in self._config.options:
+            _Teller(option, self._config, self._run, self._on_event)(
+                "stopping" if option.name in self._begun else "not begun"
+            )
 
     def serve(self, option: OptionBase) -> None:
         """Deploy an option if it is not yet, run its missing load points, delete it."""
         tell = _Teller(option, self._config, self._run, self._on_event)
         if self._stopping.is_set():
-            tell("waiting")
+            tell("not begun")
             return
+        self._begun.add(option.name)
         if not missing_load_points(option, self._config, self._run):
             self._delete(option)
             tell("done")
@@ -134,6 +164,9 @@ class _Campaign:
                 tell("deleting")
         finally:
             self._delete(option)
+        if self._stopping.is_set() and not ready:
+            tell("stopped")
+            return
         failure = self._ledger.record(option.name).failure
         tell("done" if ready else "failed", "" if ready else failure or "")
 
@@ -141,8 +174,9 @@ class _Campaign:
         """True once the endpoint is in service; false if it failed for good, or all is to stop."""
         tell("starting")
         record = deployment.plan()
-        # Of an earlier load that was cut off; what failed is begun anew by notebook 02 alone.
-        is_cut_off = record.state in ("deleting", "deleted") and record.failure is None
+        # Of an earlier load that was cut off, or that got no answers; what else failed is begun anew by notebook 02 alone.
+        may_answer_now = record.failure is None or record.cause in list(NoAnswer)
+        is_cut_off = record.state in ("deleting", "deleted") and may_answer_now
         record = deployment.begin() if is_cut_off else deployment.step()
         pauses = growing_pauses()
         while record.state in UNDER_WAY and not self._stopping.is_set():
@@ -153,20 +187,22 @@ class _Campaign:
         return record.state in READY
 
     def _run_points(self, deployment: Deployment, tell: _Teller) -> bool:
-        """Run the missing load points; false if the endpoint was lost on the way."""
+        """Run the missing load points, if a first request is answered; false if the endpoint was lost on the way."""
         option = deployment.option
-        address = deployment.address()
+        address = deployment.answering_address()
         if address is None:
             return False
+        repeated: Counter[LoadPoint] = Counter()
         with self._new_team(option) as team:
             try:
+                self._run_single_requests(option, address, team, tell)
                 while points := missing_load_points(option, self._config, self._run):
                     if self._stopping.is_set():
                         return False
                     order = self._order(option, points[0], address)
                     label = f"{order.dataset}, {order.level.label}"
                     team.run(order, lambda progress, label=label: tell.progress(label, progress))
-                    if not self._goes_on(deployment, Path(order.output_file)):
+                    if not self._goes_on(deployment, order, repeated, tell):
                         return False
                     tell("loading", label)
             except LoadError:
@@ -178,13 +214,21 @@ class _Campaign:
                     self._teams.discard(team)
         return True
 
-    def _goes_on(self, deployment: Deployment, records: Path) -> bool:
+    def _run_single_requests(self, option: OptionBase, address: Address, team: LoadTeam, tell: _Teller) -> None:
+        """Where the SLO follows the machine: what it is a multiple of."""
+        if not self._config.slo.multiples():
+            return
+        firsts = {point.dataset: point for point in reversed(load_points_of(option, self._config, self._run))}
+        orders = [single_request_order(self._order(option, point, address), self._run) for point in firsts.values()]
+        run_single_requests(orders, lambda order: team.run(order, lambda seen: tell.progress("single requests", seen)))
+
+    def _goes_on(self, deployment: Deployment, order: Order, repeated: Counter[LoadPoint], tell: _Teller) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
         Requests that were refused for want of credentials, or that failed at an endpoint that is no more, say nothing about how
         the option serves: such a load point is set aside. Raises CredentialsError.
         """
-        name = deployment.option.name
+        name, records = deployment.option.name, Path(order.output_file)
         self._note_tokens(self._ledger.record(name), records)
         errors = error_types(records)
         if refused := [error for error in errors if error in CREDENTIAL_CODES]:
@@ -195,10 +239,58 @@ class _Campaign:
                 Cause.CREDENTIALS,
             )
         if deployment.step().state in READY:
-            return True
+            return self._still_answers(deployment, order, repeated, tell)
         if errors:
             set_aside(records)
         return False
+
+    def _still_answers(self, deployment: Deployment, order: Order, repeated: Counter[LoadPoint], tell: _Teller) -> bool:
+        """False if the server fell silent in a load point and does not answer a single request either.
+
+        Such a load point says nothing of the option: it is set aside, and what is missing is not run, which the ledger says.
+        Where the server could not be reached and now is back, the load point is set aside too and run again; what was cut off
+        more often than that ends the option.
+        """
+        records, point = Path(order.output_file), order.point
+        silence = silence_at_end(records)
+        if silence is None:
+            return True
+        situation = self._silence_in_words(deployment.option, point, silence)
+        answers = deployment.answering_address(situation) is not None
+        if answers and (silence.was_reached or repeated[point]):
+            return True
+        repeated[point] += 1
+        set_aside(records)
+        return answers or (repeated[point] <= MOST_REPEATS and self._answers_again(deployment.option, situation, tell))
+
+    def _answers_again(self, option: OptionBase, situation: str, tell: _Teller) -> bool:
+        """Wait for a server that was lost under load; false if it is gone for good or too long, which the ledger says."""
+        longest_s = self._config.endpoints.unreachable_for_s
+        deadline, pauses = time.monotonic() + longest_s, growing_pauses()
+        situation = f"{situation}; waited up to {longest_s:g} s for it"
+        while time.monotonic() < deadline and not self._stopping.is_set():
+            if self._ledger.record(option.name).cause not in MAY_PASS:
+                return False
+            tell("waiting", situation)
+            next(pauses)
+            # With a session of its own: one that was opened before may look for the endpoint where it is no more.
+            deployment = Deployment(option, self._config, self._run, self._ledger)
+            if deployment.step().state not in READY:
+                return False
+            if deployment.answering_address(situation) is not None:
+                return True
+        return False
+
+    def _silence_in_words(self, option: OptionBase, point: LoadPoint, silence: Silence) -> str:
+        """In which load point a server fell silent, and which are not run for that."""
+        left = [point, *missing_load_points(option, self._config, self._run)]
+        named = "; ".join(f"{p.dataset} at {p.level.label}" for p in left[:MOST_NAMED])
+        more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+        return (
+            f"fell silent under load ({point.dataset} at {point.level.label}: {silence.answered} of "
+            f"{plural(silence.requests, 'request')} answered, none of the last {silence.trailing}) and then gave no answer to "
+            f"a single request; {plural(len(left), 'load point')} not measured: {named}{more}"
+        )
 
     def _note_tokens(self, record: EndpointRecord, records: Path) -> None:
         """Add the tokens of a load point to what is billed, where tokens are billed."""
@@ -235,8 +327,9 @@ class _Campaign:
             seed=config.seed,
             start_of_prompts=points.index(point) / most,
             address=address,
-            load=config.load,
+            load=load_for_slo(config),
             percentile=config.slo.percentile,
+            fewest_independent=math.ceil(requests_for_percentile(config.slo) / config.load.repetitions),
             generation=config.generation,
             extra_body=option.extra_body,
             tokenizer=_absolute_folder(tokenizer, config_dir),

@@ -76,6 +76,7 @@ def capacity_of(option: OptionVerdict, traffic: float, headroom: float) -> Capac
         usd_per_month=None,
         usd_per_1m_output_tokens=None,
         usd_per_1m_tokens=None,
+        at_least=any(point.may_serve_more for point in option.points),
     )
     price = option.prices[0].usd_per_hour if option.prices else None
     need = fleet(option.model_copy(update={"capacity": empty}), traffic, headroom, price)
@@ -157,7 +158,7 @@ def _edges(options: list[OptionVerdict], headroom: float) -> list[float]:
 
 
 def _full_group(option: OptionVerdict, headroom: float) -> float:
-    """Requests per minute that fill the instances that belong together, head-room left free."""
+    """Requests per minute that fill the instances that belong together, headroom left free."""
     per_instance = option.capacity.requests_per_minute_per_instance.value
     return per_instance * option.instance_count * (1 - headroom)
 

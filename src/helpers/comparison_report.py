@@ -6,18 +6,17 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.compare import REAL, Comparison
-from helpers.display import Column, Prose, Table, numeric
+from helpers.display import Column, Markdown, Prose, Table, code, numeric
 
 
 def comparison_summary(comparison: Comparison | None) -> Prose:
     """What changed since the baseline, in a paragraph."""
     if comparison is None:
-        return Prose("No baseline run was given (`baseline_run_dir`), so there is nothing to compare with.")
+        return Prose(Markdown("No baseline run was given (`baseline_run_dir`), so there is nothing to compare with."))
     real = [row for row in comparison.rows if row.change == REAL]
     unknown = sum(row.change is None for row in comparison.rows)
-    said = (
-        f"Against the baseline run `{comparison.baseline_run}`, {len(real)} of {len(comparison.rows)} differences are real; "
-        "the others may be chance."
+    said = Markdown("Against the baseline run {}, {} of {} differences are real; the others may be chance.").format(
+        code(comparison.baseline_run), len(real), len(comparison.rows)
     )
     if unknown:
         said += f" Of {unknown} an interval is unknown, so they cannot be told."
@@ -25,7 +24,7 @@ def comparison_summary(comparison: Comparison | None) -> Prose:
     if before == now:
         said += f" The recommendation is the same: {_named(now)}."
     else:
-        said += f" **The recommendation changed from {_named(before)} to {_named(now)}.**"
+        said += Markdown(" **The recommendation changed from {} to {}.**").format(_named(before), _named(now))
     return Prose(said)
 
 

@@ -11,11 +11,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from helpers.errors import ConfigError
-from helpers.load_config import Load
+from helpers.errors import AnalysisError, ConfigError
+from helpers.load_config import Load, Search
 from helpers.local_sagemaker.faults import Fault
 from helpers.options import ImportedOption, Option, OptionBase, SageMakerOption
 from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
@@ -87,7 +87,7 @@ class Dataset(Strict):
 
     name: Name
     prompt_tokens: tuple[PositiveInt, PositiveInt] = Field(description="[from, to): inclusive, exclusive.")
-    count: PositiveInt = Field(default=200, description="Prompts to make.")
+    count: PositiveInt = Field(default=500, description="Prompts to make.")
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Dataset:
@@ -112,13 +112,29 @@ class Generation(Strict):
 # --- how it is measured and judged --------------------------------------------------------------------------------
 
 
+class TimesSingleRequest(Strict):
+    """A limit that follows the machine, for a config that is to lead to a verdict on any."""
+
+    times_single_request: float = Field(
+        gt=1,
+        description="So many times the median of single requests, which are measured before the load: for the first option "
+        "of the config that answers, and the dataset that takes longest.",
+    )
+
+
+Limit = Annotated[
+    Annotated[PositiveSeconds, Tag("seconds")] | Annotated[TimesSingleRequest, Tag("multiple")],
+    Discriminator(lambda limit: "multiple" if isinstance(limit, dict | TimesSingleRequest) else "seconds"),
+]
+
+
 class ServiceLevel(Strict):
     """The SLO: what a user of the model may expect. `percentile` applies to the latency limits."""
 
     percentile: float = Field(default=95, ge=50, lt=100, description="In percent, for example 95.")
-    latency_s: PositiveSeconds | None = Field(default=None, description="Limit on end-to-end latency.")
-    ttft_s: PositiveSeconds | None = Field(default=None, description="Limit on time to first token.")
-    tpot_s: PositiveSeconds | None = Field(default=None, description="Limit on time per output token.")
+    latency_s: Limit | None = Field(default=None, description="Limit on end-to-end latency.")
+    ttft_s: Limit | None = Field(default=None, description="Limit on time to first token.")
+    tpot_s: Limit | None = Field(default=None, description="Limit on time per output token.")
     error_rate: float = Field(default=0.01, ge=0, lt=1, description="Largest share of failed requests.")
     confidence: float = Field(default=0.95, ge=0.5, lt=1, description="Confidence with which the SLO must be met.")
 
@@ -130,8 +146,18 @@ class ServiceLevel(Strict):
 
     def limits_s(self) -> dict[str, float]:
         """Column of the request records -> limit in seconds, for each limit that is set."""
+        for name, times in self.multiples().items():
+            raise AnalysisError(
+                f"slo.{name}: {times:g} times the latency of single requests, and none was answered yet. Next: run "
+                "notebooks/03_run_inference on this run folder, which measures it, or write a number of seconds"
+            )
         limits = {"latency_s": self.latency_s, "ttft_s": self.ttft_s, "tpot_s": self.tpot_s}
         return {name: limit for name, limit in limits.items() if limit is not None}
+
+    def multiples(self) -> dict[str, float]:
+        """Column of the request records -> times the latency of single requests, for limits that are not yet measured."""
+        limits = {"latency_s": self.latency_s, "ttft_s": self.ttft_s, "tpot_s": self.tpot_s}
+        return {n: limit.times_single_request for n, limit in limits.items() if isinstance(limit, TimesSingleRequest)}
 
 
 class Traffic(Strict):
@@ -179,17 +205,32 @@ class EndpointsConfig(Strict):
     idle_timeout_s: PositiveSeconds = Field(
         default=3600, description="What notebook 02 leaves running is deleted if nobody loads it within this time."
     )
+    unreachable_for_s: PositiveSeconds = Field(
+        default=120,
+        description="How long the server of an option, deployed or not, may be out of reach under load before the option is "
+        "given up. What it was being asked when it went is measured again.",
+    )
     expires_after_s: PositiveSeconds = Field(
         default=43_200,
         description="Age at which `make cleanup-orphans` takes an endpoint for forgotten (tag expires-at).",
     )
 
 
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
 class LocalSageMaker(Strict):
     """The embedded SageMaker on loopback."""
 
     engines: dict[str, list[str]] = Field(
-        default_factory=dict, description="Image name -> command of a model server that answers /ping and /invocations."
+        default_factory=dict,
+        description="Image name -> command of a model server that answers /ping and /invocations. "
+        "Other users can read the arguments of a process: secrets go into the environment of the container.",
+    )
+    engine_variables: list[VariableName] = Field(
+        default_factory=list,
+        description="Variables of a container that `engines` know, beside those of the default engine. Others are "
+        "ignored, as a container ignores what it does not know; the endpoint's log names them.",
     )
     idle_timeout_s: PositiveSeconds = 900
     faults: list[Fault] = Field(default_factory=list, description="Misbehaviour on demand, to rehearse failures with.")
@@ -277,6 +318,18 @@ class BenchmarkConfig(Strict):
                     "missing_dataset",
                     "the traffic mix names a dataset that is not under `datasets`",
                     {"path": ["traffic", "mix", name], "bad": name, "allowed": known},
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _limits_can_be_measured(self) -> BenchmarkConfig:
+        for name in self.slo.multiples():
+            if self.imported or isinstance(self.load, Search):
+                why = "results are imported" if self.imported else "a search needs its limit before it sends"
+                raise PydanticCustomError(
+                    "inconsistent",
+                    f"times_single_request cannot be used here: {why}. Expected a number of seconds. Next: write one",
+                    {"path": ["slo", name]},
                 )
         return self
 

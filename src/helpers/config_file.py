@@ -81,7 +81,7 @@ def load_config(config_path: str | Path) -> LoadedConfig:
     root = read_config(path)
     unexpanded: dict[KeyPath, str] = {}
     data = _expand(root, (), root, unexpanded)
-    faults = _written_secrets(root)
+    faults = _written_secrets(root) + _secret_arguments(root)
     try:
         benchmark = BenchmarkConfig.model_validate(data)
     except ValidationError as error:
@@ -158,6 +158,24 @@ def _is_written_secret(at: KeyPath, value: object) -> bool:
 def _without_variables(value: object) -> object:
     """Text as it stands in the file, without `${NAME}`: what looks like a secret then is one that is written there."""
     return _VARIABLE.sub("", value) if isinstance(value, str) else value
+
+
+def _secret_arguments(root: Node) -> list[tuple[KeyPath, str]]:
+    """Secrets in the command of an engine, each with what to do instead."""
+    message = (
+        "a secret is an argument of a command, and every user of this machine can read those. Expected a command without "
+        "secrets. Next: give it under container.environment, and name its variable in local_sagemaker.engine_variables"
+    )
+    words = {at: str(word) for at, word in root.leaves() if at[:2] == ("local_sagemaker", "engines") and len(at) == 4}
+    return [(at, message) for at, word in words.items() if _holds_secret(words.get((*at[:3], at[3] - 1), ""), word)]
+
+
+def _holds_secret(flag: str, word: str) -> bool:
+    """True for `--api-key VALUE`, `--api-key=VALUE`, and wherever a variable of the environment is named as a secret."""
+    if word.startswith("-"):
+        flag, _, word = word.partition("=")
+    after_flag = bool(word) and flag.startswith("-") and bool(SECRET_NAME.search(flag))
+    return after_flag or any(SECRET_NAME.search(name) for name in _VARIABLE.findall(word))
 
 
 def _names_secret(at: KeyPath) -> bool:

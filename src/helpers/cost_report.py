@@ -29,8 +29,11 @@ MOST_RANGES = 6
 # --- capacity -----------------------------------------------------------------------------------------------------
 
 
-def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
-    """What the traffic needs, per option that can carry it, at each price that the config names."""
+def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
+    """What the traffic needs, per option that can carry it, at each price that the config names; None where there is none.
+
+    Options that are not shown to meet the SLO stand at their estimates, marked.
+    """
     rows = []
     for option in by_cost(verdict):
         if option.capacity is None:
@@ -49,19 +52,23 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
                     "price": "per token" if option.token_rates else "unknown" if price is None else price.name,
                     "capacity": rate.value,
                     "interval": text.interval(rate.low, rate.high, 0),
+                    "bound": "at least" if option.capacity.at_least and not option.token_rates else "about",
                     "instances": need.instances,
                     "utilisation": None if need.utilisation is None else need.utilisation * 100,
                     "usd_per_hour": usd,
                     "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
                     "usd_per_1m_output": _scaled(option.capacity.usd_per_1m_output_tokens, share),
                     "usd_per_1m": _scaled(option.capacity.usd_per_1m_tokens, share),
-                    "status": STATUS_WORDS[option.status] if i == 0 else "",
+                    "status": _status(option) if i == 0 else "",
                 }
             )
+    if not rows:
+        return None
     columns = [
         Column("option", "option"),
         Column("instance_type", "instance type"),
         *([Column("price", "price")] if len({row["price"] for row in rows}) > 1 else []),
+        Column("bound", "it serves"),
         numeric("capacity", "requests/min per instance", best="highest", decimals=0),
         Column("interval", "95% interval"),
         numeric("instances", "instances", decimals=0),
@@ -74,11 +81,16 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
     ]
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
-        f"{text.percent(config.traffic.headroom)} head-room, at the cheapest load that meets the SLO, "
-        f"{as_measured(config.load)}. $ per 1M tokens are those of this traffic, idle time included. A month has "
+        f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that meets the SLO, "
+        f"{as_measured(config.load)}. At least: no higher load was decided, so an "
+        "instance may serve more. $ per 1M tokens are those of this traffic, idle time included. A month has "
         f"{HOURS_PER_MONTH} hours."
     )
-    return Table(pd.DataFrame(rows, columns=[*dict.fromkeys(["price", *(c.key for c in columns)])]), columns, caption)
+    return Table(pd.DataFrame(rows), columns, caption)
+
+
+def _status(option: OptionVerdict) -> str:
+    return STATUS_WORDS[option.status] + (" (estimate)" if option.is_estimate else "")
 
 
 def _scaled(value: float | None, share: float | None) -> float | None:
@@ -109,7 +121,7 @@ def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
     ]
     caption = (
         f"The monthly bill over a range of traffic, in whole instances with {text.percent(config.traffic.headroom)} "
-        "head-room, at each option's first price. Of equal bills the option that is cheaper at full load counts."
+        "headroom, at each option's first price. Of equal bills the option that is cheaper at full load counts."
     )
     if not verdict.comparable:
         caption += " Requests were unequal work: an option whose answers are shorter has a lower bill for less."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from helpers import preflight
 from helpers.config import BenchmarkConfig
 from helpers.errors import CredentialsError, DeployError, TeardownError
 from helpers.failures import NEXT_STEP, Cause
@@ -26,6 +27,7 @@ class Deployment:
 
     def __init__(self, option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> None:
         self.option = option
+        self._config = config
         self._run = run
         self._ledger = ledger
         self._target = target_of(option, config, run)
@@ -84,15 +86,22 @@ class Deployment:
             self._ledger.put(self._target.plan().model_copy(update=spent))
         return self.step()
 
-    def address(self) -> Address | None:
-        """Where to send requests, once ready; null if that cannot be said, which is noted as the option's failure."""
+    def answering_address(self, situation: str = preflight.FIRST_REQUEST) -> Address | None:
+        """Where to send requests, once ready and if it answers one; else null, and why is noted as the option's failure,
+        which begins with `situation`. Raises CredentialsError.
+        """
+        name = self.option.name
         try:
-            return self._target.address(self._ledger.record(self.option.name))
+            address = self._target.address(self._ledger.record(name))
+            answer = preflight.ask(self.option, address, self._config, self._run, situation)
         except CredentialsError:
             raise
         except DeployError as error:
-            self._ledger.update(self.option.name, failure=str(error), cause=error.cause)
+            self._ledger.update(name, failure=str(error), cause=error.cause)
             return None
+        preflight.keep(answer, self._run)
+        self._ledger.update(name, failure=None, cause=None)
+        return address
 
     def _create(self, record: EndpointRecord) -> EndpointRecord:
         """Into the ledger first, then the calls. A failure is noted, or asked again where that may help."""

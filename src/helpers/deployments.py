@@ -1,4 +1,6 @@
-"""Notebook 02: starts every endpoint that may exist at once, and follows them until the first is ready."""
+"""Notebook 02: asks servers that exist one request each, starts every endpoint that may exist at once, and follows them
+until the first is ready.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from helpers.config import BenchmarkConfig
 from helpers.deployment import READY, UNDER_WAY, Deployment
-from helpers.errors import BudgetExceeded, DeployError
+from helpers.errors import BudgetExceeded, NoOptionLeft
 from helpers.ledger import EndpointRecord, Ledger
 from helpers.load_plan import missing_load_points
 from helpers.run_folder import RunFolder
@@ -22,37 +24,52 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
     """Start every endpoint that may exist at once, and follow them until the first is ready; returns the ledger.
 
     `on_change` is called with all endpoints at every look. Options whose load points are all measured are left alone.
-    An option that cannot be deployed is noted in the ledger, with its cause; DeployError is raised only if none came up,
+    Servers that exist are asked first, so that no endpoint is made where nothing could be measured. An option that cannot
+    be deployed, or does not answer, is noted in the ledger, with its cause; NoOptionLeft is raised only if that is so of all,
     CredentialsError at once. Whatever stops it, everything in the ledger is deleted.
     """
     config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
     idle_timeout_s = None if config.endpoints.keep else config.endpoints.idle_timeout_s
-    with guarded(run, "notebook 02", idle_timeout_s), delete_after_failure(run):
+    with guarded(run, "02_deploy_endpoints", idle_timeout_s), delete_after_failure(run):
         deployments = [Deployment(option, config, run, ledger) for option in config.options]
-        for deployment in deployments:
-            deployment.plan()
+        there = [d for d in deployments if d.plan().state == "external"]
         wanted = [d for d in deployments if missing_load_points(d.option, config, run)]
-        started = wanted[: config.endpoints.max_parallel_endpoints]
+        silent = _silent([d for d in there if d in wanted])
+        usable = [d for d in wanted if d not in silent]
+        started = usable[: config.endpoints.max_parallel_endpoints]
         with ThreadPoolExecutor(max(1, len(started)), thread_name_prefix="create") as pool:
             list(pool.map(Deployment.begin, started))
-        _follow(started, config, ledger, on_change)
+        is_up = _follow(started, config, ledger, on_change)
+        if wanted and not is_up and len(started) == len(usable):
+            raise no_option_left(ledger)
     on_change(ledger.records())
     return ledger.records()
 
 
-def _follow(deployments: Sequence[Deployment], config: BenchmarkConfig, ledger: Ledger, on_change: OnChange) -> None:
-    """Until one is ready. Raises DeployError where all have failed."""
-    if not deployments:
-        return
-    for _ in growing_pauses():
+def _silent(deployments: Sequence[Deployment]) -> list[Deployment]:
+    """Those that do not answer a first request, all asked at once; why is noted in the ledger."""
+    with ThreadPoolExecutor(max(1, len(deployments)), thread_name_prefix="ask") as pool:
+        addresses = list(pool.map(Deployment.answering_address, deployments))
+    return [d for d, address in zip(deployments, addresses, strict=True) if address is None]
+
+
+def no_option_left(ledger: Ledger) -> NoOptionLeft:
+    """The error to raise where every option has failed: the failure of each."""
+    failures = [record.failure for record in ledger.records() if record.failure]
+    return NoOptionLeft("no option can be measured:\n" + "\n".join(failures))
+
+
+def _follow(deployments: Sequence[Deployment], config: BenchmarkConfig, ledger: Ledger, on_change: OnChange) -> bool:
+    """Until one is ready; false where all have failed."""
+    pauses = growing_pauses()
+    while True:
+        next(pauses)
         states = [deployment.step().state for deployment in deployments]
         on_change(ledger.records())
-        if any(state in READY for state in states):
-            return
-        if not any(state in UNDER_WAY for state in states):
-            failures = [record.failure for record in ledger.records() if record.failure]
-            raise DeployError("no option could be deployed:\n" + "\n".join(failures))
+        is_up = any(state in READY for state in states)
+        if is_up or not any(state in UNDER_WAY for state in states):
+            return is_up
         stay_within_budget(config, ledger)
 
 

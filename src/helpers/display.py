@@ -1,28 +1,90 @@
 """What a notebook cell shows: prose, tables and figures that render in JupyterLab, in the HTML page and in Markdown.
 
-JupyterLab strips styles from notebooks that it does not trust, so nothing here depends on any.
+A value is text, whatever it holds: names, prices' sources and what servers said come from others. It is escaped here and
+nowhere else. What is shown as Markdown or HTML is of the types `Markdown` and `Markup`; anything else that enters them is
+escaped on the way. JupyterLab strips styles from notebooks that it does not trust, so nothing here depends on any.
 """
 
 from __future__ import annotations
 
 import base64
-import html
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
+from markupsafe import Markup
 
 from helpers import number_text
 
 NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # classes that keep `$` from being read as the start of a formula
+_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Controls, marks that reverse text, and halves of characters, which no file can hold."""
+_HTML = re.compile(r"[&<>\\`~]")
+_LINK_OR_BLOCK = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.|^ ?(?:#|[+=:\-]+(?=\s|$)|\d{1,9}[.)](?=\s|$))")
+"""What GitHub makes a link of without brackets, and what opens a heading, a list or a rule at the start of a line."""
+_CODE_OR_DOLLAR = re.compile(r"(?P<code>(?P<fence>`+).+?(?<!`)(?P=fence)(?!`))|\$", re.DOTALL)
+
+
+# --- values become text -------------------------------------------------------------------------------------------
+
+
+def one_line(value: object) -> str:
+    """A value as text in one line, without what a reader could not see."""
+    return _INVISIBLE.sub("\ufffd", re.sub(r"\s+", " ", str(value)))
+
+
+def in_html(value: object) -> Markup:
+    """A value as text of a page: in an element or, quoted, in an attribute."""
+    return Markup.escape(value if isinstance(value, Markup) else one_line(value))
+
+
+class Markdown(Markup):
+    """Markdown that is shown as such. It is written as a literal; values enter by `format`, `join` or `+`, as text."""
+
+    __slots__ = ()
+
+    @classmethod
+    def escape(cls, value: object) -> Markdown:
+        """A value as text: no character of it is read as Markdown, HTML or a link."""
+        if isinstance(value, cls):
+            return value
+        text = _LINK_OR_BLOCK.sub(_last_as_entity, _HTML.sub(_last_as_entity, one_line(value)))
+        return cls(re.sub(r"([*_\[\]|])", r"\\\1", text))
+
+    def as_html(self) -> str:
+        """As the page shows it."""
+        from nbconvert.filters import markdown2html
+
+        return markdown2html(_no_formulas(self))
+
+
+def _last_as_entity(found: re.Match[str]) -> str:
+    *before, last = found[0]
+    return "".join(before) + {"&": "&amp;", "<": "&lt;", ">": "&gt;"}.get(last, f"&#{ord(last)};")
+
+
+def code(value: object) -> Markdown:
+    """A value as a code span, between more backticks than it holds in a row."""
+    text = one_line(value)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if text.startswith("`") or text.endswith("`") or not text.strip() else ""
+    return Markdown(f"{fence}{pad}{text}{pad}{fence}")
+
+
+# --- what is shown ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Prose:
-    """A paragraph or list in Markdown."""
+    """A paragraph or list. What is not of the type `Markdown` is text and is shown as it stands."""
 
-    markdown: str
+    markdown: Markdown | str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "markdown", Markdown.escape(self.markdown))
 
     def _repr_markdown_(self) -> str:
         return _no_formulas(self.markdown)
@@ -30,9 +92,12 @@ class Prose:
 
 @dataclass(frozen=True)
 class Html:
-    """A piece of HTML, which Markdown may contain too."""
+    """A piece of HTML, which Markdown may contain too. What is not of the type `Markup` is text."""
 
-    html: str
+    html: Markup | str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "html", Markup.escape(self.html))
 
     def _repr_html_(self) -> str:
         return self.html
@@ -91,38 +156,36 @@ class Table:
             f"text-align:{a};{'min-width:16rem' if c.wraps else 'white-space:nowrap'}"
             for c, a in zip(self.columns, align, strict=True)
         ]
-        head = "".join(
-            f'<th scope="col" style="text-align:{a}">{html.escape(c.header)}</th>'
+        head = Markup().join(
+            Markup('<th scope="col" style="text-align:{}">{}</th>').format(a, in_html(c.header))
             for c, a in zip(self.columns, align, strict=True)
         )
-        body = "".join(
-            "<tr>"
-            + "".join(f'<td style="{style}">{html.escape(t)}</td>' for t, style in zip(row, styles, strict=True))
-            + "</tr>"
+        body = Markup().join(
+            Markup("<tr>{}</tr>").format(
+                Markup().join(
+                    Markup('<td style="{}">{}</td>').format(style, in_html(t))
+                    for t, style in zip(row, styles, strict=True)
+                )
+            )
             for row in self.cells()
         )
-        caption = f'<caption style="caption-side:top;text-align:left">{html.escape(self.caption)}</caption>'
-        return (
-            f'<div class="table {NO_FORMULAS}"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-            "</div>"
-        )
+        return Markup(
+            '<div class="table {}"><table><caption style="caption-side:top;text-align:left">{}</caption>'
+            "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
+        ).format(NO_FORMULAS, in_html(self.caption), head, body)
 
     def _repr_markdown_(self) -> str:
-        return _no_formulas(self.plain())
+        return _no_formulas(Markdown("*{}*\n\n{}").format(self.caption, self._grid(Markdown.escape)))
 
     def plain(self) -> str:
-        """The table as Markdown for a terminal, where dollars need no escape."""
-        lines = [
-            "| " + " | ".join(_in_markdown_cell(c.header) for c in self.columns) + " |",
-            "| " + " | ".join("---" if c.write is None else "---:" for c in self.columns) + " |",
-            *("| " + " | ".join(_in_markdown_cell(text) for text in row) + " |" for row in self.cells()),
-        ]
-        return f"*{self.caption}*\n\n" + "\n".join(lines) + "\n"
+        """The table for a terminal, where nothing is read as Markdown."""
+        return f"*{one_line(self.caption)}*\n\n{self._grid(one_line)}"
 
-
-def _in_markdown_cell(text: str) -> str:
-    """Text that neither ends a cell or a row nor becomes HTML."""
-    return html.escape(" ".join(text.splitlines()), quote=False).replace("|", "\\|")
+    def _grid(self, written: Callable[[object], str]) -> Markdown:
+        rules = ["---" if column.write is None else "---:" for column in self.columns]
+        rows = [map(written, row) for row in ([c.header for c in self.columns], *self.cells())]
+        first, *others = (f"| {' | '.join(row)} |\n" for row in rows)
+        return Markdown(f"{first}| {' | '.join(rules)} |\n{''.join(others)}")
 
 
 @dataclass(frozen=True)
@@ -136,15 +199,17 @@ class Figure:
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.path.read_bytes()).decode()
         kind = {".svg": "svg+xml", ".png": "png"}[self.path.suffix]
-        return (
-            f'<figure id="{self.path.stem}"><img src="data:image/{kind};base64,{data}" alt="{html.escape(self.alt)}" '
-            f'style="max-width:100%"><figcaption>{html.escape(self.caption)}</figcaption></figure>'
-        )
+        return Markup(
+            '<figure id="{}"><img src="data:image/{};base64,{}" alt="{}" style="max-width:100%">'
+            "<figcaption>{}</figcaption></figure>"
+        ).format(self.path.stem, kind, data, in_html(self.alt), in_html(self.caption))
 
     def _repr_markdown_(self) -> str:
-        return f"![{self.alt}](figures/{self.path.name})\n\n*{self.caption}*\n"
+        return _no_formulas(
+            Markdown("![{}](figures/{})\n\n*{}*\n").format(self.alt, Markdown(quote(self.path.name)), self.caption)
+        )
 
 
 def _no_formulas(markdown: str) -> str:
-    """Escape dollars, which Jupyter and GitHub would read as formulas."""
-    return markdown.replace("$", "\\$")
+    """Escape dollars outside code, which Jupyter and GitHub would read as formulas."""
+    return _CODE_OR_DOLLAR.sub(lambda found: found["code"] or "\\$", str(markdown))

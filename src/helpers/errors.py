@@ -8,25 +8,34 @@
     ├── ResultFileError        results of another tool that are not what the config says
     ├── PromptError            a prompt source or bin that cannot give what the config asks
     ├── DeployError            an option that could not be deployed
-    │   └── CredentialsError   AWS credentials that are missing or have expired: everything stops
+    │   ├── CredentialsError   AWS credentials that are missing or have expired: everything stops
+    │   └── NoOptionLeft       every option has failed, so there is nothing to measure
     ├── TeardownError          resources that could not be deleted: they may still cost money
     ├── LoadError              a load process that died, or a load point that cannot be run
     │   └── BudgetExceeded     the estimated spend reached budget_usd
     ├── AnalysisError          request records from which nothing can be computed
-    └── NotebookFailed         a notebook of the series stopped with an error
+    ├── NotebookFailed         a notebook of the series stopped with an error
+    └── Stopped                a person stopped a notebook: no fault at all
 
-A message names the file and key (or the resource), the bad value, what was expected and the next step.
+A message names the file and key (or the resource), the bad value, what was expected and the next step. A notebook shows the
+message; where in the program it was raised goes to the log of the run.
 """
 
 from __future__ import annotations
 
+import re
 import reprlib
+import traceback
+from contextlib import suppress
+from pathlib import Path
 
 MOST_CHARACTERS_OF_A_VALUE = 120
 MOST_CHARACTERS_OF_A_LINE = 2000
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 8, 8, 8
 _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 100, 60, 100
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_log_file: Path | None = None
 
 
 def cut(text: str, most: int = MOST_CHARACTERS_OF_A_VALUE) -> str:
@@ -41,11 +50,26 @@ def shown(value: object) -> str:
     return cut(repr(value) if isinstance(value, str) else _SHORT.repr(value))
 
 
+def log_errors_to(path: Path) -> None:
+    """From now on, where an error that a notebook shows was raised is written to this file."""
+    global _log_file
+    _log_file = path
+
+
 class ServingVerdictError(Exception):
     """Base of all errors of this package. However long what a message quotes, each of its lines has a sane length."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__("\n".join(cut(line, MOST_CHARACTERS_OF_A_LINE) for line in message.split("\n")))
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of the traceback: the message, with what was added to it on the way."""
+        words = "\n".join([f"{type(self).__name__}: {self}", *getattr(self, "__notes__", [])])
+        if _log_file is not None:
+            with suppress(OSError), _log_file.open("a", encoding="utf-8", errors="replace") as log:
+                log.write("".join(traceback.format_exception(self)) + "\n")
+                words += f"\n(Where in the program: {_log_file})"
+        return _CONTROLS.sub("\ufffd", words).split("\n")
 
 
 class ConfigError(ServingVerdictError):
@@ -88,6 +112,10 @@ class CredentialsError(DeployError):
     """AWS credentials are missing or have expired: nothing can be made, looked at or deleted until they are renewed."""
 
 
+class NoOptionLeft(DeployError):
+    """Every option has failed: none could be deployed, or none answers. The message holds the failure of each."""
+
+
 class TeardownError(ServingVerdictError):
     """Resources that could not be deleted. The message ends with the commands that delete them."""
 
@@ -105,4 +133,12 @@ class AnalysisError(ServingVerdictError):
 
 
 class NotebookFailed(ServingVerdictError):
-    """A notebook stopped with an error; names the saved copy that shows where."""
+    """A notebook stopped with an error, whose class is `error_name`; names the saved copy that shows where."""
+
+    def __init__(self, message: str, error_name: str = "") -> None:
+        super().__init__(message)
+        self.error_name = error_name
+
+
+class Stopped(ServingVerdictError):
+    """A person stopped a notebook; the message says what is kept and how to go on."""

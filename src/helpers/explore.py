@@ -2,27 +2,30 @@
 
 A control that moves is answered at once. While it is dragged, the page sends its next value only after the kernel has
 answered the one before, so values are passed over rather than queued, and the last one is always drawn.
+
+A control belongs to whoever sits at the page: no control changes another's value or range, as page and kernel would then
+both set it and might not agree. So each latency has a limit slider of its own, of which one is seen.
 """
 
 from __future__ import annotations
 
-import html
 import math
-import re
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from markupsafe import Markup
 
 from helpers import number_text as text
-from helpers.analysis import Measurements
+from helpers.analysis import Measurements, read_figures
+from helpers.bottom_line import COST_UNIT, bottom_line
 from helpers.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC, candidates
 from helpers.charts.style import LATENCY_WORDS
+from helpers.chosen_points import mixed_cost
 from helpers.config import BenchmarkConfig
-from helpers.display import Column, Table, numeric
-from helpers.judge import mixed_cost
+from helpers.display import Column, Html, Markdown, Table, numeric
+from helpers.judge import judge
 from helpers.load_report import LATENCY_NAME
 from helpers.price_chart import draw
-from helpers.report import COST_UNIT, bottom_line
 from helpers.run_folder import RunFolder
 from helpers.verdict import Estimate, OptionVerdict
 from helpers.what_if import MONTH, Outcome, Settings, WhatIf, settings_of
@@ -56,14 +59,42 @@ LOOK = """<style>
 .what-if .panels .limit {font-weight: bold; opacity: .85}
 .what-if figcaption, .what-if caption {font-size: 12px; opacity: .8; text-align: left; max-width: 75em}
 .what-if .table {overflow-x: auto}
+.what-if-still {display: none}
 .what-if table {border-collapse: collapse; font-size: 12.5px; margin: .6em 0}
 .what-if td, .what-if th {padding: .25em .5em; border-bottom: 1px solid #8886; vertical-align: top}
 </style>"""
 
 
-def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown: bool = True) -> VBox | None:
-    """The panel as a widget; nothing in a batch run, where nobody can move a control."""
-    return Panel(config, run, measured).widget if shown else None
+def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown: bool = True) -> VBox | Html:
+    """The panel as a widget, over a still picture that is seen wherever the notebook is opened without a kernel.
+
+    In a batch run, where nobody can move a control, the picture alone; nothing where nothing was measured.
+    """
+    if measured.points.empty:
+        return Html(Markup(""))
+    still = _still(config, run, measured)
+    if not shown:
+        return still
+    from IPython.display import display
+
+    display(still)
+    return Panel(config, run, measured).widget
+
+
+def _still(config: BenchmarkConfig, run: RunFolder, measured: Measurements) -> Html:
+    """What the panel shows at the config's settings. The panel hides it, by LOOK, while it is there itself."""
+    verdict = judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id)
+    outcome, given = Outcome(config, measured.points, measured.endpoints, verdict), settings_of(config)
+    chart = read_figures(run).get("price_performance")
+    hint = Markdown("This is a still picture of the panel. Next: run this notebook in Jupyter to move its controls.")
+    return Html(
+        Markup('<div class="what-if-still">{}{}{}{}</div>').format(
+            Markup(_answer(outcome, given, given).as_html()),
+            Markup(chart._repr_html_() if chart else ""),
+            Markup(feasible_set(outcome, given.metric, verdict.cost_basis)._repr_html_()),
+            Markup(hint.as_html()),
+        )
+    )
 
 
 class Panel:
@@ -77,14 +108,18 @@ class Panel:
         self._what_if = WhatIf(config, run, measured)
         self._given = settings_of(config)
         self.controls = _controls(self._what_if, self._given)
+        self.limits = {metric: _limit_slider(metric, self._what_if) for metric in self._what_if.measured_latencies}
         self.reset = widgets.Button(description="Back to the config's settings", layout={"width": "auto"})
         self.answer, self.chart, self.table = (widgets.HTML() for _ in range(3))
         self._drawing = False
         self._set_to_config()
-        for name, control in self.controls.items():
-            control.observe(self._metric_moved if name == "metric" else self._moved, names="value")
+        for control in (*self.controls.values(), *self.limits.values()):
+            control.observe(self._moved, names="value")
         self.reset.on_click(lambda _: self._set_to_config())
-        left = widgets.VBox([*self.controls.values(), self.reset], layout={"flex": "0 1 390px", "min_width": "0"})
+        rows = list(self.controls.values())
+        place = 1 + list(self.controls).index("percentile")
+        rows[place:place] = self.limits.values()
+        left = widgets.VBox([*rows, self.reset], layout={"flex": "0 1 390px", "min_width": "0"})
         self.answer.layout.flex, self.answer.layout.min_width = "1 1 320px", "0"
         top = widgets.HBox([left, self.answer], layout={"flex_flow": "row wrap", "grid_gap": "8px 20px"})
         self.widget = widgets.VBox([top, self.chart, self.table])
@@ -97,7 +132,7 @@ class Panel:
             dataset=at["dataset"] or None,
             metric=at["metric"],
             percentile=at["percentile"],
-            limit_s=_said(at["limit_s"], self._what_if.config.slo.limits_s().get(at["metric"])),
+            limit_s=_said(self.limits[at["metric"]].value, self._what_if.config.slo.limits_s().get(at["metric"])),
             keeps_other_limits=at["keeps_other_limits"],
             error_rate=_said(at["error_percent"], given.error_rate, 100),
             requests_per_minute=_said(at["requests_per_minute"], given.requests_per_minute),
@@ -108,10 +143,6 @@ class Panel:
     def _moved(self, _change: object) -> None:
         if not self._drawing:
             self._draw()
-
-    def _metric_moved(self, change: dict) -> None:
-        if not self._drawing:
-            self._draw(limit_of=change["new"])
 
     def _set_to_config(self) -> None:
         """Put every control to what the config says."""
@@ -127,27 +158,31 @@ class Panel:
             "unit": self._what_if.at(given).verdict.cost_basis,
             "price": ALL,
         }
-        self._draw(limit_of=given.metric, **values)
-
-    def _draw(self, limit_of: str | None = None, **values: object) -> None:
-        """Set controls, the limit to that of a latency if one is named, and show once what they all say now."""
         self._drawing = True
         try:
             for name, value in values.items():
                 self.controls[name].value = value
-            if limit_of is not None:
-                _set_limit(self.controls["limit_s"], limit_of, self._what_if)
-                self._offer_other_limits(limit_of)
+            for metric, slider in self.limits.items():
+                slider.value = _first_limit(metric, self._what_if)
         finally:
             self._drawing = False
+        self._draw()
+
+    def _draw(self) -> None:
+        """Show what all controls say now."""
         settings, unit = self.settings, self.controls["unit"].value
+        self._show_limits_of(settings.metric)
         self.outcome = self._what_if.at(settings)
         table = feasible_set(self.outcome, settings.metric, unit)._repr_html_()
         chart = draw(self.outcome, settings.metric, unit)
-        answer = f'<div class="answer" role="status">{_answer(self.outcome, settings, self._given)}</div>'
+        answer = f'<div class="answer" role="status">{_answer(self.outcome, settings, self._given).as_html()}</div>'
         self.table.value, self.chart.value, self.answer.value = _page(table), _page(chart), _page(answer)
 
-    def _offer_other_limits(self, metric: str) -> None:
+    def _show_limits_of(self, metric: str) -> None:
+        self.limits[metric].layout.display = None
+        for name, slider in self.limits.items():
+            if name != metric:
+                slider.layout.display = "none"
         others = {name: limit for name, limit in self._what_if.config.slo.limits_s().items() if name != metric}
         control = self.controls["keeps_other_limits"]
         control.description = "also " + " and ".join(
@@ -169,7 +204,7 @@ def _controls(what_if: WhatIf, given: Settings) -> dict[str, Widget]:
     percents = sorted({*map(float, PERCENTILES), given.percentile})
     traffic = (min(LOWEST_TRAFFIC, given.requests_per_minute), max(HIGHEST_TRAFFIC, given.requests_per_minute * 10))
     prices = [("as measured", ALL), *((name, name) for name in what_if.price_names)]
-    look = {"style": {"description_width": "7.5em"}, "layout": {"width": "auto"}}
+    look = _look()
     controls = {
         "dataset": widgets.Dropdown(description="Dataset", options=datasets, **look),
         "metric": widgets.Dropdown(
@@ -178,7 +213,6 @@ def _controls(what_if: WhatIf, given: Settings) -> dict[str, Widget]:
         "percentile": widgets.SelectionSlider(
             description="Percentile", options=[(f"p{percent:g}", percent) for percent in percents], **look
         ),
-        "limit_s": widgets.FloatLogSlider(description="Limit, s", step=LOG_STEP, readout_format=f".{DIGITS}g", **look),
         "keeps_other_limits": widgets.Checkbox(value=True, style=look["style"], layout={"width": "auto"}),
         "error_percent": widgets.FloatSlider(
             description="Error limit, %",
@@ -205,13 +239,28 @@ def _controls(what_if: WhatIf, given: Settings) -> dict[str, Widget]:
     return controls
 
 
-def _set_limit(control: Widget, metric: str, what_if: WhatIf) -> None:
-    """Let the limit range over what was measured of a latency, and put it to the config's, else where it excludes nothing."""
+def _look() -> dict[str, dict[str, str]]:
+    """What labels and widths of the controls are like; of its own for each, as a widget keeps it."""
+    return {"style": {"description_width": "7.5em"}, "layout": {"width": "auto"}}
+
+
+def _limit_slider(metric: str, what_if: WhatIf) -> Widget:
+    """The limit of a latency, which ranges over what was measured of it."""
+    import ipywidgets as widgets
+
+    first, measured = _first_limit(metric, what_if), what_if.latency_range_s(metric)
+    low, high = (measured[0] / 2, measured[1] * 2) if measured else (first / 10, first * 10)
+    if metric in what_if.config.slo.limits_s():
+        low, high = min(low, first / 2), max(high, first * 2)
+    slider = widgets.FloatLogSlider(description="Limit, s", step=LOG_STEP, readout_format=f".{DIGITS}r", **_look())
+    _set_range(slider, low, high, first)
+    return slider
+
+
+def _first_limit(metric: str, what_if: WhatIf) -> float:
+    """The config's limit of a latency in seconds, else one that excludes nothing."""
     limit, measured = what_if.config.slo.limits_s().get(metric), what_if.latency_range_s(metric)
-    low, high = (measured[0] / 2, measured[1] * 2) if measured else (limit / 10, limit * 10)
-    if limit is not None:
-        low, high = min(low, limit / 2), max(high, limit * 2)
-    _set_range(control, low, high, high if limit is None else limit)
+    return limit if limit is not None else measured[1] * 2 if measured else 1.0
 
 
 def _set_range(control: Widget, low: float, high: float, value: float) -> None:
@@ -247,18 +296,13 @@ def _page(content: str) -> str:
     return f'{LOOK}<div class="what-if">{content}</div>'
 
 
-def _answer(outcome: Outcome, settings: Settings, given: Settings) -> str:
+def _answer(outcome: Outcome, settings: Settings, given: Settings) -> Markdown:
     """The bottom line, what came nearest, whose bill is lower at this traffic, and what differs from the config."""
     verdict = outcome.verdict
     said = bottom_line(verdict, outcome.config).markdown.split("\n\n")[0]
     if verdict.nearest and "came nearest" not in said:
         said += f" “{verdict.nearest}” came nearest: {verdict.nearest_reason}."
-    return _as_html(said + _lowest_bill(outcome)) + _as_html(_changes(settings, given))
-
-
-def _as_html(paragraph: str) -> str:
-    """A paragraph of Markdown with nothing but bold words in it."""
-    return "<p>" + re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(paragraph)) + "</p>"
+    return Markdown("{}{}\n\n{}").format(said, _lowest_bill(outcome), _changes(settings, given))
 
 
 def _lowest_bill(outcome: Outcome) -> str:
@@ -288,7 +332,7 @@ def _changes(settings: Settings, given: Settings) -> str:
         f"{text.number(settings.requests_per_minute)} requests a minute": (
             settings.requests_per_minute != given.requests_per_minute
         ),
-        f"{text.percent(settings.headroom)} head-room": settings.headroom != given.headroom,
+        f"{text.percent(settings.headroom)} headroom": settings.headroom != given.headroom,
         f"price of {settings.price}": settings.price is not None,
     }
     changed = [words for words, is_changed in changes.items() if is_changed]
@@ -347,8 +391,7 @@ def _cost(option: OptionVerdict, chosen: list[pd.Series], basis: str, judged_by:
     if any(pd.isna(row[basis]) for row in chosen):
         return None
     costs = [Estimate(value=row[basis], low=row[f"{basis}_low"], high=row[f"{basis}_high"]) for row in chosen]
-    points = [p.model_copy(update={"cost": cost}) for p, cost in zip(option.points, costs, strict=True)]
-    return mixed_cost(points)
+    return mixed_cost([(point.share, cost) for point, cost in zip(option.points, costs, strict=True)])
 
 
 def _loads(option: OptionVerdict) -> str:

@@ -19,6 +19,7 @@ from helpers.level_latencies import PERCENTS, percentile_columns
 from helpers.load_config import LoadLevel
 from helpers.metrics import LATENCIES, MET, MISSED, UNDECIDED
 from helpers.run_folder import RunFolder
+from helpers.sample_size import requests_lacking
 from helpers.summary import prices_of, served_rates
 
 # --- the SLO ------------------------------------------------------------------------------------------------------
@@ -110,11 +111,14 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
         "load": load.label,
         "repetitions": int(here["repetition"].nunique()),
         "steady": None,
+        "not_steady": None,
+        "overloaded": False,
         "client_limited": False,
         "n": n,
         "failures": failures,
         "window_s": wall_s,
         "error_rate": metrics.error_rate(failures, n),
+        "commonest_failure": None,
         "achieved_concurrency": in_flight_s / wall_s if wall_s and in_flight_s is not None else None,
         "asked_rate_per_s": None,
         "achieved_rate_per_s": None,
@@ -134,6 +138,12 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     row |= {f"itl_s_p{p:g}": None for p in PERCENTS}
     states = {f"slo_{column}": _state(here, column, limit, effect, config.slo) for column, limit in _limits(config.slo)}
     states["slo_error_rate"] = metrics.share_is_met(
+        failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
+    )
+    row |= {
+        f"lacking_{column}": _lacking(here, column, limit, effect, config.slo) for column, limit in _limits(config.slo)
+    }
+    row["lacking_error_rate"] = requests_lacking(
         failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
     )
     row |= states | {"estimates_within_slo": _estimates_within(row, here, config.slo)}
@@ -252,6 +262,12 @@ def _state(here: pd.DataFrame, column: str, limit: float, effect: float, slo: Se
     by_tops = metrics.limit_is_met(tops, limit, slo.percentile, slo.confidence, effect)
     by_count = metrics.share_is_met(int(most), n, 1 - slo.percentile / 100, slo.confidence, effect)
     return MET if MET in (by_tops, by_count) else UNDECIDED
+
+
+def _lacking(here: pd.DataFrame, column: str, limit: float, effect: float, slo: ServiceLevel) -> int | None:
+    """Further requests that would show the limit to be met, if as many miss it as may have missed it so far."""
+    most = sum(misses(group, column, limit)[1] for _, group in here.iterrows())
+    return requests_lacking(int(most), int(here["requests"].sum()), 1 - slo.percentile / 100, slo.confidence, effect)
 
 
 def _tops(group: pd.Series, column: str) -> np.ndarray:

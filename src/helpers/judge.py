@@ -3,7 +3,8 @@
 An option must meet the SLO, with the config's confidence, on every dataset of the traffic. Of its load points that do,
 the cheapest counts. The cheapest option wins; options whose 95% intervals overlap with the winner's are tied with it.
 An option that might be as cheap at a load that is not decided is named too: the recommended option, those tied with it
-and those that may be cheaper hold the truly cheapest one with the confidence of the intervals.
+and those that may be cheaper hold the truly cheapest one with the confidence of the intervals. An option of which nothing
+was answered has failed: nothing is said of its latency.
 
 Prices are per 1,000 requests, or per 1M output tokens where requests are unequal work. A load point that the client
 limited is not judged: it speaks neither for an option nor against it.
@@ -15,27 +16,18 @@ import math
 
 import pandas as pd
 
-from helpers.capacity import capacity_of
+from helpers.capacity import capacity_of, requests_per_minute
 from helpers.checks import same_model, same_output_length, same_prompts
+from helpers.chosen_points import best_load, chosen_point, mixed_cost, traffic_shares
 from helpers.config import BenchmarkConfig
 from helpers.ledger import EndpointRecord
 from helpers.load_config import Load, Search
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED
-from helpers.number_text import duration
+from helpers.open_points import cheaper_because, effort_to_settle, estimated_loads, nearest_to_slo, open_because
 from helpers.options import OptionBase
 from helpers.report_warning import ReportWarning
-from helpers.verdict import (
-    ChosenPoint,
-    CostBasis,
-    Estimate,
-    InstancePrice,
-    OptionVerdict,
-    TokenRates,
-    Verdict,
-)
+from helpers.verdict import CostBasis, Estimate, InstancePrice, OptionVerdict, TokenRates, Verdict
 
-ONE_SIDED = 1.6449 / 1.9600
-"""Quantiles of the normal distribution: what a 95% bound is on one side, as a part of what it is on both."""
 LEVEL_WORDS = {"closed_loop": "concurrency", "open_loop": "rate", "trace": "speed", "ramp": "ramp"}
 
 
@@ -46,7 +38,7 @@ def judge(
     config: BenchmarkConfig,
     run_id: str,
 ) -> Verdict:
-    """Judge the load points of a run (`summary.summarise_load_points`); `endpoints` tell prices and models."""
+    """Judge the load points of a run (`summary.summarise_load_points`); `endpoints` hold prices, models and failures."""
     comparable = same_model(config, endpoints) and same_output_length(points) and same_prompts(points)
     basis: CostBasis = "usd_per_1k_requests" if comparable else "usd_per_1m_output_tokens"
     record = {endpoint.option: endpoint for endpoint in endpoints}
@@ -57,8 +49,8 @@ def judge(
     ranked = sorted((o for o in options if o.status == "feasible"), key=lambda o: (o.cost.value, _slowest(o)))
     winner = ranked[0] if ranked else None
     tied = [o.option for o in ranked[1:] if _overlap(winner.cost, o.cost)]
-    unsure = [o.option for o in options if _may_be_cheaper(o, points, winner, tied, basis, config)]
-    nearest, reason = (None, None) if winner else _nearest(points, config)
+    cheaper = {o.option: cheaper_because(o, points, winner, basis, config) for o in options}
+    nearest, reason = (None, None) if winner else nearest_to_slo(points, config)
     return Verdict(
         run_id=run_id,
         config_name=config.name,
@@ -69,17 +61,20 @@ def judge(
         percentile=config.slo.percentile,
         recommended=winner.option if winner else None,
         tied=tied,
-        may_be_cheaper=unsure,
+        may_be_cheaper=[name for name, because in cheaper.items() if because],
+        not_measured=[o.option for o in options if o.status in ("failed", "incomplete")],
+        best_estimate=None if winner else _best_estimate(options),
         nearest=nearest,
         nearest_reason=reason,
-        options=[_placed(option, winner, tied, unsure) for option in options],
+        options=[_placed(option, winner, tied, cheaper[option.option]) for option in options],
         warnings=warnings,
     )
 
 
-def main_latency(config: BenchmarkConfig) -> str:
-    """The latency that charts and tables show: end-to-end where it has a limit, else the first that has one."""
-    return next(iter(config.slo.limits_s()))
+def _best_estimate(options: list[OptionVerdict]) -> str | None:
+    """Of the options that may meet the SLO, the one whose estimated cost is lowest."""
+    priced = [o for o in options if o.is_estimate and o.cost is not None]
+    return min(priced, key=lambda o: o.cost.value).option if priced else None
 
 
 # --- one option by itself -----------------------------------------------------------------------------------------
@@ -97,32 +92,70 @@ def _assess(
         reason="meets the SLO",
         **_prices(option, record),
     )
-    chosen, shares = [], traffic_shares(config)
-    missing = [dataset for dataset in shares if not (points["dataset"] == dataset).any()]
-    if missing:
-        reason = f"no measurement on {' and '.join(missing)}"
-        if record and record.failure:
-            reason += f": {record.cause or 'it failed'}, see the warnings"
-        return verdict.model_copy(update={"status": "incomplete", "reason": reason})
-    for dataset, share in shares.items():
-        here = points[points["dataset"] == dataset]
-        met = here[here["slo"] == MET]
-        if met.empty:
-            return verdict.model_copy(update=_why_not(here, dataset, config))
-        chosen.append(_chosen_point(_cheapest(met, basis, config), share, basis, config))
-    verdict = verdict.model_copy(update={"points": chosen})
-    traffic = config.traffic
-    verdict = verdict.model_copy(
-        update={"capacity": capacity_of(verdict, traffic.requests_per_minute, traffic.headroom)}
-    )
-    if any(point.cost is None for point in chosen):
+    at = {dataset: points[points["dataset"] == dataset] for dataset in traffic_shares(config)}
+    if (excluded := _not_measured(at, record)) is not None:
+        return verdict.model_copy(update=excluded)
+    met = {dataset: here[here["slo"] == MET] for dataset, here in at.items()}
+    for dataset, here in met.items():
+        if here.empty:
+            verdict = verdict.model_copy(update=_why_not(at[dataset], dataset, config))
+            return verdict if verdict.status == "infeasible" else _estimated(verdict, at, record, basis, config)
+    loads = {dataset: best_load(here, basis, config) for dataset, here in met.items()}
+    verdict = _at_loads(verdict, loads, at, basis, config)
+    if verdict.cost is None:
         return verdict.model_copy(update={"status": "unpriced", "reason": "meets the SLO, but its price is unknown"})
-    return verdict.model_copy(update={"cost": mixed_cost(chosen)})
+    return verdict
 
 
-def traffic_shares(config: BenchmarkConfig) -> dict[str, float]:
-    """Dataset -> share of the traffic, of those that have one."""
-    return {name: share for name, share in config.traffic_mix().items() if share > 0}
+def _not_measured(at: dict[str, pd.DataFrame], record: EndpointRecord | None) -> dict | None:
+    """Status and reason of an option that has no answer on a dataset; None where it has some on each."""
+    silent = {name: here for name, here in at.items() if len(here) and (here["failures"] == here["n"]).all()}
+    if silent:
+        of_them = pd.concat(silent.values())
+        said = of_them["commonest_failure"].dropna()
+        where = "" if len(silent) == len(at) else f" on {' and '.join(silent)}"
+        reason = f"none of its {int(of_them['n'].sum()):,} requests{where} was answered"
+        return {"status": "failed", "reason": f"{reason}: {said.iloc[0]}" if len(said) else reason}
+    missing = [name for name, here in at.items() if here.empty]
+    if not missing:
+        return None
+    if record and record.failure and record.target != "imported":
+        return {"status": "failed", "reason": record.failure.removeprefix(f"option {record.option!r}: ")}
+    return {"status": "incomplete", "reason": f"no measurement on {' and '.join(missing)}"}
+
+
+def _at_loads(
+    verdict: OptionVerdict,
+    loads: dict[str, pd.Series],
+    at: dict[str, pd.DataFrame],
+    basis: CostBasis,
+    config: BenchmarkConfig,
+) -> OptionVerdict:
+    """The option at one load per dataset: what it costs there, and what the traffic needs of it."""
+    shares, traffic = traffic_shares(config), config.traffic
+    points = [chosen_point(row, at[dataset], shares[dataset], basis, config) for dataset, row in loads.items()]
+    placed = verdict.model_copy(update={"points": points})
+    costs = [(point.share, point.cost) for point in points]
+    changes: dict[str, object] = {"cost": None if any(cost is None for _, cost in costs) else mixed_cost(costs)}
+    if requests_per_minute(points) is not None:
+        changes["capacity"] = capacity_of(placed, traffic.requests_per_minute, traffic.headroom)
+    return placed.model_copy(update=changes)
+
+
+def _estimated(
+    verdict: OptionVerdict,
+    at: dict[str, pd.DataFrame],
+    record: EndpointRecord | None,
+    basis: CostBasis,
+    config: BenchmarkConfig,
+) -> OptionVerdict:
+    """An undecided option at the cheapest loads whose estimates are within the SLO, if each dataset has one."""
+    loads = estimated_loads(at, basis, config)
+    if loads is None:
+        return verdict
+    limits, effort = effort_to_settle(list(loads.values()), record, config)
+    placed = _at_loads(verdict, loads, at, basis, config)
+    return placed.model_copy(update={"is_estimate": True, "open_limits": limits, "to_settle": effort})
 
 
 def _prices(option: OptionBase, record: EndpointRecord | None) -> dict:
@@ -151,52 +184,6 @@ def _prices(option: OptionBase, record: EndpointRecord | None) -> dict:
     return {"prices": prices, "token_rates": rates}
 
 
-def _cheapest(met: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> pd.Series:
-    """The cheapest load point, the fastest of equally cheap ones; without a price, that of the highest throughput (the
-    same order).
-    """
-    latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
-    keys, ascending = ([basis, latency], True) if met[basis].notna().all() else (["served_requests_per_s"], False)
-    return met.sort_values(keys, ascending=ascending, kind="stable").iloc[0]
-
-
-def _chosen_point(row: pd.Series, share: float, basis: CostBasis, config: BenchmarkConfig) -> ChosenPoint:
-    return ChosenPoint(
-        dataset=row["dataset"],
-        share=share,
-        load_kind=row["load_kind"],
-        level=row["level"],
-        load=row["load"],
-        n=int(row["n"]),
-        requests_per_s=_estimate(row, "served_requests_per_s"),
-        latency_s=_estimate(row, f"{main_latency(config)}_p{config.slo.percentile:g}"),
-        prompt_tokens_mean=_finite(row["prompt_tokens_mean"]),
-        output_tokens_mean=_finite(row["output_tokens_mean"]),
-        cost=_estimate(row, basis),
-    )
-
-
-def _estimate(row: pd.Series, column: str) -> Estimate | None:
-    """An estimate whose unknown or infinite bounds are null; null where the value is unknown."""
-    if pd.isna(row[column]):
-        return None
-    return Estimate(value=float(row[column]), low=_finite(row[f"{column}_low"]), high=_finite(row[f"{column}_high"]))
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def mixed_cost(points: list[ChosenPoint]) -> Estimate:
-    """Σ share x cost. The datasets were measured independently, so half-widths add as squares."""
-    value = sum(p.share * p.cost.value for p in points)
-    if any(p.cost.low is None or p.cost.high is None for p in points):
-        return Estimate(value=value, low=None, high=None)
-    below = math.sqrt(sum((p.share * (p.cost.value - p.cost.low)) ** 2 for p in points))
-    above = math.sqrt(sum((p.share * (p.cost.high - p.cost.value)) ** 2 for p in points))
-    return Estimate(value=value, low=value - below, high=value + above)
-
-
 # --- why not ------------------------------------------------------------------------------------------------------
 
 
@@ -209,31 +196,31 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
         return {
             "status": "not_judged",
             "reason": f"the client, not the server, limited every load point on {dataset}: more load.processes, or a "
-            "machine with more CPUs, would tell",
+            "machine with more CPUs, would show more",
         }
     if (judged["load_kind"] == "ramp").all():
         return {"status": "undecided", "reason": f"a ramp cannot show whether the SLO is met ({limits}) on {dataset}"}
     if (judged["slo"] == MISSED).all() and judged["level"].min() == here["level"].min():
         return {"status": "infeasible", "reason": f"misses the SLO ({limits}) at {_every(config.load)} on {dataset}"}
+    row = _most_telling(here[here["slo"] != MISSED])
     return {
         "status": "undecided",
-        "reason": f"not shown to meet the SLO ({limits}) with {config.slo.confidence:.0%} confidence on {dataset}: "
-        + _what_would_tell(here),
+        "reason": f"not shown to meet the SLO ({limits}) with {config.slo.confidence:.0%} confidence on {dataset}: at "
+        f"{row['load']}, {open_because(row, config)}",
     }
+
+
+def _most_telling(is_open: pd.DataFrame) -> pd.Series:
+    """Of the open load points the lowest, those first whose figures can be trusted, and of these those within the SLO."""
+    order = is_open.assign(
+        doubtful=(is_open["slo"] == CLIENT_LIMITED) | is_open["steady"].eq(False),
+        beyond=~is_open["estimates_within_slo"].eq(True),
+    )
+    return is_open.loc[order.sort_values(["doubtful", "beyond", "level"]).index[0]]
 
 
 def _every(load: Load) -> str:
     return f"every {LEVEL_WORDS[load.level_kind]}{' that was tried' if isinstance(load, Search) else ''}"
-
-
-def _what_would_tell(here: pd.DataFrame) -> str:
-    """What could turn an undecided option into a decided one."""
-    open_points = here[~here["slo"].isin([CLIENT_LIMITED, MISSED])]
-    if open_points.empty:
-        return "the client, not the server, limited the lowest load"
-    if not open_points["steady"].eq(False).all():
-        return "more requests would tell"
-    return f"no steady state was found at {open_points['load'].iloc[0]}; a longer load.max_duration_s may tell"
 
 
 # --- options among each other -------------------------------------------------------------------------------------
@@ -250,82 +237,42 @@ def _overlap(one: Estimate, other: Estimate) -> bool:
     return one.low <= other.high and other.low <= one.high
 
 
-def _may_be_cheaper(
-    option: OptionVerdict,
-    points: pd.DataFrame,
-    winner: OptionVerdict | None,
-    tied: list[str],
-    basis: CostBasis,
-    config: BenchmarkConfig,
-) -> bool:
-    """Might an option be cheaper than the winner at a load that is not decided, but by its estimates is within the SLO?
-
-    Without a winner: might it meet the SLO?
-    """
-    if option.status == "not_judged":
-        return True
-    if option.status not in ("feasible", "undecided") or option.option in tied or option == winner:
-        return False
-    at_best = []
-    for dataset, share in traffic_shares(config).items():
-        here = points[(points["option"] == option.option) & (points["dataset"] == dataset)]
-        within = here["estimates_within_slo"].eq(True) & ~here["slo"].isin([MISSED, CLIENT_LIMITED])
-        promising = here[(here["slo"] == MET) | (within & (here["load_kind"] != "ramp"))]
-        if promising.empty:
-            return False
-        at_best.append(_chosen_point(_cheapest(promising, basis, config), share, basis, config))
-    if winner is None or any(point.cost is None for point in at_best):
-        return winner is None
-    return _may_be_less(mixed_cost(at_best), winner.cost)
-
-
-def _may_be_less(one: Estimate, other: Estimate) -> bool:
-    """Might `one` be less than `other`: is their difference not shown to be positive with 95% confidence, one-sided?
-
-    Distances to the bounds add as squares (Zou and Donner 2008), cut from two-sided to one-sided.
-    """
-    if one.low is None or other.high is None:
-        return True
-    distance = ONE_SIDED * math.hypot(one.value - one.low, other.high - other.value)
-    return one.value - other.value <= distance
-
-
-def _placed(option: OptionVerdict, winner: OptionVerdict | None, tied: list[str], unsure: list[str]) -> OptionVerdict:
+def _placed(
+    option: OptionVerdict, winner: OptionVerdict | None, tied: list[str], cheaper_because: str | None
+) -> OptionVerdict:
     """The option with its final status and reason."""
-    changes: dict[str, object] = {"may_be_cheaper": option.option in unsure}
+    changes: dict[str, object] = {"may_be_cheaper": bool(cheaper_because), "may_be_cheaper_because": cheaper_because}
     if winner is not None and option.status == "feasible":
         if option.option == winner.option:
-            changes |= {"status": "recommended", "reason": "the cheapest option that meets the SLO"}
+            changes |= {
+                "status": "recommended",
+                "reason": f"the cheapest option that meets the SLO, {loads_of(option)}",
+            }
         elif option.option in tied:
-            changes |= {"status": "tied", "reason": "meets the SLO; its price cannot be told apart from the cheapest"}
+            words = f"meets the SLO {loads_of(option)}; its price cannot be told apart from the cheapest"
+            changes |= {"status": "tied", "reason": words}
         elif winner.cost.value == 0:
             changes |= {"reason": "meets the SLO, but the cheapest costs nothing"}
         else:
-            dearer = option.cost.value / winner.cost.value - 1
-            changes |= {"reason": f"meets the SLO, {dearer:.0%} dearer than the cheapest"}
-        if changes["may_be_cheaper"]:
-            changes["reason"] += "; at a higher load, where the SLO is not decided, it may be as cheap"
+            more = option.cost.value / winner.cost.value - 1
+            changes |= {"reason": f"meets the SLO, {more:.0%} more expensive {_against(option, winner)}"}
+        if cheaper_because:
+            changes["reason"] += f"; it may be cheaper: {cheaper_because}"
     return option.model_copy(update=changes)
 
 
-def _nearest(points: pd.DataFrame, config: BenchmarkConfig) -> tuple[str | None, str | None]:
-    """The option whose worst ratio of percentile to limit, at its best load, is smallest, and how near it came."""
-    points = points[points["slo"] != CLIENT_LIMITED]
-    ratios = pd.concat(
-        [points[f"{c}_p{config.slo.percentile:g}"].astype(float) / top for c, top in config.slo.limits_s().items()],
-        axis=1,
-    )
-    ratios = ratios.max(axis=1).dropna()
-    if ratios.empty:
-        return None, None
-    keys = [points.loc[ratios.index, name] for name in ("option", "dataset")]
-    best = ratios.groupby(keys).idxmin()
-    worst_dataset = ratios[best].groupby(points.loc[best, "option"]).idxmax()
-    at = ratios[worst_dataset].idxmin()
-    row, column = points.loc[at], main_latency(config)
-    value = row[f"{column}_p{config.slo.percentile:g}"]
-    reason = (
-        f"p{config.slo.percentile:g} of {duration(value)} against the limit of {config.slo.limits_s()[column]:g} s, "
-        f"{row['failures']} of {row['n']} requests failed, on {row['dataset']} at {row['load']}"
-    )
-    return str(row["option"]), reason
+def loads_of(option: OptionVerdict) -> str:
+    """The loads at which an option is judged, as a phrase: `at concurrency 8`, with the datasets where they differ."""
+    datasets: dict[str, list[str]] = {}
+    for point in option.points:
+        datasets.setdefault(point.load, []).append(point.dataset)
+    if len(datasets) == 1:
+        return f"at {option.points[0].load}"
+    return "at " + " and ".join(f"{load} ({', '.join(names)})" for load, names in datasets.items())
+
+
+def _against(option: OptionVerdict, winner: OptionVerdict) -> str:
+    """Against whom, and at which loads where they differ."""
+    if [point.load for point in option.points] == [point.load for point in winner.points]:
+        return f"than the cheapest, both {loads_of(option)}"
+    return f"{loads_of(option)} than the cheapest {loads_of(winner)}"

@@ -2,8 +2,8 @@
 
 It answers one question after any crash: what may still cost money? States move
 `planned -> creating -> in_service -> deleting -> deleted`; `failed` is an endpoint that could not be deleted at the first
-attempt and may still be there; `waiting` was asked for in vain and will be asked for again; `refused` could not even be planned; `external` is
-a server that the run did not make and never deletes.
+attempt and may still be there; `waiting` could not be had yet and will be asked for again; `refused` could not even be
+planned; `external` is a server that the run did not make and never deletes.
 """
 
 from __future__ import annotations

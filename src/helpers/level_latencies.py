@@ -20,6 +20,7 @@ from helpers.intervals import (
     share_bounds,
 )
 from helpers.metrics import LATENCIES, with_failures
+from helpers.sample_size import requests_lacking
 
 PERCENTS = (50, 90, 95, 99)
 
@@ -87,22 +88,37 @@ class LevelLatencies:
         """The columns of a latency, with an interval at this percentile: see `percentile_columns`."""
         return percentile_columns(column, self.values(column), self.effect(column, percent), percent)
 
-    def slo_columns(self, slo: ServiceLevel, steady: bool | None, client_limited: bool) -> dict[str, str | bool]:
-        """State of each limit (`slo_<column>`, `slo_error_rate`), `estimates_within_slo`, and `slo` of them all."""
-        states = {
-            f"slo_{column}": metrics.limit_is_met(
-                self.values(column), limit, slo.percentile, slo.confidence, self.effect(column, slo.percentile)
+    def slo_columns(
+        self, slo: ServiceLevel, steady: bool | None, client_limited: bool
+    ) -> dict[str, str | bool | int | None]:
+        """State of each limit (`slo_<column>`, `slo_error_rate`), how many further requests would show an undecided one to
+        be met (`lacking_<column>`: 0 where it is decided, None where no number would), `estimates_within_slo`, and `slo` of
+        them all.
+        """
+        states, lacking = {}, {}
+        for column, limit in slo.limits_s().items():
+            values, effect = self.values(column), self.effect(column, slo.percentile)
+            state = metrics.limit_is_met(values, limit, slo.percentile, slo.confidence, effect)
+            states[f"slo_{column}"] = state
+            lacking[f"lacking_{column}"] = _lacking(
+                state, int((values > limit).sum()), len(values), 1 - slo.percentile / 100, slo.confidence, effect
             )
-            for column, limit in slo.limits_s().items()
-        }
-        states["slo_error_rate"] = metrics.share_is_met(
-            self.failures, self.n, slo.error_rate, slo.confidence, self.failure_effect
+        of_errors = self.failures, self.n, slo.error_rate, slo.confidence, self.failure_effect
+        states["slo_error_rate"] = metrics.share_is_met(*of_errors)
+        lacking["lacking_error_rate"] = _lacking(states["slo_error_rate"], *of_errors)
+        return (
+            states
+            | lacking
+            | {
+                "estimates_within_slo": metrics.estimates_within(self._requests, slo),
+                "slo": metrics.judged_state(states.values(), steady, client_limited),
+            }
         )
-        return states | {
-            "estimates_within_slo": metrics.estimates_within(self._requests, slo),
-            "slo": metrics.judged_state(states.values(), steady, client_limited),
-        }
 
     def _by_repetition(self, values: np.ndarray, known: np.ndarray | None = None) -> list[np.ndarray]:
         repetition = self._repetition if known is None else self._repetition[known]
         return [values[repetition == one] for one in np.unique(repetition)]
+
+
+def _lacking(state: str, count: int, total: int, share: float, confidence: float, effect: float) -> int | None:
+    return requests_lacking(count, total, share, confidence, effect) if state == metrics.UNDECIDED else 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from helpers import number_text as text
+from helpers.display import in_html
 from helpers.load.progress import LoadProgress
 
 REDRAW_S = 1.0
@@ -138,9 +139,9 @@ def draw(samples: Sequence[Sample], words: str) -> str:
         parts.append("</g>")
     across = len(STRIPS) * (width + GAP_PX) - GAP_PX
     return (
-        f'<svg role="img" aria-label="{words}" viewBox="0 0 {across} {HEAD_PX + height + 2}" '
+        f'<svg role="img" aria-label="{in_html(words)}" viewBox="0 0 {across} {HEAD_PX + height + 2}" '
         f'style="width:100%;max-width:{across}px" xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
-        f"<div>{words}</div>"
+        f"<div>{in_html(words)}</div>"
     )
 
 

@@ -69,6 +69,10 @@ class LoadBase(Strict):
     )
     repetitions: PositiveInt = 1
     request_timeout_s: PositiveSeconds = 60
+    max_answer_bytes: PositiveInt = Field(
+        default=64_000_000,
+        description="An answer that is longer, its HTTP head included, is given up as a bad_response.",
+    )
     repeat_prompts: bool = Field(default=False, description="May a load point send a prompt twice?")
     prefix_cache_salt: bool = Field(
         default=False, description="Put a few characters of its own before each prompt, so that no prefix cache helps."

@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import number_text as text
+from helpers.chosen_points import best_load, main_latency, percentile_column
 from helpers.config import BenchmarkConfig
 from helpers.display import Column, Table
-from helpers.judge import main_latency
 from helpers.load_config import ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
+from helpers.verdict import CostBasis
 
 LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 SLO_WORDS = {MET: "met", MISSED: "missed", UNDECIDED: "undecided", CLIENT_LIMITED: "not judged (client-limited)"}
@@ -32,7 +33,7 @@ def load_words(load: Load) -> str:
     if isinstance(load, OpenLoop):
         return f"at {levels} requests/s with {_arrivals(load)}arrivals"
     if isinstance(load, TraceReplay):
-        return f"under the recorded arrivals of `{Path(load.path).name}` at {levels} times their speed"
+        return f"under the recorded arrivals of “{Path(load.path).name}” at {levels} times their speed"
     return f"on a ramp from {load.from_rate:g} to {load.to_rate:g} requests/s within {load.duration_s:g} s"
 
 
@@ -56,7 +57,7 @@ def level_column(config: BenchmarkConfig) -> Column:
     return Column("level", config.load.level_name, lambda level, _: f"{level:,.10g}")
 
 
-def recommendations(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
+def recommendations(points: pd.DataFrame, config: BenchmarkConfig, basis: CostBasis = "usd_per_1k_requests") -> Table:
     """One sentence per dataset and option: the cheapest load within the SLO, or why there is none; for a search also the
     highest one.
     """
@@ -68,7 +69,7 @@ def recommendations(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
                 continue
             here = points[(points["option"] == option.name) & (points["dataset"] == dataset.name)]
             row = {"dataset": dataset.name, "option": option.name, "instance_type": option.instance_type}
-            row["recommendation"] = _recommendation(here, config)
+            row["recommendation"] = _recommendation(here, basis, config)
             row["highest"] = _highest_found(here, config) if searched else ""
             rows.append(row)
     columns = [
@@ -87,10 +88,14 @@ def recommendations(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
     return Table(pd.DataFrame(rows), columns, caption)
 
 
-def _recommendation(here: pd.DataFrame, config: BenchmarkConfig) -> str:
-    column = f"{main_latency(config)}_p{config.slo.percentile:g}"
+def _recommendation(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> str:
+    """The sentence; the load is the one that the verdict stands on (`chosen_points.best_load`)."""
+    column, percentile = percentile_column(config), f"p{config.slo.percentile:g}"
     if here.empty:
         return "Not measured."
+    if (here["failures"] == here["n"]).all():
+        failure = here["commonest_failure"].dropna()
+        return "No request was answered" + (f": {failure.iloc[0]}" if len(failure) else ".")
     judged = here[here["slo"] != CLIENT_LIMITED]
     if judged.empty:
         return "Not judged: the client, not the server, limited every load."
@@ -98,20 +103,20 @@ def _recommendation(here: pd.DataFrame, config: BenchmarkConfig) -> str:
     if met.empty:
         known = judged.dropna(subset=[column])
         if known.empty:
-            return f"No load is shown to meet the SLO: p{config.slo.percentile:g} is not known at any."
+            return f"No load is shown to meet the SLO: {percentile} is not known at any."
         best = known.loc[known[column].astype(float).idxmin()]
         return (
             f"No load is shown to meet the SLO; the nearest is {best['load']}, with "
-            f"p{config.slo.percentile:g} {LATENCY_NAME[main_latency(config)]} {text.duration(best[column])}."
+            f"{percentile} {LATENCY_NAME[main_latency(config)]} {text.duration(best[column])}."
         )
-    priced = met["usd_per_1k_requests"].notna().all()
-    best = met.loc[met["usd_per_1k_requests"].idxmin() if priced else met["requests_per_s"].idxmax()]
-    price = f", {text.dollars(best['usd_per_1k_requests'])} per 1,000 requests" if priced else ""
+    best = best_load(met, basis, config)
+    price = best["usd_per_1k_requests"]
+    price = "" if pd.isna(price) else f", {text.dollars(price)} per 1,000 requests"
     name = LATENCY_NAME[main_latency(config)]
-    reached = f"p{config.slo.percentile:g} {name} {text.duration(best[column])}"
+    reached = f"{percentile} {name} {text.duration(best[column])}"
     if pd.isna(best[column]):
         mean = text.duration(best[f"{main_latency(config)}_mean_ok"])
-        reached = f"mean {name} {mean} (p{config.slo.percentile:g} is not told)"
+        reached = f"mean {name} {mean} ({percentile} is not in the file)"
     return (
         f"{best['load'][0].upper()}{best['load'][1:]}: {reached} and {text.number(best['requests_per_s'] * 60)} requests/min "
         f"for a mean of {text.number(best['prompt_tokens_mean'])} prompt and {text.number(best['output_tokens_mean'])} "

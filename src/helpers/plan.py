@@ -2,23 +2,34 @@
 
 Minutes and dollars are upper bounds of what the config asks for, but for the time that a machine takes to start, which is
 assumed. Each row says what it rests on. Without credentials or a network, quotas are unknown and prices are those at hand.
+`check` is what can be found out before a run: files, prompts, and one request to each server that exists.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import pandas as pd
 
+from helpers import preflight
 from helpers.config import BenchmarkConfig, Dataset
+from helpers.config_file import LoadedConfig
+from helpers.deployment import Deployment
 from helpers.display import Column, Table, numeric
+from helpers.ledger import EndpointRecord, Ledger
 from helpers.load_config import LoadLevel, Ramp, Search
-from helpers.number_text import number, plural
+from helpers.local_sagemaker.tiny_model import default_cache_dir
+from helpers.number_text import duration, number, plural
 from helpers.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
 from helpers.pricing import FoundPrice, price_of
+from helpers.prompt_files import write_prompts
+from helpers.prompts import make_prompts
 from helpers.quotas import Quota, read_quotas
-from helpers.run_folder import describe_machine
+from helpers.run_folder import describe_machine, scratch_run
+from helpers.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
 
 LOCAL_STARTUP_MINUTES = 0.2
 STARTUP_MINUTES = (
@@ -34,7 +45,11 @@ STARTUP_MINUTES = (
 
 
 def plan_table(config: BenchmarkConfig) -> Table:
-    """Endpoints, load points, minutes and dollars at most, and what each estimate rests on."""
+    """Endpoints, load points, minutes and dollars at most, and what each estimate rests on.
+
+    Raises ConfigError where no load point can hold the requests that the SLO asks for (`sample_size`).
+    """
+    refuse_what_cannot_decide(config)
     vcpus = describe_machine()["vcpus"]
     rows = [_row(option, config, price_of(option, config.aws.region, vcpus)) for option in config.options]
     columns = [
@@ -88,6 +103,11 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
         f". Minutes: start-up, plus, for each load point, at most {_longest_s(config):g} s of load and, for the drain, "
         f"{config.load.request_timeout_s:g} s."
     )
+    if short := rates_too_short(config):
+        said += (
+            f" At {' and '.join(f'{rate:g}' for rate in short)} requests/s, {config.load.max_duration_s:g} s are too short "
+            f"to show the SLO, which takes {requests_for_slo(config.slo)} requests or more: these load points stay undecided."
+        )
     billed_at_once = min(config.endpoints.max_parallel_endpoints, sum(_is_made_on_aws(o) for o in config.options))
     if config.max_parallel_loads() < billed_at_once:
         said += (
@@ -126,9 +146,13 @@ def _startup_minutes(option: Option) -> tuple[float, str]:
     return minutes, f"{minutes:g} min assumed to start {kind}"
 
 
+def longest_point_s(config: BenchmarkConfig) -> float:
+    """Seconds of the longest load point, and of the time-out that its drain may take."""
+    return _longest_s(config) + config.load.request_timeout_s
+
+
 def _minutes_per_point(config: BenchmarkConfig) -> float:
-    """The longest load point, and the time-out that its drain may take."""
-    return (_longest_s(config) + config.load.request_timeout_s) / 60
+    return longest_point_s(config) / 60
 
 
 def _longest_s(config: BenchmarkConfig) -> float:
@@ -254,3 +278,52 @@ def _is_enough(quota: Quota, needed: int) -> str:
     if suffices:
         return "enough"
     return f"too few: ask for {needed + (quota.in_use or 0)} at Service Quotas"
+
+
+# --- the check ----------------------------------------------------------------------------------------------------
+
+
+class Checked(NamedTuple):
+    """What a check found, in lines for a terminal."""
+
+    lines: list[str]
+    is_well: bool
+
+
+def check(config: LoadedConfig) -> Checked:
+    """Read all files, draw the prompts, and send one request to each server that exists; makes no resource.
+
+    Raises ConfigError or PromptError for what concerns all options; what concerns one is a line.
+    """
+    benchmark, base_dir = config.benchmark, config.path.parent
+    preflight.check_files(benchmark, base_dir)
+    prompts = make_prompts(benchmark, base_dir, default_cache_dir())
+    lines = [f"Files are there, and {plural(sum(map(len, prompts.tables.values())), 'prompt')} could be drawn."]
+    lines += [f"Warning: {warning}" for warning in prompts.warnings]
+    with scratch_run(config) as run:
+        write_prompts(prompts.tables, run.payloads)
+        ledger = Ledger(run.ledger_file, run.run_id)
+        deployments = [Deployment(option, benchmark, run, ledger) for option in benchmark.options]
+        states = [deployment.plan().state for deployment in deployments]
+        with ThreadPoolExecutor(len(deployments)) as pool:
+            list(pool.map(_ask_if_there, deployments, states))
+        answers = {answer.option: answer for answer in preflight.first_answers(run)}
+        records = ledger.records()
+    lines += [_found(record, answers.get(record.option)) for record in records]
+    return Checked(lines, not any(record.failure for record in records))
+
+
+def _ask_if_there(deployment: Deployment, state: str) -> None:
+    """Send a first request to a server that exists; what comes back is kept, a failure in the ledger."""
+    if state == "external":
+        deployment.answering_address()
+
+
+def _found(record: EndpointRecord, answer: preflight.FirstAnswer | None) -> str:
+    """What was found out about an option."""
+    if record.failure:
+        return record.failure
+    if answer is None:
+        return f"option {record.option!r}: is asked when its endpoint is in service, before its load."
+    notes = "".join(f"; {note}" for note in answer.notes)
+    return f"option {record.option!r}: answers after {duration(answer.latency_s)}. Sent: {answer.sent}{notes}."

@@ -5,7 +5,6 @@ The figures of the report are drawn by `charts`, with the same colours, markers 
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,8 +17,10 @@ from matplotlib.ticker import MaxNLocator
 from helpers import number_text as text
 from helpers.charts.load_points import dominated
 from helpers.charts.panels import crossed_out, level_text, ticks
+from helpers.charts.scale import axis_top, open_ended, open_ends
 from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option, colour, left_out, marker, ranges
 from helpers.config import BenchmarkConfig
+from helpers.display import in_html
 from helpers.metrics import CLIENT_LIMITED, MET
 from helpers.what_if import MONTH, Outcome, with_bills
 
@@ -45,7 +46,8 @@ class _Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        return self.start + (self.end - self.start) * value / self.top
+        """The place of a value; the end of the axis for one beyond."""
+        return self.start + (self.end - self.start) * min(value / self.top, 1.0)
 
     def ticks(self) -> list[float]:
         return [
@@ -77,7 +79,7 @@ def draw(outcome: Outcome, metric: str, unit: str) -> str:
         f"Lower left is better. Filled: shown to meet the SLO, {met} of {text.plural(len(points), 'load point')}; hollow: not "
         f"shown; faded: another load point is shown to be both faster and cheaper; shaded: within the limit of {limit:g} s; "
         f"circled: recommended. Small numbers: {config.load.level_name}; whiskers: 95% intervals.{month}"
-        f"{crossed_out(drawn)}{left_out(len(points) - len(drawn))}"
+        f"{open_ended(drawn, x, unit)}{crossed_out(drawn)}{left_out(len(points) - len(drawn))}"
     )
     picture = _Picture(outcome, x, unit, limit, f"{percentile} {LATENCY_WORDS[metric]}, s")
     panels = "".join(
@@ -87,8 +89,8 @@ def draw(outcome: Outcome, metric: str, unit: str) -> str:
         for dataset in config.datasets
     )
     return (
-        f'<figure>{_legend(config)}<div class="panels" role="img" aria-label="{html.escape(alt)}">{panels}</div>'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        f'<figure>{_legend(config)}<div class="panels" role="img" aria-label="{in_html(alt)}">{panels}</div>'
+        f"<figcaption>{in_html(caption)}</figcaption></figure>"
     )
 
 
@@ -113,17 +115,18 @@ class _Picture:
 def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
     """The inside of one panel: axes, and per option a faint line, its points with whiskers and their loads."""
     x, y, config = picture.x, picture.y, picture.outcome.config
-    across = _Scale(_top(rows, x), LEFT, PANEL_PX[0] - RIGHT)
-    up = _Scale(_top(rows, y), PANEL_PX[1] - BOTTOM, TOP)
+    across = _Scale(axis_top(rows, x), LEFT, PANEL_PX[0] - RIGHT)
+    up = _Scale(axis_top(rows, y), PANEL_PX[1] - BOTTOM, TOP)
     parts = [
         _within(across, picture.limit),
         _axes(across, up, picture.x_name, UNIT_WORDS[y]),
-        f'<text class="name" x="{LEFT}" y="12">{_safe(dataset)}</text>',
+        f'<text class="name" x="{LEFT}" y="12">{in_html(dataset)}</text>',
     ]
     if rows.empty:
         nothing = f'<text x="{LEFT + 12}" y="{PANEL_PX[1] / 2}">nothing to draw: unknown or infinite</text>'
         return "".join([*parts, nothing])
-    intervals = zip(bars(rows, x).T, bars(rows, y).T, dominated(rows, x, y), strict=True)
+    ends = zip(open_ends(rows, x).T, open_ends(rows, y).T, strict=True)
+    intervals = zip(bars(rows, x).T, bars(rows, y).T, dominated(rows, x, y), ends, strict=True)
     points = dict(zip(rows.index, zip(rows[[*SHOWN, x, y]].to_dict("records"), intervals, strict=True), strict=True))
     for name, mine in by_option(rows, config):
         ink, outline = _ink(name, config), _outline(marker(name, config))
@@ -132,10 +135,14 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
         parts.append(f'<polyline points="{track}" fill="none" stroke="{ink}" opacity="0.35"/>')
         labelled, chosen = set(ticks(mine)), picture.chosen_level(name, dataset)
         for index, at in places.items():
-            row, (x_bar, y_bar, is_beaten) = points[index]
-            whiskers = _whiskers(at, (row[x], row[y]), x_bar, y_bar, across, up)
+            row, (x_bar, y_bar, is_beaten, (x_open, y_open)) = points[index]
+            whiskers = _whiskers(at, (row[x], row[y]), x_bar, y_bar, across, up) + _arrows(at, x_open, y_open)
+            if row[x] > across.top or row[y] > up.top:
+                parts.append(
+                    _off_scale(at, row[x] if row[x] > across.top else row[y], "→" if row[x] > across.top else "↑")
+                )
             parts.append(
-                f'<g stroke="{ink}" opacity="{0.55 if is_beaten else 1}"><title>{_safe(_words(row, x, y))}</title>'
+                f'<g stroke="{ink}" opacity="{0.55 if is_beaten else 1}"><title>{in_html(_words(row, x, y))}</title>'
                 f'<path d="{whiskers}" fill="none"/><path transform="translate({at[0]:.1f} {at[1]:.1f})" d="{outline}" '
                 f'fill="{ink if row["slo"] == MET else "none"}" pointer-events="all" stroke-width="1.4"/></g>'
             )
@@ -150,23 +157,13 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
     return "".join(parts)
 
 
-def _top(rows: pd.DataFrame, column: str) -> float:
-    """The end of an axis that starts at zero: a little beyond the highest value, and its interval unless that is far."""
-    if rows.empty:
-        return 1.0
-    values = rows[column].to_numpy(dtype=float)
-    reach = values + bars(rows, column)[1]
-    top = max(float(values.max()) * 1.08, min(float(reach.max()) * 1.03, float(values.max()) * 1.6))
-    return top if top > 0 else 1.0
-
-
 def _within(across: _Scale, limit: float) -> str:
     """The region within the limit, and the line at its end; an arrow where the limit lies beyond the axis."""
     end = min(across(limit), across.end)
     height = PANEL_PX[1] - BOTTOM - TOP
     size = f'x="{LEFT}" y="{TOP}" width="{max(end - LEFT, 0):.1f}" height="{height}"'
     shade = f'<rect {size} fill="{FEASIBLE_COLOUR}" opacity="0.12"/>'
-    if across(limit) > across.end:
+    if limit > across.top:
         return (
             shade + f'<text class="limit" x="{across.end}" y="{TOP - 5}" text-anchor="end">limit {limit:g} s →</text>'
         )
@@ -207,13 +204,32 @@ def _whiskers(
     return f"M{left:.1f} {at[1]:.1f}H{right:.1f}M{at[0]:.1f} {low:.1f}V{high:.1f}"
 
 
+def _arrows(at: tuple[float, float], x_open: np.ndarray, y_open: np.ndarray) -> str:
+    """Arrows to where an interval has no end: left and right, below and above."""
+    heads = {(-1, 0): "l4 -3m-4 3l4 3", (1, 0): "l-4 -3m4 3l-4 3", (0, 1): "l-3 -4m3 4l3 -4", (0, -1): "l-3 4m3 -4l3 4"}
+    wanted = zip(heads.items(), (*x_open, *y_open), strict=True)
+    return "".join(
+        f"M{at[0] + 6 * dx:.1f} {at[1] + 6 * dy:.1f}l{12 * dx} {12 * dy}{head}"
+        for ((dx, dy), head), is_open in wanted
+        if is_open
+    )
+
+
+def _off_scale(at: tuple[float, float], value: float, arrow: str) -> str:
+    """The value of a point that stands at the end of an axis, as it lies beyond."""
+    return (
+        f'<text class="small" x="{at[0] - 7:.1f}" y="{at[1] + 12:.1f}" text-anchor="end">'
+        f"{text.significant(value)} {arrow}</text>"
+    )
+
+
 def _circle(at: tuple[float, float], name: str) -> str:
     """The mark of the recommended option's load point, with its name below, on the side where there is room."""
     anchor = "start" if at[0] < PANEL_PX[0] / 2 else "end"
     below = 22 if at[1] < PANEL_PX[1] - BOTTOM - 26 else -14
     return (
         f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="10" fill="none" stroke="currentColor" stroke-width="1.5"/>'
-        f'<text class="name" x="{at[0]:.1f}" y="{at[1] + below:.1f}" text-anchor="{anchor}">{_safe(name)}</text>'
+        f'<text class="name" x="{at[0]:.1f}" y="{at[1] + below:.1f}" text-anchor="{anchor}">{in_html(name)}</text>'
     )
 
 
@@ -229,7 +245,7 @@ def _words(row: dict, x: str, y: str) -> str:
 def _legend(config: BenchmarkConfig) -> str:
     items = "".join(
         f'<span><svg viewBox="-7 -7 14 14" aria-hidden="true"><path d="{_outline(marker(o.name, config))}" '
-        f'fill="{_ink(o.name, config)}"/></svg>{_safe(o.name)}</span>'
+        f'fill="{_ink(o.name, config)}"/></svg>{in_html(o.name)}</span>'
         for o in config.options
     )
     return f'<div class="legend">{items}</div>'
@@ -254,7 +270,3 @@ def _outline(name: str) -> str:
             COMMANDS[code] + ("" if code == Outline.CLOSEPOLY else " ".join(f"{a:.2f} {b:.2f}" for a, b in pairs))
         )
     return "".join(steps)
-
-
-def _safe(words: str) -> str:
-    return html.escape(words)

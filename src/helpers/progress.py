@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from datetime import UTC, datetime
 
 import pandas as pd
-from tqdm import tqdm
 
 from helpers.campaign import LoadEvent
 from helpers.config import BenchmarkConfig
 from helpers.display import Column, Table, numeric
 from helpers.errors import ParameterError
 from helpers.ledger import EndpointRecord
-from helpers.live_plot import LivePlot, progress_words
-from helpers.load_plan import load_points_of
+from helpers.live_plot import LivePlot
+from helpers.load_plan import load_points_of, missing_load_points
+from helpers.plan import longest_point_s
+from helpers.records import facts_of
 from helpers.run_folder import RunFolder
+from helpers.run_status import Clock, OptionProgress, RunProgress, point_words, write_progress
 
-TEXT_INTERVAL_S = 5.0
 STYLES = ("widget", "text")
 
 
@@ -67,7 +67,8 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
 
 
 class ProgressBars:
-    """Progress in load points: a bar and a live plot per option in JupyterLab, one bar of text in batch.
+    """Progress in load points and the time left in all: a bar and a live plot per option in JupyterLab, in batch a line of
+    text per load point. Kept in the run folder for whoever else looks.
 
     A context manager; call it with each LoadEvent. Events come from the threads that load, so a fault of the display
     never reaches them: the display stops, and says why at the end.
@@ -76,8 +77,17 @@ class ProgressBars:
     def __init__(self, config: BenchmarkConfig, run: RunFolder, style: str = "widget") -> None:
         if style not in STYLES:
             raise ParameterError(f"progress: bad value {style!r}. Expected one of: {', '.join(STYLES)}")
+        self._run, self._config = run, config
         totals = {option.name: len(load_points_of(option, config, run)) for option in config.options}
-        self.view = _Panels(totals) if style == "widget" else _TextBar(totals)
+        missing = {option.name: len(missing_load_points(option, config, run)) for option in config.options}
+        self._options = {
+            name: OptionProgress(state="not begun", done=total - missing[name], total=total)
+            for name, total in totals.items()
+        }
+        done = sum(totals.values()) - sum(missing.values())
+        self._clock = Clock(longest_point_s(config), config.max_parallel_loads(), done)
+        self._is_stopping = False
+        self.view = _Panels(totals) if style == "widget" else _Lines(config, run)
         self._lock = threading.Lock()
         self._fault: Exception | None = None
 
@@ -86,40 +96,63 @@ class ProgressBars:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.view.close()
         if self._fault is not None:
-            warnings.warn(f"the progress display stopped, the load went on: {self._fault!r}", stacklevel=2)
+            print(f"The progress display stopped, the load went on: {self._fault!r}")  # noqa: T201
 
     def __call__(self, event: LoadEvent) -> None:
         """Show what an option is doing."""
         with self._lock:
             if self._fault is None:
                 try:
-                    self.view.show(event)
+                    self._show(event)
                 except Exception as fault:  # noqa: BLE001 (no display may stop a load)
                     self._fault = fault
 
+    def _show(self, event: LoadEvent) -> None:
+        if event.progress is None:
+            self._options[event.option] = OptionProgress(
+                state=event.state, detail=event.detail, done=event.points_done, total=event.points_total
+            )
+        done, total = (sum(getattr(o, name) for o in self._options.values()) for name in ("done", "total"))
+        seconds, is_bound = self._clock.left(done, total)
+        progress = RunProgress(
+            options=self._options, seconds_left=seconds, is_bound=is_bound, at=datetime.now(UTC).replace(microsecond=0)
+        )
+        if event.progress is None:
+            write_progress(self._run, progress)
+        if event.state == "stopping" and not self._is_stopping:
+            self._is_stopping = True
+            print(f"Stopping: {done} of {total} load points are kept; endpoints are being deleted.", flush=True)  # noqa: T201
+        self.view.show(event, progress)
 
-class _TextBar:
-    """All load points in one bar of text."""
 
-    def __init__(self, totals: dict[str, int]) -> None:
-        self._totals = dict(totals)
-        self._done = dict.fromkeys(totals, 0)
-        self._bar: tqdm | None = None
+class _Lines:
+    """A line of text per load point, and per option that fails."""
+
+    def __init__(self, config: BenchmarkConfig, run: RunFolder) -> None:
+        self._config, self._run = config, run
+        self._told: set[str] = set()
 
     def open(self) -> None:
-        total = sum(self._totals.values())
-        self._bar = tqdm(total=total, desc="load points", mininterval=TEXT_INTERVAL_S, miniters=0, ascii=True)
+        self._told = self._finished()
 
-    def close(self) -> None:
-        self._bar.close()
+    def _finished(self) -> set[str]:
+        return {path.stem for path in self._run.requests.glob("*.parquet")}
 
-    def show(self, event: LoadEvent) -> None:
-        self._done[event.option], self._totals[event.option] = event.points_done, event.points_total
-        self._bar.total = sum(self._totals.values())
-        self._bar.set_postfix_str(f"{event.option}: {event_words(event)}", refresh=False)
-        self._bar.update(sum(self._done.values()) - self._bar.n)
+    def show(self, event: LoadEvent, progress: RunProgress) -> None:
+        if event.progress is not None:
+            return
+        options = progress.options.values()
+        done, total = sum(o.done for o in options), sum(o.total for o in options)
+        count, left = f"{done} of {total}", f"; {progress.left_words()}" if done < total else ""
+        for load_point in sorted(self._finished() - self._told):
+            self._told.add(load_point)
+            facts = facts_of(self._run.requests / f"{load_point}.parquet")
+            measured = point_words(self._run, load_point, self._config)
+            where = f"{facts.option}, {facts.dataset}, {facts.load.label}"
+            print(f"{count}: {where}: {measured}{left}", flush=True)  # noqa: T201
+        if event.state in ("failed", "not begun", "stopped"):
+            print(f"{count}: {event.option}: {event_state(event)}", flush=True)  # noqa: T201
 
 
 class _Panels:
@@ -135,21 +168,23 @@ class _Panels:
         for name in totals:
             head = widgets.HBox([widgets.Label(name), self._bars[name], self._words[name]])
             rows.append(widgets.VBox([head, self._plots[name].widget]))
-        self.widget = widgets.VBox(rows)
+        self._left = widgets.Label()
+        self.widget = widgets.VBox([self._left, *rows])
 
     def open(self) -> None:
         from IPython.display import display
 
         display(self.widget)
 
-    def close(self) -> None:
-        """Nothing to do: the widgets stay as they were last."""
-
-    def show(self, event: LoadEvent) -> None:
+    def show(self, event: LoadEvent, progress: RunProgress) -> None:
+        options = progress.options.values()
+        done, total = sum(o.done for o in options), sum(o.total for o in options)
+        left = f"; {progress.left_words()}" if done < total else ""
+        self._left.value = f"{done} of {total} load points{left}"
         plot = self._plots[event.option]
         if event.progress is not None and not plot.show(event.progress, event.points_done, time.monotonic()):
             return
-        if event.state in ("deleting", "done", "failed"):
+        if event.state in ("deleting", "done", "stopping", "stopped", "failed"):
             plot.finish("no load under way")
         bar = self._bars[event.option]
         bar.max, bar.value = event.points_total, event.points_done
@@ -159,8 +194,3 @@ class _Panels:
 def event_state(event: LoadEvent) -> str:
     """What an option is doing, and on what."""
     return f"{event.state} {event.detail}".strip()
-
-
-def event_words(event: LoadEvent) -> str:
-    """The same with the progress of the load point under way."""
-    return event_state(event) + (f": {progress_words(event.progress)}" if event.progress else "")

@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.config import PROJECT_ROOT
-from helpers.display import Prose
+from helpers.display import Markdown, Prose, code
 from helpers.page import write_page
 from helpers.run_folder import RunFolder
 
+KERNEL_ARGUMENTS = ["--log-level=CRITICAL"]
+"""A kernel warns at every start that its loopback sockets are not encrypted, and calls its orderly end an error."""
 REPORT_NOTEBOOK = PROJECT_ROOT / "notebooks" / "05_report.ipynb"
 
 
@@ -27,9 +29,9 @@ def publish_report(run: RunFolder, config_path: str, publish: bool) -> Prose:
         str(executed),
         parameters={"config_path": str(Path(config_path).resolve()), "run_dir": str(run.path), "publish": False},
         cwd=str(REPORT_NOTEBOOK.parent),
-        extra_arguments=["--log-level=ERROR"],
+        extra_arguments=KERNEL_ARGUMENTS,
         progress_bar=False,
     )
     write_page(executed, run.path / "report.html", run.path / "report.md")
     executed.unlink()
-    return Prose(f"Report: `{run.path / 'report.html'}`")
+    return Prose(Markdown("Report: {}").format(code(run.path / "report.html")))

@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from helpers.config import slug
 from helpers.errors import AnalysisError
 from helpers.load_config import LoadLevel
+from helpers.machine import MachineFacts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +62,10 @@ SCHEMA = pa.schema(
 )
 ENOUGH_REQUESTS, WHOLE_SCHEDULE = "enough requests", "end of the schedule"
 """Why a load point ended, where it ended as it was meant to."""
+NOTHING_ANSWERED = "nothing was answered"
+"""Why a load point ended of which no request was answered: more of them would say no more."""
+LAST_REQUESTS = 10
+"""If none of so many at the end of a load point was answered, its server may be gone."""
 LIST_COLUMNS = ("chunk_ns", "chunk_tokens")
 
 
@@ -148,6 +153,8 @@ class LoadPointFacts:
     client_limited: list[str]
     """Why the client, not the server, shaped this load point; empty if it did not. Such a point feeds no verdict."""
     clock_pairs: list[tuple[int, int]]
+    machine: MachineFacts | None = None
+    """What else the machine did; null for imported results."""
 
     @property
     def window_s(self) -> float | None:
@@ -188,7 +195,7 @@ def write_requests(path: Path, rows: list[dict], facts: LoadPointFacts) -> None:
 
 def read_facts(requests_dir: Path) -> list[LoadPointFacts]:
     """The facts of every finished load point, from the file metadata."""
-    return [_facts(path) for path in sorted(requests_dir.glob("*.parquet"))]
+    return [facts_of(path) for path in sorted(requests_dir.glob("*.parquet"))]
 
 
 def read_requests(
@@ -206,13 +213,36 @@ def read_requests(
         )
     columns = columns or [name for name in SCHEMA.names if name not in LIST_COLUMNS]
     tables = [pq.read_table(path, columns=columns).replace_schema_metadata() for path in files]
-    return pa.concat_tables(tables).to_pandas(types_mapper=_nullable)
+    return pa.concat_tables(tables).to_pandas(types_mapper=nullable)
 
 
 def error_types(path: Path) -> list[str]:
     """Error types of the requests of a load point that failed."""
     found = pq.read_table(path, columns=["error_type"])["error_type"].to_pylist()
     return [error_type for error_type in found if error_type is not None]
+
+
+class Silence(NamedTuple):
+    """How a load point ended whose last requests all failed."""
+
+    requests: int
+    answered: int
+    trailing: int
+    """Requests after the last that was answered."""
+    was_reached: bool
+    """Did the server say anything, or time out, at the end; false: no connection could be had, or was kept."""
+
+
+def silence_at_end(path: Path) -> Silence | None:
+    """What became of a load point whose last requests, in the order in which they ended, all failed; null of any other."""
+    table = pq.read_table(path, columns=["status", "http_status", "done_ns"]).sort_by("done_ns")
+    statuses, http = table["status"].to_pylist(), table["http_status"].to_pylist()
+    last = slice(-LAST_REQUESTS, None)
+    if not statuses or "ok" in statuses[last]:
+        return None
+    trailing = next((i for i, status in enumerate(reversed(statuses)) if status == "ok"), len(statuses))
+    reached = any(code is not None for code in http[last]) or "timeout" in statuses[last]
+    return Silence(len(statuses), statuses.count("ok"), trailing, reached)
 
 
 def tokens_of(path: Path) -> tuple[int, int]:
@@ -230,14 +260,15 @@ def set_aside(path: Path) -> Path:
     return kept
 
 
-def _nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
-    """Integers and flags keep their nulls instead of becoming floats."""
+def nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
+    """The pandas type of a column of records: integers and flags keep their nulls instead of becoming floats."""
     import pandas as pd  # not by load processes, which only write
 
     return {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get(kind)
 
 
-def _facts(path: Path) -> LoadPointFacts:
+def facts_of(path: Path) -> LoadPointFacts:
+    """The facts of one load point, from its file's metadata."""
     metadata = pq.read_schema(path).metadata or {}
     if METADATA_KEY not in metadata:
         raise AnalysisError(f"{path}: is not a request file of this project (no {METADATA_KEY.decode()} metadata)")
@@ -251,4 +282,5 @@ def _facts(path: Path) -> LoadPointFacts:
     content["processes"] = [LoadProcessFacts(**process) for process in content["processes"]]
     for name in ("scheduled", "achieved"):
         content[name] = content[name] and ArrivalFacts(**content[name])
+    content["machine"] = MachineFacts(**content["machine"]) if content.get("machine") else None
     return LoadPointFacts(**content)

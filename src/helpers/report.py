@@ -5,25 +5,27 @@ Nothing is computed here that is not said here: numbers come from `metrics` and 
 
 from __future__ import annotations
 
-import html
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup
 
 from helpers import number_text as text
+from helpers.bottom_line import COST_UNIT, quoted
+from helpers.chosen_points import main_latency
 from helpers.config import BenchmarkConfig
 from helpers.config_file import LoadedConfig
-from helpers.display import NO_FORMULAS, Column, Figure, Html, Prose, Table, numeric
+from helpers.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
 from helpers.errors import RunFolderError
-from helpers.judge import main_latency
+from helpers.failure_counts import KIND, failure_words
 from helpers.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.prompt_files import sample_prompts, summarise_prompts
 from helpers.remote_runs import store_run
 from helpers.run_folder import RunFolder
-from helpers.verdict import Capacity, Estimate, OptionVerdict, Verdict
+from helpers.single_requests import slo_sentence
+from helpers.verdict import Estimate, OptionVerdict, Verdict
 
-COST_UNIT = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
 STATUS_WORDS = {
     "recommended": "recommended",
     "tied": "tied with the recommended",
@@ -33,6 +35,18 @@ STATUS_WORDS = {
     "infeasible": "misses the SLO",
     "unpriced": "no price",
     "incomplete": "not measured",
+    "failed": "failed",
+}
+
+MOST_NAMED = 3
+NO_FIGURE = {
+    "price_performance": "There is no figure of price against latency: no load point has both a finite price and a finite "
+    "latency percentile.",
+    "bill_by_traffic": "There is no figure of the bill: no option is shown to meet the SLO at a known price.",
+    "tokens_vs_latency": "There is no figure of latency against prompt length: no single requests were answered whose "
+    "lengths are known.",
+    "ttft": "There is no figure of TTFT: no answer was streamed, or none came.",
+    "tpot": "There is no figure of TPOT: no answer of two tokens or more was streamed.",
 }
 
 # --- prompts ------------------------------------------------------------------------------------------------------
@@ -64,144 +78,63 @@ def prompt_samples(payload_dir: Path, rows: int, seed: int) -> Table:
     return Table(sample_prompts(payload_dir, rows, seed), columns, "A random sample of prompts.")
 
 
-# --- the bottom line ----------------------------------------------------------------------------------------------
-
-
-def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
-    """The answer in one paragraph, with its interval."""
-    if verdict.recommended is None:
-        return Prose(f"**{_nothing_is_feasible(verdict, config)}**{_comparison_note(verdict)}{_local_note(verdict)}")
-    winner = verdict.option(verdict.recommended)
-    tied = ""
-    if verdict.tied:
-        names = " and ".join(_quoted(name) for name in verdict.tied)
-        tied = f" It is **tied** with {names}: their price intervals overlap, so the difference may be chance."
-    capacity = winner.capacity
-    traffic = text.number(config.traffic.requests_per_minute)
-    need = _need(capacity)
-    return Prose(
-        f"**Serve {verdict.model} with {_quoted(winner.option)}: it meets the SLO ({slo_words(config)}) at the lowest "
-        f"price, {_cost(winner.cost)} {COST_UNIT[verdict.cost_basis]}.** For {traffic} requests a minute with "
-        f"{text.percent(config.traffic.headroom)} head-room it takes {need}.{tied}{_undecided_note(verdict)}"
-        f"{_comparison_note(verdict)}{_local_note(verdict)}"
-    )
-
-
-def _need(capacity: Capacity) -> str:
-    """Instances and dollars; what is billed by the token has no instances."""
-    money = "" if capacity.usd_per_month is None else f"{text.money(capacity.usd_per_month)} a month"
-    if capacity.instances is None:
-        return money or "no instance"
-    return ", ".join(filter(None, [text.plural(capacity.instances, "instance"), money]))
-
-
-def _nothing_is_feasible(verdict: Verdict, config: BenchmarkConfig) -> str:
-    undecided = [o.option for o in verdict.options if o.status in ("undecided", "not_judged")]
-    unpriced = [o.option for o in verdict.options if o.status == "unpriced"]
-    if unpriced:
-        return f"{' and '.join(map(_quoted, unpriced))} meet the SLO, but without a price none can be recommended."
-    said = f"No option is shown to meet the SLO ({slo_words(config)})."
-    if undecided:
-        said += f" {' and '.join(map(_quoted, undecided))} may: the table of all options says what would tell."
-    elif verdict.nearest:
-        said += f" {_quoted(verdict.nearest)} came nearest: {verdict.nearest_reason}."
-    return said
-
-
-def _undecided_note(verdict: Verdict) -> str:
-    if not verdict.may_be_cheaper:
-        return ""
-    names = " and ".join(map(_quoted, verdict.may_be_cheaper))
-    return f" Not decided, and perhaps as cheap: {names}; the table of all options says what would tell."
-
-
-def _comparison_note(verdict: Verdict) -> str:
-    if verdict.comparable:
-        return ""
-    return (
-        "\n\n> **The options did unequal work** (other models, prompts or answers of another length), so they are compared "
-        f"{COST_UNIT[verdict.cost_basis]}. See the warnings."
-    )
-
-
-def _local_note(verdict: Verdict) -> str:
-    if not verdict.measured_locally:
-        return ""
-    return (
-        "\n\n> The endpoints ran on the machine that ran the notebooks. The measurements are real, **but they are of this "
-        "machine**: instance types stand for its cores, and the prices are those of as many vCPUs on AWS."
-    )
-
-
-def slo_words(config: BenchmarkConfig) -> str:
-    """The SLO as a phrase."""
-    limits = [f"{LATENCY_NAME[name]} within {limit:g} s" for name, limit in config.slo.limits_s().items()]
-    return (
-        f"p{config.slo.percentile:g} {' and '.join(limits)}, at most {text.percent(config.slo.error_rate, 1)} errors, "
-        f"with {text.percent(config.slo.confidence)} confidence"
-    )
+# --- the answer and its tables ----------------------------------------------------------------------------------
 
 
 def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
     """What was compared, when, on what."""
     started = datetime.fromisoformat(run.about()["started_at"])
-    options = ", ".join(f"{_quoted(o.option)} (`{o.instance_type}`)" for o in verdict.options)
-    datasets = ", ".join(f"`{d.name}`" for d in config.datasets)
+    named = Markdown("{} ({})")
+    options = Markdown(", ").join(named.format(quoted(o.option), code(o.instance_type)) for o in verdict.options)
+    datasets = Markdown(", ").join(code(d.name) for d in config.datasets)
     did, began = ("Others measured", "imported") if config.imported else ("We measured", "started")
-    return Prose(
-        f"{did} {options} serving `{verdict.model}` on {text.plural(len(config.datasets), 'dataset')} "
-        f"({datasets}) {load_words(config.load)}. Run `{run.run_id}`, {began} {started:%Y-%m-%d %H:%M} UTC. "
-        "[Configuration](config.yml)."
+    measured = Markdown("{} {} serving {} on {} ({}) {}.").format(
+        did,
+        options,
+        code(verdict.model),
+        text.plural(len(config.datasets), "dataset"),
+        datasets,
+        load_words(config.load),
     )
-
-
-def _quoted(name: str) -> str:
-    return f"“{name}”"
-
-
-def _cost(cost: Estimate) -> str:
-    if cost.low is None or cost.high is None:
-        return f"{text.dollars(cost.value)} (interval unknown)"
-    decimals = text.decimals_for([cost.value])
-    return (
-        f"${text.number(cost.value, decimals)} (95% interval {text.number(cost.low, decimals)} to "
-        f"{text.number(cost.high, decimals)})"
-    )
-
-
-# --- tables -------------------------------------------------------------------------------------------------------
+    when = Markdown(" Run {}, {} {:%Y-%m-%d %H:%M} UTC. [Configuration](config.yml).")
+    return Prose(measured + when.format(code(run.run_id), began, started) + slo_sentence(run))
 
 
 def options_table(verdict: Verdict) -> Table:
-    """All options, the excluded ones with the reason."""
+    """All options, the excluded ones with the reason; what is not shown to meet the SLO has its estimate, marked."""
     rows = [
         {
             "option": option.option,
             "verdict": STATUS_WORDS[option.status],
             "cost": option.cost.value if option.cost else None,
             "interval": _interval(option.cost, text.decimals_for([option.cost.value])) if option.cost else "–",
+            "shown": "" if option.cost is None else "estimate" if option.is_estimate else "shown",
             "reason": option.reason,
         }
         for option in by_cost(verdict)
     ]
+    has_estimates = any(row["shown"] == "estimate" for row in rows)
     columns = [
         Column("option", "option"),
         Column("verdict", "verdict"),
-        numeric("cost", f"$ {COST_UNIT[verdict.cost_basis]}", best="lowest"),
+        numeric("cost", f"$ {COST_UNIT[verdict.cost_basis]}", best=None if has_estimates else "lowest"),
         Column("interval", "95% interval"),
+        *([Column("shown", "SLO met there")] if has_estimates else []),
         Column("reason", "why", wraps=True),
     ]
-    return Table(
-        pd.DataFrame(rows), columns, "Every option, cheapest first; the price is over the traffic's mix of datasets."
-    )
+    caption = "Every option, cheapest first; the price is over the traffic's mix of datasets."
+    if has_estimates:
+        caption += " Estimate: at the cheapest load that by its estimates is within the SLO, without being shown to be."
+    return Table(pd.DataFrame(rows), columns, caption)
 
 
-def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
-    """Everything measured at the recommended option's load points."""
-    if verdict.recommended is None:
-        return Prose("There is no recommended option, so there is no table about it.")
-    chosen = {point.dataset: point.load for point in verdict.option(verdict.recommended).points}
-    mine = points[(points["option"] == verdict.recommended) & (points["dataset"].map(chosen) == points["load"])]
+def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Table | None:
+    """Everything measured at the load points of the recommended option, or else of the one that is best by its estimates."""
+    name = verdict.recommended or verdict.best_estimate
+    if name is None:
+        return None
+    chosen = {point.dataset: point.load for point in verdict.option(name).points}
+    mine = points[(points["option"] == name) & (points["dataset"].map(chosen) == points["load"])]
     latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
     columns = [
         Column("dataset", "dataset"),
@@ -219,9 +152,8 @@ def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
         numeric("usd_per_1k_requests", "$ per 1,000 requests"),
     ]
     mine = mine.assign(requests_per_minute=mine["served_requests_per_s"] * 60)
-    return Table(
-        mine, columns, f"The recommended option, “{verdict.recommended}”, at the loads at which it is cheapest."
-    )
+    role = "recommended option" if verdict.recommended else "option that is best by its estimates"
+    return Table(mine, columns, f"The {role}, “{name}”, at the loads at which it is cheapest.")
 
 
 def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
@@ -254,13 +186,15 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         rows,
         columns,
         "Every load point. n counts the requests of the steady window, failures among them; effective n is as many independent "
-        "ones as tell the same of the percentile.",
+        "ones as say the same of the percentile.",
     )
 
 
 def by_cost(verdict: Verdict) -> list[OptionVerdict]:
-    """The options, cheapest first, then those without a cost."""
-    return sorted(verdict.options, key=lambda o: (o.cost is None, o.cost.value if o.cost else 0.0))
+    """The options that are shown to meet the SLO, cheapest first, then the estimates, then those without a cost."""
+    return sorted(
+        verdict.options, key=lambda o: (o.is_estimate or o.cost is None, o.cost is None, o.cost.value if o.cost else 0)
+    )
 
 
 def _interval(estimate: Estimate, decimals: int) -> str:
@@ -280,19 +214,57 @@ def warning_list(verdict: Verdict) -> Prose:
         return Prose("Every check passed: there is no warning.")
     items = []
     for i, warning in enumerate(verdict.warnings, start=1):
-        items.append(f"{i}. **{warning.message}**")
-        items += [f"    * {row}" for row in warning.rows]
-    return Prose("\n".join(items))
+        items.append(Markdown("{}. **{}**").format(i, warning.message))
+        items += [Markdown("    * {}").format(row) for row in warning.rows]
+    return Prose(Markdown("\n").join(items))
 
 
-def figure(figures: dict[str, Figure], name: str, otherwise: str = "") -> Figure | Prose:
+def figure(figures: dict[str, Figure], name: str) -> Figure | Prose:
     """A figure, or why there is none."""
-    return figures.get(name) or Prose(otherwise or "There is no figure: what it would show was not measured.")
+    return figures.get(name) or Prose(
+        NO_FIGURE.get(name, "There is no figure: nothing was measured that it could show.")
+    )
 
 
-def error_sentence(points: pd.DataFrame) -> Prose:
-    """One sentence where nothing failed."""
-    return Prose(f"None of the {int(points['n'].sum()):,} requests of the steady windows failed.")
+def errors_table(failures: pd.DataFrame) -> Table | Prose:
+    """What failed, by option and kind, with an example of what the server said; a sentence where nothing did."""
+    if failures.empty:
+        return Prose("No request failed, in no phase of any load point.")
+    sent = failures.drop_duplicates(["option", "dataset", "load"]).groupby("option")["sent"].sum()
+    rows = [
+        {
+            "option": option,
+            "kind": failure_words(status, http_status, error_type, None),
+            "failed": int(mine["failed"].sum()),
+            "share": 100 * mine["failed"].sum() / sent[option],
+            "where": _where(mine),
+            "example": mine.loc[mine["failed"].idxmax(), "example"],
+        }
+        for (option, status, http_status, error_type), mine in failures.groupby(
+            ["option", *KIND], dropna=False, sort=False
+        )
+    ]
+    columns = [
+        Column("option", "option"),
+        Column("kind", "what happened", wraps=True),
+        numeric("failed", "requests", decimals=0),
+        numeric("share", "% of those sent there", decimals=1),
+        Column("where", "at", wraps=True),
+        Column("example", "for example", wraps=True),
+    ]
+    caption = (
+        "Requests that failed, by kind, warm-up and drain among them; the share is of all requests of the load points at which "
+        "something failed. The example is the commonest message, in the words of the server or of the connection."
+    )
+    return Table(pd.DataFrame(rows), columns, caption)
+
+
+def _where(failed: pd.DataFrame) -> str:
+    """The load points at which something failed, at most three by name, the worst first."""
+    worst = failed.sort_values("failed", ascending=False, kind="stable")
+    named = [f"{row.dataset}, {row.load}" for row in worst.itertuples()]
+    more = len(named) - MOST_NAMED
+    return "; ".join(named[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def machine_and_versions(run: RunFolder) -> Prose:
@@ -301,21 +273,26 @@ def machine_and_versions(run: RunFolder) -> Prose:
     machine = about["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return Prose(
-        f"* Machine that the notebooks ran on: {machine['cpu']}, {text.plural(machine['vcpus'], 'vCPU')}, "
-        f"{text.number(machine['memory_gib'], 1)} GiB, {machine['system']}\n"
-        f"* Python {machine['python']}, {versions}"
+        Markdown("* Machine that the notebooks ran on: {}, {}, {} GiB, {}\n* Python {}, {}").format(
+            machine["cpu"],
+            text.plural(machine["vcpus"], "vCPU"),
+            text.number(machine["memory_gib"], 1),
+            machine["system"],
+            machine["python"],
+            versions,
+        )
     )
 
 
 def resolved_config(config: LoadedConfig) -> Html:
     """The whole config, defaults filled in, secrets left as ${NAME}."""
-    yaml = html.escape(config.public_yaml())
-    return Html(f'<details><summary>The whole configuration</summary><pre class="{NO_FORMULAS}">{yaml}</pre></details>')
+    details = Markup('<details><summary>The whole configuration</summary><pre class="{}">{}</pre></details>')
+    return Html(details.format(NO_FORMULAS, config.public_yaml()))
 
 
 def definitions() -> Prose:
     """The formulas of the metrics."""
-    return Prose(
+    terms = (
         "| term | definition |\n| --- | --- |\n"
         "| send | when a request was sent (closed loop), or was to be sent by the schedule (open loop): a stalled client cannot "
         "hide a stall |\n"
@@ -345,6 +322,7 @@ def definitions() -> Prose:
         "succeeds |\n"
         "| tied | the 95% interval of the price overlaps with that of the cheapest |\n"
     )
+    return Prose(Markdown(terms))
 
 
 def written_files(run: RunFolder, *names: str) -> Prose:
@@ -355,9 +333,11 @@ def written_files(run: RunFolder, *names: str) -> Prose:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         size = sum(file.stat().st_size for file in files)
         what = text.plural(len(files), "file") if path.is_dir() else "file"
-        lines.append(f"* `{Path(run.run_id) / name}`: {what}, {text.number(size / 1024, 1)} KiB")
+        lines.append(
+            Markdown("* {}: {}, {} KiB").format(code(Path(run.run_id) / name), what, text.number(size / 1024, 1))
+        )
     try:
         stored = store_run(run.path)
     except RunFolderError as error:  # what was measured is here: the run goes on
-        stored = f"**Warning**: {error}"
-    return Prose("\n".join([*lines, *(["", stored] if stored else [])]))
+        stored = Markdown("**Warning**: {}").format(error)
+    return Prose(Markdown("\n").join([*lines, *(["", stored] if stored else [])]))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from helpers.config import BenchmarkConfig
 from helpers.intervals import samples_to_trust
+from helpers.machine import BUSY_MACHINE, busy_words
 from helpers.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts
 from helpers.report_warning import ReportWarning
 from helpers.summary import Level
@@ -147,6 +148,7 @@ def check_load_points(
 ) -> Iterable[ReportWarning]:
     """Warnings about how load was made and how sure the numbers are."""
     yield from _client_limited(facts)
+    yield from _busy_machine(facts)
     yield from _not_steady(facts)
     yield from _errors(points)
     yield from _few_samples(points, config)
@@ -163,6 +165,18 @@ def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
             kind="client_limited",
             message="The client, not the server, shaped these load points: they are shown, but feed no verdict.",
             rows=rows,
+        )
+
+
+def _busy_machine(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+    """Where the server runs on the machine that sends, what else the machine does is measured with it."""
+    served = [f for f in facts if f.machine is not None and f.machine.serves]
+    if busy := [f for f in served if f.machine.is_busy]:
+        yield ReportWarning(
+            kind=BUSY_MACHINE,
+            message=f"{busy_words([f.machine for f in busy])} during {len(busy)} of {len(served)} load points. An idle "
+            "machine may give other figures. Next: end other programs and run it again.",
+            rows=[f"{f.load_point}: {f.machine.words}" for f in busy],
         )
 
 

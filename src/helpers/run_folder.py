@@ -19,16 +19,19 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from helpers.config import PROJECT_ROOT, usable_cpu_count
 from helpers.config_file import LoadedConfig, load_config
 from helpers.config_yaml import expanded
-from helpers.errors import RunFolderError, shown
+from helpers.errors import RunFolderError, log_errors_to, shown
 from helpers.ledger import merge_ledgers
 from helpers.remote_runs import (
     RemoteRun,
@@ -40,6 +43,7 @@ from helpers.remote_runs import (
     say_once,
 )
 from helpers.secret_names import SECRET_NAME
+from helpers.single_requests import with_measured_limits
 from helpers.whole_files import keep_private, os_errors_in_words, write_atomically
 
 SCHEMA_VERSION = 1
@@ -143,7 +147,9 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
     """
     config = load_config(config_path or PROJECT_ROOT / "configs" / "quickstart.yml")
     if not run_dir and new:
-        return config, new_run(config)
+        run = new_run(config)
+        log_errors_to(run.logs / "errors.log")
+        return config, run
     where = run_dir or _newest_run(config)
     run, remote = locate_run(config, where)
     if remote is not None:
@@ -161,7 +167,8 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
         raise RunFolderError(
             f"{run.path}: no run.json there. Next: run notebooks/01_generate_data with this run_dir first"
         )
-    return config, run
+    log_errors_to(run.logs / "errors.log")
+    return with_measured_limits(config, run), run
 
 
 def run_root(config: LoadedConfig) -> Path:
@@ -206,6 +213,15 @@ def new_run(config: LoadedConfig) -> RunFolder:
             raise
         shutil.rmtree(path)  # on another machine a run began in the same second
     raise RunFolderError(f"{run_root(config)}: a hundred runs began in one second. Next: give run_dir")
+
+
+@contextmanager
+def scratch_run(config: LoadedConfig) -> Iterator[RunFolder]:
+    """A run folder for what is only looked at: on this machine, and gone afterwards."""
+    with TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / config.benchmark.name)
+        _begin(config, run, None)
+        yield run
 
 
 def locate_run(config: LoadedConfig, run_dir: str) -> tuple[RunFolder, RemoteRun | None]:
@@ -254,6 +270,13 @@ def find_run(run: str) -> RunFolder:
                 _fetch(found, remote, must=False, folders=RESULT_FOLDERS)
             return found
     raise RunFolderError(f"{shown(run)} is neither a run folder nor a run id under {LOCAL_ROOT}. Next: ls runs")
+
+
+def config_of_run(run: RunFolder) -> Path:
+    """The config file that a run was begun with; its copy in the run folder where that is no more."""
+    about = run.about()
+    begun_with = Path(about["config_dir"]) / about["config_file"]
+    return begun_with if begun_with.is_file() else run.path / "config.yml"
 
 
 def _local_copy(url: str, region: str | None) -> tuple[RunFolder, RemoteRun]:

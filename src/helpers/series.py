@@ -8,7 +8,6 @@ executed copies are kept in the run folder, also that of a notebook that failed:
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,12 @@ from types import FrameType
 
 from helpers.config import PROJECT_ROOT
 from helpers.config_file import LoadedConfig, load_config
-from helpers.errors import NotebookFailed, ParameterError, RunFolderError
+from helpers.errors import NoOptionLeft, NotebookFailed, ParameterError, RunFolderError
 from helpers.holding import holding
 from helpers.importers.importing import read_results, write_results
 from helpers.ledger import Ledger
 from helpers.parameters import Scalar, check_parameters
+from helpers.publish import KERNEL_ARGUMENTS
 from helpers.remote_runs import store_run
 from helpers.run_folder import RunFolder, new_run, open_run, run_to_continue
 from helpers.teardown import delete_remaining
@@ -30,7 +30,8 @@ NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
 READING_NOTEBOOKS = NOTEBOOKS[3:]
 """Those that only read what was measured."""
-KERNEL_ARGUMENTS = ["--log-level=ERROR"]  # the kernel warns on every start that its loopback sockets are not encrypted
+REPORTED_ALL_THE_SAME = ("BudgetExceeded", "NoOptionLeft")
+"""Errors of notebooks 02 and 03 after which there is something to report: what was measured, or why nothing was."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RAISE_AGAIN_S = 10.0
 BATCH_DEFAULTS = {"run_inference": {"progress": "text"}, "analyse_metrics": {"explore": False}}
@@ -41,17 +42,45 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     """Run all notebooks on a config; returns the run folder. An existing `run_dir` continues that run.
 
     Raises ConfigError or ParameterError before anything starts, NotebookFailed when a notebook stops; endpoints are
-    deleted in every case (TeardownError lists what could not be).
+    deleted in every case (TeardownError lists what could not be). Where the budget is reached or nothing could be measured, what
+    there is is reported before NotebookFailed is raised.
     """
     config = load_config(config_path)
     parameters = parameters_of_all(config)
     run = run_to_continue(config, run_dir) if run_dir else new_run(config)
     say(f"Run {run.run_id}")
-    with guarded(run, "make report"), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
-        for name in NOTEBOOKS:
-            _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
-    _say_where(run, say)
+    with _resumable(run, say):
+        with guarded(run, "make report"), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
+            stopped = _run_notebooks(config, parameters, run, say)
+        if stopped is None or stopped.error_name != NoOptionLeft.__name__:  # whose message has them all
+            _say_failures(run, say)
+        if stopped is None or (run.path / "report.md").is_file():
+            _say_where(run, say)
+        if stopped:
+            raise stopped
     return run
+
+
+def _run_notebooks(
+    config: LoadedConfig, parameters: dict[str, dict[str, Scalar]], run: RunFolder, say: Say
+) -> NotebookFailed | None:
+    """All notebooks; the error of one that stopped where what there is could be reported all the same."""
+    always = {"config_path": str(config.path), "run_dir": str(run.path)}
+    stopped: NotebookFailed | None = None
+    for name in NOTEBOOKS:
+        if stopped is None or name in READING_NOTEBOOKS:
+            stopped = _execute_or_note(name, {**parameters[name], **always}, run, say) or stopped
+    return stopped
+
+
+def _execute_or_note(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say) -> NotebookFailed | None:
+    try:
+        _execute(name, parameters, run, say)
+    except NotebookFailed as error:
+        if error.error_name not in REPORTED_ALL_THE_SAME:
+            raise
+        return error
+    return None
 
 
 def run_import(config_path: str, run_dir: str = "", say: Say = print) -> RunFolder:
@@ -71,6 +100,13 @@ def run_import(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
             _execute(name, {**parameters[name], "config_path": str(config.path), "run_dir": str(run.path)}, run, say)
     _say_where(run, say)
     return run
+
+
+def _say_failures(run: RunFolder, say: Say) -> None:
+    """Options that failed, each with its cause and next step."""
+    for record in Ledger(run.ledger_file, run.run_id).records():
+        if record.failure:
+            say(f"\nFailed: {record.failure}")
 
 
 def _say_where(run: RunFolder, say: Say) -> None:
@@ -118,15 +154,44 @@ def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say)
             parameters=parameters,
             cwd=str(NOTEBOOK_DIR),
             extra_arguments=KERNEL_ARGUMENTS,
-            progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
+            progress_bar=False,
+            stdout_file=_Lines(say),
         )
     except (PapermillExecutionError, CellExecutionError) as error:
-        raise NotebookFailed(f"{name} stopped: {error.ename}: {error.evalue}\nSaved up to there: {output}") from None
+        words = f"{name} stopped: {error.ename}: {error.evalue}\nSaved up to there: {output}"
+        raise NotebookFailed(words, error.ename) from None
     except DeadKernelError as error:
         raise NotebookFailed(f"{name} stopped: its kernel died ({error})\nSaved up to there: {output}") from None
     cost = Ledger(run.ledger_file, run.run_id).cost_usd()
     say(f"  {name:<20} {time.monotonic() - started:6.1f} s   ${cost:.2f} so far")
     _store_so_far(run, say)
+
+
+@contextmanager
+def _resumable(run: RunFolder, say: Say) -> Iterator[None]:
+    """Whatever cuts the series off, say how to go on."""
+    try:
+        yield
+    except BaseException:
+        say(
+            f"Finished load points are kept in {run.path}. Next: make report RUN={run.path} continues with what is missing"
+        )
+        raise
+
+
+class _Lines:
+    """A file whose whole lines are said: what a notebook prints while it runs."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self._rest = say, ""
+
+    def write(self, words: str) -> None:
+        *lines, self._rest = (self._rest + words).split("\n")
+        for line in lines:
+            self._say(f"  {line}")
+
+    def flush(self) -> None:
+        """Nothing to do: a line is said when it is whole."""
 
 
 @contextmanager

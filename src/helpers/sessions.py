@@ -1,7 +1,8 @@
 """The boto3 session of an option: the standard AWS credential chain, or an AWS profile that points to loopback.
 
-The local SageMaker is reached as the AWS tools document it: through a profile with `endpoint_url` in an AWS config
-file. This is the only module that knows of it, so the SageMaker code cannot behave differently on a laptop.
+The local SageMaker is reached as the AWS tools document it: through a profile with `endpoint_url` and credentials, in
+an AWS config file that only its owner can read. This is the only module that knows of it, so the SageMaker code cannot
+behave differently on a laptop.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 from helpers.config import BenchmarkConfig
 from helpers.ledger import EndpointRecord
 from helpers.options import SageMakerOption
-from helpers.run_folder import RunFolder, write_atomically
+from helpers.run_folder import RunFolder
+from helpers.whole_files import OWNER_ONLY, write_atomically
 
 if TYPE_CHECKING:
     import boto3
@@ -79,16 +81,17 @@ def _local_profile(config: BenchmarkConfig, run: RunFolder) -> None:
     """Make sure that the local SageMaker runs and that its profile holds its present address."""
     from helpers.local_sagemaker.launcher import ensure_running
 
-    url = ensure_running(
+    server = ensure_running(
         _local_address_file(run),
         run.logs,
         engines=config.local_sagemaker.engines,
+        engine_variables=config.local_sagemaker.engine_variables,
         idle_timeout_s=config.local_sagemaker.idle_timeout_s,
         faults=config.local_sagemaker.faults,
     )
     profile = (
-        f"[profile {LOCAL_PROFILE}]\nendpoint_url = {url}\nregion = {config.aws.region}\n"
-        "aws_access_key_id = local\naws_secret_access_key = local\n"
+        f"[profile {LOCAL_PROFILE}]\nendpoint_url = {server.url}\nregion = {config.aws.region}\n"
+        f"aws_access_key_id = {server.access_key_id}\naws_secret_access_key = {server.secret_access_key}\n"
     )
     if not local_config_file(run).is_file() or local_config_file(run).read_text() != profile:
-        write_atomically(local_config_file(run), profile)
+        write_atomically(local_config_file(run), profile, mode=OWNER_ONLY)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from helpers import metrics
 from helpers.chunks import inter_token_percentiles
 from helpers.config import BenchmarkConfig
+from helpers.failure_counts import commonest_failure
 from helpers.intervals import (
     CONFIDENCE,
     NO_INTERVAL,
@@ -28,9 +30,9 @@ from helpers.intervals import (
 )
 from helpers.ledger import EndpointRecord
 from helpers.level_latencies import PERCENTS, LevelLatencies
-from helpers.load.attempts import repetitions_that_count
+from helpers.load.attempts import repetitions_that_count, was_overloaded
 from helpers.metrics import LATENCIES, with_latencies
-from helpers.records import ArrivalFacts, LoadPointFacts, read_requests
+from helpers.records import SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
 
 COLUMNS = (
     "phase",
@@ -46,6 +48,9 @@ COLUMNS = (
     "prompt_tokens_source",
     "output_tokens_source",
     "status",
+    "http_status",
+    "error_type",
+    "error",
     "echoed_prompt",
 )
 """What is read of the request records."""
@@ -76,8 +81,10 @@ class Level:
 def read_levels(requests_dir: Path, facts: list[LoadPointFacts], config: BenchmarkConfig) -> Iterator[Level]:
     """Every level that has requests in a steady window: options and datasets in the config's order, levels ascending.
 
-    A repetition that could not be judged, and in whose place another was measured, does not count.
+    A repetition that could not be judged, and in whose place another was measured, does not count. A load point of which
+    nothing was answered has no steady state to wait for: all of it is its window.
     """
+    facts = [_as_window(f, requests_dir) for f in facts]
     for option in config.options:
         for dataset in config.datasets_of(option):
             mine = [f for f in facts if (f.option, f.dataset) == (option.name, dataset.name) and f.window_s]
@@ -88,10 +95,23 @@ def read_levels(requests_dir: Path, facts: list[LoadPointFacts], config: Benchma
                     yield level
 
 
+def _as_window(facts: LoadPointFacts, requests_dir: Path) -> LoadPointFacts:
+    """The facts, with a window from the first send to the last failure where nothing was answered at all."""
+    if facts.window_s:
+        return facts
+    requests = read_requests(requests_dir, ["status", "sent_ns", "done_ns"], [facts.load_point])
+    if requests.empty or (requests["status"] == "ok").any() or requests["sent_ns"].isna().all():
+        return facts
+    first, last = int(requests["sent_ns"].min()), int(requests["done_ns"].max())
+    return replace(facts, window_open_ns=first, window_close_ns=max(last, first + 1), steady=False)
+
+
 def _read_level(requests_dir: Path, facts: list[LoadPointFacts]) -> Level:
     names = [f.load_point for f in facts]
     requests = with_latencies(read_requests(requests_dir, list(COLUMNS), names))
     requests = requests.sort_values(["repetition", "t0_ns"], ignore_index=True)
+    if not requests["ok"].any():
+        requests["phase"] = "steady"
     files = [requests_dir / f"{name}.parquet" for name in names]
     return Level(facts, requests, inter_token_percentiles(files, PERCENTS))
 
@@ -105,13 +125,23 @@ def summarise_load_points(
     return pd.DataFrame([summarise(level, endpoint.get(level.facts[0].option), config) for level in levels])
 
 
+def no_load_points(config: BenchmarkConfig) -> pd.DataFrame:
+    """The table of a run in which nothing was measured: the columns of `summarise`, and no row."""
+    unknown = dict.fromkeys(field.name for field in fields(LoadPointFacts))
+    known = {"load_kind": "closed_loop", "level": 1.0, "repetition": 1, "client_limited": []}
+    facts = LoadPointFacts(**{**unknown, **known, "window_open_ns": 0, "window_close_ns": 1})
+    row = {"phase": "steady", "repetition": 1, "sent_ns": 0, "done_ns": 1, "status": "connection"}
+    records = pa.Table.from_pylist([row], SCHEMA).select(list(COLUMNS)).to_pandas(types_mapper=nullable)
+    return pd.DataFrame([summarise(Level([facts], with_latencies(records), None), None, config)]).iloc[:0]
+
+
 def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkConfig) -> dict:
     """The row of one level; `endpoint` tells the price.
 
     Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the load (`steady`: of all
     repetitions; `client_limited`: of any); n, failures, window_s and rates with 95% intervals (`_low`, `_high`);
     percentiles of latency_s, ttft_s, tpot_s and itl_s; prices; `slo` (met, missed, undecided or client_limited) with one
-    column per limit, and `estimates_within_slo` however sure that is. Unknown is null.
+    column per limit, and `estimates_within_slo` however sure that is: see `LevelLatencies.slo_columns`. Unknown is null.
     """
     windows, here = level.facts, level.steady
     window_s = sum(f.window_s for f in windows)
@@ -125,11 +155,14 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "load": windows[0].load.label,
         "repetitions": len(windows),
         "steady": None if any(f.steady is None for f in windows) else all(f.steady for f in windows),
+        "not_steady": "; ".join(dict.fromkeys(f.steady_because for f in windows if f.steady is False)) or None,
+        "overloaded": any(was_overloaded(f) for f in windows),
         "client_limited": any(f.client_limited for f in windows),
         "n": n,
         "failures": failures,
         "window_s": window_s,
         "error_rate": metrics.error_rate(failures, n),
+        "commonest_failure": commonest_failure(here[~ok]),
         "achieved_concurrency": sum(_in_flight(level.requests, f) * f.window_s for f in windows) / window_s,
         "asked_rate_per_s": _pooled_rate([f.scheduled for f in windows]),
         "achieved_rate_per_s": _pooled_rate([f.achieved for f in windows]),

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
-from helpers.errors import ServingVerdictError, TeardownError
+from helpers.errors import ServingVerdictError, Stopped, TeardownError
 from helpers.ledger import EndpointRecord, Ledger, utc_now
+from helpers.notebook_text import show_as_text
 from helpers.run_folder import RunFolder
 from helpers.sessions import end_local_sagemaker, session_of_record
 from helpers.targets.python_file import delete_python, python_delete_command
@@ -69,13 +70,39 @@ def delete_remaining(
 def delete_after_failure(run: RunFolder) -> Iterator[None]:
     """Whatever error or interrupt leaves this block, everything that the ledger lists is deleted first.
 
-    What could not be deleted is added to the error as a note, and stays in the ledger for whoever tries next.
+    What could not be deleted is added to the error as a note, and stays in the ledger for whoever tries next. An interrupt
+    becomes Stopped.
     """
     try:
         yield
     except BaseException as error:
-        try:
-            delete_remaining(run)
-        except TeardownError as left:
-            error.add_note(f"{left}")
+        left = _delete_noting(run, error)
+        if isinstance(error, KeyboardInterrupt):
+            raise _stopped(run, left) from None
         raise
+
+
+def _delete_noting(run: RunFolder, error: BaseException) -> str:
+    """Delete everything; what could not be deleted is noted with the error, and returned in words."""
+    if isinstance(error, KeyboardInterrupt) and (names := _names_of_remaining(run)):
+        print(f"Stopping: deleting {names} ...", flush=True)  # noqa: T201 (a person who pressed Stop waits for this)
+    try:
+        delete_remaining(run)
+    except TeardownError as left:
+        error.add_note(f"{left}")
+        return f"{left}"
+    return ""
+
+
+def _names_of_remaining(run: RunFolder) -> str:
+    return ", ".join(record.endpoint_name for record in Ledger(run.ledger_file, run.run_id).remaining())
+
+
+def _stopped(run: RunFolder, left: str) -> Stopped:
+    """What is said at the end of an interrupt; IPython prints it like any text, as it is no fault."""
+    show_as_text(Stopped)
+    state = left or "Its endpoints are deleted."
+    return Stopped(
+        f"Stopped. Load points that were finished are kept in {run.path}. {state}\n"
+        f"Next: run this notebook again with this run_dir, or make report RUN={run.path}, to continue with what is missing"
+    )

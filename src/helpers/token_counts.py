@@ -5,6 +5,7 @@ A prompt is counted as the server sees it: after the chat template, with every s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +14,7 @@ from helpers.errors import PromptError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerBase
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 SYNTHETIC = "synthetic:"
 ChatTemplate = Literal["model", "none"]
@@ -84,11 +85,17 @@ def _synthetic_folder(name: str, model_cache_dir: Path) -> Path:
         raise PromptError(f"tokenizer {name}: {error}") from None
 
 
-def _load_folder(folder: Path) -> PreTrainedTokenizerBase:
+def _auto_tokenizer() -> type[AutoTokenizer]:
+    """`transformers.AutoTokenizer`, without the advice to install PyTorch: tokenizers need none."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
+    return AutoTokenizer
+
+
+def _load_folder(folder: Path) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return _auto_tokenizer().from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError) as error:
         raise PromptError(
             f"tokenizer {folder}: cannot be loaded: {_first_line(error)}. Next: give a folder with tokenizer.json and "
@@ -99,15 +106,14 @@ def _load_folder(folder: Path) -> PreTrainedTokenizerBase:
 def _load_from_hub(name: str) -> PreTrainedTokenizerBase:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError
-    from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(name, local_files_only=True)
+        return _auto_tokenizer().from_pretrained(name, local_files_only=True)
     except (OSError, ValueError):
         pass  # not in the cache
     try:
         HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)  # fails at once where the download would retry for a minute
-        return AutoTokenizer.from_pretrained(name)
+        return _auto_tokenizer().from_pretrained(name)
     except (HTTPError, OSError, ValueError) as error:
         raise PromptError(
             f"tokenizer {name}: neither a folder nor in the local cache, and the Hugging Face hub says: "

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from helpers.report_warning import ReportWarning
 
-SCHEMA_VERSION = 3
-Status = Literal["recommended", "tied", "feasible", "undecided", "not_judged", "infeasible", "unpriced", "incomplete"]
+SCHEMA_VERSION = 4
+Status = Literal[
+    "recommended", "tied", "feasible", "undecided", "not_judged", "infeasible", "unpriced", "incomplete", "failed"
+]
 CostBasis = Literal["usd_per_1k_requests", "usd_per_1m_output_tokens"]
 
 
@@ -50,6 +52,32 @@ class ChosenPoint(Data):
     prompt_tokens_mean: float | None
     output_tokens_mean: float | None
     cost: Estimate | None
+    may_serve_more: bool = False
+    """True where no higher load was decided, so that what it serves here is a lower bound of what it can serve."""
+
+
+class OpenLimit(Data):
+    """A limit of the SLO that is neither shown to be met nor shown to be missed at a load."""
+
+    dataset: str
+    load: str
+    limit: str
+    """`error_rate`, or the latency: `latency_s`, `ttft_s`, `tpot_s`."""
+    measured: float | None
+    """The error rate, or the SLO's percentile in seconds."""
+    allowed: float
+    requests_lacking: int | None
+    """Further requests, as slow and as often failing as so far, that would show it; null where no number would."""
+
+
+class Effort(Data):
+    """What would settle whether an option meets the SLO at the loads of its estimate, if requests go on as so far."""
+
+    requests: int
+    minutes: float
+    """Of load, start-up not counted."""
+    usd: float | None
+    """Null where no price is known."""
 
 
 class InstancePrice(Data):
@@ -82,6 +110,8 @@ class Capacity(Data):
     """Of the traffic, idle time included."""
     usd_per_1m_tokens: float | None
     """The same over prompt and output tokens."""
+    at_least: bool = False
+    """True where a higher load was not decided, so that an instance may serve more than is said here."""
 
 
 class OptionVerdict(Data):
@@ -93,7 +123,19 @@ class OptionVerdict(Data):
     status: Status
     reason: str
     may_be_cheaper: bool = False
-    """True where a load that is not shown to miss the SLO might make it as cheap as the recommended option."""
+    """True where a load that is not shown to miss the SLO might make it as cheap as the recommended option; of the
+    recommended and those tied with it: cheaper than said.
+    """
+    may_be_cheaper_because: str | None = None
+    """The load, and why it is not decided."""
+    is_estimate: bool = False
+    """True where the option is not shown to meet the SLO: `points`, `cost` and `capacity` are then those of the cheapest load
+    whose estimates are within it.
+    """
+    open_limits: list[OpenLimit] = []
+    """Of an estimate: what keeps it from being shown."""
+    to_settle: Effort | None = None
+    """Of an estimate: what would show it; null where more requests alone would not."""
     cost: Estimate | None = None
     """In the unit of the verdict's `cost_basis`, over the traffic mix."""
     points: list[ChosenPoint] = []
@@ -120,7 +162,11 @@ class Verdict(Data):
     """Options whose price interval overlaps with that of the recommended."""
     may_be_cheaper: list[str]
     """Options that are not shown to meet the SLO where they are cheapest, and might be as cheap: more measurement would
-    tell. Without a recommended option: those that may meet the SLO."""
+    show. Without a recommended option: those that may meet the SLO."""
+    not_measured: list[str] = []
+    """Options that failed, or that lack a dataset: nothing is said of them."""
+    best_estimate: str | None = None
+    """Without a recommended option: the cheapest by estimates of those that may meet the SLO."""
     nearest: str | None
     """Where nothing is feasible: the option that came nearest to the SLO."""
     nearest_reason: str | None

@@ -35,16 +35,19 @@ def verify_prompts(config: BenchmarkConfig, run: RunFolder) -> Prose:
 
 
 def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, run: RunFolder) -> Prose:
-    """Every option is in the ledger, and at least one is ready where something is still to be measured."""
+    """Every option is in the ledger, and one at least can be measured where something is still to be measured."""
     absent = {option.name for option in config.options} - {record.option for record in endpoints}
     if absent:
         raise DeployError(f"not in the ledger: {', '.join(sorted(absent))}")
     if not any(missing_load_points(option, config, run) for option in config.options):
         return Prose("Every load point is already measured: nothing was deployed.")
-    ready = [record.option for record in endpoints if record.state in ("in_service", "external")]
-    if not ready:
-        raise DeployError("no option is in service")
-    return Prose(f"Ready: {', '.join(ready)}. The ledger lists {text.plural(len(endpoints), 'option')}.")
+    ready = [r.option for r in endpoints if r.state in ("in_service", "external") and r.failure is None]
+    to_come = [r.option for r in endpoints if r.state in ("planned", "creating", "waiting")]
+    if not ready and not to_come:
+        raise DeployError("no option is in service. Next: run this notebook again")
+    failed = [record.option for record in endpoints if record.failure and record.option not in to_come]
+    said = f"Ready: {', '.join(ready) or 'none yet'}. The ledger lists {text.plural(len(endpoints), 'option')}."
+    return Prose(said + (f" Failed, see above: {', '.join(failed)}." if failed else ""))
 
 
 def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:

@@ -54,17 +54,17 @@ def guarded(run: RunFolder, doing: str, idle_timeout_s: float | None = None) -> 
     It also goes on deleting what an error has left behind and, with `idle_timeout_s`, what the block leaves running if nobody
     guards the run within so many seconds. Raises RunFolderError where somebody else works on the run.
     """
-    with holding(run.path, doing), _watched(run, idle_timeout_s):
+    with holding(run.path, doing), _watched(run, doing, idle_timeout_s):
         yield
 
 
 @contextmanager
-def _watched(run: RunFolder, idle_timeout_s: float | None) -> Iterator[None]:
+def _watched(run: RunFolder, doing: str, idle_timeout_s: float | None) -> Iterator[None]:
     process = _start(run)
     process.stdout.readline()
     failed = True
     try:
-        with _entered(run):
+        with _entered(run, doing):
             yield
         failed = False
     finally:
@@ -100,12 +100,13 @@ def _start(run: RunFolder) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def _entered(run: RunFolder) -> Iterator[None]:
+def _entered(run: RunFolder, doing: str) -> Iterator[None]:
     """This process, entered among those that the watchdog ends before it deletes."""
     import psutil
 
     entry = run.folder("guarded") / f"{os.getpid()}.json"
-    entry.write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}), encoding="utf-8")
+    content = {"pid": os.getpid(), "started": psutil.Process().create_time(), "doing": doing}
+    entry.write_text(json.dumps(content), encoding="utf-8")
     try:
         yield
     finally:

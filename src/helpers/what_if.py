@@ -14,9 +14,10 @@ import pandas as pd
 
 from helpers.analysis import Measurements
 from helpers.capacity import HOURS_PER_MONTH, fleet
+from helpers.chosen_points import main_latency
 from helpers.config import BenchmarkConfig
 from helpers.groups import read_groups, summarise_groups
-from helpers.judge import judge, main_latency
+from helpers.judge import judge
 from helpers.ledger import EndpointRecord
 from helpers.level_latencies import PERCENTS, LevelLatencies
 from helpers.metrics import LATENCIES
@@ -28,7 +29,7 @@ KEYS = ["option", "dataset", "load_kind", "level"]
 MONTH = "usd_per_month"
 REMEMBERED = 50
 """Tables of load points that are kept."""
-DEPENDS_ON_SLO = ("goodput_per_s", "estimates_within_slo", "slo")
+DEPENDS_ON_SLO = ("goodput_per_s", "estimates_within_slo", "slo", "lacking")
 """Beginnings of the columns that are not taken over from the run's own table."""
 
 

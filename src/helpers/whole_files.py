@@ -14,6 +14,8 @@ from filelock import FileLock
 from helpers.errors import StorageError, cut
 
 ONLY_FOR_ME = 0o077
+OWNER_ONLY = 0o600
+"""Mode of a file that holds a secret."""
 _ANOTHER_FOLDER = "set run_root (or run_dir) to a folder that you may write"
 _NOT_A_FOLDER = "a part of this path is a file: set run_root (or run_dir) to a folder"
 _MORE_SPACE = "free space on this disk (df -h shows how much there is) and run it again: what is finished is kept"
@@ -64,13 +66,19 @@ def hidden_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a crash leaves the old or the new content, never half of it. Raises StorageError."""
+def write_atomically(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a text file so that a crash leaves the old or the new content, never half of it. Raises StorageError.
+
+    `mode`: who may read and write it, less what the process's umask takes away.
+    """
     temporary = hidden_beside(path)
     with os_errors_in_words(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8") as file:
+            temporary.unlink(missing_ok=True)
+            with os.fdopen(
+                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8"
+            ) as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())

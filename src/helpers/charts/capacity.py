@@ -71,7 +71,7 @@ def bill_by_traffic(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
     ]
     alt = f"Monthly bill of each option over the traffic, 1 to 10,000 requests/min. Cheapest: {'; '.join(parts)}."
     caption = (
-        f"Lower is better. Bills rise in steps, one for each further instance, with {text.percent(headroom)} head-room. "
+        f"Lower is better. Bills rise in steps, one for each further instance, with {text.percent(headroom)} headroom. "
         "The band at the top has the colour of the cheapest option."
         + (" Dotted: the other prices that the config names." if any(len(o.prices) > 1 for o in options) else "")
     )

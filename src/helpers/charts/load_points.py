@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from helpers.charts.panels import cross_out, crossed_out, level_text, lines, panels, ticks
+from helpers.charts.scale import axis_top, end_at, mark_open_ends, open_ended, with_limit
 from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option, colour, left_out, marker, ranges
+from helpers.chosen_points import main_latency
 from helpers.config import BenchmarkConfig
 from helpers.display import Figure
-from helpers.judge import main_latency
 from helpers.verdict import Verdict
 
 PRICE = "usd_per_1m_output_tokens"
@@ -39,7 +40,8 @@ def price_performance(points: pd.DataFrame, verdict: Verdict, config: BenchmarkC
         f"Lower left is better. Each point is one load (the small number: {config.load.level_name}), with 95% intervals; "
         f"faded: another load point is shown to be both faster and cheaper; shaded: within {limit:g} s, the limit of "
         f"p{config.slo.percentile:g}; "
-        f"circled: the recommended option's load points.{crossed_out(drawn)}{left_out(len(points) - len(drawn))}"
+        f"circled: the recommended option's load points.{open_ended(drawn, x, PRICE)}{crossed_out(drawn)}"
+        f"{left_out(len(points) - len(drawn))}"
     )
     best = f"Recommended: {verdict.recommended}." if verdict.recommended else "No option is shown to meet the SLO."
     alt = f"Price per 1M output tokens against {words}. {best} {ranges(drawn, x, ' s', config)}"
@@ -60,8 +62,10 @@ def latency_to_draw(points: pd.DataFrame, config: BenchmarkConfig) -> tuple[str,
 
 def draw_price_performance(axes: Axes, rows: pd.DataFrame, x: str, limit: float, config: BenchmarkConfig) -> None:
     """One panel: the load points of one dataset by latency (column `x`) and price, and the region within the limit."""
-    axes.axvspan(0, limit, color=FEASIBLE_COLOUR, alpha=0.08, lw=0)
-    axes.axvline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
+    right = with_limit(axis_top(rows, x), limit)
+    axes.axvspan(0, min(limit, right), color=FEASIBLE_COLOUR, alpha=0.08, lw=0)
+    if limit <= right:
+        axes.axvline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
     beaten = dominated(rows, x, PRICE)
     for name, mine in by_option(rows, config):
         axes.plot(mine[x], mine[PRICE], color=colour(name, config), lw=0.8, alpha=0.4, zorder=1)
@@ -80,6 +84,7 @@ def draw_price_performance(axes: Axes, rows: pd.DataFrame, x: str, limit: float,
                 capsize=2,
                 label=None if faded else name,
             )
+            mark_open_ends(axes, some, x, PRICE, colour(name, config))
         for row in mine[mine["level"].isin(ticks(mine))].to_dict("records"):
             axes.annotate(
                 level_text(row["level"]),
@@ -90,8 +95,7 @@ def draw_price_performance(axes: Axes, rows: pd.DataFrame, x: str, limit: float,
                 color="#444444",
             )
     cross_out(axes, rows, x, PRICE)
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    end_at(axes, rows, (x, right), (PRICE, axis_top(rows, PRICE)))
     axes.set_ylabel("price per 1M output tokens, $")
 
 
@@ -136,20 +140,23 @@ def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path)
     drawn = points[np.isfinite(points[y].astype(float))]
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
+        lines(axes, rows, y, config)
+        top = with_limit(axis_top(rows, y), limit)
+        axes.set_ylim(0, top)
         axes.axhline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
         axes.annotate(
-            f"limit {limit:g} s",
-            (0.01, limit),
+            f"limit {limit:g} s" if limit <= top else f"limit {limit:g} s ↑",
+            (0.01, min(limit, top)),
             xycoords=("axes fraction", "data"),
             ha="left",
             va="bottom",
             fontsize=7,
             color=FEASIBLE_COLOUR,
         )
-        lines(axes, rows, y, config)
         axes.set_ylabel(f"{words}, s")
 
-    caption = f"Lower is better. Whiskers are 95% intervals.{crossed_out(drawn)}{left_out(len(points) - len(drawn))}"
+    caption = f"Lower is better. Whiskers are 95% intervals.{open_ended(drawn, y)}{crossed_out(drawn)}"
+    caption += left_out(len(points) - len(drawn))
     alt = f"{words[0].upper()}{words[1:]} against {config.load.level_name}. {ranges(drawn, y, ' s', config)}"
     return panels("load_vs_latency", drawn, config, folder, panel, alt, caption)
 
@@ -171,7 +178,8 @@ def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Pa
         if offered
         else "Where a line goes flat, further requests only wait."
     )
-    caption = f"Higher is better. Whiskers are 95% intervals. {bend}{crossed_out(points)}"
+    caption = f"Higher is better. Whiskers are 95% intervals. {bend}"
+    caption += open_ended(points, "requests_per_s") + crossed_out(points)
     return panels("load_vs_throughput", points, config, folder, panel, alt, caption)
 
 
@@ -181,7 +189,9 @@ def error_rates(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> 
         return None
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
-        lines(axes, rows.assign(error_percent=rows["error_rate"] * 100), "error_percent", config)
+        rows = rows.assign(error_percent=rows["error_rate"] * 100)
+        lines(axes, rows, "error_percent", config)
+        axes.set_ylim(0, with_limit(axis_top(rows, "error_percent"), config.slo.error_rate * 100))
         axes.axhline(config.slo.error_rate * 100, color=FEASIBLE_COLOUR, lw=1, ls="--")
         axes.set_ylabel("failed requests, %")
 

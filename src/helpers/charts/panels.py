@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
+from helpers.charts.scale import axis_top, end_at, mark_open_ends
 from helpers.charts.style import bars, by_option, colour, marker, save, style
 from helpers.config import BenchmarkConfig
 from helpers.display import Figure
@@ -69,13 +70,14 @@ def lines(axes: Axes, rows: pd.DataFrame, y: str, config: BenchmarkConfig) -> No
             capsize=2,
             label=name,
         )
+        mark_open_ends(axes, mine, "level", y, colour(name, config))
     cross_out(axes, rows, "level", y)
     axes.set_xlabel(config.load.level_name)
     if len(rows):
         axes.set_xscale("log" if is_wide(rows) else "linear")
         axes.set_xticks(ticks(rows), labels=[level_text(level) for level in ticks(rows)])
         axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(bottom=0)
+    end_at(axes, rows, ("level", None), (y, axis_top(rows, y)))
 
 
 def is_wide(rows: pd.DataFrame) -> bool:

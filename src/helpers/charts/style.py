@@ -20,6 +20,7 @@ FEASIBLE_COLOUR = "#009E73"
 LATENCY_WORDS = {"latency_s": "end-to-end latency", "ttft_s": "time to first token", "tpot_s": "time per output token"}
 STYLE = {
     "svg.hashsalt": "figures",
+    "text.parse_math": False,  # a dollar is a dollar, in names too
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

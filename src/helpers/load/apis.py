@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-ERROR_TEXT_LIMIT = 500
-
 
 class ErrorInAnswer(NamedTuple):
     """An error that the server reported inside an answer that began well."""
@@ -166,7 +164,8 @@ def read_tgi(events: list[_TgiEvent | list[_TgiEvent]]) -> Reading:
         if (details := event.details) is not None:
             reading.finish_reason = details.finish_reason
             reading.output_tokens = details.generated_tokens
-            reading.prompt_tokens = details.input_length or len(details.prefill or []) or None
+            prefill = len(details.prefill or []) or None
+            reading.prompt_tokens = prefill if details.input_length is None else details.input_length
         reading.ended = reading.ended or event.details is not None or event.generated_text is not None
     return reading
 
@@ -284,7 +283,8 @@ def read_anthropic(events: list[_AnthropicEvent]) -> Reading:
             reading.prompt_tokens = _anthropic_prompt_tokens(event.message.usage)
         if event.usage is not None:
             reading.output_tokens = event.usage.output_tokens
-            reading.prompt_tokens = _anthropic_prompt_tokens(event.usage) or reading.prompt_tokens
+            if (prompt_tokens := _anthropic_prompt_tokens(event.usage)) is not None:
+                reading.prompt_tokens = prompt_tokens
     return reading
 
 
@@ -397,4 +397,4 @@ def _error(error: Any, kind: Any = None) -> ErrorInAnswer:
     if isinstance(error, dict):
         text = error.get("message") or error
         kind = kind or error.get("type") or error.get("error_type")
-    return ErrorInAnswer(str(kind or "error"), str(text)[:ERROR_TEXT_LIMIT])
+    return ErrorInAnswer(str(kind or "error"), str(text))

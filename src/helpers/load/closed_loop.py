@@ -44,7 +44,7 @@ class ClosedLoopSender(Sender):
         if self._stopping:
             return
         if connection is None or not connection.is_open:
-            self._spawn(self._reconnect(worker, idle_since_ns))
+            self._spawn(self._reconnect(worker))
             return
         number = self._next
         found = self._request_of(number)
@@ -55,8 +55,8 @@ class ClosedLoopSender(Sender):
         prompt, request = found
         self._send(connection, Row(number, prompt, worker, 0, idle_since_ns, 0, 0), request)
 
-    async def _reconnect(self, worker: int, idle_since_ns: int) -> None:
-        """Connect again and send; a refusal is a failed request."""
+    async def _reconnect(self, worker: int) -> None:
+        """Connect again and send; a refusal is a failed request. What that takes is not the worker's idle time."""
         while not self._stopping:
             connection, refusal = await self._open()
             number = self._next
@@ -70,16 +70,26 @@ class ClosedLoopSender(Sender):
             if connection is not None:
                 connection.worker = worker
                 self._connections[worker] = connection
-                row = Row(number, prompt, worker, 0, idle_since_ns, connection.connect_ns, connection.tls_ns or 0)
+                row = Row(number, prompt, worker, 0, 0, connection.connect_ns, connection.tls_ns or 0)
                 self._send(connection, row, request)
                 return
-            self._note_refused(Row(number, prompt, worker, 0, idle_since_ns, 0, 0), refusal)
+            self._note_refused(Row(number, prompt, worker, 0, 0, 0, 0), refusal)
             await asyncio.sleep(RECONNECT_PAUSE_S)
 
     def _answered(self, connection: HttpConnection, exchange: RawExchange) -> None:
         row = self._in_flight.pop(connection)
-        self._send_next(row.worker, connection, exchange.done_ns)
+        self._send_next(row.worker, connection, self._idle_since_ns(exchange))
         self._note(row, exchange)
+
+    def _idle_since_ns(self, exchange: RawExchange) -> int:
+        """When the answer was there, by the kernel's stamp if it can be right; 0 where it failed: that says nothing of us."""
+        if not exchange.looks_ok:
+            return 0
+        stamp = exchange.reads[-1][1]
+        if stamp is None:
+            return exchange.done_ns
+        at_ns = self._clocks.monotonic_of(stamp)
+        return at_ns if exchange.sent_ns < at_ns < exchange.done_ns else exchange.done_ns
 
     def _hang_up(self) -> None:
         for connection in self._connections.values():

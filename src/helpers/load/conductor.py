@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,13 +14,14 @@ from pydantic import BaseModel
 
 from helpers.load import order as messages
 from helpers.load.findings import Ended, facts_of
-from helpers.load.order import Order
+from helpers.load.order import OPENING_AT_ONCE, Order
 from helpers.load.progress import OnProgress, ProgressView
 from helpers.load.schedule import draw_arrivals
 from helpers.load.spool import IndexReader
 from helpers.load.window import NO_WINDOW, OVERLOAD, Times, Window, find_window
 from helpers.load_config import Ramp, TraceReplay, processes_for
-from helpers.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
+from helpers.machine import MachineWatch
+from helpers.records import ENOUGH_REQUESTS, NOTHING_ANSWERED, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
 
 if TYPE_CHECKING:
     from helpers.load.team import LoadTeam
@@ -28,6 +31,10 @@ LOOK_EVERY_S = 0.25
 LOOK_SHARE = 0.05
 """Looking again waits for this share of the time so far: what is looked at grows with it."""
 FEWEST_ROWS_TO_PARSE = 500
+FEWEST_FAILURES, SHORTEST_FAILURE_S = 30, 1.0
+"""A load point of which nothing is answered ends after so many failures and seconds."""
+POST_PASS_PATIENCE = 5
+"""Times the silence that is allowed under load: a single answer may be long to read."""
 NOTHING_YET = messages.Progress(sent=0, done=0, failed=0, in_flight=0, oldest_t0_ns=None, first_s=[])
 
 
@@ -64,15 +71,20 @@ class LoadPointRun:
         order = self._order
         if order.level.is_open:
             self._schedule_ns = draw_arrivals(order.load, order.level, self._schedule_seed(), Path(order.base_dir))
-            np.save(order.schedule_file, self._schedule_ns)
+            in_memory = io.BytesIO()  # np.save to a full disk raises an error that names neither cause nor file
+            np.save(in_memory, self._schedule_ns)
+            order.schedule_file.write_bytes(in_memory.getbuffer())
+        machine = MachineWatch(order.address.url)
         self._view.show("connecting", self._latest.values(), NO_WINDOW)
         for i in self._senders:
-            self._team.send(i, messages.Prepare(order=order, load_process=i, of=len(self._senders)), order)
-        ready = self._collect(messages.Ready, len(self._senders))
+            self._team.send(i, messages.Prepare(order=order, load_process=i, of=len(self._senders)))
+        ready = self._collect(messages.Ready, Counter(self._senders), "it prepared to send", self._preparation_s())
+        machine.begin()
         self._start_ns = time.monotonic_ns() + START_DELAY_NS
         wall_pair = (time.monotonic_ns(), time.time_ns())
         self._tell_all(messages.Go(start_ns=self._start_ns))
         sent = self._until_sent()
+        machine_facts = machine.end()
         # Not the window of the moment at which load was stopped: by now the index has the rows of the drain too, and one
         # that was sent before the stop but answered after it may be the t0 at which the window closes.
         window, close_ns = self._final_window()
@@ -88,6 +100,7 @@ class LoadPointRun:
                 sent=sent,
                 pids=dict(enumerate(self._team.pids)),
                 clock_pairs=[wall_pair, (time.monotonic_ns(), time.time_ns())],
+                machine=machine_facts,
             )
         )
 
@@ -97,38 +110,57 @@ class LoadPointRun:
         words = [order.seed, *order.dataset.encode(), order.repetition, *order.level.slug.encode()]
         return int(np.random.SeedSequence(words).generate_state(1, "uint64")[0])
 
+    def _preparation_s(self) -> float:
+        """How long a process may take to make bodies and connections: those that are not answered are waited for in turn."""
+        rounds = math.ceil(self._order.level.value / len(self._senders) / OPENING_AT_ONCE)
+        return self._team.silence_s + rounds * self._order.load.request_timeout_s
+
     def _tell_all(self, message: BaseModel) -> None:
         for i in self._senders:
-            self._team.send(i, message, self._order)
+            self._team.send(i, message)
 
-    def _collect(self, kind: type[BaseModel], count: int) -> dict[int, list]:
-        """`count` messages of a kind, by process; progress may come in between."""
-        got: dict[int, list] = {}
-        while sum(map(len, got.values())) < count:
+    def _collect(self, kind: type[BaseModel], owed: Counter, doing: str, patience_s: float) -> dict[int, list]:
+        """Messages of a kind, as many as each process owes, by process; others may come in between."""
+        got: dict[int, list] = {i: [] for i in owed}
+        self._team.expect(owed, doing, patience_s)
+        while any(len(got[i]) < count for i, count in owed.items()):
             found = self._team.next_told(1.0, self._order)
             if found is not None and isinstance(found[1], kind):
-                got.setdefault(found[0], []).append(found[1])
+                index, told = found
+                got[index].append(told)
+                if len(got[index]) == owed[index]:
+                    self._team.release(index)
         return got
 
     # --- under load -----------------------------------------------------------------------------------------------
 
     def _until_sent(self) -> dict[int, messages.Sent]:
         sent: dict[int, messages.Sent] = {}
+        self._team.expect(self._senders, "it sent requests", self._team.silence_s)
         while len(sent) < len(self._senders):
             found = self._team.next_told(LOOK_EVERY_S, self._order)
             if found is not None:
                 index, told = found
                 if isinstance(told, messages.Sent):
                     sent[index] = told
+                    self._team.release(index)
                 elif isinstance(told, messages.Progress):
                     self._latest[index] = told
                     self._view.note(told)
+            self._hold_to_deadline(sent)
             if self._close_ns is None:
                 self._look()
             elif not self._stopped and all(told.clear_ns == self._close_ns for told in self._latest.values()):
                 self._stop_or_reopen()
             self._view.show("drain" if self._close_ns else None, self._latest.values(), self._window)
         return sent
+
+    def _hold_to_deadline(self, sent: dict[int, messages.Sent]) -> None:
+        """Processes end load by themselves if nobody stops them; one that does not is stopped from outside."""
+        longest_s = self._order.longest_load_s + self._team.silence_s
+        if time.monotonic_ns() > self._start_ns + longest_s * 1e9:
+            index = next(i for i in self._senders if i not in sent)
+            raise self._team.give_up(index, f"its load did not end within {longest_s:g} s", self._order)
 
     def _look(self) -> None:
         """Look at what has ended so far, and close the window if it is enough."""
@@ -147,6 +179,8 @@ class LoadPointRun:
             )
             if self._window.overloaded:
                 reason = OVERLOAD
+            elif self._nothing_is_answered(elapsed_s):
+                reason = NOTHING_ANSWERED
             elif not self._window.enough:
                 return
         self._ended_because = reason or ENOUGH_REQUESTS
@@ -154,6 +188,12 @@ class LoadPointRun:
         self._tell_all(messages.Close(close_ns=self._close_ns))
         if reason == OVERLOAD:  # what waits in the queue is answered, but nothing is added to it
             self._stop()
+
+    def _nothing_is_answered(self, elapsed_s: float) -> bool:
+        """Has every stream failed, none been answered, and is that enough to know."""
+        done, failed = (sum(getattr(p, name) for p in self._latest.values()) for name in ("done", "failed"))
+        streams = 0 if self._order.level.is_open else self._order.level.value
+        return done == failed >= max(FEWEST_FAILURES, streams) and elapsed_s >= SHORTEST_FAILURE_S
 
     def _stop_or_reopen(self) -> None:
         """Now that all its requests are answered: is the window still enough? Otherwise load, which never stopped, goes on.
@@ -208,8 +248,10 @@ class LoadPointRun:
         self._view.show("parsing", self._latest.values(), self._window)
         tasks = self._parse_tasks(ended)
         for turn, task in enumerate(tasks):
-            self._team.send(turn % len(self._team), task, self._order)
-        told = self._collect(messages.Parsed, len(tasks))
+            self._team.send(turn % len(self._team), task)
+        owed = Counter(turn % len(self._team) for turn in range(len(tasks)))
+        patience_s = POST_PASS_PATIENCE * self._team.silence_s
+        told = self._collect(messages.Parsed, owed, "it read the answers", patience_s)
         parsed: dict[int, list[messages.Parsed]] = {}
         for turn, task in enumerate(tasks):  # a process answers its tasks in the order in which it got them
             parsed.setdefault(task.load_process, []).append(told[turn % len(self._team)][turn // len(self._team)])
@@ -219,8 +261,8 @@ class LoadPointRun:
             metadata=facts_metadata(facts),
             output_file=self._order.output_file,
         )
-        self._team.send(0, write, self._order)
-        written = self._collect(messages.Written, 1)[0][0]
+        self._team.send(0, write)
+        written = self._collect(messages.Written, Counter([0]), "it wrote the records", patience_s)[0][0]
         counts = [one for parts in parsed.values() for one in parts]
         return Finished(facts, sum(one.requests for one in counts), sum(one.failed for one in counts), written.cpu_s)
 

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection that stamps every socket read and keeps the bytes as they came.
 
-Nothing is decoded here. While an answer arrives the connection only finds out where it ends: by Content-Length, by the
-last chunk, or by the close of the connection. All else is done after the load point, in `responses`.
+Nothing is decoded here. While an answer arrives the connection only finds out where it ends (`answer_end`). All else is
+done after the load point, in `responses`.
 
 The event loop only watches the socket; the connection reads it itself, because the kernel's receive stamps come beside
 the bytes (`SO_TIMESTAMPNS`, Linux) and an `asyncio.Protocol` never sees them. TLS is undone in memory, so that a
@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from time import monotonic_ns
 from urllib.parse import urlsplit
 
-from helpers.load.system import STAMP_SPACE, want_receive_stamps
+from helpers.load.answer_end import HEADERS_END, AnswerEnd
+from helpers.load.system import OWN_ERRORS, STAMP_SPACE, want_receive_stamps
 
-HEADERS_END = b"\r\n\r\n"
-LAST_CHUNK = b"\r\n0\r\n\r\n"
-END_OF_SSE = b"[DONE]\n\n" + LAST_CHUNK
 READ_BYTES = 65536
+READS_KEPT = 1
+"""Of an answer that was given up for its length."""
 
 RawRead = tuple[int, bytes | None, bytes]
 """User-space stamp (ns, monotonic), the kernel's stamp as it came (struct timespec, wall clock) or null, bytes."""
@@ -39,7 +39,7 @@ class Exchange:
     """(stamp, bytes) of every socket read, in order."""
     complete: bool = False
     failure: str | None = None
-    """`timeout`, `connection`, `stream_broken`, `cut_short`, or null."""
+    """`timeout`, `connection`, `stream_broken`, `cut_short`, `bad_response`, `client` (this machine's own), or None."""
     detail: str | None = None
 
 
@@ -93,14 +93,21 @@ class HttpConnection:
     """A kept-alive connection for one request at a time; `worker` is its owner's to use."""
 
     def __init__(
-        self, sock: socket.socket, tls: ssl.SSLObject | None, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
-    ):
+        self,
+        sock: socket.socket,
+        tls: ssl.SSLObject | None,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        most_bytes: int,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._recvmsg = sock.recvmsg
         self._tls = tls
         self._incoming, self._outgoing = incoming, outgoing
         self._unsent = b""
+        self._most_bytes = most_bytes
+        self._end = AnswerEnd(most_bytes)
         self._exchange: RawExchange | None = None
         self._on_done: OnDone | None = None
         self.is_open = True
@@ -108,11 +115,13 @@ class HttpConnection:
         self.tls_ns: int | None = None
         self.worker = 0
         self.sent_ns = 0
-        self._forget_answer()
 
     @classmethod
-    async def open(cls, server: Server, timeout_s: float) -> HttpConnection:
-        """Connect (and for https, shake hands). Raises OSError or TimeoutError; tells how long each took."""
+    async def open(cls, server: Server, timeout_s: float, most_bytes: int) -> HttpConnection:
+        """Connect (and for https, shake hands). Raises OSError or TimeoutError; knows how long each took.
+
+        An answer of more than `most_bytes`, head and framing included, is given up.
+        """
         async with asyncio.timeout(timeout_s):
             addresses = await server.addresses()
             started = monotonic_ns()
@@ -123,7 +132,7 @@ class HttpConnection:
             except BaseException:
                 sock.close()
                 raise
-        connection = cls(sock, tls, incoming, outgoing)
+        connection = cls(sock, tls, incoming, outgoing, most_bytes)
         connection.connect_ns = connected - started
         connection.tls_ns = None if tls is None else monotonic_ns() - connected
         connection._loop.add_reader(sock, connection._readable)
@@ -131,7 +140,7 @@ class HttpConnection:
 
     def send(self, request: bytes, on_done: OnDone) -> None:
         """Send one request; `on_done` gets its exchange, whatever becomes of it."""
-        self._forget_answer()
+        self._end = AnswerEnd(self._most_bytes)
         self._on_done = on_done
         exchange = self._exchange = RawExchange()
         if self._tls is not None:
@@ -150,11 +159,14 @@ class HttpConnection:
             self._loop.call_soon(self._on_done, self, exchange)
 
     def look(self) -> None:
-        """Read what may have come unnoticed: the end of a connection that was reset right behind its last data.
+        """Read what may have come unnoticed: on an idle connection its end, or bytes that nobody asked for, which close it;
+        under way the end of a connection that was reset right behind its last data.
 
         uvloop calls the reader once for a socket in error, and watches it no more; that one call may find data instead.
         """
         self._readable()
+        if self._exchange is not None:
+            self._feed(self._exchange, monotonic_ns(), None)
 
     def close(self) -> None:
         """Close at once."""
@@ -175,7 +187,8 @@ class HttpConnection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self.give_up("connection", f"could not send: {error}")
+            own = error.errno in OWN_ERRORS
+            self.give_up("client" if own else "connection", f"could not send: {error}")
             return
         if sent < len(data):
             self._unsent = data[sent:]
@@ -204,13 +217,32 @@ class HttpConnection:
             self._lost(None)
         elif exchange is not None:
             exchange.reads.append((now, ancillary[0][2] if ancillary else None, data))
-            if self._is_whole(exchange, data):
-                exchange.done_ns = now
-                exchange.complete = True
-                self._exchange = None
-                if self._server_closes:
-                    self.close()
-                self._on_done(self, exchange)
+            self._feed(exchange, now, data)
+        else:
+            self.close()  # nobody asked for these bytes; what follows them would be taken for the next answer
+
+    def _feed(self, exchange: RawExchange, now: int, data: bytes | None) -> None:
+        """Is the answer over with this read, or (None) with what came before?"""
+        try:
+            is_over = self._end.look() if data is None else self._end.feed(data)
+        except Exception as error:  # noqa: BLE001 - whatever a server sends, it spoils one row and no other
+            is_over = self._end.give_up(f"the answer could not be read: {type(error).__name__}")
+        if is_over:
+            exchange.done_ns = now
+            self._exchange = None
+            self._conclude(exchange)
+            self._on_done(self, exchange)
+
+    def _conclude(self, exchange: RawExchange) -> None:
+        """The answer is over: whole, or not what HTTP says."""
+        end = self._end
+        exchange.complete = end.fault is None
+        if not exchange.complete:
+            exchange.failure, exchange.detail = "bad_response", end.fault
+            if end.is_too_long:
+                del exchange.reads[READS_KEPT:]
+        if end.closes or self._unsent:
+            self.close()
 
     def _decrypt(self, data: bytes) -> bytes:
         """The plain text of what is complete so far; what TLS itself has to say goes out at once."""
@@ -233,7 +265,7 @@ class HttpConnection:
         exchange = self._exchange
         if exchange is None:
             self.close()
-        elif error is None and self._head_seen and not self._chunked and self._body_end is None:
+        elif error is None and self._end.until_close:
             exchange.done_ns = monotonic_ns()
             exchange.complete = True
             self._exchange = None
@@ -245,67 +277,6 @@ class HttpConnection:
             self.give_up("cut_short", "the server closed the connection before the end of the answer")
         else:
             self.give_up("stream_broken", f"connection lost in the middle of the answer: {error}")
-
-    # --- finding the end ------------------------------------------------------------------------------------------
-
-    def _forget_answer(self) -> None:
-        self._head_seen = self._chunked = self._server_closes = False
-        self._body_end: int | None = None
-        self._received = 0
-        self._unwalked = bytearray()
-        self._sure_end = END_OF_SSE
-
-    def _is_whole(self, exchange: RawExchange, data: bytes) -> bool:
-        self._received += len(data)
-        if not self._head_seen:
-            data = self._look_for_head(exchange)
-            if data is None:
-                return False
-        if self._chunked:
-            if data.endswith(self._sure_end):
-                return True
-            self._unwalked += data
-            return self._unwalked.endswith(HEADERS_END) and self._last_chunk_is_there()
-        return self._body_end is not None and self._received >= self._body_end
-
-    def _look_for_head(self, exchange: RawExchange) -> bytes | None:
-        """Read the head once it is complete, and give what follows it; interim heads (100, 103) are passed over."""
-        received = exchange.reads[0][2] if len(exchange.reads) == 1 else b"".join(read[2] for read in exchange.reads)
-        start, end = final_head(received)
-        if end < 0:
-            return None
-        self._head_seen = True
-        status_line, *lines = received[start:end].lower().split(b"\r\n")
-        self._server_closes = status_line.startswith(b"http/1.0")
-        for line in lines:
-            name, _, value = line.partition(b":")
-            if name == b"content-length" and value.strip().isdigit():
-                self._body_end = end + len(HEADERS_END) + int(value)
-            elif name == b"transfer-encoding" and b"chunked" in value:
-                self._chunked = True
-            elif name == b"connection" and b"close" in value:
-                self._server_closes = True
-            elif name == b"content-type" and b"eventstream" in value:
-                # Inside frames of JSON there are no line ends as bytes; where a checksum has one, no frame ends on it.
-                self._sure_end = LAST_CHUNK
-        return received[end + len(HEADERS_END) :]
-
-    def _last_chunk_is_there(self) -> bool:
-        """Walk the chunks: an ordinary chunk may end like the last one does. Trailers may follow the last."""
-        data, at = self._unwalked, 0
-        while (line_end := data.find(b"\r\n", at)) >= 0:
-            try:
-                size = int(data[at:line_end].split(b";")[0], 16)
-            except ValueError:
-                return True  # not chunks at all: `responses` will say so
-            if size == 0:
-                return data.find(HEADERS_END, line_end) >= 0
-            following = line_end + 2 + size + 2
-            if following > len(data):
-                break
-            at = following
-        del data[:at]
-        return False
 
 
 async def _connect(addresses: list[tuple]) -> socket.socket:
@@ -352,13 +323,3 @@ async def _shake_hands(
             if outgoing.pending:
                 await loop.sock_sendall(sock, outgoing.read())
             return tls, incoming, outgoing
-
-
-def final_head(received: bytes) -> tuple[int, int]:
-    """[start, end) of the head of the final response, past interim ones; end is -1 while it is not complete."""
-    start = 0
-    while (end := received.find(HEADERS_END, start)) >= 0:
-        if received[start:end].split(b" ", 2)[1:2] not in ([b"100"], [b"102"], [b"103"]):
-            break
-        start = end + len(HEADERS_END)
-    return start, end

@@ -32,7 +32,7 @@ class Unwrapped(NamedTuple):
     body: Timeline
     exception: tuple[str, str] | None
     """(kind, text) of the last frame that reports an error instead of carrying a part of the answer."""
-    fault: str | None
+    fault: BadResponse | None
     """Why a frame cannot be read; the body ends before it."""
     whole: bool
     """Nothing of an unfinished frame is left at the end."""
@@ -83,7 +83,7 @@ def unwrap_event_stream(body: Timeline) -> Unwrapped:
                 exception = kind.exception, payload.decode("utf-8", "replace") or kind.error_message
             at = end
     except BadResponse as error:
-        fault = str(error)
+        fault = error
     content_ends = list(accumulate(map(len, payloads), initial=0))
     ends = [content_ends[bisect_right(frame_ends, end)] for end in body.ends]
     return Unwrapped(Timeline(b"".join(payloads), ends, body.stamps_ns), exception, fault, at == size)
@@ -128,7 +128,7 @@ def _encoded_event(payload: bytes) -> bytes:
     try:
         event = _decode_bedrock(payload)
     except msgspec.DecodeError as error:
-        raise BadResponse(f"a Bedrock frame without base64 bytes: {error}") from None
+        raise BadResponse(f"a Bedrock frame without base64 bytes: {error}", payload) from None
     return ((event.chunk.content if event.chunk else event.content) or b"") + b"\n"
 
 

@@ -28,7 +28,7 @@ class Events(NamedTuple):
     """False for one JSON value: it tells nothing about when the first token was there."""
     done: bool = False
     """`[DONE]` came."""
-    fault: str | None = None
+    fault: BadResponse | None = None
     """Why the next event cannot be read."""
 
 
@@ -99,10 +99,10 @@ class _Walk:
                 self._read_group(group)
             except BadResponse as error:
                 half_an_event = last_is_open and i == len(groups) - 1 and (self._events or not complete)
-                fault = None if half_an_event else str(error)
+                fault = None if half_an_event else error
                 break
         if complete and data.strip() and not (groups or is_sse):
-            fault = f"no event in {_start_of(data)}"
+            fault = BadResponse("no event in the answer", data.strip())
         return Events(self._events, self._ends, True, self._done, fault)
 
     def _read_group(self, group: list[Line]) -> None:
@@ -124,18 +124,22 @@ class _Walk:
             self._ends.append(end)
 
     def _decode(self, payload: bytes) -> Any:
-        """One event. Also where it is JSON as Python writes it (NaN, lone surrogates). Raises BadResponse."""
+        """One event. Also where it is JSON as Python writes it (NaN). Raises BadResponse."""
         try:
             try:
                 return self._decoder.decode(payload)
             except msgspec.ValidationError:
                 raise
             except NOT_DECODABLE:
-                return msgspec.convert(json.loads(payload), self._decoder.type)
+                event = msgspec.convert(json.loads(payload), self._decoder.type)
+                msgspec.json.encode(event)
+                return event
         except msgspec.ValidationError as error:
-            raise BadResponse(f"{error} in {_start_of(payload)}") from None
+            raise BadResponse(str(error), payload) from None
+        except UnicodeEncodeError:
+            raise BadResponse("half a character (a lone surrogate) in the answer", payload) from None
         except NOT_DECODABLE:
-            raise BadResponse(f"not JSON: {_start_of(payload)}") from None
+            raise BadResponse("not JSON", payload) from None
 
 
 Line = tuple[bytes, int]
@@ -162,7 +166,3 @@ def _grouped_lines(data: bytes) -> tuple[list[list[Line]], bool, bool]:
         else:
             is_sse = is_sse or content.startswith((b":", b"event:", b"id:", b"retry:"))
     return [group for group in groups if group], is_open, is_sse
-
-
-def _start_of(data: bytes) -> str:
-    return repr(data[:80].decode("utf-8", "replace"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,12 +13,15 @@ from helpers.load.schedule import arrival_facts
 from helpers.load.spool import index_blocks
 from helpers.load.spread import percentiles_ms
 from helpers.load.window import Window
+from helpers.machine import MachineFacts
 from helpers.records import ArrivalFacts, LoadPointFacts, LoadProcessFacts
 
 BUSY_SHARE = 0.9
 """A load process that used more of its CPU than this had no room for what comes late."""
 IDLE_SHARE = 0.02
 """Workers that wait this share of the time before they send again hold fewer requests in flight than asked."""
+STANDSTILL_SHARE = 0.02
+"""A load process that did not run for more of the window than this measured another load than was asked."""
 LATE_MS, LATE_SHARE = 5.0, 0.05
 """Requests of an open loop may go out this late at p99, in ms or as a share of the median latency."""
 LOOP_LAG_MS = 5.0
@@ -40,6 +44,7 @@ class Ended:
     """By load process, as `ready` and `pids`."""
     pids: dict[int, int]
     clock_pairs: list[tuple[int, int]]
+    machine: MachineFacts | None = None
 
 
 def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
@@ -77,16 +82,59 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
         tls_ms=_counted_spread(ended, "tls_ns"),
         clock_source=clock_source,
         client_limited=[
-            *_busy(processes),
-            *_idle(turnaround_ns, order, window, close_ns),
-            *_late(lag_ms, ended),
-            *_unstamped(processes, clock_source),
+            *_own_failures(ended),
+            *(_limits(ended, processes, turnaround_ns, lag_ms, clock_source) if _was_served(ended, parsed) else []),
         ],
         clock_pairs=ended.clock_pairs,
+        machine=ended.machine,
     )
 
 
 # --- did the client shape what was measured? ----------------------------------------------------------------------
+
+
+def _was_served(ended: Ended, parsed: dict[int, list[Parsed]]) -> bool:
+    """Was any request of the window answered? Where all failed, the server was measured, however busy the client was."""
+    told = [one for parts in parsed.values() for one in parts]
+    if sum(one.failed for one in told) == sum(one.requests for one in told):
+        return False
+    opened = ended.window.open_ns or 0
+    return bool(_of_all_rows(ended, lambda rows: rows["ok"][_t0_ns(rows) >= opened]).any())
+
+
+def _own_failures(ended: Ended) -> list[str]:
+    """Requests that this machine could not send or receive: none of them says anything of the server."""
+    counts = sum((Counter(told.own_failures) for told in ended.sent.values()), Counter())
+    return [f"this machine failed {count} requests: {words}" for words, count in counts.most_common(3)]
+
+
+def _limits(
+    ended: Ended,
+    processes: list[LoadProcessFacts],
+    turnaround_ns: np.ndarray | None,
+    lag_ms: dict[str, float] | None,
+    clock_source: str,
+) -> list[str]:
+    return [
+        *_busy(processes),
+        *_idle(turnaround_ns, ended.order, ended.window, ended.close_ns),
+        *_stood_still(ended),
+        *_late(lag_ms, ended),
+        *_unstamped(processes, clock_source),
+    ]
+
+
+def _stood_still(ended: Ended) -> list[str]:
+    """Kernel stamps hide from the latencies that a process did not run; what it would have sent meanwhile is missing."""
+    opened, closed = ended.window.open_ns, ended.close_ns
+    if opened is None:
+        return []
+    found = []
+    for index, told in sorted(ended.sent.items()):
+        still_ns = sum(max(0, min(end, closed) - max(start, opened)) for start, end in told.standstills)
+        if still_ns > STANDSTILL_SHARE * (closed - opened):
+            found.append(f"load process {index} did not run for {still_ns / (closed - opened):.1%} of the window")
+    return found
 
 
 def _busy(processes: list[LoadProcessFacts]) -> list[str]:
@@ -151,8 +199,16 @@ def _achieved_facts(ended: Ended) -> ArrivalFacts | None:
     return arrival_facts(_of_all_rows(ended, lambda rows: rows["sent_ns"][rows["scheduled_ns"] < ended.close_ns]))
 
 
+def _t0_ns(rows: np.ndarray) -> np.ndarray:
+    return np.where(rows["scheduled_ns"] > 0, rows["scheduled_ns"], rows["sent_ns"])
+
+
 def _schedule_lag_ns(rows: np.ndarray) -> np.ndarray:
-    """Sent - scheduled; what a new connection took is the server's and the network's, not the client's."""
+    """Sent - scheduled; what a new connection took is the server's and the network's, not the client's.
+
+    Nor is what was never sent, because there was no connection: its sending and its end have the same time.
+    """
+    rows = rows[rows["sent_ns"] < rows["done_ns"]]
     return np.maximum(0, rows["sent_ns"] - rows["scheduled_ns"] - rows["connect_ns"] - rows["tls_ns"])
 
 

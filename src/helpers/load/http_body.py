@@ -7,39 +7,39 @@ from itertools import accumulate, repeat
 from operator import add
 from typing import NamedTuple
 
-from helpers.load.connection import HEADERS_END, final_head
+from helpers.load.answer_end import HEADERS_END, begins_like_http, chunk_size, not_http, read_head
 from helpers.load.timeline import BadResponse, Timeline
 
 
 class HttpAnswer(NamedTuple):
-    """Status (null while the head is incomplete), headers by lower-case name, body as far as it came."""
+    """Status (None while the head is incomplete), headers by lower-case name, body as far as it came."""
 
     status: int | None
     headers: dict[str, str]
     body: Timeline
-    fault: str | None = None
-    """What is wrong with the chunks; the body then ends before it."""
+    fault: BadResponse | None = None
+    """What is wrong with the framing; the body then ends before it."""
 
 
 def split_http(raw: Timeline) -> HttpAnswer:
     """Take an HTTP answer apart. Raises BadResponse where it does not begin like one."""
-    begin, end = final_head(raw.data)
-    if end < 0:
+    start = 0
+    while (end := raw.data.find(HEADERS_END, start)) >= 0:
+        head = read_head(raw.data[start:end])
+        start = end + len(HEADERS_END)
+        if not head.is_interim:
+            break
+    else:
+        if not begins_like_http(raw.data[start:]):
+            raise not_http(raw.data[start:])
         return HttpAnswer(None, {}, Timeline(b"", [], []))
-    status_line, *lines = raw.data[begin:end].decode("latin-1").split("\r\n")
-    try:
-        status = int(status_line.split(" ", 2)[1])
-    except (IndexError, ValueError):
-        raise BadResponse(f"not an HTTP status line: {status_line[:80]!r}") from None
-    headers = {name.strip().lower(): value.strip() for name, _, value in [line.partition(":") for line in lines]}
-    start = end + len(HEADERS_END)
-    if "chunked" in headers.get("transfer-encoding", "").lower():
-        return _dechunked(status, headers, raw, start)
-    length = headers.get("content-length", "")
-    stop = start + int(length) if length.isdecimal() else len(raw.data)
-    data = raw.data[start:stop]
+    if head.fault is not None:
+        return HttpAnswer(head.status, head.headers, Timeline(b"", [], []), BadResponse(head.fault))
+    if head.chunked:
+        return _dechunked(head.status, head.headers, raw, start)
+    data = raw.data[start:] if head.length is None else raw.data[start : start + head.length]
     ends = [min(max(0, end - start), len(data)) for end in raw.ends]
-    return HttpAnswer(status, headers, Timeline(data, ends, raw.stamps_ns))
+    return HttpAnswer(head.status, head.headers, Timeline(data, ends, raw.stamps_ns))
 
 
 def _dechunked(status: int, headers: dict[str, str], raw: Timeline, start: int) -> HttpAnswer:
@@ -54,7 +54,7 @@ class _Chunks(NamedTuple):
 
     sizes: list[bytes]
     contents: list[bytes]
-    fault: str | None = None
+    fault: BadResponse | None = None
 
 
 def _content_ends(raw_ends: list[int], start: int, chunks: _Chunks) -> list[int]:
@@ -80,12 +80,16 @@ def _regular_chunks(data: bytes, start: int) -> _Chunks | None:
     """The chunks of a whole body in a few calls; null where it is not the simplest kind.
 
     The body is split at every line end. If each size agrees with the length of what stands between its line end and the
-    next, a walk from size to size meets the same line ends, so both find the same chunks.
+    next, a walk from size to size meets the same line ends, so both find the same chunks. Sizes that Python would read and
+    HTTP does not know (a sign, an underscore, 0x) are none.
     """
     parts = data[start:].split(b"\r\n")
     if parts[-3:] != [b"0", b"", b""]:
         return None
     sizes, contents = parts[:-3:2], parts[1:-3:2]
+    digits = b"".join(sizes).lower()
+    if not digits.isalnum() or b"x" in digits:
+        return None
     try:
         lengths = list(map(int, sizes, repeat(16)))
     except ValueError:
@@ -98,16 +102,15 @@ def _walked_chunks(data: bytes, at: int) -> _Chunks:
     sizes, contents = [], []
     while (line_end := data.find(b"\r\n", at)) >= 0:
         size_line = data[at:line_end]
-        try:
-            size = int(size_line.partition(b";")[0], 16)
-            if size < 0:
-                raise ValueError
-        except ValueError:
-            return _Chunks(sizes, contents, f"not a chunk size: {size_line[:40]!r}")
+        size = chunk_size(size_line)
+        if size is None:
+            return _Chunks(sizes, contents, BadResponse("not a chunk size", size_line))
         if size == 0:
             break
         at = line_end + 2 + size
         sizes.append(size_line)
         contents.append(data[line_end + 2 : at])
+        if not b"\r\n".startswith(data[at : at + 2]):
+            return _Chunks(sizes, contents, BadResponse("a chunk is longer than its size says", data[at : at + 80]))
         at += 2
     return _Chunks(sizes, contents)

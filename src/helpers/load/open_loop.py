@@ -11,7 +11,8 @@ import numpy as np
 from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest
 from helpers.load.connection import HttpConnection, RawExchange
-from helpers.load.sender import OPENING_AT_ONCE, Sender
+from helpers.load.order import OPENING_AT_ONCE
+from helpers.load.sender import Sender
 from helpers.load.spool import Row
 
 FEWEST_SPARE = 4
@@ -69,6 +70,8 @@ class OpenLoopSender(Sender):
     def _free_connection(self) -> HttpConnection | None:
         while self._free:
             connection = self._free.pop()
+            if connection.is_open:
+                connection.look()
             if connection.is_open:
                 return connection
         return None

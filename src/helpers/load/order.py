@@ -13,6 +13,11 @@ from helpers.load_config import Load, LoadLevel
 from helpers.records import LoadPoint
 from helpers.targets.base import Address
 
+LONGEST_DRAIN_TIMEOUTS = 3
+SLACK_S = 60.0
+OPENING_AT_ONCE = 64
+"""Connections that a load process makes at the same time."""
+
 
 class Order(BaseModel):
     """One load point to run. Holds secrets (the bearer token): it is piped, never written to a file."""
@@ -29,6 +34,8 @@ class Order(BaseModel):
     load: Load
     percentile: float = 95.0
     """The SLO's percentile, in percent: `load.target_relative_ci` is about its interval."""
+    fewest_independent: int = 1
+    """Independent requests (n divided by their design effect) that the SLO's percentile asks of a window."""
     generation: Generation
     extra_body: dict[str, JsonValue]
     tokenizer: str
@@ -54,6 +61,11 @@ class Order(BaseModel):
     def part_folder(self, load_process: int) -> Path:
         """The spool of one load process."""
         return self.spool / str(load_process)
+
+    @property
+    def longest_load_s(self) -> float:
+        """After this, load has ended or something is wrong with whoever should end it."""
+        return self.load.max_duration_s + LONGEST_DRAIN_TIMEOUTS * self.load.request_timeout_s + SLACK_S
 
     @property
     def schedule_file(self) -> Path:
@@ -154,6 +166,10 @@ class Sent(BaseModel):
     cpu_s: float
     wall_s: float
     loop_lag_ms: dict[str, float]
+    standstills: list[tuple[int, int]] = []
+    """[from, to) of CLOCK_MONOTONIC in which the event loop did not run, where that was long."""
+    own_failures: dict[str, int] = {}
+    """Requests that failed because of this machine, by what it said."""
     peak_memory_mb: float
     clock_pairs: list[tuple[int, int]]
 
@@ -177,7 +193,21 @@ class Written(BaseModel):
     cpu_s: float
 
 
+class Alive(BaseModel):
+    """Still parsing or writing; said every few seconds."""
+
+    tell: Literal["alive"] = "alive"
+
+
+class Failed(BaseModel):
+    """The load process cannot go on, and ends. Said here because the disk of its log may be what failed."""
+
+    tell: Literal["failed"] = "failed"
+    cause: str
+    next_step: str
+
+
 class Told(BaseModel):
     """From a load process."""
 
-    message: Ready | Progress | Sent | Parsed | Written = Field(discriminator="tell")
+    message: Ready | Progress | Sent | Parsed | Written | Alive | Failed = Field(discriminator="tell")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,13 +18,15 @@ from helpers.errors import PromptError
 from helpers.load.bodies import salt_of, salted_prompt
 from helpers.load.connection import Exchange
 from helpers.load.order import Order, Parse, Parsed, Write, Written
-from helpers.load.responses import Answer, read_answer
+from helpers.load.responses import Answer, read_answer, unreadable
 from helpers.load.spool import ExchangeReader
 from helpers.records import METADATA_KEY, SCHEMA
-from helpers.secret_names import HIDDEN
+from helpers.secret_words import secret_hider
 
 BATCH_ROWS = 2000
-BATCHES_PER_ROW_GROUP = 25
+BATCH_CHUNKS = 500_000
+"""A batch is written once it has so many rows, or so many chunks of text: a single answer may have any number."""
+ROW_GROUP_BYTES = 64_000_000
 ECHO_MIN_CHARACTERS = 16
 
 
@@ -35,23 +37,25 @@ def ordered_prompts(order: Order) -> pa.Table:
     return prompts.take(np.roll(shuffled, -round(order.start_of_prompts * len(prompts))))
 
 
-def parse(message: Parse) -> Parsed:
-    """Write the records of some rows of a spool to a part file (Arrow IPC)."""
+def parse(message: Parse, alive: Callable[[], None]) -> Parsed:
+    """Write the records of some rows of a spool to a part file (Arrow IPC); calls `alive` after each row."""
     cpu = time.process_time()
     reader = ExchangeReader(message.order.part_folder(message.load_process), message.clock_pairs)
     rows = _RowBuilder(message)
-    answered = by_kernel = failed = 0
+    answered = by_kernel = failed = chunks = 0
     batch: list[dict] = []
     with pa.OSFile(message.part_file, "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
         for index_row, exchange, stamped_by_kernel in reader.exchanges(message.first, message.last):
+            alive()
             row = rows.row(index_row, exchange, stamped_by_kernel)
             answered += bool(exchange.reads)
             by_kernel += stamped_by_kernel
             failed += row["status"] != "ok"
+            chunks += len(row["chunk_ns"])
             batch.append(row)
-            if len(batch) == BATCH_ROWS:
+            if len(batch) == BATCH_ROWS or chunks > BATCH_CHUNKS:
                 stream.write_batch(_record_batch(batch))
-                batch = []
+                batch, chunks = [], 0
         if batch:
             stream.write_batch(_record_batch(batch))
     return Parsed(
@@ -63,23 +67,32 @@ def parse(message: Parse) -> Parsed:
     )
 
 
-def write(message: Write) -> Written:
-    """Join part files to the request records of a load point, whole or not at all."""
+def write(message: Write, alive: Callable[[], None]) -> Written:
+    """Join part files to the request records of a load point, whole or not at all; calls `alive` after each batch."""
     cpu = time.process_time()
     output = Path(message.output_file)
     temporary = output.with_suffix(".tmp")
+    try:
+        _join(message, temporary, alive)
+        temporary.replace(output)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return Written(cpu_s=time.process_time() - cpu)
+
+
+def _join(message: Write, output: Path, alive: Callable[[], None]) -> None:
     schema = SCHEMA.with_metadata({METADATA_KEY: message.metadata.encode()})
-    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(output, schema, compression="zstd") as writer:
         group: list[pa.RecordBatch] = []
         for batch in _batches(message.part_files):
+            alive()
             group.append(batch.replace_schema_metadata(schema.metadata))
-            if len(group) == BATCHES_PER_ROW_GROUP:
+            if sum(one.nbytes for one in group) > ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(group))
                 group = []
         if group:
             writer.write_table(pa.Table.from_batches(group))
-    temporary.replace(output)
-    return Written(cpu_s=time.process_time() - cpu)
 
 
 def _batches(part_files: list[str]) -> Iterator[pa.RecordBatch]:
@@ -105,6 +118,7 @@ class _RowBuilder:
         self._prompt_tokens = prompts[order.prompt_tokens_column].to_pylist()
         generation = order.generation
         self._fixed_output_tokens = generation.max_output_tokens if generation.fixed_output_length else None
+        self._hide = secret_hider(order.address.secrets())
         self._constant = {
             "option": order.option,
             "dataset": order.dataset,
@@ -118,13 +132,8 @@ class _RowBuilder:
         """The record of one request."""
         order = self._order
         number, prompt, scheduled_ns = int(index["number"]), int(index["prompt"]), int(index["scheduled_ns"])
-        answer = read_answer(exchange, order.address.api, order.address.framing, self._fixed_output_tokens)
         request_id = f"{order.request_id_prefix}-{number}"
-        echoed = _strip_echo(answer, self._sent_prompt(prompt, request_id))
-        output_source = "server" if answer.output_tokens is not None else None
-        if answer.text and (answer.output_tokens is None or echoed):
-            answer.output_tokens = _count_tokens(order.tokenizer, answer.text)
-            output_source = None if answer.output_tokens is None else "tokenizer"
+        answer, echoed, output_source = self._answer(exchange, self._sent_prompt(prompt, request_id))
         return {
             **self._constant,
             "request_id": request_id,
@@ -141,23 +150,30 @@ class _RowBuilder:
             "chunk_ns": answer.chunk_ns,
             "chunk_tokens": answer.chunk_tokens,
             "clock_source": "kernel" if by_kernel else "user",
-            "prompt_tokens": answer.prompt_tokens or int(self._prompt_tokens[prompt]),
+            "prompt_tokens": self._prompt_tokens[prompt] if answer.prompt_tokens is None else answer.prompt_tokens,
             "output_tokens": answer.output_tokens,
-            "prompt_tokens_source": "server" if answer.prompt_tokens is not None else "tokenizer",
+            "prompt_tokens_source": "tokenizer" if answer.prompt_tokens is None else "server",
             "output_tokens_source": output_source,
             "status": answer.status,
             "http_status": answer.http_status,
             "error_type": answer.error_type,
-            "error": self._without_token(answer.error),
+            "error": answer.error,
             "finish_reason": answer.finish_reason,
             "echoed_prompt": echoed,
         }
 
-    def _without_token(self, error: str | None) -> str | None:
-        """What the server said; some repeat the key that they refuse."""
-        for secret in self._order.address.secrets if error else ():
-            error = error.replace(secret, HIDDEN)
-        return error
+    def _answer(self, exchange: Exchange, sent: str) -> tuple[Answer, bool, str | None]:
+        """What came back, whether it began with the prompt that was sent, and who counted its tokens."""
+        address = self._order.address
+        answer = read_answer(exchange, address.api, address.framing, self._fixed_output_tokens, self._hide)
+        try:
+            echoed = _strip_echo(answer, sent)
+            if answer.status == "bad_response" or not answer.text or (answer.output_tokens is not None and not echoed):
+                return answer, echoed, None if answer.output_tokens is None else "server"
+            answer.output_tokens = _count_tokens(self._order.tokenizer, answer.text)
+        except Exception as error:  # noqa: BLE001 - a text that a tokenizer cannot take spoils one row and no other
+            return unreadable(answer.first_byte_ns, answer.http_status, error), False, None
+        return answer, echoed, None if answer.output_tokens is None else "tokenizer"
 
     def _sent_prompt(self, prompt: int, request_id: str) -> str:
         """The prompt as it was sent."""

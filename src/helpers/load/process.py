@@ -6,27 +6,35 @@ It ends when its input ends, also when whoever gave the orders has died.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import queue
 import sys
 import threading
+import time
 import traceback
 
 from pydantic import BaseModel
 
+from helpers.disk_errors import disk_fault
+from helpers.errors import LoadError
 from helpers.load import order as messages
 from helpers.load.bodies import prepare_requests
 from helpers.load.closed_loop import ClosedLoopSender
 from helpers.load.open_loop import OpenLoopSender
 from helpers.load.post_pass import ordered_prompts, parse, write
-from helpers.load.sender import Sender
+from helpers.load.sender import Sender, raise_its_error
 from helpers.load.spool import SpoolWriter
 from helpers.load.system import raise_open_files_limit
 
 FAULT_EXIT_CODE = 4
 ORPHANED_EXIT_CODE = 3
 UNREAD_PROGRESS = 50
+ALIVE_S = 2.0
+LAST_WORDS_S = 5.0
+MOST_CAUSE = 500
+SEE_LOG = "see logs/load-*.log in the run folder"
 
 
 def main(place: int) -> None:
@@ -50,28 +58,35 @@ def _stay_on_one_cpu(place: int) -> None:
 
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_end_with_fault)
     inbox: asyncio.Queue[BaseModel | None] = asyncio.Queue()
     threading.Thread(target=_read_messages, args=(loop, inbox), daemon=True).start()
     teller = _Teller()
+    place = ""
+    loop.set_exception_handler(lambda _, context: _end_with_fault(teller, place, _fault_of(context)))
     sender: Sender | None = None
-    load: asyncio.Task | None = None
     while (message := await inbox.get()) is not None:
-        match message:
-            case messages.Prepare():
-                sender = _make_sender(message)
-                teller.tell(await sender.prepare())
-            case messages.Go():
-                load = asyncio.create_task(_run(sender, message.start_ns, teller))
-            case messages.Close():
-                sender.close_window(message.close_ns)
-            case messages.Stop():
-                sender.stop()
-                await load
-            case messages.Parse():
-                teller.tell(parse(message))
-            case messages.Write():
-                teller.tell(write(message))
+        try:
+            match message:
+                case messages.Prepare():
+                    place = str(message.order.part_folder(message.load_process))
+                    sender = _make_sender(message)
+                    teller.tell(await sender.prepare())
+                case messages.Go():
+                    load = asyncio.create_task(_run(sender, message.start_ns, teller))
+                    load.add_done_callback(raise_its_error)
+                case messages.Close():
+                    sender.close_window(message.close_ns)
+                case messages.Stop():
+                    sender.stop()
+                    await load
+                case messages.Parse():
+                    place = message.part_file
+                    teller.tell(parse(message, teller.tell_alive))
+                case messages.Write():
+                    place = message.output_file
+                    teller.tell(write(message, teller.tell_alive))
+        except Exception as error:  # noqa: BLE001 - told, and the end of this process
+            _end_with_fault(teller, place, error)
 
 
 async def _run(sender: Sender, start_ns: int, teller: _Teller) -> None:
@@ -89,11 +104,27 @@ def _make_sender(message: messages.Prepare) -> Sender:
     return kind(order, message.load_process, message.of, requests, spool)
 
 
-def _end_with_fault(loop: asyncio.AbstractEventLoop, context: dict) -> None:
-    """A fault in a callback would silently lose requests: end the process, which its conductor tells."""
-    error = context.get("exception")
-    sys.stderr.write("".join(traceback.format_exception(error)) if error else f"{context.get('message')}\n")
-    sys.stderr.flush()
+def _fault_of(context: dict) -> Exception:
+    """What asyncio's exception handler was called with."""
+    return context.get("exception") or LoadError(str(context.get("message")))
+
+
+def _end_with_fault(teller: _Teller, place: str, error: Exception) -> None:
+    """A fault in a callback would silently lose requests: say it to the conductor and in the log, and end the process.
+
+    `place`: the file or folder that is being written.
+    """
+    with contextlib.suppress(OSError):  # the disk that is full may be the log's
+        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.flush()
+    if isinstance(error, OSError):
+        teller.tell(messages.Failed(**disk_fault(error, place)._asdict()))
+    elif isinstance(error, LoadError):
+        cause, _, next_step = str(error).partition(". Next: ")
+        teller.tell(messages.Failed(cause=cause, next_step=next_step or SEE_LOG))
+    else:
+        teller.tell(messages.Failed(cause=f"{type(error).__name__}: {error}"[:MOST_CAUSE], next_step=SEE_LOG))
+    teller.finish()
     os._exit(FAULT_EXIT_CODE)
 
 
@@ -113,6 +144,7 @@ class _Teller:
 
     def __init__(self) -> None:
         self._lines: queue.Queue[str] = queue.Queue()
+        self._alive_s = 0.0
         threading.Thread(target=self._write, daemon=True).start()
 
     def tell(self, message: BaseModel) -> None:
@@ -123,7 +155,20 @@ class _Teller:
         if progress.clear_ns is not None or self._lines.qsize() < UNREAD_PROGRESS:
             self.tell(progress)
 
+    def tell_alive(self) -> None:
+        """To be called often: says every few seconds that work goes on."""
+        if (now := time.monotonic()) - self._alive_s > ALIVE_S:
+            self._alive_s = now
+            self.tell(messages.Alive())
+
+    def finish(self) -> None:
+        """Wait a little until all is written."""
+        deadline = time.monotonic() + LAST_WORDS_S
+        while self._lines.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.01)
+
     def _write(self) -> None:
         while True:
             sys.stdout.write(self._lines.get() + "\n")
             sys.stdout.flush()
+            self._lines.task_done()

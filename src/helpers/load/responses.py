@@ -11,7 +11,8 @@ What can be wrong with an answer, gravest first; the first that applies is its s
     http_error, throttled   an HTTP status other than 200; 429, 503 or a throttling code of AWS
     error_in_answer         HTTP 200, and an error among the events
     stream_broken           an exception frame in an AWS event stream; `throttled` where it has a throttling code
-    bad_response            bytes that are not what the protocol or the API says
+    bad_response            bytes that are not what the protocol or the API says: among them framing that has no end, numbers of
+                            tokens that cannot be, an answer longer than load.max_answer_bytes
     cut_short               the server ended the answer in its middle, without a word
     empty                   a complete answer without any text
     too_few_tokens          fewer output tokens than were asked for as the smallest number
@@ -19,18 +20,24 @@ What can be wrong with an answer, gravest first; the first that applies is its s
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from helpers.load.apis import API_READERS, ERROR_TEXT_LIMIT, Reading
+import msgspec
+
+from helpers.load.apis import API_READERS, Reading
 from helpers.load.bodies import APIS_WITH_SMALLEST_LENGTH
 from helpers.load.connection import Exchange
 from helpers.load.event_stream import unwrap_event_stream
-from helpers.load.events import read_events
+from helpers.load.events import NOT_DECODABLE, read_events
 from helpers.load.http_body import HttpAnswer, split_http
-from helpers.load.timeline import BadResponse, Timeline
+from helpers.load.timeline import SEARCHED_BYTES, BadResponse, Timeline
 
+ERROR_TEXT_LIMIT = 500
+WORD_LIMIT = 100
+"""Characters of an error type and of a finish reason."""
+MOST_TOKENS = 2**31 - 1
 THROTTLED = (429, 503)
 MODEL_ERROR = 424
 """SageMaker's status for any error of the container."""
@@ -69,6 +76,12 @@ class Answer:
         return "".join(self.chunk_texts)
 
 
+_OWN = {"client": ("connection", "client")}
+"""Status and error type of failures that are this machine's."""
+YIELDING = ("cut_short", "bad_response")
+"""Failures of an exchange that say less than what was found in its answer."""
+
+
 class Fault(NamedTuple):
     """Why an answer is not `ok`."""
 
@@ -77,29 +90,66 @@ class Fault(NamedTuple):
     error: str
 
 
-def read_answer(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int | None = None) -> Answer:
-    """The answer of an exchange; whatever went wrong becomes its status, and what came before is kept.
+def as_it_is(text: str) -> str:
+    """Hides nothing."""
+    return text
 
-    `fixed_output_tokens`: output tokens that were asked for as the smallest and the largest number; null if none were.
-    It is checked where the API knows a smallest number and the server itself tells how many there were.
+
+def read_answer(
+    exchange: Exchange,
+    api: str,
+    framing: str,
+    fixed_output_tokens: int | None = None,
+    hide: Callable[[str], str] = as_it_is,
+) -> Answer:
+    """The answer of an exchange; whatever went wrong becomes its status, and what came before is kept. Raises nothing.
+
+    `fixed_output_tokens`: output tokens that were asked for as the smallest and the largest number; None if none were.
+    It is checked where the API knows a smallest number and the server itself tells how many there were. `hide` removes
+    secrets from all words of the server that are kept, before they are cut.
     """
     answer = Answer(status="ok")
     if exchange.reads:
         answer.first_byte_ns = exchange.reads[0][0]
-    fault = _read(exchange, api, framing, fixed_output_tokens, answer)
-    if exchange.failure is not None and (fault is None or exchange.failure != "cut_short"):
-        fault = Fault(exchange.failure, exchange.failure, exchange.detail or "")
+    try:
+        fault = _read(exchange, api, framing, fixed_output_tokens, answer)
+    except BadResponse as error:
+        fault = _bad_response(error.words(hide))
+    except Exception as error:  # noqa: BLE001 - whatever a server sends, it spoils one row and no other
+        answer = unreadable(answer.first_byte_ns, answer.http_status, error)
+        fault = Fault(answer.status, answer.error_type, answer.error)
+    if exchange.failure is not None and not _says_more(fault, exchange):
+        fault = Fault(*_OWN.get(exchange.failure, (exchange.failure, exchange.failure)), exchange.detail or "")
     if fault is not None:
-        answer.status, answer.error_type, answer.error = fault.status, fault.error_type, fault.error[:ERROR_TEXT_LIMIT]
+        answer.status = fault.status
+        answer.error_type = _shown(fault.error_type, WORD_LIMIT, hide)
+        answer.error = _shown(fault.error, ERROR_TEXT_LIMIT, hide)
+    if answer.finish_reason is not None:
+        answer.finish_reason = _shown(answer.finish_reason, WORD_LIMIT, hide)
     return answer
 
 
+def _says_more(fault: Fault | None, exchange: Exchange) -> bool:
+    """Whether what was found in the answer says more than how its exchange failed; of two bad framings, which came first."""
+    if fault is None or exchange.failure not in YIELDING:
+        return False
+    return fault.status != exchange.failure or fault.error.startswith(exchange.detail or "")
+
+
+def unreadable(first_byte_ns: int | None, http_status: int | None, error: Exception) -> Answer:
+    """The answer that nobody has thought of."""
+    why = f"the answer could not be read: {type(error).__name__}"
+    return Answer("bad_response", http_status, "bad_response", why, first_byte_ns)
+
+
+def _shown(text: str, most: int, hide: Callable[[str], str]) -> str:
+    """Words of a server as they are kept: without secrets, and only then cut."""
+    return hide(text[:SEARCHED_BYTES])[:most]
+
+
 def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int | None, answer: Answer) -> Fault | None:
-    """Fill the answer; the gravest fault of what came, whatever became of the connection."""
-    try:
-        http = split_http(Timeline.of(exchange.reads))
-    except BadResponse as error:
-        return _bad_response(str(error))
+    """Fill the answer; the gravest fault of what came, whatever became of the connection. Raises BadResponse."""
+    http = split_http(Timeline.of(exchange.reads))
     answer.http_status = http.status
     if http.status is None:
         return None
@@ -120,8 +170,9 @@ def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int |
     if exception is not None:
         kind = exception[0]
         return Fault("throttled" if _is_throttling(kind) else "stream_broken", kind, ": ".join(exception))
-    if bad or events.fault:
-        return _bad_response(events.fault or bad)
+    if bad is not None or events.fault is not None:
+        raise events.fault or bad
+    _check_counts(reading)
     if not exchange.complete:
         return None
     if not whole:
@@ -135,7 +186,7 @@ def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int |
 
 def _fill(answer: Answer, reading: Reading, arrivals_ns: list[int], streamed: bool) -> None:
     answer.finish_reason = reading.finish_reason
-    answer.prompt_tokens, answer.output_tokens = reading.prompt_tokens, reading.output_tokens
+    answer.prompt_tokens, answer.output_tokens = _possible(reading.prompt_tokens), _possible(reading.output_tokens)
     answer.chunk_texts, answer.chunk_ns = reading.texts, arrivals_ns
     if arrivals_ns:
         answer.last_token_ns = arrivals_ns[-1]
@@ -158,6 +209,21 @@ def _bad_response(why: str) -> Fault:
     return Fault("bad_response", "bad_response", why)
 
 
+def _possible(count: int | None) -> int | None:
+    return count if count is not None and 0 <= count <= MOST_TOKENS else None
+
+
+def _check_counts(reading: Reading) -> None:
+    """Tokens that cannot be: prices would rest on them, and a server that counts so cannot be believed elsewhere."""
+    for name, count in (("prompt", reading.prompt_tokens), ("output", reading.output_tokens)):
+        if count != _possible(count):
+            raise BadResponse(f"the server counts an impossible number of {name} tokens: {_short(count)}")
+
+
+def _short(number: int) -> str:
+    return str(number) if abs(number) < 10**20 else f"{float(min(max(number, -(10**300)), 10**300)):.1e}"
+
+
 def _http_fault(http: HttpAnswer) -> Fault:
     kind = http.headers.get("x-amzn-errortype", "").split(":")[0] or f"HTTP {http.status}"
     status = _original_status(http.body.data) if http.status == MODEL_ERROR else http.status
@@ -165,11 +231,18 @@ def _http_fault(http: HttpAnswer) -> Fault:
     return Fault("throttled" if throttled else "http_error", kind, http.body.data.decode("utf-8", "replace"))
 
 
+class _ModelError(msgspec.Struct, gc=False):
+    status: int | None = msgspec.field(name="OriginalStatusCode", default=None)
+
+
+_decode_model_error = msgspec.json.Decoder(_ModelError).decode
+
+
 def _original_status(body: bytes) -> int | None:
     """The status with which the container answered, of a SageMaker ModelError."""
     try:
-        return json.loads(body).get("OriginalStatusCode")
-    except (ValueError, AttributeError):
+        return _decode_model_error(body).status
+    except NOT_DECODABLE:
         return None
 
 

@@ -13,10 +13,11 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
 from time import monotonic_ns
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,19 +25,31 @@ from helpers.errors import LoadError
 from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest, RequestWriter
 from helpers.load.connection import HttpConnection, RawExchange, Server
-from helpers.load.order import Order, Progress, Ready, Sent
+from helpers.load.order import OPENING_AT_ONCE, Order, Progress, Ready, Sent
 from helpers.load.spool import ClockPairs, Row, SpoolWriter
 from helpers.load.spread import percentiles_ms
+from helpers.load.system import OWN_ERRORS, open_files_lacking
 
 TICK_NS = 10_000_000
+STANDSTILL_NS = 20_000_000
+"""An event loop that is late by more did not just have much to do: its process did not run."""
 TICKS_PER_PROGRESS = 10
 TICKS_PER_COLLECTION = 100
 TICKS_PER_LOOK = 50
 """Each connection is looked at twice a second, a few at every tick."""
-LONGEST_DRAIN_TIMEOUTS = 3
-SLACK_S = 60.0
 FIRST_BYTES_TOLD = 100
-OPENING_AT_ONCE = 64
+
+
+class Refusal(NamedTuple):
+    """Why there is no connection."""
+
+    failure: str
+    """`connection`, or `client` where it is this machine that does not allow one more."""
+    words: str
+
+
+NO_REFUSAL = Refusal("", "")
+OWN_NEXT_STEP = "free what it lacks (open files, ports, memory), or lower the load"
 
 
 class Sender(ABC):
@@ -63,21 +76,35 @@ class Sender(ABC):
         self._sent = self._done = self._failed = 0
         self._first_s: deque[float] = deque(maxlen=FIRST_BYTES_TOLD)
         self._lags = array("q")
+        self._standstills: list[tuple[int, int]] = []
+        self._own_failures: Counter[str] = Counter()
         self._clocks = ClockPairs()
 
     # --- what the conductor asks ----------------------------------------------------------------------------------
 
     async def prepare(self) -> Ready:
-        """Open the connections that the start needs. One that cannot be had is tried again when it is needed."""
+        """Open the connections that the start needs. One that cannot be had is tried again when it is needed.
+
+        Raises LoadError where this machine does not allow them.
+        """
+        if (lacking := open_files_lacking(self._connections_wanted())) is not None:
+            needed, allowed = lacking
+            raise LoadError(
+                f"{self._connections_wanted()} connections need {needed} open files in a load process, and the system allows "
+                f"{allowed} (the hard limit of RLIMIT_NOFILE). Next: raise it (ulimit -Hn {needed}; for a container --ulimit "
+                f"nofile={needed}), share the load among more load.processes, or lower the load"
+            )
         places = asyncio.Semaphore(OPENING_AT_ONCE)
         opened: list[HttpConnection] = []
 
         async def open_one(index: int) -> None:
             async with places:
-                connection, _ = await self._open()
+                connection, refusal = await self._open()
                 if connection is not None:
                     opened.append(connection)
                     self._keep(index, connection)
+                elif refusal.failure == "client":
+                    raise LoadError(f"this machine {refusal.words}. Next: {OWN_NEXT_STEP}")
 
         await asyncio.gather(*(open_one(i) for i in range(self._connections_wanted())))
         gc.collect()  # it takes longer than there is between the word to go and the start
@@ -91,8 +118,8 @@ class Sender(ABC):
         gc.freeze()
         gc.disable()
         ticking = asyncio.create_task(self._tick(tell))
-        load = self._order.load
-        longest_s = load.max_duration_s + LONGEST_DRAIN_TIMEOUTS * load.request_timeout_s + SLACK_S
+        ticking.add_done_callback(raise_its_error)
+        longest_s = self._order.longest_load_s
         last_resort = self._loop.call_later(longest_s, self._never_stopped, longest_s)
         self._clocks.take()
         cpu, wall = time.process_time(), time.perf_counter()
@@ -113,6 +140,8 @@ class Sender(ABC):
             cpu_s=time.process_time() - cpu,
             wall_s=time.perf_counter() - wall,
             loop_lag_ms=percentiles_ms(np.array(self._lags or [0])),
+            standstills=self._standstills,
+            own_failures=self._own_failures,
             peak_memory_mb=peak_memory_mb(),
             clock_pairs=self._clocks.pairs(),
         )
@@ -173,24 +202,30 @@ class Sender(ABC):
         first_ns, looks_ok = exchange.first_body_ns, exchange.looks_ok
         if not looks_ok:
             self._failed += 1
+            if exchange.failure == "client":
+                self._own_failures[exchange.detail] += 1
         elif first_ns:
             self._first_s.append((first_ns - (row.scheduled_ns or exchange.sent_ns)) / 1e9)
         self._spool.append(row, exchange, first_ns, looks_ok)
         if self._stopping:
             self._end_if_idle()
 
-    def _note_refused(self, row: Row, refusal: str) -> None:
+    def _note_refused(self, row: Row, refusal: Refusal) -> None:
         """Keep a request for which there was no connection."""
         now = monotonic_ns()
         self._sent += 1
-        self._note(row, RawExchange(sent_ns=now, done_ns=now, failure="connection", detail=refusal))
+        self._note(row, RawExchange(sent_ns=now, done_ns=now, failure=refusal.failure, detail=refusal.words))
 
-    async def _open(self) -> tuple[HttpConnection | None, str]:
+    async def _open(self) -> tuple[HttpConnection | None, Refusal]:
         """A connection, or why there is none."""
+        load = self._order.load
         try:
-            return await HttpConnection.open(self._server, self._order.load.request_timeout_s), ""
+            return await HttpConnection.open(self._server, load.request_timeout_s, load.max_answer_bytes), NO_REFUSAL
         except (OSError, TimeoutError) as error:
-            return None, f"could not connect: {error or type(error).__name__}"
+            own = error.errno in OWN_ERRORS
+            return None, Refusal(
+                "client" if own else "connection", f"could not connect: {error or type(error).__name__}"
+            )
 
     def _spawn(self, coroutine) -> None:
         task = self._loop.create_task(coroutine)
@@ -199,8 +234,7 @@ class Sender(ABC):
 
     def _task_done(self, task: asyncio.Task) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error
+        raise_its_error(task)
         if self._stopping:
             self._end_if_idle()
 
@@ -242,7 +276,9 @@ class Sender(ABC):
                 await rang.wait()
                 rang.clear()
                 now = monotonic_ns()
-                self._lags.append(max(0, now - due))
+                self._lags.append(lag := max(0, now - due))
+                if lag > STANDSTILL_NS:
+                    self._standstills.append((due, now))
                 self._give_up_late(now)
                 for connection in list(islice(self._in_flight, ticks % TICKS_PER_LOOK, None, TICKS_PER_LOOK)):
                     connection.look()
@@ -281,6 +317,12 @@ class Sender(ABC):
         )
         self._first_s.clear()
         return progress
+
+
+def raise_its_error(task: asyncio.Task) -> None:
+    """As a callback: an error that nobody awaits becomes a fault of the event loop, and is not lost."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
 
 
 def peak_memory_mb() -> float:

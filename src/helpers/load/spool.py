@@ -43,6 +43,8 @@ INDEX = np.dtype(
 worker's last answer ended; `connect_ns`, `tls_ns`: of a connection made for this very request. 0: it did not happen."""
 
 PACK_ROW = struct.Struct(f"<{len(INDEX)}q").pack
+UNPACK_STAMP = struct.Struct("=qq").unpack
+"""struct timespec: seconds and nanoseconds."""
 BUFFER_BYTES = 1 << 18
 BLOCK_ROWS = 1 << 16
 CLOCK_TRIES = 3
@@ -141,6 +143,11 @@ class ClockPairs:
                 return
         self.monotonic_ns.append(after)
         self.offset_ns.append(wall - (before + after) // 2)
+
+    def monotonic_of(self, stamp: bytes) -> int:
+        """A kernel stamp on the monotonic clock, by the last pair."""
+        seconds, ns = UNPACK_STAMP(stamp)
+        return seconds * 1_000_000_000 + ns - self.offset_ns[-1]
 
     def pairs(self) -> list[tuple[int, int]]:
         """As (monotonic, offset of the wall clock), the first, and each whose offset moved by more than `CLOCK_SLACK_NS`."""

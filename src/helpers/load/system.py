@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import resource
 import socket
 import sys
 from functools import cache
+from pathlib import Path
 
 CLOCK_MONOTONIC = 1
 TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME = 0o4000, 0o2000000, 1
@@ -15,6 +17,12 @@ SO_TIMESTAMPNS = 35
 """Linux, asm-generic/socket.h; Python's socket module does not name it."""
 STAMP_SPACE = socket.CMSG_SPACE(16)
 """What `recvmsg` must leave for a receive stamp: a `struct timespec`, wall clock."""
+OWN_ERRORS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.EAGAIN}
+)
+"""Errors of connecting, sending and receiving that are this machine's: no descriptors, ports or memory are left."""
+FILES_BESIDE = 32
+"""Open files that a load process needs beside its connections and what it has open already."""
 MOST_OPEN_FILES = 1 << 16
 """Asked for where the system sets no limit: not every system takes `unlimited` for an answer."""
 
@@ -44,6 +52,13 @@ def raise_open_files_limit() -> None:
     _, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_OPEN_FILES if highest == resource.RLIM_INFINITY else highest
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, highest))
+
+
+def open_files_lacking(connections: int) -> tuple[int, int] | None:
+    """(open files that so many connections need, open files that are allowed) where they are too few; else None."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + sum(1 for _ in Path("/dev/fd").iterdir()) + FILES_BESIDE
+    return None if allowed == resource.RLIM_INFINITY or needed <= allowed else (needed, allowed)
 
 
 @cache

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import shutil
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from helpers.disk_errors import disk_fault
 from helpers.errors import LoadError
 from helpers.load import order as messages
 from helpers.load.conductor import Finished, LoadPointRun
@@ -20,24 +24,37 @@ from helpers.load.progress import OnProgress
 
 LOG_TAIL_LINES = 15
 END_TIMEOUT_S = 10
+SILENCE_S = 60.0
+"""A load process under load reports ten times a second. One that is silent for so long hangs, or was stopped."""
+CONTINUE = "then run notebooks/03_run_inference again on this run folder to continue"
 
 
 class LoadTeam:
     """Load processes that work together; a context manager that ends them. Each has a CPU: `first_place` and following."""
 
-    def __init__(self, log_file: Path, processes: int = 1, first_place: int = 0) -> None:
+    def __init__(self, log_file: Path, processes: int = 1, first_place: int = 0, silence_s: float = SILENCE_S) -> None:
+        """Start the processes. One that owes a message and is silent for `silence_s` is killed. Raises LoadError."""
         self.places = range(first_place, first_place + processes)
+        self.silence_s = silence_s
         self._log_file = log_file
-        self._log = log_file.open("ab")
+        try:
+            self._log = log_file.open("ab")
+        except OSError as error:
+            raise LoadError(f"the log of the load processes: {disk_fault(error, log_file)}") from error
         self._told: queue.Queue[tuple[int, BaseModel | None]] = queue.Queue()
         self._processes = [self._start(index) for index in range(processes)]
+        self._letters = [self._post(process) for process in self._processes]
+        self._owing: dict[int, float] = {}
+        """How long each process that owes a message has been silent, s. Only time in which this process ran is counted."""
+        self._patience_s, self._doing = silence_s, ""
+        self._looked_s = time.monotonic()
 
     def __enter__(self) -> LoadTeam:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for process in self._processes:
-            process.stdin.close()
+        for letters in self._letters:
+            letters.put(None)
         for process in self._processes:
             try:
                 process.wait(END_TIMEOUT_S)
@@ -57,11 +74,15 @@ class LoadTeam:
             process.kill()
 
     def run(self, order: Order, on_progress: OnProgress) -> Finished:
-        """Run one load point to its end; its records are then on disk. Raises LoadError if a load process dies."""
+        """Run one load point to its end; its records are then on disk. Raises LoadError if a load process dies or hangs."""
         shutil.rmtree(order.spool, ignore_errors=True)
-        order.spool.mkdir(parents=True)
         try:
+            order.spool.mkdir(parents=True)
             return LoadPointRun(self, order, on_progress).run()
+        except OSError as error:
+            raise LoadError(
+                f"{_where(order)}: {disk_fault(error, order.spool)}, {CONTINUE}; finished load points are kept"
+            ) from error
         finally:
             shutil.rmtree(order.spool, ignore_errors=True)
 
@@ -70,23 +91,74 @@ class LoadTeam:
     def __len__(self) -> int:
         return len(self._processes)
 
-    def send(self, index: int, message: BaseModel, order: Order) -> None:
-        """Send one message to one process."""
-        try:
-            self._processes[index].stdin.write(message.model_dump_json() + "\n")
-            self._processes[index].stdin.flush()
-        except (BrokenPipeError, ValueError):
-            raise self._died(index, order) from None
+    def send(self, index: int, message: BaseModel) -> None:
+        """Send one message to one process. Waits for nothing: one that does not read must not hold up its conductor."""
+        self._letters[index].put(message.model_dump_json() + "\n")
+
+    def expect(self, indices: Iterable[int], doing: str, patience_s: float) -> None:
+        """From now on these processes owe a message, and may be silent for so long; `doing`: what they do, in words."""
+        self._owing = dict.fromkeys(indices, 0.0)
+        self._patience_s, self._doing = patience_s, doing
+        self._looked_s = time.monotonic()
+
+    def release(self, index: int) -> None:
+        """A process owes nothing more."""
+        self._owing.pop(index, None)
 
     def next_told(self, timeout_s: float, order: Order) -> tuple[int, BaseModel] | None:
-        """(process, message) once there is one; null after the time-out."""
+        """(process, message) once there is one; None after the time-out. Raises LoadError for one that died or hangs."""
         try:
             index, told = self._told.get(timeout=timeout_s)
         except queue.Empty:
+            self._note_silence(timeout_s, order)
             return None
         if told is None:
             raise self._died(index, order)
+        if isinstance(told, messages.Failed):
+            self._processes[index].kill()
+            raise LoadError(
+                f"{self._name(index)}, {_where(order)}: {told.cause}. Finished load points are kept. "
+                f"Next: {told.next_step}, {CONTINUE}"
+            )
+        if index in self._owing:
+            self._owing[index] = 0.0
+        self._note_silence(timeout_s, order)
         return index, told
+
+    def give_up(self, index: int, why: str, order: Order) -> LoadError:
+        """Kill a process that does not do its part; returns the error to raise."""
+        self._processes[index].kill()  # also where it is stopped, or spins
+        return LoadError(
+            f"{self._name(index)}, {_where(order)}: {why}. It was killed; finished load points are kept. Next: see that "
+            f"nothing stops the process or holds up this machine (memory, disk, a debugger), {CONTINUE}; if it happens "
+            f"again, report it with {self._log_file}"
+        )
+
+    def _note_silence(self, timeout_s: float, order: Order) -> None:
+        now = time.monotonic()
+        passed_s, self._looked_s = min(now - self._looked_s, timeout_s + 1), now
+        for index, silent_s in self._owing.items():
+            if silent_s + passed_s > self._patience_s:
+                raise self.give_up(index, f"it said nothing for {self._patience_s:g} s while {self._doing}", order)
+            self._owing[index] = silent_s + passed_s
+
+    def _name(self, index: int) -> str:
+        return f"load process {index} (pid {self._processes[index].pid})"
+
+    def _post(self, process: subprocess.Popen) -> queue.Queue[str | None]:
+        """Where messages to a process are put; a thread writes them, and closes its input after None."""
+        letters: queue.Queue[str | None] = queue.Queue()
+
+        def write() -> None:
+            with contextlib.suppress(OSError, ValueError):  # it has died, which `_read` finds too
+                while (letter := letters.get()) is not None:
+                    process.stdin.write(letter)
+                    process.stdin.flush()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+
+        threading.Thread(target=write, daemon=True).start()
+        return letters
 
     def _start(self, index: int) -> subprocess.Popen:
         process = subprocess.Popen(
@@ -111,9 +183,18 @@ class LoadTeam:
             code = process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             code = "unknown"
-        tail = "\n".join(self._log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
         return LoadError(
-            f"load process {index} (pid {process.pid}) ended with code {code} during option {order.option!r}, dataset "
-            f"{order.dataset!r}, {order.level.label}. Finished load points are kept. Next: see {self._log_file}, then run "
-            f"notebooks/03_run_inference again on this run folder to continue\n{tail}"
+            f"{self._name(index)} ended with code {code} during {_where(order)}. Finished load points are kept. Next: see "
+            f"{self._log_file}, {CONTINUE}\n{self._log_tail()}"
         )
+
+    def _log_tail(self) -> str:
+        try:
+            lines = self._log_file.read_text(errors="replace").splitlines()
+        except OSError as error:
+            return f"(the log cannot be read: {error.strerror})"
+        return "\n".join(lines[-LOG_TAIL_LINES:]) or "(its log is empty)"
+
+
+def _where(order: Order) -> str:
+    return f"option {order.option!r}, dataset {order.dataset!r}, {order.level.label}"

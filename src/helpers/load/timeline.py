@@ -8,6 +8,7 @@ counts anew how many of its own bytes each read completed.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -34,5 +35,21 @@ class Timeline(NamedTuple):
         return [stamps_ns[bisect_left(reads_ends, end)] for end in ends]
 
 
+SHOWN_CHARACTERS = 80
+SEARCHED_BYTES = 20_000
+"""Of the words of a server: what follows is not kept."""
+
+
 class BadResponse(Exception):
-    """Bytes that are not what the protocol says; becomes status `bad_response`."""
+    """Bytes that are not what the protocol says; becomes status `bad_response`. `shown`: those bytes, whole."""
+
+    def __init__(self, why: str, shown: bytes | None = None) -> None:
+        super().__init__(why)
+        self.why, self.shown = why, shown
+
+    def words(self, hide: Callable[[str], str]) -> str:
+        """Why, with the beginning of the bytes. Secrets are hidden before the rest is cut off, so no part of one is left."""
+        if self.shown is None:
+            return self.why
+        text = hide(self.shown[:SEARCHED_BYTES].decode("utf-8", "replace"))
+        return f"{self.why}: {text[:SHOWN_CHARACTERS]!r}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from helpers.intervals import design_effect
 from helpers.load.order import Order
 from helpers.load.steady import judge, relative_half_widths
 from helpers.load_config import Ramp, TraceReplay, warmup_answers
@@ -87,6 +89,12 @@ def find_window(times: Times, order: Order, start_ns: int, until_ns: int) -> Win
     length_s = (until_ns - open_ns) / 1e9
     large = requests >= load.min_requests and length_s >= load.min_duration_s
     because, enough = finding.because, large and finding.steady
+    if large and finding.steady and order.fewest_independent > 1:
+        wanted = order.fewest_independent * _effect_so_far(latency_s[finding.start :], order)
+        enough = enough and requests >= wanted
+        because += (
+            f"; about {wanted:.0f} requests make the {order.fewest_independent} independent ones that the SLO asks for"
+        )
     if enough and load.target_relative_ci is not None:
         widths = relative_half_widths(t0[opened:known], until_ns, latency_s[finding.start :], order.percentile, streams)
         enough = max(widths.values()) <= load.target_relative_ci
@@ -95,6 +103,16 @@ def find_window(times: Times, order: Order, start_ns: int, until_ns: int) -> Win
             f"p{order.percentile:g} latency"
         )
     return Window(open_ns, requests, length_s, finding.steady, because, large and finding.overloaded, enough)
+
+
+def _effect_so_far(latency_s: np.ndarray, order: Order) -> float:
+    """The design effect of the first `min_requests` requests, or of twice, four times, ... as many, the most that there are.
+
+    It is looked at seldom because a window that closed as soon as its requests happened to look independent would be judged
+    by just that luck.
+    """
+    doublings = max(0, math.floor(math.log2(len(latency_s) / order.load.min_requests)))
+    return design_effect([latency_s[: order.load.min_requests * 2**doublings]], order.percentile)
 
 
 def _warmup_floor_ns(t0: np.ndarray, done: np.ndarray, worker: np.ndarray, order: Order, start_ns: int) -> int | None:

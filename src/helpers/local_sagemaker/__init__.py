@@ -8,7 +8,8 @@ The rest of the project talks to it only through boto3, sagemaker-core and HTTP,
 * `variants`: what an endpoint config may ask for, and how an endpoint is described.
 * `data_plane`: `InvokeEndpoint` and `InvokeEndpointWithResponseStream`.
 * `logs`: CloudWatch Logs of the endpoints (`DescribeLogStreams`, `GetLogEvents`).
-* `json_protocol`: the wire of the control plane: operations, signatures, JSON answers.
+* `access`: who may call: signatures are verified, other Hosts and web pages refused.
+* `json_protocol`: the wire of the control plane: operations, JSON answers.
 * `api`: what a request may hold, from botocore's description of both services.
 * `faults`: calls that go wrong on demand, to rehearse failures with.
 * `model_servers`: one process per endpoint, with the container contract of SageMaker (`/ping`, `/invocations`).

@@ -80,15 +80,13 @@ class DataPlane:
             async with self._http.post(
                 f"{endpoint.server.url}/invocations",
                 data=await request.read(),
-                headers=_headers_for_model(request),
+                headers={**_headers_for_model(request), **endpoint.server.headers},
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as model_answer:
                 if model_answer.status >= 400:
                     text = await model_answer.text(errors="replace")
                     return _model_error(endpoint, model_answer.status, text[:MAX_ERROR_CHARACTERS])
                 return await answer(request, endpoint, model_answer, fault)
-        except web.HTTPRequestEntityTooLarge:
-            return _error(413, "ValidationError", Message=f"The body is larger than {MAX_BODY_BYTES} bytes.")
         except TimeoutError:
             return _model_error(
                 endpoint, 0, f"Your invocation timed out after {timeout_s:g} s while waiting for container primary."

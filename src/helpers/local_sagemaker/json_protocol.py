@@ -4,7 +4,6 @@ Source: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
 """
 
 import json
-import re
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -15,36 +14,14 @@ from helpers.local_sagemaker.api import ApiError, Record
 SERVICES = {"SageMaker": "sagemaker", "Logs_20140328": "logs"}
 """The services of the control plane: prefix of X-Amz-Target, and the name in a signature."""
 
-UNSIGNED = ("/ping", "/faults")
-"""Paths that are no AWS API."""
 JSON_CONTENT_TYPE = "application/x-amz-json-1.1"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_CREDENTIAL = re.compile(
-    r"AWS4-HMAC-SHA256\s+Credential=[^/,\s]+/\d{8}/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request"
-)
 
-
-@web.middleware
-async def require_signature(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses what AWS would refuse at once: an unsigned request. The signature itself is not verified."""
-    if request.path in UNSIGNED:
-        return await handler(request)
-    authorization = request.headers.get("Authorization", "")
-    if not authorization:
-        return _refusal("MissingAuthenticationTokenException", "Missing Authentication Token")
-    credential = _CREDENTIAL.match(authorization)
-    if credential is None:
-        return _refusal("IncompleteSignatureException", "Authorization is not an AWS Signature Version 4 header.")
-    expected = target_of(request)[0] or "sagemaker"
-    if credential["service"] != expected:
-        return _refusal("InvalidSignatureException", f"Credential should be scoped to correct service: '{expected}'.")
-    return await handler(request)
-
-
-def _refusal(code: str, message: str) -> web.Response:
-    response = json_answer({"__type": code, "message": message}, 403)
-    response.headers["x-amzn-ErrorType"] = code
+def refusal(error: ApiError) -> web.Response:
+    """An error in words that clients of both planes read."""
+    response = json_answer({"__type": error.code, "message": error.message}, error.status)
+    response.headers["x-amzn-ErrorType"] = error.code
     return response
 
 
@@ -52,12 +29,6 @@ def target_of(request: web.Request) -> tuple[str, str]:
     """The service, empty for one that is not served here, and the operation that a request is for."""
     prefix, _, operation = request.headers.get("X-Amz-Target", "").partition(".")
     return SERVICES.get(prefix, ""), operation
-
-
-def region_of(request: web.Request) -> str:
-    """The region that a signed request is for."""
-    credential = _CREDENTIAL.match(request.headers["Authorization"])
-    return credential["region"] if credential else ""
 
 
 async def read_json(request: web.Request) -> Record:

@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -41,6 +41,8 @@ class Address:
 
     url: str
     pid: int
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
 
 
 def ensure_running(
@@ -49,21 +51,28 @@ def ensure_running(
     engines: dict[str, list[str]] | None = None,
     idle_timeout_s: float = 900,
     faults: Sequence[Fault] = (),
-) -> str:
-    """The URL of the server named in the address file, which is started if it does not run.
+    engine_variables: Sequence[str] = (),
+) -> Address:
+    """Address and credentials of the server named in the address file, which is started if it does not run.
 
-    `engines` maps further image names to commands, `idle_timeout_s` is the time without a call after which the server
-    ends, `faults` are calls that go wrong (with them it does not end when everything is deleted). All three concern a
+    `engines` maps further image names to commands, `engine_variables` names variables of a container that those know
+    beside the default engine's, `idle_timeout_s` is the time without a call after which the server
+    ends, `faults` are calls that go wrong (with them it does not end when everything is deleted). All of them concern a
     server that is started here, not one that already runs. Of several callers at once one starts it. Raises
     `LocalSageMakerError` with the end of the server's log if it does not come up in 20 s.
     """
     address_file, log_dir = Path(address_file).resolve(), Path(log_dir).resolve()
     with _locked(address_file):
-        url = running_url(address_file)
-        if url is not None:
-            return url
+        address = _running_address(address_file)
+        if address is not None:
+            return address
         address_file.unlink(missing_ok=True)
-        return _start(address_file, log_dir, engines or {}, idle_timeout_s, faults)
+        settings = {
+            "engines": engines or {},
+            "engine_variables": list(engine_variables),
+            "faults": [fault.model_dump(mode="json") for fault in faults],
+        }
+        return _start(address_file, log_dir, idle_timeout_s, json.dumps(settings))
 
 
 def running_url(address_file: Path) -> str | None:
@@ -89,33 +98,33 @@ def stop(address_file: Path) -> None:
         time.sleep(POLL_INTERVAL_S)
 
 
-def _start(
-    address_file: Path, log_dir: Path, engines: dict[str, list[str]], idle_timeout_s: float, faults: Sequence[Fault]
-) -> str:
+def _start(address_file: Path, log_dir: Path, idle_timeout_s: float, settings: str) -> Address:
+    """`settings` may hold secrets, and every user can read the arguments of a process: they go through a pipe."""
     log_dir.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "helpers.local_sagemaker"]
+    command = [sys.executable, "-m", "helpers.local_sagemaker", "--settings", "-"]
     command += ["--address-file", str(address_file), "--log-dir", str(log_dir)]
-    command += ["--idle-timeout-s", str(idle_timeout_s), "--engines", json.dumps(engines)]
-    command += ["--faults", json.dumps([fault.model_dump(mode="json") for fault in faults])]
+    command += ["--idle-timeout-s", str(idle_timeout_s)]
     log_path = log_dir / LOG_NAME
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             command,
             env=_server_environment(),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
     try:
-        url = _wait_for_address(process, address_file, log_path)
+        with suppress(BrokenPipeError), process.stdin:  # if it ended, its log says why
+            process.stdin.write(settings.encode())
+        address = _wait_for_address(process, address_file, log_path)
     except BaseException:
         process.kill()
         process.wait()
         raise
     # Takes note of its end whenever that comes, so that no zombie stays as long as this process lives.
     threading.Thread(target=process.wait, name="local-sagemaker-end", daemon=True).start()
-    return url
+    return address
 
 
 def _server_environment() -> dict[str, str]:
@@ -126,12 +135,12 @@ def _server_environment() -> dict[str, str]:
     return environment
 
 
-def _wait_for_address(process: "subprocess.Popen[bytes]", address_file: Path, log_path: Path) -> str:
+def _wait_for_address(process: "subprocess.Popen[bytes]", address_file: Path, log_path: Path) -> Address:
     deadline = time.monotonic() + START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
-        url = running_url(address_file)
-        if url is not None:
-            return url
+        address = _running_address(address_file)
+        if address is not None:
+            return address
         time.sleep(POLL_INTERVAL_S)
     how = (
         f"did not listen within {START_TIMEOUT_S:g} s"
@@ -145,14 +154,17 @@ def _wait_for_address(process: "subprocess.Popen[bytes]", address_file: Path, lo
 def _running_address(address_file: Path) -> Address | None:
     try:
         content = json.loads(address_file.read_text(encoding="utf-8"))
-        address = Address(url=str(content["url"]), pid=int(content["pid"]))
+        names = ("url", "access_key_id", "secret_access_key")
+        address = Address(pid=int(content["pid"]), **{name: str(content[name]) for name in names})
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return address if _answers(address) else None
 
 
 def _answers(address: Address) -> bool:
-    """Whether this very process listens there, not another one that got its port later."""
+    """Whether this very process listens there, not another one that got its port later, least of all another user's."""
+    if not _is_alive(address):
+        return False
     parts = urlsplit(address.url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PING_TIMEOUT_S)
     try:
@@ -169,7 +181,7 @@ def _is_alive(address: Address) -> bool:
     try:
         os.kill(address.pid, 0)
         return _process_state(address.pid) != "Z"
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
 
 

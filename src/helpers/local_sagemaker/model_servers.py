@@ -1,19 +1,21 @@
 """The model servers: one process per endpoint, run as SageMaker runs a container.
 
-An image name stands for a command. The process gets the container's environment, listens on the loopback port in
-SAGEMAKER_BIND_TO_PORT, answers `GET /ping` with 200 once it is ready, and takes `POST /invocations`.
-What it prints goes to `<log_dir>/<endpoint name>.log`. Times are in seconds.
+An image name stands for a command. The process gets those variables of the container's environment that its engine
+knows, listens on the loopback port in SAGEMAKER_BIND_TO_PORT, answers `GET /ping` with 200 once it is ready, and takes
+`POST /invocations`. Every call bears the text of ENGINE_SECRET in a header, so that a model server can refuse other
+users of this machine; the default engine does. What it prints goes to `<log_dir>/<endpoint name>.log`. Times are in seconds.
 """
 
 import asyncio
 import ctypes
 import os
 import re
+import secrets
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +23,14 @@ from typing import Any
 
 import aiohttp
 
+from helpers.local_sagemaker.engine.settings import PORT_VARIABLE, SECRET_HEADER, SECRET_VARIABLE, VARIABLES
 from helpers.local_sagemaker.logs import LogFile
 
 DEFAULT_IMAGE = "openvino-genai"
 DEFAULT_ENGINES: dict[str, list[str]] = {DEFAULT_IMAGE: [sys.executable, "-m", "helpers.local_sagemaker.engine"]}
 
 INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
-PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
+SECRET_BYTES = 32
 
 PING_INTERVAL_S = 0.05
 PING_TIMEOUT_S = 2.0
@@ -53,11 +56,14 @@ class ContainerSpec:
 
 
 class ModelServers:
-    """Starts and stops the processes; `engines` maps image names to commands. `logs` holds what they printed, by
-    endpoint name, also of those that ended."""
+    """Starts and stops the processes; `engines` maps image names to commands, `variables` are those that engines
+    other than the default one know. `logs` holds what they printed, by endpoint name, also of those that ended."""
 
-    def __init__(self, engines: dict[str, list[str]], log_dir: Path, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, engines: dict[str, list[str]], variables: Sequence[str], log_dir: Path, http: aiohttp.ClientSession
+    ) -> None:
         self._engines = engines
+        self._variables = variables
         self._log_dir = log_dir
         self._http = http
         self.logs: dict[str, LogFile] = {}
@@ -69,9 +75,10 @@ class ModelServers:
     ) -> "ModelServer":
         """Starts a process and returns at once. `on_failure` gets the reason, also for a crash after `on_ready`."""
         log_path = self._log_dir / f"{spec.endpoint_name}.log"
-        server = ModelServer(spec, log_path, self._http)
-        self._running.add(server)
         command = self._find_command(spec.image)
+        known = VARIABLES if command == DEFAULT_ENGINES[DEFAULT_IMAGE] else (*VARIABLES, *self._variables)
+        server = ModelServer(spec, known, log_path, self._http)
+        self._running.add(server)
         if command is None:
             on_failure(
                 f"The image '{spec.image}' of production variant {spec.variant_name} does not exist. "
@@ -113,9 +120,15 @@ class ModelServers:
 class ModelServer:
     """One process, from its start to its end."""
 
-    def __init__(self, spec: ContainerSpec, log_path: Path, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, spec: ContainerSpec, known_variables: Sequence[str], log_path: Path, http: aiohttp.ClientSession
+    ) -> None:
         self.spec = spec
         self.url = ""
+        self._secret = secrets.token_urlsafe(SECRET_BYTES)
+        self.headers = {SECRET_HEADER: self._secret}
+        """What every call to it must bear."""
+        self._environment = {name: value for name, value in spec.environment.items() if name in known_variables}
         self.task: asyncio.Task[None] | None = None
         self._log_path = log_path
         self._log_start = 0
@@ -167,7 +180,7 @@ class ModelServer:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         inherited = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
-        environment = {**inherited, **self.spec.environment, PORT_VARIABLE: str(port)}
+        environment = {**inherited, **self._environment, PORT_VARIABLE: str(port), SECRET_VARIABLE: self._secret}
         # If this process is killed, nobody is left to stop the model server, which would keep its cores for ever.
         # On Linux the kernel then kills it, whatever its command is. Elsewhere a model server can watch its standard
         # input instead: the other end of that pipe is open as long as this process lives. The default engine does.
@@ -175,6 +188,8 @@ class ModelServer:
         try:
             with self._log_path.open("ab") as log:
                 self._log_start = log.tell()
+                log.write(self._note_on_variables().encode())
+                log.flush()
                 process = await asyncio.create_subprocess_exec(
                     *command,
                     env=environment,
@@ -191,6 +206,11 @@ class ModelServer:
             os.close(stdin)
         return process, lifeline
 
+    def _note_on_variables(self) -> str:
+        """What a container would pass over in silence is at least said in its log."""
+        ignored = sorted(set(self.spec.environment) - set(self._environment))
+        return f"ignored variables that this engine does not know: {', '.join(ignored)}\n" if ignored else ""
+
     async def _wait_until_ready(self, process: asyncio.subprocess.Process) -> bool:
         """True as soon as /ping answers 200; False when the process ended or the time is over."""
         deadline = asyncio.get_running_loop().time() + self.spec.startup_timeout_s
@@ -203,7 +223,7 @@ class ModelServer:
     async def _ping(self) -> bool:
         try:
             timeout = aiohttp.ClientTimeout(total=PING_TIMEOUT_S)
-            async with self._http.get(f"{self.url}/ping", timeout=timeout) as response:
+            async with self._http.get(f"{self.url}/ping", headers=self.headers, timeout=timeout) as response:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False

@@ -1,7 +1,8 @@
 """The process of the local SageMaker: one port on 127.0.0.1 for both planes, and the rules for its end.
 
 It ends on SIGTERM or SIGINT, some seconds after the last resource was deleted, or when nobody has called for long;
-every model server ends with it. While it listens, an address file says where: {"url", "pid", "started_at"}.
+every model server ends with it. While it listens, an address file, for its owner alone, says where, and with which
+credentials to sign: {"url", "pid", "started_at", "access_key_id", "secret_access_key"}.
 Times are in seconds.
 """
 
@@ -9,16 +10,19 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import aiohttp
 from aiohttp import web
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from helpers.local_sagemaker.access import ACCESS_KEY_ID, Gate
 from helpers.local_sagemaker.api import ApiError, Record, service_model
 from helpers.local_sagemaker.control_plane import ControlPlane
 from helpers.local_sagemaker.data_plane import MAX_BODY_BYTES, DataPlane, reset_connection
@@ -29,14 +33,15 @@ from helpers.local_sagemaker.json_protocol import (
     Handler,
     json_answer,
     read_json,
-    region_of,
-    require_signature,
     target_of,
 )
 from helpers.local_sagemaker.logs import Logs
 from helpers.local_sagemaker.model_servers import DEFAULT_ENGINES, ModelServers
+from helpers.strict import Strict
+from helpers.whole_files import OWNER_ONLY, write_atomically
 
 HOST = "127.0.0.1"
+SECRET_BYTES = 32
 DEFAULT_IDLE_TIMEOUT_S = 900.0
 EMPTY_TIMEOUT_S = 5.0
 """How long the server stays after its last resource was deleted."""
@@ -59,15 +64,25 @@ class ServerSettings:
     port: int
     idle_timeout_s: float
     engines: dict[str, list[str]]
+    engine_variables: list[str]
     faults: list[Fault]
+
+
+class GivenSettings(Strict):
+    """What may hold secrets, and so does not stand among the arguments of the process, which every user can read."""
+
+    engines: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default_factory=dict)
+    engine_variables: list[str] = Field(default_factory=list)
+    faults: list[Fault] = Field(default_factory=list)
 
 
 class LocalSageMaker:
     """Both planes and the logs behind one HTTP application, and what is known about their use."""
 
-    def __init__(self, settings: ServerSettings, http: aiohttp.ClientSession) -> None:
+    def __init__(self, settings: ServerSettings, secret: str, http: aiohttp.ClientSession) -> None:
         self._settings = settings
-        self._model_servers = ModelServers(settings.engines, settings.log_dir, http)
+        self._gate = Gate(secret)
+        self._model_servers = ModelServers(settings.engines, settings.engine_variables, settings.log_dir, http)
         self._faults = FaultRules(settings.faults)
         self._control_plane = ControlPlane(self._model_servers)
         self._logs = Logs(self._model_servers.logs)
@@ -78,7 +93,7 @@ class LocalSageMaker:
 
     def make_application(self) -> web.Application:
         """The routes of both planes."""
-        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._note_call, require_signature])
+        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._gate.admit, self._note_call])
         application.router.add_get("/ping", self._ping)
         application.router.add_put("/faults", self._replace_faults)
         application.router.add_post("/", self._control)
@@ -109,7 +124,7 @@ class LocalSageMaker:
         return web.json_response({"service": "local-sagemaker", "pid": os.getpid()})
 
     async def _replace_faults(self, request: web.Request) -> web.Response:
-        """Other rules from now on: a JSON list, as after `--faults`."""
+        """Other rules from now on: a JSON list, as `faults` of the settings."""
         try:
             self._faults.replace(TypeAdapter(list[Fault]).validate_json(await request.read()))
         except ValidationError as error:
@@ -133,7 +148,7 @@ class LocalSageMaker:
             if fault and fault.error_code:
                 await asyncio.sleep(fault.delay_s)
                 raise ApiError(fault.error_code, fault.message, fault.http_status)
-            answer = self._call(service, operation, parameters, region_of(request), fault)
+            answer = self._call(service, operation, parameters, request["region"], fault)
         except ApiError as error:
             return json_answer({"__type": error.code, "message": error.message}, error.status)
         self._had_endpoint = self._had_endpoint or operation == "CreateEndpoint"
@@ -158,7 +173,8 @@ async def serve(settings: ServerSettings) -> None:
     settings.address_file.parent.mkdir(parents=True, exist_ok=True)
     service_model("sagemaker")  # loaded now, so that the first request does not wait for it
     async with _make_http_client() as http:
-        local = LocalSageMaker(settings, http)
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        local = LocalSageMaker(settings, secret, http)
         runner = web.AppRunner(
             local.make_application(), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_TIMEOUT_S
         )
@@ -166,7 +182,7 @@ async def serve(settings: ServerSettings) -> None:
         try:
             await web.TCPSite(runner, HOST, settings.port).start()
             url = f"http://{HOST}:{runner.addresses[0][1]}"
-            _write_address(settings.address_file, url)
+            _write_address(settings.address_file, url, secret)
             _log(f"listening on {url}, images: {', '.join(sorted(settings.engines))}")
             _log(f"ends: {await _wait_for_end(local)}")
         finally:
@@ -196,12 +212,11 @@ async def _wait_for_end(local: LocalSageMaker) -> str:
             return reason
 
 
-def _write_address(path: Path, url: str) -> None:
-    """Atomically: a reader finds the whole file or none."""
+def _write_address(path: Path, url: str, secret: str) -> None:
+    """Whoever can read the file may call the server: its owner alone."""
     content = {"url": url, "pid": os.getpid(), "started_at": _now()}
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    content |= {"access_key_id": ACCESS_KEY_ID, "secret_access_key": secret}
+    write_atomically(path, json.dumps(content) + "\n", mode=OWNER_ONLY)
 
 
 def _remove_address(path: Path) -> None:
@@ -233,42 +248,22 @@ def read_settings(arguments: list[str] | None = None) -> ServerSettings:
         "--idle-timeout-s", type=float, default=DEFAULT_IDLE_TIMEOUT_S, help="end after so long without a call"
     )
     parser.add_argument(
-        "--engines", type=read_engines, default={}, help='JSON, e.g. {"my-image": ["my-server", "--flag"]}'
-    )
-    parser.add_argument(
-        "--faults", type=read_faults, default=[], help='JSON, e.g. [{"call": "DeleteModel", "delay_s": 1}]'
+        "--settings", type=argparse.FileType(), help="JSON with engines, engine_variables, faults; - is standard input"
     )
     options = parser.parse_args(arguments)
+    try:
+        given = GivenSettings.model_validate_json(options.settings.read() if options.settings else "{}")
+    except ValidationError as error:
+        parser.error(f"argument --settings: {error}")
     return ServerSettings(
         address_file=options.address_file.resolve(),
         log_dir=options.log_dir.resolve(),
         port=options.port,
         idle_timeout_s=options.idle_timeout_s,
-        engines={**DEFAULT_ENGINES, **options.engines},
-        faults=options.faults,
+        engines={**DEFAULT_ENGINES, **given.engines},
+        engine_variables=given.engine_variables,
+        faults=given.faults,
     )
-
-
-def read_engines(text: str) -> dict[str, list[str]]:
-    """Commands by image name from JSON."""
-    try:
-        engines = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
-    if not isinstance(engines, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an object of image names and commands")
-    for image, command in engines.items():
-        if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
-            raise argparse.ArgumentTypeError(f"command of image {image!r} is {command!r}, expected a list of words")
-    return engines
-
-
-def read_faults(text: str) -> list[Fault]:
-    """Fault rules from JSON."""
-    try:
-        return TypeAdapter(list[Fault]).validate_json(text)
-    except ValidationError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def main() -> None:

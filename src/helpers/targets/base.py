@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -52,13 +53,14 @@ class Address(BaseModel):
             return f"Bearer {self.bearer_token}"
         return f"Basic {basic_credentials(self.basic_auth)}" if self.basic_auth else None
 
-    @property
     def secrets(self) -> list[str]:
-        """What must not be repeated, in each form in which it is sent."""
-        found = [self.bearer_token] if self.bearer_token else []
+        """What a server that is called here may repeat, and nobody may read."""
+        found = [self.bearer_token, *secrets_in_query(self.url)]
         if self.basic_auth:
             found += [basic_credentials(self.basic_auth), self.basic_auth, self.basic_auth.partition(":")[2]]
-        return [secret for secret in (*found, *secrets_in_query(self.url)) if secret]
+        if self.sigv4 is not None:
+            found += [os.environ.get(name) for name in ("AWS_SESSION_TOKEN", "AWS_SECRET_ACCESS_KEY")]
+        return [secret for secret in found if secret]
 
 
 class EndpointStatus(NamedTuple):

@@ -46,7 +46,7 @@ def main() -> None:
         )
     print(f"engine: {settings} loaded in {time.monotonic() - started:.2f} s", flush=True)  # noqa: T201
     web.run_app(
-        make_application(engine),
+        make_application(engine, settings.secret),
         host="127.0.0.1",
         port=settings.port,
         access_log=None,

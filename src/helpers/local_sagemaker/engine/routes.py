@@ -1,5 +1,6 @@
 """The HTTP routes of the engine: SageMaker's container contract and OpenAI's paths, errors as OpenAI shows them."""
 
+import hmac
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ from helpers.local_sagemaker.engine.errors import BadRequest, GenerationFailed
 from helpers.local_sagemaker.engine.openai_answers import answer_at_once, stream_answer
 from helpers.local_sagemaker.engine.request_bodies import read_request
 from helpers.local_sagemaker.engine.scheduler import Engine
+from helpers.local_sagemaker.engine.settings import SECRET_HEADER
 
 MAX_BODY_BYTES = 25 * 1024 * 1024
 
@@ -18,8 +20,8 @@ MAX_BODY_BYTES = 25 * 1024 * 1024
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_application(engine: Engine) -> web.Application:
-    """The routes of the container contract and of OpenAI's API."""
+def make_application(engine: Engine, secret: str | None = None) -> web.Application:
+    """The routes of the container contract and of OpenAI's API; with a secret, for those alone who send it."""
 
     async def ping(_: web.Request) -> web.Response:
         return web.Response()
@@ -45,7 +47,15 @@ def make_application(engine: Engine) -> web.Application:
         finally:
             answer.cancel()  # when the client went away; without effect on an answer that has ended
 
-    application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_openai_shows_them])
+    @web.middleware
+    async def holders_of_secret_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if secret is None or hmac.compare_digest(request.headers.get(SECRET_HEADER, "").encode(), secret.encode()):
+            return await handler(request)
+        return _error_response(403, "PermissionDeniedError", f"{SECRET_HEADER} is missing or wrong")
+
+    application = web.Application(
+        client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_openai_shows_them, holders_of_secret_only]
+    )
     application.router.add_get("/ping", ping)
     application.router.add_post("/invocations", invocations)
     application.router.add_post("/v1/chat/completions", chat_completions)

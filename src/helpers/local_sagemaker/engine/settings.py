@@ -1,7 +1,7 @@
 """The settings of the engine: environment variables, as a container gets them. Counts are in tokens unless named."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.local_sagemaker.engine.cores import allowed_cpus
@@ -9,6 +9,17 @@ from helpers.local_sagemaker.engine.errors import SettingError
 from helpers.local_sagemaker.tiny_model import default_cache_dir, ensure_model
 
 PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
+SECRET_VARIABLE = "ENGINE_SECRET"
+SECRET_HEADER = "X-Engine-Secret"
+VARIABLES = (
+    "ENGINE_MODEL",
+    "ENGINE_THREADS",
+    "ENGINE_MAX_NUM_SEQS",
+    "ENGINE_MAX_NUM_BATCHED_TOKENS",
+    "ENGINE_NUM_KV_BLOCKS",
+    "ENGINE_PREFIX_CACHING",
+)
+"""What whoever deploys the engine may set; port and secret come from who starts it."""
 MODEL_FILE = "model.gguf"
 SYNTHETIC = "synthetic:"
 """Followed by a size of `tiny_model.SIZES`: a model made on the spot."""
@@ -25,6 +36,8 @@ class EngineSettings:
     max_num_batched_tokens: int
     num_kv_blocks: int
     prefix_caching: bool
+    secret: str | None = field(repr=False)
+    """What callers must send in `SECRET_HEADER`; null: anybody may call."""
 
 
 def read_settings(environment: Mapping[str, str]) -> EngineSettings:
@@ -37,6 +50,7 @@ def read_settings(environment: Mapping[str, str]) -> EngineSettings:
         max_num_batched_tokens=_whole_number(environment, "ENGINE_MAX_NUM_BATCHED_TOKENS", 256),
         num_kv_blocks=_whole_number(environment, "ENGINE_NUM_KV_BLOCKS", 1024),
         prefix_caching=_flag(environment, "ENGINE_PREFIX_CACHING", False),
+        secret=environment.get(SECRET_VARIABLE),
     )
 
 

@@ -1,0 +1,217 @@
+"""The answer in words: what to serve the model with, or what comes nearest to an answer, and what is not known."""
+
+from __future__ import annotations
+
+from helpers import number_text as text
+from helpers.config import BenchmarkConfig
+from helpers.display import Markdown, Prose
+from helpers.judge import loads_of
+from helpers.load_report import LATENCY_NAME
+from helpers.machine import machine_sentence
+from helpers.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
+
+MOST_NAMED = 2
+COST_UNIT = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
+
+
+def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
+    """The answer in one paragraph, with its interval; then, as a list, what is not known; then what a reader must know."""
+    answer = _recommendation(verdict, config) if verdict.recommended else _no_recommendation(verdict, config)
+    unknown = Markdown().join(Markdown("\n* {}").format(line) for line in _not_known(verdict))
+    return Prose(
+        Markdown().join(
+            [answer, Markdown("\n") if unknown else "", unknown, _comparison_note(verdict), _local_note(verdict)]
+        )
+    )
+
+
+def _recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
+    winner = verdict.option(verdict.recommended)
+    served = Markdown("**Serve {} with {}: it meets the SLO ({}) at the lowest price, {} {}, {}.**").format(
+        verdict.model,
+        quoted(winner.option),
+        slo_words(config),
+        cost_words(winner.cost),
+        COST_UNIT[verdict.cost_basis],
+        loads_of(winner),
+    )
+    takes = (
+        f" For {text.number(config.traffic.requests_per_minute)} requests a minute with "
+        f"{text.percent(config.traffic.headroom)} headroom it takes {_need(winner.capacity)}."
+    )
+    return Markdown().join([served, takes, _tie(verdict)])
+
+
+def _tie(verdict: Verdict) -> Markdown:
+    if not verdict.tied:
+        return Markdown()
+    names = " and ".join(map(quoted, verdict.tied))
+    words = Markdown(" It is **tied** with {}: their price intervals overlap, so the difference may be chance.")
+    return words.format(names)
+
+
+def _need(capacity: Capacity) -> str:
+    """Instances and dollars; what is billed by the token has no instances."""
+    money = "" if capacity.usd_per_month is None else f"{text.money(capacity.usd_per_month)} a month"
+    if capacity.instances is None:
+        return money or "no instance"
+    return ", ".join(filter(None, [text.plural(capacity.instances, "instance"), money]))
+
+
+# --- without a recommendation -------------------------------------------------------------------------------------
+
+
+def _no_recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
+    if len(verdict.not_measured) == len(verdict.options):
+        return Markdown("**Nothing was measured: no option gave an answer that could be judged.**")
+    unpriced = [o.option for o in verdict.options if o.status == "unpriced"]
+    if unpriced:
+        said = f"{' and '.join(map(quoted, unpriced))} {_verb(unpriced)} the SLO, but without a price none can be recommended."
+        return Markdown("**{}**").format(said)
+    said = Markdown("**No option is shown to meet the SLO ({}).**").format(slo_words(config))
+    if verdict.best_estimate:
+        return said + Markdown(" {}").format(_if_you_must(verdict, config))
+    if verdict.nearest:
+        return said + Markdown(" {} came nearest: {}.").format(quoted(verdict.nearest), verdict.nearest_reason)
+    return said
+
+
+def _verb(names: list[str]) -> str:
+    return "meets" if len(names) == 1 else "meet"
+
+
+def _if_you_must(verdict: Verdict, config: BenchmarkConfig) -> str:
+    """The ranking by estimates, what is open, and what would settle it."""
+    ranked = sorted((o for o in verdict.options if o.is_estimate and o.cost), key=lambda o: o.cost.value)
+    best, *others = ranked
+    unit = COST_UNIT[verdict.cost_basis]
+    said = (
+        f"If you must choose now: {quoted(best.option)}, by the best estimate, at {text.dollars(best.cost.value)} {unit}, "
+        f"{loads_of(best)}"
+    )
+    if others:
+        behind = [f"{quoted(o.option)} ({text.dollars(o.cost.value)})" for o in others]
+        said += f", before {_listed(behind)}"
+    is_open, settles = _what_is_open(best, config), _what_would_settle(best.to_settle, config)
+    return f"{said}. That is an estimate, not a verdict: {is_open}. {settles}"
+
+
+def _listed(names: list[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - MOST_NAMED
+    return " and ".join(names) if more <= 0 else f"{', '.join(names[:MOST_NAMED])} and {more} more"
+
+
+def _what_is_open(option: OptionVerdict, config: BenchmarkConfig) -> str:
+    if not option.open_limits:
+        return option.reason
+    by_limit: dict[str, list[OpenLimit]] = {}
+    for limit in option.open_limits:
+        by_limit.setdefault(limit.limit, []).append(limit)
+    return "; ".join(_open_limit(limits, config) for limits in by_limit.values())
+
+
+def _open_limit(limits: list[OpenLimit], config: BenchmarkConfig) -> str:
+    """One limit of the SLO that is open at one load or more."""
+    first, is_error = limits[0], limits[0].limit == "error_rate"
+    name = "the error rate" if is_error else f"the p{config.slo.percentile:g} {LATENCY_NAME[first.limit]}"
+    allowed = text.percent(first.allowed, 1) if is_error else f"{first.allowed:g} s"
+    write = (lambda value: text.percent(value, 1)) if is_error else text.duration
+    where = [
+        f"{'unknown' if limit.measured is None else write(limit.measured)} on {limit.dataset} at {limit.load}"
+        for limit in limits
+    ]
+    return f"{name} is not shown to stay within {allowed} ({_listed(where)})"
+
+
+def _what_would_settle(effort: Effort | None, config: BenchmarkConfig) -> str:
+    if effort is None:
+        return "More requests alone would not settle it: the reasons stand in the table of all options."
+    minutes = "less than a minute" if effort.minutes < 1 else f"about {text.plural(round(effort.minutes), 'minute')}"
+    money = "" if effort.usd is None else f", {text.dollars(effort.usd)}"
+    how = "" if config.imported else "; raise load.min_requests or load.max_duration_s"
+    return (
+        f"To settle it: {text.plural(effort.requests, 'more request')} like these at the same loads ({minutes} of "
+        f"load{money}){how}."
+    )
+
+
+# --- what is not known --------------------------------------------------------------------------------------------
+
+
+def _not_known(verdict: Verdict) -> list[Markdown]:
+    """One line for each thing that could change the answer."""
+    lines = []
+    for name in verdict.not_measured:
+        lines.append(Markdown("**Not measured:** {}: {}").format(quoted(name), verdict.option(name).reason))
+    winner = verdict.option(verdict.recommended) if verdict.recommended else None
+    if winner is None:
+        return lines
+    for name in verdict.may_be_cheaper:
+        than = "than said" if name in (winner.option, *verdict.tied) else "than the recommended"
+        words = Markdown("**May be cheaper {}:** {}: {}")
+        lines.append(words.format(than, quoted(name), verdict.option(name).may_be_cheaper_because))
+    if lower := _lower_bounds(verdict, winner):
+        lines.append(Markdown("**At least:** {}").format(lower))
+    return lines
+
+
+def _lower_bounds(verdict: Verdict, winner: OptionVerdict) -> str:
+    """What the capacity and the ranking rest on, where nobody knows what a higher load would do."""
+    ranked = [o for o in verdict.options if o.status in ("recommended", "tied", "feasible") and o.capacity is not None]
+    bounded = [o.option for o in ranked if o.capacity.at_least and o.token_rates is None]
+    if not bounded:
+        return ""
+    said = f"no load above the chosen one was decided for {' and '.join(map(quoted, bounded))}, so "
+    if winner.option in bounded:
+        rate = winner.capacity.requests_per_minute_per_instance.value
+        said += f"an instance of the recommended serves at least {text.number(rate)} requests a minute, and "
+    return said + "a sweep or search that goes higher may find lower prices and another order."
+
+
+def _comparison_note(verdict: Verdict) -> Markdown:
+    if verdict.comparable:
+        return Markdown()
+    return Markdown(
+        "\n\n> **The options did unequal work** (other models, prompts or answers of another length), so they are compared "
+        "{}. See the warnings."
+    ).format(COST_UNIT[verdict.cost_basis])
+
+
+def _local_note(verdict: Verdict) -> Markdown:
+    if not verdict.measured_locally:
+        return Markdown()
+    local = Markdown(
+        "\n\n> The endpoints ran on the machine that ran the notebooks. The measurements are real, **but they are of this "
+        "machine**: instance types stand for its cores, and the prices are those of as many vCPUs on AWS."
+    )
+    said = machine_sentence(verdict.warnings)
+    return local + (Markdown("\n\n> **{}**").format(said) if said else "")
+
+
+# --- phrases ------------------------------------------------------------------------------------------------------
+
+
+def slo_words(config: BenchmarkConfig) -> str:
+    """The SLO as a phrase."""
+    limits = [f"{LATENCY_NAME[name]} within {limit:g} s" for name, limit in config.slo.limits_s().items()]
+    return (
+        f"p{config.slo.percentile:g} {' and '.join(limits)}, at most {text.percent(config.slo.error_rate, 1)} errors, "
+        f"with {text.percent(config.slo.confidence)} confidence"
+    )
+
+
+def quoted(name: str) -> str:
+    """A name as it stands in prose."""
+    return f"“{name}”"
+
+
+def cost_words(cost: Estimate) -> str:
+    """A price with its interval, as a phrase."""
+    if cost.low is None or cost.high is None:
+        return f"{text.dollars(cost.value)} (interval unknown)"
+    decimals = text.decimals_for([cost.value])
+    return (
+        f"${text.number(cost.value, decimals)} (95% interval {text.number(cost.low, decimals)} to "
+        f"{text.number(cost.high, decimals)})"
+    )

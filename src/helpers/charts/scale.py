@@ -1,0 +1,104 @@
+"""Where axes end, and how it is seen that an interval or a value goes on beyond what can be drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.path import Path as Outline
+from matplotlib.transforms import Affine2D
+
+from helpers import number_text as text
+from helpers.charts.style import bars
+
+FAR = 10
+"""Values beyond so many times the median do not stretch an axis: they stand at its end, with the value beside an arrow."""
+LIMIT_FAR = 3
+"""A limit beyond so many times the highest value does not stretch an axis either."""
+ARROW_POINTS = 18.0
+_ARROW = Outline([(0, 0.35), (0, 1), (-0.16, 0.74), (0, 1), (0.16, 0.74)], [1, 2, 1, 2, 2])
+_TURNS = {("y", 1): 0, ("y", -1): 180, ("x", 1): -90, ("x", -1): 90}
+
+
+def open_ends(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """Is the interval without an end below and above each value, shape (2, n)? It is where a bound is unknown or infinite."""
+    if f"{column}_low" not in rows:
+        return np.zeros((2, len(rows)), dtype=bool)
+    known = np.isfinite(rows[column].to_numpy(float))
+    return np.stack([known & ~np.isfinite(rows[f"{column}{end}"].to_numpy(float)) for end in ("_low", "_high")])
+
+
+def axis_top(rows: pd.DataFrame, column: str) -> float:
+    """The end of an axis that starts at zero: beyond the values but for far ones, and beyond their intervals unless those
+    are long.
+    """
+    values = rows[column].to_numpy(float)
+    intervals = bars(rows, column)
+    reach = values if intervals is None else values + intervals[1]
+    near = np.isfinite(values) & ~is_far(values)
+    if not near.any():
+        return 1.0
+    highest = float(values[near].max())
+    top = max(highest * 1.08, min(float(reach[near].max()) * 1.03, highest * 1.6))
+    return top if top > 0 else 1.0
+
+
+def is_far(values: np.ndarray) -> np.ndarray:
+    """Which values would squash the others?"""
+    known = values[np.isfinite(values)]
+    return values > FAR * np.median(known) if len(known) > 2 and np.median(known) > 0 else np.zeros(len(values), bool)
+
+
+def with_limit(top: float, limit: float) -> float:
+    """The end of an axis on which a limit is to be seen, unless it is far."""
+    return max(top, limit * 1.05) if limit <= LIMIT_FAR * top else top
+
+
+def mark_open_ends(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) -> None:
+    """An arrow at each point, to each side on which its interval has no end."""
+    for direction, column in (("x", x), ("y", y)):
+        for sign, is_open in zip((-1, 1), open_ends(rows, column), strict=True):
+            mine = rows[is_open]
+            turned = _ARROW.transformed(Affine2D().rotate_deg(_TURNS[direction, sign]))
+            (arrows,) = axes.plot(
+                *(mine[x], mine[y]),
+                ls="none",
+                marker=turned,
+                markersize=2 * ARROW_POINTS,
+                markerfacecolor="none",
+                markeredgecolor=colour,
+                markeredgewidth=0.9,
+                clip_on=False,
+                gid="open-end",
+            )
+            arrows.set_in_layout(False)
+
+
+def end_at(axes: Axes, rows: pd.DataFrame, x: tuple[str, float | None], y: tuple[str, float]) -> None:
+    """Let axes (column, end) end where they are to, and write values beyond at the edge; null leaves an end as it is."""
+    (across, right), (up, top) = x, y
+    axes.set_ylim(0, top)
+    for row in rows[rows[up].to_numpy(float) > top].to_dict("records"):
+        _write_at_edge(axes, f"{text.significant(row[up])} ↑", (row[across], 0.99), ("data", "axes fraction"))
+    if right is None:
+        return
+    axes.set_xlim(0, right)
+    for row in rows[rows[across].to_numpy(float) > right].to_dict("records"):
+        _write_at_edge(axes, f"{text.significant(row[across])} →", (0.99, row[up]), ("axes fraction", "data"))
+
+
+def _write_at_edge(axes: Axes, words: str, at: tuple[float, float], coordinates: tuple[str, str]) -> None:
+    written = axes.annotate(words, at, xycoords=coordinates, ha="right", va="top", fontsize=7, gid="off-scale")
+    written.set_in_layout(False)
+
+
+def open_ended(rows: pd.DataFrame, *columns: str) -> str:
+    """What a caption says of arrows and of values off the scale."""
+    said = ""
+    if any(open_ends(rows, column).any() for column in columns):
+        said += " An arrow: the interval has no end on that side, as there were too few requests or too many failures."
+    per_panel = [(mine, column) for _, mine in rows.groupby("dataset") for column in columns]
+    beyond = sum(int((mine[column].to_numpy(float) > axis_top(mine, column)).sum()) for mine, column in per_panel)
+    if beyond:
+        said += f" {text.plural(beyond, 'value')} off the scale, written at the edge beside an arrow."
+    return said

@@ -1,0 +1,77 @@
+"""The load point at which an option serves a dataset: which one, what it costs there, and the price of the traffic's mix."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from helpers.config import BenchmarkConfig
+from helpers.verdict import ChosenPoint, CostBasis, Estimate
+
+
+def main_latency(config: BenchmarkConfig) -> str:
+    """The latency that charts and tables show: end-to-end where it has a limit, else the first that has one."""
+    return next(iter(config.slo.limits_s()))
+
+
+def percentile_column(config: BenchmarkConfig) -> str:
+    """The column of the SLO's percentile of the main latency, for example `latency_s_p95`."""
+    return f"{main_latency(config)}_p{config.slo.percentile:g}"
+
+
+def traffic_shares(config: BenchmarkConfig) -> dict[str, float]:
+    """Dataset -> share of the traffic, of those that have one."""
+    return {name: share for name, share in config.traffic_mix().items() if share > 0}
+
+
+def best_load(rows: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> pd.Series:
+    """Of load points of one option and dataset, the cheapest, and the fastest of equally cheap ones; without a price, that
+    of the highest throughput (the same order).
+    """
+    keys, ascending = ([basis, percentile_column(config)], True)
+    if rows[basis].isna().any():
+        keys, ascending = ["served_requests_per_s"], False
+    return rows.sort_values(keys, ascending=ascending, kind="stable").iloc[0]
+
+
+def chosen_point(
+    row: pd.Series, here: pd.DataFrame, share: float, basis: CostBasis, config: BenchmarkConfig
+) -> ChosenPoint:
+    """A row of the table of load points as data; `here` are all rows of its option and dataset."""
+    return ChosenPoint(
+        dataset=row["dataset"],
+        share=share,
+        load_kind=row["load_kind"],
+        level=row["level"],
+        load=row["load"],
+        n=int(row["n"]),
+        requests_per_s=estimate_of(row, "served_requests_per_s"),
+        latency_s=estimate_of(row, percentile_column(config)),
+        prompt_tokens_mean=_finite(row["prompt_tokens_mean"]),
+        output_tokens_mean=_finite(row["output_tokens_mean"]),
+        cost=estimate_of(row, basis),
+        may_serve_more=not ((here["level"] > row["level"]) & here["slo"].isin(["met", "missed"])).any(),
+    )
+
+
+def estimate_of(row: pd.Series, column: str) -> Estimate | None:
+    """An estimate whose unknown or infinite bounds are None; None where the value is unknown or infinite."""
+    value = _finite(row[column])
+    if value is None:
+        return None
+    return Estimate(value=value, low=_finite(row[f"{column}_low"]), high=_finite(row[f"{column}_high"]))
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def mixed_cost(shares_and_costs: list[tuple[float, Estimate]]) -> Estimate:
+    """Σ share x cost. The datasets were measured independently, so half-widths add as squares."""
+    value = sum(share * cost.value for share, cost in shares_and_costs)
+    if any(cost.low is None or cost.high is None for _, cost in shares_and_costs):
+        return Estimate(value=value, low=None, high=None)
+    below = math.sqrt(sum((share * (cost.value - cost.low)) ** 2 for share, cost in shares_and_costs))
+    above = math.sqrt(sum((share * (cost.high - cost.value)) ** 2 for share, cost in shares_and_costs))
+    return Estimate(value=value, low=value - below, high=value + above)

@@ -1,0 +1,51 @@
+"""The exit status of the commands, so that a script knows what came of a run. README.md lists them."""
+
+from __future__ import annotations
+
+from helpers.verdict import Verdict
+
+MEANINGS = {
+    0: "a verdict: an option is recommended",
+    1: "the run failed: see the error above",
+    2: "wrong usage, config, prompts or result files: see the error above",
+    3: "no option meets the SLO",
+    4: "undecided: no option is shown to meet the SLO, and not all are shown to miss it",
+    5: "the budget is reached: the run stopped",
+    6: "nothing was measured: no option could be deployed, or none answered",
+    129: "stopped by a closed terminal (SIGHUP)",
+    130: "stopped by Ctrl-C",
+    143: "stopped by SIGTERM",
+}
+MEANINGS_OF_CHECK = {0: "every check passed", 6: "not every option answers: see above"}
+VERDICT, FAILED, USAGE, INFEASIBLE, UNDECIDED, BUDGET, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+_OF_ERROR = {
+    **dict.fromkeys(("ConfigError", "ParameterError", "PromptError", "ResultFileError"), USAGE),
+    "BudgetExceeded": BUDGET,
+    "NoOptionLeft": NOTHING,
+}
+
+
+def status_of_verdict(verdict: Verdict) -> int:
+    """What a finished run came to. Options that were not measured decide nothing where others were."""
+    if verdict.recommended is not None:
+        return VERDICT
+    statuses = {option.status for option in verdict.options if option.option not in verdict.not_measured}
+    if not statuses:
+        return NOTHING
+    return INFEASIBLE if statuses == {"infeasible"} else UNDECIDED
+
+
+def status_of_error(error: Exception) -> int:
+    """What an error came to, by its class or, where a notebook stopped with it, by the class that the notebook named."""
+    return _OF_ERROR.get(getattr(error, "error_name", "") or type(error).__name__, FAILED)
+
+
+def in_words(status: int, of_check: bool = False) -> str:
+    """The last line of a command: of `plan --check`, or of `report` and `import`."""
+    meanings = {**MEANINGS, **MEANINGS_OF_CHECK} if of_check else MEANINGS
+    return f"exit status {status}: {meanings.get(status, 'stopped by a signal')}"
+
+
+def table_of_statuses() -> str:
+    """All of them, a line each, for `--help`."""
+    return "\n".join(f"  {status:<4} {meaning}" for status, meaning in MEANINGS.items())

@@ -1,0 +1,64 @@
+"""Failed requests by kind, with an example of what the server said: from the request records, of all phases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.records import LoadPointFacts, read_requests
+
+KIND = ["status", "http_status", "error_type"]
+COLUMNS = ["option", "dataset", "load", "sent", "failed", *KIND, "example"]
+LONGEST_EXAMPLE = 300
+STATUS_WORDS = {
+    "http_error": "HTTP error",
+    "timeout": "time-out",
+    "connection": "no connection",
+    "stream_broken": "stream broken off",
+    "throttled": "throttled",
+    "bad_response": "unreadable answer",
+}
+
+
+def count_failures(requests_dir: Path, facts: list[LoadPointFacts]) -> pd.DataFrame:
+    """One row per load point and kind of failure, in the order of `facts`: `COLUMNS`, of which `sent` counts all requests of
+    the load point, warm-up and drain among them, and `example` is the commonest message.
+    """
+    rows = []
+    for of_it in facts:
+        here = read_requests(requests_dir, [*KIND, "error"], [of_it.load_point])
+        failed = here[here["status"] != "ok"]
+        for kind, mine in failed.groupby(KIND, dropna=False, sort=False):
+            where = {"option": of_it.option, "dataset": of_it.dataset, "load": of_it.load.label}
+            rows.append(
+                where
+                | {"sent": len(here), "failed": len(mine), "example": _commonest(mine["error"])}
+                | dict(zip(KIND, kind, strict=True))
+            )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def commonest_failure(failed: pd.DataFrame) -> str | None:
+    """The kind of failure that occurred most, in words, with its commonest message; None where nothing failed."""
+    if failed.empty:
+        return None
+    kinds = failed.groupby(KIND, dropna=False, sort=False)
+    kind, mine = max(kinds, key=lambda both: len(both[1]))
+    return failure_words(*kind, _commonest(mine["error"]))
+
+
+def failure_words(status: str, http_status: int | None, error_type: str | None, message: str | None) -> str:
+    """A kind of failure as a phrase: what happened, and what the server or the connection said."""
+    what = f"HTTP {int(http_status)}" if pd.notna(http_status) else STATUS_WORDS.get(status, status)
+    if status == "bad_response":
+        what = STATUS_WORDS[status]
+    said = [str(part) for part in (error_type, message) if pd.notna(part) and str(part)]
+    if len(said) == 2 and said[0] in said[1]:
+        said = said[1:]
+    return ": ".join([what, *said])
+
+
+def _commonest(messages: pd.Series) -> str | None:
+    counts = messages.dropna().value_counts()
+    return None if counts.empty else str(counts.index[0])[:LONGEST_EXAMPLE]

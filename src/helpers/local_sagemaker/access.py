@@ -1,0 +1,155 @@
+"""Who may call the local SageMaker: whoever holds its secret, and no page in a browser.
+
+Another user of this machine reaches a port on loopback as well as its owner does, and so does a web page whose name
+was made to point to 127.0.0.1. Every call but a ping is therefore verified as AWS does it, with botocore's own signer.
+Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
+"""
+
+import hmac
+import re
+import time
+from calendar import timegm
+from functools import lru_cache
+from hashlib import sha256
+
+from aiohttp import web
+from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth
+from botocore.awsrequest import AWSRequest, HTTPHeaders
+from botocore.credentials import Credentials
+
+from helpers.local_sagemaker.api import ApiError
+from helpers.local_sagemaker.json_protocol import Handler, refusal, target_of
+
+ACCESS_KEY_ID = "local"
+CLOCK_TOLERANCE_S = 300
+"""As much as AWS allows."""
+UNSIGNED = ("/ping",)
+SERVER_NAMES = ("127.0.0.1", "localhost")
+
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256\s+Credential=(?P<key_id>[^/,\s]+)/(?P<date>\d{8})/(?P<region>[^/,\s]+)/(?P<service>[^/,\s]+)"
+    r"/aws4_request,\s*SignedHeaders=(?P<headers>[^,\s]+),\s*Signature=(?P<signature>[0-9a-f]{64})"
+)
+
+
+class Gate:
+    """Lets calls in that are signed with the secret of this server."""
+
+    def __init__(self, secret: str) -> None:
+        self._credentials = Credentials(ACCESS_KEY_ID, secret)
+
+    @web.middleware
+    async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Hands a call on, with its region in `request["region"]`, or refuses it as AWS does."""
+        try:
+            _check_addressee(request)
+            if request.path not in UNSIGNED:
+                await self._check_signature(request)
+        except ApiError as error:
+            return refusal(error)
+        return await handler(request)
+
+    async def _check_signature(self, request: web.Request) -> None:
+        authorization = request.headers.get("Authorization", "")
+        if not authorization:
+            raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
+        claim = _AUTHORIZATION.fullmatch(authorization.strip())
+        if claim is None:
+            raise ApiError(
+                "IncompleteSignatureException", "Authorization is not an AWS Signature Version 4 header.", 403
+            )
+        if not hmac.compare_digest(claim["key_id"].encode(), ACCESS_KEY_ID.encode()):
+            message = "The security token included in the request is invalid."
+            raise ApiError("UnrecognizedClientException", message, 403)
+        expected = target_of(request)[0] or "sagemaker"
+        if claim["service"] != expected:
+            raise _mismatch(f"Credential should be scoped to correct service: '{expected}'.")
+        stamp = _fresh_stamp(request, claim["date"])
+        body = await _body_of(request)
+        signed = _signed_part(request, claim["headers"].split(";"), body)
+        signed.context["timestamp"] = stamp
+        signer = _Signer(self._credentials, claim["service"], claim["region"])
+        right = signer.signature(signer.string_to_sign(signed, signer.canonical_request(signed)), signed)
+        if not hmac.compare_digest(right, claim["signature"]):
+            raise _mismatch(
+                "The request signature we calculated does not match the signature you provided. "
+                "Check your AWS Secret Access Key and signing method."
+            )
+        request["region"] = claim["region"]
+
+
+class _Signer(SigV4Auth):
+    """botocore's, without doing anew for each request what is known: the hash of the body, and the signing key."""
+
+    def payload(self, request: AWSRequest) -> str:
+        return str(request.context["body_sha256"])
+
+    def signature(self, string_to_sign: str, request: AWSRequest) -> str:
+        day = request.context["timestamp"][:8]
+        key = _signing_key(self.credentials.secret_key, day, self._region_name, self._service_name)
+        return hmac.digest(key, string_to_sign.encode(), "sha256").hex()
+
+
+@lru_cache(maxsize=16)
+def _signing_key(secret_key: str, *scope: str) -> bytes:
+    """Day, region and service in turn."""
+    key = f"AWS4{secret_key}".encode()
+    for part in (*scope, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def _check_addressee(request: web.Request) -> None:
+    """Refuses what a browser sends for a page of somebody else: another Host, or another Origin."""
+    port = request.transport.get_extra_info("sockname")[1] if request.transport else 0
+    own = [f"{name}:{port}" for name in SERVER_NAMES]
+    if [host.lower() for host in request.headers.getall("Host", [])] not in ([name] for name in own):
+        raise ApiError("AccessDeniedException", f"Host is not that of this server, expected {own[0]}", 403)
+    if any(origin not in (f"http://{name}" for name in own) for origin in request.headers.getall("Origin", [])):
+        raise ApiError("AccessDeniedException", "Calls from web pages are refused", 403)
+
+
+def _fresh_stamp(request: web.Request, date: str) -> str:
+    """The time in a signature, as it is written there."""
+    stamp = request.headers.get("X-Amz-Date", "")
+    try:
+        signed_s = _seconds_of(stamp)
+    except ValueError as error:
+        raise _mismatch("X-Amz-Date is not a time such as 20260131T235959Z.") from error
+    if stamp[:8] != date or abs(time.time() - signed_s) > CLOCK_TOLERANCE_S:
+        raise _mismatch(f"Signature expired: {stamp} is not within {CLOCK_TOLERANCE_S} s of this server's clock.")
+    return stamp
+
+
+@lru_cache(maxsize=16)
+def _seconds_of(stamp: str) -> int:
+    """Seconds since 1970; raises ValueError. The same for all requests of a second."""
+    return timegm(time.strptime(stamp, SIGV4_TIMESTAMP))
+
+
+async def _body_of(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise ApiError("ValidationError", f"The body is larger than {request.client_max_size} bytes.", 413) from error
+
+
+def _signed_part(request: web.Request, names: list[str], body: bytes) -> AWSRequest:
+    """The request as far as its signature covers it; every header of AWS, and the body, must be covered."""
+    headers = HTTPHeaders()
+    for name, value in request.headers.items():
+        if name.lower() in names:
+            headers.add_header(name, value)
+        elif name.lower() == "host" or name.lower().startswith("x-amz"):
+            raise _mismatch(f"'{name.lower()}' must be a 'SignedHeader' in the AWS Authorization.")
+    if headers.get("X-Amz-Content-SHA256", digest := sha256(body).hexdigest()) != digest:
+        raise _mismatch("x-amz-content-sha256 is not the hash of the body.")
+    signed = AWSRequest(
+        method=request.method, url=f"http://{request.headers['Host']}{request.raw_path}", headers=headers
+    )
+    signed.context["body_sha256"] = digest
+    return signed
+
+
+def _mismatch(message: str) -> ApiError:
+    return ApiError("InvalidSignatureException", message, 403)

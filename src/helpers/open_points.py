@@ -1,0 +1,240 @@
+"""Load points that are neither shown to meet the SLO nor shown to miss it: why, what would settle them, and whether they
+could change the ranking.
+
+As a rule, latency and throughput rise with load. So a load beyond one that is shown to miss the SLO changes nothing, and
+neither does one below a load that is shown to meet it, unless its own estimates say otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import pandas as pd
+
+from helpers import number_text as text
+from helpers.chosen_points import best_load, estimate_of, mixed_cost, percentile_column, traffic_shares
+from helpers.config import BenchmarkConfig
+from helpers.ledger import EndpointRecord
+from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
+from helpers.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
+
+ONE_SIDED = 1.6449 / 1.9600
+"""Quantiles of the normal distribution: what a 95% bound is on one side, as a part of what it is on both."""
+LIMIT_WORDS = {"error_rate": "errors", "latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
+
+
+# --- one load point -----------------------------------------------------------------------------------------------
+
+
+def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
+    """Why a load point is open, as a phrase that follows its name."""
+    if row["slo"] == CLIENT_LIMITED:
+        return "the client, not the server, limited it"
+    if row["load_kind"] == "ramp":
+        return "a ramp cannot show whether the SLO is met"
+    if row["overloaded"]:
+        return "it was overloaded: more requests came than were answered"
+    if row["steady"] == False:  # noqa: E712 - None and NaN are not False
+        return "it found no steady state; a longer load.max_duration_s may help"
+    limits = open_limits(row, config)
+    if not limits:
+        return "the SLO is not decided there"
+    return " and ".join(_open_words(limit, row, config) for limit in limits)
+
+
+def open_limits(row: pd.Series, config: BenchmarkConfig) -> list[OpenLimit]:
+    """The limits that keep a load point from being shown to meet the SLO."""
+    slo, found = config.slo, []
+    allowed = {"error_rate": slo.error_rate} | slo.limits_s()
+    for name, limit in allowed.items():
+        if row.get(f"slo_{name}") != UNDECIDED:
+            continue
+        measured = row["error_rate"] if name == "error_rate" else row[f"{name}_p{slo.percentile:g}"]
+        lacking = row.get(f"lacking_{name}")
+        found.append(
+            OpenLimit(
+                dataset=row["dataset"],
+                load=row["load"],
+                limit=name,
+                measured=None if pd.isna(measured) or math.isinf(measured) else float(measured),
+                allowed=limit,
+                requests_lacking=None if pd.isna(lacking) else int(lacking),
+            )
+        )
+    return found
+
+
+def _open_words(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str:
+    """Which limit is open, what was measured, and how many requests it lacks."""
+    if limit.limit == "error_rate":
+        measured = f"{int(row['failures'])} of {int(row['n'])} requests failed, at most {limit.allowed:.3g} may"
+    else:
+        value = "unknown" if limit.measured is None else text.duration(limit.measured)
+        measured = f"p{config.slo.percentile:g} {value}, at most {limit.allowed:g} s"
+    words = f"{LIMIT_WORDS[limit.limit]} not shown to be within the limit ({measured})"
+    if limit.requests_lacking is None:
+        return f"{words}, and no number of such requests would show it"
+    return f"{words}: {text.plural(limit.requests_lacking, 'more request')} like these would show it"
+
+
+# --- an option that is not shown to meet the SLO ------------------------------------------------------------------
+
+
+def estimated_loads(
+    at: dict[str, pd.DataFrame], basis: CostBasis, config: BenchmarkConfig
+) -> dict[str, pd.Series] | None:
+    """Dataset -> the cheapest load whose estimates are within the SLO, shown or not; None where a dataset has none."""
+    found = {}
+    for dataset, here in at.items():
+        within = here[(here["slo"] == MET) | (here["estimates_within_slo"].eq(True) & _may_be_met(here))]
+        if within.empty:
+            return None
+        found[dataset] = best_load(within, basis, config)
+    return found
+
+
+def _may_be_met(here: pd.DataFrame) -> pd.Series:
+    return (here["slo"] != MISSED) & (here["load_kind"] != "ramp")
+
+
+def effort_to_settle(
+    rows: list[pd.Series], record: EndpointRecord | None, config: BenchmarkConfig
+) -> tuple[list[OpenLimit], Effort | None]:
+    """What is open at the loads of an estimate, and what would show that the SLO is met there; None where more requests alone
+    would not: the client limited a load, it was not steady, or its estimates are too near to a limit.
+    """
+    limits, requests, minutes, usd = [], 0, 0.0, 0.0
+    is_possible = True
+    for row in rows:
+        if row["slo"] == MET:
+            continue
+        mine = open_limits(row, config)
+        limits += mine
+        lacking = [limit.requests_lacking for limit in mine]
+        if not lacking or None in lacking or row["slo"] == CLIENT_LIMITED or not row["requests_per_s"]:
+            is_possible = False
+            continue
+        seconds = max(lacking) * row["window_s"] / row["n"]
+        requests, minutes = requests + max(lacking), minutes + seconds / 60
+        usd += _dollars(row, record, max(lacking), seconds)
+    known = is_possible and requests > 0 and not pd.isna(minutes)
+    return limits, Effort(requests=requests, minutes=minutes, usd=None if math.isnan(usd) else usd) if known else None
+
+
+def _dollars(row: pd.Series, record: EndpointRecord | None, requests: int, seconds: float) -> float:
+    """NaN where no price is known."""
+    by_the_token = record is not None and record.usd_per_1m_output_tokens is not None
+    each, quantity = ("usd_per_1k_requests", requests / 1e3) if by_the_token else ("usd_per_hour", seconds / 3600)
+    return math.nan if pd.isna(row[each]) else float(row[each]) * quantity
+
+
+# --- could it change the ranking? ---------------------------------------------------------------------------------
+
+
+class _Candidate(NamedTuple):
+    """What a dataset might cost at a load, at best, and why that is open; None where the load is shown to meet the SLO."""
+
+    cost: Estimate | None
+    """None: nothing is known but that it may be less."""
+    because: str | None
+
+
+def cheaper_because(
+    option: OptionVerdict, points: pd.DataFrame, winner: OptionVerdict | None, basis: CostBasis, config: BenchmarkConfig
+) -> str | None:
+    """Why an option might be cheaper than the winner (the winner: than it is said to be), or None if it cannot.
+
+    Without a winner: why it might meet the SLO.
+    """
+    if option.status not in ("feasible", "undecided", "not_judged"):
+        return None
+    picked = []
+    for dataset, share in traffic_shares(config).items():
+        here = points[(points["option"] == option.option) & (points["dataset"] == dataset)]
+        candidates = _candidates(here, basis, config)
+        if not candidates:
+            return None
+        best = min(candidates, key=lambda one: -math.inf if one.cost is None else one.cost.value)
+        picked.append((share, best))
+    reasons = [best.because for _, best in picked if best.because]
+    if not reasons:
+        return None
+    if winner is None or any(best.cost is None for _, best in picked):
+        return reasons[0]
+    mixed = mixed_cost([(share, best.cost) for share, best in picked])
+    return reasons[0] if may_be_less(mixed, winner.cost) else None
+
+
+def _candidates(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> list[_Candidate]:
+    met, missed = here[here["slo"] == MET], here[here["slo"] == MISSED]
+    floor = met["level"].max() if len(met) else -math.inf
+    ceiling = missed.loc[missed["level"] > floor, "level"].min() if len(missed) else math.inf
+    found = [_Candidate(estimate_of(row, basis), None) for _, row in met.iterrows()]
+    if any(one.cost is None for one in found):
+        return []  # without a price it cannot be compared
+    for _, row in here[_may_be_met(here) & (here["slo"] != MET)].iterrows():
+        because = f"at {row['load']}, {open_because(row, config)}"
+        is_trusted = row["slo"] == UNDECIDED and row["steady"] != False  # noqa: E712
+        if is_trusted and row["estimates_within_slo"] == True and not pd.isna(row[basis]):  # noqa: E712
+            found.append(_Candidate(estimate_of(row, basis), because))
+        elif not is_trusted and floor < row["level"] and not row["level"] >= ceiling:
+            found.append(_Candidate(_at_best(row["level"], row, here, basis), because))
+    known = set(here["level"])
+    for level in config.load.levels():
+        if level.kind != "ramp" and level.value not in known and floor < level.value and not level.value >= ceiling:
+            found.append(_Candidate(_at_best(level.value, None, here, basis), f"{level.label} was not measured"))
+    return found
+
+
+def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: CostBasis) -> Estimate | None:
+    """The least that a load may cost that was not measured, or whose figures cannot be trusted; None where that is unknown.
+
+    An open loop serves at most what is offered, so the price at a rate follows from any other load's; what a closed loop
+    would serve is unknown, unless only its steadiness is in doubt.
+    """
+    if row is not None and row["slo"] != CLIENT_LIMITED and row["load_kind"] == "closed_loop":
+        return estimate_of(row, basis)
+    priced = here[here[basis].notna() & (here["served_requests_per_s"] > 0)]
+    if priced.empty or (priced["load_kind"] != "open_loop").any():
+        return None
+    one = priced.iloc[0]
+    least = float(one[basis] * one["served_requests_per_s"] / level)
+    return Estimate(value=least, low=least, high=least)
+
+
+def may_be_less(one: Estimate, other: Estimate) -> bool:
+    """Might `one` be less than `other`: is their difference not shown to be positive with 95% confidence, one-sided?
+
+    Distances to the bounds add as squares (Zou and Donner 2008), cut from two-sided to one-sided.
+    """
+    if one.low is None or other.high is None:
+        return True
+    distance = ONE_SIDED * math.hypot(one.value - one.low, other.high - other.value)
+    return one.value - other.value <= distance
+
+
+# --- without a winner ---------------------------------------------------------------------------------------------
+
+
+def nearest_to_slo(points: pd.DataFrame, config: BenchmarkConfig) -> tuple[str | None, str | None]:
+    """The option whose worst ratio of percentile to limit, at its best load, is smallest, and how near it came."""
+    answered = points["failures"] < points["n"]
+    points = points[(points["slo"] != CLIENT_LIMITED) & answered]
+    ratios = pd.concat(
+        [points[f"{c}_p{config.slo.percentile:g}"].astype(float) / top for c, top in config.slo.limits_s().items()],
+        axis=1,
+    )
+    ratios = ratios.max(axis=1).dropna()
+    if ratios.empty:
+        return None, None
+    keys = [points.loc[ratios.index, name] for name in ("option", "dataset")]
+    best = ratios.groupby(keys).idxmin()
+    worst_dataset = ratios[best].groupby(points.loc[best, "option"]).idxmax()
+    row, column = points.loc[ratios[worst_dataset].idxmin()], percentile_column(config)
+    latency, _, percentile = column.rpartition("_")
+    reason = (
+        f"{percentile} of {text.duration(row[column])} against the limit of {config.slo.limits_s()[latency]:g} s, "
+        f"{row['failures']} of {row['n']} requests failed, on {row['dataset']} at {row['load']}"
+    )
+    return str(row["option"]), reason

@@ -1,0 +1,238 @@
+"""One real request before any load: the config's key, model name and stream settings, its bodies, connections and reader.
+
+What fails becomes a DeployError that says what was sent, what came back and what to do; what comes back is kept in
+`preflight.json` of the run, and feeds no measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from helpers.config import BenchmarkConfig
+from helpers.display import Column, Table, numeric
+from helpers.errors import CredentialsError, DeployError, LoadError
+from helpers.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
+from helpers.ledger import utc_now
+from helpers.load.bodies import RequestWriter, prepare_requests
+from helpers.load.connection import Exchange, HttpConnection, RawExchange, Server
+from helpers.load.responses import Answer, read_answer
+from helpers.load.schedule import draw_arrivals
+from helpers.load_config import TraceReplay
+from helpers.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, words_of
+from helpers.options import Option
+from helpers.prompt_files import read_prompts
+from helpers.run_folder import RunFolder
+from helpers.sample_size import refuse_what_cannot_decide
+from helpers.secret_words import secret_hider
+from helpers.targets.base import Address
+from helpers.whole_files import lock_of, write_atomically
+
+FILE = "preflight.json"
+FIRST_REQUEST = "no answer to its first request"
+SHORTEST_TIMEOUT_S = 20.0
+"""The first request of all may take longer than those under load."""
+PAUSES_S = (1.0, 3.0)
+"""A first request that is throttled is sent again after each of these: the limit may be that of a moment."""
+_CONTENT = re.compile(rb'"content"\s*:\s*"[^"]')
+_REASONING = re.compile(rb'"reasoning(_content)?"\s*:\s*"[^"]')
+
+
+@dataclass(frozen=True)
+class FirstAnswer:
+    """What came back for the first request of an option. Unknown is null."""
+
+    option: str
+    asked_at: str
+    sent: str
+    """Method, URL, model and stream flag; never a key."""
+    latency_s: float
+    prompt_tokens: int | None
+    """As the server counts."""
+    output_tokens: int | None
+    """As the server counts."""
+    notes: list[str]
+    """What the report will lack or count otherwise because of how this server answers."""
+
+
+# --- what needs no server -----------------------------------------------------------------------------------------
+
+
+def check_files(config: BenchmarkConfig, base_dir: Path) -> None:
+    """Can the config lead to a verdict, and can the trace be read that the load replays? Raises ConfigError.
+
+    (Prompts, template and tokenizers: `make_prompts`.)
+    """
+    refuse_what_cannot_decide(config)
+    if isinstance(config.load, TraceReplay):
+        draw_arrivals(config.load, config.load.largest_level(), config.seed, base_dir)
+
+
+# --- one request --------------------------------------------------------------------------------------------------
+
+
+def ask(
+    option: Option, address: Address, config: BenchmarkConfig, run: RunFolder, situation: str = FIRST_REQUEST
+) -> FirstAnswer:
+    """Send the longest prompt of an option once, and read the answer. Not to be called from a running event loop.
+
+    Raises DeployError, whose message begins with the situation, where nothing usable comes back, CredentialsError where AWS
+    credentials have expired.
+    """
+    asked_at, sent = utc_now(), _sent(option, address)
+    timeout_s = max(config.load.request_timeout_s, SHORTEST_TIMEOUT_S)
+    prompt, hide = _longest_prompt(option, config, run), secret_hider(address.secrets())
+    try:
+        exchange, answer = _ask_until_not_throttled(option, address, config, prompt, timeout_s)
+    except (OSError, ValueError) as error:  # a ValueError is one of the address: a host or key that cannot be sent
+        kind = kind_of_error(error)
+        words = re.sub(r" \(_ssl\.c:\d+\)$", "", str(error)) or f"nothing within {timeout_s:g} s"
+        raise _failure(option, situation, sent, f"{kind}: {hide(words)}", kind) from None
+    except LoadError as error:  # no credentials to sign with
+        raise DeployError(f"option {option.name!r}: {error}", Cause.CREDENTIALS) from None
+    if answer.error_type in CREDENTIAL_CODES:
+        words = f"option {option.name!r}: {sent} was refused: {words_of(answer)}"
+        raise CredentialsError(f"{words}. Next: {NEXT_STEP[Cause.CREDENTIALS]}", Cause.CREDENTIALS)
+    if answer.status != "ok":
+        kind = kind_of_answer(answer, address.sigv4 is not None)
+        raise _failure(option, situation, sent, f"{kind}: {words_of(answer)}", kind)
+    return FirstAnswer(
+        option=option.name,
+        asked_at=asked_at,
+        sent=sent,
+        latency_s=(answer.last_token_ns - exchange.sent_ns) / 1e9,
+        prompt_tokens=answer.prompt_tokens,
+        output_tokens=answer.output_tokens,
+        notes=_notes(option, address, exchange, answer, config),
+    )
+
+
+def _failure(option: Option, situation: str, sent: str, came_back: str, kind: NoAnswer) -> DeployError:
+    text = f"option {option.name!r}: {situation}. Sent: {sent}. Came back: {came_back.rstrip('.')}. "
+    return DeployError(f"{text}Next: {next_step(kind, option.target)}", kind)
+
+
+def _sent(option: Option, address: Address) -> str:
+    """What is sent, as a person may see it."""
+    model = option.extra_body.get("model", address.served_model)
+    model = f"model {model!r}, " if model else ""
+    streams = "stream" if _is_streamed(option, address) else "no stream"
+    kinds = (("an AWS signature", address.sigv4), ("a key", address.bearer_token), ("a password", address.basic_auth))
+    key = next((kind for kind, value in kinds if value), "no key")
+    return f"POST {shown_url(address.url)} ({model}{streams}, {key})"
+
+
+def _is_streamed(option: Option, address: Address) -> bool:
+    if address.api == "bedrock_converse":
+        return address.framing == "aws_event_stream"
+    return bool(option.extra_body.get("stream", True))
+
+
+def _ask_until_not_throttled(
+    option: Option, address: Address, config: BenchmarkConfig, prompt: pa.Table, timeout_s: float
+) -> tuple[Exchange, Answer]:
+    salt = config.load.prefix_cache_salt
+    (prepared,) = prepare_requests(prompt, address, config.generation, option.extra_body, salt)
+    pauses = iter(PAUSES_S)
+    while True:
+        request = RequestWriter(address).write(uuid.uuid4().hex[:12], prepared)
+        exchange = asyncio.run(_exchange(address, request, timeout_s, config.load.max_answer_bytes))
+        hide = secret_hider(address.secrets())
+        answer = read_answer(exchange, address.api, address.framing, _fixed_output_tokens(config), hide)
+        pause_s = next(pauses, None) if answer.status == "throttled" else None
+        if pause_s is None:
+            return exchange, answer
+        time.sleep(pause_s)
+
+
+def _fixed_output_tokens(config: BenchmarkConfig) -> int | None:
+    return config.generation.max_output_tokens if config.generation.fixed_output_length else None
+
+
+async def _exchange(address: Address, request: bytes, timeout_s: float, most_bytes: int) -> Exchange:
+    """One request on a connection of its own. Raises OSError where there is none to be had."""
+    connection = await HttpConnection.open(Server(address.url, address.ca_file), timeout_s, most_bytes)
+    ended: asyncio.Future[RawExchange] = asyncio.get_running_loop().create_future()
+    try:
+        connection.send(request, lambda _, exchange: ended.set_result(exchange))
+        await asyncio.wait([ended], timeout=timeout_s)
+        if not ended.done():
+            connection.give_up("timeout", f"no complete answer after {timeout_s:g} s")
+        raw = await ended
+    finally:
+        connection.close()
+    return Exchange(
+        sent_ns=raw.sent_ns,
+        done_ns=raw.done_ns,
+        reads=[(stamp, data) for stamp, _, data in raw.reads],
+        complete=raw.complete,
+        failure=raw.failure,
+        detail=raw.detail,
+    )
+
+
+def _longest_prompt(option: Option, config: BenchmarkConfig, run: RunFolder) -> pa.Table:
+    """The longest prompt of the option's datasets: one that is too long for the server shows at once."""
+    longest = max(config.datasets_of(option), key=lambda dataset: dataset.prompt_tokens[1])
+    prompts = read_prompts(run.payloads, longest.name)
+    return pa.Table.from_pandas(prompts.loc[[prompts["prompt_tokens"].idxmax()]])
+
+
+def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer, config: BenchmarkConfig) -> list[str]:
+    """How the answer differs from what a report needs, and what is done about it."""
+    notes = []
+    tokenizer = config.tokenizer_of(option)
+    if _is_streamed(option, address) and answer.first_token_ns is None:
+        notes.append("a stream was asked for and the answer came in one piece: there is no time to first token")
+    if answer.output_tokens is None:
+        notes.append(f"the server counts no output tokens (no usage): they are counted with the tokenizer {tokenizer}")
+    if answer.prompt_tokens is None:
+        notes.append(f"the server counts no prompt tokens (no usage): they are counted with the tokenizer {tokenizer}")
+    body = b"".join(data for _, data in exchange.reads)
+    if address.api == "openai_chat" and _REASONING.search(body) and not _CONTENT.search(body):
+        notes.append("all of the answer was reasoning, which counts as output: generation.max_output_tokens ended it")
+    return notes
+
+
+# --- what came of it ----------------------------------------------------------------------------------------------
+
+
+def keep(answer: FirstAnswer, run: RunFolder) -> None:
+    """Put the first answer of an option into the run's file, in place of an earlier one."""
+    path = run.path / FILE
+    with lock_of(path):
+        kept = {one.option: one for one in first_answers(run)} | {answer.option: answer}
+        write_atomically(path, json.dumps([asdict(one) for one in kept.values()], indent=1) + "\n")
+
+
+def first_answers(run: RunFolder) -> list[FirstAnswer]:
+    """The first answers of the run's options so far."""
+    path = run.path / FILE
+    if not path.is_file():
+        return []
+    return [FirstAnswer(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def preflight_table(run: RunFolder) -> Table | None:
+    """The first answer of each option that gave one; null where none was asked yet. Failures stand in the ledger."""
+    answers = first_answers(run)
+    if not answers:
+        return None
+    rows = [{**asdict(one), "notes": "; ".join(one.notes) or "as asked for"} for one in answers]
+    columns = [
+        Column("option", "option"),
+        Column("sent", "sent", wraps=True),
+        numeric("latency_s", "answered after, s"),
+        numeric("prompt_tokens", "prompt tokens, by the server", decimals=0),
+        numeric("output_tokens", "output tokens, by the server", decimals=0),
+        Column("notes", "how it answered", wraps=True),
+    ]
+    return Table(pd.DataFrame(rows), columns, "One request before any load. It is not measured.")

@@ -1,0 +1,139 @@
+"""How many requests an SLO asks for before anything can be said about it, and how many are still lacking.
+
+A limit holds where the upper confidence bound on the share of requests beyond it is at most what the SLO allows. Even without
+a single request beyond it that bound is 1 - (1 - confidence)^(1/n) (Clopper and Pearson 1934), so fewer than
+log(1 - confidence) / log(1 - share) independent requests can never show it. Nothing here looks at what was measured but
+`requests_lacking`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from helpers.config import BenchmarkConfig, ServiceLevel
+from helpers.errors import ConfigError
+from helpers.intervals import share_bounds
+from helpers.load_config import Load, OpenLoop, Ramp
+
+SMALL_ERROR_RATE = 0.001
+MOST_TIMES = 1000.0
+"""What would take more than this many times the requests that were sent counts as out of reach."""
+
+
+def requests_to_show(share: float, confidence: float) -> int:
+    """Fewest independent requests that can show that at most this share is beyond a limit: none of them is.
+
+    ValueError for a share of 0, which no number of requests can show.
+    """
+    if share <= 0:
+        raise ValueError("a share of 0 cannot be shown by any number of requests")
+    return math.ceil(round(math.log(1 - confidence) / math.log(1 - share), 9))
+
+
+def requests_for_errors(slo: ServiceLevel) -> int:
+    """Fewest requests that can show the error rate."""
+    return requests_to_show(slo.error_rate, slo.confidence)
+
+
+def requests_for_percentile(slo: ServiceLevel) -> int:
+    """Fewest independent requests that can show that the percentile is within a latency limit."""
+    return requests_to_show(1 - slo.percentile / 100, slo.confidence)
+
+
+def requests_for_slo(slo: ServiceLevel) -> int:
+    """Fewest requests that can show the whole SLO."""
+    return max(requests_for_errors(slo), requests_for_percentile(slo))
+
+
+def requests_lacking(count: int, total: int, share: float, confidence: float, effect: float = 1.0) -> int | None:
+    """Further requests that would show that at most this share is beyond a limit, if as many of them are as so far.
+
+    `count` of `total` requests were beyond it; `effect` is how many requests carry the information of one. None where no
+    number would: as measured, too many are beyond it, or so nearly that a thousand times the requests are too few.
+    """
+    if share <= 0 or (total and count / total >= share):
+        return None
+    if total == 0:
+        return requests_to_show(share, confidence)
+
+    def shows(times: float) -> bool:
+        return share_bounds(times * count, times * total, confidence, effect).high <= share
+
+    few, many = 1.0, 2.0
+    if shows(few):
+        return 0
+    while not shows(many):
+        few, many = many, 2 * many
+        if many > MOST_TIMES:
+            return None
+    while (many - few) * total > 0.01:
+        middle = (few + many) / 2
+        few, many = (few, middle) if shows(middle) else (middle, many)
+    return max(1, math.ceil(round((many - 1) * total, 3)))
+
+
+# --- can a config reach a verdict? --------------------------------------------------------------------------------
+
+
+def load_for_slo(config: BenchmarkConfig) -> Load:
+    """The config's load, with `min_requests` raised to what the SLO's error rate asks of a repetition."""
+    if config.slo.error_rate == 0:
+        return config.load
+    needed = math.ceil(requests_for_errors(config.slo) / config.load.repetitions)
+    return config.load.model_copy(update={"min_requests": max(config.load.min_requests, needed)})
+
+
+def refuse_what_cannot_decide(config: BenchmarkConfig) -> None:
+    """Raise ConfigError where no load point can hold as many requests as the SLO asks for, whatever the servers do.
+
+    Ramps never show that an SLO is met, and are not run for that; traces are as long as they are.
+    """
+    slo, load = config.slo, config.load
+    if config.imported or isinstance(load, Ramp):
+        return
+    if slo.error_rate == 0:
+        smallest = requests_to_show(SMALL_ERROR_RATE, slo.confidence)
+        raise ConfigError(
+            "slo.error_rate: 0 cannot be shown by any number of requests, so no option could be recommended. Expected a share "
+            f"above 0. Next: write for example {SMALL_ERROR_RATE:g}, which {smallest} requests without a failure can show"
+        )
+    needed = math.ceil(requests_for_slo(slo) / load.repetitions)
+    words = (
+        f"the SLO (p{slo.percentile:g}, at most {slo.error_rate:.3g} errors, {slo.confidence:.3g} confidence) can be shown "
+        f"only by {requests_for_slo(slo)} requests or more at each load, even if none of them is slow or fails"
+    )
+    if load.level_kind == "open_loop":
+        _refuse_short(config, needed, words)
+    fewest = load.model_copy(update={"min_requests": max(load.min_requests, needed)}).fewest_prompts()
+    for i, dataset in enumerate(config.datasets):
+        if dataset.count < fewest and not load.repeat_prompts:
+            raise ConfigError(
+                f"datasets.{i}.count: {dataset.count} prompts of {dataset.name!r} cannot lead to a verdict: {words}; with "
+                f"warm-up and drain a load point sends {fewest}, and prompts are not repeated. Expected {fewest} or more. "
+                "Next: raise `count`, set load.repeat_prompts: true, or allow more in `slo`"
+            )
+
+
+def _refuse_short(config: BenchmarkConfig, needed: int, words: str) -> None:
+    """Raise ConfigError where not even the highest rate sends enough within its time."""
+    load, rate = config.load, config.load.largest_level().value
+    sent = _sent_within(config, rate)
+    if sent < needed:
+        longest = math.ceil(needed / rate + load.warmup_s)
+        raise ConfigError(
+            f"load.max_duration_s: {load.max_duration_s:g} s at {rate:g} requests/s hold about {sent:.0f} requests, which "
+            f"cannot lead to a verdict: {words}. Expected {longest} s or more. Next: raise max_duration_s, or allow more in "
+            "`slo`"
+        )
+
+
+def rates_too_short(config: BenchmarkConfig) -> list[float]:
+    """The rates of an open loop at which a load point ends before it can hold the requests that the SLO asks for."""
+    if not isinstance(config.load, OpenLoop) or config.slo.error_rate == 0:
+        return []
+    needed = requests_for_slo(config.slo) / config.load.repetitions
+    return [level.value for level in config.load.levels() if _sent_within(config, level.value) < needed]
+
+
+def _sent_within(config: BenchmarkConfig, rate: float) -> float:
+    return rate * (config.load.max_duration_s - config.load.warmup_s)

@@ -1,0 +1,78 @@
+"""Hides secrets in what others wrote (a server's words, a container's log): as they are, and in the forms in which they come
+back: encoded as base64 (also among other bytes, as in `Basic` credentials), as hexadecimal, for a URL, JSON, HTML or Python.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import quote
+
+from helpers.secret_names import HIDDEN
+
+FEWEST_CHARACTERS = 4
+"""Less is no secret, and would be found everywhere."""
+FEWEST_ENCODED = 8
+"""Characters of a secret that is looked for in base64 and hexadecimal too, and of the beginning of one at a text's end."""
+
+
+def secret_hider(secrets: Iterable[str | None]) -> Callable[[str], str]:
+    """A function that puts `(hidden)` in the place of each secret, and of the beginning of one where a text ends in it.
+
+    Give it the text before anything is cut off: what is cut through is no longer found.
+    """
+    known = {secret for secret in secrets if secret and len(secret) >= FEWEST_CHARACTERS}
+    if not known:
+        return str
+    forms = {form for secret in known for form in _forms(secret)}
+    longest_first = sorted({form.lower() for form in forms}, key=len, reverse=True)
+    spelled = ["".join(map(_spelled, secret)) for secret in sorted(known, key=len, reverse=True)]
+    anywhere = re.compile("|".join([*spelled, *map(re.escape, longest_first)]), re.IGNORECASE)
+
+    def hide(text: str) -> str:
+        text = anywhere.sub(HIDDEN, text)
+        begun = max(_begun_at_end(text.lower(), form) for form in longest_first)
+        return text[: len(text) - begun] + HIDDEN if begun else text
+
+    return hide
+
+
+def _begun_at_end(text: str, form: str) -> int:
+    """With how many characters of a form the text ends; 0 if with few."""
+    most = min(len(text), len(form) - 1)
+    return next((n for n in range(most, FEWEST_ENCODED - 1, -1) if text.endswith(form[:n])), 0)
+
+
+def _spelled(character: str) -> str:
+    """A pattern for a character, also as JSON, Python, HTML or a URL may spell it, escaped once or over and over."""
+    if character.isascii() and character.isalnum():
+        return character
+    code = ord(character)
+    spellings = {character, quote(character, safe=""), html.escape(character), f"&#{code};", f"&#x{code:x};"}
+    spellings |= {
+        json.dumps(character)[1:-1].lstrip("\\"),
+        f"u{code:04x}",
+        f"x{code:02x}",
+        "+" if character == " " else character,
+    }
+    return r"\\*(?:" + "|".join(re.escape(one) for one in sorted(spellings, key=len, reverse=True) if one) + ")"
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield from (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])
+    data = secret.encode("utf-8", "surrogatepass")
+    if len(data) >= FEWEST_ENCODED:
+        yield data.hex()
+        yield "".join(f"%{byte:02x}" for byte in data)
+        for before in range(3):
+            yield from _in_base64(data, before)
+
+
+def _in_base64(data: bytes, before: int) -> Iterator[str]:
+    """The characters that are the same whatever stands around the data, of which there are `before` bytes (modulo 3)."""
+    whole = slice(-(-before * 8 // 6), (before + len(data)) * 8 // 6)
+    yield base64.b64encode(bytes(before) + data).decode()[whole]
+    yield base64.urlsafe_b64encode(bytes(before) + data).decode()[whole]

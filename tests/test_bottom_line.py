@@ -1,0 +1,113 @@
+"""What a reader is told first, on load points that were made up."""
+
+import pandas as pd
+import pytest
+from examples import endpoint, load_point, make_config
+
+from helpers.bottom_line import bottom_line
+from helpers.cost_report import capacity_table
+from helpers.failure_counts import COLUMNS
+from helpers.judge import judge
+from helpers.report import errors_table, options_table, winner_table
+
+
+def verdict_and_config(*points, options=None, load=None, failed=()):
+    table = pd.DataFrame([load_point(**point) for point in points])
+    names = options or list(dict.fromkeys(table["option"]))
+    config = make_config(names, load=load or {"concurrency": sorted({int(level) for level in table["level"]})})
+    endpoints = [endpoint(name, failure="no capacity for ml.g5.xlarge" if name in failed else None) for name in names]
+    return judge(table, endpoints, [], config, "run-1"), config
+
+
+def said(*points, **kwargs):
+    return str(bottom_line(*verdict_and_config(*points, **kwargs)).markdown)
+
+
+SILENT = {"failures": 200, "error_rate": 1.0, "slo": "missed", "commonest_failure": "HTTP 401: Incorrect API key"}
+
+
+def test_what_was_not_measured_is_said_beside_the_recommendation():
+    text = said({"option": "a"}, {"option": "b"} | SILENT, options=["a", "b", "c"], failed=["c"])
+    assert text.startswith("**Serve m with “a”")
+    assert "* **Not measured:** “b”: none of its 200 requests was answered: HTTP 401: Incorrect API key" in text
+    assert "* **Not measured:** “c”: no capacity for ml.g5.xlarge" in text
+    assert "misses" not in text and "undecided" not in text
+
+
+def test_where_nothing_was_answered_nothing_is_ranked():
+    text = said({"option": "a"} | SILENT, {"option": "b"} | SILENT)
+    assert text.startswith("**Nothing was measured: no option gave an answer that could be judged.**")
+    assert text.count("Incorrect API key") == 2
+
+
+def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settle_it():
+    open_errors = {
+        "slo_latency_s": "met",
+        "slo_error_rate": "undecided",
+        "lacking_error_rate": 39,
+        "lacking_latency_s": 0,
+    }
+    points = [{"option": o, "rate": rate, "slo": "undecided"} | open_errors for o, rate in (("a", 5), ("b", 10))]
+    text = said(*points)
+    assert text.startswith("**No option is shown to meet the SLO")
+    assert "If you must choose now: “b”, by the best estimate, at $0.100 per 1,000 requests, at concurrency 1" in text
+    assert "before “a” ($0.200)" in text
+    assert "the error rate is not shown to stay within 5.0% (0.0% on short at concurrency 1)" in text, (
+        "the limit that is open"
+    )
+    assert "p95 latency is not" not in text, "that one is not open"
+    assert "39 more requests like these at the same loads (less than a minute of load, $0.00390)" in text
+    table = options_table(verdict_and_config(*points)[0])
+    assert [row[-2] for row in table.cells()] == ["estimate", "estimate"]
+    assert "not decided (estimate)" in [row[-1] for row in capacity_table(*verdict_and_config(*points)).cells()]
+
+
+def test_where_all_miss_the_nearest_is_named():
+    text = said({"option": "a", "slo": "missed", "latency_s_p95": 2.0})
+    assert "“a” came nearest: p95 of 2.00 s against the limit of 1 s" in text
+    verdict, config = verdict_and_config({"option": "a", "slo": "missed", "latency_s_p95": 2.0})
+    assert capacity_table(verdict, config) is None
+    assert winner_table(pd.DataFrame([load_point("a")]), verdict, config) is None
+
+
+@pytest.mark.parametrize(("higher", "words"), [("undecided", True), ("missed", False)])
+def test_a_sweep_that_is_too_short_gives_a_lower_bound(higher, words):
+    text = said({"option": "a", "level": 1}, {"option": "a", "level": 4, "slo": higher, "rate": 1})
+    assert ("**At least:** no load above the chosen one was decided for “a”" in text) is words
+    assert ("serves at least 600 requests a minute" in text) is words
+
+
+def test_the_winner_too_may_be_cheaper_than_said():
+    text = said({"option": "a"}, {"option": "a", "level": 8, "rate": 50, "slo": "undecided"})
+    assert "**May be cheaper than said:** “a”: at concurrency 8, latency not shown to be within the limit" in text
+
+
+def test_names_from_outside_are_text():
+    text = said({"option": "a"} | SILENT | {"commonest_failure": "HTTP 500: <script>alert(1)</script>"})
+    assert "<script>" not in text and "alert(1)" in text
+
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+
+def test_errors_are_counted_by_kind_with_an_example():
+    row = {
+        "option": "a",
+        "dataset": "short",
+        "sent": 200,
+        "status": "http_error",
+        "http_status": 401,
+        "error_type": None,
+    }
+    failures = pd.DataFrame(
+        [
+            row | {"load": "concurrency 1", "failed": 3, "example": "Incorrect API key"},
+            row | {"load": "concurrency 4", "failed": 7, "example": "Incorrect API key"},
+            row | {"load": "concurrency 4", "failed": 1, "status": "timeout", "http_status": None, "example": "30 s"},
+        ],
+        columns=COLUMNS,
+    )
+    rows = errors_table(failures).cells()
+    assert [row[:4] for row in rows] == [["a", "HTTP 401", "10", "2.5"], ["a", "time-out", "1", "0.2"]]
+    assert rows[0][4:] == ["short, concurrency 4; short, concurrency 1", "Incorrect API key"]
+    assert "No request failed" in errors_table(failures[:0]).markdown

@@ -1,0 +1,106 @@
+"""Figures: an interval without an end and a value far beyond the others are seen, and names are text."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from examples import make_config
+from matplotlib.figure import Figure as Canvas
+
+from helpers.charts import load_points
+from helpers.charts.scale import axis_top, open_ends
+from helpers.charts.style import style
+
+INF = math.inf
+
+
+@pytest.fixture
+def config():
+    return make_config(["a", "b"], load={"concurrency": [1, 2, 4]})
+
+
+def points(config, **changes) -> pd.DataFrame:
+    """Three levels of option a, with every interval closed unless `changes` (column -> three values) says otherwise."""
+    columns = {
+        "option": ["a"] * 3,
+        "dataset": [config.datasets[0].name] * 3,
+        "level": [1.0, 2.0, 4.0],
+        "slo": ["met"] * 3,
+        "failures": [0] * 3,
+        "latency_s_mean_ok": [0.3] * 3,
+    }
+    for name, middle in (
+        ("latency_s_p95", [0.4, 0.5, 0.6]),
+        ("usd_per_1m_output_tokens", [3, 2, 1]),
+        ("requests_per_s", [1, 2, 4]),
+    ):
+        columns |= {name: middle, f"{name}_low": np.array(middle) * 0.9, f"{name}_high": np.array(middle) * 1.1}
+    return pd.DataFrame(columns | changes)
+
+
+def drawn(figure) -> ET.Element:
+    return ET.parse(figure.path).getroot()
+
+
+def marks(figure, kind: str) -> int:
+    return sum(
+        1
+        for group in drawn(figure).iter()
+        if group.get("id") == kind
+        for part in group.iter()
+        if part.tag.endswith("}use")
+    )
+
+
+@pytest.mark.parametrize("end", [INF, None, math.nan])
+@pytest.mark.parametrize("chart", [load_points.latency_by_load, load_points.throughput_by_load])
+def test_an_interval_without_an_upper_end_is_seen_and_explained(config, tmp_path, chart, end):
+    column = "latency_s_p95" if chart is load_points.latency_by_load else "requests_per_s"
+    closed = chart(points(config), config, tmp_path / "closed")
+    opened = chart(points(config, **{f"{column}_high": [0.6, end, end]}), config, tmp_path / "open")
+    assert "An arrow" not in closed.caption
+    assert marks(closed, "open-end") == 0
+    assert marks(opened, "open-end") == 2
+    assert "An arrow: the interval has no end on that side" in opened.caption
+
+
+def test_price_and_latency_have_open_ends_of_their_own(config):
+    rows = points(config, latency_s_p95_high=[0.5, INF, 0.7], usd_per_1m_output_tokens_low=[np.nan, 1, 0.5])
+    assert open_ends(rows, "latency_s_p95").tolist() == [[False] * 3, [False, True, False]]
+    assert open_ends(rows, "usd_per_1m_output_tokens").tolist() == [[True, False, False], [False] * 3]
+    with style():
+        axes = Canvas().add_subplot()
+        load_points.draw_price_performance(axes, rows, "latency_s_p95", 1.0, config)
+    assert sum(len(line.get_xdata()) for line in axes.lines if line.get_gid() == "open-end") == 2
+
+
+def test_a_long_interval_or_a_far_value_squashes_nothing(config):
+    rows = points(config, requests_per_s_high=[2, 3, 1e6])
+    assert axis_top(rows, "requests_per_s") == pytest.approx(4 * 1.6)
+    far = points(config, usd_per_1m_output_tokens=[3.0, 2.0, 75_000.0])
+    assert axis_top(far, "usd_per_1m_output_tokens") < 6
+    with style():
+        axes = Canvas().add_subplot()
+        load_points.draw_price_performance(axes, far, "latency_s_p95", 1.0, config)
+    assert [mark.get_text() for mark in axes.texts if mark.get_gid() == "off-scale"] == ["75,000 ↑"]
+
+
+def test_a_limit_far_beyond_the_values_squashes_nothing_and_is_named(config, tmp_path):
+    figure = load_points.latency_by_load(points(config), config, tmp_path)
+    assert re.search("limit .* s", figure.path.read_text())
+    with style():
+        axes = Canvas().add_subplot()
+        load_points.draw_price_performance(axes, points(config), "latency_s_p95", 500.0, config)
+    assert axes.get_xlim()[1] < 1
+
+
+def test_a_dollar_in_a_name_is_no_formula(config, tmp_path):
+    odd = config.datasets[0].model_copy(update={"name": r"$\undefined{x}$"})
+    config = config.model_copy(update={"datasets": [odd]})
+    figure = load_points.throughput_by_load(points(config), config, tmp_path)
+    assert r"$\undefined{x}$" in "".join(figure.path.read_text().splitlines())

@@ -1,0 +1,99 @@
+"""An SLO that follows the machine: a multiple of single requests that are measured before the load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import SECRET, small_config
+
+from helpers.config_file import load_config
+from helpers.errors import AnalysisError, ConfigError
+from helpers.metrics import with_latencies
+from helpers.records import read_requests
+from helpers.report import slo_words, summary
+from helpers.run_folder import RunFolder, open_run
+from helpers.series import run_series
+from helpers.single_requests import FOLDER, slo_sentence
+from helpers.verdict import Verdict
+
+TIMES = 40
+SLO = {"percentile": 75, "latency_s": {"times_single_request": TIMES}, "error_rate": 0.2, "confidence": 0.9}
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory) -> tuple[Path, RunFolder]:
+    """Config and finished run of the small config with such an SLO."""
+    folder = tmp_path_factory.mktemp("follows")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEST_SECRET", SECRET)
+        path = small_config(folder, slo=SLO)
+        yield path, run_series(str(path), say=lambda line: None)
+
+
+def test_the_limit_is_the_multiple_of_the_median_of_single_requests(followed):
+    path, run = followed
+    config, _ = open_run(str(path), str(run.path))
+    rows = with_latencies(read_requests(run.path / FOLDER))
+    rows = rows[(rows["option"] == "no batching") & (rows["phase"] != "warmup") & rows["ok"]]
+    slowest = rows.groupby("dataset")["latency_s"].median().max()
+    limit_s = config.benchmark.slo.limits_s()["latency_s"]
+    assert limit_s == float(f"{TIMES * slowest:.3g}")
+    (kept,) = json.loads((run.path / "slo.json").read_text())
+    assert (kept["limit_s"], kept["times"], kept["option"]) == (limit_s, TIMES, "no batching")
+    assert rows["load_point"].nunique() == 2
+    assert not set(rows["request_id"]) & set(read_requests(run.requests)["request_id"]), "they are no part of the load"
+
+
+def test_report_and_verdict_show_the_number_and_where_it_comes_from(followed):
+    path, run = followed
+    config, _ = open_run(str(path), str(run.path))
+    limit_s = config.benchmark.slo.limits_s()["latency_s"]
+    verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
+    assert verdict.recommended is not None
+    report = (run.path / "report.md").read_text()
+    assert slo_words(config.benchmark) in report
+    assert f"{limit_s:g} s = {TIMES} ×" in report
+    assert "the median latency of" in slo_sentence(run)
+    assert "The limit follows the machine: " in summary(verdict, run, config.benchmark).markdown
+
+
+def test_a_number_in_its_place_counts_from_then_on(followed, tmp_path, monkeypatch):
+    path, run = followed
+    monkeypatch.setenv("TEST_SECRET", SECRET)
+    kept = (run.path / "slo.json").read_text()
+    other = path.with_name("other.yml")
+    other.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "slo": {**SLO, "latency_s": 2}}))
+    config, _ = open_run(str(other), str(run.path))
+    assert config.benchmark.slo.limits_s() == {"latency_s": 2}
+    assert slo_sentence(run) == ""
+    open_run(str(path), str(run.path))
+    assert (run.path / "slo.json").read_text() == kept, "the same rule, the same records, the same limit"
+
+
+def test_before_it_is_measured_it_is_said_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_SECRET", SECRET)
+    config, _ = open_run(str(small_config(tmp_path, slo=SLO)), new=True)
+    with pytest.raises(AnalysisError, match=r"slo\.latency_s: 40 times .* Next: run notebooks/03_run_inference"):
+        config.benchmark.slo.limits_s()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slo": {**SLO, "latency_s": {"times_single_request": 1}}}, "slo.latency_s.times_single_request: bad value 1"),
+        ({"slo": {**SLO, "latency_s": {"times": 3}}}, "slo.latency_s.times: unknown key"),
+        ({"slo": {**SLO, "latency_s": "fast"}}, "slo.latency_s: bad value 'fast'. Expected a valid number"),
+        (
+            {"slo": SLO, "load": {"kind": "search", "over": "concurrency", "highest": 8}},
+            "slo.latency_s: times_single_request cannot be used here: a search needs its limit before it sends",
+        ),
+    ],
+)
+def test_what_cannot_be_such_a_limit_is_refused(tmp_path, monkeypatch, changes, message):
+    monkeypatch.setenv("TEST_SECRET", SECRET)
+    with pytest.raises(ConfigError) as refused:
+        load_config(small_config(tmp_path, **changes))
+    assert message in str(refused.value)
