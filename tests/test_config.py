@@ -449,6 +449,33 @@ def test_a_variable_is_expanded_but_never_shown(config_file, monkeypatch, old, n
     assert read(load_public(config)) == SECRET
 
 
+def test_what_a_report_shows_of_a_variable_is_its_name(config_file, monkeypatch):
+    for name in ("TOKEN", "MODEL"):
+        monkeypatch.setenv(name, SECRET)
+    vllm = "kind: vllm\n      version: 0.30.0\n      model_id: ${MODEL}"
+    config = load_config(
+        config_file(
+            ("image: engine", vllm),
+            ("ml.c5.large", "ml.g5.xlarge"),
+            ("THREADS: 1", "THREADS: 'a ${TOKEN}'"),
+            (
+                "usd_per_hour: 0.5",
+                "usd_per_hour: 0.5\n      source: ${TOKEN}\n    other_prices: [{name: '${TOKEN}', usd_per_hour: 1}]",
+            ),
+            ("traffic:", "description: ${TOKEN}\ntraffic:"),
+        )
+    )
+    endpoint = config.benchmark.options[1]
+    assert endpoint.container.full_environment()["THREADS"] == f"a {SECRET}"
+    assert endpoint.container.model_id == SECRET
+    shown = endpoint.container.shown_settings()
+    assert (shown["THREADS"], shown["model_id"]) == ("a ${TOKEN}", "${MODEL}")
+    assert (endpoint.price.source, endpoint.other_prices[0].name) == ("${TOKEN}", "${TOKEN}")
+    assert config.benchmark.description == "${TOKEN}"
+    assert SECRET not in config.public_yaml()
+    load_public(config)
+
+
 def load_public(config):
     """What the public text of a config loads as, where the variable is set."""
     path = config.path.with_name("public.yml")

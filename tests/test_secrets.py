@@ -24,6 +24,9 @@ SECRETS = {
     "MANAGED": "planted-managed-secret-0005",
     "MANAGED_JSON": "planted-json-secret-0006",
     "AWS_SESSION_TOKEN": "planted-aws-session-token-0008",
+    "PRICE_SOURCE": "planted-price-source-0009",
+    "PLAIN_SETTING": "planted-plain-setting-0010",
+    "DESCRIPTION": "planted-description-0011",
 }
 PRINTS_ITS_ENVIRONMENT = (
     "import os, sys; print(dict(os.environ), flush=True); sys.exit('cannot load: ' + str(dict(os.environ)))"
@@ -64,9 +67,11 @@ def options(openai_host: str) -> list[dict]:
         "target": "sagemaker",
         "api": "openai_chat",
         "instance_type": "ml.g5.xlarge",
-        "price": {"usd_per_hour": 1.4},
+        "price": {"usd_per_hour": 1.4, "source": "${PRICE_SOURCE}"},
+        "other_prices": [{"name": "of ${PRICE_SOURCE}", "usd_per_hour": 1, "source": "${PRICE_SOURCE}"}],
     }
     vllm = {"kind": "vllm", "version": "0.30.0", "model_id": "m", "hf_token": "${HF_TOKEN}"}
+    vllm["environment"] = {"PLAIN": "${PLAIN_SETTING}"}
     crashing = {
         "image": "prints-its-environment",
         "environment": {"SOME_TOKEN": "${IMAGE_TOKEN}"},
@@ -108,7 +113,7 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
     manager = boto3.client("secretsmanager")
     manager.create_secret(Name="text-secret", SecretString=SECRETS["MANAGED"])
     manager.create_secret(Name="json-secret", SecretString=json.dumps({"key": SECRETS["MANAGED_JSON"]}))
-    config = fault_config(lab.folder, options=options(refusing_server))
+    config = fault_config(lab.folder, options=options(refusing_server), description="${DESCRIPTION}")
     lab.images["prints-its-environment"] = [sys.executable, "-c", PRINTS_ITS_ENVIRONMENT]
     lab.variables = ("SOME_TOKEN", "PLAINLY_NAMED", "OTHER")
     lab.start()
@@ -125,9 +130,10 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
     assert "Last lines of the container:" in records["crashes"].failure, "the lines in which the secrets stood"
     assert "(hidden)" in records["crashes"].failure
     assert "HTTP 401: Incorrect API key: Bearer (hidden)" in records["refuses"].failure
-    refused = pd.read_parquet(next((run.requests / "set_aside").glob("refuses__*.parquet")))
-    assert refused["error"].str.contains("Incorrect API key").all()
+    assert "HTTP 401: Incorrect API key: Basic (hidden)" in records["wants a password"].failure
     assert (run.path / "report.html").is_file()
+    assert "${PRICE_SOURCE}" in (run.path / "report.md").read_text()
+    assert records["serves"].serving["PLAIN"] == "${PLAIN_SETTING}"
     encoded = base64.b64encode(f"user:{SECRETS['GATEWAY_PASSWORD']}".encode()).decode()
     for name, secret in {**planted, "as Basic sends it": encoded}.items():
         assert holders(run.path, secret) == [], name

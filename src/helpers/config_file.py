@@ -89,6 +89,7 @@ def load_config(config_path: str | Path) -> LoadedConfig:
         faults += [_fault(fault, as_written, unexpanded) for fault in error.errors()]
     if faults:
         raise ConfigError(_told(root, faults))
+    _show_as_written(benchmark, unexpanded)
     return LoadedConfig(benchmark, path.resolve(), unexpanded)
 
 
@@ -127,7 +128,7 @@ def _expand(node: Node, at: KeyPath, root: Node, unexpanded: dict[KeyPath, str])
         return {key: _expand(value, (*at, key), root, unexpanded) for key, value in data.items()}
     if isinstance(data, list):
         return [_expand(value, (*at, i), root, unexpanded) for i, value in enumerate(data)]
-    if not isinstance(data, str) or not _VARIABLE.search(data):
+    if not isinstance(data, str) or not _VARIABLE.search(data) or _is_only_shown(at):
         return data
     missing = [name for name in _VARIABLE.findall(data) if name not in os.environ]
     if missing:
@@ -140,6 +141,23 @@ def _expand(node: Node, at: KeyPath, root: Node, unexpanded: dict[KeyPath, str])
             _told(root, [(at, f"bad value from the environment: {reason}. Expected UTF-8. Next: export it anew")])
         )
     return expanded_text
+
+
+def _is_only_shown(at: KeyPath) -> bool:
+    """True for text that nothing but a report uses: it stays as it is written, with `${NAME}`."""
+    names = [step for step in at if isinstance(step, str)]
+    return names == ["description"] or names[-2:] in (
+        ["price", "source"],
+        ["other_prices", "source"],
+        ["other_prices", "name"],
+    )
+
+
+def _show_as_written(benchmark: BenchmarkConfig, unexpanded: dict[KeyPath, str]) -> None:
+    """Let containers, whose settings the report shows, know which of them came from the environment."""
+    for at, text in unexpanded.items():
+        if at[:1] == (OPTIONS,) and len(at) > 3 and at[2] in ("container", "jumpstart"):
+            getattr(benchmark.options[at[1]], at[2]).note_as_written(str(at[-1]), text)
 
 
 def _written_secrets(root: Node) -> list[tuple[KeyPath, str]]:

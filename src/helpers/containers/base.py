@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
 from helpers.secret_names import HIDDEN, without_secrets
 from helpers.strict import Strict
@@ -35,9 +35,20 @@ class Environment(Strict):
         description="Environment variable -> secret in AWS Secrets Manager: name or ARN, `#key` for one key of a JSON secret.",
     )
 
+    _as_written: dict[str, str] = PrivateAttr(default_factory=dict)
+    """Setting or environment variable -> the text with `${NAME}` that stands in the config."""
+
+    def note_as_written(self, setting: str, text: str) -> None:
+        """Show this text, not the value that `${NAME}` in it stood for."""
+        self._as_written[setting] = text
+
     def shown_settings(self) -> dict[str, str]:
         """Setting -> value as the report shows them, in the words of the config; never a secret."""
-        return {**without_secrets(self.environment), **dict.fromkeys(self.secrets, HIDDEN)}
+        shown = {
+            **self.environment,
+            **{name: text for name, text in self._as_written.items() if name in self.environment},
+        }
+        return {**without_secrets(shown), **dict.fromkeys(self.secrets, HIDDEN)}
 
     def check_instance_type(self, instance_type: str) -> None:
         """Raise ValueError with the reason where the container cannot run on an instance type."""
@@ -73,4 +84,5 @@ class JumpStart(Environment):
 
     def shown_settings(self) -> dict[str, str]:
         """Model, version, and what changes the model's default environment; never a secret."""
-        return {"model_id": self.model_id, "version": self.version, **super().shown_settings()}
+        model = {"model_id": self.model_id, "version": self.version}
+        return {name: self._as_written.get(name, value) for name, value in model.items()} | super().shown_settings()

@@ -109,6 +109,7 @@ class ModelContainer(Environment):
         """Kind, model, and all that is set, in the words of the config; never a secret."""
         stated = {name: getattr(self, name) for name in ("kind", "model_id", "version", "image")}
         stated |= self._settings()
+        stated |= {name: text for name, text in self._as_written.items() if stated.get(name) is not None}
         return {name: _text(value) for name, value in stated.items() if value is not None} | super().shown_settings()
 
     def check_instance_type(self, instance_type: str) -> None:
