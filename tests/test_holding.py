@@ -142,7 +142,7 @@ def test_a_kernel_works_under_its_runner_and_nobody_else_does(run, start):
 
 
 def test_a_kernel_that_outlives_its_runner_is_waited_for(run, start):
-    runner = start(RUNNER, run)
+    runner = start(RUNNER.replace("sys.stdin.readline()", "time.sleep(60)", 1), run)
     lines = [runner.stdout.readline().split() for _ in range(2)]
     kernel = int(next(line[1] for line in lines if line[0] == "kernel"))
     runner.send_signal(signal.SIGSTOP)  # so that it does not end its kernel
@@ -234,6 +234,10 @@ NOBODY = 65534
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
 def test_a_folder_without_permission_is_refused(config_file, tmp_path):
+    try:
+        subprocess.run([sys.executable, "-c", ""], user=NOBODY, check=True)
+    except PermissionError:
+        pytest.skip("another user may not run this Python")
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     path = config_file()
@@ -252,17 +256,19 @@ def test_a_read_only_file_system_is_refused(config_file):
     assert re.search(r"StorageError: /sys/runs: .*\. Next: set run_root \(or run_dir\) to a folder that you may", told)
 
 
-def test_a_full_disk_is_told_and_nothing_is_left_beside_the_old_file(tmp_path):
-    """The device /dev/full is always full; here it stands where the new content of the file is written first."""
-    import helpers.whole_files as whole_files
-
+def test_a_full_disk_is_named_and_nothing_is_left_beside_the_old_file(tmp_path):
+    """A limit on the size of files stands for the full disk: what is written first, beside the old file, is refused."""
     path = tmp_path / "file.json"
     write_atomically(path, "old")
-    whole_files.hidden_beside(path).symlink_to("/dev/full")
-    with pytest.raises(StorageError) as refused:
-        write_atomically(path, "new")
-    assert str(refused.value).startswith(f"{path}: No space left on device. Next: free space on this disk (df -h")
-    assert refused.value.errno == errno.ENOSPC
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        with pytest.raises(StorageError) as refused:
+            write_atomically(path, "new")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(refused.value).startswith(f"{path}: File too large. Next: free space on this disk (df -h")
+    assert refused.value.errno == errno.EFBIG
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 
