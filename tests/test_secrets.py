@@ -24,6 +24,8 @@ SECRETS = {
     "MANAGED": "planted-managed-secret-0005",
     "MANAGED_JSON": "planted-json-secret-0006",
     "AWS_SESSION_TOKEN": "planted-aws-session-token-0008",
+    "PRICE_SOURCE": "planted-price-source-0009",
+    "DESCRIPTION": "planted-description-0010",
 }
 PRINTS_ITS_ENVIRONMENT = (
     "import os, sys; print(dict(os.environ), flush=True); sys.exit('cannot load: ' + str(dict(os.environ)))"
@@ -64,7 +66,8 @@ def options(openai_host: str) -> list[dict]:
         "target": "sagemaker",
         "api": "openai_chat",
         "instance_type": "ml.g5.xlarge",
-        "price": {"usd_per_hour": 1.4},
+        "price": {"usd_per_hour": 1.4, "source": "${PRICE_SOURCE}"},
+        "other_prices": [{"name": "saved ${PRICE_SOURCE}", "usd_per_hour": 1.2, "source": "from ${PRICE_SOURCE}"}],
     }
     vllm = {"kind": "vllm", "version": "0.30.0", "model_id": "m", "hf_token": "${HF_TOKEN}"}
     crashing = {
@@ -108,7 +111,7 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
     manager = boto3.client("secretsmanager")
     manager.create_secret(Name="text-secret", SecretString=SECRETS["MANAGED"])
     manager.create_secret(Name="json-secret", SecretString=json.dumps({"key": SECRETS["MANAGED_JSON"]}))
-    config = fault_config(lab.folder, options=options(refusing_server))
+    config = fault_config(lab.folder, options=options(refusing_server), description="${DESCRIPTION}")
     lab.images["prints-its-environment"] = [sys.executable, "-c", PRINTS_ITS_ENVIRONMENT]
     lab.variables = ("SOME_TOKEN", "PLAINLY_NAMED", "OTHER")
     lab.start()
@@ -128,6 +131,8 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
     refused = pd.read_parquet(next((run.requests / "set_aside").glob("refuses__*.parquet")))
     assert refused["error"].str.contains("Incorrect API key").all()
     assert (run.path / "report.html").is_file()
+    shown_in = [path for path in holders(run.path, "${PRICE_SOURCE}") if "/" not in path]
+    assert {"config.yml", "endpoints.json", "report.html", "verdict.json"} <= set(shown_in)
     encoded = base64.b64encode(f"user:{SECRETS['GATEWAY_PASSWORD']}".encode()).decode()
     for name, secret in {**planted, "as Basic sends it": encoded}.items():
         assert holders(run.path, secret) == [], name

@@ -47,6 +47,14 @@ def test_the_limit_is_the_multiple_of_the_median_of_single_requests(followed):
     assert not set(rows["request_id"]) & set(read_requests(run.requests)["request_id"]), "they are no part of the load"
 
 
+def test_the_progress_of_its_load_points_is_shown_before_the_limit_is_a_number(followed):
+    _, run = followed
+    (notebook,) = (run.path / "notebooks").glob("03_*.ipynb")
+    text = notebook.read_text(encoding="utf-8")
+    assert "The progress display stopped" not in text
+    assert "p75" in text
+
+
 def test_report_and_verdict_show_the_number_and_where_it_comes_from(followed):
     path, run = followed
     config, _ = open_run(str(path), str(run.path))

@@ -1,7 +1,8 @@
 """Reads a config file: YAML with `${NAME}` from the environment, checked before anything starts.
 
 Every fault becomes one line `file:line: key: what is wrong`, so that a config with five faults is mended in one go.
-Values that came from the environment are treated as secrets: they are used, but written back as `${NAME}`.
+Values that came from the environment are treated as secrets: they are used, but written back as `${NAME}`. What is only
+shown, such as the source of a price, is not looked up at all.
 What a config takes from other files is in `config_yaml`.
 """
 
@@ -126,7 +127,7 @@ def _expand(node: Node, at: KeyPath, root: Node, unexpanded: dict[KeyPath, str])
         return {key: _expand(value, (*at, key), root, unexpanded) for key, value in data.items()}
     if isinstance(data, list):
         return [_expand(value, (*at, i), root, unexpanded) for i, value in enumerate(data)]
-    if not isinstance(data, str) or not _VARIABLE.search(data):
+    if not isinstance(data, str) or not _VARIABLE.search(data) or _is_only_read(at):
         return data
     missing = [name for name in _VARIABLE.findall(data) if name not in os.environ]
     if missing:
@@ -134,6 +135,12 @@ def _expand(node: Node, at: KeyPath, root: Node, unexpanded: dict[KeyPath, str])
         raise ConfigError(_told(root, [(at, message)]))
     unexpanded[at] = data
     return _VARIABLE.sub(lambda match: os.environ[match.group(1)], data)
+
+
+def _is_only_read(at: KeyPath) -> bool:
+    """True for texts that nothing but a reader of the report uses: `${NAME}` stays as it is in them, wherever they are shown."""
+    of_price = at[:1] == (OPTIONS,) and at[2:3] in (("price",), ("other_prices",)) and at[-1] in ("source", "name")
+    return of_price or at == ("description",)
 
 
 def _written_secrets(root: Node) -> list[tuple[KeyPath, str]]:
