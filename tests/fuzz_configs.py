@@ -243,16 +243,21 @@ def _lines_without_help(message: str) -> list[str]:
     return [line for line in message.split("\n") if not re.search(r"Next: |:\d+: \S|: parameters\.\S+: ", line)]
 
 
+def _plan(path: Path) -> None:
+    """What `helpers plan` does without asking for quotas."""
+    config = load_config(path)
+    config.public_yaml()
+    parameters_of_all(config)
+    if not config.benchmark.imported:
+        plan_table(config.benchmark).plain()
+
+
 def outcome(path: Path) -> str:
     """What `helpers plan` says of a config, without quotas: `planned`, or the error's name. AssertionError if that is amiss."""
     before = time.process_time()
     try:
         with _hanging_is_an_error():
-            config = load_config(path)
-            config.public_yaml()
-            parameters_of_all(config)
-            if not config.benchmark.imported:
-                plan_table(config.benchmark).plain()
+            _plan(path)
         found, message = "planned", ""
     except ServingVerdictError as error:
         found, message = type(error).__name__, str(error)
@@ -279,7 +284,7 @@ def fuzz(count: int, seed: int = 1, first: int = 0) -> tuple[Counter[str], dict[
         (folder / "foreign.yml").write_text(f"- {PLANTED_FILE}\n")
         os.mkfifo(folder / SILENT)
         os.mkfifo(folder / "silent.yml")
-        outcome(folder / CONFIGS[-1])  # loads what is loaded once
+        _plan(folder / CONFIGS[-1])  # loads, in its own time, what is loaded once
         there = sorted(folder.rglob("*"))
         for number in range(first, first + count):
             name, victim, content = hostile(seed, number)

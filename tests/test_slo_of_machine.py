@@ -9,11 +9,12 @@ import pytest
 import yaml
 from conftest import SECRET, small_config
 
+from helpers.bottom_line import slo_words
 from helpers.config_file import load_config
 from helpers.errors import AnalysisError, ConfigError
 from helpers.metrics import with_latencies
 from helpers.records import read_requests
-from helpers.report import slo_words, summary
+from helpers.report import summary
 from helpers.run_folder import RunFolder, open_run
 from helpers.series import run_series
 from helpers.single_requests import FOLDER, slo_sentence
