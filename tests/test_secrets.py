@@ -128,11 +128,11 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
     assert "Last lines of the container:" in records["crashes"].failure, "the lines in which the secrets stood"
     assert "(hidden)" in records["crashes"].failure
     assert "HTTP 401: Incorrect API key: Bearer (hidden)" in records["refuses"].failure
+    shown_in = [path for path in holders(run.path, "${PRICE_SOURCE}") if "/" not in path]
+    assert {"config.yml", "endpoints.json", "report.html", "verdict.json"} <= set(shown_in)
     refused = pd.read_parquet(next((run.requests / "set_aside").glob("refuses__*.parquet")))
     assert refused["error"].str.contains("Incorrect API key").all()
     assert (run.path / "report.html").is_file()
-    shown_in = [path for path in holders(run.path, "${PRICE_SOURCE}") if "/" not in path]
-    assert {"config.yml", "endpoints.json", "report.html", "verdict.json"} <= set(shown_in)
     encoded = base64.b64encode(f"user:{SECRETS['GATEWAY_PASSWORD']}".encode()).decode()
     for name, secret in {**planted, "as Basic sends it": encoded}.items():
         assert holders(run.path, secret) == [], name

@@ -248,6 +248,11 @@ def _too_large(mark: yaml.Mark) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
+def _has_half_character(text: str) -> bool:
+    r"""True for text that no file can hold: YAML can spell half a surrogate pair (`"\ud83d"`), UTF-8 cannot."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 class _Builder:
     """Makes nodes with places from the YAML of one file. What comes by `<<` has the line of the section that takes it."""
 
@@ -305,6 +310,9 @@ class _Builder:
         if not isinstance(found, yaml.ScalarNode):
             place = Place(self._path, found.start_mark.line + 1, at)
             raise ConfigError(f"{place}: a key that is a section or a list. Expected a name. Next: write one")
+        if _has_half_character(found.value):
+            place = Place(self._path, found.start_mark.line + 1, (*at, found.value))
+            raise ConfigError(f"{place}: a surrogate without its other half is no character. Next: delete it")
         return found.value
 
     def _single_value(self, found: yaml.Node, at: KeyPath, line: int) -> object:
@@ -313,6 +321,10 @@ class _Builder:
         if found.tag not in SINGLE_VALUES or not isinstance(found, yaml.ScalarNode):
             raise ConfigError(
                 f"{bad_value}: {cut(found.tag, 60)!r} is no tag that a config takes. Next: delete the tag"
+            )
+        if _has_half_character(found.value):
+            raise ConfigError(
+                f"{bad_value} {shown(found.value)}: a surrogate without its other half is no character. Next: delete it"
             )
         if found.tag in NUMBERS and len(found.value) > MOST_DIGITS:
             raise ConfigError(
