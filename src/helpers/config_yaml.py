@@ -27,6 +27,9 @@ MOST_BYTES = 1 << 18
 MOST_NODES, MOST_LEVELS = 20_000, 40
 """What a file may hold, with each alias counted as what it stands for."""
 MOST_DIGITS = 100
+SURROGATE = (
+    r"surrogates (\ud800 to \udfff) are no characters. Expected text. Next: write the character itself, or delete it"
+)
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,7 @@ def _too_large(mark: yaml.Mark) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
-def _has_half_character(text: str) -> bool:
+def _has_surrogate(text: str) -> bool:
     r"""True for text that no file can hold: YAML can spell half a surrogate pair (`"\ud83d"`), UTF-8 cannot."""
     return any("\ud800" <= character <= "\udfff" for character in text)
 
@@ -310,9 +313,9 @@ class _Builder:
         if not isinstance(found, yaml.ScalarNode):
             place = Place(self._path, found.start_mark.line + 1, at)
             raise ConfigError(f"{place}: a key that is a section or a list. Expected a name. Next: write one")
-        if _has_half_character(found.value):
+        if _has_surrogate(found.value):
             place = Place(self._path, found.start_mark.line + 1, (*at, found.value))
-            raise ConfigError(f"{place}: a surrogate without its other half is no character. Next: delete it")
+            raise ConfigError(f"{place}: {SURROGATE}")
         return found.value
 
     def _single_value(self, found: yaml.Node, at: KeyPath, line: int) -> object:
@@ -322,10 +325,8 @@ class _Builder:
             raise ConfigError(
                 f"{bad_value}: {cut(found.tag, 60)!r} is no tag that a config takes. Next: delete the tag"
             )
-        if _has_half_character(found.value):
-            raise ConfigError(
-                f"{bad_value} {shown(found.value)}: a surrogate without its other half is no character. Next: delete it"
-            )
+        if _has_surrogate(found.value):
+            raise ConfigError(f"{bad_value}: {SURROGATE}")
         if found.tag in NUMBERS and len(found.value) > MOST_DIGITS:
             raise ConfigError(
                 f"{bad_value} {shown(found.value)}. Expected at most {MOST_DIGITS} digits. Next: quote it if it is text"
