@@ -61,7 +61,6 @@ def test_report_and_verdict_show_the_number_and_where_it_comes_from(followed):
     config, _ = open_run(str(path), str(run.path))
     limit_s = config.benchmark.slo.limits_s()["latency_s"]
     verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
-    assert verdict.recommended is not None
     report = (run.path / "report.md").read_text()
     assert slo_words(config.benchmark) in report
     assert f"{limit_s:g} s = {TIMES} ×" in report
