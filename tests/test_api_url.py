@@ -119,7 +119,7 @@ def test_a_password_from_the_environment_is_sent_as_basic_and_written_nowhere(tm
     encoded = base64.b64encode(b"me:p@ss-w0rd-0001").decode()
     assert f"Authorization: Basic {encoded}" in head_of(address)
     assert "Host: localhost:8000" in head_of(address)
-    assert set(address.secrets) == {encoded, "me:p@ss-w0rd-0001", "p@ss-w0rd-0001"}
+    assert set(address.secrets()) == {encoded, "me:p@ss-w0rd-0001", "p@ss-w0rd-0001"}
     assert record.endpoint_name == "localhost:8000"
     shown = f"{address!r} {record!r} {(run.path / 'config.yml').read_text()}"
     assert "ss-w0rd" not in shown
