@@ -495,6 +495,16 @@ def test_a_variable_may_stand_inside_a_text_and_for_a_number(config_file, monkey
     assert "http://${HOST}:${PORT}/v1" in config.public_yaml()
 
 
+def test_a_variable_in_a_text_that_is_only_shown_is_not_looked_up(config_file, monkeypatch):
+    monkeypatch.setenv("TOKEN", SECRET)
+    price = "price: {usd_per_hour: 1, source: 'from ${TOKEN}'}\n    other_prices: [{name: '${TOKEN}', usd_per_hour: 1}]"
+    config = load_config(config_file(("served_model: m", f"served_model: m\n    {price}")))
+    option = config.benchmark.options[0]
+    assert (option.price.source, option.other_prices[0].name) == ("from ${TOKEN}", "${TOKEN}")
+    assert SECRET not in config.public_yaml()
+    load_public(config)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [

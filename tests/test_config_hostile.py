@@ -112,6 +112,7 @@ def test_a_fault_deep_in_a_section_is_found_at_once(config, depth, key):
         ("!!timestamp x", "'tag:yaml.org,2002:timestamp' is no tag "),
         ("!!python/object/apply:os.system ['true']", "'tag:yaml.org,2002:python/object/apply:os.system' is no tag "),
         ("!" + "x" * 300, "is no tag that a config takes"),
+        ('"\\ud83d"', "bad value: it holds half a character. Expected text. Next: "),
         ("1" * 5000, "(5,002 characters)"),
         ("1" * 5000, "Expected at most 100 digits. Next: quote it if it is text"),
         ("1:" * 5000 + "1", "Expected at most 100 digits"),
@@ -129,6 +130,20 @@ def test_a_value_that_is_not_what_its_tag_says_is_refused_with_line_and_value(co
     assert words in message
 
 
+def test_of_very_many_faults_the_first_are_said_and_how_many_there_are(config):
+    faults = "".join(f"nonsense{i}: 1\n" for i in range(2000))
+    lines = refused(config, TEXT + faults).splitlines()
+    assert sum(map(len, lines)) < 12_000
+    assert "nonsense0: unknown key" in lines[0]
+    assert lines[-1] == f"... and {2000 - len(lines) + 1:,} more faults. Next: correct these first"
+
+
+@pytest.mark.parametrize("value", ["ml.../../../etc/passwd", "ml./x", '"ml.\\0"', '"ml.c5.large\\n"', "ml."])
+def test_an_instance_type_that_would_lead_elsewhere_in_the_kept_prices_is_refused(config, value):
+    message = refused(config, TEXT.replace("instance_type: ml.c5.large", f"instance_type: {value}"))
+    assert "instance_type: bad value" in message
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -139,6 +154,9 @@ def test_a_value_that_is_not_what_its_tag_says_is_refused_with_line_and_value(co
         ("no: 2\n", "no: unknown key."),
         ("null: 2\n", "null: unknown key."),
         ("=: 2\n", "=: unknown key."),
+        ("'  ': 2\n", "'  ': unknown key."),
+        ("'': 2\n", "'': unknown key."),
+        ('"a\\ud83d": 2\n', "bad value: it holds half a character. "),
         (f"{'k' * 900}: 2\n", "(900 characters)"),
         ('"a\\nb\\u202e": 2\n', r"a\nb\u202e: unknown key."),
     ],

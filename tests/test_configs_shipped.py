@@ -5,6 +5,8 @@ import json
 import re
 import shlex
 from functools import cache
+from pathlib import Path
+from typing import get_args
 
 import botocore.session
 import jsonschema
@@ -13,17 +15,21 @@ import pytest
 import yaml
 from botocore import xform_name
 
-from helpers.config import PROJECT_ROOT
+from helpers.config import PROJECT_ROOT, JsonLinesSource, PythonReferenceSource, ShareGPTSource
 from helpers.config_file import config_schema, load_config
 from helpers.containers import ModelContainer
 from helpers.containers.accelerators import accelerator_of, accelerators_on
 from helpers.errors import ConfigError
 from helpers.plan import plan_table
+from helpers.prompt_templates import TEMPLATE_DIR
+from helpers.prompts import make_prompts
+from helpers.sample_size import refuse_what_cannot_decide, requests_to_show
 
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yml"))
 SHARED = sorted((PROJECT_ROOT / "configs" / "shared").glob("*.yml"))
 NAMES = [path.stem for path in CONFIGS]
 GUIDE = "".join((PROJECT_ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/aws.md"))
+OWN_PROMPTS = PROJECT_ROOT / "docs" / "own_prompts.md"
 PLACEHOLDER = "https://example.com/placeholder"
 TARGETS = {
     "bedrock": ["bedrock"],
@@ -32,6 +38,7 @@ TARGETS = {
     "llama-3.3-70b": ["sagemaker"] * 4,
     "llama2-13b-g5-inf2-p4d": ["sagemaker"] * 6,
     "openai-compatible": ["openai"],
+    "own-prompts": ["sagemaker"] * 2,
     "quickstart": ["sagemaker"] * 3,
     "qwen3-32b": ["sagemaker"] * 4,
 }
@@ -172,6 +179,42 @@ def test_bedrock_is_offered_no_length_that_it_cannot_keep_and_no_defaults_of_end
     assert not config.generation.fixed_output_length
     assert config.options[0].stream
     assert config.options[0].price is None
+
+
+def test_the_sample_prompts_are_what_their_recipe_makes(tmp_path, monkeypatch):
+    (recipe,) = re.findall(r"```python\n(.*?)```", OWN_PROMPTS.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    exec(recipe, {})
+    sample = Path("data/example_prompts.jsonl").read_bytes()
+    assert sample == (PROJECT_ROOT / "data" / "example_prompts.jsonl").read_bytes()
+    assert len(sample) < 200_000
+    assert len(set(sample.splitlines())) == len(sample.splitlines()) >= 500
+
+
+def test_the_prompts_of_a_file_of_ones_own_can_be_drawn_as_they_are(tmp_path):
+    config = shipped("own-prompts")
+    prompts = make_prompts(config.benchmark, config.path.parent, tmp_path)
+    written = (PROJECT_ROOT / "data" / "example_prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    (table,) = prompts.tables.values()
+    assert sorted(table["text"].to_pylist()) == sorted(json.loads(line)["text"] for line in written)
+    assert not prompts.warnings
+    refuse_what_cannot_decide(config.benchmark)
+
+
+def test_the_page_on_own_prompts_names_every_source_field_template_and_the_requests_that_an_slo_takes():
+    page = OWN_PROMPTS.read_text(encoding="utf-8")
+    for source in (PythonReferenceSource, JsonLinesSource, ShareGPTSource):
+        for kind in get_args(source.model_fields["kind"].annotation):
+            assert f"| `{kind}` |" in page
+        assert all(f"`{name}`" in page for name in source.model_fields)
+    assert all(f"| `{path.stem}`" in page for path in TEMPLATE_DIR.glob("*.txt"))
+    p90, p95, p99, three_percent = (requests_to_show(share, 0.95) for share in (0.1, 0.05, 0.01, 0.03))
+    takes = (
+        f"p90 at 95% confidence takes {p90}, p95 {p95}, p99 {p99}, an error rate of 1% {p99}, of 3% {three_percent}."
+    )
+    assert takes in " ".join(page.split())
+    assert f"take {shipped('own-prompts').benchmark.load.fewest_prompts()};" in page
 
 
 # --- the guide --------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def column(table, header):
             {"kind": "open_loop", "rate": [2], "arrivals": "gamma", "burstiness": 0.25},
             "at 2 requests/s with gamma (burstiness 0.25) arrivals",
         ),
-        ({"kind": "trace", "path": "a/t.csv", "speed": [1, 2]}, "under the recorded arrivals of `t.csv` at 1, 2 times"),
+        ({"kind": "trace", "path": "a/t.csv", "speed": [1, 2]}, "under the recorded arrivals of “t.csv” at 1, 2 times"),
         (
             {"kind": "ramp", "from_rate": 0, "to_rate": 9, "duration_s": 60},
             "on a ramp from 0 to 9 requests/s within 60 s",

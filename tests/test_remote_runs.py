@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import http.server
 import json
 import os
@@ -53,6 +54,11 @@ class Bucket:
     def states(self, run_id: str) -> dict[str, str]:
         endpoints = json.loads(self.read(run_id, "endpoints.json"))["endpoints"]
         return {record["option"]: record["state"] for record in endpoints}
+
+
+def plain(markdown: str) -> str:
+    """Markdown as the text that a reader sees."""
+    return html.unescape(str(markdown)).replace("\\", "")
 
 
 @pytest.fixture
@@ -171,16 +177,16 @@ def test_a_run_is_analysed_and_reported_on_another_machine(run_copy, bucket, mac
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     run_id = run_copy.run.run_id
     _, here = open_run(str(config_path), str(run_copy.run.path))
-    assert f"Stored in {ROOT}/{run_id}" in written_files(here, "requests").markdown
+    assert f"Stored in {ROOT}/{run_id}" in plain(written_files(here, "requests").markdown)
     measured = {f"requests/{path.name}" for path in here.requests.glob("*.parquet")}
     assert len(measured) == 8
     assert measured < bucket.names(run_id)
     assert "report.html" not in bucket.names(run_id)
 
     analysed = machine.execute("04_analyse_metrics", config_path=config_path, run_dir="", explore=False)
-    assert f"Stored in {ROOT}/{run_id}" in analysed
+    assert f"Stored in {ROOT}/{run_id}" in plain(analysed)
     reported = machine.execute("05_report", config_path=config_path, run_dir=f"{ROOT}/{run_id}")
-    assert f"Stored in {ROOT}/{run_id}" in reported
+    assert f"Stored in {ROOT}/{run_id}" in plain(reported)
     assert {"metrics/load_points.csv", "figures/price_performance.svg", "report.html"} < bucket.names(run_id)
     assert SECRET.encode() not in b"".join(bucket.read(run_id, name) for name in bucket.names(run_id))
 
@@ -212,7 +218,7 @@ def test_a_series_that_fails_leaves_its_evidence_in_s3(bucket, machine, tmp_path
     prompts = {"source": {"kind": "jsonl", "path": "missing.jsonl"}}
     config_path = config_in_s3(tmp_path, prompts=prompts)
     done = machine.call("helpers", "report", "--config", config_path, "--run-dir", f"{ROOT}/mine")
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == 2, done.stdout
     assert "01_generate_data stopped: PromptError" in done.stderr
     stopped = machine.run("mine") / "notebooks" / "01_generate_data.ipynb"
     assert bucket.read("mine", "notebooks/01_generate_data.ipynb") == stopped.read_bytes()
@@ -457,7 +463,7 @@ def test_without_s3_in_the_middle_the_run_goes_on_and_is_stored_later(begun, buc
     assert "S3 cannot be reached" in said
     assert open_run(config_path, str(run.path))[1] == run
     assert f"going on with what is in {run.path}" in capsys.readouterr().err
-    shown = written_files(run, "endpoints.json").markdown
+    shown = plain(written_files(run, "endpoints.json").markdown)
     assert "not everything is in S3" in shown
     assert f"All of it is in {run.path}" in shown
 

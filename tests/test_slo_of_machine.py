@@ -9,11 +9,12 @@ import pytest
 import yaml
 from conftest import SECRET, small_config
 
+from helpers.bottom_line import slo_words
 from helpers.config_file import load_config
 from helpers.errors import AnalysisError, ConfigError
 from helpers.metrics import with_latencies
 from helpers.records import read_requests
-from helpers.report import slo_words, summary
+from helpers.report import summary
 from helpers.run_folder import RunFolder, open_run
 from helpers.series import run_series
 from helpers.single_requests import FOLDER, slo_sentence
@@ -47,12 +48,19 @@ def test_the_limit_is_the_multiple_of_the_median_of_single_requests(followed):
     assert not set(rows["request_id"]) & set(read_requests(run.requests)["request_id"]), "they are no part of the load"
 
 
+def test_the_progress_of_its_load_points_is_shown_before_the_limit_is_a_number(followed):
+    _, run = followed
+    (notebook,) = (run.path / "notebooks").glob("03_*.ipynb")
+    text = notebook.read_text(encoding="utf-8")
+    assert "The progress display stopped" not in text
+    assert "p75" in text
+
+
 def test_report_and_verdict_show_the_number_and_where_it_comes_from(followed):
     path, run = followed
     config, _ = open_run(str(path), str(run.path))
     limit_s = config.benchmark.slo.limits_s()["latency_s"]
     verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
-    assert verdict.recommended is not None
     report = (run.path / "report.md").read_text()
     assert slo_words(config.benchmark) in report
     assert f"{limit_s:g} s = {TIMES} ×" in report

@@ -89,10 +89,12 @@ def _report(arguments: argparse.Namespace) -> int:
     from helpers.run_folder import config_of_run, find_run
     from helpers.series import run_import, run_series
 
-    run = find_run(arguments.run_dir) if arguments.run_dir else None
-    config = arguments.config or (str(config_of_run(run)) if run else str(PROJECT_ROOT / DEFAULT_CONFIG))
+    config, run_dir = arguments.config or str(PROJECT_ROOT / DEFAULT_CONFIG), arguments.run_dir
+    if run_dir and not arguments.config:
+        begun = find_run(run_dir)
+        config, run_dir = str(config_of_run(begun)), str(begun.path)
     imported = load_config(config).benchmark.imported
-    run = (run_import if imported else run_series)(config, str(run.path) if run else "")
+    run = (run_import if imported else run_series)(config, run_dir)
     return exit_status.status_of_verdict(read_verdict(run))
 
 

@@ -7,12 +7,13 @@ import math
 import pandas as pd
 
 from helpers.config import BenchmarkConfig
+from helpers.metrics import LATENCIES
 from helpers.verdict import ChosenPoint, CostBasis, Estimate
 
 
 def main_latency(config: BenchmarkConfig) -> str:
     """The latency that charts and tables show: end-to-end where it has a limit, else the first that has one."""
-    return next(iter(config.slo.limits_s()))
+    return next(name for name in LATENCIES if getattr(config.slo, name) is not None)
 
 
 def percentile_column(config: BenchmarkConfig) -> str:

@@ -1,7 +1,8 @@
 """Reads a config file: YAML with `${NAME}` from the environment, checked before anything starts.
 
 Every fault becomes one line `file:line: key: what is wrong`, so that a config with five faults is mended in one go.
-Values that came from the environment are treated as secrets: they are used, but written back as `${NAME}`.
+Values that came from the environment are treated as secrets: they are used, but written back as `${NAME}`. What is only
+shown, such as the source of a price, is not looked up at all.
 What a config takes from other files is in `config_yaml`.
 """
 
@@ -12,6 +13,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import yaml
@@ -30,7 +32,8 @@ from helpers.config_yaml import (
     why_no_text,
     why_unreadable,
 )
-from helpers.errors import ConfigError, cut, shown
+from helpers.errors import MOST_CHARACTERS_OF_A_LINE, ConfigError, cut, shown
+from helpers.number_text import plural
 from helpers.secret_names import SECRET_NAME, looks_secret
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -39,6 +42,7 @@ _NAMED_BY_USER = ("environment", "headers")
 """Sections whose keys the config names itself: there a name like HF_TOKEN tells a secret."""
 _NO_SECRETS = ("", "none", "empty")
 """What servers without a key are given in its place."""
+MOST_CHARACTERS_OF_FAULTS = 10_000
 _FRACTIONS = ("headroom", "error_rate", "confidence")
 _UNITS = {
     "_s": "seconds, a number such as 0.5",
@@ -226,7 +230,15 @@ def _told(root: Node, faults: list[tuple[KeyPath, str]]) -> str:
     lines = []
     for (_, path, line, message), options in sorted(options_of.items()):
         lines.append(f"{path}:{line}: {message}" + (f" (in {', '.join(options)})" if options else ""))
-    return "\n".join(lines)
+    return "\n".join(_first_of(lines))
+
+
+def _first_of(lines: list[str]) -> list[str]:
+    """The first lines of a message, as many as a person may read, and how many there are beside them."""
+    ends = accumulate(min(len(line), MOST_CHARACTERS_OF_A_LINE) for line in lines)
+    kept = max(1, sum(end <= MOST_CHARACTERS_OF_FAULTS for end in ends))
+    more = len(lines) - kept
+    return [*lines[:kept], f"... and {plural(more, 'more fault')}. Next: correct these first"] if more else lines
 
 
 def _fault(fault: dict, data: object, unexpanded: dict[KeyPath, str]) -> tuple[KeyPath, str]:

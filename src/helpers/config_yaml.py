@@ -114,8 +114,9 @@ def dotted(at: KeyPath) -> str:
 
 
 def _as_word(key: str) -> str:
-    """A key in a message: on one line and of a sane length."""
-    return cut(key if key.isprintable() else repr(key)[1:-1], 100)
+    """A key in a message: on one line, of a sane length, and seen where it is nothing but spaces."""
+    word = key if key.isprintable() else repr(key)[1:-1]
+    return cut(word if word.strip() else repr(key), 100)
 
 
 def _read_chain(path: Path, nearer: list[Path]) -> Node:

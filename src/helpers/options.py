@@ -63,7 +63,9 @@ class SageMakerOption(OptionBase):
         default=None, description="Request and response format; default what the kind of container speaks."
     )
     instance_type: str = Field(
-        default=FOUND_INSTANCE_TYPE, pattern=r"^(ml\..+|as found)$", description="For example ml.g5.12xlarge."
+        default=FOUND_INSTANCE_TYPE,
+        pattern=r"^(ml\.[^/\s\x00-\x1f]+|as found)$",
+        description="For example ml.g5.12xlarge.",
     )
     instance_count: PositiveInt = 1
     container: AnyContainer | None = None

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-from helpers.errors import ParameterError
+from helpers.errors import ParameterError, cut, shown
 
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 Scalar = bool | int | float | str
@@ -23,10 +23,11 @@ def check_parameters(notebook: Path, values: Mapping[str, Scalar], where: str) -
     declared = papermill.inspect_notebook(str(notebook))
     for name, value in values.items():
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1)
+            near = difflib.get_close_matches(cut(name), declared, n=1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             raise ParameterError(
-                f"{where}: notebook {notebook.stem} has no parameter {name!r}.{hint} Expected one of: {', '.join(declared)}"
+                f"{where}: notebook {notebook.stem} has no parameter {shown(name)}.{hint} "
+                f"Expected one of: {', '.join(declared)}. Next: correct or delete it"
             )
         kind = declared[name]["inferred_type_name"]
         if kind in TYPES:
@@ -50,7 +51,9 @@ def coerce(name: str, value: object, kind: type, where: str) -> Scalar:
             return int(text)
         return kind(text) if kind is float else str(value)
     except (KeyError, ValueError):
-        raise ParameterError(f"{where}: parameter {name!r}: bad value {value!r}. Expected {kind.__name__}") from None
+        raise ParameterError(
+            f"{where}: parameter {name!r}: bad value {shown(value)}. Expected {kind.__name__}. Next: correct the value"
+        ) from None
 
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}

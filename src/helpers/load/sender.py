@@ -15,7 +15,9 @@ from abc import ABC, abstractmethod
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from time import monotonic_ns
 from typing import NamedTuple
 
@@ -326,6 +328,9 @@ def raise_its_error(task: asyncio.Task) -> None:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident set of this process, MB."""
+    """Largest resident set of this process, MB; where Linux tells it, without that of the process that started this one."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -1,0 +1,12 @@
+"""Hostile configs: each is planned, or refused in words that help; none crashes, hangs, writes, runs or leaks."""
+
+from __future__ import annotations
+
+from fuzz_configs import fuzz
+
+
+def test_hostile_configs_are_planned_or_refused_in_words():
+    found, amiss = fuzz(500)
+    assert not amiss
+    assert found["planned"] > 50
+    assert found["ConfigError"] > 200
