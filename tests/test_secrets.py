@@ -122,7 +122,7 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
         monkeypatch.setenv(name, value)
     run = lab.begin(config)
     said, _ = lab.spawn("-m", "helpers", "report", "--config", str(config), "--run-dir", str(run.path)).communicate(
-        timeout=400
+        timeout=560
     )
 
     records = records_of(run)
@@ -136,6 +136,6 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
     assert records["serves"].serving["PLAIN"] == "${PLAIN_SETTING}"
     encoded = base64.b64encode(f"user:{SECRETS['GATEWAY_PASSWORD']}".encode()).decode()
     for name, secret in {**planted, "as Basic sends it": encoded}.items():
-        assert holders(run.path, secret) == [], name
-        assert secret not in said, name
+        assert holders(run.path, secret[:12]) == [], name
+        assert secret[:12] not in said, name
     assert lab.left() == set()

@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     import boto3
 
 LINES = 15
-LONGEST_LINE = 300
 
 
 def last_log_lines(endpoint_name: str, session: boto3.Session) -> list[str]:
-    """The last lines of the container that printed last; empty if there are none or they may not be read.
+    """The last lines of the container that printed last; empty if there are none or they may not be read. Whole,
+    and with the secrets that the container printed: these are to be hidden before a line is cut.
 
     Source of the names: https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
     """
@@ -28,4 +28,4 @@ def last_log_lines(endpoint_name: str, session: boto3.Session) -> list[str]:
         events = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=LINES, startFromHead=False)
     except (ClientError, BotoCoreError):
         return []
-    return [event["message"].rstrip()[:LONGEST_LINE] for event in events["events"]]
+    return [event["message"].rstrip() for event in events["events"]]

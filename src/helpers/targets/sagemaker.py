@@ -34,6 +34,8 @@ STATES = {
 }
 """States that AWS passes through by itself, such as SystemUpdating, count as those of an endpoint that comes up."""
 SHORTEST_STARTUP_TIMEOUT_S = 60
+LONGEST_LINE = 300
+"""Characters of a line of a container that are kept."""
 CAUSES_IN_LOGS = (Cause.CRASH, Cause.STARTUP, Cause.OTHER)
 """Causes of which the container's log tells more than SageMaker does."""
 
@@ -204,7 +206,10 @@ class SageMakerTarget:
         """Why an endpoint failed, in SageMaker's words and its container's, with the next step; and the cause."""
         cause, lines = cause_of_words(reason), []
         if cause in CAUSES_IN_LOGS:
-            lines = last_log_lines(record.endpoint_name, self._session())
+            printed = "\n".join(last_log_lines(record.endpoint_name, self._session()))
+            lines = [
+                line[:LONGEST_LINE] for line in self._mask(printed).splitlines()
+            ]  # half a secret is not found any more
             told = cause_of_log("\n".join(lines))
             cause = cause if told == Cause.OTHER else told
         quoted = "\nLast lines of the container:\n" + "\n".join(f"  {line}" for line in lines) + "\n" if lines else " "
