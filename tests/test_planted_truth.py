@@ -12,6 +12,7 @@ from planted_scores import outcome, score_campaign, totals
 from simulation import QUICK_ERROR_S, WORKER_GAP_S, Load, Station, draw_work, serve, true_figures, upper_percentile
 
 from helpers.records import ENOUGH_REQUESTS, read_facts, read_requests
+from helpers.sample_size import requests_for_errors
 
 PROMPTS = (300, 301)
 ONE_SECOND = Station(slots=1, prefill_s_per_token=0.1 / 300, s_per_output_token=0.9 / 64)
@@ -172,12 +173,15 @@ def test_every_load_point_is_recorded_and_its_window_is_as_found(campaign, folde
 def test_a_steady_load_point_ends_with_enough_requests_and_drains():
     campaign = dataclasses.replace(draw_campaign(0, **FEW), requests=20)
     level = campaign.levels[0]
-    t0_ns = 1_000_000_000_000 + np.arange(100) * 1_000_000_000
-    times = Times(t0_ns, t0_ns + 1_000_000_000, np.zeros(100, int))
+    t0_ns = 1_000_000_000_000 + np.arange(400) * 1_000_000_000
+    times = Times(t0_ns, t0_ns + 1_000_000_000, np.zeros(400, int))
     ended = conduct(times, level, math.inf, campaign)
     assert (ended.because, ended.window.steady) == (ENOUGH_REQUESTS, True)
     assert ended.window.open_ns == t0_ns[4]  # four answers by the worker come first
-    assert 20 <= ended.window.requests <= 23 and ended.close_ns in t0_ns and ended.stop_ns >= ended.close_ns
+    needed = requests_for_errors(campaign.config.slo)
+    assert (
+        needed <= ended.window.requests <= 1.1 * needed and ended.close_ns in t0_ns and ended.stop_ns >= ended.close_ns
+    )
 
 
 def test_the_winner_is_the_cheapest_that_meets_the_slo(campaign):

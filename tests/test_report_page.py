@@ -119,7 +119,7 @@ def test_the_policy_lets_no_script_run_and_nothing_be_fetched(browser, finished_
 
 EVIL = {
     "model": "<script>window.ran = 1</script> ![m](http://127.0.0.1:9/m.png) **m** `m` | $m$",
-    "instance_type": "ml.`x` <img src=/i.png onerror=window.ran=2> [i](javascript:window.ran=3) | *i*",
+    "instance_type": "ml.`x`<b>[i](javascript:window.ran=3)|*i*",
     "source": "price </td><script>window.ran = 4</script> ![p](/p.png) `p` http://127.0.0.1:9/p",
     "failure": "server <svg onload=window.ran=5> \x1b[31m ![f](/f.png) \n\n# f `f",
     "image": 'image:"><script>window.ran = 6</script>`',
