@@ -46,10 +46,10 @@ def holding(run_path: Path, doing: str) -> Iterator[None]:
 
 def _acquired(run_path: Path, doing: str) -> FileLock:
     outer, inner = FileLock(run_path / OUTER), FileLock(run_path / INNER)
-    is_outer = _take(outer)
+    is_outer = take(outer)
     if not is_outer and not _is_mine(_holder(outer)):
         raise _refusal(run_path, _holder(outer))
-    if not _take(inner):
+    if not take(inner):
         outer.release()
         raise _refusal(run_path, _holder(inner))
     if is_outer:
@@ -61,7 +61,8 @@ def _acquired(run_path: Path, doing: str) -> FileLock:
     return lock
 
 
-def _take(lock: FileLock) -> bool:
+def take(lock: FileLock) -> bool:
+    """True if the lock is now held by this process."""
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -29,9 +29,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from helpers.holding import holding
+from helpers.holding import holding, take
 from helpers.ledger import Ledger
 from helpers.run_folder import RunFolder
 from helpers.teardown import delete_remaining
@@ -122,11 +122,11 @@ def watch(run: RunFolder) -> None:
     listener = threading.Thread(target=lambda: heard.append(sys.stdin.buffer.read()), daemon=True)
     listener.start()
     lock = FileLock(run.path / "watchdog.lock")
-    guards = _take(lock)
+    guards = take(lock)
     print("guarding" if guards else "guarded already", flush=True)  # noqa: T201
     while not guards and listener.is_alive():
         listener.join(LOOK_S)
-        guards = _take(lock)
+        guards = take(lock)
     if not guards:
         return
     listener.join()
@@ -143,22 +143,13 @@ def watch(run: RunFolder) -> None:
         _delete_all(run, left)
 
 
-def _take(lock: FileLock) -> bool:
-    """True if the lock is now held by this process."""
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
-
-
 def _stays_idle(run: RunFolder, timeout_s: float) -> bool:
     """True if within so many seconds nobody guards the run, or deletes what is left of it."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         time.sleep(min(LOOK_S, timeout_s))
         lock = FileLock(run.path / "watchdog.lock")
-        if not _take(lock):
+        if not take(lock):
             return False
         lock.release()
         if not _names_of_remaining(run):
