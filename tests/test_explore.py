@@ -93,6 +93,15 @@ CHANGES = {
 }
 
 
+def test_a_percentile_that_needs_more_requests_than_there_are_is_drawn_as_unknown(opened):
+    for percentile in (75, 90, 99):
+        opened.controls["percentile"].value = percentile
+        assert f"p{percentile:g}" in opened.answer.value
+    assert opened.outcome.points["latency_s_p99"].isna().all(), "or this tests nothing"
+    assert opened.outcome.verdict.option("no batching").points, "the best estimate is still shown"
+    assert ">–<" in opened.table.value
+
+
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_at_any_settings_the_verdict_is_that_of_a_report_with_them(measured, changes):
     config = measured[0]
@@ -430,7 +439,6 @@ AGREES = """() => {
 
 
 @pytest.mark.browser
-@pytest.mark.timing  # beside other tests the panel falls too far behind the moves
 def test_in_a_page_slider_limit_and_sentence_agree_however_fast_the_controls_are_moved(page):
     rng = np.random.default_rng(12)
     for i in range(200):

@@ -172,11 +172,15 @@ class Panel:
         """Show what all controls say now."""
         settings, unit = self.settings, self.controls["unit"].value
         self._show_limits_of(settings.metric)
-        self.outcome = self._what_if.at(settings)
-        table = feasible_set(self.outcome, settings.metric, unit)._repr_html_()
-        chart = draw(self.outcome, settings.metric, unit)
-        answer = f'<div class="answer" role="status">{_answer(self.outcome, settings, self._given).as_html()}</div>'
-        self.table.value, self.chart.value, self.answer.value = _page(table), _page(chart), _page(answer)
+        drawn = ("", "", "")  # what cannot be drawn leaves no sentence of other settings
+        try:
+            self.outcome = self._what_if.at(settings)
+            table = feasible_set(self.outcome, settings.metric, unit)._repr_html_()
+            chart = draw(self.outcome, settings.metric, unit)
+            answer = f'<div class="answer" role="status">{_answer(self.outcome, settings, self._given).as_html()}</div>'
+            drawn = (_page(table), _page(chart), _page(answer))
+        finally:
+            self.table.value, self.chart.value, self.answer.value = drawn
 
     def _show_limits_of(self, metric: str) -> None:
         self.limits[metric].layout.display = None
@@ -356,7 +360,7 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
             {
                 "option": option.option,
                 "load": _loads(option),
-                "latency": max((row[f"{metric}_{percentile}"] for row in chosen), default=None),
+                "latency": _slowest([row[f"{metric}_{percentile}"] for row in chosen]),
                 "cost": cost and cost.value,
                 "interval": text.interval(cost.low, cost.high, text.decimals_for([cost.value])) if cost else "–",
                 "instances": capacity and capacity.instances,
@@ -382,6 +386,11 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
         f"{met} of {text.plural(len(rows), 'option')} shown to meet the SLO, at the cheapest load that does{slowest}."
     )
     return Table(pd.DataFrame(rows), columns, caption)
+
+
+def _slowest(latencies_s: list[float | None]) -> float | None:
+    """The longest latency; unknown where that of one dataset is, as after too few requests for the percentile."""
+    return None if not latencies_s or any(pd.isna(one) for one in latencies_s) else max(latencies_s)
 
 
 def _cost(option: OptionVerdict, chosen: list[pd.Series], basis: str, judged_by: str) -> Estimate | None:
