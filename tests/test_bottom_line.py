@@ -64,7 +64,7 @@ def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settl
 
 def test_where_all_miss_the_nearest_is_named():
     text = said({"option": "a", "slo": "missed", "latency_s_p95": 2.0})
-    assert "“a” came nearest: p95 of 2.00 s against the limit of 1 s" in text
+    assert "“a” came nearest: p95 latency of 2.00 s against the limit of 1 s" in text
     verdict, config = verdict_and_config({"option": "a", "slo": "missed", "latency_s_p95": 2.0})
     assert capacity_table(verdict, config) is None
     assert winner_table(pd.DataFrame([load_point("a")]), verdict, config) is None

@@ -403,7 +403,7 @@ def test_where_none_is_feasible_the_nearest_is_named():
     )
     assert (verdict.recommended, verdict.nearest, verdict.tied) == (None, "b", [])
     assert verdict.nearest_reason == (
-        "p95 of 1.20 s against the limit of 1 s, 0 of 200 requests failed, on short at concurrency 1"
+        "p95 latency of 1.20 s against the limit of 1 s, 0 of 200 requests failed, on short at concurrency 1"
     )
 
 
@@ -416,16 +416,21 @@ def test_the_nearest_is_named_by_its_worst_limit_and_with_its_failures():
         config=config,
     )
     assert verdict.nearest == "b"
-    assert "p95 of 750 ms against the limit of 1 s, 7 of 200 requests failed" in verdict.nearest_reason
+    assert "p95 TTFT of 200 ms against the limit of 0.1 s, 7 of 200 requests failed" in verdict.nearest_reason
 
 
 @pytest.mark.parametrize("p95", [None, math.inf])
 def test_an_option_without_a_known_percentile_is_nearest_only_if_nothing_else_is(p95):
-    unknown = {"option": "a", "latency_s_p95": p95, "slo": "missed"}
+    unknown = {"option": "a", "latency_s_p95": p95, "latency_s_p95_low": None, "slo": "missed"}
     verdict = verdict_on(unknown, {"option": "b", "latency_s_p95": 9.0, "slo": "missed"})
     assert verdict.nearest == "b"
     alone = verdict_on(unknown)
     assert alone.nearest == (None if p95 is None else "a")
+
+
+def test_a_percentile_that_needs_more_requests_counts_by_its_lower_bound():
+    verdict = verdict_on({"option": "a", "latency_s_p95": None, "latency_s_p95_low": 1.5, "slo": "missed"})
+    assert verdict.nearest_reason.startswith("p95 latency of at least 1.50 s against the limit of 1 s")
 
 
 def test_a_winner_leaves_nobody_nearest():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from helpers import number_text as text
-from helpers.chosen_points import best_load, estimate_of, mixed_cost, percentile_column, traffic_shares
+from helpers.chosen_points import best_load, estimate_of, mixed_cost, traffic_shares
 from helpers.config import BenchmarkConfig
 from helpers.ledger import EndpointRecord
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
@@ -218,23 +218,36 @@ def may_be_less(one: Estimate, other: Estimate) -> bool:
 
 
 def nearest_to_slo(points: pd.DataFrame, config: BenchmarkConfig) -> tuple[str | None, str | None]:
-    """The option whose worst ratio of percentile to limit, at its best load, is smallest, and how near it came."""
-    answered = points["failures"] < points["n"]
-    points = points[(points["slo"] != CLIENT_LIMITED) & answered]
-    ratios = pd.concat(
-        [points[f"{c}_p{config.slo.percentile:g}"].astype(float) / top for c, top in config.slo.limits_s().items()],
-        axis=1,
-    )
-    ratios = ratios.max(axis=1).dropna()
+    """The option whose worst ratio of percentile to limit, at its best load, is smallest, and how near it came.
+
+    Where a percentile is unknown, for it takes more requests, its lower bound counts.
+    """
+    points = points[(points["slo"] != CLIENT_LIMITED) & (points["failures"] < points["n"])]
+    ratios = pd.DataFrame(
+        {name: _at_least_s(points, name, config) / limit for name, limit in config.slo.limits_s().items()}
+    ).dropna(how="all")
     if ratios.empty:
         return None, None
-    keys = [points.loc[ratios.index, name] for name in ("option", "dataset")]
-    best = ratios.groupby(keys).idxmin()
-    worst_dataset = ratios[best].groupby(points.loc[best, "option"]).idxmax()
-    row, column = points.loc[ratios[worst_dataset].idxmin()], percentile_column(config)
-    latency, _, percentile = column.rpartition("_")
-    reason = (
-        f"{percentile} of {text.duration(row[column])} against the limit of {config.slo.limits_s()[latency]:g} s, "
-        f"{row['failures']} of {row['n']} requests failed, on {row['dataset']} at {row['load']}"
+    worst = ratios.max(axis=1)
+    keys = [points.loc[worst.index, name] for name in ("option", "dataset")]
+    best = worst.groupby(keys).idxmin()
+    worst_dataset = worst[best].groupby(points.loc[best, "option"]).idxmax()
+    at = worst[worst_dataset].idxmin()
+    return str(points.loc[at, "option"]), _how_near(points.loc[at], ratios.loc[at].astype(float).idxmax(), config)
+
+
+def _at_least_s(points: pd.DataFrame, name: str, config: BenchmarkConfig) -> pd.Series:
+    """The percentile of a latency at each load point in seconds, else its lower bound."""
+    column = f"{name}_p{config.slo.percentile:g}"
+    return points[column].astype(float).fillna(points[f"{column}_low"].astype(float))
+
+
+def _how_near(row: pd.Series, name: str, config: BenchmarkConfig) -> str:
+    column = f"{name}_p{config.slo.percentile:g}"
+    is_known = text.is_known(row[column])
+    latency = text.duration(row[column]) if is_known else f"at least {text.duration(row[f'{column}_low'])}"
+    return (
+        f"p{config.slo.percentile:g} {LIMIT_WORDS[name]} of {latency} against the limit of "
+        f"{config.slo.limits_s()[name]:g} s, {row['failures']} of {row['n']} requests failed, "
+        f"on {row['dataset']} at {row['load']}"
     )
-    return str(row["option"]), reason
