@@ -75,10 +75,11 @@ def draw(outcome: Outcome, metric: str, unit: str) -> str:
     month = (
         " A month's price is that of the whole traffic on that dataset, in whole instances." if unit == MONTH else ""
     )
+    circled = "; circled: recommended" if outcome.verdict.recommended else ""
     caption = (
         f"Lower left is better. Filled: shown to meet the SLO, {met} of {text.plural(len(points), 'load point')}; hollow: not "
-        f"shown; faded: another load point is shown to be both faster and cheaper; shaded: within the limit of {limit:g} s; "
-        f"circled: recommended. Small numbers: {config.load.level_name}; whiskers: 95% intervals.{month}"
+        f"shown; faded: another load point is shown to be both faster and cheaper; shaded: within the limit of {limit:g} s"
+        f"{circled}. Small numbers: {config.load.level_name}; whiskers: 95% intervals.{month}"
         f"{open_ended(drawn, x, unit)}{crossed_out(drawn)}{left_out(len(points) - len(drawn))}"
     )
     picture = _Picture(outcome, x, unit, limit, f"{percentile} {LATENCY_WORDS[metric]}, s")

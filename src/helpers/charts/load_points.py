@@ -39,12 +39,13 @@ def price_performance(points: pd.DataFrame, verdict: Verdict, config: BenchmarkC
     caption = (
         f"Lower left is better. Each point is one load (the small number: {config.load.level_name}), with 95% intervals; "
         f"faded: another load point is shown to be both faster and cheaper; shaded: within {limit:g} s, the limit of "
-        f"p{config.slo.percentile:g}; "
-        f"circled: the recommended option's load points.{open_ended(drawn, x, PRICE)}{crossed_out(drawn)}"
+        f"p{config.slo.percentile:g}{'; circled: the load points of the recommended option' if verdict.recommended else ''}."
+        f"{open_ended(drawn, x, PRICE)}{crossed_out(drawn)}"
         f"{left_out(len(points) - len(drawn))}"
     )
     best = f"Recommended: {verdict.recommended}." if verdict.recommended else "No option is shown to meet the SLO."
-    alt = f"Price per 1M output tokens against {words}. {best} {ranges(drawn, x, ' s', config)}"
+    shown = ranges(drawn, x, " s", config) if len(drawn) else "No load point can be drawn."
+    alt = f"Price per 1M output tokens against {words}. {best} {shown}"
     return panels("price_performance", drawn, config, folder, panel, alt, caption)
 
 
