@@ -18,13 +18,16 @@ from helpers.run_folder import open_run
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(made_once) -> Path:
     """Prompts and calibration, which are the same for all runs of the fault config."""
-    folder = tmp_path_factory.mktemp("prepared")
+    (run,) = (made_once("prepared", prepare) / "runs").iterdir()
+    return run
+
+
+def prepare(folder: Path) -> None:
     config, run = open_run(str(fault_config(folder)), new=True)
     write_prompts(make_prompts(config.benchmark, folder, default_cache_dir()).tables, run.payloads)
     calibrate(config.benchmark, run)
-    return run.path
 
 
 @pytest.fixture
