@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -37,9 +38,8 @@ def lab(tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     lab = Lab(tmp_path, prepared, monkeypatch)
     yield lab
     for process in lab.processes:
-        if process.poll() is None:
+        if process.is_alive() if isinstance(process, BaseProcess) else process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     for process in psutil.process_iter(["cmdline"]):
         if "helpers.watchdog" in (words := process.info["cmdline"] or []) and str(tmp_path) in words[-1]:
             process.kill()  # it would try for hours to delete what a test has left
