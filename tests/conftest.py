@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from filelock import FileLock
@@ -18,6 +19,7 @@ from helpers.run_folder import RunFolder
 from helpers.series import run_series
 
 SECRET = "s3cr3t-tokens-must-not-be-written"
+ENDS_WITHIN_S = 20
 
 
 def small_config(folder: Path, **changes: object) -> Path:
@@ -70,6 +72,29 @@ def loopback_only():
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("AWS_ENDPOINT_URL_PRICING", "http://127.0.0.1:9")
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_left_running():
+    """Every process that a test started has ended when the last one has, a watchdog or a local SageMaker after a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TESTS_OF", mark := f"{os.getpid()}")
+        yield
+    _, left = psutil.wait_procs(list(started_with("TESTS_OF", mark)), timeout=ENDS_WITHIN_S)
+    commands = []
+    for process in left:
+        with suppress(psutil.Error):
+            commands.append(" ".join(process.cmdline()))
+            process.kill()
+    assert commands == []
+
+
+def started_with(name: str, value: str) -> Iterator[psutil.Process]:
+    """Processes that have a variable in their environment, but for those of Python's multiprocessing, which end with this one."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(name) == value and "multiprocessing." not in " ".join(process.cmdline()):
+                yield process
 
 
 @dataclass(frozen=True)
