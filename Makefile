@@ -57,8 +57,9 @@ schema: .venv/.setup  ## write configs/schema.json, which gives editors completi
 	@$(BIN)/python -m helpers schema
 
 test: .venv/.setup-dev  ## all tests
-	@$(BIN)/python -m pytest -m "not timing" --numprocesses 3 --dist worksteal  # many of them mostly wait
-	@$(BIN)/python -m pytest -m timing
+	@MADE_ONCE=$$(mktemp -d) && export MADE_ONCE && trap 'rm -rf "$$MADE_ONCE"' EXIT \
+		&& $(BIN)/python -m pytest -m "not timing" --numprocesses 3 --dist worksteal `# many of them mostly wait` \
+		&& $(BIN)/python -m pytest -m timing
 
 benchmark: benchmark-instrument benchmark-verdict benchmark-analysis  ## the three below, about 15 minutes
 

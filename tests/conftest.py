@@ -1,20 +1,25 @@
-"""One finished run of a small config, made once by the real series, for every test that reads a run folder."""
+"""What is made once for all tests: a finished run of a small config, by the real series, and whatever else takes long."""
 
 from __future__ import annotations
 
 import io
+import os
 import shutil
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+from filelock import FileLock
 
 from helpers.run_folder import RunFolder
 from helpers.series import run_series
 
 SECRET = "s3cr3t-tokens-must-not-be-written"
+ENDS_WITHIN_S = 20
 
 
 def small_config(folder: Path, **changes: object) -> Path:
@@ -69,6 +74,29 @@ def loopback_only():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_left_running():
+    """Every process that a test started has ended when the last one has, a watchdog or a local SageMaker after a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TESTS_OF", mark := f"{os.getpid()}")
+        yield
+    _, left = psutil.wait_procs(list(started_with("TESTS_OF", mark)), timeout=ENDS_WITHIN_S)
+    commands = []
+    for process in left:
+        with suppress(psutil.Error):
+            commands.append(" ".join(process.cmdline()))
+            process.kill()
+    assert commands == []
+
+
+def started_with(name: str, value: str) -> Iterator[psutil.Process]:
+    """Processes that have a variable in their environment, but for those of Python's multiprocessing, which end with this one."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(name) == value and "multiprocessing." not in " ".join(process.cmdline()):
+                yield process
+
+
 @dataclass(frozen=True)
 class FinishedRun:
     """A finished run, its config file, and what the runner said."""
@@ -78,15 +106,46 @@ class FinishedRun:
     said: str
 
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory) -> FinishedRun:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """`made_once(name, make)` is the folder `name`, which `make(folder)` fills: once, whichever of pytest's processes asks first.
+
+    The others wait for it. What is in it is for reading only. `make test` names a folder for both of its calls of pytest.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # which the worker processes share
+    root = Path(os.environ.get("MADE_ONCE", root))
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, is_made = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
+            if not is_made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                is_made.touch()
+        return folder
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def finished_run(made_once: MakeOnce) -> FinishedRun:
     """The small config, run by the series runner with real papermill, endpoints and engine."""
-    folder = tmp_path_factory.mktemp("series")
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
-        patch.setenv("TEST_SECRET", SECRET)
-        config_path = small_config(folder)
-        run = run_series(str(config_path))
-    return FinishedRun(run, config_path, said.getvalue())
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+            patch.setenv("TEST_SECRET", SECRET)
+            run_series(str(small_config(folder)))
+        (folder / "said.txt").write_text(said.getvalue())
+
+    folder = made_once("finished-run", make)
+    (run,) = (folder / "runs").iterdir()
+    return FinishedRun(RunFolder(run), folder / "small.yml", (folder / "said.txt").read_text())
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""What the kernel of notebooks 02 and 03 does, without Jupyter: `python fault_driver.py CONFIG RUN_DIR`."""
+"""What the kernel of notebooks 02 and 03 does, without Jupyter."""
 
+import os
 import sys
 
 from helpers.campaign import load_all
@@ -19,5 +20,9 @@ def main(config_path: str, run_dir: str) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+def main_of_process(environment: dict[str, str], config_path: str, run_dir: str) -> None:
+    """As `main`, in a process that was forked for it: with the environment and the session that a new one would have."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.exit(main(config_path, run_dir))

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -18,13 +19,16 @@ from helpers.run_folder import open_run
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(made_once) -> Path:
     """Prompts and calibration, which are the same for all runs of the fault config."""
-    folder = tmp_path_factory.mktemp("prepared")
+    (run,) = (made_once("prepared", prepare) / "runs").iterdir()
+    return run
+
+
+def prepare(folder: Path) -> None:
     config, run = open_run(str(fault_config(folder)), new=True)
     write_prompts(make_prompts(config.benchmark, folder, default_cache_dir()).tables, run.payloads)
     calibrate(config.benchmark, run)
-    return run.path
 
 
 @pytest.fixture
@@ -34,9 +38,8 @@ def lab(tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     lab = Lab(tmp_path, prepared, monkeypatch)
     yield lab
     for process in lab.processes:
-        if process.poll() is None:
+        if process.is_alive() if isinstance(process, BaseProcess) else process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     for process in psutil.process_iter(["cmdline"]):
         if "helpers.watchdog" in (words := process.info["cmdline"] or []) and str(tmp_path) in words[-1]:
             process.kill()  # it would try for hours to delete what a test has left

@@ -6,6 +6,7 @@ Options are not `local`: boto3 is pointed to the server by the standard variable
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import fault_driver
@@ -30,7 +32,9 @@ from helpers.local_sagemaker import launcher
 from helpers.local_sagemaker.faults import Fault
 from helpers.run_folder import RunFolder, open_run
 
-DRIVER = Path(__file__).with_name("fault_driver.py")
+KERNELS = multiprocessing.get_context("forkserver")
+"""Forks kernels from a process that has imported what takes each of them eight seconds."""
+KERNELS.set_forkserver_preload(["helpers.campaign", "helpers.deployments", "boto3", "sagemaker.core.resources"])
 SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS")
 SMALL_SERVER = [sys.executable, str(Path(__file__).with_name("small_server.py"))]
 AWS_IMAGES = {"small-server": SMALL_SERVER, "vllm": SMALL_SERVER}
@@ -76,7 +80,7 @@ class Lab:
     prepared: Path
     patch: pytest.MonkeyPatch
     server: launcher.Address | None = None
-    processes: list[subprocess.Popen] = field(default_factory=list)
+    processes: list[subprocess.Popen | BaseProcess] = field(default_factory=list)
     images: dict[str, list[str]] = field(default_factory=lambda: dict(AWS_IMAGES))
     """Image -> command that serves it."""
     variables: tuple[str, ...] = ()
@@ -108,12 +112,16 @@ class Lab:
         shutil.copy(self.prepared / "instrument.json", run.instrument_file)
         return run
 
-    def drive(self, config: Path, run: RunFolder) -> subprocess.Popen:
-        """Notebooks 02 and 03 of a run, as one process."""
-        return self.spawn(str(DRIVER), str(config), str(run.path))
+    def drive(self, config: Path, run: RunFolder) -> BaseProcess:
+        """Notebooks 02 and 03 of a run, as one process in a session of its own."""
+        arguments = (dict(os.environ), str(config), str(run.path))
+        process = KERNELS.Process(target=fault_driver.main_of_process, args=arguments)
+        process.start()
+        self.processes.append(process)
+        return process
 
     def spawn(self, *command: str) -> subprocess.Popen:
-        """A process in this account, in a session of its own."""
+        """A Python program in this account, in a session of its own."""
         process = subprocess.Popen(
             [sys.executable, *command],
             stdin=subprocess.DEVNULL,
@@ -143,7 +151,7 @@ class Lab:
         process = self.drive(config, run)
         wait_for(lambda: len(list(run.requests.glob(f"{option}__*.parquet"))) >= finished, f"load of {option}")
         os.kill(self.model_server(records_of(run)[option].endpoint_name), signal.SIGKILL)
-        process.communicate(timeout=TIMEOUT_S)
+        process.join(TIMEOUT_S)
 
     # --- looking --------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 from examples import make_config
 from matplotlib.figure import Figure as Canvas
 
-from helpers.charts import load_points
+from helpers.charts import load_points, requests
 from helpers.charts.scale import axis_top, open_ends
 from helpers.charts.style import style
 
@@ -104,3 +104,22 @@ def test_a_dollar_in_a_name_is_no_formula(config, tmp_path):
     config = config.model_copy(update={"datasets": [odd]})
     figure = load_points.throughput_by_load(points(config), config, tmp_path)
     assert r"$\undefined{x}$" in "".join(figure.path.read_text().splitlines())
+
+
+def test_a_distribution_counts_failures_as_never_finished_and_leaves_out_what_has_no_such_latency(config, tmp_path):
+    rows = [("a", ok, latency) for ok, latency in ((True, 0.1), (True, 0.2), (True, 0.4), (False, 0.05))]
+    rows += [("b", True, None)] * 4  # not streamed
+    samples = pd.DataFrame(rows, columns=["option", "ok", "ttft_s"]).assign(dataset=config.datasets[0].name, level=1.0)
+    figure = requests.distribution(samples, "ttft_s", config, tmp_path)
+    assert figure.alt.endswith("Medians: a 150 ms, b –")
+    groups = [group for group in drawn(figure).iter() if group.get("id") and len(group)]
+    paths = {group.get("id"): group[0].get("d", "") for group in groups}
+    curves = [path for name, path in paths.items() if name.startswith("line2d") and path.count("L") > 4]
+    assert len(curves) == 1, "that of a, and none of b"
+    top, bottom = min(heights(paths["patch_2"])), max(heights(paths["patch_2"]))
+    shares = {round((bottom - height) / (bottom - top), 2) for height in heights(curves[0])}
+    assert shares == {0, 0.25, 0.5, 0.75}, "one of the four is beyond the right edge"
+
+
+def heights(path: str) -> list[float]:
+    return [float(point.split()[1]) for point in re.split("[MLz]", path) if point.strip()]

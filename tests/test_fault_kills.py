@@ -77,7 +77,8 @@ def test_an_interrupted_kernel(lab, moment):
     wait_for_moment(lab, moment, run)
     before = load_points(run)
     os.kill(kernel.pid, signal.SIGINT)
-    kernel.communicate(timeout=60)
+    kernel.join(60)
+    assert kernel.exitcode is not None
     assert moment == "in service" or state(run) == "deleted", "before it ends"
     assert_clean(lab, moment, run, before)
 

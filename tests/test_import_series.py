@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 import result_files as files
@@ -14,10 +15,8 @@ from helpers.__main__ import main
 from helpers.config import PROJECT_ROOT
 
 
-@pytest.fixture(scope="module")
-def said_and_run(tmp_path_factory):
-    """Two options that vLLM's client measured, the second twice as fast at the same price; imported and reported."""
-    folder = tmp_path_factory.mktemp("import")
+def import_and_report(folder: Path) -> None:
+    """Two options that vLLM's client measured, the second twice as fast at the same price."""
     for name, faster in (("slow", 1), ("fast", 2)):
         for streams in (2, 4):
             sent = files.closed_loop(streams, 60, latency=lambda i, f=faster: (0.4 + 0.02 * (i * 7 % 11)) / f)
@@ -30,8 +29,15 @@ def said_and_run(tmp_path_factory):
     )
     with redirect_stdout(io.StringIO()) as said:
         assert main(["report", "--config", str(path)]) == 0
+    (folder / "said.txt").write_text(said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def said_and_run(made_once) -> tuple[str, Path]:
+    """What was said of the imported and reported results, and their run folder."""
+    folder = made_once("imported-run", import_and_report)
     (run,) = (folder / "runs").iterdir()
-    return said.getvalue(), run
+    return (folder / "said.txt").read_text(), run
 
 
 def test_report_on_imported_options_imports_them(said_and_run):

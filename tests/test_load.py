@@ -205,6 +205,13 @@ def test_a_load_process_that_is_killed_is_an_error_that_names_it(stub, doomed_te
     assert len(read_requests(tmp_path / "requests")) == len(done), "finished load points are intact"
 
 
+def test_a_load_process_imports_nothing_heavy(stub, team, tmp_path):
+    measure(team, order(tmp_path, stub))
+    mapped = Path(f"/proc/{team.pids[0]}/maps").read_text()
+    assert "site-packages/pyarrow" in mapped
+    assert [name for name in ("pandas", "scipy", "matplotlib", "botocore") if f"site-packages/{name}" in mapped] == []
+
+
 def test_load_processes_end_when_their_parent_dies(stub, tmp_path):
     endless = order(tmp_path, stub, min_requests=100_000, repeat_prompts=True)
     (tmp_path / "order.json").write_text(endless.model_dump_json())

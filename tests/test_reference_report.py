@@ -84,7 +84,7 @@ def test_the_tables_behind_the_report_are_reproduced(name, fixture, request):
 # --- by ours ------------------------------------------------------------------------------------------------------
 
 
-def import_reference(folder: Path, datasets: list[str], slo: dict, status: int = 0) -> RunFolder:
+def import_reference(folder: Path, datasets: list[str], slo: dict, status: int = 0) -> None:
     """`make import` on the reference's raw data, options named as its experiments are."""
     prices = {
         row["instance_type"]: row["price_per_hour"]
@@ -118,20 +118,25 @@ def import_reference(folder: Path, datasets: list[str], slo: dict, status: int =
     path = folder / "reference.yml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     assert main(["import", "--config", str(path)]) == status
+
+
+def run_in(folder: Path) -> RunFolder:
     (run,) = (folder / "runs").iterdir()
     return RunFolder(run)
 
 
 @pytest.fixture(scope="module")
-def all_bins(tmp_path_factory) -> RunFolder:
+def all_bins(made_once) -> RunFolder:
     """All five bins, as the published report compared them."""
-    return import_reference(tmp_path_factory.mktemp("all"), list(BINS), {"error_rate": 0.03}, status=4)
+    slo = {"error_rate": 0.03}
+    return run_in(made_once("reference-all-bins", lambda folder: import_reference(folder, list(BINS), slo, status=4)))
 
 
 @pytest.fixture(scope="module")
-def long_prompts(tmp_path_factory) -> RunFolder:
+def long_prompts(made_once) -> RunFolder:
     """The dataset that the published winner was chosen on, with an error limit that its few requests can decide."""
-    return import_reference(tmp_path_factory.mktemp("long"), ["en_3000-4000"], {"error_rate": 0.06})
+    slo = {"error_rate": 0.06}
+    return run_in(made_once("reference-long", lambda folder: import_reference(folder, ["en_3000-4000"], slo)))
 
 
 def verdict_of(run: RunFolder) -> dict:

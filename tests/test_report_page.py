@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import threading
+from pathlib import Path
 
 import papermill
 import pytest
@@ -128,9 +129,13 @@ EVIL = {
 
 
 @pytest.fixture(scope="module")
-def evil_run(finished_run, tmp_path_factory):
+def evil_run(finished_run, made_once):
     """The finished run as if everybody whose text it shows meant harm: notebooks 04 and 05 executed anew."""
-    folder = tmp_path_factory.mktemp("evil")
+    folder = made_once("evil-run", functools.partial(make_evil, finished_run))
+    return RunFolder(folder / "runs" / finished_run.run.run_id)
+
+
+def make_evil(finished_run, folder: Path) -> None:
     run = RunFolder(folder / "runs" / finished_run.run.run_id)
     shutil.copytree(finished_run.run.path, run.path)
     with pytest.MonkeyPatch.context() as patch:
@@ -159,7 +164,6 @@ def evil_run(finished_run, tmp_path_factory):
                 cwd=NOTEBOOK_DIR,
                 progress_bar=False,
             )
-    return run
 
 
 def seen(words: str) -> str:

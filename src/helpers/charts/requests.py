@@ -65,8 +65,6 @@ def distribution(samples: pd.DataFrame, column: str, config: BenchmarkConfig, fo
     """
     if samples[column].isna().all():
         return None
-    import seaborn as sns
-
     drawn = _at_highest_shared_level(samples)
     limit = config.slo.limits_s().get(column)
 
@@ -74,7 +72,8 @@ def distribution(samples: pd.DataFrame, column: str, config: BenchmarkConfig, fo
         right = rows[column].max() * 1.05
         for name, mine in by_option(rows, config):
             values = mine[column].where(mine["ok"], right * 2).dropna()
-            sns.ecdfplot(x=values.to_numpy(float), ax=axes, color=colour(name, config), label=name)
+            if len(values):
+                axes.ecdf(values.to_numpy(float), color=colour(name, config), label=name)
         if limit is not None:
             axes.axvline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
         axes.set_xlabel(f"{LATENCY_WORDS[column]}, s")
