@@ -57,14 +57,17 @@ def check_run(
 
 
 def same_model(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> bool:
-    """Do all options serve the same model?"""
-    return len(set(served_models(config, endpoints).values())) == 1
+    """Do all options serve the same model, as far as their models are known?"""
+    return len(set(served_models(config, endpoints).values()) - {None}) <= 1
 
 
-def served_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> dict[str, str]:
-    """Option -> model: as the config says of the option, else as the endpoint was found to serve, else the config's."""
+def served_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> dict[str, str | None]:
+    """Option -> model: as the config says of the option, else as the endpoint was found to serve, else the config's. Of
+    results that others measured it is unknown (null) where neither the option nor the files name it.
+    """
     found = {record.option: record.model for record in endpoints if record.model}
-    return {option.name: option.model or found.get(option.name) or config.model.name for option in config.options}
+    default = None if config.imported else config.model.name
+    return {option.name: option.model or found.get(option.name) or default for option in config.options}
 
 
 def same_output_length(points: pd.DataFrame) -> bool:
@@ -99,12 +102,11 @@ def _unequal(points: pd.DataFrame, tokens: str) -> list[str]:
 
 def _different_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> Iterable[ReportWarning]:
     if not same_model(config, endpoints):
-        served = [f"{name}: {model}" for name, model in served_models(config, endpoints).items()]
-        yield ReportWarning(
-            kind="different_models",
-            message="The options do not serve the same model, so they are compared per output token.",
-            rows=served,
-        )
+        served = [f"{name}: {model or 'unknown'}" for name, model in served_models(config, endpoints).items()]
+        message = "The options do not serve the same model, so they are compared per output token."
+        if config.imported:
+            message += " If these names mean the same model, write `model: ...` in the options."
+        yield ReportWarning(kind="different_models", message=message, rows=served)
 
 
 def _lengths(points: pd.DataFrame) -> Iterable[ReportWarning]:

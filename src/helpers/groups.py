@@ -101,7 +101,7 @@ def summarise_groups(run: RunFolder, endpoints: list[EndpointRecord], config: Be
 def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | None, config: BenchmarkConfig) -> dict:
     n, failures = int(here["requests"].sum()), int(here["failures"].sum())
     ok = here["requests"] - here["failures"]
-    wall_s = _sum(here["wall_s"])
+    wall_s = _sum(here["wall_s"]) or None  # no time at all: the tool did not measure it
     in_flight_s = _sum((ok * here["latency_mean_s"]).where(ok > 0, 0.0))
     row = {
         "option": here["option"].iloc[0],

@@ -42,6 +42,8 @@ MOST_NAMED = 3
 NO_FIGURE = {
     "price_performance": "There is no figure of price against latency: no load point has both a finite price and a finite "
     "latency percentile.",
+    "load_vs_latency": "There is no figure of latency against the load: no load point has a finite latency percentile.",
+    "load_vs_throughput": "There is no figure of throughput against the load: no load point has a throughput.",
     "bill_by_traffic": "There is no figure of the bill: no option is shown to meet the SLO at a known price.",
     "tokens_vs_latency": "There is no figure of latency against prompt length: no single requests were answered whose "
     "lengths are known.",

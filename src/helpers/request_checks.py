@@ -232,6 +232,14 @@ def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
     if len(low):
         rows = [f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} asked" for r in low.itertuples()]
         yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than asked.", rows=rows)
+    high = closed[closed["achieved_concurrency"] > closed["level"] / CONCURRENCY_TOLERANCE]
+    if len(high):
+        rows = [f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g}" for r in high.itertuples()]
+        yield ReportWarning(
+            kind="concurrency",
+            message="More requests were in flight than the concurrency allows: it, or a time, is not what the file says.",
+            rows=rows,
+        )
 
 
 def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
