@@ -67,6 +67,8 @@ def open_limits(row: pd.Series, config: BenchmarkConfig) -> list[OpenLimit]:
 
 def _open_words(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str:
     """Which limit is open, what was measured, and how many requests it lacks."""
+    if limit.limit == "error_rate" and limit.measured is None:
+        return "how many requests failed is not in the result files, so no SLO can be shown to be met"
     if limit.limit == "error_rate":
         measured = f"{int(row['failures'])} of {int(row['n'])} requests failed, at most {limit.allowed:.3g} may"
     else:

@@ -56,8 +56,9 @@ def find_files(option: ResultFiles, key: str, base_dir: Path) -> list[OpenedFile
         except (ValueError, RuntimeError, OSError):  # no pattern at all: empty, a NUL, an unknown user's home
             paths = []
         if not paths:
+            kind = option.format or "result"
             raise ConfigError(
-                f"{key}.path[{j}]: no file matches {shown(entry.path)} in {base_dir}. Expected the path of a {option.format} "
+                f"{key}.path[{j}]: no file matches {shown(entry.path)} in {base_dir}. Expected the path of a {kind} "
                 "file relative to the config file. Next: correct the path, or copy the file there"
             )
         found += [OpenedFile(path, entry, _shown(path, base_dir)) for path in paths]
@@ -123,8 +124,9 @@ def _whole_row(values: dict, header: list[str], where: str) -> str:
     return where
 
 
-def read_objects(file: OpenedFile, tool: str) -> list[Row]:
-    """The JSON objects of a file: one, or one after the other, as JSON lines and appended results are."""
+def read_objects(file: OpenedFile, tool: str, listed: bool = False) -> list[Row]:
+    """The JSON objects of a file: one, or one after the other, as JSON lines and appended results are; `listed`: or a list
+    of them."""
     text = read_text(file)
     decoder, rows, at, line, counted = json.JSONDecoder(), [], 0, 1, 0
     while at < len(text):
@@ -137,6 +139,9 @@ def read_objects(file: OpenedFile, tool: str) -> list[Row]:
         except (ValueError, RecursionError) as error:
             where, words = f"{file.shown}:{getattr(error, 'lineno', line)}", _what_is_wrong(error, text)
             raise ResultFileError(f"{where}: not valid JSON: {words}. Expected {tool}. {NEXT}") from None
+        if listed and isinstance(value, list):
+            rows += objects(Row(file.shown, {"": value}), "", file.shown)
+            continue
         if not isinstance(value, dict):
             raise ResultFileError(
                 f"{file.shown}:{line}: holds a {type(value).__name__}. Expected an object of {tool}. Next: correct `format` "
@@ -293,6 +298,25 @@ def optional_text(row: Row, key: str) -> str | None:
     if isinstance(value, dict | list):
         refuse(f"{row.where}: {key}", value, "a text")
     return clean(value)
+
+
+def texts(row: Row, key: str, count: int) -> list[str]:
+    """A list of so many texts; empty ones where the file has none."""
+    values = row.values.get(key)
+    if values is None:
+        return [""] * count
+    if not isinstance(values, list) or len(values) != count:
+        refuse(f"{row.where}: {key}", values, f"a list of {count}, one per request")
+    return ["" if value is None else clean(value) for value in values]
+
+
+def require(row: Row, keys: Iterable[str], tool: str) -> None:
+    """Raise ResultFileError where an object lacks one of these keys."""
+    for key in keys:
+        if key not in row.values:
+            raise ResultFileError(
+                f"{row.where}: no key {key!r}. Expected {tool}. Next: correct `format` or `path` in the config"
+            )
 
 
 def clean(value: object) -> str:

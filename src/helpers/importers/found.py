@@ -10,6 +10,9 @@ from helpers.load_config import LoadLevel
 CUT_OFF = "cut_off"
 """Error type of a request that the tool ended itself, when its time was up."""
 
+FAILURES = "how many requests failed, so no error rate"
+"""What is not known of a group whose `failures_known` is false."""
+
 
 @dataclass(frozen=True)
 class TimedRequest:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -18,9 +17,9 @@ from helpers.config import BenchmarkConfig, slug
 from helpers.config_file import LoadedConfig
 from helpers.errors import ConfigError, ResultFileError
 from helpers.group_records import without_echo, write_groups
-from helpers.importers import aiperf, fmbench, guidellm, vllm
 from helpers.importers.consistent import check_point
 from helpers.importers.files import OpenedFile, find_files, only_model
+from helpers.importers.formats import FORMATS, format_of
 from helpers.importers.found import Found, FoundPoint, Served, TwoCounts
 from helpers.importers.timed import records_of, with_window
 from helpers.ledger import EndpointRecord, Ledger
@@ -32,13 +31,6 @@ from helpers.records import LoadPoint, write_requests
 from helpers.report_warning import ReportWarning
 from helpers.run_folder import RunFolder, describe_machine, write_atomically
 
-READERS: dict[str, Callable[[OpenedFile, ImportedOption, BenchmarkConfig], Found]] = {
-    "fmbench_volleys": fmbench.read_volleys,
-    "fmbench_requests": fmbench.read_requests,
-    "guidellm": guidellm.read,
-    "aiperf": aiperf.read,
-    "vllm": vllm.read,
-}
 ORIGIN_FILE = "import.json"
 NOTHING_FITS = "its result files hold nothing of what the config asks for"
 SCHEMA_VERSION = 1
@@ -50,7 +42,7 @@ class Origin:
     """Where the results of one option come from, and what their files do not tell."""
 
     option: str
-    format: str
+    format: str | None = None
     tools: list[str] = field(default_factory=list)
     files: list[dict[str, str | int]] = field(default_factory=list)
     """Name, bytes and SHA-256 of each."""
@@ -102,13 +94,14 @@ def read_results(config: LoadedConfig) -> list[ReadOption]:
 
 def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> ReadOption:
     key = f"{config.path}: options[{index}]"
-    origin = Origin(option.name, option.format)
+    origin = Origin(option.name)
     points: list[tuple[LoadPoint, FoundPoint]] = []
     served: list[Served] = []
     models: list[str | None] = []
     repetitions: Counter[tuple[str, LoadLevel]] = Counter()
     for file in find_files(option, key, config.path.parent):
-        found = READERS[option.format](file, option, config.benchmark)
+        origin.format = format_of(file, option, key)
+        found = FORMATS[origin.format].reader(file, option, config.benchmark)
         _refuse_other_instance(found, option, file, key)
         served.append(found.served)
         origin.files.append(_fingerprint(file))

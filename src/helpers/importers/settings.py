@@ -8,8 +8,20 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from helpers.strict import Strict
 
-ResultFormat = Literal["fmbench_volleys", "fmbench_requests", "guidellm", "aiperf", "vllm"]
-SELECTABLE = ("fmbench_volleys", "fmbench_requests", "vllm")
+ResultFormat = Literal[
+    "fmbench_volleys",
+    "fmbench_requests",
+    "guidellm",
+    "aiperf",
+    "vllm",
+    "vllm_sweep",
+    "sglang",
+    "inferencex",
+    "genai_perf",
+    "llmeter",
+    "inference_perf",
+]
+SELECTABLE = ("fmbench_volleys", "fmbench_requests", "vllm", "vllm_sweep", "sglang", "inferencex")
 """Formats whose files may hold several options, told apart by the values of columns (or of keys at the top)."""
 
 
@@ -20,6 +32,9 @@ class ResultFile(Strict):
     dataset: str | None = Field(default=None, description="Its dataset, where the file does not name one.")
     level: float | None = Field(
         default=None, gt=0, description="Concurrency or requests per second (as load.kind says), if the file lacks it."
+    )
+    requests: int | None = Field(
+        default=None, gt=0, lt=2**31, description="Requests that were measured, if the file lacks their number."
     )
 
 
@@ -39,18 +54,21 @@ _ENTRY_SCHEMA = {
         "path": {"type": "string"},
         "dataset": {"type": ["string", "null"]},
         "level": {"type": ["number", "null"]},
+        "requests": {"type": ["integer", "null"]},
     },
 }
 _FILES_SCHEMA = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": [{"type": "string"}, _ENTRY_SCHEMA]}}],
-    "description": "Result file, relative to the config file; or a list of files, patterns and {path, dataset, level}.",
+    "description": "Result file, relative to the config file; or a list of files, patterns and {path, dataset, level, requests}.",
 }
 
 
 class ResultFiles(Strict):
     """Where an option's results are."""
 
-    format: ResultFormat = Field(description="The tool that wrote the files; see docs/import.md.")
+    format: ResultFormat | None = Field(
+        default=None, description="The tool that wrote the files; found out from the files if it is left out."
+    )
     path: Annotated[list[ResultFile], BeforeValidator(_as_files), WithJsonSchema(_FILES_SCHEMA)] = Field(min_length=1)
     select: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="Column -> value: the rows of this option, where a file holds several."
@@ -61,7 +79,7 @@ class ResultFiles(Strict):
 
     @model_validator(mode="after")
     def _select_where_there_are_columns(self) -> ResultFiles:
-        if self.select and self.format not in SELECTABLE:
+        if self.select and self.format is not None and self.format not in SELECTABLE:
             raise ValueError(
                 f"`select` chooses rows by columns; {self.format} files have none. Delete it, and give each option its "
                 "own files in `path`"

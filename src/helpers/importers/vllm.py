@@ -36,7 +36,11 @@ COLUMN = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "latency_s"}
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
     """One load point per result: a file holds one, or several one after the other (`--append-result`)."""
-    rows = selected(read_objects(file, f"a result of {TOOL}"), option, file)
+    return found_in(selected(read_objects(file, f"a result of {TOOL}"), option, file), file)
+
+
+def found_in(rows: list[Row], file: OpenedFile) -> Found:
+    """The load points of these results."""
     for row in rows:
         for key in ("duration", "completed", "request_rate"):
             if key not in row.values:
