@@ -161,7 +161,7 @@ def genai_perf_profile(sent: list[Sent], usage=True) -> dict:
 # --- LLMeter ------------------------------------------------------------------------------------------------------
 
 
-def llmeter_responses(sent: list[Sent], times=True) -> list[dict]:
+def llmeter_responses(sent: list[Sent]) -> list[dict]:
     """responses.jsonl: of a failure the error, and neither latency nor tokens."""
     return [
         {
@@ -174,7 +174,7 @@ def llmeter_responses(sent: list[Sent], times=True) -> list[dict]:
             "num_tokens_output": None if s.failed else s.output,
             "error": "ThrottlingException: too many requests" if s.failed else None,
             "retries": None,
-            "request_time": datetime.fromtimestamp(EPOCH_S + s.start, UTC).isoformat() if times else None,
+            "request_time": datetime.fromtimestamp(EPOCH_S + s.start, UTC).isoformat(timespec="seconds"),
         }
         for i, s in enumerate(sent)
     ]
@@ -190,6 +190,37 @@ def llmeter_summary(sent: list[Sent]) -> dict:
         "model_id": MODEL,
         "endpoint_name": "an-endpoint",
         "provider": "openai",
+    }
+
+
+# --- GuideLLM 0.2 and 0.3 -------------------------------------------------------------------------------------------
+
+
+def guidellm_early(sent: list[Sent]) -> dict:
+    """A benchmark of benchmarks.json."""
+    requests: dict[str, list[dict]] = {"successful": [], "incomplete": [], "errored": []}
+    for i, s in enumerate(sent):
+        requests["errored" if s.failed else "successful"].append(
+            {
+                "request_id": f"request-{i}",
+                "scheduler_info": {"targeted_start_time": EPOCH_S, "request_start": EPOCH_S + s.start},
+                "error": "HTTP 503" if s.failed else None,
+                "prompt_tokens": s.prompt,
+                "output_tokens": 0 if s.failed else s.output,
+                "start_time": EPOCH_S + s.start,
+                "end_time": EPOCH_S + s.end,
+                "first_token_time": None if s.failed else EPOCH_S + s.start + s.ttft,
+                "last_token_time": None if s.failed else EPOCH_S + s.end,
+            }
+        )
+    return {
+        "args": {"strategy": {"type_": "concurrent", "streams": 4}},
+        "worker": {"backend_model": MODEL},
+        "start_time": EPOCH_S,
+        "end_time": EPOCH_S + max(s.end for s in sent),
+        "request_totals": {status: len(listed) for status, listed in requests.items()},
+        "requests": requests,
+        "metrics": {},
     }
 
 
@@ -278,8 +309,8 @@ WRITTEN = {
     "inferencex": Written("inferencex", "agg.json", ("requests per second",), False, entry=(("requests", 240),)),
     "genai_perf": Written("genai_perf", "p/profile_export_genai_perf.json", ("aiperf profile",), counts_failures=False),
     "genai_perf requests": Written("genai_perf", "p/profile_export.json", ("tokens per chunk",), timed=True),
-    "llmeter": Written("llmeter", "llmeter/responses.jsonl", ("how long requests took that failed",), timed=True),
-    "llmeter without times": Written("llmeter", "older/responses.jsonl", ("LLMeter 0.2 or later",)),
+    "llmeter": Written("llmeter", "llmeter/responses.jsonl", ("when requests were sent",)),
+    "guidellm 0.3": Written("guidellm", "guidellm.json", ("chunks of the answers",), timed=True),
     "inference_perf": Written("inference_perf", "stage_0_lifecycle_metrics.json", ("per_request: true",)),
     "inference_perf requests": Written(
         "inference_perf", "per_request_lifecycle_metrics.json", ("tokens per chunk",), timed=True, entry=(("level", 4),)
@@ -300,9 +331,10 @@ def write_all(folder: Path, sent: list[Sent]) -> None:
     write_list(folder / "agg.json", [inferencex(sent)])
     files.write_json(folder / "p/profile_export_genai_perf.json", genai_perf_statistics(sent))
     files.write_json(folder / "p/profile_export.json", genai_perf_profile(sent))
-    for name, times in (("llmeter", True), ("older", False)):
-        files.write_json(folder / name / "responses.jsonl", *llmeter_responses(sent, times))
-        files.write_json(folder / name / "summary.json", llmeter_summary(sent))
+    earlier = llmeter_responses(sent[:30])
+    files.write_json(folder / "llmeter/responses.jsonl", *earlier, *llmeter_responses(sent))
+    files.write_json(folder / "llmeter/summary.json", llmeter_summary(sent))
+    files.write_json(folder / "guidellm.json", {"benchmarks": [guidellm_early(sent)]})
     files.write_json(folder / "stage_0_lifecycle_metrics.json", inference_perf_stage(sent))
     write_list(folder / "per_request_lifecycle_metrics.json", inference_perf_requests(sent))
 

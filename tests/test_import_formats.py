@@ -90,6 +90,17 @@ def test_requests_with_times_give_the_window_of_the_requests(points, name):
     assert row["output_tokens_mean"] == pytest.approx(20)
 
 
+def test_runs_of_llmeter_into_one_folder_are_told_apart(folder, shown, points, tmp_path):
+    assert points.loc["llmeter", "n"] == len(FAILING)
+    assert "30 responses of earlier runs into the same folder" in shown.warnings("imported")
+    lines = (folder / "llmeter/responses.jsonl").read_text().splitlines()
+    (tmp_path / "responses.jsonl").write_text("\n".join(lines[:100]))
+    (tmp_path / "summary.json").write_text((folder / "llmeter/summary.json").read_text())
+    config = load_config(files.write_config(tmp_path, files.option("a", None, "responses.jsonl")))
+    with pytest.raises(ResultFileError, match=r"holds 100 responses, summary.json counts 240\. Expected .* Next: "):
+        read_results(config)
+
+
 def test_the_model_is_the_one_that_the_files_name(shown):
     named = {origin.option: origin.model for origin in read_origins(shown.run)}
     assert {name for name, model in named.items() if model != formats.MODEL} == {"inference_perf"}
@@ -162,7 +173,11 @@ PLACES = {
         ("experiments", 0, "requests", 3, "response_timestamps", 1),
         ("experiments", 0, "requests", 3, "response_outputs", 1),
     ],
-    "llmeter": [("time_to_last_token",), ("num_tokens_output",), ("request_time",)],
+    "llmeter": [("time_to_last_token",), ("num_tokens_output",)],
+    "guidellm 0.3": [
+        ("benchmarks", 0, "requests", "successful", 3, "start_time"),
+        ("benchmarks", 0, "args", "strategy"),
+    ],
     "inference_perf": [
         ("successes", "count"),
         ("failures", "count"),
@@ -184,7 +199,7 @@ def test_a_value_that_cannot_be_is_refused_in_one_line_or_is_unknown(folder, nam
     assert len(said) < 700
     assert " Next: " in said
     assert Path(formats.WRITTEN[name].file).name in said
-    assert any(str(key) in said for key in place[-2:]), said
+    assert any(str(key) in said for key in (*place[-2:], "request_start", "config")), said
 
 
 @pytest.mark.parametrize("name", formats.WRITTEN)

@@ -24,6 +24,7 @@ from helpers.importers.files import (
     section,
 )
 from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest
+from helpers.importers.guidellm_early import in_later_shape
 from helpers.load_config import LoadLevel
 from helpers.options import ImportedOption
 
@@ -36,7 +37,7 @@ METRICS |= {"inter_token_latency_ms": ("tpot_s", 1e-3)}
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
     """One load point per benchmark whose load can be held; a sweep's run at full throughput has none."""
     report = read_objects(file, REPORT)[0]
-    benchmarks = objects(report, "benchmarks", f"{file.shown}: benchmarks")
+    benchmarks = [in_later_shape(one) for one in objects(report, "benchmarks", f"{file.shown}: benchmarks")]
     if not benchmarks:
         raise ResultFileError(
             f"{report.where}: no key 'benchmarks' with a list. Expected {REPORT}. Next: correct `format` or `path` in the config"
@@ -58,7 +59,7 @@ def _strategy(row: Row) -> Row:
     strategy = section(section(row, "config"), "strategy")
     if not strategy.values:
         raise ResultFileError(
-            f"{row.where}: no key 'config.strategy'. Expected {REPORT} of version 0.4 or later. Next: export again"
+            f"{row.where}: no key 'config.strategy'. Expected {REPORT} of version 0.2 or later. Next: export again"
         )
     kind = strategy.values.get("type_") or strategy.values.get("kind")
     return Row(strategy.where, {**strategy.values, "type_": kind})

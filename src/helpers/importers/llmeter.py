@@ -1,14 +1,14 @@
-"""LLMeter (awslabs): `responses.jsonl` of a result folder, one line per request, with `summary.json` and `run_config.json`.
+"""LLMeter (awslabs): `responses.jsonl` of a result folder, one line per request, with `summary.json` beside it.
 
-Latencies are in seconds; `request_time` is the wall clock's when a request was sent. The other two files tell the clients and
-the model. Of a request that failed LLMeter keeps neither its latency nor, mostly, its tokens.
+Latencies are in seconds. When a request was sent is kept in whole seconds, which is too coarse for a window, so a run is one
+group of which each latency is known. `summary.json` holds the clients, the time that the run took and the model; a later run
+into the same folder writes it anew, but appends its responses.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime
 
 from helpers.config import BenchmarkConfig
 from helpers.errors import ResultFileError
@@ -22,11 +22,10 @@ from helpers.importers.files import (
     optional_number,
     optional_text,
     read_objects,
-    refuse,
     require,
     section,
 )
-from helpers.importers.found import Found, FoundPoint, Served, TimedRequest
+from helpers.importers.found import Found, FoundPoint, Served
 from helpers.load_config import LoadLevel
 from helpers.options import ImportedOption
 
@@ -34,68 +33,53 @@ TOOL = "LLMeter"
 RESPONSE = ("response_text", "time_to_last_token", "num_tokens_output")
 SUMMARY = ("total_requests", "clients", "total_test_time")
 STATISTICS = ("failed_requests", "failed_requests_rate", "time_to_last_token-p50")
-UNKNOWN = ("chunks of the answers", "who counted the tokens", "how long requests took that failed")
+UNKNOWN = (
+    "when requests were sent (whole seconds are kept)",
+    "how much of the time was ramp-up and tail",
+    "whether a steady state was reached",
+    "chunks of the answers",
+    "who counted the tokens",
+)
 
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
-    """One load point: the responses of a folder."""
+    """One load point: the responses of the run that the summary is of."""
     rows = read_objects(file, f"a response of {TOOL}")
     if not set(rows[0].values).issuperset(RESPONSE):
         raise ResultFileError(
-            f"{file.shown}: holds statistics of {TOOL}. Expected its responses.jsonl, of which all else follows. Next: write "
+            f"{file.shown}: holds a summary of {TOOL}. Expected its responses.jsonl, of which all else follows. Next: write "
             "`path: .../responses.jsonl`; if it is missing, measure with `output_path` set"
         )
     for row in rows:
-        require(row, ("time_to_last_token", "num_tokens_output"), f"a response of {TOOL}")
+        require(row, RESPONSE, f"a response of {TOOL}")
     summary = _beside(file)
-    clients = optional_number(summary, "clients")
-    level = LoadLevel("closed_loop", clients) if clients else None
-    if all(row.values.get("request_time") for row in rows):
-        requests = [_request(row) for row in rows]
-        point = FoundPoint(file.shown, None, level, requests=requests, unknown=UNKNOWN, wall_clock=True)
-    else:
-        unknown = (
-            *UNKNOWN,
-            "when requests were sent (measure with LLMeter 0.2 or later)",
-            "whether a steady state was reached",
-        )
-        point = FoundPoint(file.shown, None, level, groups=[_group(rows, summary, file)], unknown=unknown)
-    return Found([point], _served(summary))
-
-
-def _request(row: Row) -> TimedRequest:
-    sent_ns = _sent_ns(row)
-    error = optional_text(row, "error")
-    took_s, ttft_s = optional_number(row, "time_to_last_token"), optional_number(row, "time_to_first_token")
-    if error is None and took_s is None:
-        refuse(f"{row.where}: time_to_last_token", None, "the seconds that an answer took")
-    done_ns = sent_ns + round((took_s or 0.0) * 1e9)
-    return TimedRequest(
-        sent_ns=sent_ns,
-        done_ns=done_ns,
-        first_token_ns=None if error or ttft_s is None else sent_ns + round(ttft_s * 1e9),
-        last_token_ns=None if error else done_ns,
-        request_id=optional_text(row, "id"),
-        prompt_tokens=optional_count(row, "num_tokens_input"),
-        output_tokens=None if error else optional_count(row, "num_tokens_output"),
-        error_type="request_error" if error else None,
-        error=error,
+    clients, mine = optional_number(summary, "clients"), _of_the_last_run(rows, summary, file)
+    unknown = UNKNOWN if summary.values.get("total_test_time") else (*UNKNOWN, "rates (summary.json is not there)")
+    point = FoundPoint(
+        where=file.shown,
+        dataset=None,
+        level=LoadLevel("closed_loop", clients) if clients else None,
+        groups=[_group(mine, summary, file)],
+        unknown=unknown,
     )
+    earlier = len(rows) - len(mine)
+    words = f"{file.shown}: {earlier} responses of earlier runs into the same folder, whose summary was overwritten"
+    return Found([point], _served(summary), [words] if earlier else [])
 
 
-def _sent_ns(row: Row) -> int:
-    """Nanoseconds since 1970 of an ISO 8601 time; UTC where it names no zone."""
-    value = row.values["request_time"]
-    try:
-        time = datetime.fromisoformat(str(value))
-        since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-    except (ValueError, OverflowError):
-        refuse(f"{row.where}: request_time", value, "a time as 2026-09-01T12:00:00+00:00")
-    return (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
+def _of_the_last_run(rows: list[Row], summary: Row, file: OpenedFile) -> list[Row]:
+    """The responses that `summary.json` counts: a run appends its responses to those of earlier ones."""
+    counted = optional_count(summary, "total_requests")
+    if counted is not None and counted > len(rows):
+        raise ResultFileError(
+            f"{file.shown}: holds {len(rows)} responses, {summary.where} counts {counted}. Expected all of them. Next: copy both "
+            "files again, or measure again with an `output_path` of its own"
+        )
+    return rows[-counted:] if counted else rows
 
 
 def _group(rows: list[Row], summary: Row, file: OpenedFile) -> Group:
-    """All responses as one group, where some lack the time at which they were sent."""
+    """All responses as one group; of one that failed there is neither latency nor, mostly, tokens."""
     ok = [row for row in rows if optional_text(row, "error") is None]
     latency_s = [number(row, "time_to_last_token") for row in ok]
     ttft_s = [optional_number(row, "time_to_first_token") for row in ok]
