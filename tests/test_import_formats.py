@@ -147,6 +147,46 @@ def test_what_is_in_no_known_format_is_refused(tmp_path):
         read_results(config)
 
 
+def test_a_folder_is_refused_with_how_to_name_its_file(folder, tmp_path):
+    config = load_config(files.write_config(tmp_path, files.option("a", None, str(folder / "llmeter"))))
+    with pytest.raises(ConfigError, match=r"is a folder\. Expected .*Next: name the file in it, as .*/responses.jsonl"):
+        read_results(config)
+
+
+def test_requests_that_were_all_sent_at_once_are_no_load(tmp_path):
+    files.write_json(tmp_path / "s.jsonl", formats.sglang(FAILING, max_concurrency=None))
+    config = load_config(files.write_config(tmp_path, files.option("a", None, "s.jsonl")))
+    with pytest.raises(
+        ResultFileError, match=r"neither is limited.*Expected a held load.*Next: measure with --max-concurrency"
+    ):
+        read_results(config)
+
+
+def test_a_sweep_is_told_apart_by_its_parameters(tmp_path):
+    runs = [files.vllm(FAILING, False, run_number=run, max_num_seqs=seqs) for seqs in (8, 64) for run in (0, 1)]
+    formats.write_list(tmp_path / "summary.json", runs)
+    options = [files.option(f"{n} at once", None, "summary.json", select={"max_num_seqs": n}) for n in (8, 64)]
+    results = read_results(load_config(files.write_config(tmp_path, *options)))
+    assert [[point.repetition for point, _ in read.points] for read in results] == [[1, 2], [1, 2]]
+
+
+def test_inferencex_needs_the_number_of_requests(folder, tmp_path):
+    option = files.option("a", None, str(folder / "agg.json"))
+    with pytest.raises(
+        ConfigError, match=r"does not tell how many requests.*Expected .*Next: write the entry as .*requests"
+    ):
+        read_results(load_config(files.write_config(tmp_path, option)))
+
+
+def test_two_counts_of_inference_perf_are_compared(tmp_path):
+    report = formats.inference_perf_stage(FAILING)
+    report["successes"]["output_len"] = {"mean": 40.0}
+    files.write_json(tmp_path / "s.json", report)
+    config = load_config(files.write_config(tmp_path, files.option("a", None, "s.json")))
+    (read,) = read_results(config)
+    assert (read.origin.counts.tool, read.origin.counts.server) == (40 * 236, 20 * 236)
+
+
 # --- damaged files ------------------------------------------------------------------------------------------------
 
 BROKEN = {

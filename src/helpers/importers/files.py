@@ -55,6 +55,11 @@ def find_files(option: ResultFiles, key: str, base_dir: Path) -> list[OpenedFile
             )
         except (ValueError, RuntimeError, OSError):  # no pattern at all: empty, a NUL, an unknown user's home
             paths = []
+        if not paths and _is_folder(base_dir, entry):
+            raise ConfigError(
+                f"{key}.path[{j}]: {shown(entry.path)} is a folder. Expected result files. Next: name the file in it, as "
+                f"`{entry.path.rstrip('/')}/responses.jsonl`, or write a pattern"
+            )
         if not paths:
             kind = option.format or "result"
             raise ConfigError(
@@ -63,6 +68,13 @@ def find_files(option: ResultFiles, key: str, base_dir: Path) -> list[OpenedFile
             )
         found += [OpenedFile(path, entry, _shown(path, base_dir)) for path in paths]
     return found
+
+
+def _is_folder(base_dir: Path, entry: ResultFile) -> bool:
+    try:
+        return (base_dir / Path(entry.path).expanduser()).is_dir()
+    except (ValueError, RuntimeError, OSError):
+        return False
 
 
 def _shown(path: Path, base_dir: Path) -> str:

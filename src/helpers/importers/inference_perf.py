@@ -26,7 +26,7 @@ from helpers.importers.files import (
     require,
     section,
 )
-from helpers.importers.found import Found, FoundPoint, Served, TimedRequest
+from helpers.importers.found import Found, FoundPoint, Served, TimedRequest, TwoCounts
 from helpers.importers.printed import in_blocks
 from helpers.load_config import LoadLevel
 from helpers.options import ImportedOption
@@ -77,8 +77,12 @@ def _stage(row: Row, file: OpenedFile) -> FoundPoint:
         reported=in_blocks(latency, COLUMN, 1.0) if successes else {},
         reported_requests_per_s=optional_number(section(answers, "throughput"), "requests_per_sec"),
     )
-    unknown = ("times and latencies of single requests (report.request_lifecycle.per_request: true)", STEADY)
-    return FoundPoint(row.where, None, level, groups=[group], unknown=unknown)
+    unknown = ["times and latencies of single requests (report.request_lifecycle.per_request: true)", STEADY]
+    if level is not None and level.is_open:
+        unknown.append("when requests were to be sent: latency counts from the send")
+    by_tool, by_server = (_tokens(answers, (key,), successes) for key in ("output_len", "output_tokens"))
+    counts = None if by_tool is None or by_server is None else TwoCounts(by_tool, by_server)
+    return FoundPoint(row.where, None, level, groups=[group], unknown=tuple(unknown), counts=counts)
 
 
 def _level(load: Row) -> LoadLevel | None:
@@ -121,8 +125,17 @@ def _requests(rows: list[Row], file: OpenedFile, option: ImportedOption) -> Foun
         level=None,
         requests=[_request(row) for row in rows],
         unknown=unknown,
+        counts=TwoCounts(*(sum(both) for both in zip(*map(_both_counts, rows), strict=True))),
         model=only_model(map(_model, rows), file.shown, option),
     )
+
+
+def _both_counts(row: Row) -> tuple[int, int]:
+    """Output tokens of an answer as the tool's tokenizer and as the server counted them; zeros where one is unknown."""
+    answered = section(section(row, "info"), "response_metrics")
+    tool = optional_count(answered, "output_tokens")
+    server = optional_count(section(answered, "server_usage"), "completion_tokens")
+    return (0, 0) if tool is None or server is None else (tool, server)
 
 
 def _request(row: Row) -> TimedRequest:

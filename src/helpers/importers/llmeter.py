@@ -93,7 +93,17 @@ def _group(rows: list[Row], summary: Row, file: OpenedFile) -> Group:
         source=file.shown,
         latency_s=latency_s,
         ttft_s=None if None in ttft_s else ttft_s,
+        tpot_s=None if None in ttft_s else _tpot_s(ok, latency_s, ttft_s),
     )
+
+
+def _tpot_s(rows: list[Row], latency_s: list[float], ttft_s: list[float]) -> list[float] | None:
+    """Of the answers of two tokens and more; null where the tokens of one are unknown."""
+    tokens = [optional_count(row, "num_tokens_output") for row in rows]
+    if None in tokens:
+        return None
+    times = zip(latency_s, ttft_s, tokens, strict=True)
+    return [(last - first) / (n - 1) for last, first, n in times if n >= 2] or None
 
 
 def _total(rows: list[Row], key: str) -> int | None:

@@ -12,6 +12,7 @@ import math
 import re
 
 from helpers.config import BenchmarkConfig
+from helpers.errors import ResultFileError
 from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
@@ -48,28 +49,33 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
     rows = selected(read_objects(file, f"a line of {TOOL}"), option, file)
     for row in rows:
         require(row, NEEDED, f"a line of {TOOL} --output-file")
-    return Found([_point(row) for row in rows], Served(TOOL))
+    return Found([_point(row, file) for row in rows], Served(TOOL))
 
 
-def _point(row: Row) -> FoundPoint:
+def _point(row: Row, file: OpenedFile) -> FoundPoint:
     is_detailed = row.values.get("itls") is not None
     unknown = UNKNOWN if is_detailed else (*UNKNOWN, f"{FAILURES} {DETAILS}", f"latencies of single requests {DETAILS}")
     return FoundPoint(
         where=row.where,
         dataset=None,
-        level=_level(row),
+        level=_level(row, file),
         groups=[_detailed(row) if is_detailed else _group(row)],
         unknown=unknown,
         model=optional_text(section(row, "server_info"), "model_path"),
     )
 
 
-def _level(row: Row) -> LoadLevel | None:
-    """The rate, or else the highest concurrency; null for a trace, and where all requests were sent at once."""
+def _level(row: Row, file: OpenedFile) -> LoadLevel | None:
+    """The rate, or else the highest concurrency; null where the config states it: for a trace, for example."""
     rate = row.values["request_rate"]
     if rate not in ("inf", math.inf, "trace") and number(row, "request_rate") > 0:
         return LoadLevel("open_loop", number(row, "request_rate"))
     concurrency = None if rate == "trace" else optional_number(row, "max_concurrency")
+    if concurrency is None and file.entry.level is None:
+        raise ResultFileError(
+            f"{row.where}: max_concurrency and request_rate: neither is limited, or a trace was sent. Expected a held load. "
+            "Next: measure with --max-concurrency or --request-rate"
+        )
     return LoadLevel("closed_loop", concurrency) if concurrency else None
 
 
