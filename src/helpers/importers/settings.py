@@ -12,6 +12,24 @@ ResultFormat = Literal["fmbench_volleys", "fmbench_requests", "guidellm", "aiper
 SELECTABLE = ("fmbench_volleys", "fmbench_requests", "vllm")
 """Formats whose files may hold several options, told apart by the values of columns (or of keys at the top)."""
 
+HOW_TO_ADD = {
+    (
+        "vllm",
+        "latency_s",
+    ): "`--percentile-metrics ttft,tpot,itl,e2el` or `--save-detailed` of `vllm bench serve` adds it",
+    ("vllm", "ttft_s"): "`--percentile-metrics ttft,tpot,itl,e2el` of `vllm bench serve` adds it",
+    ("vllm", "tpot_s"): "`--percentile-metrics ttft,tpot,itl,e2el` of `vllm bench serve` adds it",
+    ("aiperf", "ttft_s"): "`--streaming` of `aiperf profile` adds it",
+    ("aiperf", "tpot_s"): "`--streaming` of `aiperf profile` adds it",
+    ("guidellm", "ttft_s"): "a streamed request format of `guidellm run --backend` adds it",
+    ("guidellm", "tpot_s"): "a streamed request format of `guidellm run --backend` adds it",
+    ("fmbench_volleys", "ttft_s"): "streaming in FMBench's inference parameters adds it",
+    ("fmbench_volleys", "tpot_s"): "streaming in FMBench's inference parameters adds it",
+}
+"""(format, latency) -> the option of the tool by which its file holds the latency."""
+PERCENTILES = {"vllm": "`--metric-percentiles 50,90,95,99` of `vllm bench serve` adds it"}
+"""Format -> the option of the tool by which its file holds more percentiles."""
+
 
 class ResultFile(Strict):
     """One file, or several by a pattern, with what the file does not tell itself."""
