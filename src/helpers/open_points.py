@@ -15,6 +15,7 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.chosen_points import best_load, estimate_of, mixed_cost, percentile_column, traffic_shares
 from helpers.config import BenchmarkConfig
+from helpers.importers.settings import HOW_TO_ADD, PERCENTILES
 from helpers.ledger import EndpointRecord
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
@@ -67,8 +68,8 @@ def open_limits(row: pd.Series, config: BenchmarkConfig) -> list[OpenLimit]:
 
 def _open_words(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str:
     """Which limit is open, what was measured, and how many requests it lacks."""
-    if limit.limit == "error_rate" and limit.measured is None:
-        return "how many requests failed is not in the result files, so no SLO can be shown to be met"
+    if limit.measured is None and (untold := _not_in_file(limit, row, config)):
+        return untold
     if limit.limit == "error_rate":
         measured = f"{int(row['failures'])} of {int(row['n'])} requests failed, at most {limit.allowed:.3g} may"
     else:
@@ -78,6 +79,26 @@ def _open_words(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> st
     if limit.requests_lacking is None:
         return f"{words}, and no number of such requests would show it"
     return f"{words}: {text.plural(limit.requests_lacking, 'more request')} like these would show it"
+
+
+def _not_in_file(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str | None:
+    """What imported files do not hold: failures, a latency, or its percentile of the SLO; and what adds it. None otherwise."""
+    percentile = f"{limit.limit}_p{config.slo.percentile:g}"
+    if not config.imported or not pd.isna(row.get(percentile)):
+        return None
+    form = next(option.format for option in config.options if option.name == row["option"])
+    if limit.limit == "error_rate":
+        how = HOW_TO_ADD.get((form, limit.limit), "measure again with a tool that counts them")
+        return f"the file does not hold how many requests failed: {how}"
+    words = LIMIT_WORDS[limit.limit]
+    held = [name for name in row.index if name.startswith((f"{limit.limit}_p", f"{limit.limit}_mean"))]
+    if row[held].isna().all():
+        how = HOW_TO_ADD.get((form, limit.limit), "measure again with an option of the tool that adds it")
+        return f"the file does not hold {words}: {how}"
+    if int(row["failures"]) or limit.requests_lacking is not None:  # a printed percentile is of the answers alone
+        return None
+    how = PERCENTILES.get(form, "with every single latency, more could be shown")
+    return f"the file does not hold p{config.slo.percentile:g} of {words}, and what it holds does not decide: {how}"
 
 
 # --- an option that is not shown to meet the SLO ------------------------------------------------------------------

@@ -199,13 +199,13 @@ def error_rates(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> 
         return None
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
-        rows = rows.assign(error_percent=rows["error_rate"] * 100)
+        rows = rows.assign(error_percent=rows["error_rate"] * 100).drop(columns="slo_error_rate", errors="ignore")
         lines(axes, rows, "error_percent", config)
         axes.set_ylim(0, with_limit(axis_top(rows, "error_percent"), config.slo.error_rate * 100))
         axes.axhline(config.slo.error_rate * 100, color=FEASIBLE_COLOUR, lw=1, ls="--")
         axes.set_ylabel("failed requests, %")
 
-    percents = points.assign(percent=points["error_rate"] * 100)
+    percents = points.assign(percent=points["error_rate"] * 100).drop(columns="slo_error_rate", errors="ignore")
     alt = f"Error rate against {config.load.level_name}. {ranges(percents, 'percent', '%', config)}"
-    caption = f"Lower is better. The dashed line is the limit.{crossed_out(points)}"
+    caption = f"Lower is better. The dashed line is the limit.{crossed_out(percents)}"
     return panels("error_rates", points, config, folder, panel, alt, caption)

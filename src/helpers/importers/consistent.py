@@ -11,7 +11,12 @@ from helpers.importers.files import LAST_NS
 from helpers.importers.found import FoundPoint, TimedRequest
 
 MOST_REQUESTS = 2**31 - 1
-ORDER = ("sent_ns", "first_token_ns", "last_token_ns")
+ORDER = {
+    "sent_ns": "the send",
+    "first_token_ns": "the first token",
+    "last_token_ns": "the last token",
+    "done_ns": "the end",
+}
 SLACK_NS = 1_000_000
 """Times that a tool rounded, or took from two clocks, may be so much out of order."""
 
@@ -29,16 +34,13 @@ def _refuse(where: str, problem: str) -> NoReturn:
 
 
 def _check_request(request: TimedRequest, where: str) -> None:
-    times = [(name, ns) for name in ORDER if (ns := getattr(request, name)) is not None]
-    if request.done_ns is not None:
-        times.append(("done_ns", request.done_ns))
-    for name, ns in times:
+    times = [(words, ns) for name, words in ORDER.items() if (ns := getattr(request, name)) is not None]
+    for words, ns in times:
         if not 0 <= ns < LAST_NS:
-            _refuse(where, f"{name.removesuffix('_ns')} is at {ns / 1e9:g} s")
+            _refuse(where, f"{words} is at {ns / 1e9:g} s")
     for (before, earlier), (after, later) in itertools.pairwise(times):
         if later < earlier - SLACK_NS:
-            words = f"{(earlier - later) / 1e9:g} s before {before.removesuffix('_ns')}"
-            _refuse(where, f"{after.removesuffix('_ns')} is {words}")
+            _refuse(where, f"{after} lies {(earlier - later) / 1e9:.3g} s before {before}")
     if request.scheduled_ns is not None and request.scheduled_ns > max(ns for _, ns in times):
         _refuse(where, "it was to be sent after it had ended")
 

@@ -24,6 +24,39 @@ ResultFormat = Literal[
 SELECTABLE = ("fmbench_volleys", "fmbench_requests", "vllm", "vllm_sweep", "sglang", "inferencex")
 """Formats whose files may hold several options, told apart by the values of columns (or of keys at the top)."""
 
+HOW_TO_ADD = {
+    (
+        "vllm",
+        "latency_s",
+    ): "`--percentile-metrics ttft,tpot,itl,e2el` or `--save-detailed` of `vllm bench serve` adds it",
+    ("vllm", "ttft_s"): "`--percentile-metrics ttft,tpot,itl,e2el` of `vllm bench serve` adds it",
+    ("vllm", "tpot_s"): "`--percentile-metrics ttft,tpot,itl,e2el` of `vllm bench serve` adds it",
+    ("aiperf", "ttft_s"): "`--streaming` of `aiperf profile` adds it",
+    ("aiperf", "tpot_s"): "`--streaming` of `aiperf profile` adds it",
+    ("guidellm", "ttft_s"): "a streamed request format of `guidellm run --backend` adds it",
+    ("guidellm", "tpot_s"): "a streamed request format of `guidellm run --backend` adds it",
+    ("fmbench_volleys", "ttft_s"): "streaming in FMBench's inference parameters adds it",
+    ("fmbench_volleys", "tpot_s"): "streaming in FMBench's inference parameters adds it",
+    ("sglang", "error_rate"): "`--output-details` of `sglang.bench_serving` adds it",
+    ("inferencex", "error_rate"): "the client's result of which InferenceX made it holds it, and is read as `vllm`",
+    ("genai_perf", "error_rate"): "`aiperf profile`, which took GenAI-Perf's place, counts them",
+    ("inference_perf", "ttft_s"): "`api.streaming: true` of inference-perf adds it",
+    ("inference_perf", "tpot_s"): "`api.streaming: true` of inference-perf adds it",
+    ("llmeter", "ttft_s"): "an endpoint of LLMeter that streams adds it",
+    ("llmeter", "tpot_s"): "an endpoint of LLMeter that streams adds it",
+    ("genai_perf", "ttft_s"): "`--streaming` of `genai-perf profile` adds it",
+    ("genai_perf", "tpot_s"): "`--streaming` of `genai-perf profile` adds it",
+}
+"""(format, latency or error_rate) -> the option of the tool by which its file holds it."""
+PERCENTILES = {
+    "vllm": "`--metric-percentiles 50,90,95,99` of `vllm bench serve` adds it",
+    "vllm_sweep": "`--metric-percentiles 50,90,95,99` in the sweep's `--bench-cmd` adds it",
+    "sglang": "`--output-details` of `sglang.bench_serving` adds every single one",
+    "genai_perf": "profile_export.json, which lies beside it, holds every single one",
+    "inference_perf": "`report.request_lifecycle.percentiles` of inference-perf adds it",
+}
+"""Format -> the option of the tool by which its file holds more percentiles."""
+
 
 class ResultFile(Strict):
     """One file, or several by a pattern, with what the file does not tell itself."""
