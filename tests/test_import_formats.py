@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from dataclasses import replace
@@ -185,6 +186,13 @@ def test_two_counts_of_inference_perf_are_compared(tmp_path):
     config = load_config(files.write_config(tmp_path, files.option("a", None, "s.json")))
     (read,) = read_results(config)
     assert (read.origin.counts.tool, read.origin.counts.server) == (40 * 236, 20 * 236)
+
+
+def test_a_packed_file_is_refused_with_how_to_unpack_it(tmp_path):
+    (tmp_path / "output.tar.gz").write_bytes(gzip.compress(b"{}"))
+    config = load_config(files.write_config(tmp_path, files.option("a", None, "output.tar.gz")))
+    with pytest.raises(ResultFileError, match=r"output.tar.gz: is packed.* Expected .* Next: unpack it"):
+        read_results(config)
 
 
 # --- damaged files ------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ MOST = 1e15
 """No count, and no time in any unit, is higher; nanoseconds since 1970 are read by `optional_nanoseconds`."""
 LAST_NS = 2**62
 LONGEST_TEXT = 500
+GZIP = b"\x1f\x8b"
 
 
 class OpenedFile(NamedTuple):
@@ -92,6 +93,11 @@ def read_text(file: OpenedFile) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if content.startswith(GZIP):
+            raise ResultFileError(
+                f"{file.shown}: is packed (gzip). Expected a result file. Next: unpack it (`tar -xzf`, or `gunzip`), and name "
+                "the file in it"
+            ) from None
         line = content.count(b"\n", 0, error.start) + 1
         is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
         raise ResultFileError(
