@@ -179,6 +179,42 @@ def test_inferencex_needs_the_number_of_requests(folder, tmp_path):
         read_results(load_config(files.write_config(tmp_path, option)))
 
 
+@pytest.mark.parametrize(
+    ("changes", "output", "prompt"),
+    [
+        ({"tp": 8}, 8 * 100, 8 * 300),
+        ({"num_prefill_gpu": 2, "num_decode_gpu": 6, "disagg": True}, 6 * 100, 8 * 400 - 600),
+        (
+            {"num_prefill_gpu": 2, "num_decode_gpu": 6, "disagg": True, "output_tput_per_decode_gpu": 133.0},
+            8 * 100,
+            8 * 300,
+        ),
+        ({"num_prefill_gpu": 2, "num_decode_gpu": 2, "disagg": False}, 2 * 100, 2 * 300),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_rates_of_inferencex_are_those_of_all_gpus(tmp_path, changes, output, prompt, nested):
+    rates = {"tput_per_gpu": 400.0, "output_tput_per_gpu": 100.0, "mean_e2el": 1.0}
+    result = {"hw": "h200", "conc": 4, "model": formats.MODEL} | changes
+    formats.write_list(tmp_path / "agg.json", [result | ({"metrics": rates} if nested else rates)])
+    option = files.option("a", None, [{"path": "agg.json", "requests": 40}])
+    (read,) = read_results(load_config(files.write_config(tmp_path, option)))
+    printed = read.points[0][1].groups[0].reported
+    assert (printed["output_tokens_per_s"], printed["prompt_tokens_per_s"]) == (output, prompt)
+
+
+def test_genai_perf_reads_what_triton_answers(tmp_path):
+    profile = formats.genai_perf_profile(FAILING)
+    for request in profile["experiments"][0]["requests"]:
+        request["response_outputs"] = [
+            {"text_output": f"part {i}"} for i, _ in enumerate(request["response_timestamps"])
+        ]
+    files.write_json(tmp_path / "p.json", profile | {"service_kind": "triton"})
+    (read,) = read_results(load_config(files.write_config(tmp_path, files.option("a", None, "p.json"))))
+    requests = read.points[0][1].requests
+    assert all(one.error_type is None and one.first_token_ns < one.last_token_ns for one in requests)
+
+
 def test_two_counts_of_inference_perf_are_compared(tmp_path):
     report = formats.inference_perf_stage(FAILING)
     report["successes"]["output_len"] = {"mean": 40.0}

@@ -41,7 +41,7 @@ FORMATS: dict[ResultFormat, Format] = {
     "sglang": Format(sglang.read, (sglang.NEEDED,)),
     "vllm_sweep": Format(vllm_sweep.read, (vllm_sweep.MARKS,)),
     "vllm": Format(vllm.read, (("duration", "completed", "request_rate"),)),
-    "inferencex": Format(inferencex.read, (inferencex.NEEDED,)),
+    "inferencex": Format(inferencex.read, (inferencex.NEEDED, inferencex.NESTED)),
     "guidellm": Format(guidellm.read, (("benchmarks",),)),
     "genai_perf": Format(genai_perf.read, (genai_perf.STATISTICS_MARKS, genai_perf.PROFILE_MARKS)),
     "aiperf": Format(aiperf.read, (("metadata.request_start_ns", "metrics"), ("request_latency", "input_config"))),

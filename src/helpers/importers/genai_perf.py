@@ -174,8 +174,8 @@ def _ns(value: object, where: str) -> int:
 
 
 def _events(part: Row) -> list[dict]:
-    """The JSON objects of one part of an answer: events of a stream, or the whole answer."""
-    found = []
+    """The JSON objects of one part of an answer: events of a stream, the whole answer, or what Triton answered."""
+    found = [dict(part.values)]
     for line in _text(part, "response").splitlines():
         try:
             value = json.loads(line.removeprefix("data:").strip())
@@ -190,7 +190,7 @@ def _has_text(event: dict) -> bool:
     choices = event.get("choices")
     first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     places = (first, first.get("delta"), first.get("message"), event)
-    keys = ("content", "reasoning_content", "reasoning", "text", "text_output")
+    keys = ("content", "reasoning_content", "reasoning", "text", "text_output", "tool_calls")
     return any(isinstance(place, dict) and place.get(key) for place in places for key in keys)
 
 

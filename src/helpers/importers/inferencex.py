@@ -19,7 +19,9 @@ from helpers.importers.files import (
     optional_number,
     optional_text,
     read_objects,
+    refuse,
     require,
+    section,
     selected,
 )
 from helpers.importers.found import FAILURES, Found, FoundPoint, Served
@@ -28,7 +30,8 @@ from helpers.load_config import LoadLevel
 from helpers.options import ImportedOption
 
 TOOL = "InferenceX"
-NEEDED = ("hw", "conc", "model", "tput_per_gpu", "output_tput_per_gpu")
+NEEDED = ("conc", "model", "tput_per_gpu", "output_tput_per_gpu")
+NESTED = ("conc", "model", "metrics.tput_per_gpu", "metrics.output_tput_per_gpu")
 PRINTED = re.compile(r"^(p\d+(?:\.\d+)?|median)_(ttft|tpot|e2el)$")
 COLUMN = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "latency_s"}
 UNKNOWN = (
@@ -41,7 +44,8 @@ UNKNOWN = (
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
     """One load point per result; `select` chooses by hardware, framework, precision, lengths and so on."""
-    rows = selected(read_objects(file, f"a result of {TOOL}", listed=True), option, file)
+    rows = [_flat(row) for row in read_objects(file, f"a result of {TOOL}", listed=True)]
+    rows = selected(rows, option, file)
     for row in rows:
         require(row, NEEDED, f"a result of {TOOL} (agg_*.json)")
     if file.entry.requests is None:
@@ -72,13 +76,30 @@ def _point(row: Row, requests: int) -> FoundPoint:
     return FoundPoint(row.where, None, level, groups=[group], unknown=UNKNOWN, model=optional_text(row, "model"))
 
 
+def _flat(row: Row) -> Row:
+    """A result with its measurements among its other keys: the site's rows hold them in `metrics`."""
+    return Row(row.where, {**row.values, **section(row, "metrics").values})
+
+
 def _rates(row: Row) -> dict[str, float]:
-    """Tokens per second of the whole system. Input is served by the GPUs that prefill, output by those that decode."""
-    if row.values.get("num_decode_gpu"):
-        prefill, decode = number(row, "num_prefill_gpu"), number(row, "num_decode_gpu")
-        total = number(row, "tput_per_gpu") * (prefill + decode)
-    else:
-        decode = number(row, "tp")
-        total = number(row, "tput_per_gpu") * decode
-    output = number(row, "output_tput_per_gpu") * decode
+    """Tokens per second of the whole system.
+
+    Where some GPUs prefill and others decode, the output was divided by those that decode, and later by all of them;
+    `output_tput_per_decode_gpu` stands beside the latter.
+    """
+    decode = number(row, "num_decode_gpu" if row.values.get("num_decode_gpu") else "tp")
+    gpus = decode + (number(row, "num_prefill_gpu") if _is_split(row) else 0.0)
+    total, output = number(row, "tput_per_gpu") * gpus, number(row, "output_tput_per_gpu")
+    by_all = not _is_split(row) or row.values.get("output_tput_per_decode_gpu") is not None
+    output *= gpus if by_all else decode
+    if output > total * (1 + 1e-6):
+        refuse(
+            f"{row.where}: output_tput_per_gpu", row.values["output_tput_per_gpu"], "no more output than tokens in all"
+        )
     return {"output_tokens_per_s": output, "prompt_tokens_per_s": max(0.0, total - output)}
+
+
+def _is_split(row: Row) -> bool:
+    """Do other GPUs prefill than decode?"""
+    stated = row.values.get("disagg")
+    return bool(row.values.get("num_prefill_gpu")) and (stated is None or str(stated).lower() == "true")
