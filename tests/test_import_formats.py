@@ -107,6 +107,13 @@ def test_the_model_is_the_one_that_the_files_name(shown):
     assert {name for name, model in named.items() if model != formats.MODEL} == {"inference_perf"}
 
 
+def test_failures_that_no_file_holds_are_not_called_none(folder, tmp_path):
+    option = files.option("a", "sglang", formats.WRITTEN["sglang without details"].entries(folder))
+    seen = rendered.import_and_render(load_config(files.write_config(tmp_path, option)))
+    assert seen.option.reason.endswith("failed: `--output-details` of `sglang.bench_serving` adds it")
+    assert "requests failed" not in seen.text.replace("how many requests failed", "")
+
+
 # --- a real file of sglang ----------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from helpers.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdic
 
 ONE_SIDED = 1.6449 / 1.9600
 """Quantiles of the normal distribution: what a 95% bound is on one side, as a part of what it is on both."""
+SEE = "docs/import.md names the option of the tool that adds it"
 LIMIT_WORDS = {"error_rate": "errors", "latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 
 
@@ -88,12 +89,12 @@ def _not_in_file(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> s
         return None
     form = next(option.format for option in config.options if option.name == row["option"])
     if limit.limit == "error_rate":
-        how = HOW_TO_ADD.get((form, limit.limit), "measure again with a tool that counts them")
+        how = HOW_TO_ADD.get((form, limit.limit), SEE)
         return f"the file does not hold how many requests failed: {how}"
     words = LIMIT_WORDS[limit.limit]
     held = [name for name in row.index if name.startswith((f"{limit.limit}_p", f"{limit.limit}_mean"))]
     if row[held].isna().all():
-        how = HOW_TO_ADD.get((form, limit.limit), "measure again with an option of the tool that adds it")
+        how = HOW_TO_ADD.get((form, limit.limit), SEE)
         return f"the file does not hold {words}: {how}"
     if int(row["failures"]) or limit.requests_lacking is not None:  # a printed percentile is of the answers alone
         return None
@@ -258,6 +259,13 @@ def nearest_to_slo(points: pd.DataFrame, config: BenchmarkConfig) -> tuple[str |
     latency, _, percentile = column.rpartition("_")
     reason = (
         f"{percentile} of {text.duration(row[column])} against the limit of {config.slo.limits_s()[latency]:g} s, "
-        f"{row['failures']} of {row['n']} requests failed, on {row['dataset']} at {row['load']}"
+        f"{_failed_words(row)}, on {row['dataset']} at {row['load']}"
     )
     return str(row["option"]), reason
+
+
+def _failed_words(row: pd.Series) -> str:
+    """How many requests failed; imported files may not hold it."""
+    if pd.isna(row["error_rate"]):
+        return f"{row['n']} answers, and unknown failures"
+    return f"{row['failures']} of {row['n']} requests failed"

@@ -10,7 +10,7 @@ from helpers.load_config import LoadLevel
 CUT_OFF = "cut_off"
 """Error type of a request that the tool ended itself, when its time was up."""
 
-FAILURES = "how many requests failed, so no error rate"
+FAILURES = "how many requests failed (so there is no error rate, and percentiles are of the answers alone)"
 """What is not known of a group whose `failures_known` is false."""
 
 

@@ -38,7 +38,7 @@ PROFILE_MARKS = ("experiments", "service_kind")
 COLUMN = {"request_latency": "latency_s", "time_to_first_token": "ttft_s", "inter_token_latency": "tpot_s"}
 LEVELS = {"concurrency": "closed_loop", "request_rate": "open_loop"}
 STEADY = "whether a steady state was reached"
-NO_FAILURES = f"{FAILURES} (GenAI-Perf leaves them out: measure with `aiperf profile` instead, which counts them)"
+NO_FAILURES = f"{FAILURES}: `aiperf profile`, which took the place of GenAI-Perf, counts them"
 
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:

@@ -35,7 +35,7 @@ NESTED = ("conc", "model", "metrics.tput_per_gpu", "metrics.output_tput_per_gpu"
 PRINTED = re.compile(r"^(p\d+(?:\.\d+)?|median)_(ttft|tpot|e2el)$")
 COLUMN = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "latency_s"}
 UNKNOWN = (
-    f"{FAILURES} (the client's own result, read as `vllm`, holds it)",
+    f"{FAILURES}: the client's own result, read as `vllm`, holds it",
     "requests per second and the time that it took",
     "times and latencies of single requests",
     "whether a steady state was reached",

@@ -54,7 +54,11 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
 
 def _point(row: Row, file: OpenedFile) -> FoundPoint:
     is_detailed = row.values.get("itls") is not None
-    unknown = UNKNOWN if is_detailed else (*UNKNOWN, f"{FAILURES} {DETAILS}", f"latencies of single requests {DETAILS}")
+    unknown = (
+        UNKNOWN
+        if is_detailed
+        else (*UNKNOWN, f"{FAILURES}: `--output-details` adds it", f"latencies of single requests {DETAILS}")
+    )
     return FoundPoint(
         where=row.where,
         dataset=None,
