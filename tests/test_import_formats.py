@@ -148,6 +148,21 @@ def test_every_format_refuses_the_files_of_another(folder, name, tmp_path):
         read_results(config)
 
 
+def test_the_formats_of_before_are_known_too(tmp_path):
+    sent = files.closed_loop(4, 30)
+    files.write_json(tmp_path / "vllm.json", files.vllm(sent))
+    (tmp_path / "aiperf.jsonl").write_text(files.aiperf_records(sent))
+    files.write_json(tmp_path / "aiperf.json", files.aiperf_statistics(sent))
+    benchmark = files.guidellm_benchmark(sent, {"type_": "concurrent", "streams": 4})
+    files.write_json(tmp_path / "guidellm.json", files.guidellm_report(benchmark))
+    files.write_csv(tmp_path / "fmbench_volleys.csv", [files.volley([0.4] * 4, 0.41)])
+    files.write_csv(tmp_path / "fmbench_requests.csv", [files.fmbench_request(0.4)])
+    paths = sorted(path.name for path in tmp_path.iterdir())
+    options = [files.option(name, None, [{"path": name, "level": 4}]) for name in paths]
+    results = read_results(load_config(files.write_config(tmp_path, *options)))
+    assert {read.origin.option: read.origin.format for read in results} == {name: name.split(".")[0] for name in paths}
+
+
 def test_what_is_in_no_known_format_is_refused(tmp_path):
     files.write_json(tmp_path / "other.json", {"some": "thing"})
     config = load_config(files.write_config(tmp_path, files.option("a", None, "other.json")))
