@@ -250,8 +250,8 @@ def guidellm_report(*benchmarks: dict) -> dict:
 
 
 def volley(latencies: list[float], wall: float, *, prompt=300, output=20, failures=0, **changes) -> dict:
-    """A row of all_metrics.csv: the latencies of those of its requests that succeeded."""
-    count = len(latencies)
+    """A row of all_metrics.csv: the latencies of those of its requests that succeeded. Prompt tokens are those of all."""
+    count, sent = len(latencies), len(latencies) + failures
     row = {
         "experiment_name": "llama-g5",
         "concurrency": count + failures,
@@ -259,9 +259,9 @@ def volley(latencies: list[float], wall: float, *, prompt=300, output=20, failur
         "errors": "[]",
         "successes": count,
         "error_rate": failures / (count + failures),
-        "all_prompts_token_count": prompt * count,
-        "prompt_token_count_mean": prompt,
-        "prompt_token_throughput": prompt * count / wall,
+        "all_prompts_token_count": prompt * sent,
+        "prompt_token_count_mean": prompt * sent / count if count else "",
+        "prompt_token_throughput": prompt * sent / wall,
         "all_completions_token_count": output * count,
         "completion_token_count_mean": output,
         "completion_token_throughput": round(output * count / wall, 2),

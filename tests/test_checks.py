@@ -117,9 +117,9 @@ FAULTS = {
     ),
     "a mean that hides an endless tail": (
         {"points": [load_point(slo="undecided", latency_s_mean_ok=1.0, latency_s_p95=math.inf)]},
-        "mean_hides_tail",
-        "The limit is met by the mean",
-        [f"{A}: mean 1.00 s, p95 ∞ s, limit 1 s"],
+        "errors_hide_tail",
+        "Errors are the cause, not latency: more than 0.05 of the requests failed, so p95 is missed however fast",
+        [f"{A}: mean 1.00 s, 0 of 400 requests failed, limit 1 s"],
     ),
     "a mean that hides the tail of TTFT": (
         {"points": [load_point(slo="missed", ttft_s_p95=0.4)], "config": make_config(slo={"ttft_s": 0.3})},

@@ -282,11 +282,16 @@ def test_latency_that_grows_throughout_is_not_steady_and_shows_no_slo_to_be_met(
     assert found.timed["slo"].tolist() == ["undecided"] * 3
 
 
-def test_a_few_requests_are_too_few_to_tell(tmp_path, imported):
-    found = imported(*write_all(tmp_path, files.closed_loop(4, 1)))
-    assert [facts.window_s for facts in found.facts] == [None] * 3
-    assert all("too few" in facts.steady_because for facts in found.facts)
-    assert len(read_requests(found.run.requests)) == 12, "they are kept all the same"
+def test_one_wave_has_no_window_and_becomes_a_group_which_is_said(tmp_path, imported):
+    sent = files.closed_loop(4, 1)
+    found = imported(*write_all(tmp_path, sent))
+    assert found.facts == []
+    for row in found.grouped.to_dict("records"):
+        assert (row["n"], row["failures"], row["steady"]) == (4, 0, None)
+        assert row["requests_per_s"] == pytest.approx(4 / max(s.end for s in sent), rel=1e-6)
+        assert row["latency_s_mean_ok"] == pytest.approx(np.mean([s.latency for s in sent]), rel=1e-6)
+        assert row["output_tokens_mean"] == 20
+    assert "not every stream answered twice), so all requests are taken as one group" in found.warnings[0].rows[0]
 
 
 # --- which load point is it? --------------------------------------------------------------------------------------
@@ -464,7 +469,9 @@ def test_volleys_give_totals_by_totals(tmp_path, imported):
     assert row["usd_per_1k_requests"] == pytest.approx(7.2 / 3600 * wall / 6 * 1000)
     assert pd.isna(row["latency_s_p90"])
     (endpoint,) = found.endpoints
-    assert endpoint.model == "meta-textgeneration-llama-2-13b", "without the time of its creation"
+    assert endpoint.model is None, "the name of a deployment is no model"
+    (origin,) = read_origins(found.run)
+    assert origin.deployment == "meta-textgeneration-llama-2-13b", "without the time of its creation"
     assert endpoint.image == "registry/text-generation-inference:2.0.1-tgi1.1.0"
 
 
@@ -512,7 +519,7 @@ def test_single_requests_without_times_have_latencies_and_no_rates(tmp_path, imp
         ):
             assert pd.isna(row[name]), name
     assert "throughput, price" in found.warnings[0].rows[0]
-    assert found.warnings[1].rows == ["a: r.csv: 1 requests whose prompts lie in no dataset's bin"]
+    assert found.warnings[1].rows == ["a: r.csv: 1 requests whose prompts lie in no dataset's bin, or have no length"]
 
 
 def test_ttft_and_tpot_of_single_requests_are_read_where_there_are_some(tmp_path, imported):

@@ -289,8 +289,8 @@ def test_nothing_that_the_config_asks_for(tmp_path):
     ("change", "message"),
     [
         ({"itls": [[0.1]]}, "x.json:1: itls: holds 1 items, start_times 40."),
-        ({"latencies": "all"}, "x.json:1: latencies: bad value of type str."),
-        ({"start_times": ["x"] * 40}, "x.json:1: start_times: bad value of type list."),
+        ({"latencies": "all"}, "x.json:1: latencies: bad value 'all'. Expected a list of numbers."),
+        ({"start_times": ["x"] * 40}, "x.json:1: start_times[0]: bad value 'x'. Expected a number."),
     ],
 )
 def test_lists_of_a_detailed_result_that_do_not_fit(tmp_path, change, message):

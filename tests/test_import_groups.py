@@ -186,8 +186,30 @@ def test_a_volley_of_failures_alone_has_no_latency(summarise):
     points, groups, _ = summarise([files.volley([1.0] * 2, 1.1)] * 5 + [files.volley([], 1.0, failures=2)])
     assert groups["latency_mean_s"].isna().tolist() == [False] * 5 + [True]
     assert points["latency_s_mean_ok"].iloc[0] == pytest.approx(1.0)
-    assert points["window_s"].isna().all(), "its wall time cannot be told from its tokens, so no rate can"
-    assert points["requests_per_s"].isna().all()
+    assert points["window_s"].tolist() == pytest.approx([5 * 1.1 + 1.0]), "the prompts of failures were sent too"
+    assert points["requests_per_s"].tolist() == pytest.approx([10 / 6.5])
+
+
+def test_prompt_tokens_of_failures_are_not_those_of_answers(summarise):
+    """FMBench adds up the prompts of all requests of a volley, and the answers of those that succeeded."""
+    points, groups, warnings = summarise([files.volley([1.0] * 3, 1.1, prompt=3478, failures=1)] * 5)
+    assert groups["prompt_tokens"].tolist() == [3 * 3478] * 5
+    (row,) = points.to_dict("records")
+    assert row["prompt_tokens_mean"] == 3478
+    assert row["prompt_tokens_per_s"] == pytest.approx(3 * 3478 / 1.1)
+    assert "3478 tokens in all 5 groups" in warnings["one_prompt"].rows[0]
+
+
+def test_failures_do_not_hide_an_echoed_prompt(summarise):
+    rows = [files.volley([1.0] * 3, 1.1, prompt=3478, output=3478 + 28, failures=1)] * 5
+    _, groups, warnings = summarise(rows, generation={"max_output_tokens": 100})
+    assert groups["output_tokens"].tolist() == [3 * 28] * 5
+    assert "28.0 output tokens a request, and 3,478 of the prompt" in warnings["echoed_prompt"].rows[0]
+
+
+def test_a_volley_that_failed_as_a_whole_does_not_hide_that_all_prompts_have_one_length(summarise):
+    _, _, warnings = summarise([files.volley([1.0] * 2, 1.1)] * 5 + [files.volley([], 1.0, failures=2)])
+    assert "short: 300 tokens in all 5 groups" in warnings["one_prompt"].rows[0]
 
 
 def test_goodput_is_known_where_it_is_certain(summarise):
@@ -228,11 +250,12 @@ def test_an_echoed_prompt_and_answers_beyond_the_cap(summarise):
     assert warnings["output_length"].rows == ["rambles: up to 105.0 tokens a request, in 4 of 4 groups"]
 
 
-def test_one_prompt_sent_again_and_again(summarise):
+def test_prompts_that_all_have_the_same_length(summarise):
     rows = [files.volley([1.0 + i / 100], 1.1) for i in range(5)]
     rows += [files.volley([2.0], 2.1, prompt=700 + i, payload_file="payload_long.jsonl") for i in range(5)]
     _, _, warnings = summarise(rows)
     assert warnings["one_prompt"].rows == ["short: 300 tokens in all 5 groups, 5 to 5 requests per option"]
+    assert "they were made so, or they are one prompt" in warnings["one_prompt"].message
 
 
 def test_a_warm_up_that_was_measured(summarise):

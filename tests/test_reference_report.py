@@ -205,7 +205,8 @@ def test_on_long_prompts_another_option_wins_and_not_the_published_one(long_prom
 
 
 def test_each_fault_that_the_data_show_has_its_warning(all_bins):
-    rows = said(all_bins, "different_models")  # 1
+    assert not warnings_of(all_bins, "different_models"), "the names of deployments do not show it"
+    rows = said(all_bins, "unknown_model")  # 1
     assert "meta-textgeneration-llama-2-13b" in rows
     assert "meta-textgenerationneuron-llama-2-13b-f" in rows
     assert "huggingface-pytorch-tgi-inference" in rows

@@ -75,6 +75,7 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
         )
     measured = pd.DataFrame(rows) if rows else no_load_points(config)
     points = measured if grouped.empty else pd.concat([pd.DataFrame(rows), grouped], ignore_index=True)
+    points = points.apply(_numbers_as_numbers)
     warnings = [
         *check_run(
             points, audits, facts, endpoints, read_prompt_warnings(run.payloads), config, datetime.now(UTC).date()
@@ -84,6 +85,13 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     ]
     drawn = pd.concat(samples, ignore_index=True) if samples else pd.DataFrame(columns=[*SAMPLED, *SAMPLE_KEYS])
     return Measurements(points, drawn, facts, endpoints, warnings, count_failures(run.requests, facts))
+
+
+def _numbers_as_numbers(column: pd.Series) -> pd.Series:
+    """A column that lacks every value, or holds numbers and None, as numbers: as it will be read back from its file."""
+    known = column.dropna()
+    is_other = column.dtype != object or known.map(lambda value: isinstance(value, str | bool)).any()
+    return column if is_other else column.astype(float)
 
 
 def _sample(level: Level, seed: int) -> pd.DataFrame:

@@ -40,7 +40,7 @@ def requests_per_minute(points: list[ChosenPoint], bound: str = "value") -> floa
 
     A mean request takes Σ share / throughput seconds of the option.
     """
-    rates = [getattr(point.requests_per_s, bound) for point in points]
+    rates = [point.requests_per_s and getattr(point.requests_per_s, bound) for point in points]
     if any(rate is None or rate <= 0 for rate in rates):
         return None
     return 60 / sum(point.share / rate for point, rate in zip(points, rates, strict=True))

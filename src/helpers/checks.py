@@ -57,14 +57,17 @@ def check_run(
 
 
 def same_model(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> bool:
-    """Do all options serve the same model?"""
-    return len(set(served_models(config, endpoints).values())) == 1
+    """Do all options serve the same model, as far as their models are known?"""
+    return len(set(served_models(config, endpoints).values()) - {None}) <= 1
 
 
-def served_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> dict[str, str]:
-    """Option -> model: as the config says of the option, else as the endpoint was found to serve, else the config's."""
+def served_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> dict[str, str | None]:
+    """Option -> model: as the config says of the option, else as the endpoint was found to serve, else the config's. Of
+    results that others measured it is unknown (null) where neither the option nor the files name it.
+    """
     found = {record.option: record.model for record in endpoints if record.model}
-    return {option.name: option.model or found.get(option.name) or config.model.name for option in config.options}
+    default = None if config.imported else config.model.name
+    return {option.name: option.model or found.get(option.name) or default for option in config.options}
 
 
 def same_output_length(points: pd.DataFrame) -> bool:
@@ -99,12 +102,11 @@ def _unequal(points: pd.DataFrame, tokens: str) -> list[str]:
 
 def _different_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> Iterable[ReportWarning]:
     if not same_model(config, endpoints):
-        served = [f"{name}: {model}" for name, model in served_models(config, endpoints).items()]
-        yield ReportWarning(
-            kind="different_models",
-            message="The options do not serve the same model, so they are compared per output token.",
-            rows=served,
-        )
+        served = [f"{name}: {model or 'unknown'}" for name, model in served_models(config, endpoints).items()]
+        message = "The options do not serve the same model, so they are compared per output token."
+        if config.imported:
+            message += " If these names mean the same model, write `model: ...` in the options."
+        yield ReportWarning(kind="different_models", message=message, rows=served)
 
 
 def _lengths(points: pd.DataFrame) -> Iterable[ReportWarning]:
@@ -194,22 +196,37 @@ def _missing_repetitions(points: pd.DataFrame, config: BenchmarkConfig) -> Itera
 
 
 def _mean_hides_tail(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    rows = []
+    """Load points whose mean is within a limit and whose tail is not: because of slow answers, or of failures alone."""
+    slow, failed = [], []
     for column, limit in config.slo.limits_s().items():
         tail = f"{column}_p{config.slo.percentile:g}"
         hidden = points[(points[f"{column}_mean_ok"] <= limit) & (points[tail] > limit) & (points["slo"] != MET)]
-        rows += [
-            f"{row['option']}, {row['dataset']}, {row['load']}: mean {duration(row[f'{column}_mean_ok'])}, "
-            f"p{config.slo.percentile:g} {duration(row[tail])}, limit {limit:g} s"
-            for _, row in hidden.iterrows()
-        ]
-    if rows:
+        for _, row in hidden.sort_values([tail, "error_rate"], ascending=False, kind="stable").iterrows():
+            words = f"{row['option']}, {row['dataset']}, {row['load']}: mean {duration(row[f'{column}_mean_ok'])}, "
+            if math.isinf(row[tail]):
+                failed.append(words + f"{int(row['failures'])} of {int(row['n'])} requests failed, limit {limit:g} s")
+            else:
+                slow.append(
+                    words + f"p{config.slo.percentile:g} {duration(row[tail])}, limit {limit:g} s{_with_failures(row)}"
+                )
+    if slow:
         yield ReportWarning(
             kind="mean_hides_tail",
             message=f"The limit is met by the mean, but not by p{config.slo.percentile:g}: a report of means would pass "
             "these.",
-            rows=rows,
+            rows=slow,
         )
+    if failed:
+        yield ReportWarning(
+            kind="errors_hide_tail",
+            message=f"Errors are the cause, not latency: more than {1 - config.slo.percentile / 100:.3g} of the requests failed, "
+            f"so p{config.slo.percentile:g} is missed however fast the answers are. Their mean is within the limit.",
+            rows=failed,
+        )
+
+
+def _with_failures(row: pd.Series) -> str:
+    return f", with {int(row['failures'])} of {int(row['n'])} failed" if row["failures"] else ""
 
 
 def _prices(points: pd.DataFrame, endpoints: list[EndpointRecord], today: date) -> Iterable[ReportWarning]:

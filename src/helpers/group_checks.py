@@ -1,6 +1,6 @@
 """Checks of results that were measured in groups. Each that fails becomes a numbered warning in the report.
 
-They find what sums and means can hide: an echoed prompt, one prompt sent again and again, a warm-up inside the measurement,
+They find what sums and means can hide: an echoed prompt, prompts that all have one length, a warm-up inside the measurement,
 means of rates, volleys that took longer than their mean latency lets think.
 """
 
@@ -37,7 +37,7 @@ def group_warnings(groups: pd.DataFrame, points: pd.DataFrame, config: Benchmark
         *_echoed(named),
         *_beyond_the_cap(named, config),
         *_volleys(named),
-        *_one_prompt(named),
+        *_same_length(named),
         *_warm_up(points),
         *_mean_of_rates(named, points),
         *_hidden_misses(named, config),
@@ -101,11 +101,12 @@ def _volleys(groups: pd.DataFrame) -> Iterable[ReportWarning]:
         )
 
 
-def _one_prompt(groups: pd.DataFrame) -> Iterable[ReportWarning]:
+def _same_length(groups: pd.DataFrame) -> Iterable[ReportWarning]:
     """A dataset all of whose groups have the same mean prompt length; one group alone says nothing."""
-    each = groups["prompt_tokens"] / (groups["requests"] - groups["failures"])
+    ok = groups["requests"] - groups["failures"]
+    answered = groups.assign(each=groups["prompt_tokens"] / ok)[ok > 0]
     rows = []
-    for dataset, here in groups.assign(each=each).groupby("dataset", sort=False):
+    for dataset, here in answered.groupby("dataset", sort=False):
         if len(here) > 1 and here["each"].notna().all() and here["each"].nunique() == 1:
             options = here.groupby("option")["requests"].sum()
             rows.append(
@@ -115,8 +116,8 @@ def _one_prompt(groups: pd.DataFrame) -> Iterable[ReportWarning]:
     if rows:
         yield ReportWarning(
             kind="one_prompt",
-            message="All prompts of a dataset have the same length: it is one prompt, sent again and again. What is measured "
-            "is that prompt, not its length, and a server that keeps prefixes answers it faster.",
+            message="All prompts of a dataset have the same length: they were made so, or they are one prompt, which a server "
+            "that keeps prefixes answers faster. The files do not hold the texts.",
             rows=rows,
         )
 

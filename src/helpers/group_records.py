@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("sent_together", pa.bool_()),
         ("requests", pa.int32()),
         ("failures", pa.int32()),
+        ("failures_known", pa.bool_()),
         ("wall_s", pa.float64()),
         ("latency_mean_s", pa.float64()),
         ("prompt_tokens", pa.int64()),
@@ -72,8 +73,11 @@ class Group:
     ttft_s: list[float] | None = None
     tpot_s: list[float] | None = None
     reported: dict[str, float] = field(default_factory=dict)
-    """What the tool printed over the successes: `<column>_p<percent>`, `_min` and `_max`, for example latency_s_p95."""
+    """What the tool printed over the successes: `<column>_p<percent>`, `_min` and `_max`, for example latency_s_p95; and
+    prompt_tokens_per_s, output_tokens_per_s where it printed rates without the sums behind them."""
     reported_requests_per_s: float | None = None
+    failures_known: bool = True
+    """False where the tool left failures out: `requests` are the successes then, and `failures` is 0."""
 
 
 def without_echo(group: Group, most_output_tokens: int | None) -> Group:
@@ -124,5 +128,6 @@ def read_groups(run: RunFolder) -> pd.DataFrame:
                 f"{path}: schema_version {version}, expected {SCHEMA_VERSION}. Next: import the results again"
             )
         tables.append(pq.read_table(path).replace_schema_metadata())
-    groups = pa.concat_tables(tables).to_pandas(maps_as_pydicts="strict")
-    return groups.astype({"echoed": "boolean"})
+    groups = pa.concat_tables(tables, promote_options="default").to_pandas(maps_as_pydicts="strict")
+    known = groups["failures_known"].astype("boolean").fillna(True)  # earlier versions knew all failures
+    return groups.assign(failures_known=known.astype(bool)).astype({"echoed": "boolean"})

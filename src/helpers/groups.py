@@ -101,7 +101,7 @@ def summarise_groups(run: RunFolder, endpoints: list[EndpointRecord], config: Be
 def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | None, config: BenchmarkConfig) -> dict:
     n, failures = int(here["requests"].sum()), int(here["failures"].sum())
     ok = here["requests"] - here["failures"]
-    wall_s = _sum(here["wall_s"])
+    wall_s = _sum(here["wall_s"]) or None  # no time at all: the tool did not measure it
     in_flight_s = _sum((ok * here["latency_mean_s"]).where(ok > 0, 0.0))
     row = {
         "option": here["option"].iloc[0],
@@ -117,7 +117,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
         "n": n,
         "failures": failures,
         "window_s": wall_s,
-        "error_rate": metrics.error_rate(failures, n),
+        "error_rate": metrics.error_rate(failures, n) if here["failures_known"].all() else None,
         "commonest_failure": None,
         "achieved_concurrency": in_flight_s / wall_s if wall_s and in_flight_s is not None else None,
         "asked_rate_per_s": None,
@@ -146,6 +146,9 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     row["lacking_error_rate"] = requests_lacking(
         failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
     )
+    if row["error_rate"] is None:
+        row |= {"error_rate_low": None, "error_rate_high": None, "lacking_error_rate": None}
+        states["slo_error_rate"] = UNDECIDED
     row |= states | {"estimates_within_slo": _estimates_within(row, here, config.slo)}
     state = metrics.all_of(states.values())
     endless = load.kind != "closed_loop"  # a queue may have grown all the while, and nobody looked
@@ -197,10 +200,11 @@ def _rates(here: pd.DataFrame, ok: pd.Series, wall_s: float | None, slo: Service
     row: dict[str, float | None] = {}
     for name, values in amounts.items():
         total = None if values is None else _sum(values)
+        printed = here["reported"].iloc[0].get(f"{name}_per_s") if len(here) == 1 else None
         known = bool(wall_s) and total is not None
         low, high = ratio_interval(values.to_numpy(float), here["wall_s"].to_numpy(float)) if known else NO_INTERVAL
         row |= {
-            f"{name}_per_s": total / wall_s if known else None,
+            f"{name}_per_s": total / wall_s if known else printed,
             f"{name}_per_s_low": low,
             f"{name}_per_s_high": high,
         }
@@ -279,9 +283,9 @@ def _tops(group: pd.Series, column: str) -> np.ndarray:
 
 def _estimates_within(row: dict, here: pd.DataFrame, slo: ServiceLevel) -> bool | None:
     """Are error rate and percentiles within the SLO as measured; null where nobody can tell."""
-    if row["failures"] == row["n"] or row["error_rate"] > slo.error_rate:
+    if row["failures"] == row["n"] or (row["error_rate"] or 0.0) > slo.error_rate:
         return False
-    answers: list[bool | None] = []
+    answers: list[bool | None] = [None] if row["error_rate"] is None else []
     for column, limit in _limits(slo):
         value = row[f"{column}_p{slo.percentile:g}"]
         if value is not None:

@@ -103,7 +103,8 @@ def _assess(
     loads = {dataset: best_load(here, basis, config) for dataset, here in met.items()}
     verdict = _at_loads(verdict, loads, at, basis, config)
     if verdict.cost is None:
-        return verdict.model_copy(update={"status": "unpriced", "reason": "meets the SLO, but its price is unknown"})
+        unknown = "price is" if requests_per_minute(verdict.points) else "throughput, and so its price, are"
+        return verdict.model_copy(update={"status": "unpriced", "reason": f"meets the SLO, but its {unknown} unknown"})
     return verdict
 
 

@@ -15,12 +15,14 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.chosen_points import best_load, estimate_of, mixed_cost, traffic_shares
 from helpers.config import BenchmarkConfig
+from helpers.importers.settings import HOW_TO_ADD, PERCENTILES
 from helpers.ledger import EndpointRecord
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
 
 ONE_SIDED = 1.6449 / 1.9600
 """Quantiles of the normal distribution: what a 95% bound is on one side, as a part of what it is on both."""
+SEE = "docs/import.md names the option of the tool that adds it"
 LIMIT_WORDS = {"error_rate": "errors", "latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 
 
@@ -67,6 +69,8 @@ def open_limits(row: pd.Series, config: BenchmarkConfig) -> list[OpenLimit]:
 
 def _open_words(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str:
     """Which limit is open, what was measured, and how many requests it lacks."""
+    if limit.measured is None and (untold := _not_in_file(limit, row, config)):
+        return untold
     if limit.limit == "error_rate":
         measured = f"{int(row['failures'])} of {int(row['n'])} requests failed, at most {limit.allowed:.3g} may"
     else:
@@ -76,6 +80,26 @@ def _open_words(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> st
     if limit.requests_lacking is None:
         return f"{words}, and no number of such requests would show it"
     return f"{words}: {text.plural(limit.requests_lacking, 'more request')} like these would show it"
+
+
+def _not_in_file(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str | None:
+    """What imported files do not hold: failures, a latency, or its percentile of the SLO; and what adds it. None otherwise."""
+    percentile = f"{limit.limit}_p{config.slo.percentile:g}"
+    if not config.imported or not pd.isna(row.get(percentile)):
+        return None
+    form = next(option.format for option in config.options if option.name == row["option"])
+    if limit.limit == "error_rate":
+        how = HOW_TO_ADD.get((form, limit.limit), SEE)
+        return f"the file does not hold how many requests failed: {how}"
+    words = LIMIT_WORDS[limit.limit]
+    held = [name for name in row.index if name.startswith((f"{limit.limit}_p", f"{limit.limit}_mean"))]
+    if row[held].isna().all():
+        how = HOW_TO_ADD.get((form, limit.limit), SEE)
+        return f"the file does not hold {words}: {how}"
+    if int(row["failures"]) or limit.requests_lacking is not None:  # a printed percentile is of the answers alone
+        return None
+    how = PERCENTILES.get(form, "with every single latency, more could be shown")
+    return f"the file does not hold p{config.slo.percentile:g} of {words}, and what it holds does not decide: {how}"
 
 
 # --- an option that is not shown to meet the SLO ------------------------------------------------------------------
@@ -248,6 +272,13 @@ def _how_near(row: pd.Series, name: str, config: BenchmarkConfig) -> str:
     latency = text.duration(row[column]) if is_known else f"at least {text.duration(row[f'{column}_low'])}"
     return (
         f"p{config.slo.percentile:g} {LIMIT_WORDS[name]} of {latency} against the limit of "
-        f"{config.slo.limits_s()[name]:g} s, {row['failures']} of {row['n']} requests failed, "
+        f"{config.slo.limits_s()[name]:g} s, {_failed_words(row)}, "
         f"on {row['dataset']} at {row['load']}"
     )
+
+
+def _failed_words(row: pd.Series) -> str:
+    """How many requests failed; imported files may not hold it."""
+    if pd.isna(row["error_rate"]):
+        return f"{row['n']} answers, and unknown failures"
+    return f"{row['failures']} of {row['n']} requests failed"

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from helpers import number_text as text
 from helpers.charts.load_points import dominated
 from helpers.charts.panels import crossed_out, level_text, ticks
-from helpers.charts.scale import axis_top, open_ended, open_ends
+from helpers.charts.scale import axis_top, has_failed, open_ended, open_ends
 from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option, colour, left_out, marker, ranges
 from helpers.config import BenchmarkConfig
 from helpers.display import in_html
@@ -129,6 +129,7 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
     ends = zip(open_ends(rows, x).T, open_ends(rows, y).T, strict=True)
     intervals = zip(bars(rows, x).T, bars(rows, y).T, dominated(rows, x, y), ends, strict=True)
     points = dict(zip(rows.index, zip(rows[[*SHOWN, x, y]].to_dict("records"), intervals, strict=True), strict=True))
+    failed = set(rows.index[has_failed(rows)])
     for name, mine in by_option(rows, config):
         ink, outline = _ink(name, config), _outline(marker(name, config))
         places = {index: (across(points[index][0][x]), up(points[index][0][y])) for index in mine.index}
@@ -153,6 +154,9 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
             if row["slo"] == CLIENT_LIMITED:
                 cross = f"M{at[0] - 5:.1f} {at[1] - 5:.1f}l10 10m0 -10l-10 10"
                 parts.append(f'<path d="{cross}" stroke="currentColor" stroke-width="1.5"/>')
+            if index in failed:
+                plus = f"M{at[0] - 6:.1f} {at[1]:.1f}h12m-6 -6v12"
+                parts.append(f'<path d="{plus}" stroke="currentColor" stroke-width="1.5"/>')
             if chosen == row["level"]:
                 parts.append(_circle(at, name))
     return "".join(parts)

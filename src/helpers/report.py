@@ -5,6 +5,7 @@ Nothing is computed here that is not said here: numbers come from `metrics` and 
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from markupsafe import Markup
 from helpers import number_text as text
 from helpers.bottom_line import COST_UNIT, quoted
 from helpers.chosen_points import main_latency
-from helpers.config import BenchmarkConfig
+from helpers.config import BenchmarkConfig, slug
 from helpers.config_file import LoadedConfig
 from helpers.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
 from helpers.errors import RunFolderError
@@ -39,9 +40,13 @@ STATUS_WORDS = {
 }
 
 MOST_NAMED = 3
+MOST_ROWS = 6
+"""Rows of a warning that are shown all."""
 NO_FIGURE = {
     "price_performance": "There is no figure of price against latency: no load point has both a finite price and a finite "
     "latency percentile.",
+    "load_vs_latency": "There is no figure of latency against the load: no load point has a finite latency percentile.",
+    "load_vs_throughput": "There is no figure of throughput against the load: no load point has a throughput.",
     "bill_by_traffic": "There is no figure of the bill: no option is shown to meet the SLO at a known price.",
     "tokens_vs_latency": "There is no figure of latency against prompt length: no single requests were answered whose "
     "lengths are known.",
@@ -209,14 +214,30 @@ def _bounds(points: pd.DataFrame, index: int, column: str, decimals: int) -> str
 
 
 def warning_list(verdict: Verdict) -> Prose:
-    """The numbered warnings with the rows concerned."""
+    """The numbered warnings with the rows concerned: all where they are few, else the worst and how many more there are."""
     if not verdict.warnings:
         return Prose("Every check passed: there is no warning.")
-    items = []
+    options, items = [option.option for option in verdict.options], []
     for i, warning in enumerate(verdict.warnings, start=1):
         items.append(Markdown("{}. **{}**").format(i, warning.message))
-        items += [Markdown("    * {}").format(row) for row in warning.rows]
+        items += [Markdown("    * {}").format(row) for row in _few_rows(warning.rows, options)]
     return Prose(Markdown("\n").join(items))
+
+
+def _few_rows(rows: list[str], options: list[str]) -> list[str]:
+    """The rows of a warning if they are few; else the first, which are the worst, and how many more there are of which option."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    more = rows[MOST_NAMED:]
+    longest_first = sorted(options, key=len, reverse=True)
+    of = Counter(
+        next((name for name in longest_first if row.startswith((name, f"{slug(name)}__"))), "") for row in more
+    )
+    counts = ", ".join(f"{of[name]:,} of {name}" for name in options if of[name])
+    return [
+        *rows[:MOST_NAMED],
+        f"and {len(more):,} more{f': {counts}' if counts else ''} (all: verdict.json, warnings)",
+    ]
 
 
 def figure(figures: dict[str, Figure], name: str) -> Figure | Prose:

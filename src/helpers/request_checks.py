@@ -198,7 +198,7 @@ def _not_steady(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
 
 
 def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
-    bad = points[points["failures"] > 0]
+    bad = points[points["failures"] > 0].sort_values("error_rate", ascending=False, kind="stable")
     if len(bad):
         rows = [f"{r.option}, {r.dataset}, {r.load}: {r.failures} of {r.n}" for r in bad.itertuples()]
         yield ReportWarning(kind="errors", message="Requests failed; they count as infinitely slow.", rows=rows)
@@ -206,7 +206,7 @@ def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
 
 def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
     wanted = samples_to_trust(config.slo.percentile)
-    few = points[points["n"] < wanted]
+    few = points[points["n"] < wanted].sort_values("n", kind="stable")
     if len(few):
         rows = [f"{r.option}, {r.dataset}, {r.load}: n = {r.n}" for r in few.itertuples()]
         yield ReportWarning(
@@ -228,10 +228,21 @@ def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
 def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
     """Of closed loops only: an open loop has as many requests in flight as the server leaves unanswered."""
     closed = points[points["load_kind"] == "closed_loop"]
+    closed = closed.iloc[(closed["achieved_concurrency"].astype(float) / closed["level"]).argsort(kind="stable")]
     low = closed[closed["achieved_concurrency"] < CONCURRENCY_TOLERANCE * closed["level"]]
     if len(low):
         rows = [f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} asked" for r in low.itertuples()]
         yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than asked.", rows=rows)
+    high = closed[closed["achieved_concurrency"] > closed["level"] / CONCURRENCY_TOLERANCE]
+    if len(high):
+        rows = [
+            f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g}" for r in high[::-1].itertuples()
+        ]
+        yield ReportWarning(
+            kind="concurrency",
+            message="More requests were in flight than the concurrency allows: it, or a time, is not what the file says.",
+            rows=rows,
+        )
 
 
 def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:

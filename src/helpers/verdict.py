@@ -45,8 +45,8 @@ class ChosenPoint(Data):
     load: str
     """The level in words, for example `concurrency 4`."""
     n: int
-    requests_per_s: Estimate
-    """Served at this load by all instances of the option."""
+    requests_per_s: Estimate | None
+    """Served at this load by all instances of the option; null where imported results do not hold it."""
     latency_s: Estimate | None
     """The SLO's percentile of the main latency."""
     prompt_tokens_mean: float | None

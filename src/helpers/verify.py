@@ -67,7 +67,7 @@ def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
 
 
 def verify_points(points: pd.DataFrame, config: BenchmarkConfig) -> Prose:
-    """Percentiles rise, rates are positive, and no closed loop had more requests in flight than workers."""
+    """Percentiles rise, rates are positive, and no closed loop of ours had more requests in flight than workers."""
     shown = [f"latency_s_p{p:g}" for p in sorted({*PERCENTS, config.slo.percentile})]
     for row in points[shown].dropna(axis=1).to_numpy(float):
         if (row[1:] < row[:-1]).any():
@@ -76,7 +76,7 @@ def verify_points(points: pd.DataFrame, config: BenchmarkConfig) -> Prose:
         raise AnalysisError("a load point has a negative rate or an empty window")
     closed = points[points["load_kind"] == "closed_loop"]
     crowded = closed[closed["achieved_concurrency"] > closed["level"] * 1.001]
-    if len(crowded):
+    if len(crowded) and not config.imported:  # of others' results a warning says so
         raise AnalysisError(f"more requests were in flight than workers: {crowded['option'].tolist()}")
     return Prose(f"{text.plural(len(points), 'load point')}: percentiles rise, rates and concurrency are consistent.")
 

@@ -23,13 +23,15 @@ LONGEST_NAME = 34
 """Characters of the recommended option's name beside its point."""
 
 
-def price_performance(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig, folder: Path) -> Figure:
+def price_performance(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig, folder: Path) -> Figure | None:
     """Price per 1M output tokens against the SLO's latency percentile; the feasible region is shaded, the recommended
-    option named.
+    option named. Null where no load point has both.
     """
     x, words = latency_to_draw(points, config)
     limit = config.slo.limits_s()[main_latency(config)]
     drawn = points[np.isfinite(points[x].astype(float)) & points[PRICE].notna()]
+    if drawn.empty:
+        return None
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
         draw_price_performance(axes, rows, x, limit, config)
@@ -134,11 +136,13 @@ def _name_the_recommended(axes: Axes, rows: pd.DataFrame, x: str, dataset: str, 
         ).set_in_layout(False)
 
 
-def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure:
-    """The SLO's latency percentile against the load, with the SLO line."""
+def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
+    """The SLO's latency percentile against the load, with the SLO line; null where it is known of no load point."""
     y, words = latency_to_draw(points, config)
     limit = config.slo.limits_s()[main_latency(config)]
     drawn = points[np.isfinite(points[y].astype(float))]
+    if drawn.empty:
+        return None
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
         lines(axes, rows, y, config)
@@ -162,9 +166,15 @@ def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path)
     return panels("load_vs_latency", drawn, config, folder, panel, alt, caption)
 
 
-def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure:
-    """Requests answered per second against the load; in an open loop with the line on which all are answered."""
+def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
+    """Requests answered per second against the load; in an open loop with the line on which all are answered. Null where
+    it is known of no load point.
+    """
     offered = config.load.level_kind == "open_loop"
+    unknown = points["requests_per_s"].isna()
+    points = points[~unknown]
+    if points.empty:
+        return None
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
         lines(axes, rows, "requests_per_s", config)
@@ -180,7 +190,7 @@ def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Pa
         else "Where a line goes flat, further requests only wait."
     )
     caption = f"Higher is better. Whiskers are 95% intervals. {bend}"
-    caption += open_ended(points, "requests_per_s") + crossed_out(points)
+    caption += open_ended(points, "requests_per_s") + crossed_out(points) + left_out(int(unknown.sum()))
     return panels("load_vs_throughput", points, config, folder, panel, alt, caption)
 
 
@@ -190,13 +200,13 @@ def error_rates(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> 
         return None
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
-        rows = rows.assign(error_percent=rows["error_rate"] * 100)
+        rows = rows.assign(error_percent=rows["error_rate"] * 100).drop(columns="slo_error_rate", errors="ignore")
         lines(axes, rows, "error_percent", config)
         axes.set_ylim(0, with_limit(axis_top(rows, "error_percent"), config.slo.error_rate * 100))
         axes.axhline(config.slo.error_rate * 100, color=FEASIBLE_COLOUR, lw=1, ls="--")
         axes.set_ylabel("failed requests, %")
 
-    percents = points.assign(percent=points["error_rate"] * 100)
+    percents = points.assign(percent=points["error_rate"] * 100).drop(columns="slo_error_rate", errors="ignore")
     alt = f"Error rate against {config.load.level_name}. {ranges(percents, 'percent', '%', config)}"
-    caption = f"Lower is better. The dashed line is the limit.{crossed_out(points)}"
+    caption = f"Lower is better. The dashed line is the limit.{crossed_out(percents)}"
     return panels("error_rates", points, config, folder, panel, alt, caption)

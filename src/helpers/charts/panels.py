@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
-from helpers.charts.scale import axis_top, end_at, mark_open_ends
+from helpers.charts.scale import axis_top, end_at, has_failed, mark_open_ends
 from helpers.charts.style import bars, by_option, colour, marker, save, style
 from helpers.config import BenchmarkConfig
 from helpers.display import Figure
@@ -107,12 +107,17 @@ def level_text(level: float) -> str:
 
 
 def cross_out(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
-    """Cross out the load points that the client limited."""
-    limited = rows[rows["slo"] == CLIENT_LIMITED]
-    if len(limited):
-        axes.scatter(limited[x], limited[y], marker="x", color="black", s=45, linewidths=1.3, zorder=6)
+    """Cross out the load points that the client limited, and put a plus on those that failed."""
+    for some, sign in ((rows[rows["slo"] == CLIENT_LIMITED], "x"), (rows[has_failed(rows)], "+")):
+        if len(some):
+            axes.scatter(
+                some[x], some[y], marker=sign, color="black", s=45, linewidths=1.3, zorder=6, gid=f"sign {sign}"
+            )
 
 
 def crossed_out(rows: pd.DataFrame) -> str:
     """What a caption says of them."""
-    return " Crossed out: limited by the client, not judged." if (rows["slo"] == CLIENT_LIMITED).any() else ""
+    said = " Crossed out: limited by the client, not judged." if (rows["slo"] == CLIENT_LIMITED).any() else ""
+    if has_failed(rows).any():
+        said += " With a plus: more requests failed than the limit allows, which does not stretch the axes."
+    return said

@@ -10,7 +10,10 @@ from matplotlib.transforms import Affine2D
 
 from helpers import number_text as text
 from helpers.charts.style import bars
+from helpers.metrics import MISSED
 
+MOSTLY = 0.5
+"""Error rate from which a load point has failed, decided or not."""
 FAR = 10
 """Values beyond so many times the median do not stretch an axis: they stand at its end, with the value beside an arrow."""
 LIMIT_FAR = 3
@@ -28,10 +31,19 @@ def open_ends(rows: pd.DataFrame, column: str) -> np.ndarray:
     return np.stack([known & ~np.isfinite(rows[f"{column}{end}"].to_numpy(float)) for end in ("_low", "_high")])
 
 
+def has_failed(rows: pd.DataFrame) -> np.ndarray:
+    """At which load points did more requests fail than the SLO allows, or most of them?"""
+    if "slo_error_rate" not in rows:
+        return np.zeros(len(rows), dtype=bool)
+    return ((rows["slo_error_rate"] == MISSED) | (rows["error_rate"] >= MOSTLY)).to_numpy(bool)
+
+
 def axis_top(rows: pd.DataFrame, column: str) -> float:
     """The end of an axis that starts at zero: beyond the values but for far ones, and beyond their intervals unless those
-    are long.
+    are long. Load points that failed do not stretch it where there are others: few answers make any price.
     """
+    if not has_failed(rows).all():
+        rows = rows[~has_failed(rows)]
     values = rows[column].to_numpy(float)
     intervals = bars(rows, column)
     reach = values if intervals is None else values + intervals[1]
@@ -78,13 +90,17 @@ def end_at(axes: Axes, rows: pd.DataFrame, x: tuple[str, float | None], y: tuple
     """Let axes (column, end) end where they are to, and write values beyond at the edge; null leaves an end as it is."""
     (across, right), (up, top) = x, y
     axes.set_ylim(0, top)
+    rows = rows.assign(failed=np.where(has_failed(rows), " +", ""))
+    end = np.inf if right is None else right
     for row in rows[rows[up].to_numpy(float) > top].to_dict("records"):
-        _write_at_edge(axes, f"{text.significant(row[up])} ↑", (row[across], 0.99), ("data", "axes fraction"))
+        words = f"{text.significant(row[up])} ↑{row['failed']}"
+        _write_at_edge(axes, words, (min(row[across], end), 0.99), ("data", "axes fraction"))
     if right is None:
         return
     axes.set_xlim(0, right)
-    for row in rows[rows[across].to_numpy(float) > right].to_dict("records"):
-        _write_at_edge(axes, f"{text.significant(row[across])} →", (0.99, row[up]), ("axes fraction", "data"))
+    for row in rows[(rows[across].to_numpy(float) > right) & (rows[up].to_numpy(float) <= top)].to_dict("records"):
+        words = f"{text.significant(row[across])} →{row['failed']}"
+        _write_at_edge(axes, words, (0.99, row[up]), ("axes fraction", "data"))
 
 
 def _write_at_edge(axes: Axes, words: str, at: tuple[float, float], coordinates: tuple[str, str]) -> None:

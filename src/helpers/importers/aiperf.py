@@ -5,46 +5,96 @@ Every value carries its unit. Times of records are ns of the wall clock.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from helpers.config import BenchmarkConfig
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
-from helpers.importers.files import OpenedFile, Row, optional_number, read_objects, section
-from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest
+from helpers.importers.files import (
+    OpenedFile,
+    Row,
+    clean,
+    count,
+    numbers,
+    objects,
+    only_model,
+    optional_count,
+    optional_nanoseconds,
+    optional_number,
+    optional_text,
+    read_objects,
+    section,
+)
+from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest, TwoCounts
 from helpers.load_config import LoadLevel
+from helpers.number_text import plural
 from helpers.options import ImportedOption
 
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0, "min": 60.0}
 COLUMN = {"request_latency": "latency_s", "time_to_first_token": "ttft_s", "inter_token_latency": "tpot_s"}
 STATISTICS = "the statistics of AIPerf (profile_export_aiperf.json)"
 RECORDS = "a record of AIPerf (profile_export.jsonl)"
+USAGE = "usage_completion_tokens"
+CANCELLED = "RequestCancellationError"
 
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
     """One load point: from the records where the file ends in .jsonl, else from the statistics."""
-    return _from_records(file) if file.path.suffix == ".jsonl" else _from_statistics(file)
+    return (_from_records if file.path.suffix == ".jsonl" else _from_statistics)(file, option)
 
 
 # --- records ------------------------------------------------------------------------------------------------------
 
 
-def _from_records(file: OpenedFile) -> Found:
+def _from_records(file: OpenedFile, option: ImportedOption) -> Found:
     summary = _summary_beside(file)
     level = None if summary is None else _level(summary)
     rows = read_objects(file, RECORDS)
-    requests = [_request(row, is_open=level is not None and level.is_open) for row in rows]
-    unknown = ["tokens per chunk", "who counted the tokens"]
+    kept = [row for row in rows if not _was_planned(row, summary)]
+    requests = [_request(row, level is not None and level.is_open) for row in kept]
+    counts = TwoCounts(*map(sum, zip(*map(_both_counts, rows), strict=True)))
+    unknown = ["tokens per chunk", *([] if counts.server else ["who counted the tokens"])]
     if level is not None and level.is_open and not any(request.scheduled_ns for request in requests):
         unknown.append("when requests were to be sent: latency counts from the send")
-    point = FoundPoint(file.shown, None, level, requests=requests, unknown=tuple(unknown), wall_clock=True)
-    return Found([point], _served(summary))
+    point = FoundPoint(
+        file.shown, None, level, requests=requests, unknown=tuple(unknown), wall_clock=True, counts=counts
+    )
+    left_out = [f"{file.shown}: {_planned_words(len(rows) - len(kept))}"] if len(kept) < len(rows) else []
+    return Found([point], _served(summary, file, option), left_out)
+
+
+def _planned_words(count: int) -> str:
+    return f"{plural(count, 'request')} that AIPerf cancelled by plan, which neither were answered nor failed"
+
+
+def _was_planned(row: Row, summary: Row | None) -> bool:
+    """Was the request cancelled as `--request-cancellation-rate` asks, and not because the benchmark ended?"""
+    if not section(row, "metadata").values.get("was_cancelled"):
+        return False
+    return _is_planned(str(row.values.get("error")), summary)
+
+
+def _is_planned(error: str, summary: Row | None) -> bool:
+    if "external signal" in error:
+        return False
+    return "after being sent" in error or (summary is not None and _cancels(summary))
+
+
+def _cancels(summary: Row) -> bool:
+    """Was the benchmark asked to cancel requests?"""
+    settings = section(summary, "input_config")
+    asked = [section(phase, "cancellation").values.get("rate") for phase in _phases(summary)]
+    return any([*asked, section(settings, "loadgen").values.get("request_cancellation_rate")])
+
+
+def _both_counts(row: Row) -> tuple[int, int]:
+    """Output tokens of an answer as AIPerf's tokenizer and as the server counted them; zeros where one is unknown."""
+    metrics = section(row, "metrics")
+    client, server = (optional_count(section(metrics, key), "value") for key in ("output_sequence_length", USAGE))
+    return (0, 0) if client is None or server is None else (client, server)
 
 
 def _request(row: Row, is_open: bool) -> TimedRequest:
     metadata, metrics = section(row, "metadata"), section(row, "metrics")
-    sent_ns, end_ns = _whole(metadata, "request_start_ns"), _whole(metadata, "request_end_ns")
+    sent_ns, end_ns = (optional_nanoseconds(metadata, f"request_{end}_ns") for end in ("start", "end"))
     if sent_ns is None or end_ns is None:
         raise ResultFileError(
             f"{row.where}: metadata.request_{'start' if sent_ns is None else 'end'}_ns: there is no value. Expected {RECORDS}. "
@@ -54,29 +104,30 @@ def _request(row: Row, is_open: bool) -> TimedRequest:
     cut_off = bool(metadata.values.get("was_cancelled"))
     failed = bool(error) or cut_off
     latency_ns, ttft_ns = _ns(metrics, "request_latency"), _ns(metrics, "time_to_first_token")
-    output = _tokens(metrics, "output_sequence_length")
+    prompt, output = _tokens(metrics, "input_sequence_length"), _tokens(metrics, "output_sequence_length")
     details = error if isinstance(error, dict) else {}
+    source = None if _tokens(metrics, USAGE) is None else "tokenizer"
     return TimedRequest(
         sent_ns=sent_ns,
         done_ns=None if cut_off else end_ns,
-        scheduled_ns=_whole(metadata, "credit_issued_ns") if is_open else None,
+        scheduled_ns=optional_nanoseconds(metadata, "credit_issued_ns") if is_open else None,
         first_token_ns=None if failed or ttft_ns is None else sent_ns + ttft_ns,
         last_token_ns=None if failed else end_ns if latency_ns is None else sent_ns + latency_ns,
         chunk_ns=None if failed or ttft_ns is None else _chunks(metrics, sent_ns + ttft_ns),
-        request_id=metadata.values.get("x_request_id"),
-        prompt_tokens=_tokens(metrics, "input_sequence_length") or _tokens(metrics, "error_isl"),
-        output_tokens=None if failed else output if output is not None else _tokens(metrics, "output_token_count"),
-        error_type=None if not failed else CUT_OFF if cut_off else str(details.get("type") or "request_error"),
-        error=str(details.get("message") or error or "cut off")[:500] if failed else None,
-        http_status=details.get("code") if isinstance(details.get("code"), int) and not cut_off else None,
+        request_id=optional_text(metadata, "x_request_id"),
+        prompt_tokens=_tokens(metrics, "error_isl") if prompt is None else prompt,
+        output_tokens=None if failed else _tokens(metrics, "output_token_count") if output is None else output,
+        prompt_tokens_source=source,
+        output_tokens_source=source,
+        error_type=None if not failed else CUT_OFF if cut_off else clean(details.get("type") or "request_error"),
+        error=clean(details.get("message") or error or "cut off") if failed else None,
+        http_status=None if cut_off else _http_status(details.get("code")),
         measured=metadata.values.get("benchmark_phase") != "warmup",
     )
 
 
-def _whole(row: Row, key: str) -> int | None:
-    """Nanoseconds, which a float would round."""
-    value = row.values.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _http_status(code: object) -> int | None:
+    return code if isinstance(code, int) and 100 <= code <= 599 else None
 
 
 def _ns(metrics: Row, key: str) -> int | None:
@@ -85,46 +136,63 @@ def _ns(metrics: Row, key: str) -> int | None:
 
 
 def _tokens(metrics: Row, key: str) -> int | None:
-    value = optional_number(section(metrics, key), "value")
-    return None if value is None else round(value)
+    return optional_count(section(metrics, key), "value")
 
 
 def _chunks(metrics: Row, first_ns: int) -> list[int] | None:
     block = section(metrics, "inter_chunk_latency")
-    gaps = block.values.get("value")
-    if not isinstance(gaps, list):
+    gaps = numbers(block, "value")
+    if gaps is None:
         return None
     times = [first_ns]
     for gap in gaps:
-        times.append(times[-1] + round(float(gap) * _factor(block) * 1e9))
+        times.append(times[-1] + round(gap * _factor(block) * 1e9))
     return times
 
 
 # --- statistics ---------------------------------------------------------------------------------------------------
 
 
-def _from_statistics(file: OpenedFile) -> Found:
+def _from_statistics(file: OpenedFile, option: ImportedOption) -> Found:
     row = read_objects(file, STATISTICS)[0]
     for key in ("request_count", "request_latency"):
         if not section(row, key).values:
             raise ResultFileError(
                 f"{row.where}: no key {key!r}. Expected {STATISTICS}. Next: correct `format` or `path` in the config"
             )
-    successes = round(optional_number(section(row, "request_count"), "avg") or 0)
-    failures = round(optional_number(section(row, "error_request_count"), "avg") or 0)
+    successes = count(section(row, "request_count"), "avg")
+    not_answered = optional_count(section(row, "error_request_count"), "avg") or 0
+    planned = min(not_answered, _planned_in_statistics(row))
+    failures = not_answered - planned
+    output = _total(row, ("total_osl", "total_output_tokens"), "output_sequence_length", successes)
+    by_server = optional_count(section(row, f"total_{USAGE}"), "avg")
+    counts = TwoCounts(0, 0) if None in (output, by_server) else TwoCounts(output, by_server)
     group = Group(
         requests=successes + failures,
         failures=failures,
         wall_s=_seconds(section(row, "benchmark_duration"), "avg"),
         latency_mean_s=_seconds(section(row, "request_latency"), "avg"),
         prompt_tokens=_total(row, ("total_isl",), "input_sequence_length", successes),
-        output_tokens=_total(row, ("total_osl", "total_output_tokens"), "output_sequence_length", successes),
+        output_tokens=output,
         source=row.where,
         reported=_printed(row),
         reported_requests_per_s=optional_number(section(row, "request_throughput"), "avg"),
     )
-    unknown = ("times and latencies of single requests", "whether a steady state was reached", "who counted the tokens")
-    return Found([FoundPoint(file.shown, None, _level(row), groups=[group], unknown=unknown)], _served(row))
+    unknown = ("times and latencies of single requests", "whether a steady state was reached")
+    unknown += () if counts.server else ("who counted the tokens",)
+    point = FoundPoint(file.shown, None, _level(row), groups=[group], unknown=unknown, counts=counts)
+    left_out = [f"{file.shown}: {_planned_words(planned)}"] if planned else []
+    return Found([point], _served(row, file, option), left_out)
+
+
+def _planned_in_statistics(summary: Row) -> int:
+    """Requests that were cancelled by plan, which AIPerf counts among the errors."""
+    found = 0
+    for one in objects(summary, "error_summary"):
+        details = section(one, "error_details")
+        if details.values.get("type") == CANCELLED and _is_planned(str(details.values.get("message")), summary):
+            found += optional_count(one, "count") or 0
+    return found
 
 
 def _total(row: Row, totals: tuple[str, ...], per_request: str, successes: int) -> int | None:
@@ -141,7 +209,7 @@ def _printed(row: Row) -> dict[str, float]:
     for metric, column in COLUMN.items():
         block = section(row, metric)
         for key in block.values:
-            if key in ("min", "max") or (key[0] == "p" and key[1:].isdigit()):
+            if key in ("min", "max") or (key[:1] == "p" and key[1:].isdecimal()):
                 value = _seconds(block, key)
                 if value is not None:
                     reported[f"{column}_{key}"] = value
@@ -166,38 +234,43 @@ def _factor(block: Row) -> float:
 
 
 def _summary_beside(file: OpenedFile) -> Row | None:
-    """The statistics of the same run, which tell the load; null where they do not lie beside the records."""
+    """The statistics of the same run, which hold the load; null where they do not lie beside the records."""
     beside = file.path.with_name(f"{file.path.stem}_aiperf.json")
-    try:
-        content = json.loads(Path(beside).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if not beside.is_file():
         return None
-    return Row(beside.name, content) if isinstance(content, dict) else None
+    shown = file.shown.removesuffix(file.path.name) + beside.name
+    return read_objects(file._replace(path=beside, shown=shown), STATISTICS)[0]
+
+
+def _phases(summary: Row) -> list[Row]:
+    """The settings of the profiling phases: a list, or in earlier versions an object by name."""
+    settings = section(summary, "input_config")
+    if isinstance(settings.values.get("phases"), dict):
+        named = section(settings, "phases")
+        rows = [Row(named.where, {"name": name, **section(named, name).values}) for name in named.values]
+    else:
+        rows = objects(settings, "phases")
+    return [row for row in rows if "warmup" not in (row.values.get("name"), row.values.get("kind"))]
 
 
 def _level(summary: Row) -> LoadLevel | None:
-    """The rate, or else the concurrency, of the profiling phase; null where the file does not tell."""
-    settings = section(summary, "input_config")
-    phases = settings.values.get("phases")
-    if isinstance(phases, dict):
-        phases = [{"name": name, **phase} for name, phase in phases.items() if isinstance(phase, dict)]
-    candidates = [p for p in phases or [] if isinstance(p, dict) and "warmup" not in (p.get("name"), p.get("kind"))]
-    candidates.append(section(settings, "loadgen").values)
-    for values in candidates:
-        phase = Row(summary.where, values)
+    """The rate, or else the concurrency, of the profiling phase; null where the file does not hold it."""
+    for phase in [*_phases(summary), section(section(summary, "input_config"), "loadgen")]:
         rate = optional_number(phase, "rate") or optional_number(phase, "request_rate")
         if rate:
             return LoadLevel("open_loop", rate)
-        if not isinstance(values.get("concurrency"), list) and (c := optional_number(phase, "concurrency")):
-            return LoadLevel("closed_loop", c)
+        is_one = not isinstance(phase.values.get("concurrency"), list)
+        if is_one and (concurrency := optional_number(phase, "concurrency")):
+            return LoadLevel("closed_loop", concurrency)
     return None
 
 
-def _served(summary: Row | None) -> Served:
+def _served(summary: Row | None, file: OpenedFile, option: ImportedOption) -> Served:
     if summary is None:
         return Served("AIPerf")
-    version = summary.values.get("aiperf_version")
+    version = optional_text(summary, "aiperf_version")
     settings = section(summary, "input_config")
-    models = section(settings, "endpoint").values.get("model_names")
-    names = [str(name) for name in models] if isinstance(models, list) else []
-    return Served(f"AIPerf {version}" if version else "AIPerf", " and ".join(sorted(set(names))) or None)
+    names = [optional_text(one, "name") for one in objects(section(settings, "models"), "items")]
+    earlier = section(settings, "endpoint").values.get("model_names")
+    names += [clean(name) for name in earlier] if isinstance(earlier, list) else []
+    return Served(f"AIPerf {version}" if version else "AIPerf", only_model(names, summary.where, option))

@@ -1,19 +1,30 @@
-"""Finding result files and taking values out of them. What cannot be read is told with file, place, value and next step."""
+"""Finding result files and taking values out of them. What cannot be read is refused with file, place, value and next step.
+
+No number of a result file that is read may be negative. What is not there, or is NaN, is null.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
-from helpers.errors import ConfigError, ResultFileError
-from helpers.importers.settings import ResultFile, ResultFiles
+from helpers.errors import ConfigError, ResultFileError, cut, shown
+from helpers.importers.settings import SELECTABLE, ResultFile, ResultFiles
 
 LARGEST_FIELD = 2**31 - 1
 """Characters in one CSV field: prompts and answers stand in some."""
+NEXT = "Next: correct `format` or `path` in the config, or export the file again"
+
+MOST = 1e15
+"""No count, and no time in any unit, is higher; nanoseconds since 1970 are read by `optional_nanoseconds`."""
+LAST_NS = 2**62
+LONGEST_TEXT = 500
+GZIP = b"\x1f\x8b"
 
 
 class OpenedFile(NamedTuple):
@@ -38,30 +49,68 @@ def find_files(option: ResultFiles, key: str, base_dir: Path) -> list[OpenedFile
     """
     found = []
     for j, entry in enumerate(option.path):
-        given = Path(entry.path).expanduser()
-        if given.is_absolute():
-            paths = sorted(Path(given.anchor).glob(str(given.relative_to(given.anchor))))
-        else:
-            paths = sorted(base_dir.glob(entry.path))
-        paths = [path for path in paths if path.is_file()]
-        if not paths:
+        try:
+            given = base_dir / Path(entry.path).expanduser()
+            paths = sorted(
+                path for path in Path(given.anchor).glob(str(given.relative_to(given.anchor))) if path.is_file()
+            )
+        except (ValueError, RuntimeError, OSError):  # no pattern at all: empty, a NUL, an unknown user's home
+            paths = []
+        if not paths and _is_folder(base_dir, entry):
             raise ConfigError(
-                f"{key}.path[{j}]: no file matches {entry.path!r} in {base_dir}. Expected the path of a {option.format} "
+                f"{key}.path[{j}]: {shown(entry.path)} is a folder. Expected result files. Next: name the file in it, as "
+                f"`{entry.path.rstrip('/')}/responses.jsonl`, or write a pattern"
+            )
+        if not paths:
+            kind = option.format or "result"
+            raise ConfigError(
+                f"{key}.path[{j}]: no file matches {shown(entry.path)} in {base_dir}. Expected the path of a {kind} "
                 "file relative to the config file. Next: correct the path, or copy the file there"
             )
         found += [OpenedFile(path, entry, _shown(path, base_dir)) for path in paths]
     return found
 
 
+def _is_folder(base_dir: Path, entry: ResultFile) -> bool:
+    try:
+        return (base_dir / Path(entry.path).expanduser()).is_dir()
+    except (ValueError, RuntimeError, OSError):
+        return False
+
+
 def _shown(path: Path, base_dir: Path) -> str:
     return str(path.relative_to(base_dir)) if path.is_relative_to(base_dir) else str(path)
 
 
+def read_text(file: OpenedFile) -> str:
+    """The text of a file in UTF-8, with a byte order mark or without."""
+    try:
+        content = file.path.read_bytes()
+    except OSError as error:
+        raise ResultFileError(
+            f"{file.shown}: cannot be read: {error.strerror or error}. Next: correct `path`, or who may read the file"
+        ) from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if content.startswith(GZIP):
+            raise ResultFileError(
+                f"{file.shown}: is packed (gzip). Expected a result file. Next: unpack it (`tar -xzf`, or `gunzip`), and name "
+                "the file in it"
+            ) from None
+        line = content.count(b"\n", 0, error.start) + 1
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        raise ResultFileError(
+            f"{file.shown}:{line}: not UTF-8: byte 0x{content[error.start]:02x}. Expected text in UTF-8. Next: convert the file, "
+            f"for example `iconv -f {'UTF-16' if is_utf16 else 'LATIN1'} -t UTF-8`"
+        ) from None
+
+
 def read_table(file: OpenedFile, columns: Iterable[str], tool: str) -> list[Row]:
-    """The rows of a CSV file, which must have these columns."""
+    """The rows of a CSV file, which must have these columns; a row that lacks cells is refused: the file was cut."""
     csv.field_size_limit(LARGEST_FIELD)
-    with file.path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
+    reader = csv.DictReader(io.StringIO(read_text(file), newline=""), strict=True)
+    try:
         header = reader.fieldnames or []
         missing = [column for column in columns if column not in header]
         if missing:
@@ -71,16 +120,32 @@ def read_table(file: OpenedFile, columns: Iterable[str], tool: str) -> list[Row]
             )
         rows, before = [], reader.line_num
         for values in reader:
-            rows.append(Row(f"{file.shown}:{before + 1}", values))
+            rows.append(Row(_whole_row(values, header, f"{file.shown}:{before + 1}"), values))
             before = reader.line_num
+    except csv.Error as error:
+        raise ResultFileError(
+            f"{file.shown}:{reader.line_num}: not valid CSV: {error}. Expected {tool}. {NEXT}"
+        ) from None
     if not rows:
         raise ResultFileError(f"{file.shown}: holds a header and no rows. Next: correct `path` in the config")
     return rows
 
 
-def read_objects(file: OpenedFile, tool: str) -> list[Row]:
-    """The JSON objects of a file: one, or one after the other, as JSON lines and appended results are."""
-    text = file.path.read_text(encoding="utf-8")
+def _whole_row(values: dict, header: list[str], where: str) -> str:
+    """The place of a row that has as many cells as the header."""
+    cells = sum(value is not None for value in values.values()) + len(values.get(None) or [None]) - 1
+    if cells != len(header):
+        raise ResultFileError(
+            f"{where}: holds {cells} cells, the header {len(header)}. Expected one per column. Next: the file was cut, or is no "
+            "CSV with commas; export it again"
+        )
+    return where
+
+
+def read_objects(file: OpenedFile, tool: str, listed: bool = False) -> list[Row]:
+    """The JSON objects of a file: one, or one after the other, as JSON lines and appended results are; `listed`: or a list
+    of them."""
+    text = read_text(file)
     decoder, rows, at, line, counted = json.JSONDecoder(), [], 0, 1, 0
     while at < len(text):
         if text[at].isspace():
@@ -89,11 +154,12 @@ def read_objects(file: OpenedFile, tool: str) -> list[Row]:
         line, counted = line + text.count("\n", counted, at), at
         try:
             value, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise ResultFileError(
-                f"{file.shown}:{error.lineno}: not valid JSON: {error.msg}. Expected {tool}. Next: correct `format` or `path` "
-                "in the config, or export the file again"
-            ) from None
+        except (ValueError, RecursionError) as error:
+            where, words = f"{file.shown}:{getattr(error, 'lineno', line)}", _what_is_wrong(error, text)
+            raise ResultFileError(f"{where}: not valid JSON: {words}. Expected {tool}. {NEXT}") from None
+        if listed and isinstance(value, list):
+            rows += objects(Row(file.shown, {"": value}), "", file.shown)
+            continue
         if not isinstance(value, dict):
             raise ResultFileError(
                 f"{file.shown}:{line}: holds a {type(value).__name__}. Expected an object of {tool}. Next: correct `format` "
@@ -103,6 +169,16 @@ def read_objects(file: OpenedFile, tool: str) -> list[Row]:
     if not rows:
         raise ResultFileError(f"{file.shown}: is empty. Expected {tool}. Next: correct `path` in the config")
     return rows
+
+
+def _what_is_wrong(error: ValueError | RecursionError, text: str) -> str:
+    """What the decoder says, with the text at that place."""
+    if isinstance(error, RecursionError):
+        return "too many brackets within each other"
+    if not isinstance(error, json.JSONDecodeError):
+        return "a number of more than 4,300 digits"
+    found = text[error.pos : error.pos + 20].split("\n")[0]
+    return f"{error.msg}, found {shown(found)}" if found else f"{error.msg}, found the end of the text"
 
 
 def selected(rows: list[Row], option: ResultFiles, file: OpenedFile) -> list[Row]:
@@ -127,49 +203,157 @@ def _as_text(value: object) -> str:
     """Equal for numbers that are equal, however they are written."""
     try:
         return repr(float(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return str(value)
 
 
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+def refuse(where: str, value: object, expected: str) -> NoReturn:
+    """Raise the error of a value that is not what it should be."""
+    raise ResultFileError(
+        f"{where}: bad value {shown(value)}. Expected {expected}. Next: look at the file, or export it again"
+    )
+
+
 def number(row: Row, key: str) -> float:
-    """A finite number that must be there."""
+    """A number that must be there."""
     value = optional_number(row, key)
     if value is None:
         raise ResultFileError(
-            f"{row.where}: {key}: there is no value. Expected a number. Next: look at the file, or leave the row out by `select`"
+            f"{row.where}: {key}: there is no value{_nan(row.values.get(key))}. Expected a number. Next: look at the file, or "
+            "leave the row out by `select`"
         )
     return value
 
 
+def _nan(value: object) -> str:
+    return f" but {value}" if isinstance(value, float) else ""
+
+
 def optional_number(row: Row, key: str) -> float | None:
-    """A number; null where the file has none, or one that is not finite."""
+    """A number from 0; null where the file has none, or NaN."""
     value = row.values.get(key)
-    if value is None or value == "":
-        return None
+    return None if value is None or value == "" else _number(value, f"{row.where}: {key}")
+
+
+def _number(value: object, where: str) -> float | None:
     try:
-        read = float(value)
-    except (TypeError, ValueError):
-        raise ResultFileError(
-            f"{row.where}: {key}: bad value {value!r}. Expected a number. Next: look at the file, or leave the row out by "
-            "`select`"
-        ) from None
-    return read if math.isfinite(read) else None
+        read = math.nan if isinstance(value, bool) else float(value)  # a text holds it in a table
+    except (TypeError, ValueError, OverflowError):
+        refuse(where, value, "a number")
+    if isinstance(value, bool) or read < 0 or read > MOST:
+        refuse(where, value, f"a number from 0 to {MOST:g}")
+    return None if math.isnan(read) else read
+
+
+def count(row: Row, key: str) -> int:
+    """A whole number that must be there, of requests for example."""
+    return _whole(number(row, key), row, key)
+
+
+def optional_count(row: Row, key: str) -> int | None:
+    """A whole number; null where the file has none."""
+    value = optional_number(row, key)
+    return None if value is None else _whole(value, row, key)
+
+
+def _whole(value: float, row: Row, key: str) -> int:
+    if abs(value - round(value)) > 1e-6 * max(1.0, value):
+        refuse(f"{row.where}: {key}", value, "a whole number")
+    return round(value)
+
+
+def optional_nanoseconds(row: Row, key: str) -> int | None:
+    """A time in ns, which a float would round; null where the file has none."""
+    value = row.values.get(key)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < LAST_NS):
+        refuse(f"{row.where}: {key}", value, "nanoseconds as a whole number")
+    return value
 
 
 def numbers(row: Row, key: str) -> list[float] | None:
-    """A list of numbers; null where the file has none."""
+    """A list of numbers, each of which must be there; null where the file has none."""
     values = row.values.get(key)
-    if values is None:
-        return None
-    if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
-        raise ResultFileError(
-            f"{row.where}: {key}: bad value of type {type(values).__name__}. Expected a list of numbers. Next: export the file "
-            "again"
-        )
-    return [float(value) for value in values]
+    return None if values is None else all_numbers(values, f"{row.where}: {key}")
+
+
+def all_numbers(values: object, where: str) -> list[float]:
+    """The numbers of a list at this place."""
+    if not isinstance(values, list):
+        refuse(where, values, "a list of numbers")
+    read = [_number(value, f"{where}[{i}]") for i, value in enumerate(values)]
+    if None in read:
+        refuse(f"{where}[{read.index(None)}]", values[read.index(None)], "a number")
+    return read
 
 
 def section(row: Row, key: str) -> Row:
     """A part of an object, whose place messages name; empty where the file has none."""
     value = row.values.get(key)
-    return Row(f"{row.where}: {key}", value if isinstance(value, dict) else {})
+    if value is not None and not isinstance(value, dict):
+        refuse(f"{row.where}: {key}", value, "an object")
+    return Row(f"{row.where}: {key}", value or {})
+
+
+def objects(row: Row, key: str, where: str | None = None) -> list[Row]:
+    """The objects of a list, whose places messages name; none where the file has none. `where` names the list."""
+    values, where = row.values.get(key), where or f"{row.where}: {key}"
+    if values is not None and not isinstance(values, list):
+        refuse(where, values, "a list of objects")
+    for i, value in enumerate(values or []):
+        if not isinstance(value, dict):
+            refuse(f"{where}[{i}]", value, "an object")
+    return [Row(f"{where}[{i}]", value) for i, value in enumerate(values or [])]
+
+
+def optional_text(row: Row, key: str) -> str | None:
+    """A name or a message; null where the file has none."""
+    value = row.values.get(key)
+    if value is None or value == "":
+        return None
+    if isinstance(value, dict | list):
+        refuse(f"{row.where}: {key}", value, "a text")
+    return clean(value)
+
+
+def texts(row: Row, key: str, count: int) -> list[str]:
+    """A list of so many texts; empty ones where the file has none."""
+    values = row.values.get(key)
+    if values is None:
+        return [""] * count
+    if not isinstance(values, list) or len(values) != count:
+        refuse(f"{row.where}: {key}", values, f"a list of {count}, one per request")
+    return ["" if value is None else clean(value) for value in values]
+
+
+def require(row: Row, keys: Iterable[str], tool: str) -> None:
+    """Raise ResultFileError where an object lacks one of these keys."""
+    for key in keys:
+        if key not in row.values:
+            raise ResultFileError(
+                f"{row.where}: no key {key!r}. Expected {tool}. Next: correct `format` or `path` in the config"
+            )
+
+
+def clean(value: object) -> str:
+    """A text that may be stored and shown: of a sane length, without half characters."""
+    return cut(str(value), LONGEST_TEXT).encode("utf-8", "replace").decode("utf-8")
+
+
+def only_model(names: Iterable[str | None], where: str, option: ResultFiles) -> str | None:
+    """The one model that these names are of; null where there is none, or where the config states the option's model.
+
+    ResultFileError where there are several: what is measured of two models together holds for neither.
+    """
+    held = sorted(set(names) - {None})
+    if getattr(option, "model", None):
+        return None
+    if len(held) > 1:
+        names, apart = ", ".join(map(shown, held[:5])), "`select`, or " if option.format in SELECTABLE else ""
+        raise ResultFileError(
+            f"{where}: model: holds {len(held)} models: {names}. Expected one per option. Next: make an option of each "
+            f"({apart}files of its own in `path`); or, if the names mean the same, write `model: ...` in the option"
+        )
+    return held[0] if held else None

@@ -1,7 +1,8 @@
 """FMBench's two tables: `all_metrics.csv` (one row per volley) and the per-request table.
 
 FMBench sends `concurrency` requests at the same moment and waits for the slowest before it sends the next ones. Its
-throughputs are counts divided by the wall time of a volley, rounded to two decimals. Latencies in seconds.
+throughputs are counts divided by the wall time of a volley, rounded to two decimals. Prompt tokens are those of all
+requests of a volley, failed ones among them; output tokens are those of the answers. Latencies in seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,19 @@ from collections import defaultdict
 from helpers.config import BenchmarkConfig
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
-from helpers.importers.files import OpenedFile, Row, number, optional_number, read_table, selected
+from helpers.importers.files import (
+    OpenedFile,
+    Row,
+    count,
+    number,
+    only_model,
+    optional_count,
+    optional_number,
+    optional_text,
+    read_table,
+    refuse,
+    selected,
+)
 from helpers.importers.found import Found, FoundPoint, Served
 from helpers.load_config import LoadLevel
 from helpers.options import ImportedOption
@@ -25,14 +38,16 @@ VOLLEY_COLUMNS = (
     "all_prompts_token_count",
     "prompt_token_throughput",
     "all_completions_token_count",
-    "latency_mean",
 )
 REQUEST_COLUMNS = ("concurrency", "prompt_tokens", "completion_tokens", "latency")
 LATENCY_COLUMNS = {"latency": "latency_s", "TTFT": "ttft_s", "TPOT": "tpot_s"}
+MODEL_COLUMNS = ("HF_MODEL_ID", "OPTION_MODEL_ID", "MODEL_ID")
+"""The container's environment: the model's id, unless it is a folder of the container or in S3."""
 CREATED_AT = re.compile(r"-\d{4}(-\d{2}){5}-\d{3}$")
 """SageMaker's SDK puts the time of its creation behind the name of a model."""
 MEASURED_IN_VOLLEYS = "times of single requests (sums and means per volley are known)"
 STEADY = "whether a steady state was reached"
+LENGTHS_OF_FAILED = "the prompt tokens of the answers alone (failed requests of a volley are taken to have as many)"
 
 
 def read_volleys(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
@@ -50,31 +65,38 @@ def read_volleys(file: OpenedFile, option: ImportedOption, config: BenchmarkConf
             dataset=_without_affixes(payload),
             level=LoadLevel("closed_loop", concurrency),
             groups=groups,
-            unknown=unknown,
+            unknown=(*unknown, *([LENGTHS_OF_FAILED] if any(group.failures for group in groups) else [])),
         )
         for (payload, concurrency), groups in points.items()
     ]
-    return Found(found, _served(rows))
+    return Found(found, _served(rows, file, option))
 
 
 def _volley(row: Row) -> Group:
-    requests, successes = round(number(row, "transactions")), round(number(row, "successes"))
-    prompt, output = (
-        optional_number(row, "all_prompts_token_count"),
-        optional_number(row, "all_completions_token_count"),
+    requests, successes = count(row, "transactions"), count(row, "successes")
+    if successes > requests:
+        refuse(f"{row.where}: successes", successes, f"at most the {requests} transactions")
+    sent_tokens, per_minute = (
+        optional_count(row, "all_prompts_token_count"),
+        optional_number(row, "transactions_per_minute"),
     )
-    per_minute = optional_number(row, "transactions_per_minute")
+    reported = _reported(row)
+    mean_s = optional_number(row, "latency_mean")
+    if mean_s is None and successes == 1:  # later versions print percentiles only
+        mean_s = reported.get("latency_s_p50")
+    if successes and mean_s is None and not reported:
+        number(row, "latency_mean")
     return Group(
         requests=requests,
         failures=requests - successes,
-        wall_s=_wall_s(row, prompt),
-        latency_mean_s=number(row, "latency_mean") if successes else None,
-        prompt_tokens=None if prompt is None else round(prompt),
-        output_tokens=None if output is None else round(output),
+        wall_s=_wall_s(row, sent_tokens),
+        latency_mean_s=mean_s if successes else None,
+        prompt_tokens=None if sent_tokens is None or not requests else round(sent_tokens * successes / requests),
+        output_tokens=optional_count(row, "all_completions_token_count"),
         source=row.where,
         sent_together=True,
-        latency_s=[number(row, "latency_mean")] if successes == 1 else None,
-        reported=_reported(row),
+        latency_s=[mean_s] if successes == 1 and mean_s is not None else None,
+        reported=reported if successes else {},
         reported_requests_per_s=None if per_minute is None else per_minute / 60,
     )
 
@@ -118,13 +140,16 @@ def read_requests(file: OpenedFile, option: ImportedOption, config: BenchmarkCon
         )
         for (dataset, concurrency), groups in points.items()
     ]
-    notes = [f"{file.shown}: {left_out} requests whose prompts lie in no dataset's bin"] if left_out else []
-    return Found(found, _served(rows), notes)
+    notes = (
+        [f"{file.shown}: {left_out} requests whose prompts lie in no dataset's bin, or have no length"]
+        if left_out
+        else []
+    )
+    return Found(found, _served(rows, file, option), notes)
 
 
 def _request(row: Row) -> Group:
-    latency, output = optional_number(row, "latency"), optional_number(row, "completion_tokens")
-    prompt = optional_number(row, "prompt_tokens")
+    latency, output = optional_number(row, "latency"), optional_count(row, "completion_tokens")
     failed = latency is None or output is None
     ttft = None if failed else optional_number(row, "time_to_first_token")
     last = None if failed else optional_number(row, "time_to_last_token")
@@ -136,8 +161,8 @@ def _request(row: Row) -> Group:
         failures=int(failed),
         wall_s=None,
         latency_mean_s=None if failed else latency,
-        prompt_tokens=None if prompt is None else round(prompt),
-        output_tokens=None if failed else round(output),
+        prompt_tokens=None if failed else optional_count(row, "prompt_tokens"),
+        output_tokens=None if failed else output,
         source=row.where,
         latency_s=None if failed else [latency],
         ttft_s=None if ttft is None else [ttft],
@@ -149,7 +174,9 @@ def _dataset_of(row: Row, option: ImportedOption, config: BenchmarkConfig) -> st
     """The payload file where the table names it (later versions do), else the bin in which the prompt's length lies."""
     if row.values.get("payload_file"):
         return _without_affixes(str(row.values["payload_file"]))
-    tokens = number(row, "prompt_tokens")
+    tokens = optional_number(row, "prompt_tokens")
+    if tokens is None:  # a request that failed before its tokens were counted
+        return None
     bins = [d.name for d in config.datasets_of(option) if d.prompt_tokens[0] <= tokens < d.prompt_tokens[1]]
     if len(bins) > 1:
         raise ResultFileError(
@@ -175,10 +202,20 @@ def _without_affixes(payload: str) -> str:
     return payload.removesuffix(".jsonl").removeprefix("payload_")
 
 
-def _served(rows: list[Row]) -> Served:
+def _served(rows: list[Row], file: OpenedFile, option: ImportedOption) -> Served:
+    """What served one experiment. SageMaker's ModelName is what somebody called the deployment: it is no model's id."""
+
     def values(column: str) -> str | None:
-        held = sorted({str(row.values[column]) for row in rows if row.values.get(column)})
+        held = sorted({optional_text(row, column) for row in rows} - {None})
         return " and ".join(held) or None
 
-    model = values("ModelName")
-    return Served("FMBench", model and CREATED_AT.sub("", model), values("Image"), values("instance_type"))
+    ids = {optional_text(row, column) for row in rows for column in MODEL_COLUMNS} - {None}
+    ids = {name for name in ids if not name.startswith(("/", "s3:"))}
+    deployment = values("ModelName")
+    return Served(
+        tool="FMBench",
+        model=only_model(ids, file.shown, option),
+        image=values("Image"),
+        instance_type=values("instance_type"),
+        deployment=deployment and CREATED_AT.sub("", deployment),
+    )

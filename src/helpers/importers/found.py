@@ -10,6 +10,9 @@ from helpers.load_config import LoadLevel
 CUT_OFF = "cut_off"
 """Error type of a request that the tool ended itself, when its time was up."""
 
+FAILURES = "how many requests failed (so there is no error rate, and percentiles are of the answers alone)"
+"""What is not known of a group whose `failures_known` is false."""
+
 
 @dataclass(frozen=True)
 class TimedRequest:
@@ -26,12 +29,21 @@ class TimedRequest:
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     prompt_tokens_source: str | None = None
+    output_tokens_source: str | None = None
     error_type: str | None = None
     """Null for a success."""
     error: str | None = None
     http_status: int | None = None
     measured: bool = True
     """False for what the tool itself sent as a warm-up, or after its measurement."""
+
+
+@dataclass(frozen=True)
+class TwoCounts:
+    """Output tokens of the same answers: as the tool's tokenizer counted them, and as the server did."""
+
+    tool: int
+    server: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,10 @@ class FoundPoint:
     """What the file does not tell of it, in words."""
     wall_clock: bool = False
     """Are its times those of the wall clock?"""
+    model: str | None = None
+    """The id of the model that was served, where the file names it for each load point."""
+    counts: TwoCounts | None = None
+    """Output tokens as two counted them, where the file holds both."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +73,11 @@ class Served:
 
     tool: str
     model: str | None = None
+    """The model's id; null where the file names none. The name of a deployment is no model's id."""
     image: str | None = None
     instance_type: str | None = None
+    deployment: str | None = None
+    """What the deployment was called."""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,26 @@ Times are seconds of the wall clock. A benchmark's own warm-up and cool-down lie
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from helpers.config import BenchmarkConfig
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
-from helpers.importers.files import OpenedFile, Row, number, optional_number, read_objects, section
+from helpers.importers.files import (
+    OpenedFile,
+    Row,
+    clean,
+    count,
+    number,
+    objects,
+    optional_count,
+    optional_number,
+    optional_text,
+    read_objects,
+    section,
+)
 from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest
+from helpers.importers.guidellm_early import in_later_shape
 from helpers.load_config import LoadLevel
 from helpers.options import ImportedOption
 
@@ -22,14 +37,13 @@ METRICS |= {"inter_token_latency_ms": ("tpot_s", 1e-3)}
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
     """One load point per benchmark whose load can be held; a sweep's run at full throughput has none."""
     report = read_objects(file, REPORT)[0]
-    benchmarks = report.values.get("benchmarks")
-    if not isinstance(benchmarks, list) or not benchmarks:
+    benchmarks = [in_later_shape(one) for one in objects(report, "benchmarks", f"{file.shown}: benchmarks")]
+    if not benchmarks:
         raise ResultFileError(
             f"{report.where}: no key 'benchmarks' with a list. Expected {REPORT}. Next: correct `format` or `path` in the config"
         )
     points, left_out = [], []
-    for i, values in enumerate(benchmarks):
-        row = Row(f"{file.shown}: benchmarks[{i}]", values)
+    for row in benchmarks:
         strategy = _strategy(row)
         level = _level(strategy)
         if level is None and file.entry.level is None:
@@ -37,15 +51,15 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
                 f"{row.where}: its load is {strategy.values.get('type_') or 'unknown'}, which is not held at a level"
             )
         else:
-            points.append(_point(row, level))
-    return Found(points, _served(report, benchmarks), left_out)
+            points.append(replace(_point(row, level), model=_model(row, report)))
+    return Found(points, _served(report), left_out)
 
 
 def _strategy(row: Row) -> Row:
     strategy = section(section(row, "config"), "strategy")
     if not strategy.values:
         raise ResultFileError(
-            f"{row.where}: no key 'config.strategy'. Expected {REPORT} of version 0.4 or later. Next: export again"
+            f"{row.where}: no key 'config.strategy'. Expected {REPORT} of version 0.2 or later. Next: export again"
         )
     kind = strategy.values.get("type_") or strategy.values.get("kind")
     return Row(strategy.where, {**strategy.values, "type_": kind})
@@ -65,14 +79,13 @@ def _level(strategy: Row) -> LoadLevel | None:
 
 def _point(row: Row, level: LoadLevel | None) -> FoundPoint:
     listed = section(row, "requests")
-    of_status = {status: listed.values.get(status) or [] for status in ("successful", "incomplete", "errored")}
-    measured = optional_number(section(section(row, "metrics"), "request_totals"), "successful")
+    of_status = {
+        status: objects(listed, status, f"{row.where}.requests.{status}")
+        for status in ("successful", "incomplete", "errored")
+    }
+    measured = optional_count(section(section(row, "metrics"), "request_totals"), "successful")
     if measured is None or 0 < len(of_status["successful"]) >= measured:
-        rows = [
-            (status, Row(f"{row.where}.requests.{status}[{i}]", values))
-            for status, items in of_status.items()
-            for i, values in enumerate(items)
-        ]
+        rows = [(status, one) for status, items in of_status.items() for one in items]
         times = optional_number(row, "start_time"), optional_number(row, "end_time")
         requests = [_request(one, status, times, level) for status, one in rows if not _never_sent(one, status)]
         unknown = ("chunks of the answers", "who counted the tokens")
@@ -113,18 +126,17 @@ def _request(
         optional_number(timings, "last_token_iteration"),
     )
     targeted_s = optional_number(timings, "targeted_start") if level is not None and level.is_open else None
-    error = info.values.get("error")
     return TimedRequest(
         sent_ns=_ns(sent_s),
         done_ns=None if status == "incomplete" else _ns(end_s),
         scheduled_ns=_ns(targeted_s),
         first_token_ns=_ns(first_s) if ok else None,
         last_token_ns=_ns(end_s if last_s is None else last_s) if ok else None,
-        request_id=row.values.get("request_id"),
-        prompt_tokens=_whole(row, "prompt_tokens"),
-        output_tokens=_whole(row, "output_tokens") if ok else None,
+        request_id=optional_text(row, "request_id"),
+        prompt_tokens=optional_count(row, "prompt_tokens"),
+        output_tokens=optional_count(row, "output_tokens") if ok else None,
         error_type=None if ok else CUT_OFF if status == "incomplete" else "request_error",
-        error=None if ok else str(error or "no reason is given")[:500],
+        error=None if ok else clean(info.values.get("error") or "no reason is given"),
         measured=all(
             (measured_s[0] is None or sent_s >= measured_s[0], measured_s[1] is None or sent_s < measured_s[1])
         ),
@@ -135,16 +147,11 @@ def _ns(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1e9)
 
 
-def _whole(row: Row, key: str) -> int | None:
-    value = optional_number(row, key)
-    return None if value is None else round(value)
-
-
 def _group(row: Row) -> Group:
     """The statistics of a benchmark of which single requests were left out."""
     metrics = section(row, "metrics")
     totals = section(metrics, "request_totals")
-    successes, failures = round(number(totals, "successful")), round(optional_number(totals, "errored") or 0)
+    successes, failures = count(totals, "successful"), optional_count(totals, "errored") or 0
     reported = {}
     for key, (column, factor) in METRICS.items():
         block = section(section(metrics, key), "successful")
@@ -165,12 +172,15 @@ def _group(row: Row) -> Group:
 
 
 def _sum(metrics: Row, key: str) -> int | None:
-    return _whole(section(section(metrics, key), "successful"), "total_sum")
+    return optional_count(section(section(metrics, key), "successful"), "total_sum")
 
 
-def _served(report: Row, benchmarks: list[dict]) -> Served:
-    version = section(report, "metadata").values.get("guidellm_version")
-    model = section(report, "args").values.get("model")
-    for values in benchmarks:
-        model = model or section(section(Row("", values), "config"), "backend").values.get("model")
-    return Served(f"GuideLLM {version}" if version else "GuideLLM", str(model) if model else None)
+def _model(benchmark: Row, report: Row) -> str | None:
+    """The model of a benchmark, else the one of the whole report."""
+    own = optional_text(section(section(benchmark, "config"), "backend"), "model")
+    return own or optional_text(section(report, "args"), "model")
+
+
+def _served(report: Row) -> Served:
+    version = optional_text(section(report, "metadata"), "guidellm_version")
+    return Served(f"GuideLLM {version}" if version else "GuideLLM")

@@ -10,18 +10,18 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 from helpers.config import BenchmarkConfig, slug
 from helpers.config_file import LoadedConfig
 from helpers.errors import ConfigError, ResultFileError
 from helpers.group_records import without_echo, write_groups
-from helpers.importers import aiperf, fmbench, guidellm, vllm
-from helpers.importers.files import OpenedFile, find_files
-from helpers.importers.found import Found, FoundPoint, Served
-from helpers.importers.timed import records_of
+from helpers.importers.consistent import check_point
+from helpers.importers.files import OpenedFile, find_files, only_model
+from helpers.importers.formats import FORMATS, format_of
+from helpers.importers.found import Found, FoundPoint, Served, TwoCounts
+from helpers.importers.timed import records_of, with_window
 from helpers.ledger import EndpointRecord, Ledger
 from helpers.load_config import LEVEL_NAMES, LoadLevel, Search
 from helpers.number_text import plural
@@ -31,16 +31,10 @@ from helpers.records import LoadPoint, write_requests
 from helpers.report_warning import ReportWarning
 from helpers.run_folder import RunFolder, describe_machine, write_atomically
 
-READERS: dict[str, Callable[[OpenedFile, ImportedOption, BenchmarkConfig], Found]] = {
-    "fmbench_volleys": fmbench.read_volleys,
-    "fmbench_requests": fmbench.read_requests,
-    "guidellm": guidellm.read,
-    "aiperf": aiperf.read,
-    "vllm": vllm.read,
-}
 ORIGIN_FILE = "import.json"
 NOTHING_FITS = "its result files hold nothing of what the config asks for"
 SCHEMA_VERSION = 1
+COUNTS_ALIKE = 0.01
 
 
 @dataclass
@@ -48,13 +42,18 @@ class Origin:
     """Where the results of one option come from, and what their files do not tell."""
 
     option: str
-    format: str
+    format: str | None = None
     tools: list[str] = field(default_factory=list)
     files: list[dict[str, str | int]] = field(default_factory=list)
     """Name, bytes and SHA-256 of each."""
     unknown: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     """Parts of the files that the config does not ask for, or of which nothing can be made."""
+    model: str | None = None
+    """The served model's id, as the config or the files name it; null where neither does."""
+    deployment: str | None = None
+    counts: TwoCounts | None = None
+    """Output tokens by the tool and by the server, over all files that hold both."""
     measured_from: str | None = None
     """ISO 8601, UTC; null where the files do not tell."""
     measured_until: str | None = None
@@ -95,12 +94,14 @@ def read_results(config: LoadedConfig) -> list[ReadOption]:
 
 def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> ReadOption:
     key = f"{config.path}: options[{index}]"
-    origin = Origin(option.name, option.format)
+    origin = Origin(option.name)
     points: list[tuple[LoadPoint, FoundPoint]] = []
     served: list[Served] = []
+    models: list[str | None] = []
     repetitions: Counter[tuple[str, LoadLevel]] = Counter()
     for file in find_files(option, key, config.path.parent):
-        found = READERS[option.format](file, option, config.benchmark)
+        origin.format = format_of(file, option, key)
+        found = FORMATS[origin.format].reader(file, option, config.benchmark)
         _refuse_other_instance(found, option, file, key)
         served.append(found.served)
         origin.files.append(_fingerprint(file))
@@ -110,12 +111,22 @@ def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> Re
             if isinstance(where, str):
                 origin.left_out += [where] if where not in origin.left_out else []
                 continue
+            check_point(one)
+            point = LoadPoint(option.name, where[0], where[1], repetitions[where] + 1)
+            kept = with_window(one, point)
+            if isinstance(kept, str):
+                origin.left_out.append(kept)
+                continue
             repetitions[where] += 1
-            points.append((LoadPoint(option.name, where[0], where[1], repetitions[where]), one))
-            origin.unknown += [words for words in one.unknown if words not in origin.unknown]
+            points.append((point, kept))
+            models.append(one.model or found.served.model)
+            origin.unknown += [words for words in kept.unknown if words not in origin.unknown]
     origin.tools = sorted({one.tool for one in served})
+    joined = replace(_joined(served), model=option.model or only_model(models, f"{key}.path", option))
+    origin.model, origin.deployment = joined.model, joined.deployment
     _note_times(origin, [one for _, one in points])
-    return ReadOption(option, points, _joined(served), origin)
+    _note_counts(origin, [one.counts for _, one in points if one.counts])
+    return ReadOption(option, points, joined, origin)
 
 
 def _place(
@@ -167,7 +178,7 @@ def _joined(served: list[Served]) -> Served:
     def values(name: str) -> str | None:
         return " and ".join(sorted({getattr(one, name) for one in served} - {None})) or None
 
-    return Served(values("tool") or "", values("model"), values("image"), values("instance_type"))
+    return Served(values("tool") or "", None, values("image"), values("instance_type"), values("deployment"))
 
 
 def _note_times(origin: Origin, points: list[FoundPoint]) -> None:
@@ -177,6 +188,11 @@ def _note_times(origin: Origin, points: list[FoundPoint]) -> None:
             datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="seconds") for ns in (min(sent_ns), max(sent_ns))
         )
         origin.measured_from, origin.measured_until = first, last
+
+
+def _note_counts(origin: Origin, counts: list[TwoCounts]) -> None:
+    total = TwoCounts(sum(one.tool for one in counts), sum(one.server for one in counts))
+    origin.counts = total if total.tool and total.server else None
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -232,7 +248,8 @@ def read_origins(run: RunFolder) -> list[Origin]:
     path = run.path / ORIGIN_FILE
     if not path.is_file():
         return []
-    return [Origin(**origin) for origin in json.loads(path.read_text(encoding="utf-8"))["options"]]
+    content = json.loads(path.read_text(encoding="utf-8"))["options"]
+    return [Origin(**{**one, "counts": one["counts"] and TwoCounts(**one["counts"])}) for one in content]
 
 
 def import_warnings(run: RunFolder) -> list[ReportWarning]:
@@ -257,7 +274,37 @@ def import_warnings(run: RunFolder) -> list[ReportWarning]:
     if left_out:
         rows = _by_option(left_out, len(origins))
         found.append(ReportWarning(kind="imported", message="Parts of the result files were left out.", rows=rows))
-    return found
+    return found + _unknown_models(origins) + _two_counts(origins)
+
+
+def _unknown_models(origins: list[Origin]) -> list[ReportWarning]:
+    rows = [
+        f"{one.option}: {f'the deployment is called {one.deployment}' if one.deployment else 'no name at all'}"
+        for one in origins
+        if one.model is None
+    ]
+    message = (
+        "The result files do not name the model that these options served. That all served the config's model is taken on "
+        "trust: the name of a deployment shows neither that models are the same nor that they differ. Next: write "
+        "`model: ...` in each option."
+    )
+    return [ReportWarning(kind="unknown_model", message=message, rows=rows)] if rows else []
+
+
+def _two_counts(origins: list[Origin]) -> list[ReportWarning]:
+    """Where the tool and the server counted the same output tokens, and not alike."""
+    both = [(one.option, one.counts.tool, one.counts.server) for one in origins if one.counts]
+    rows = [
+        f"{option}: {tool:,} by the tool's tokenizer, {server:,} by the server; by the server's count the price per output "
+        f"token is {tool / server:.2f} times what is said here"
+        for option, tool, server in both
+        if abs(tool - server) > COUNTS_ALIKE * server
+    ]
+    message = (
+        "Output tokens were counted twice, and not alike. Figures here follow the tool's own count, as its print does: check "
+        "its tokenizer, or export again with the server's count (AIPerf: --use-server-token-count)."
+    )
+    return [ReportWarning(kind="token_counts", message=message, rows=rows)] if rows else []
 
 
 def _by_option(said: list[tuple[str, str]], options: int) -> list[str]:

@@ -8,9 +8,54 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from helpers.strict import Strict
 
-ResultFormat = Literal["fmbench_volleys", "fmbench_requests", "guidellm", "aiperf", "vllm"]
-SELECTABLE = ("fmbench_volleys", "fmbench_requests", "vllm")
+ResultFormat = Literal[
+    "fmbench_volleys",
+    "fmbench_requests",
+    "guidellm",
+    "aiperf",
+    "vllm",
+    "vllm_sweep",
+    "sglang",
+    "inferencex",
+    "genai_perf",
+    "llmeter",
+    "inference_perf",
+]
+SELECTABLE = ("fmbench_volleys", "fmbench_requests", "vllm", "vllm_sweep", "sglang", "inferencex")
 """Formats whose files may hold several options, told apart by the values of columns (or of keys at the top)."""
+
+HOW_TO_ADD = {
+    (
+        "vllm",
+        "latency_s",
+    ): "`--percentile-metrics ttft,tpot,itl,e2el` or `--save-detailed` of `vllm bench serve` adds it",
+    ("vllm", "ttft_s"): "`--percentile-metrics ttft,tpot,itl,e2el` of `vllm bench serve` adds it",
+    ("vllm", "tpot_s"): "`--percentile-metrics ttft,tpot,itl,e2el` of `vllm bench serve` adds it",
+    ("aiperf", "ttft_s"): "`--streaming` of `aiperf profile` adds it",
+    ("aiperf", "tpot_s"): "`--streaming` of `aiperf profile` adds it",
+    ("guidellm", "ttft_s"): "a streamed request format of `guidellm run --backend` adds it",
+    ("guidellm", "tpot_s"): "a streamed request format of `guidellm run --backend` adds it",
+    ("fmbench_volleys", "ttft_s"): "streaming in FMBench's inference parameters adds it",
+    ("fmbench_volleys", "tpot_s"): "streaming in FMBench's inference parameters adds it",
+    ("sglang", "error_rate"): "`--output-details` of `sglang.bench_serving` adds it",
+    ("inferencex", "error_rate"): "the client's result of which InferenceX made it holds it, and is read as `vllm`",
+    ("genai_perf", "error_rate"): "`aiperf profile`, which took GenAI-Perf's place, counts them",
+    ("inference_perf", "ttft_s"): "`api.streaming: true` of inference-perf adds it",
+    ("inference_perf", "tpot_s"): "`api.streaming: true` of inference-perf adds it",
+    ("llmeter", "ttft_s"): "an endpoint of LLMeter that streams adds it",
+    ("llmeter", "tpot_s"): "an endpoint of LLMeter that streams adds it",
+    ("genai_perf", "ttft_s"): "`--streaming` of `genai-perf profile` adds it",
+    ("genai_perf", "tpot_s"): "`--streaming` of `genai-perf profile` adds it",
+}
+"""(format, latency or error_rate) -> the option of the tool by which its file holds it."""
+PERCENTILES = {
+    "vllm": "`--metric-percentiles 50,90,95,99` of `vllm bench serve` adds it",
+    "vllm_sweep": "`--metric-percentiles 50,90,95,99` in the sweep's `--bench-cmd` adds it",
+    "sglang": "`--output-details` of `sglang.bench_serving` adds every single one",
+    "genai_perf": "profile_export.json, which lies beside it, holds every single one",
+    "inference_perf": "`report.request_lifecycle.percentiles` of inference-perf adds it",
+}
+"""Format -> the option of the tool by which its file holds more percentiles."""
 
 
 class ResultFile(Strict):
@@ -20,6 +65,9 @@ class ResultFile(Strict):
     dataset: str | None = Field(default=None, description="Its dataset, where the file does not name one.")
     level: float | None = Field(
         default=None, gt=0, description="Concurrency or requests per second (as load.kind says), if the file lacks it."
+    )
+    requests: int | None = Field(
+        default=None, gt=0, lt=2**31, description="Requests that were measured, if the file lacks their number."
     )
 
 
@@ -39,18 +87,21 @@ _ENTRY_SCHEMA = {
         "path": {"type": "string"},
         "dataset": {"type": ["string", "null"]},
         "level": {"type": ["number", "null"]},
+        "requests": {"type": ["integer", "null"]},
     },
 }
 _FILES_SCHEMA = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": [{"type": "string"}, _ENTRY_SCHEMA]}}],
-    "description": "Result file, relative to the config file; or a list of files, patterns and {path, dataset, level}.",
+    "description": "Result file, relative to the config file; or a list of files, patterns and {path, dataset, level, requests}.",
 }
 
 
 class ResultFiles(Strict):
     """Where an option's results are."""
 
-    format: ResultFormat = Field(description="The tool that wrote the files; see docs/import.md.")
+    format: ResultFormat | None = Field(
+        default=None, description="The tool that wrote the files; found out from the files if it is left out."
+    )
     path: Annotated[list[ResultFile], BeforeValidator(_as_files), WithJsonSchema(_FILES_SCHEMA)] = Field(min_length=1)
     select: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="Column -> value: the rows of this option, where a file holds several."
@@ -61,7 +112,7 @@ class ResultFiles(Strict):
 
     @model_validator(mode="after")
     def _select_where_there_are_columns(self) -> ResultFiles:
-        if self.select and self.format not in SELECTABLE:
+        if self.select and self.format is not None and self.format not in SELECTABLE:
             raise ValueError(
                 f"`select` chooses rows by columns; {self.format} files have none. Delete it, and give each option its "
                 "own files in `path`"

@@ -7,11 +7,12 @@ closes with the last send of which all earlier requests have ended.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from helpers.config import BenchmarkConfig
+from helpers.group_records import Group
 from helpers.importers.found import CUT_OFF, FoundPoint, TimedRequest
 from helpers.load.schedule import arrival_facts
 from helpers.load.spread import percentiles_ms
@@ -68,6 +69,56 @@ def records_of(found: FoundPoint, point: LoadPoint, config: BenchmarkConfig) -> 
         clock_pairs=[(requests[0].sent_ns, requests[0].sent_ns)] if found.wall_clock else [],
     )
     return rows, facts
+
+
+def with_window(found: FoundPoint, point: LoadPoint) -> FoundPoint | str:
+    """The load point as it is if a window is found in it, else as the group of its requests; or why it is neither."""
+    if not found.requests:
+        return found
+    requests = sorted(found.requests, key=_t0)
+    window = find_window(requests, point)
+    if window.open_ns is not None:
+        return found
+    ended = [request for request in requests if request.measured and request.done_ns is not None]
+    if not ended:
+        return f"{found.where}: {window.because}"
+    unknown = f"a window without ramp-up and tail ({window.because}), so all requests are taken as one group"
+    return replace(found, requests=[], groups=[_group(ended, found.where)], unknown=(*found.unknown, unknown))
+
+
+def _group(requests: list[TimedRequest], where: str) -> Group:
+    """Requests of which each latency is known, without a window: one wave, for example."""
+    ok = [request for request in requests if request.error_type is None]
+    latency_s = [_seconds(_t0(one), one.last_token_ns) for one in ok]
+    ttft_s = [_seconds(_t0(one), one.first_token_ns) for one in ok if one.first_token_ns is not None]
+    first_ns, last_ns = min(one.sent_ns for one in requests), max(one.done_ns for one in requests)
+    return Group(
+        requests=len(requests),
+        failures=len(requests) - len(ok),
+        wall_s=_seconds(first_ns, last_ns),
+        latency_mean_s=float(np.mean(latency_s)) if ok else None,
+        prompt_tokens=_total([one.prompt_tokens for one in ok]),
+        output_tokens=_total([one.output_tokens for one in ok]),
+        source=where,
+        sent_together=max(one.sent_ns for one in requests) <= min(one.done_ns for one in requests),
+        latency_s=latency_s,
+        ttft_s=ttft_s if len(ttft_s) == len(ok) else None,
+        tpot_s=[tpot_s for one in ok if (tpot_s := _tpot_s(one)) is not None] or None,
+    )
+
+
+def _seconds(from_ns: int, until_ns: int) -> float:
+    return (until_ns - from_ns) / 1e9
+
+
+def _total(tokens: list[int | None]) -> int | None:
+    return None if None in tokens else sum(tokens)
+
+
+def _tpot_s(one: TimedRequest) -> float | None:
+    if one.first_token_ns is None or (one.output_tokens or 0) < 2:
+        return None
+    return _seconds(one.first_token_ns, one.last_token_ns) / (one.output_tokens - 1)
 
 
 def find_window(requests: list[TimedRequest], point: LoadPoint) -> Window:
@@ -132,6 +183,7 @@ def _row(number: int, request: TimedRequest, window: Window, found: FoundPoint, 
         "prompt_tokens": request.prompt_tokens,
         "output_tokens": request.output_tokens,
         "prompt_tokens_source": request.prompt_tokens_source,
+        "output_tokens_source": request.output_tokens_source,
         "status": _status(request),
         "http_status": request.http_status,
         "error_type": request.error_type,

@@ -13,10 +13,16 @@ from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
+    all_numbers,
+    clean,
+    count,
     number,
     numbers,
+    optional_count,
     optional_number,
+    optional_text,
     read_objects,
+    refuse,
     selected,
 )
 from helpers.importers.found import Found, FoundPoint, Served, TimedRequest
@@ -30,7 +36,11 @@ COLUMN = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "latency_s"}
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
     """One load point per result: a file holds one, or several one after the other (`--append-result`)."""
-    rows = selected(read_objects(file, f"a result of {TOOL}"), option, file)
+    return found_in(selected(read_objects(file, f"a result of {TOOL}"), option, file), file)
+
+
+def found_in(rows: list[Row], file: OpenedFile) -> Found:
+    """The load points of these results."""
     for row in rows:
         for key in ("duration", "completed", "request_rate"):
             if key not in row.values:
@@ -38,19 +48,18 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
                     f"{row.where}: no key {key!r}. Expected a result of {TOOL} --save-result. Next: correct `format` or `path` "
                     "in the config"
                 )
-    models = sorted({str(row.values["model_id"]) for row in rows if row.values.get("model_id")})
-    return Found([_point(row, file) for row in rows], Served(TOOL, " and ".join(models) or None))
+    return Found([_point(row, file) for row in rows], Served(TOOL))
 
 
 def _point(row: Row, file: OpenedFile) -> FoundPoint:
     level = _level(row, file)
-    starts = numbers(row, "start_times")
+    model, starts = optional_text(row, "model_id"), numbers(row, "start_times")
     if starts and row.values.get("itls") is not None:
         requests = _requests(row, starts, is_open=level is not None and level.is_open)
         unknown = ["tokens per chunk"]
         if level is not None and level.is_open and requests[0].scheduled_ns is None:
             unknown.append("when requests were to be sent: latency counts from the send")
-        return FoundPoint(row.where, None, level, requests=requests, unknown=tuple(unknown))
+        return FoundPoint(row.where, None, level, requests=requests, unknown=tuple(unknown), model=model)
     return FoundPoint(
         row.where,
         None,
@@ -61,6 +70,7 @@ def _point(row: Row, file: OpenedFile) -> FoundPoint:
             "how much of the time was ramp-up and tail",
             "whether a steady state was reached",
         ),
+        model=model,
     )
 
 
@@ -69,7 +79,8 @@ def _level(row: Row, file: OpenedFile) -> LoadLevel | None:
     if row.values.get("ramp_up_strategy"):
         ends = number(row, "ramp_up_start_rps"), number(row, "ramp_up_end_rps")
         return LoadLevel("ramp", max(ends))
-    rate = None if row.values["request_rate"] == "inf" else optional_number(row, "request_rate")
+    is_unlimited = row.values["request_rate"] in ("inf", math.inf)
+    rate = None if is_unlimited else optional_number(row, "request_rate")
     if rate:
         return LoadLevel("open_loop", rate)
     concurrency = optional_number(row, "max_concurrency")
@@ -88,6 +99,8 @@ def _requests(row: Row, starts: list[float], is_open: bool) -> list[TimedRequest
     columns = {name: numbers(row, name) for name in ("ttfts", "latencies", "queue_times", "input_lens", "output_lens")}
     itls, errors = row.values["itls"], row.values.get("errors") or [""] * len(starts)
     for name, values in {**columns, "itls": itls, "errors": errors}.items():
+        if values is not None and not isinstance(values, list):
+            refuse(f"{row.where}: {name}", values, "a list")
         if values is not None and len(values) != len(starts):
             raise ResultFileError(
                 f"{row.where}: {name}: holds {len(values)} items, start_times {len(starts)}. Expected one per request. Next: "
@@ -96,7 +109,7 @@ def _requests(row: Row, starts: list[float], is_open: bool) -> list[TimedRequest
     requests = []
     for i, start in enumerate(starts):
         ttft = columns["ttfts"][i] if columns["ttfts"] else 0.0
-        gaps = itls[i] or []
+        gaps = all_numbers(itls[i] or [], f"{row.where}: itls[{i}]")
         latency = columns["latencies"][i] if columns["latencies"] else ttft + math.fsum(gaps)
         waited = columns["queue_times"][i] if columns["queue_times"] else None
         failed = bool(errors[i])
@@ -113,7 +126,7 @@ def _requests(row: Row, starts: list[float], is_open: bool) -> list[TimedRequest
                 output_tokens=None if failed else _whole(columns["output_lens"], i),
                 prompt_tokens_source="tokenizer",
                 error_type="request_error" if failed else None,
-                error=str(errors[i])[:500] if failed else None,
+                error=clean(errors[i]) if failed else None,
             )
         )
     return requests
@@ -136,23 +149,21 @@ def _whole(values: list[float] | None, i: int) -> int | None:
 
 def _group(row: Row) -> Group:
     """A result without times, as one group; newer versions list the latencies all the same."""
-    completed = round(number(row, "completed"))
-    failed = optional_number(row, "failed")
-    asked = optional_number(row, "num_prompts")
-    failures = round(failed) if failed is not None else max(0, round((asked or completed) - completed))
+    completed, failed = count(row, "completed"), optional_count(row, "failed")
+    asked = optional_count(row, "num_prompts") or completed
+    failures = max(0, asked - completed) if failed is None else failed
     latencies = numbers(row, "latencies")
     if failures or latencies is None or len(latencies) != completed:  # the list does not say which of them failed
         latencies = None
     mean_ms = optional_number(row, "mean_e2el_ms")
     mean_s = math.fsum(latencies) / completed if latencies else None if mean_ms is None else mean_ms / 1e3
-    prompt, output = optional_number(row, "total_input_tokens"), optional_number(row, "total_output_tokens")
     return Group(
         requests=completed + failures,
         failures=failures,
         wall_s=number(row, "duration"),
         latency_mean_s=mean_s if completed else None,
-        prompt_tokens=None if prompt is None else round(prompt),
-        output_tokens=None if output is None else round(output),
+        prompt_tokens=optional_count(row, "total_input_tokens"),
+        output_tokens=optional_count(row, "total_output_tokens"),
         source=row.where,
         latency_s=latencies,
         reported=_printed(row) if completed else {},

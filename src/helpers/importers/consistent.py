@@ -1,0 +1,67 @@
+"""Is what a reader found possible? A file that contradicts itself is refused, with place, value and next step."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NoReturn
+
+from helpers.errors import ResultFileError
+from helpers.group_records import Group
+from helpers.importers.files import LAST_NS
+from helpers.importers.found import FoundPoint, TimedRequest
+
+MOST_REQUESTS = 2**31 - 1
+ORDER = {
+    "sent_ns": "the send",
+    "first_token_ns": "the first token",
+    "last_token_ns": "the last token",
+    "done_ns": "the end",
+}
+SLACK_NS = 1_000_000
+"""Times that a tool rounded, or took from two clocks, may be so much out of order."""
+
+
+def check_point(point: FoundPoint) -> None:
+    """Raise ResultFileError where a load point cannot have been measured so."""
+    for i, request in enumerate(point.requests):
+        _check_request(request, f"{point.where}: request {i + 1}")
+    for group in point.groups:
+        _check_group(group)
+
+
+def _refuse(where: str, problem: str) -> NoReturn:
+    raise ResultFileError(f"{where}: {problem}. Expected values that agree. Next: look at the file, or export it again")
+
+
+def _check_request(request: TimedRequest, where: str) -> None:
+    times = [(words, ns) for name, words in ORDER.items() if (ns := getattr(request, name)) is not None]
+    for words, ns in times:
+        if not 0 <= ns < LAST_NS:
+            _refuse(where, f"{words} is at {ns / 1e9:g} s")
+    for (before, earlier), (after, later) in itertools.pairwise(times):
+        if later < earlier - SLACK_NS:
+            _refuse(where, f"{after} lies {(earlier - later) / 1e9:.3g} s before {before}")
+    if request.scheduled_ns is not None and request.scheduled_ns > max(ns for _, ns in times):
+        _refuse(where, "it was to be sent after it had ended")
+
+
+def _check_group(group: Group) -> None:
+    if not 0 <= group.failures <= group.requests <= MOST_REQUESTS or group.requests == 0:
+        _refuse(group.source, f"{group.failures} of {group.requests} requests failed")
+    for column in ("latency_s", "ttft_s", "tpot_s"):
+        _check_printed(group, column)
+
+
+def _check_printed(group: Group, column: str) -> None:
+    """Printed percentiles rise."""
+    values = {
+        name.removeprefix(f"{column}_"): value for name, value in group.reported.items() if name.startswith(column)
+    }
+    percents = sorted((float(name[1:]), value) for name, value in values.items() if name[0] == "p")
+    ends = ([(0.0, values["min"])] if "min" in values else []) + percents
+    ends += [(100.0, values["max"])] if "max" in values else []
+    for (_, lower), (percent, higher) in itertools.pairwise(ends):
+        if higher < lower * (1 - 1e-9):
+            _refuse(
+                group.source, f"p{percent:g} of {column.removesuffix('_s')} is {higher:g} s, a lower one {lower:g} s"
+            )

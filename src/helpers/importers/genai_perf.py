@@ -1,0 +1,212 @@
+"""GenAI-Perf: `profile_export_genai_perf.json` (statistics) and Perf Analyzer's `profile_export.json` (every request).
+
+Statistics are in milliseconds, times of requests in nanoseconds of the wall clock. Neither holds failures: Perf Analyzer ends
+at the first one that is no answer in a stream. `profile_export.json` holds the answers' texts; tokens only where the server
+counted them into its stream.
+"""
+
+from __future__ import annotations
+
+import json
+
+from helpers.config import BenchmarkConfig
+from helpers.errors import ResultFileError
+from helpers.group_records import Group
+from helpers.importers.files import (
+    OpenedFile,
+    Row,
+    clean,
+    count,
+    number,
+    objects,
+    only_model,
+    optional_number,
+    read_objects,
+    refuse,
+    require,
+    section,
+)
+from helpers.importers.found import FAILURES, Found, FoundPoint, Served, TimedRequest
+from helpers.importers.printed import in_blocks
+from helpers.load_config import LoadLevel
+from helpers.options import ImportedOption
+
+TOOL = "GenAI-Perf"
+STATISTICS_MARKS = ("request_latency", "request_throughput", "input_config.perf_analyzer")
+OLDER_MARKS = ("request_latency", "request_throughput", "input_config.service_kind")
+PROFILE_MARKS = ("experiments", "service_kind")
+COLUMN = {"request_latency": "latency_s", "time_to_first_token": "ttft_s", "inter_token_latency": "tpot_s"}
+LEVELS = {"concurrency": "closed_loop", "request_rate": "open_loop"}
+STEADY = "whether a steady state was reached"
+NO_FAILURES = f"{FAILURES}: `aiperf profile`, which took the place of GenAI-Perf, counts them"
+
+
+def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
+    """One load point from the statistics, or one per experiment of the requests."""
+    row = read_objects(file, f"a result of {TOOL}")[0]
+    if "experiments" in row.values:
+        return Found([_experiment(one, option) for one in objects(row, "experiments")], Served(TOOL))
+    require(row, ("request_latency", "request_throughput", "input_config"), f"a result of {TOOL}")
+    return Found([_statistics(row, option)], Served(TOOL))
+
+
+# --- statistics ---------------------------------------------------------------------------------------------------
+
+
+def _statistics(row: Row, option: ImportedOption) -> FoundPoint:
+    latency, rate = section(row, "request_latency"), number(section(row, "request_throughput"), "avg")
+    for metric in COLUMN:
+        unit = section(row, metric).values.get("unit", "ms")
+        if unit != "ms":
+            refuse(f"{row.where}: {metric}: unit", unit, "'ms'")
+    requests = _requests(row)
+    group = Group(
+        requests=requests,
+        failures=0,
+        failures_known=False,
+        wall_s=requests / rate if rate else None,
+        latency_mean_s=number(latency, "avg") / 1e3,
+        prompt_tokens=_tokens(row, "input_sequence_length", requests),
+        output_tokens=_tokens(row, "output_sequence_length", requests),
+        source=row.where,
+        reported=in_blocks(row, COLUMN, 1e3),
+        reported_requests_per_s=rate,
+    )
+    unknown = (NO_FAILURES, "times and latencies of single requests (import profile_export.json)", STEADY)
+    settings = section(row, "input_config")
+    return FoundPoint(
+        row.where, None, _level(settings), groups=[group], unknown=unknown, model=_model(settings, option)
+    )
+
+
+def _requests(row: Row) -> int:
+    """How many requests the statistics are over; earlier versions leave it out."""
+    if section(row, "request_count").values:
+        return count(section(row, "request_count"), "avg")
+    raise ResultFileError(
+        f"{row.where}: no key 'request_count'. Expected a result of {TOOL} 0.0.9 or later. Next: import profile_export.json, "
+        "which lies beside it"
+    )
+
+
+def _tokens(row: Row, key: str, requests: int) -> int | None:
+    """Tokens over all requests, of which the mean is printed."""
+    mean = optional_number(section(row, key), "avg")
+    return None if mean is None else round(mean * requests)
+
+
+def _level(settings: Row) -> LoadLevel | None:
+    """The stimulus; in earlier versions a key of the settings themselves."""
+    stimulus = section(section(settings, "perf_analyzer"), "stimulus")
+    for key, kind in LEVELS.items():
+        for place in (stimulus, settings):
+            if value := optional_number(place, key):
+                return LoadLevel(kind, value)
+    return None
+
+
+def _model(settings: Row, option: ImportedOption) -> str | None:
+    names = settings.values.get("model_names") or settings.values.get("model")
+    return only_model(
+        [clean(name) for name in (names if isinstance(names, list) else [names]) if name], settings.where, option
+    )
+
+
+# --- requests -----------------------------------------------------------------------------------------------------
+
+
+def _experiment(row: Row, option: ImportedOption) -> FoundPoint:
+    experiment = section(row, "experiment")
+    kind = LEVELS.get(str(experiment.values.get("mode")))
+    level = LoadLevel(kind, number(experiment, "value")) if kind and number(experiment, "value") else None
+    rows = objects(row, "requests")
+    if not rows:
+        refuse(f"{row.where}: requests", row.values.get("requests"), "a list of requests")
+    requests = [_request(one) for one in rows]
+    unknown = ["requests that failed before their answer began (GenAI-Perf stops at one)", "tokens per chunk"]
+    if kind == "open_loop":
+        unknown.append("when requests were to be sent: latency counts from the send")
+    if any(one.output_tokens is None for one in requests if one.error_type is None):
+        unknown.append(
+            "tokens (measure with `--extra-inputs stream_options:'{\"include_usage\":true}'`, or import "
+            "profile_export_genai_perf.json)"
+        )
+    names = [_payload(one).get("model") for one in rows]
+    model = only_model([clean(name) for name in names if name], row.where, option)
+    return FoundPoint(row.where, None, level, requests=requests, unknown=tuple(unknown), wall_clock=True, model=model)
+
+
+def _request(row: Row) -> TimedRequest:
+    """Times are those of the answer's parts; a first part without text, as a role is, counts as no token."""
+    times, parts = row.values.get("response_timestamps"), objects(row, "response_outputs")
+    sent_ns = _ns(row.values.get("timestamp"), f"{row.where}: timestamp")
+    if not isinstance(times, list) or not times or len(times) != len(parts):
+        refuse(f"{row.where}: response_timestamps", times, f"a list of {len(parts)} times, one per part of the answer")
+    ends = [_ns(time, f"{row.where}: response_timestamps[{i}]") for i, time in enumerate(times)]
+    events = [_events(part) for part in parts]
+    chunk_ns = [end for end, one in zip(ends, events, strict=True) if any(map(_has_text, one))]
+    failed = next((event["error"] for one in events for event in one if event.get("error")), None)
+    usage = next((event["usage"] for one in events for event in one if isinstance(event.get("usage"), dict)), {})
+    ok = failed is None and bool(chunk_ns)
+    streamed = ok and len(parts) > 1
+    counted = Row(f"{row.where}: usage", usage)
+    return TimedRequest(
+        sent_ns=sent_ns,
+        done_ns=ends[-1],
+        first_token_ns=chunk_ns[0] if streamed else None,
+        last_token_ns=chunk_ns[-1] if ok else None,
+        chunk_ns=chunk_ns if streamed else None,
+        prompt_tokens=count(counted, "prompt_tokens") if usage.get("prompt_tokens") is not None else None,
+        output_tokens=count(counted, "completion_tokens")
+        if ok and usage.get("completion_tokens") is not None
+        else None,
+        prompt_tokens_source="server" if usage else None,
+        output_tokens_source="server" if usage else None,
+        error_type=None if ok else "request_error",
+        error=None if ok else clean(failed or "no text in the answer"),
+    )
+
+
+def _ns(value: object, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        refuse(where, value, "nanoseconds as a whole number")
+    return value
+
+
+def _events(part: Row) -> list[dict]:
+    """The JSON objects of one part of an answer: events of a stream, the whole answer, or what Triton answered."""
+    found = [dict(part.values)]
+    for line in _text(part, "response").splitlines():
+        try:
+            value = json.loads(line.removeprefix("data:").strip())
+        except (ValueError, RecursionError):
+            continue
+        found += [value] if isinstance(value, dict) else []
+    return found
+
+
+def _has_text(event: dict) -> bool:
+    """Does an event of the chat, completion or generate API hold a part of the answer's text?"""
+    choices = event.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    places = (first, first.get("delta"), first.get("message"), event)
+    keys = ("content", "reasoning_content", "reasoning", "text", "text_output", "tool_calls")
+    return any(isinstance(place, dict) and place.get(key) for place in places for key in keys)
+
+
+def _payload(row: Row) -> dict:
+    """What was asked."""
+    held = section(row, "request_inputs")
+    try:
+        value = json.loads(_text(held, "payload") or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _text(row: Row, key: str) -> str:
+    """A text of any length; empty where there is none."""
+    value = row.values.get(key)
+    if value is not None and not isinstance(value, str):
+        refuse(f"{row.where}: {key}", value, "a text")
+    return value or ""

@@ -1,0 +1,46 @@
+"""GuideLLM 0.2 and 0.3: their benchmarks in the shape that 0.4 and later give them, which `guidellm` reads.
+
+Earlier versions hold the same, elsewhere: the strategy in `args`, the model in `worker`, a request's times at its top, and how
+many requests there were in `request_totals`. Nothing is computed here; what cannot be read is refused by the reader.
+"""
+
+from __future__ import annotations
+
+from helpers.importers.files import Row, objects, section
+
+TIMES = {
+    "start_time": "request_start",
+    "first_token_time": "first_token_iteration",
+    "last_token_time": "last_token_iteration",
+    "end_time": "request_end",
+}
+STATUSES = ("successful", "incomplete", "errored")
+
+
+def in_later_shape(row: Row) -> Row:
+    """A benchmark as it is, or with the keys of 0.4 if an earlier version wrote it."""
+    if "config" in row.values or not section(row, "args").values.get("strategy"):
+        return row
+    listed = section(row, "requests")
+    requests = {status: [_request(one) for one in objects(listed, status)] for status in STATUSES}
+    totals = section(row, "request_totals").values
+    return Row(
+        row.where,
+        {
+            **row.values,
+            "config": {
+                "strategy": row.values["args"]["strategy"],
+                "backend": {"model": section(row, "worker").values.get("backend_model")},
+            },
+            "metrics": {**section(row, "metrics").values, "request_totals": totals},
+            "requests": requests,
+        },
+    )
+
+
+def _request(row: Row) -> dict:
+    """Times below 0 mean that there is none."""
+    info = section(row, "scheduler_info").values
+    times = {later: row.values.get(early) for early, later in TIMES.items()}
+    times["targeted_start"] = info.get("targeted_start_time") if info.get("targeted_start_time") != -1 else None
+    return {**row.values, "info": {"error": row.values.get("error"), "timings": times}}

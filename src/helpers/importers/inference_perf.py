@@ -1,0 +1,182 @@
+"""inference-perf (kubernetes-sigs): `stage_N_lifecycle_metrics.json`, or `per_request_lifecycle_metrics.json`.
+
+Times are seconds; those of requests are on a clock of the tool's own. A stage holds one rate or one concurrency. The summary
+and the requests are those of all stages together, which only a benchmark of one stage makes one load point.
+"""
+
+from __future__ import annotations
+
+import json
+
+from helpers.config import BenchmarkConfig
+from helpers.errors import ConfigError
+from helpers.group_records import Group
+from helpers.importers.files import (
+    OpenedFile,
+    Row,
+    all_numbers,
+    clean,
+    count,
+    number,
+    only_model,
+    optional_count,
+    optional_number,
+    optional_text,
+    read_objects,
+    require,
+    section,
+)
+from helpers.importers.found import Found, FoundPoint, Served, TimedRequest, TwoCounts
+from helpers.importers.printed import in_blocks
+from helpers.load_config import LoadLevel
+from helpers.options import ImportedOption
+
+TOOL = "inference-perf"
+REPORT = ("load_summary", "successes", "failures")
+REQUEST = ("[", "start_time", "end_time", "request", "info")
+COLUMN = {"request_latency": "latency_s", "time_to_first_token": "ttft_s", "time_per_output_token": "tpot_s"}
+STEADY = "whether a steady state was reached"
+
+
+def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
+    """One load point: a stage, or the requests of a benchmark of one stage."""
+    rows = read_objects(file, f"a report of {TOOL}", listed=True)
+    if "start_time" in rows[0].values:
+        return Found([_requests(rows, file, option)], Served(TOOL))
+    require(rows[0], REPORT, f"a lifecycle report of {TOOL}")
+    return Found([_stage(rows[0], file)], Served(TOOL))
+
+
+def _of_one_stage(file: OpenedFile) -> None:
+    """All stages together have no level but the one that the config states."""
+    if file.entry.level is None:
+        raise ConfigError(
+            f"{file.shown}: holds all stages of a benchmark together. Expected one load. Next: import its "
+            f"stage_N_lifecycle_metrics.json; or, if there was one, write the entry as {{path: {file.entry.path}, level: ...}}"
+        )
+
+
+# --- a stage ------------------------------------------------------------------------------------------------------
+
+
+def _stage(row: Row, file: OpenedFile) -> FoundPoint:
+    load, answers = section(row, "load_summary"), section(row, "successes")
+    level = _level(load)
+    if level is None:
+        _of_one_stage(file)
+    successes, failures = count(answers, "count"), count(section(row, "failures"), "count")
+    latency = section(answers, "latency")
+    group = Group(
+        requests=successes + failures,
+        failures=failures,
+        wall_s=_wall_s(row, successes),
+        latency_mean_s=optional_number(section(latency, "request_latency"), "mean"),
+        prompt_tokens=_tokens(answers, ("prompt_tokens", "prompt_len"), successes),
+        output_tokens=_tokens(answers, ("output_tokens", "output_len"), successes),
+        source=row.where,
+        reported=in_blocks(latency, COLUMN, 1.0) if successes else {},
+        reported_requests_per_s=optional_number(section(answers, "throughput"), "requests_per_sec"),
+    )
+    unknown = ["times and latencies of single requests (report.request_lifecycle.per_request: true)", STEADY]
+    if level is not None and level.is_open:
+        unknown.append("when requests were to be sent: latency counts from the send")
+    by_tool, by_server = (_tokens(answers, (key,), successes) for key in ("output_len", "output_tokens"))
+    counts = None if by_tool is None or by_server is None else TwoCounts(by_tool, by_server)
+    return FoundPoint(row.where, None, level, groups=[group], unknown=tuple(unknown), counts=counts)
+
+
+def _level(load: Row) -> LoadLevel | None:
+    """A stage of workers states its concurrency beside a rate; the summary of all stages states neither."""
+    if concurrency := optional_number(load, "concurrency"):
+        return LoadLevel("closed_loop", concurrency)
+    rate = optional_number(load, "requested_rate")
+    return LoadLevel("open_loop", rate) if rate else None
+
+
+def _wall_s(row: Row, successes: int) -> float | None:
+    """From the first send to the last end; in earlier versions what the answers and their rate make of it."""
+    stated = optional_number(row, "benchmark_time_seconds")
+    rate = optional_number(section(section(row, "successes"), "throughput"), "requests_per_sec")
+    return stated if stated else successes / rate if rate else None
+
+
+def _tokens(answers: Row, keys: tuple[str, ...], successes: int) -> int | None:
+    """Tokens of the answers: the total, which later versions hold, else what their mean makes of it."""
+    for key in keys:
+        block = section(answers, key)
+        if (total := optional_number(block, "total")) is not None:
+            return round(total)
+        if (mean := optional_number(block, "mean")) is not None:
+            return round(mean * successes)
+    return None
+
+
+# --- requests -----------------------------------------------------------------------------------------------------
+
+
+def _requests(rows: list[Row], file: OpenedFile, option: ImportedOption) -> FoundPoint:
+    _of_one_stage(file)
+    for row in rows:
+        require(row, REQUEST[1:], f"a request of {TOOL}")
+    unknown = ("when requests were to be sent: in an open loop latency counts from the send", "tokens per chunk")
+    return FoundPoint(
+        where=file.shown,
+        dataset=None,
+        level=None,
+        requests=[_request(row) for row in rows],
+        unknown=unknown,
+        counts=TwoCounts(*(sum(both) for both in zip(*map(_both_counts, rows), strict=True))),
+        model=only_model(map(_model, rows), file.shown, option),
+    )
+
+
+def _both_counts(row: Row) -> tuple[int, int]:
+    """Output tokens of an answer as the tool's tokenizer and as the server counted them; zeros where one is unknown."""
+    answered = section(section(row, "info"), "response_metrics")
+    tool = optional_count(answered, "output_tokens")
+    server = optional_count(section(answered, "server_usage"), "completion_tokens")
+    return (0, 0) if tool is None or server is None else (tool, server)
+
+
+def _request(row: Row) -> TimedRequest:
+    info, error = section(row, "info"), section(row, "error")
+    asked = section(section(info, "request_metrics"), "text") if info.values.get("request_metrics") else info
+    answered = section(info, "response_metrics") if info.values.get("response_metrics") else info
+    failed = bool(error.values)
+    times = answered.values.get("output_token_times")
+    token_s = [] if failed or times is None else all_numbers(times, f"{answered.where}: output_token_times")
+    usage = optional_count(section(answered, "server_usage"), "completion_tokens")
+    end_ns = _ns(number(row, "end_time"))
+    return TimedRequest(
+        sent_ns=_ns(number(row, "start_time")),
+        done_ns=end_ns,
+        first_token_ns=_ns(token_s[0]) if token_s else None,
+        last_token_ns=None if failed else _ns(token_s[-1]) if token_s else end_ns,
+        chunk_ns=[_ns(time) for time in token_s] or None,
+        prompt_tokens=optional_count(asked, "input_tokens"),
+        output_tokens=None if failed else optional_count(answered, "output_tokens") if usage is None else usage,
+        output_tokens_source="tokenizer" if usage is None else "server",
+        error_type=optional_text(error, "error_type") or "request_error" if failed else None,
+        error=clean(error.values.get("error_msg") or "no reason is given") if failed else None,
+        http_status=_http_status(error),
+    )
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _http_status(error: Row) -> int | None:
+    """The status at the end of `HTTP Error 503`."""
+    word = (optional_text(error, "error_type") or "").rpartition(" ")[2]
+    return int(word) if word.isdigit() and len(word) == 3 else None
+
+
+def _model(row: Row) -> str | None:
+    """The model that a request asked for."""
+    text = row.values["request"]
+    try:
+        body = json.loads(text) if isinstance(text, str) else text
+    except (ValueError, RecursionError):
+        return None
+    return clean(body["model"]) if isinstance(body, dict) and body.get("model") else None

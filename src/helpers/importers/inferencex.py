@@ -1,0 +1,105 @@
+"""InferenceX (formerly InferenceMAX): `agg_*.json` of one benchmark, or a list of them.
+
+They are what InferenceX makes of a result of vLLM's benchmark client: latencies in seconds, token rates per GPU, and how the
+model was served. What is counted there (requests, failures, time, tokens) is left out here; the results themselves, beside
+them in the artifacts of a run, hold it and are read as `vllm`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from helpers.config import BenchmarkConfig
+from helpers.errors import ConfigError
+from helpers.group_records import Group
+from helpers.importers.files import (
+    OpenedFile,
+    Row,
+    number,
+    optional_number,
+    optional_text,
+    read_objects,
+    refuse,
+    require,
+    section,
+    selected,
+)
+from helpers.importers.found import FAILURES, Found, FoundPoint, Served
+from helpers.importers.printed import in_keys
+from helpers.load_config import LoadLevel
+from helpers.options import ImportedOption
+
+TOOL = "InferenceX"
+NEEDED = ("conc", "model", "tput_per_gpu", "output_tput_per_gpu")
+NESTED = ("conc", "model", "metrics.tput_per_gpu", "metrics.output_tput_per_gpu")
+PRINTED = re.compile(r"^(p\d+(?:\.\d+)?|median)_(ttft|tpot|e2el)$")
+COLUMN = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "latency_s"}
+UNKNOWN = (
+    f"{FAILURES}: the client's own result, read as `vllm`, holds it",
+    "requests per second and the time that it took",
+    "times and latencies of single requests",
+    "whether a steady state was reached",
+)
+
+
+def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
+    """One load point per result; `select` chooses by hardware, framework, precision, lengths and so on."""
+    rows = [_flat(row) for row in read_objects(file, f"a result of {TOOL}", listed=True)]
+    rows = selected(rows, option, file)
+    for row in rows:
+        require(row, NEEDED, f"a result of {TOOL} (agg_*.json)")
+    if file.entry.requests is None:
+        raise ConfigError(
+            f"{file.shown}: does not tell how many requests each result counts. Expected their number. Next: write the entry as "
+            f"{{path: {file.entry.path}, requests: ...}} (InferenceX sends 10 per stream, as a rule)"
+        )
+    images = {optional_text(row, "image") for row in rows} - {None}
+    return Found(
+        [_point(row, file.entry.requests) for row in rows], Served(TOOL, image=" and ".join(sorted(images)) or None)
+    )
+
+
+def _point(row: Row, requests: int) -> FoundPoint:
+    mean_s = optional_number(row, "mean_e2el")
+    group = Group(
+        requests=requests,
+        failures=0,
+        failures_known=False,
+        wall_s=None,
+        latency_mean_s=mean_s,
+        prompt_tokens=None,
+        output_tokens=None,
+        source=row.where,
+        reported=in_keys(row, PRINTED, COLUMN, 1.0) | _rates(row),
+    )
+    level = LoadLevel("closed_loop", number(row, "conc"))
+    return FoundPoint(row.where, None, level, groups=[group], unknown=UNKNOWN, model=optional_text(row, "model"))
+
+
+def _flat(row: Row) -> Row:
+    """A result with its measurements among its other keys: the site's rows hold them in `metrics`."""
+    return Row(row.where, {**row.values, **section(row, "metrics").values})
+
+
+def _rates(row: Row) -> dict[str, float]:
+    """Tokens per second of the whole system.
+
+    Where some GPUs prefill and others decode, the output was divided by those that decode, and later by all of them;
+    `output_tput_per_decode_gpu` stands beside the latter.
+    """
+    decode = number(row, "num_decode_gpu" if row.values.get("num_decode_gpu") else "tp")
+    gpus = decode + (number(row, "num_prefill_gpu") if _is_split(row) else 0.0)
+    total, output = number(row, "tput_per_gpu") * gpus, number(row, "output_tput_per_gpu")
+    by_all = not _is_split(row) or row.values.get("output_tput_per_decode_gpu") is not None
+    output *= gpus if by_all else decode
+    if output > total * (1 + 1e-6):
+        refuse(
+            f"{row.where}: output_tput_per_gpu", row.values["output_tput_per_gpu"], "no more output than tokens in all"
+        )
+    return {"output_tokens_per_s": output, "prompt_tokens_per_s": max(0.0, total - output)}
+
+
+def _is_split(row: Row) -> bool:
+    """Do other GPUs prefill than decode?"""
+    stated = row.values.get("disagg")
+    return bool(row.values.get("num_prefill_gpu")) and (stated is None or str(stated).lower() == "true")

@@ -1,0 +1,133 @@
+"""LLMeter (awslabs): `responses.jsonl` of a result folder, one line per request, with `summary.json` beside it.
+
+Latencies are in seconds. When a request was sent is kept in whole seconds, which is too coarse for a window, so a run is one
+group of which each latency is known. `summary.json` holds the clients, the time that the run took and the model; a later run
+into the same folder writes it anew, but appends its responses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+from helpers.config import BenchmarkConfig
+from helpers.errors import ResultFileError
+from helpers.group_records import Group
+from helpers.importers.files import (
+    OpenedFile,
+    Row,
+    clean,
+    number,
+    optional_count,
+    optional_number,
+    optional_text,
+    read_objects,
+    require,
+    section,
+)
+from helpers.importers.found import Found, FoundPoint, Served
+from helpers.load_config import LoadLevel
+from helpers.options import ImportedOption
+
+TOOL = "LLMeter"
+RESPONSE = ("response_text", "time_to_last_token", "num_tokens_output")
+SUMMARY = ("total_requests", "clients", "total_test_time")
+STATISTICS = ("failed_requests", "failed_requests_rate", "time_to_last_token-p50")
+UNKNOWN = (
+    "when requests were sent (whole seconds are kept)",
+    "how much of the time was ramp-up and tail",
+    "whether a steady state was reached",
+    "chunks of the answers",
+    "who counted the tokens",
+)
+
+
+def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
+    """One load point: the responses of the run that the summary is of."""
+    rows = read_objects(file, f"a response of {TOOL}")
+    if not set(rows[0].values).issuperset(RESPONSE):
+        raise ResultFileError(
+            f"{file.shown}: holds a summary of {TOOL}. Expected its responses.jsonl, of which all else follows. Next: write "
+            "`path: .../responses.jsonl`; if it is missing, measure with `output_path` set"
+        )
+    for row in rows:
+        require(row, RESPONSE, f"a response of {TOOL}")
+    summary = _beside(file)
+    clients, mine = optional_number(summary, "clients"), _of_the_last_run(rows, summary, file)
+    unknown = UNKNOWN if summary.values.get("total_test_time") else (*UNKNOWN, "rates (summary.json is not there)")
+    point = FoundPoint(
+        where=file.shown,
+        dataset=None,
+        level=LoadLevel("closed_loop", clients) if clients else None,
+        groups=[_group(mine, summary, file)],
+        unknown=unknown,
+    )
+    earlier = len(rows) - len(mine)
+    words = f"{file.shown}: {earlier} responses of earlier runs into the same folder, whose summary was overwritten"
+    return Found([point], _served(summary), [words] if earlier else [])
+
+
+def _of_the_last_run(rows: list[Row], summary: Row, file: OpenedFile) -> list[Row]:
+    """The responses that `summary.json` counts: a run appends its responses to those of earlier ones."""
+    counted = optional_count(summary, "total_requests")
+    if counted is not None and counted > len(rows):
+        raise ResultFileError(
+            f"{file.shown}: holds {len(rows)} responses, {summary.where} counts {counted}. Expected all of them. Next: copy both "
+            "files again, or measure again with an `output_path` of its own"
+        )
+    return rows[-counted:] if counted else rows
+
+
+def _group(rows: list[Row], summary: Row, file: OpenedFile) -> Group:
+    """All responses as one group; of one that failed there is neither latency nor, mostly, tokens."""
+    ok = [row for row in rows if optional_text(row, "error") is None]
+    latency_s = [number(row, "time_to_last_token") for row in ok]
+    ttft_s = [optional_number(row, "time_to_first_token") for row in ok]
+    return Group(
+        requests=len(rows),
+        failures=len(rows) - len(ok),
+        wall_s=optional_number(summary, "total_test_time"),
+        latency_mean_s=math.fsum(latency_s) / len(ok) if ok else None,
+        prompt_tokens=_total(ok, "num_tokens_input"),
+        output_tokens=_total(ok, "num_tokens_output"),
+        source=file.shown,
+        latency_s=latency_s,
+        ttft_s=None if None in ttft_s else ttft_s,
+        tpot_s=None if None in ttft_s else _tpot_s(ok, latency_s, ttft_s),
+    )
+
+
+def _tpot_s(rows: list[Row], latency_s: list[float], ttft_s: list[float]) -> list[float] | None:
+    """Of the answers of two tokens and more; null where the tokens of one are unknown."""
+    tokens = [optional_count(row, "num_tokens_output") for row in rows]
+    if None in tokens:
+        return None
+    times = zip(latency_s, ttft_s, tokens, strict=True)
+    return [(last - first) / (n - 1) for last, first, n in times if n >= 2] or None
+
+
+def _total(rows: list[Row], key: str) -> int | None:
+    tokens = [optional_count(row, key) for row in rows]
+    return None if None in tokens else sum(tokens)
+
+
+def _beside(file: OpenedFile) -> Row:
+    """`summary.json`, else what `run_config.json` says of clients and endpoint; empty where neither lies beside the file."""
+    for name in ("summary.json", "run_config.json"):
+        path = file.path.with_name(name)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        row = Row(str(path.relative_to(file.path.parent)), content if isinstance(content, dict) else {})
+        if "endpoint" not in row.values:
+            return row
+        endpoint = section(row, "endpoint")
+        return Row(row.where, {**row.values, **(section(endpoint, "__llmeter_state__").values or endpoint.values)})
+    return Row(file.shown, {})
+
+
+def _served(summary: Row) -> Served:
+    """What was called. A SageMaker endpoint is named for the model where the caller gave no model's id."""
+    model, endpoint = optional_text(summary, "model_id"), optional_text(summary, "endpoint_name")
+    return Served(TOOL, model=None if model == endpoint else model, deployment=endpoint and clean(endpoint))

@@ -1,0 +1,138 @@
+"""The JSON lines that `python -m sglang.bench_serving --output-file` writes, with `--output-details` or without.
+
+One line is one benchmark: its printed latencies are in milliseconds, lists of its requests (`--output-details`) in seconds.
+Nothing tells when a request was sent, so a line is a group of which single latencies may be known: a request took its time
+to the first token and the gaps after it. Failures are in the lists alone. The model's id is in `server_info`, which only an
+sglang server gives.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from helpers.config import BenchmarkConfig
+from helpers.errors import ResultFileError
+from helpers.group_records import Group
+from helpers.importers.files import (
+    OpenedFile,
+    Row,
+    all_numbers,
+    count,
+    number,
+    numbers,
+    optional_count,
+    optional_number,
+    optional_text,
+    read_objects,
+    refuse,
+    require,
+    section,
+    selected,
+    texts,
+)
+from helpers.importers.found import FAILURES, Found, FoundPoint, Served
+from helpers.importers.printed import in_keys
+from helpers.load_config import LoadLevel
+from helpers.options import ImportedOption
+
+TOOL = "sglang.bench_serving"
+NEEDED = ("completed", "duration", "request_rate", "total_output_tokens_retokenized")
+PRINTED = re.compile(r"^(p[\d.]+|median)_(ttft|tpot|e2e_latency)_ms$")
+COLUMN = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e_latency": "latency_s"}
+DETAILS = "(measure with `--output-details`)"
+UNKNOWN = ("when requests were sent", "how much of the time was ramp-up and tail", "whether a steady state was reached")
+
+
+def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
+    """One load point per line: `--output-file` appends."""
+    rows = selected(read_objects(file, f"a line of {TOOL}"), option, file)
+    for row in rows:
+        require(row, NEEDED, f"a line of {TOOL} --output-file")
+    return Found([_point(row, file) for row in rows], Served(TOOL))
+
+
+def _point(row: Row, file: OpenedFile) -> FoundPoint:
+    is_detailed = row.values.get("itls") is not None
+    unknown = (
+        UNKNOWN
+        if is_detailed
+        else (*UNKNOWN, f"{FAILURES}: `--output-details` adds it", f"latencies of single requests {DETAILS}")
+    )
+    return FoundPoint(
+        where=row.where,
+        dataset=None,
+        level=_level(row, file),
+        groups=[_detailed(row) if is_detailed else _group(row)],
+        unknown=unknown,
+        model=optional_text(section(row, "server_info"), "model_path"),
+    )
+
+
+def _level(row: Row, file: OpenedFile) -> LoadLevel | None:
+    """The rate, or else the highest concurrency; null where the config states it: for a trace, for example."""
+    rate = row.values["request_rate"]
+    if rate not in ("inf", math.inf, "trace") and number(row, "request_rate") > 0:
+        return LoadLevel("open_loop", number(row, "request_rate"))
+    concurrency = None if rate == "trace" else optional_number(row, "max_concurrency")
+    if concurrency is None and file.entry.level is None:
+        raise ResultFileError(
+            f"{row.where}: max_concurrency and request_rate: neither is limited, or a trace was sent. Expected a held load. "
+            "Next: measure with --max-concurrency or --request-rate"
+        )
+    return LoadLevel("closed_loop", concurrency) if concurrency else None
+
+
+def _detailed(row: Row) -> Group:
+    """From the lists of requests. A request failed if it has an error, or no output at all."""
+    ttfts, inputs, outputs = (_listed(row, key) for key in ("ttfts", "input_lens", "output_lens"))
+    gaps = row.values["itls"]
+    if not isinstance(gaps, list) or len(gaps) != len(ttfts):
+        refuse(f"{row.where}: itls", gaps, f"a list of {len(ttfts)}, as ttfts holds")
+    errors = texts(row, "errors", len(ttfts))
+    kept = [i for i in range(len(ttfts)) if not errors[i] and (outputs[i] or ttfts[i] > 0)]
+    latency_s = [ttfts[i] + math.fsum(all_numbers(gaps[i] or [], f"{row.where}: itls[{i}]")) for i in kept]
+    completed = count(row, "completed")
+    if len(kept) != completed:
+        refuse(f"{row.where}: completed", completed, f"{len(kept)}, the requests without an error in its lists")
+    streamed = all(gaps[i] or outputs[i] <= 1 for i in kept)
+    tpot_s = [(s - ttfts[i]) / (outputs[i] - 1) for i, s in zip(kept, latency_s, strict=True) if outputs[i] >= 2]
+    return Group(
+        requests=len(ttfts),
+        failures=len(ttfts) - len(kept),
+        wall_s=number(row, "duration"),
+        latency_mean_s=math.fsum(latency_s) / len(kept) if kept else None,
+        prompt_tokens=round(sum(inputs[i] for i in kept)),
+        output_tokens=round(sum(outputs[i] for i in kept)),
+        source=row.where,
+        latency_s=latency_s,
+        ttft_s=[ttfts[i] for i in kept] if streamed else None,
+        tpot_s=tpot_s or None if streamed else None,
+        reported_requests_per_s=optional_number(row, "request_throughput"),
+    )
+
+
+def _listed(row: Row, key: str) -> list[float]:
+    """A list of one number per request."""
+    values, wanted = numbers(row, key), row.values.get("ttfts")
+    if values is None or len(values) != len(wanted):
+        refuse(f"{row.where}: {key}", row.values.get(key), "a list of one number per request")
+    return values
+
+
+def _group(row: Row) -> Group:
+    """From the totals, which are those of the answers; how many failed is not among them."""
+    completed = count(row, "completed")
+    mean_ms = optional_number(row, "mean_e2e_latency_ms")
+    return Group(
+        requests=completed,
+        failures=0,
+        failures_known=False,
+        wall_s=number(row, "duration"),
+        latency_mean_s=None if mean_ms is None or not completed else mean_ms / 1e3,
+        prompt_tokens=optional_count(row, "total_input_tokens"),
+        output_tokens=optional_count(row, "total_output_tokens"),
+        source=row.where,
+        reported=in_keys(row, PRINTED, COLUMN, 1e3) if completed else {},
+        reported_requests_per_s=optional_number(row, "request_throughput"),
+    )

@@ -1,0 +1,35 @@
+"""What `vllm bench sweep serve` sums up: `summary.json` (the runs of one combination) or `summary.csv` (all of them).
+
+Each entry is a result of `vllm bench serve` with the parameters of its combination and its `run_number` among its keys; runs
+of one combination are repetitions. In `summary.csv` a list is a text, so what was measured with `--save-detailed` is read
+from `summary.json`.
+"""
+
+from __future__ import annotations
+
+from helpers.config import BenchmarkConfig
+from helpers.importers import vllm
+from helpers.importers.files import OpenedFile, Row, read_objects, read_table, refuse, require, selected
+from helpers.importers.found import Found
+from helpers.options import ImportedOption
+
+TOOL = "a summary of vllm bench sweep"
+MARKS = ("run_number", "duration", "completed", "request_rate")
+
+
+def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
+    """One load point per run of a combination; `select` chooses among combinations."""
+    is_table = file.path.suffix == ".csv"
+    rows = read_table(file, MARKS, TOOL) if is_table else read_objects(file, TOOL, listed=True)
+    for row in rows:
+        require(row, MARKS, TOOL)
+    rows = selected(rows, option, file)
+    return vllm.found_in([_without_empty(row) for row in rows] if is_table else rows, file)
+
+
+def _without_empty(row: Row) -> Row:
+    """A row of the table without what pandas wrote as empty, and without lists, which only JSON holds."""
+    for key in ("start_times", "itls"):
+        if row.values.get(key):
+            refuse(f"{row.where}: {key}", row.values[key], "a sweep without --save-detailed, or its summary.json files")
+    return Row(row.where, {key: value for key, value in row.values.items() if value not in ("", None)})
