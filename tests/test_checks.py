@@ -119,7 +119,7 @@ FAULTS = {
         {"points": [load_point(slo="undecided", latency_s_mean_ok=1.0, latency_s_p95=math.inf)]},
         "errors_hide_tail",
         "Errors are the cause, not latency: more than 0.05 of the requests failed, so p95 is missed however fast",
-        [f"{A}: mean 1.00 s, 0 of 400 requests failed, limit 1 s"],
+        [f"{A}: mean 1.00 s, 0 of 200 requests failed, limit 1 s"],
     ),
     "a mean that hides the tail of TTFT": (
         {"points": [load_point(slo="missed", ttft_s_p95=0.4)], "config": make_config(slo={"ttft_s": 0.3})},

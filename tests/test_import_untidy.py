@@ -493,6 +493,6 @@ def test_long_lists_of_rows_are_counted_with_the_worst_first(tmp_path):
     seen = import_and_render(config_of(tmp_path, files.option("opt a", "vllm", "v*.json")))
     rows = seen.warnings("errors").splitlines()[1:]
     assert len(rows) == 20 and rows[0].startswith("opt a, short, concurrency 21: ")
-    shown = seen.text.split("Requests failed; they count as infinitely slow.")[1].split("**")[0]
+    shown = seen.text.split("Requests failed; they count as infinitely slow.")[1].split("**")[1]
     assert all(row in shown for row in rows[:3]) and rows[3] not in shown
     assert "and 17 more: 17 of opt a (all: verdict.json, warnings)" in shown
