@@ -23,7 +23,7 @@ from helpers.errors import CredentialsError, DeployError, LoadError
 from helpers.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
 from helpers.ledger import utc_now
 from helpers.load.bodies import RequestWriter, prepare_requests
-from helpers.load.connection import Exchange, HttpConnection, RawExchange, Server
+from helpers.load.connection import Exchange, HttpConnection, RawExchange, Server, words_of_refusal
 from helpers.load.responses import Answer, read_answer
 from helpers.load.schedule import draw_arrivals
 from helpers.load_config import TraceReplay
@@ -40,6 +40,7 @@ FILE = "preflight.json"
 FIRST_REQUEST = "no answer to its first request"
 SHORTEST_TIMEOUT_S = 20.0
 """The first request of all may take longer than those under load."""
+LOOK_S = 0.2
 PAUSES_S = (1.0, 3.0)
 """A first request that is throttled is sent again after each of these: the limit may be that of a moment."""
 _CONTENT = re.compile(rb'"content"\s*:\s*"[^"]')
@@ -94,7 +95,7 @@ def ask(
         exchange, answer = _ask_until_not_throttled(option, address, config, prompt, timeout_s)
     except (OSError, ValueError) as error:  # a ValueError is one of the address: a host or key that cannot be sent
         kind = kind_of_error(error)
-        words = re.sub(r" \(_ssl\.c:\d+\)$", "", str(error)) or f"nothing within {timeout_s:g} s"
+        words = words_of_refusal(error) if isinstance(error, OSError) else str(error)
         raise _failure(option, situation, sent, f"{kind}: {hide(words)}", kind) from None
     except LoadError as error:  # no credentials to sign with
         raise DeployError(f"option {option.name!r}: {error}", Cause.CREDENTIALS) from None
@@ -159,13 +160,17 @@ def _fixed_output_tokens(config: BenchmarkConfig) -> int | None:
 
 async def _exchange(address: Address, request: bytes, timeout_s: float, most_bytes: int) -> Exchange:
     """One request on a connection of its own. Raises OSError where there is none to be had."""
-    connection = await HttpConnection.open(Server(address.url, address.ca_file), timeout_s, most_bytes)
+    server = Server(address.url, address.ca_file, address.api)
+    connection = await HttpConnection.open(server, timeout_s, most_bytes)
     ended: asyncio.Future[RawExchange] = asyncio.get_running_loop().create_future()
     try:
         connection.send(request, lambda _, exchange: ended.set_result(exchange))
-        await asyncio.wait([ended], timeout=timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while not ended.done() and time.monotonic() < deadline:
+            await asyncio.wait([ended], timeout=min(LOOK_S, timeout_s))
+            connection.look()
         if not ended.done():
-            connection.give_up("timeout", f"no complete answer after {timeout_s:g} s")
+            connection.give_up("timeout", f"no complete answer after {timeout_s:g} s from {server.name}")
         raw = await ended
     finally:
         connection.close()

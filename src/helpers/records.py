@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
         ("done_ns", pa.int64()),
         ("connect_ns", pa.int64()),
         ("tls_ns", pa.int64()),
+        ("resent", pa.bool_()),
         ("chunk_ns", pa.list_(pa.int64())),
         ("chunk_tokens", pa.list_(pa.int32())),
         ("load_process", pa.int32()),
@@ -212,8 +213,19 @@ def read_requests(
             f"{requests_dir}: holds no request records. Next: run notebooks/03_run_inference on this run"
         )
     columns = columns or [name for name in SCHEMA.names if name not in LIST_COLUMNS]
-    tables = [pq.read_table(path, columns=columns).replace_schema_metadata() for path in files]
+    tables = [_read_columns(path, columns) for path in files]
     return pa.concat_tables(tables).to_pandas(types_mapper=nullable)
+
+
+def _read_columns(path: Path, columns: list[str]) -> pa.Table:
+    """Columns of one file; those that its release did not know are null."""
+    known = pq.read_schema(path).names
+    table = pq.read_table(path, columns=[name for name in columns if name in known]).replace_schema_metadata()
+    for place, name in enumerate(columns):
+        if name not in known:
+            kind = SCHEMA.field(name)
+            table = table.add_column(place, kind, pa.nulls(len(table), kind.type))
+    return table
 
 
 def error_types(path: Path) -> list[str]:

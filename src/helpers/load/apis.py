@@ -1,43 +1,18 @@
 """What the events of each serving API say.
 
 An `Api` decodes one event into the few fields that matter and skips the rest unread; its reader takes all events of an
-answer at once. An event of another shape makes the answer a `bad_response`.
+answer at once. Where a field has another type, `lenient` finds what it says; where it says neither text nor number of tokens
+as it must, the answer is a `bad_response`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 
-
-class ErrorInAnswer(NamedTuple):
-    """An error that the server reported inside an answer that began well."""
-
-    kind: str
-    text: str
-
-
-@dataclass(slots=True)
-class Reading:
-    """What a reader found. It stops at the first error."""
-
-    texts: list[str] = field(default_factory=list)
-    """Visible text of the events that had any."""
-    places: list[int] = field(default_factory=list)
-    """Index of the event of each text."""
-    tokens: list[int | None] | None = None
-    """Tokens of each text; null where the API does not tell them."""
-    by_token: bool = False
-    """The API's events for single tokens came: it was streamed even if there is but one."""
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
-    ended: bool = False
-    """The API's own end of an answer came."""
-    error: ErrorInAnswer | None = None
+from helpers.load.readings import Reading, error_of
 
 
 class Api(NamedTuple):
@@ -67,11 +42,16 @@ class _OpenAIChoice(_Fields):
     message: _OpenAIText | None = None
     text: str | None = None
     finish_reason: str | None = None
+    error: Any = None
 
 
 class _OpenAIUsage(_Fields):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+
+
+class _GroqUsage(_Fields):
+    usage: _OpenAIUsage | None = None
 
 
 class _OpenAIEvent(_Fields):
@@ -80,7 +60,9 @@ class _OpenAIEvent(_Fields):
     error: Any = None
     object: Any = None
     message: Any = None
+    detail: Any = None
     type: Any = None
+    x_groq: _GroqUsage | None = None
 
 
 def read_openai(events: list[_OpenAIEvent]) -> Reading:
@@ -91,11 +73,13 @@ def read_openai(events: list[_OpenAIEvent]) -> Reading:
     reading = Reading()
     texts, places = reading.texts, reading.places
     for place, event in enumerate(events):
-        if event.error or event.object == "error":
-            reading.error = _error(event.error or {"message": event.message, "type": event.type})
+        if event.error or event.object == "error" or (event.choices is None and _is_openai_error(event)):
+            reading.error = error_of(event.error or {"message": event.message or event.detail, "type": event.type})
             break
         if event.choices:
             choice = event.choices[0]
+            if choice.error:
+                reading.broken = error_of(choice.error)
             said = choice.delta or choice.message
             if said is None:
                 text = choice.text
@@ -108,11 +92,17 @@ def read_openai(events: list[_OpenAIEvent]) -> Reading:
                 places.append(place)
             if choice.finish_reason:
                 reading.finish_reason = choice.finish_reason
-        if event.usage is not None:
-            reading.prompt_tokens = event.usage.prompt_tokens
-            reading.output_tokens = event.usage.completion_tokens
+        usage = event.usage or (event.x_groq and event.x_groq.usage)
+        if usage is not None:
+            reading.prompt_tokens = usage.prompt_tokens
+            reading.output_tokens = usage.completion_tokens
     reading.ended = reading.finish_reason is not None
     return reading
+
+
+def _is_openai_error(event: _OpenAIEvent) -> bool:
+    """Has neither choices nor usage, and says something: gateways put their own errors there."""
+    return event.usage is None and bool(event.message or event.detail or event.type == "error")
 
 
 # --- TGI ----------------------------------------------------------------------------------------------------------
@@ -147,7 +137,7 @@ def read_tgi(events: list[_TgiEvent | list[_TgiEvent]]) -> Reading:
     waiting = 0
     for place, event in enumerate(_flat(events)):
         if event.error:
-            reading.error = _error(event.error, event.error_type)
+            reading.error = error_of(event.error, event.error_type)
             break
         token = event.token
         if token is None:
@@ -202,7 +192,7 @@ def read_djl(events: list[_DjlEvent | list[_DjlEvent]]) -> Reading:
         details = event.details
         failed = details is not None and details.finish_reason == "error"
         if event.error or failed or (isinstance(event.code, int) and event.code >= 400):
-            reading.error = _error(event.error or event.message or "finish_reason is error")
+            reading.error = error_of(event.error or event.message or "finish_reason is error")
             break
         token = event.token
         if token is not None:
@@ -269,7 +259,7 @@ def read_anthropic(events: list[_AnthropicEvent]) -> Reading:
     reading = Reading()
     for place, event in enumerate(events):
         if event.error or event.type == "error":
-            reading.error = _error(event.error or event.message)
+            reading.error = error_of(event.error or event.message)
             break
         parts = event.content if event.content is not None else (event.delta, event.content_block)
         text = "".join([(part.thinking or "") + (part.text or "") for part in parts if part is not None])
@@ -390,11 +380,3 @@ API_READERS = {
 def _flat(events: list) -> list:
     """Whole answers of TGI and DJL may be lists with one object."""
     return [event[0] if isinstance(event, list) and event else event for event in events if event != []]
-
-
-def _error(error: Any, kind: Any = None) -> ErrorInAnswer:
-    text = error
-    if isinstance(error, dict):
-        text = error.get("message") or error
-        kind = kind or error.get("type") or error.get("error_type")
-    return ErrorInAnswer(str(kind or "error"), str(text))

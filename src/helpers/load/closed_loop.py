@@ -76,6 +76,18 @@ class ClosedLoopSender(Sender):
             self._note_refused(Row(number, prompt, worker, 0, 0, 0, 0), refusal)
             await asyncio.sleep(RECONNECT_PAUSE_S)
 
+    async def _send_again(self, row: Row) -> None:
+        connection, refusal = await self._open()
+        if connection is None:
+            self._note_refused(row, refusal)
+            await asyncio.sleep(RECONNECT_PAUSE_S)
+            await self._reconnect(row.worker)
+            return
+        connection.worker = row.worker
+        self._connections[row.worker] = connection
+        row = row._replace(idle_since_ns=0, connect_ns=connection.connect_ns, tls_ns=connection.tls_ns or 0)
+        self._send(connection, row, self._requests[row.prompt])
+
     def _answered(self, connection: HttpConnection, exchange: RawExchange) -> None:
         row = self._in_flight.pop(connection)
         self._send_next(row.worker, connection, self._idle_since_ns(exchange))

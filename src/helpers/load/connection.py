@@ -11,17 +11,23 @@ record, too, has the stamp of the segment that completed it.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic_ns
 from urllib.parse import urlsplit
 
 from helpers.load.answer_end import HEADERS_END, AnswerEnd
+from helpers.load.said_end import SILENCE_NS, SaidEnd, says_its_end
 from helpers.load.system import OWN_ERRORS, STAMP_SPACE, want_receive_stamps
 
 READ_BYTES = 65536
+NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""Reasons of OpenSSL for bytes that are no TLS."""
 READS_KEPT = 1
 """Of an answer that was given up for its length."""
 
@@ -71,12 +77,23 @@ class RawExchange:
 class Server:
     """Where connections go: the addresses of a URL's host, looked up once, and how TLS is spoken with it."""
 
-    def __init__(self, url: str, ca_file: str | None = None) -> None:
+    def __init__(self, url: str, ca_file: str | None = None, api: str = "openai_chat") -> None:
         parts = urlsplit(url)
+        self.api = api
+        self.new_end: Callable[[int], AnswerEnd] = AnswerEnd
         self.host = parts.hostname
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
         self._addresses: list[tuple] = []
+
+    @property
+    def name(self) -> str:
+        """Host and port, as reasons name it."""
+        return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
+
+    def leaves_answers_open(self) -> None:
+        """An answer was whole by what it said and HTTP's end did not come: those to come are believed at once."""
+        self.new_end = partial(SaidEnd, api=self.api)
 
     async def addresses(self) -> list[tuple]:
         """(family, type, protocol, name, address) of the host. Raises OSError if it cannot be found."""
@@ -99,7 +116,9 @@ class HttpConnection:
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
         most_bytes: int,
+        server: Server,
     ) -> None:
+        self._server = server
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._recvmsg = sock.recvmsg
@@ -107,9 +126,13 @@ class HttpConnection:
         self._incoming, self._outgoing = incoming, outgoing
         self._unsent = b""
         self._most_bytes = most_bytes
-        self._end = AnswerEnd(most_bytes)
+        self._end = server.new_end(most_bytes)
         self._exchange: RawExchange | None = None
         self._on_done: OnDone | None = None
+        self.on_stale: Callable[[HttpConnection], None] | None = None
+        """Called in the place of `on_done` where a kept-alive connection ends before one byte of the answer."""
+        self.was_used = False
+        """Has it brought an answer."""
         self.is_open = True
         self.connect_ns = 0
         self.tls_ns: int | None = None
@@ -118,21 +141,27 @@ class HttpConnection:
 
     @classmethod
     async def open(cls, server: Server, timeout_s: float, most_bytes: int) -> HttpConnection:
-        """Connect (and for https, shake hands). Raises OSError or TimeoutError; knows how long each took.
+        """Connect (and for https, shake hands). Raises OSError or TimeoutError, with a note of the phase, the address and the
+        kind (`words_of_refusal`); knows how long each took.
 
         An answer of more than `most_bytes`, head and framing included, is given up.
         """
-        async with asyncio.timeout(timeout_s):
-            addresses = await server.addresses()
-            started = monotonic_ns()
-            sock = await _connect(addresses)
-            connected = monotonic_ns()
-            try:
-                tls, incoming, outgoing = await _shake_hands(sock, server)
-            except BaseException:
-                sock.close()
-                raise
-        connection = cls(sock, tls, incoming, outgoing, most_bytes)
+        phase = f"looking up {server.host}"
+        try:
+            async with asyncio.timeout(timeout_s):
+                addresses = await server.addresses()
+                phase, started = f"connecting to {server.name}", monotonic_ns()
+                sock = await _connect(addresses)
+                phase, connected = f"in the TLS handshake with {server.name}", monotonic_ns()
+                try:
+                    tls, incoming, outgoing = await _shake_hands(sock, server)
+                except BaseException:
+                    sock.close()
+                    raise
+        except OSError as error:  # a TimeoutError is one
+            error.add_note(f"{phase}: {_kind_of(error, timeout_s)}")
+            raise
+        connection = cls(sock, tls, incoming, outgoing, most_bytes, server)
         connection.connect_ns = connected - started
         connection.tls_ns = None if tls is None else monotonic_ns() - connected
         connection._loop.add_reader(sock, connection._readable)
@@ -140,7 +169,7 @@ class HttpConnection:
 
     def send(self, request: bytes, on_done: OnDone) -> None:
         """Send one request; `on_done` gets its exchange, whatever becomes of it."""
-        self._end = AnswerEnd(self._most_bytes)
+        self._end = self._server.new_end(self._most_bytes)
         self._on_done = on_done
         exchange = self._exchange = RawExchange()
         if self._tls is not None:
@@ -158,15 +187,39 @@ class HttpConnection:
             # Not from within `send`, whose caller has not yet noted what it sent.
             self._loop.call_soon(self._on_done, self, exchange)
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Is a request under way of whose answer not a byte came."""
+        return self._exchange is not None and not self._exchange.reads
+
     def look(self) -> None:
         """Read what may have come unnoticed: on an idle connection its end, or bytes that nobody asked for, which close it;
-        under way the end of a connection that was reset right behind its last data.
+        under way the end of a connection that was reset right behind its last data, and an answer that is whole by what it
+        says and has been silent since.
 
         uvloop calls the reader once for a socket in error, and watches it no more; that one call may find data instead.
         """
         self._readable()
-        if self._exchange is not None:
-            self._feed(self._exchange, monotonic_ns(), None)
+        if (exchange := self._exchange) is not None:
+            self._feed(exchange, monotonic_ns(), None)
+        if self._exchange is not None and exchange.reads and monotonic_ns() - exchange.reads[-1][0] > SILENCE_NS:
+            self._end_if_whole(exchange)
+
+    def _is_whole_by_its_words(self, exchange: RawExchange) -> bool:
+        return says_its_end([data for _, _, data in exchange.reads], self._server.api)
+
+    def _end_if_whole(self, exchange: RawExchange) -> None:
+        if self._is_whole_by_its_words(exchange):
+            self._server.leaves_answers_open()
+            self._end_here(exchange)
+
+    def _end_here(self, exchange: RawExchange) -> None:
+        """The answer is complete with its last read; nothing more comes over this connection."""
+        exchange.done_ns = exchange.reads[-1][0]
+        exchange.complete = True
+        self._exchange = None
+        self.close()
+        self._on_done(self, exchange)
 
     def close(self) -> None:
         """Close at once."""
@@ -187,8 +240,10 @@ class HttpConnection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            own = error.errno in OWN_ERRORS
-            self.give_up("client" if own else "connection", f"could not send: {error}")
+            if error.errno in OWN_ERRORS:
+                self.give_up("client", f"could not send: {error}")
+            else:
+                self._lost_before_the_answer(f"could not send to {self._server.name}: {error}")
             return
         if sent < len(data):
             self._unsent = data[sent:]
@@ -236,6 +291,7 @@ class HttpConnection:
     def _conclude(self, exchange: RawExchange) -> None:
         """The answer is over: whole, or not what HTTP says."""
         end = self._end
+        self.was_used = True
         exchange.complete = end.fault is None
         if not exchange.complete:
             exchange.failure, exchange.detail = "bad_response", end.fault
@@ -262,21 +318,42 @@ class HttpConnection:
 
     def _lost(self, error: Exception | None) -> None:
         """The other side closed the connection, or it broke."""
-        exchange = self._exchange
+        exchange, name = self._exchange, self._server.name
+        how = f": {error}" if error else ""
         if exchange is None:
             self.close()
-        elif error is None and self._end.until_close:
-            exchange.done_ns = monotonic_ns()
-            exchange.complete = True
-            self._exchange = None
-            self.close()
-            self._on_done(self, exchange)
         elif not exchange.reads:
-            self.give_up("connection", f"connection closed before the answer{f': {error}' if error else ''}")
+            self._lost_before_the_answer(f"connection closed before the answer by {name}{how}")
+        elif (error is None and self._end.until_close) or self._is_whole_by_its_words(exchange):
+            self._end_here(exchange)
         elif error is None:
-            self.give_up("cut_short", "the server closed the connection before the end of the answer")
+            self.give_up("cut_short", f"{name} closed the connection before the end of the answer")
         else:
-            self.give_up("stream_broken", f"connection lost in the middle of the answer: {error}")
+            self.give_up("stream_broken", f"{name}: connection lost in the middle of the answer{how}")
+
+    def _lost_before_the_answer(self, why: str) -> None:
+        """Not a byte came back. Of a connection that was kept alive, the server may have closed it before it was asked."""
+        if self._exchange is None or self._exchange.reads or not self.was_used or self.on_stale is None:
+            self.give_up("connection", why)
+            return
+        self._exchange = None
+        self.close()
+        self._loop.call_soon(self.on_stale, self)
+
+
+def words_of_refusal(error: OSError) -> str:
+    """Why there is no connection: in which phase, to which address, and what kind of error."""
+    return (getattr(error, "__notes__", None) or [f"{type(error).__name__}: {error}"])[-1]
+
+
+def _kind_of(error: OSError, timeout_s: float) -> str:
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return f"no answer within {timeout_s:g} s (time-out)"
+    if isinstance(error, ssl.SSLError) and error.reason in NOT_TLS:
+        return f"the server does not speak TLS there: use http:// ({error.reason})"
+    text = re.sub(r" \(_ssl\.c:\d+\)$", "", str(error)) or type(error).__name__
+    name = os.strerror(error.errno).lower() if (error.errno or 0) > 0 and not isinstance(error, ssl.SSLError) else ""
+    return text if name in text.lower() else f"{name}: {text}"
 
 
 async def _connect(addresses: list[tuple]) -> socket.socket:

@@ -29,6 +29,8 @@ class OpenLoopSender(Sender):
         self._free: list[HttpConnection] = []
         self._opening = 0
         self._waiting: deque[tuple[Row, PreparedRequest]] = deque()
+        self._again: dict[int, int] = {}
+        """Number -> scheduled time of the requests for which a new connection is made."""
         self._alarm: Alarm | None = None
         self._start_ns = 0
 
@@ -104,6 +106,16 @@ class OpenLoopSender(Sender):
         else:
             self._free.append(connection)
 
+    async def _send_again(self, row: Row) -> None:
+        self._again[row.number] = row.scheduled_ns
+        connection, refusal = await self._open()
+        del self._again[row.number]
+        if connection is None:
+            self._note_refused(row, refusal)
+            return
+        row = row._replace(connect_ns=connection.connect_ns, tls_ns=connection.tls_ns or 0)
+        self._send(connection, row, self._requests[row.prompt])
+
     def _answered(self, connection: HttpConnection, exchange: RawExchange) -> None:
         row = self._in_flight.pop(connection)
         if connection.is_open:
@@ -120,7 +132,7 @@ class OpenLoopSender(Sender):
     def _oldest_t0_ns(self) -> int | None:
         oldest = super()._oldest_t0_ns()
         waiting = self._waiting[0][0].scheduled_ns if self._waiting else None
-        return min((t0 for t0 in (oldest, waiting) if t0 is not None), default=None)
+        return min((t0 for t0 in (oldest, waiting, *self._again.values()) if t0 is not None), default=None)
 
     def _end_if_idle(self) -> None:
         if not self._waiting:

@@ -147,6 +147,7 @@ class _RowBuilder:
             "done_ns": exchange.done_ns,
             "connect_ns": int(index["connect_ns"]) or None,
             "tls_ns": int(index["tls_ns"]) or None,
+            "resent": bool(index["resent"]),
             "chunk_ns": answer.chunk_ns,
             "chunk_tokens": answer.chunk_tokens,
             "clock_source": "kernel" if by_kernel else "user",

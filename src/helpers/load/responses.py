@@ -10,7 +10,9 @@ What can be wrong with an answer, gravest first; the first that applies is its s
     stream_broken           the connection broke in mid-answer
     http_error, throttled   an HTTP status other than 200; 429, 503 or a throttling code of AWS
     error_in_answer         HTTP 200, and an error among the events
-    stream_broken           an exception frame in an AWS event stream; `throttled` where it has a throttling code
+    stream_broken           an exception frame in an AWS event stream (`throttled` where it has a throttling code); an answer that
+                            the server says it broke off: a finish reason such as error or abort, an error in a choice, an event
+                            named error. Not streamed: error_in_answer
     bad_response            bytes that are not what the protocol or the API says: among them framing that has no end, numbers of
                             tokens that cannot be, an answer longer than load.max_answer_bytes
     cut_short               the server ended the answer in its middle, without a word
@@ -26,12 +28,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from helpers.load.apis import API_READERS, Reading
+from helpers.load.apis import API_READERS
 from helpers.load.bodies import APIS_WITH_SMALLEST_LENGTH
 from helpers.load.connection import Exchange
 from helpers.load.event_stream import unwrap_event_stream
 from helpers.load.events import NOT_DECODABLE, read_events
 from helpers.load.http_body import HttpAnswer, split_http
+from helpers.load.readings import Reading, broken_off
 from helpers.load.timeline import SEARCHED_BYTES, BadResponse, Timeline
 
 ERROR_TEXT_LIMIT = 500
@@ -165,11 +168,13 @@ def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int |
     reading = read(events.events)
     streamed = events.streamed or reading.by_token
     _fill(answer, reading, body.arrivals_ns([events.ends[place] for place in reading.places]), streamed)
-    if reading.error is not None:
+    if reading.error is not None and events.error_frame is None:
         return Fault("error_in_answer", *reading.error)
     if exception is not None:
         kind = exception[0]
         return Fault("throttled" if _is_throttling(kind) else "stream_broken", kind, ": ".join(exception))
+    if (broken := broken_off(reading, events.error_frame)) is not None:
+        return Fault("stream_broken" if streamed else "error_in_answer", *broken)
     if bad is not None or events.fault is not None:
         raise events.fault or bad
     _check_counts(reading)

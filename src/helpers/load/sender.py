@@ -26,7 +26,7 @@ import numpy as np
 from helpers.errors import LoadError
 from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest, RequestWriter
-from helpers.load.connection import HttpConnection, RawExchange, Server
+from helpers.load.connection import HttpConnection, RawExchange, Server, words_of_refusal
 from helpers.load.order import OPENING_AT_ONCE, Order, Progress, Ready, Sent
 from helpers.load.spool import ClockPairs, Row, SpoolWriter
 from helpers.load.spread import percentiles_ms
@@ -63,7 +63,7 @@ class Sender(ABC):
         self._requests = requests
         self._id_prefix = order.request_id_prefix
         self._spool = spool
-        self._server = Server(order.address.url, order.address.ca_file)
+        self._server = Server(order.address.url, order.address.ca_file, order.address.api)
         self._writer = RequestWriter(order.address)
         self._timeout_ns = int(order.load.request_timeout_s * 1e9)
         self._loop = asyncio.get_running_loop()
@@ -177,6 +177,10 @@ class Sender(ABC):
         """Close every connection that is left."""
 
     @abstractmethod
+    async def _send_again(self, row: Row) -> None:
+        """Send a request once more, on a connection of its own."""
+
+    @abstractmethod
     def _answered(self, connection: HttpConnection, exchange: RawExchange) -> None:
         """An exchange has ended: first send what is to be sent now, then `_note` it."""
 
@@ -222,12 +226,21 @@ class Sender(ABC):
         """A connection, or why there is none."""
         load = self._order.load
         try:
-            return await HttpConnection.open(self._server, load.request_timeout_s, load.max_answer_bytes), NO_REFUSAL
+            connection = await HttpConnection.open(self._server, load.request_timeout_s, load.max_answer_bytes)
         except (OSError, TimeoutError) as error:
             own = error.errno in OWN_ERRORS
-            return None, Refusal(
-                "client" if own else "connection", f"could not connect: {error or type(error).__name__}"
-            )
+            words = f"could not connect: {words_of_refusal(error)}"
+            return None, Refusal("client" if own else "connection", words)
+        connection.on_stale = self._was_stale
+        return connection, NO_REFUSAL
+
+    def _was_stale(self, connection: HttpConnection) -> None:
+        """A kept-alive connection was closed before one byte of the answer: as HTTP allows, the request goes out once more, on
+        a new connection, and its row says so.
+        """
+        row = self._in_flight.pop(connection)._replace(resent=1)
+        self._sent -= 1
+        self._spawn(self._send_again(row))
 
     def _spawn(self, coroutine) -> None:
         task = self._loop.create_task(coroutine)
@@ -304,7 +317,10 @@ class Sender(ABC):
                 break
             late.append(connection)
         for connection in late:
-            connection.give_up("timeout", f"no complete answer after {self._order.load.request_timeout_s:g} s")
+            connection.look()  # it may be whole by what it says
+            how = "none of it came" if connection.is_unanswered else "it began and did not end"
+            words = f"no complete answer after {self._order.load.request_timeout_s:g} s"
+            connection.give_up("timeout", f"{words} from {self._server.name}: {how}")
 
     def _progress(self) -> Progress:
         progress = Progress(

@@ -34,13 +34,15 @@ INDEX = np.dtype(
         ("idle_since_ns", "<i8"),
         ("connect_ns", "<i8"),
         ("tls_ns", "<i8"),
+        ("resent", "<i8"),
         ("offset", "<i8"),
         ("length", "<i8"),
         ("ok", "<i8"),
     ]
 )
 """`first_ns`: a first look at the first byte of the body; `ok`: a first look at the outcome; `idle_since_ns`: when the
-worker's last answer ended; `connect_ns`, `tls_ns`: of a connection made for this very request. 0: it did not happen."""
+worker's last answer ended; `connect_ns`, `tls_ns`: of a connection made for this very request; `resent`: it was sent once more.
+0: it did not happen."""
 
 PACK_ROW = struct.Struct(f"<{len(INDEX)}q").pack
 UNPACK_STAMP = struct.Struct("=qq").unpack
@@ -63,6 +65,8 @@ class Row(NamedTuple):
     idle_since_ns: int
     connect_ns: int
     tls_ns: int
+    resent: int = 0
+    """1: sent once more, because the kept-alive connection was closed before one byte came; the times are of the second send."""
 
 
 class SpoolWriter:
@@ -76,13 +80,13 @@ class SpoolWriter:
 
     def append(self, row: Row, exchange: RawExchange, first_ns: int, looks_ok: bool) -> None:
         """Keep one request, with a first look at its first byte of body and its outcome."""
-        number, prompt, worker, scheduled_ns, idle_since_ns, connect_ns, tls_ns = row
+        number, prompt, worker, scheduled_ns, idle_since_ns, connect_ns, tls_ns, resent = row
         data = marshal.dumps((exchange.complete, exchange.failure, exchange.detail, exchange.reads))
         self._data.write(data)
         self._index.write(
             PACK_ROW(
                 number, prompt, worker, scheduled_ns, exchange.sent_ns, first_ns, exchange.done_ns,
-                idle_since_ns, connect_ns, tls_ns, self._offset, len(data), looks_ok,
+                idle_since_ns, connect_ns, tls_ns, resent, self._offset, len(data), looks_ok,
             )
         )  # fmt: skip
         self._offset += len(data)

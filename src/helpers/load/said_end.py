@@ -1,0 +1,72 @@
+"""Answers that are complete by what they say, though HTTP's end does not come: a body that never ends, or breaks off behind it.
+
+Never looked for while bytes arrive in time: only where an answer has been silent for a moment, or its connection is lost. A
+server that was found to leave answers open is believed at once from then on (`SaidEnd`).
+"""
+
+from __future__ import annotations
+
+import re
+
+from helpers.load.answer_end import AnswerEnd
+from helpers.load.apis import API_READERS
+from helpers.load.events import read_events
+from helpers.load.http_body import split_http
+from helpers.load.timeline import BadResponse, Timeline
+
+SILENCE_NS = 100_000_000
+"""HTTP's end follows the API's within a moment where it comes at all."""
+TAIL_BYTES = 4096
+MOST_READS_OF_HEAD = 500
+_SAYS_ITS_END = re.compile(rb'\[DONE\]|"message_stop"|"stop_reason"\s*:\s*"|"details"\s*:\s*\{')
+_BETWEEN_CHUNKS = re.compile(rb"\r\n[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n")
+_JSON = re.compile(rb"\r\ncontent-type:[^\r]*\bjson\b", re.IGNORECASE)
+
+
+def says_its_end(pieces: list[bytes], api: str) -> bool:
+    """Does what came of an answer end as answers of its API do: with their last event, or one JSON value that is whole?"""
+    if not pieces or not _may_be_over(pieces):
+        return False
+    decoder, read, _ = API_READERS[api]
+    try:
+        http = split_http(Timeline.of([(0, piece) for piece in pieces]))
+        events = read_events(http.body.data, decoder, complete=True)
+        if http.status != 200 or http.fault is not None or events.fault is not None:
+            return False
+        is_openai = api.startswith("openai")
+        return events.done or (not events.streamed if is_openai else read(events.events).ended)
+    except BadResponse:
+        return False
+
+
+def _may_be_over(pieces: list[bytes]) -> bool:
+    """A cheap look at the tail, and at the head: is it worth to read all?"""
+    tail: list[bytes] = []
+    size = 0
+    for piece in reversed(pieces):
+        tail.append(piece[-TAIL_BYTES:])
+        size += len(tail[-1])
+        if size >= TAIL_BYTES:
+            break
+    end = _BETWEEN_CHUNKS.sub(b"", b"".join(reversed(tail)))
+    return bool(_SAYS_ITS_END.search(end) or _JSON.search(b"".join(pieces[:MOST_READS_OF_HEAD])[:TAIL_BYTES]))
+
+
+class SaidEnd(AnswerEnd):
+    """The end of an answer of a server that leaves them open: where HTTP ends it, or where it says so itself."""
+
+    __slots__ = ("_api", "_pieces")
+
+    def __init__(self, most_bytes: int, api: str) -> None:
+        super().__init__(most_bytes)
+        self._api = api
+        self._pieces: list[bytes] = []
+
+    def feed(self, data: bytes) -> bool:
+        """Take the next read; true if the answer is over."""
+        if super().feed(data):
+            return True
+        self._pieces.append(data)
+        is_over = says_its_end(self._pieces, self._api)
+        self.closes = self.closes or is_over
+        return is_over
