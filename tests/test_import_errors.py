@@ -81,7 +81,7 @@ def test_few_prompts_do_not_matter_where_none_is_sent(tmp_path):
             "options[0].format: bad value 'guidelm'. Expected 'fmbench_volleys', 'fmbench_requests', ",
         ),
         ({"path": []}, "options[0].path: bad value []. Expected "),
-        ({"path": 5}, "options[0].path: bad value 5. Expected a valid list"),
+        ({"path": {"a": 1}}, "options[0].path: bad value {'a': 1}. Expected a valid list"),
         ({"path": [{"file": "x"}]}, "options[0].path[0].file: unknown key. Expected one of: dataset, level, path"),
         ({"path": [{"path": "x", "level": 0}]}, "options[0].path[0].level: bad value 0. Expected greater than 0"),
         (

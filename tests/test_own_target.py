@@ -231,7 +231,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     ("settings", "where"),
     [
         ({"api_key": "${TEST_SECRET}"}, r"settings\.api_key"),
-        ({"password": 5153}, r"settings\.password"),
+        ({"db_password": 5153}, r"settings\.db_password"),
         ({"servers": [{"env": {"HF_TOKEN": "${TEST_SECRET}"}}]}, r"settings\.servers\[0\]\.env\.HF_TOKEN"),
         ({"credentials": {"user": "u", "pass": "${TEST_SECRET}"}}, r"settings\.credentials"),
     ],

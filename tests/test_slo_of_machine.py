@@ -93,7 +93,7 @@ def test_before_it_is_measured_it_is_said_what_to_do(tmp_path, monkeypatch):
     [
         ({"slo": {**SLO, "latency_s": {"times_single_request": 1}}}, "slo.latency_s.times_single_request: bad value 1"),
         ({"slo": {**SLO, "latency_s": {"times": 3}}}, "slo.latency_s.times: unknown key"),
-        ({"slo": {**SLO, "latency_s": "fast"}}, "slo.latency_s: bad value 'fast'. Expected a valid number"),
+        ({"slo": {**SLO, "latency_s": "fast"}}, "slo.latency_s: bad value 'fast'. Expected a number"),
         (
             {"slo": SLO, "load": {"kind": "search", "over": "concurrency", "highest": 8}},
             "slo.latency_s: times_single_request cannot be used here: a search needs its limit before it sends",

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from helpers.config import PROJECT_ROOT, BenchmarkConfig
@@ -26,6 +25,7 @@ from helpers.config_yaml import (
     OPTIONS,
     KeyPath,
     Node,
+    as_yaml,
     dotted,
     expanded,
     read_config,
@@ -35,6 +35,7 @@ from helpers.config_yaml import (
 from helpers.errors import MOST_CHARACTERS_OF_A_LINE, ConfigError, cut, shown
 from helpers.number_text import plural
 from helpers.secret_names import SECRET_NAME, looks_secret
+from helpers.unquoted import Unquoted
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_KEYS = ("api_key", "hf_token", "apikey", "api-key", "authorization", "password")
@@ -50,6 +51,15 @@ _UNITS = {
     "_tokens": "tokens",
     "_minute": "requests per minute",
 }
+
+_EXPECTED = {
+    re.compile("a valid dictionary( or .*)?$"): "a section with keys",
+    re.compile("a valid integer"): "a whole number",
+    re.compile("a valid number"): "a number",
+    re.compile("a valid boolean"): "true or false",
+    re.compile("a valid string"): "text",
+}
+"""What pydantic expects -> in words."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class LoadedConfig:
 
     def public_yaml(self) -> str:
         """`public_data` as YAML."""
-        return yaml.safe_dump(self.public_data(), sort_keys=False, allow_unicode=True, width=120)
+        return as_yaml(self.public_data())
 
 
 def load_config(config_path: str | Path) -> LoadedConfig:
@@ -174,7 +184,7 @@ def _written_secrets(root: Node) -> list[tuple[KeyPath, str]]:
 
 
 def _is_written_secret(at: KeyPath, value: object) -> bool:
-    return (_names_secret(at) and _is_secret(value)) or looks_secret(_without_variables(value))
+    return (_names_secret(at) and _is_secret(at, value)) or looks_secret(_without_variables(value))
 
 
 def _without_variables(value: object) -> object:
@@ -209,9 +219,12 @@ def _names_secret(at: KeyPath) -> bool:
     return names[-1].lower() in _SECRET_KEYS or (named_by_user and bool(SECRET_NAME.search(names[-1])))
 
 
-def _is_secret(value: object) -> bool:
-    """True for text that is neither a placeholder nor from the environment; numbers are settings."""
-    return isinstance(value, str) and not _VARIABLE.search(value) and value.lower() not in _NO_SECRETS
+def _is_secret(at: KeyPath, value: object) -> bool:
+    """True for what is neither a placeholder nor from the environment; numbers under names of one's own are settings."""
+    if not isinstance(value, str) or _VARIABLE.search(value) or value.lower() in _NO_SECRETS:
+        return False
+    is_number = isinstance(value, Unquoted) and any(map(str.isdigit, value))
+    return not isinstance(value, Unquoted) or (is_number and str(at[-1]).lower() in _SECRET_KEYS)
 
 
 # --- one line per fault -------------------------------------------------------------------------------------------
@@ -263,7 +276,7 @@ def _fault(fault: dict, data: object, unexpanded: dict[KeyPath, str]) -> tuple[K
         message = f"the key {context['discriminator']} is required: it says what kind of entry this is"
     elif kind != "inconsistent":
         message = re.sub("^(Value error, |Input should be |String should |List should )", "", message)
-        message = re.sub("^a valid dictionary( or .*)?$", "a section with keys", message)
+        message = next((words for pattern, words in _EXPECTED.items() if pattern.match(message)), message)
         if fault["msg"].startswith("Value error, expected "):
             message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. E{message[1:]}"
         elif not fault["msg"].startswith("Value error"):

@@ -7,6 +7,7 @@ section of another `kind` or `target`.
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import yaml
 
 from helpers.errors import ConfigError, cut, shown
 from helpers.secret_names import SECRET_NAME
+from helpers.unquoted import Unquoted
 
 KeyPath = tuple[str | int, ...]
 EXTENDS, OPTIONS, OPTION_DEFAULTS = "extends", "options", "option_defaults"
@@ -189,8 +191,13 @@ def _kind(value: object) -> str:
 
 
 MAP, SEQ, MERGE, STR = (f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "merge", "str"))
-NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-SINGLE_VALUES = (STR, *NUMBERS, "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null")
+INT, FLOAT, BOOL, NULL = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null"))
+SINGLE_VALUES = (STR, INT, FLOAT, BOOL, NULL)
+NUMBERS_OF_YAML_1_2 = {
+    INT: re.compile("0o[0-7]+$"),
+    FLOAT: re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+}
+"""Those that YAML 1.1 takes for text."""
 TEXT_TO_CONFIGS = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 
 
@@ -213,6 +220,20 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.levels -= 1
         return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes each text that the loader would take for a number or a switch."""
+
+
+for tag, pattern in NUMBERS_OF_YAML_1_2.items():
+    for reader_or_writer in (_Loader, _Dumper):
+        reader_or_writer.add_implicit_resolver(tag, pattern, list("-+.0123456789"))
+
+
+def as_yaml(data: dict) -> str:
+    """Plain data as a config that reads the same."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _read_file(path: Path) -> Node:
@@ -321,17 +342,22 @@ class _Builder:
             raise ConfigError(f"{Place(self._path, line, at)}: bad value: {reason}. Expected text. Next: delete it")
 
     def _single_value(self, found: yaml.Node, at: KeyPath, line: int) -> object:
-        """Text, number, boolean or null. Raises ConfigError with place and value for what is none of them."""
+        """Text, null, or a number or switch as it stands. Raises ConfigError with place and value for what is none of them."""
         bad_value = f"{Place(self._path, line, at)}: bad value"
         if found.tag not in SINGLE_VALUES or not isinstance(found, yaml.ScalarNode):
             raise ConfigError(
                 f"{bad_value}: {cut(found.tag, 60)!r} is no tag that a config takes. Next: delete the tag"
             )
         self._require_text(found, at, line)
-        if found.tag in NUMBERS and len(found.value) > MOST_DIGITS:
+        if found.tag in (INT, FLOAT) and len(found.value) > MOST_DIGITS:
             raise ConfigError(
                 f"{bad_value} {shown(found.value)}. Expected at most {MOST_DIGITS} digits. Next: quote it if it is text"
             )
+        is_unquoted = found.style is None and found.tag == self._loader.resolve(
+            yaml.ScalarNode, found.value, (True, False)
+        )
+        if is_unquoted and found.tag in (INT, FLOAT, BOOL):
+            return Unquoted(found.value)
         try:
             return self._loader.construct_object(found)
         except (ValueError, LookupError, ArithmeticError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from helpers.api_url import parse_url, without_user
 from helpers.containers import AnyContainer, JumpStart, RequestApi
 from helpers.importers.settings import ResultFiles
 from helpers.price_config import NamedPrice, Price
 from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
+from helpers.unquoted import Json
 
 FOUND_INSTANCE_TYPE = "as found"
 """Instance type of an existing endpoint, until it is described."""
@@ -30,7 +31,7 @@ class OptionBase(Strict):
     other_prices: list[NamedPrice] = Field(
         default_factory=list, description="Other prices of one instance that capacity is also computed for."
     )
-    extra_body: dict[str, JsonValue] = Field(default_factory=dict, description="Keys added to every request body.")
+    extra_body: dict[str, Json] = Field(default_factory=dict, description="Keys added to every request body.")
 
     @property
     def request_api(self) -> str | None:
@@ -197,7 +198,7 @@ class PythonOption(OptionBase):
     target: Literal["python"]
     file: str = Field(description="Relative to the config file; defines create, status, address and delete.")
     api: RequestApi = Field(description="Request and response format of the address that it gives.")
-    settings: dict[str, JsonValue] = Field(default_factory=dict, description="Handed to the file's functions.")
+    settings: dict[str, Json] = Field(default_factory=dict, description="Handed to the file's functions.")
     instance_type: str = Field(default="self-hosted", description="What serves it, as the report names it.")
     instance_count: PositiveInt = 1
 

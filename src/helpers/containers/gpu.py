@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from helpers.containers.base import RequestApi
 from helpers.containers.model_container import ModelContainer
 from helpers.strict import PositiveInt
+from helpers.unquoted import Json
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -45,7 +46,7 @@ class VllmContainer(GpuContainer):
     """
 
     kind: Literal["vllm"]
-    speculation: dict[str, JsonValue] | None = Field(
+    speculation: dict[str, Json] | None = Field(
         default=None, description="Speculative decoding, as vLLM's --speculative-config takes it."
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from helpers.containers.base import RequestApi
 from helpers.containers.model_container import ModelContainer
 from helpers.strict import PositiveInt
+from helpers.unquoted import read_unquoted
 
 FIRST_GENERATIONS = ("inf2", "trn1", "trn1n")
 
@@ -27,7 +28,7 @@ class DjlNeuronContainer(ModelContainer):
     revision: str | None = Field(default=None, description="Commit or branch of the model on Hugging Face.")
     dtype: Literal["fp32", "fp16", "bf16"] | None = Field(default=None, description="Type of weights and activations.")
     quantization: Literal["static_int8"] | None = Field(default=None, description="Weights in 8 bits.")
-    optimization_level: Literal[1, 2, 3] | None = Field(
+    optimization_level: Annotated[Literal[1, 2, 3] | None, BeforeValidator(read_unquoted)] = Field(
         default=None, description="Of the Neuron compiler; its default is 2."
     )
     model_loading_timeout_s: PositiveInt | None = Field(

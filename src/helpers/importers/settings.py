@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from helpers.strict import Strict
+from helpers.unquoted import read_unquoted
 
 ResultFormat = Literal[
     "fmbench_volleys",
@@ -103,7 +104,7 @@ class ResultFiles(Strict):
         default=None, description="The tool that wrote the files; found out from the files if it is left out."
     )
     path: Annotated[list[ResultFile], BeforeValidator(_as_files), WithJsonSchema(_FILES_SCHEMA)] = Field(min_length=1)
-    select: dict[str, str | int | float | bool] = Field(
+    select: dict[str, Annotated[str | int | float | bool, BeforeValidator(read_unquoted)]] = Field(
         default_factory=dict, description="Column -> value: the rows of this option, where a file holds several."
     )
     dataset_names: dict[str, str] = Field(
