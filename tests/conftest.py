@@ -20,6 +20,19 @@ from helpers.series import run_series
 
 SECRET = "s3cr3t-tokens-must-not-be-written"
 ENDS_WITHIN_S = 20
+LONGEST = [
+    "series",
+    "secrets",
+    "fault_kills",
+    "remote_runs",
+    "aws_deploy",
+    "reference_report",
+    "faults",
+    "import_series",
+    "report_page",
+    "compare",
+]
+"""Test files that run whole series: they come first, so that no process is left with one of them at the end."""
 
 
 def small_config(folder: Path, **changes: object) -> Path:
@@ -63,6 +76,11 @@ def small_config(folder: Path, **changes: object) -> Path:
     path = folder / "small.yml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -103,7 +103,7 @@ def machine(tmp_path) -> Machine:
     path = tmp_path / "machine"
     path.mkdir()
     for folder in ("src", "notebooks", "data", "configs"):
-        shutil.copytree(PROJECT_ROOT / folder, path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT_ROOT / folder, path / folder, ignore=shutil.ignore_patterns("*.pyc.*"))
     return Machine(path)
 
 
