@@ -23,6 +23,9 @@ ENDS_WITHIN_S = 20
 LONGEST = [
     "series",
     "secrets",
+    "preflight",
+    "slo_of_machine",
+    "run_status",
     "fault_kills",
     "remote_runs",
     "aws_deploy",

@@ -85,6 +85,7 @@ class Lab:
     """Image -> command that serves it."""
     variables: tuple[str, ...] = ()
     """Those of a container that the commands know."""
+    _client: object = None
 
     def start(self, *faults: dict) -> None:
         """Start the account with these fault rules. Beside the default engine it knows images that a small server stands for."""
@@ -156,8 +157,10 @@ class Lab:
     # --- looking --------------------------------------------------------------------------------------------------
 
     def client(self):
-        """SageMaker as somebody else in the account sees it."""
-        return session_at(self.server).client("sagemaker", endpoint_url=self.server.url)
+        """SageMaker as somebody else in the account sees it; made once, as a moment may be over before another is made."""
+        if self._client is None:
+            self._client = session_at(self.server).client("sagemaker", endpoint_url=self.server.url)
+        return self._client
 
     def model(self, name: str) -> dict:
         """A model as SageMaker describes it."""

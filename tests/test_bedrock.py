@@ -307,6 +307,7 @@ def bedrock_order(folder: Path, model: str, stream: bool = True, **load: object)
     return an_order.model_copy(update={"extra_body": {}})
 
 
+@pytest.mark.timing
 def test_a_load_point_has_times_tokens_and_request_ids(stub, team, tmp_path):
     requests, facts = measure(team, bedrock_order(tmp_path, "test.text"))
     assert set(requests["status"]) == {"ok"}
