@@ -6,6 +6,8 @@ import copy
 import json
 import random
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -496,3 +498,29 @@ def test_long_lists_of_rows_are_counted_with_the_worst_first(tmp_path):
     shown = seen.text.split("Requests failed; they count as infinitely slow.")[1].split("**")[1]
     assert all(row in shown for row in rows[:3]) and rows[3] not in shown
     assert "and 17 more: 17 of opt a (all: verdict.json, warnings)" in shown
+
+
+def test_the_status_within_guidellms_words_counts(tmp_path):
+    report = copy.deepcopy(FORMATS["guidellm"][1][0])
+    words = "HTTPStatusError(\"Server error '503 Service Unavailable' for url 'http://h/v1/chat/completions'\")"
+    for one in report["benchmarks"][0]["requests"]["errored"]:
+        one["info"]["error"] = words
+    (read,) = read_results(config_of(tmp_path, written(tmp_path, "guidellm", [report])))
+    failed = [request for request in read.points[0][1].requests if request.error_type]
+    assert {request.http_status for request in failed} == {503} and len(failed) == 8
+
+
+# --- are the docs' commands those of the tools? -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["guidellm run", "aiperf profile", "vllm bench serve"])
+def test_the_commands_of_the_docs_have_the_options_of_the_tool(command):
+    """Runs the tool where one is installed; the docs name its newest version."""
+    docs = (PROJECT_ROOT / "docs" / "import.md").read_text(encoding="utf-8")
+    (text,) = re.findall(rf"^    ({command} .*(?:\\\n.*)*)", docs, re.MULTILINE)
+    if shutil.which(command.split()[0]) is None:
+        pytest.skip(f"{command.split()[0]} is not installed here")
+    helped = subprocess.run([*command.split(), "--help"], capture_output=True, text=True, timeout=120).stdout
+    options = re.findall(r"--[a-z-]+", text)
+    assert options
+    assert [option for option in options if option not in helped] == []

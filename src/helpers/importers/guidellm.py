@@ -5,6 +5,7 @@ Times are seconds of the wall clock. A benchmark's own warm-up and cool-down lie
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from helpers.config import BenchmarkConfig
@@ -13,7 +14,6 @@ from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
-    clean,
     count,
     number,
     objects,
@@ -29,6 +29,7 @@ from helpers.load_config import LoadLevel
 from helpers.options import ImportedOption
 
 REPORT = "GuideLLM's benchmarks.json"
+HTTP_ERROR = re.compile(r"(?:Client|Server) error '([45]\d\d)\b")
 RATES = ("constant", "poisson")
 METRICS = {"request_latency": ("latency_s", 1.0), "time_to_first_token_ms": ("ttft_s", 1e-3)}
 METRICS |= {"inter_token_latency_ms": ("tpot_s", 1e-3)}
@@ -120,7 +121,8 @@ def _request(
             f"{row.where}: info.timings.request_{'start' if sent_s is None else 'end'}: there is no value. Expected {REPORT} of "
             "version 0.4 or later. Next: export again"
         )
-    ok = status == "successful"
+    ok, error = status == "successful", optional_text(info, "error") or "no reason is given"
+    answered = None if ok else HTTP_ERROR.search(error)
     first_s, last_s = (
         optional_number(timings, "first_token_iteration"),
         optional_number(timings, "last_token_iteration"),
@@ -136,7 +138,8 @@ def _request(
         prompt_tokens=optional_count(row, "prompt_tokens"),
         output_tokens=optional_count(row, "output_tokens") if ok else None,
         error_type=None if ok else CUT_OFF if status == "incomplete" else "request_error",
-        error=None if ok else clean(info.values.get("error") or "no reason is given"),
+        error=None if ok else error,
+        http_status=int(answered[1]) if answered else None,
         measured=all(
             (measured_s[0] is None or sent_s >= measured_s[0], measured_s[1] is None or sent_s < measured_s[1])
         ),
