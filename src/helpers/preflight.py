@@ -201,6 +201,9 @@ def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer,
         notes.append("a stream was asked for and the answer came in one piece: there is no time to first token")
     if answer.output_tokens is None:
         notes.append(f"the server counts no output tokens (no usage): they are counted with the tokenizer {tokenizer}")
+    elif answer.output_tokens < len(answer.chunk_texts):
+        pieces = f"{answer.output_tokens} output tokens for {len(answer.chunk_texts)} pieces of text"
+        notes.append(f"the server counts {pieces}: prices per token by its count are wrong")
     if answer.prompt_tokens is None:
         notes.append(f"the server counts no prompt tokens (no usage): they are counted with the tokenizer {tokenizer}")
     body = b"".join(data for _, data in exchange.reads)
