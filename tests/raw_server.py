@@ -41,7 +41,8 @@ class RawServer(socketserver.ThreadingTCPServer):
                 if b"\r\n\r\n" not in received or len(body) < int(LENGTH.search(head)[1]):
                     continue
                 received = b""
-                number = int(NUMBER.search(head)[1])
+                found = NUMBER.search(head)
+                number = int(found[1]) if found else 0  # the first request of all has none
                 self.seen.append(number)
                 if self.answer(request, number) is False:
                     return

@@ -1,4 +1,4 @@
-"""The URL of a server that speaks HTTP: what is accepted, its parts, and the URL of a path below it.
+"""The URL of a server that speaks HTTP: what is accepted, its parts, and the URL of a path below it; and headers of one's own.
 
 Host names of other alphabets become the ones that DNS knows (IDNA), IPv6 addresses stay in brackets.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AnyHttpUrl, TypeAdapter, ValidationError
@@ -16,6 +17,14 @@ from helpers.secret_names import SECRET_NAME
 _URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 _NEVER_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f\\]")
 _BEGINNING = re.compile(r"https?://[^/]", re.IGNORECASE)
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_OWN_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"}
+)
+"""Written by the load generator, or changing how the answer is framed."""
+_SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie")
 
 
 def parse_url(text: str) -> AnyHttpUrl:
@@ -62,3 +71,27 @@ def basic_credentials(user: str) -> str:
 def secrets_in_query(url: str) -> list[str]:
     """Values of a query whose names tell secrets."""
     return [value for name, value in parse_qsl(urlsplit(url).query) if SECRET_NAME.search(name) or name == "sig"]
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raises ValueError, in words without the value, for a header that cannot be sent or that only the load generator writes."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name[:40]!r}: expected the name of an HTTP header, for example api-key. Next: correct it"
+            )
+        if name.lower() in _OWN_HEADERS:
+            raise ValueError(f"{name}: the load generator writes this header itself. Next: delete it")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(
+                f"{name}: expected visible ASCII characters, with spaces only between them: line ends cannot be sent. "
+                "Next: correct it, or export its variable anew"
+            )
+    if len({name.lower() for name in headers}) < len(headers):
+        raise ValueError("a header is there twice: capital and small letters are the same. Next: delete one")
+
+
+def secrets_in_headers(headers: Mapping[str, str]) -> list[str]:
+    """Values of headers whose names tell secrets, also without `Bearer` or `Basic` before them."""
+    found = [value for name, value in headers.items() if SECRET_NAME.search(name) or name.lower() in _SECRET_HEADERS]
+    return [part for value in found for part in (value, value.rpartition(" ")[2])]

@@ -332,6 +332,7 @@ class _Campaign:
             fewest_independent=math.ceil(requests_for_percentile(config.slo) / config.load.repetitions),
             generation=config.generation,
             extra_body=option.extra_body,
+            omit_body_keys=option.omit_body_keys,
             tokenizer=_absolute_folder(tokenizer, config_dir),
             prompts_file=str(self._run.payloads / f"{slug(point.dataset)}.parquet"),
             prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",

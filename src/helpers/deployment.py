@@ -93,6 +93,7 @@ class Deployment:
         name = self.option.name
         try:
             address = self._target.address(self._ledger.record(name))
+            address = address.model_copy(update={"headers": {**address.headers, **self.option.headers}})
             answer = preflight.ask(self.option, address, self._config, self._run, situation)
         except CredentialsError:
             raise

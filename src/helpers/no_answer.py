@@ -64,7 +64,7 @@ _NEXT_STEP = {
     NoAnswer.MODEL: "check {model}; a server that speaks the OpenAI API lists its models at GET <base_url>/models",
     NoAnswer.PATH: "check {url} (its path often ends in /v1), api and {model}",
     NoAnswer.REDIRECT: "set {url} to the address that it redirects to, often https:// instead of http://",
-    NoAnswer.REFUSED: "change what the server refuses: see generation, and extra_body and api of the option",
+    NoAnswer.REFUSED: "change what the server refuses: see generation, and extra_body, omit_body_keys and api of the option",
     NoAnswer.LIMIT: "wait until the limit is free again or raise the quota, then run it again",
     NoAnswer.SERVER: "see the server's log and repair it, then run it again",
     NoAnswer.HOST: "check the host in {url}, and the DNS and network of this machine",

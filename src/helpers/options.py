@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from helpers.api_url import parse_url, without_user
+from helpers.api_url import check_headers, parse_url, without_user
 from helpers.containers import AnyContainer, JumpStart, RequestApi
 from helpers.importers.settings import ResultFiles
 from helpers.price_config import NamedPrice, Price
@@ -32,6 +32,34 @@ class OptionBase(Strict):
         default_factory=list, description="Other prices of one instance that capacity is also computed for."
     )
     extra_body: dict[str, Json] = Field(default_factory=dict, description="Keys added to every request body.")
+    omit_body_keys: list[str] = Field(
+        default_factory=list,
+        description="Keys that the server refuses and no request body has, for example stream_options.",
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="Headers added to every request; write secrets as ${NAME}."
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
+        check_headers(headers)
+        return headers
+
+    @field_validator("omit_body_keys")
+    @classmethod
+    def _leaves_the_prompt(cls, keys: list[str]) -> list[str]:
+        if kept := sorted({"messages", "prompt", "inputs"} & set(keys)):
+            raise ValueError(
+                f"`{kept[0]}` is the prompt: no request can do without. Next: delete it from omit_body_keys"
+            )
+        return keys
+
+    @model_validator(mode="after")
+    def _added_or_omitted(self) -> OptionBase:
+        if both := sorted(set(self.extra_body) & set(self.omit_body_keys)):
+            raise ValueError(f"`{both[0]}` is in extra_body and in omit_body_keys. Next: delete it from one of them")
+        return self
 
     @property
     def request_api(self) -> str | None:
@@ -185,9 +213,11 @@ class OpenAIOption(OptionBase):
 
     @model_validator(mode="after")
     def _one_authorization(self) -> OpenAIOption:
-        if self.api_key and without_user(self.base_url)[1] is not None:
+        header = any(name.lower() == "authorization" for name in self.headers)
+        if bool(self.api_key) + (without_user(self.base_url)[1] is not None) + header > 1:
             raise ValueError(
-                "give `api_key` or a user and password in `base_url`: a request has one Authorization header"
+                "give one of `api_key`, a user and password in `base_url`, and `Authorization` in `headers`: a request has one "
+                "Authorization header"
             )
         return self
 

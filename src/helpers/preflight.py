@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from helpers.api_url import secrets_in_headers
 from helpers.config import BenchmarkConfig
 from helpers.display import Column, Table, numeric
 from helpers.errors import CredentialsError, DeployError, LoadError
@@ -127,6 +128,7 @@ def _sent(option: Option, address: Address) -> str:
     model = f"model {model!r}, " if model else ""
     streams = "stream" if _is_streamed(option, address) else "no stream"
     kinds = (("an AWS signature", address.sigv4), ("a key", address.bearer_token), ("a password", address.basic_auth))
+    kinds += (("a key in a header", secrets_in_headers(address.headers)),)
     key = next((kind for kind, value in kinds if value), "no key")
     return f"POST {shown_url(address.url)} ({model}{streams}, {key})"
 
@@ -134,14 +136,14 @@ def _sent(option: Option, address: Address) -> str:
 def _is_streamed(option: Option, address: Address) -> bool:
     if address.api == "bedrock_converse":
         return address.framing == "aws_event_stream"
-    return bool(option.extra_body.get("stream", True))
+    return bool(option.extra_body.get("stream", True)) and "stream" not in option.omit_body_keys
 
 
 def _ask_until_not_throttled(
     option: Option, address: Address, config: BenchmarkConfig, prompt: pa.Table, timeout_s: float
 ) -> tuple[Exchange, Answer]:
     salt = config.load.prefix_cache_salt
-    (prepared,) = prepare_requests(prompt, address, config.generation, option.extra_body, salt)
+    (prepared,) = prepare_requests(prompt, address, config.generation, option.extra_body, salt, option.omit_body_keys)
     pauses = iter(PAUSES_S)
     while True:
         request = RequestWriter(address).write(uuid.uuid4().hex[:12], prepared)
@@ -199,6 +201,9 @@ def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer,
         notes.append("a stream was asked for and the answer came in one piece: there is no time to first token")
     if answer.output_tokens is None:
         notes.append(f"the server counts no output tokens (no usage): they are counted with the tokenizer {tokenizer}")
+    elif answer.output_tokens < len(answer.chunk_texts):
+        pieces = f"{answer.output_tokens} output tokens for {len(answer.chunk_texts)} pieces of text"
+        notes.append(f"the server counts {pieces}: prices per token by its count are wrong")
     if answer.prompt_tokens is None:
         notes.append(f"the server counts no prompt tokens (no usage): they are counted with the tokenizer {tokenizer}")
     body = b"".join(data for _, data in exchange.reads)

@@ -366,6 +366,9 @@ def _measured_digests(config: LoadedConfig) -> dict[str, str]:
     for option in data["options"]:
         option.pop("price", None)
         option.pop("other_prices", None)
+        for name in ("headers", "omit_body_keys"):  # runs of before there were such keys stay the same
+            if not option.get(name):
+                option.pop(name, None)
         _forget_secrets(option)
     return {
         name: hashlib.sha256(json.dumps(data[name], sort_keys=True).encode()).hexdigest()[:16]

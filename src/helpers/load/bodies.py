@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING
@@ -34,9 +35,16 @@ class PreparedRequest:
 
 
 def prepare_requests(
-    prompts: pa.Table, address: Address, generation: Generation, extra_body: dict, salt: bool = False
+    prompts: pa.Table,
+    address: Address,
+    generation: Generation,
+    extra_body: dict,
+    salt: bool = False,
+    omit_body_keys: Collection[str] = (),
 ) -> list[PreparedRequest]:
     """One prepared request per prompt, in the order of `prompts` (columns prompt_id, text, rendered).
+
+    The keys `extra_body` come to each body, those of `omit_body_keys` are left out.
 
     With `salt`, the user's text of each sent request begins with characters of its own (see `salt_of`), so that a server
     finds none of it in a prefix cache. What a chat template puts before the user's text stays the same for all.
@@ -50,6 +58,7 @@ def prepare_requests(
         if salt:
             text, rendered = salted_prompt(text, rendered, place_of_salt)
         content = {**build(text, rendered, address, generation), **extra_body}
+        content = {name: value for name, value in content.items() if name not in omit_body_keys}
         body = json.dumps(content, ensure_ascii=False).encode()
         if salt:
             before, _, after = body.partition(place_of_salt.encode())
@@ -172,8 +181,10 @@ class RequestWriter:
         parts = urlsplit(address.url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"Host": parts.netloc.rpartition("@")[2], "Content-Type": "application/json", "Accept": "*/*"}
+        own = {name.lower() for name in address.headers}
+        headers = {name: value for name, value in headers.items() if name.lower() not in own} | address.headers
         self._signer = _signer(address, headers)
-        if self._signer is None and address.authorization:
+        if self._signer is None and address.authorization and "authorization" not in own:
             headers["Authorization"] = address.authorization
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._head = f"POST {target} HTTP/1.1\r\n{head}{address.request_id_header}: ".encode()

@@ -92,7 +92,7 @@ class Server:
         return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
 
     def leaves_answers_open(self) -> None:
-        """An answer was whole by what it said and HTTP's end did not come: those to come are believed at once."""
+        """HTTP's end of a whole answer did not come: those to come are believed at once."""
         self.new_end = partial(SaidEnd, api=self.api)
 
     async def addresses(self) -> list[tuple]:
@@ -202,16 +202,15 @@ class HttpConnection:
         self._readable()
         if (exchange := self._exchange) is not None:
             self._feed(exchange, monotonic_ns(), None)
-        if self._exchange is not None and exchange.reads and monotonic_ns() - exchange.reads[-1][0] > SILENCE_NS:
-            self._end_if_whole(exchange)
+        if self._exchange is not None and self._is_silent(exchange) and self._is_whole_by_its_words(exchange):
+            self._server.leaves_answers_open()
+            self._end_here(exchange)
+
+    def _is_silent(self, exchange: RawExchange) -> bool:
+        return bool(exchange.reads) and monotonic_ns() - exchange.reads[-1][0] > SILENCE_NS
 
     def _is_whole_by_its_words(self, exchange: RawExchange) -> bool:
         return says_its_end([data for _, _, data in exchange.reads], self._server.api)
-
-    def _end_if_whole(self, exchange: RawExchange) -> None:
-        if self._is_whole_by_its_words(exchange):
-            self._server.leaves_answers_open()
-            self._end_here(exchange)
 
     def _end_here(self, exchange: RawExchange) -> None:
         """The answer is complete with its last read; nothing more comes over this connection."""
@@ -240,10 +239,8 @@ class HttpConnection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            if error.errno in OWN_ERRORS:
-                self.give_up("client", f"could not send: {error}")
-            else:
-                self._lost_before_the_answer(f"could not send to {self._server.name}: {error}")
+            lost = partial(self.give_up, "client") if error.errno in OWN_ERRORS else self._lost_before_the_answer
+            lost(f"could not send to {self._server.name}: {error}")
             return
         if sent < len(data):
             self._unsent = data[sent:]

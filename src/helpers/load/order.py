@@ -38,6 +38,7 @@ class Order(BaseModel):
     """Independent requests (n divided by their design effect) that the SLO's percentile asks of a window."""
     generation: Generation
     extra_body: dict[str, JsonValue]
+    omit_body_keys: list[str] = []
     tokenizer: str
     prompts_file: str
     prompt_tokens_column: str

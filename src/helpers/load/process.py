@@ -97,7 +97,12 @@ def _make_sender(message: messages.Prepare) -> Sender:
     order = message.order
     load = order.load
     requests = prepare_requests(
-        ordered_prompts(order), order.address, order.generation, order.extra_body, load.prefix_cache_salt
+        ordered_prompts(order),
+        order.address,
+        order.generation,
+        order.extra_body,
+        load.prefix_cache_salt,
+        order.omit_body_keys,
     )
     spool = SpoolWriter(order.part_folder(message.load_process))
     kind = OpenLoopSender if order.level.is_open else ClosedLoopSender

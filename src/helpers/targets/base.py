@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from helpers.api_url import basic_credentials, secrets_in_query, without_user
+from helpers.api_url import basic_credentials, secrets_in_headers, secrets_in_query, without_user
 from helpers.config import BenchmarkConfig
 from helpers.failures import Cause
 from helpers.ledger import EndpointRecord
@@ -37,6 +37,7 @@ class Address(BaseModel):
     bearer_token: str | None = Field(default=None, repr=False)
     basic_auth: str | None = Field(default=None, repr=False, description="user:password, taken out of the URL.")
     sigv4: SigV4 | None = None
+    headers: dict[str, str] = Field(default_factory=dict, repr=False, description="Further headers of every request.")
     ca_file: str | None = Field(default=None, description="Certificates to trust for https; default the system's.")
 
     @model_validator(mode="before")
@@ -55,7 +56,7 @@ class Address(BaseModel):
 
     def secrets(self) -> list[str]:
         """What a server that is called here may repeat, and nobody may read."""
-        found = [self.bearer_token, *secrets_in_query(self.url)]
+        found = [self.bearer_token, *secrets_in_query(self.url), *secrets_in_headers(self.headers)]
         if self.basic_auth:
             found += [basic_credentials(self.basic_auth), self.basic_auth, self.basic_auth.partition(":")[2]]
         if self.sigv4 is not None:
