@@ -397,7 +397,11 @@ def test_a_region_without_the_image_is_told(container):
     [
         ("vllm", "ml.g5.12xlarge", 4, None),
         ("vllm", "ml.p6-b200.48xlarge", 8, None),
-        ("vllm", "ml.g7e.12xlarge", 64, None),  # as many GPUs as nobody here knows
+        ("vllm", "ml.g7e.2xlarge", 1, None),
+        ("vllm", "ml.g7e.12xlarge", 64, "more than the 2 GPUs"),
+        ("vllm", "ml.g9.12xlarge", 1, "data/instances.csv does not know the accelerators of 'ml.g9.12xlarge'.*Next: "),
+        ("vllm", "ml.g5.nano", 1, "does not know the accelerators of 'ml.g5.nano'"),
+        ("vllm", "ml.dl1.24xlarge", 1, "runs on GPUs; ml.dl1.24xlarge has Habana Gaudi"),
         (
             "vllm",
             "ml.g5.12xlarge",
@@ -415,7 +419,8 @@ def test_a_region_without_the_image_is_told(container):
         ("optimum_neuron", "ml.g5.12xlarge", 1, "runs on NeuronCores; ml.g5.12xlarge has GPUs"),
         ("djl_neuron", "ml.inf1.xlarge", 1, "runs on the families inf2, trn1, trn1n; ml.inf1.xlarge is of another"),
         ("optimum_neuron", "ml.trn2.48xlarge", 1, "is of another"),
-        ("vllm_neuron", "ml.trn2.48xlarge", 64, None),
+        ("vllm_neuron", "ml.trn2.48xlarge", 64, "is of another"),  # optimum-neuron 0.4.5: "not supported yet"
+        ("vllm_neuron", "ml.trn1.32xlarge", 32, None),
     ],
 )
 def test_an_instance_that_cannot_run_the_container_is_refused_with_the_reason(kind, instance_type, degree, why):

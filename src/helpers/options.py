@@ -9,14 +9,13 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from helpers.api_url import parse_url, without_user
 from helpers.containers import AnyContainer, JumpStart, RequestApi
+from helpers.containers.accelerators import known_instance, unknown_instance
 from helpers.importers.settings import ResultFiles
 from helpers.price_config import NamedPrice, Price
 from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
 
 FOUND_INSTANCE_TYPE = "as found"
 """Instance type of an existing endpoint, until it is described."""
-FAMILIES_WITH_DISKS = re.compile(r"^ml\.(g4dn|g5|g6e?|gr6|p4de?|p5(e|en)?|p6.*|trn1n?|trn2.*|[a-z]+\d+[a-z]*d[a-z]*)\.")
-"""Instance families that bring disks of their own and take no volume size."""
 
 
 class OptionBase(Strict):
@@ -109,9 +108,14 @@ class SageMakerOption(OptionBase):
 
     @model_validator(mode="after")
     def _volume_where_it_may_be(self) -> SageMakerOption:
-        if self.volume_gb and FAMILIES_WITH_DISKS.match(self.instance_type):
+        if not self.volume_gb or not self.deploy:
+            return self
+        disks_gb = known_instance(self.instance_type).local_disk_gb
+        if disks_gb is None:
+            raise unknown_instance(self.instance_type, "the disks")
+        if disks_gb:
             raise ValueError(
-                f"{self.instance_type} has disks of its own: SageMaker refuses a volume size. Delete `volume_gb`"
+                f"{self.instance_type} has disks of its own: SageMaker refuses a volume size. Next: delete `volume_gb`"
             )
         return self
 
