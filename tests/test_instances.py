@@ -60,7 +60,7 @@ def option(**changes: object) -> SageMakerOption:
 
 @pytest.mark.parametrize("instance_type", ["ml.g7e.2xlarge", "ml.p6-b200.48xlarge", "ml.g6.xlarge", "ml.m5d.large"])
 def test_a_volume_is_refused_where_there_are_disks(instance_type):
-    with pytest.raises(ValidationError, match="has disks of its own: SageMaker refuses a volume size. Next: delete"):
+    with pytest.raises(ValidationError, match=r"has disks of its own: SageMaker refuses a volume size\. Next: delete"):
         option(instance_type=instance_type, volume_gb=100)
 
 
@@ -68,5 +68,5 @@ def test_a_volume_is_taken_where_there_is_no_disk_and_refused_where_that_is_unkn
     assert option(instance_type="ml.inf2.xlarge", volume_gb=100).volume_gb == 100
     assert option(instance_type="ml.p3.2xlarge", volume_gb=100).volume_gb == 100
     for unknown, fact in (("ml.g9.xlarge", "accelerators"), ("ml.p6e-gb200.36xlarge", "disks")):
-        with pytest.raises(ValidationError, match=f"does not know the {fact} of '{unknown}'.*Next: correct"):
+        with pytest.raises(ValidationError, match=rf"does not know the {fact} of '{unknown}'.*Next: correct"):
             option(instance_type=unknown, volume_gb=100)

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from helpers.api_url import parse_url, without_user
 from helpers.containers import AnyContainer, JumpStart, RequestApi
 from helpers.containers.accelerators import known_instance, unknown_instance
+from helpers.containers.machine_images import machine_image_for
 from helpers.importers.settings import ResultFiles
 from helpers.price_config import NamedPrice, Price
 from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
@@ -76,8 +77,16 @@ class SageMakerOption(OptionBase):
     model_download_timeout_s: PositiveSeconds = Field(
         default=1800, ge=60, le=3600, description="Longest time to fetch model data from S3."
     )
-    inference_ami: str | None = Field(default=None, description="Version of the machine image: drivers and CUDA.")
+    inference_ami: str | None = Field(
+        default=None,
+        description="Machine image, and so driver and CUDA; default what data/inference_amis.csv has for the container.",
+    )
     volume_gb: int | None = Field(default=None, ge=1, le=512, description="EBS volume, for instances without disks.")
+    capacity_reservation: str | None = Field(
+        default=None,
+        pattern=r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:[a-z0-9\-]{1,14}/.{1,200}$",
+        description="ARN of a training plan or reserved capacity: instances come from it alone. Give its `price`.",
+    )
     on_no_capacity: NoCapacity = NoCapacity()
 
     @model_validator(mode="after")
@@ -104,6 +113,8 @@ class SageMakerOption(OptionBase):
     def _instance_runs_the_container(self) -> SageMakerOption:
         if self.container and not self.local:
             self.container.check_instance_type(self.instance_type)
+            if self.container.image:  # of others it is looked up when they are deployed
+                machine_image_for(self.container.image, self.instance_type, self.inference_ami)
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,11 @@ from helpers.strict import PositiveInt
 
 MODEL_FOLDER = "/opt/ml/model"
 """Where SageMaker puts model data from S3."""
+HUB_CACHE = {"HF_HOME": "/tmp", "HUGGINGFACE_HUB_CACHE": "/tmp"}
+"""Where weights from Hugging Face go: `/tmp` is on the large disk, the default on the small root volume.
+
+As `model_builder_servers.py` of sagemaker-serve 1.27 sets it for vLLM, SGLang, TGI and DJL.
+"""
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 _ACCELERATORS = {"gpu": "GPUs", "neuron": "NeuronCores"}
 _NO_SETTINGS = frozenset({"kind", "model_id", "version", "image", "hf_token", "environment", "secrets"})
@@ -98,6 +103,7 @@ class ModelContainer(Environment):
         """Environment variables of the container, but for those from Secrets Manager. May hold secrets: never shown."""
         token = dict.fromkeys(self.token_variables, self.hf_token) if self.hf_token else {}
         return {
+            **HUB_CACHE,
             **self.fixed_environment,
             **self._model_environment(),
             **self._settings_environment(),
