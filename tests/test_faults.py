@@ -71,7 +71,7 @@ OPTION_FAULTS = {
             "delay_s": 0.3,
         },
         "not ready in time",
-        "startup_timeout_s",
+        "a container that prints nothing is the sign of a machine image whose driver does not suit its CUDA: set inference_ami",
     ),
     ("not allowed", "before create"): (
         {"call": "CreateModel", "error_code": "AccessDeniedException", "message": "not authorized to perform"},

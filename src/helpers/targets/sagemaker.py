@@ -183,7 +183,8 @@ class SageMakerTarget:
             told = cause_of_log("\n".join(lines))
             cause = cause if told == Cause.OTHER else told
         quoted = "\nLast lines of the container:\n" + "\n".join(f"  {line}" for line in lines) + "\n" if lines else " "
-        next_step = NO_LOG_STEP if not lines and cause in (Cause.CRASH, Cause.STARTUP) else NEXT_STEP[cause]
+        is_silent = not lines and cause in (Cause.CRASH, Cause.STARTUP)
+        next_step = f"{NEXT_STEP[cause]}; {NO_LOG_STEP}" if is_silent else NEXT_STEP[cause]
         text = f"{cause}: {reason.strip().rstrip('.')}.{quoted}Next: {next_step}"
         return self._mask(text), cause
 
