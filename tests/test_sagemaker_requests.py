@@ -11,6 +11,7 @@ from helpers.config import PROJECT_ROOT
 from helpers.config_file import load_config
 from helpers.errors import DeployError
 from helpers.options import SageMakerOption
+from helpers.plan import plan_table
 from helpers.targets.execution_role import find_execution_role
 from helpers.targets.model_source import ModelSource
 from helpers.targets.sagemaker_requests import EndpointRequests, endpoint_requests
@@ -98,3 +99,11 @@ def test_outside_sagemaker_the_callers_role_is_not_taken_for_that_of_the_endpoin
     config = load_config(PROJECT_ROOT / "configs" / "llama-3.3-70b.yml").benchmark
     with pytest.raises(DeployError, match=r"no execution role: .*not a notebook or job of SageMaker.*Next: make one"):
         find_execution_role(config, session=None)
+
+
+@pytest.mark.parametrize(("name", "is_said"), [("llama-3.3-70b", True), ("qwen3-32b", False)])
+def test_the_plan_says_who_can_read_a_secret(monkeypatch, name, is_said):
+    monkeypatch.setenv("HF_TOKEN", "hf_token_of_a_test")
+    monkeypatch.setattr("helpers.plan.price_of", lambda *_: None)
+    config = load_config(PROJECT_ROOT / "configs" / f"{name}.yml").benchmark
+    assert ("sagemaker:DescribeModel" in plan_table(config).caption) == is_said
