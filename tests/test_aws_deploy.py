@@ -48,7 +48,7 @@ def test_all_settings_of_an_option_reach_aws(lab, secret):
         "container": VLLM,
         "api": None,
         "startup_timeout_s": 900,
-        "inference_ami": "al2-ami-sagemaker-inference-gpu-3-1",
+        "inference_ami": "al2023-ami-sagemaker-inference-gpu-4-1",
     }
     config = fault_config(lab.folder, ("a",), option=option, aws=aws, endpoints={"keep": True, "max_parallel_loads": 1})
     run = lab.begin(config)
@@ -61,6 +61,9 @@ def test_all_settings_of_an_option_reach_aws(lab, secret):
     assert "/vllm:0.30.0" in container["Image"] and ".us-east-1." in container["Image"]
     assert record.image == container["Image"]
     assert container["Environment"] == {
+        "HF_HOME": "/tmp",
+        "HUGGINGFACE_HUB_CACHE": "/tmp",
+        "PROCESS_AUTO_RECOVERY": "false",
         "SM_VLLM_MODEL": VLLM["model_id"],
         "SM_VLLM_TENSOR_PARALLEL_SIZE": "1",
         "SM_VLLM_MAX_NUM_SEQS": "4",
@@ -73,7 +76,7 @@ def test_all_settings_of_an_option_reach_aws(lab, secret):
     endpoint_config = client.describe_endpoint_config(EndpointConfigName=record.endpoint_name)
     assert endpoint_config["KmsKeyId"] == "alias/volumes"
     (variant,) = endpoint_config["ProductionVariants"]
-    assert variant["InferenceAmiVersion"] == "al2-ami-sagemaker-inference-gpu-3-1"
+    assert variant["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
     assert variant["ContainerStartupHealthCheckTimeoutInSeconds"] == 900
     for arn in (model["ModelArn"], endpoint_config["EndpointConfigArn"]):
         tags = {tag["Key"]: tag["Value"] for tag in client.list_tags(ResourceArn=arn)["Tags"]}

@@ -178,6 +178,8 @@ KINDS = {
         },
     ),
 }
+HUB_CACHE = {"HF_HOME": "/tmp", "HUGGINGFACE_HUB_CACHE": "/tmp"}
+"""On the large disk: else 141 GB of a 70B model go to the small root volume."""
 LEAST = {kind: {"kind": kind, "model_id": "org/model"} for kind in KINDS}
 LEAST["djl_neuron"]["max_model_tokens"] = 4096
 
@@ -189,7 +191,14 @@ LEAST["djl_neuron"]["max_model_tokens"] = 4096
 def test_every_setting_reaches_the_container_by_the_name_that_it_knows(load, kind):
     settings, environment = KINDS[kind]
     config = load({"kind": kind, **settings})
-    assert config.benchmark.options[0].container.full_environment() == environment
+    always = HUB_CACHE | ({"PROCESS_AUTO_RECOVERY": "false"} if kind == "vllm" else {})
+    assert config.benchmark.options[0].container.full_environment() == always | environment
+
+
+@pytest.mark.parametrize("version", [None, "0.38.0"])
+def test_new_versions_of_lmi_are_handed_what_is_false(container, version):
+    read = container(**LEAST["djl_lmi"], prefix_caching=False, version=version)
+    assert read.full_environment()["OPTION_ENABLE_PREFIX_CACHING"] == "false"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -205,6 +214,8 @@ def test_the_table_of_settings_is_complete(container, kind):
 def test_what_is_not_set_is_left_to_the_container(container, kind):
     least = set(container(**LEAST[kind]).full_environment())
     fixed = {
+        *HUB_CACHE,
+        "PROCESS_AUTO_RECOVERY",
         "SERVING_FAIL_FAST",
         "OPTION_ASYNC_MODE",
         "OPTION_ROLLING_BATCH",
@@ -397,7 +408,11 @@ def test_a_region_without_the_image_is_told(container):
     [
         ("vllm", "ml.g5.12xlarge", 4, None),
         ("vllm", "ml.p6-b200.48xlarge", 8, None),
-        ("vllm", "ml.g7e.12xlarge", 64, None),  # as many GPUs as nobody here knows
+        ("vllm", "ml.g7e.2xlarge", 1, None),
+        ("vllm", "ml.g7e.12xlarge", 64, "more than the 2 GPUs"),
+        ("vllm", "ml.g9.12xlarge", 1, "data/instances.csv does not know the accelerators of 'ml.g9.12xlarge'.*Next: "),
+        ("vllm", "ml.g5.nano", 1, "does not know the accelerators of 'ml.g5.nano'"),
+        ("vllm", "ml.dl1.24xlarge", 1, "runs on GPUs; ml.dl1.24xlarge has Habana Gaudi"),
         (
             "vllm",
             "ml.g5.12xlarge",
@@ -415,7 +430,8 @@ def test_a_region_without_the_image_is_told(container):
         ("optimum_neuron", "ml.g5.12xlarge", 1, "runs on NeuronCores; ml.g5.12xlarge has GPUs"),
         ("djl_neuron", "ml.inf1.xlarge", 1, "runs on the families inf2, trn1, trn1n; ml.inf1.xlarge is of another"),
         ("optimum_neuron", "ml.trn2.48xlarge", 1, "is of another"),
-        ("vllm_neuron", "ml.trn2.48xlarge", 64, None),
+        ("vllm_neuron", "ml.trn2.48xlarge", 64, "is of another"),  # optimum-neuron 0.4.5: "not supported yet"
+        ("vllm_neuron", "ml.trn1.32xlarge", 32, None),
     ],
 )
 def test_an_instance_that_cannot_run_the_container_is_refused_with_the_reason(kind, instance_type, degree, why):
@@ -462,7 +478,10 @@ FAULTS = [
     ({**LEAST["optimum_neuron"], "max_input_tokens": 9, "max_model_tokens": 8}, ": max_input_tokens 9 leaves no room"),
     ({**LEAST["vllm"], "model_id": "s3://b/m.tar.gz"}, r"\.model_id: an archive on S3. Expected .*Next: unpack it"),
     ({**LEAST["djl_lmi"], "version": "0.32.0"}, ": LMI 0.32.0 has no asynchronous vLLM: give `rolling_batch`"),
-    ({**LEAST["djl_lmi"], "prefix_caching": False}, ": prefix_caching: false does not reach vLLM"),
+    (
+        {**LEAST["djl_lmi"], "version": "0.36.0", "prefix_caching": False},
+        ": prefix_caching: false does not reach vLLM in LMI 0.36.0. Expected 0.38",
+    ),
 ]
 
 

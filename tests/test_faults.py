@@ -71,7 +71,7 @@ OPTION_FAULTS = {
             "delay_s": 0.3,
         },
         "not ready in time",
-        "startup_timeout_s",
+        "a container that prints nothing is the sign of a machine image whose driver does not suit its CUDA: set inference_ami",
     ),
     ("not allowed", "before create"): (
         {"call": "CreateModel", "error_code": "AccessDeniedException", "message": "not authorized to perform"},
@@ -91,7 +91,7 @@ OPTION_FAULTS = {
     ("answer of the create call lost", "before create"): (
         {"call": "CreateEndpoint", "loses_answer": True},
         "other",
-        "mend the option",
+        "correct the option",
     ),
 }
 
@@ -192,7 +192,7 @@ def test_a_crashing_container_is_told_in_its_last_lines(lab):
     said = lab.finish(config, run)
     assert records_of(run)["b"].cause == "container crashed"
     assert "Last lines of the container:" in said and "ENGINE_THREADS" in said
-    assert "mend the container's settings" in said
+    assert "correct the container's settings" in said
     assert lab.left() == set()
 
 

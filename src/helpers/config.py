@@ -187,11 +187,14 @@ class AwsConfig(Strict):
 
     region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     execution_role: str | None = Field(
-        default=None, description="ARN of the role that the endpoints assume; default the role of the notebook."
+        default=None,
+        description="ARN of the role that the endpoints assume; default, in SageMaker only, that of the notebook.",
     )
     tags: dict[str, str] = Field(default_factory=dict, description="Added to everything that is made.")
     vpc: VpcConfig | None = None
-    kms_key_id: str | None = Field(default=None, description="Key that encrypts the volumes of the instances.")
+    kms_key_id: str | None = Field(
+        default=None, description="Key that encrypts the EBS volumes of the instances; local NVMe disks it does not."
+    )
 
 
 class EndpointsConfig(Strict):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from helpers import preflight
 from helpers.config import BenchmarkConfig
 from helpers.errors import CredentialsError, DeployError, TeardownError
-from helpers.failures import NEXT_STEP, Cause
+from helpers.failures import NEXT_STEP, NO_LOG_STEP, Cause
 from helpers.ledger import EndpointRecord, Ledger, utc_now
 from helpers.options import OptionBase, SageMakerOption
 from helpers.run_folder import RunFolder
@@ -150,7 +150,7 @@ class Deployment:
             return self._fail(f"option {record.option!r}: endpoint {record.endpoint_name}: {seen.reason}", seen.cause)
         if seen.state == record.state == "creating" and _age_s(record.create_called_at) > self._longest_s():
             words = f"option {record.option!r}: {Cause.STARTUP}: still creating after {self._longest_s():g} s"
-            return self._fail(f"{words}. Next: {NEXT_STEP[Cause.STARTUP]}", Cause.STARTUP)
+            return self._fail(f"{words}. Next: {NEXT_STEP[Cause.STARTUP]}; {NO_LOG_STEP}", Cause.STARTUP)
         return record
 
     def _longest_s(self) -> float:

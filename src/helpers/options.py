@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from helpers.api_url import check_headers, parse_url, without_user
 from helpers.containers import AnyContainer, JumpStart, RequestApi
+from helpers.containers.accelerators import known_instance, unknown_instance
+from helpers.containers.machine_images import machine_image_for
 from helpers.importers.settings import ResultFiles
 from helpers.price_config import NamedPrice, Price
 from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
@@ -16,8 +18,6 @@ from helpers.unquoted import Json
 
 FOUND_INSTANCE_TYPE = "as found"
 """Instance type of an existing endpoint, until it is described."""
-FAMILIES_WITH_DISKS = re.compile(r"^ml\.(g4dn|g5|g6e?|gr6|p4de?|p5(e|en)?|p6.*|trn1n?|trn2.*|[a-z]+\d+[a-z]*d[a-z]*)\.")
-"""Instance families that bring disks of their own and take no volume size."""
 
 
 class OptionBase(Strict):
@@ -106,8 +106,16 @@ class SageMakerOption(OptionBase):
     model_download_timeout_s: PositiveSeconds = Field(
         default=1800, ge=60, le=3600, description="Longest time to fetch model data from S3."
     )
-    inference_ami: str | None = Field(default=None, description="Version of the machine image: drivers and CUDA.")
+    inference_ami: str | None = Field(
+        default=None,
+        description="Machine image, and so driver and CUDA; default what data/inference_amis.csv has for the container.",
+    )
     volume_gb: int | None = Field(default=None, ge=1, le=512, description="EBS volume, for instances without disks.")
+    capacity_reservation: str | None = Field(
+        default=None,
+        pattern=r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:[a-z0-9\-]{1,14}/.{1,200}$",
+        description="ARN of a training plan or reserved capacity: instances come from it alone. Give its `price`.",
+    )
     on_no_capacity: NoCapacity = NoCapacity()
 
     @model_validator(mode="after")
@@ -134,13 +142,20 @@ class SageMakerOption(OptionBase):
     def _instance_runs_the_container(self) -> SageMakerOption:
         if self.container and not self.local:
             self.container.check_instance_type(self.instance_type)
+            if self.container.image:  # of others it is looked up when they are deployed
+                machine_image_for(self.container.image, self.instance_type, self.inference_ami)
         return self
 
     @model_validator(mode="after")
     def _volume_where_it_may_be(self) -> SageMakerOption:
-        if self.volume_gb and FAMILIES_WITH_DISKS.match(self.instance_type):
+        if not self.volume_gb or not self.deploy:
+            return self
+        disks_gb = known_instance(self.instance_type).local_disk_gb
+        if disks_gb is None:
+            raise unknown_instance(self.instance_type, "the disks")
+        if disks_gb:
             raise ValueError(
-                f"{self.instance_type} has disks of its own: SageMaker refuses a volume size. Delete `volume_gb`"
+                f"{self.instance_type} has disks of its own: SageMaker refuses a volume size. Next: delete `volume_gb`"
             )
         return self
 

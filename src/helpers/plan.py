@@ -30,6 +30,7 @@ from helpers.prompts import make_prompts
 from helpers.quotas import Quota, read_quotas
 from helpers.run_folder import describe_machine, scratch_run
 from helpers.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
+from helpers.secret_names import SECRET_NAME
 
 LOCAL_STARTUP_MINUTES = 0.2
 STARTUP_MINUTES = (
@@ -114,7 +115,20 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
             f" Up to {billed_at_once} endpoints exist at once and {config.max_parallel_loads()} are loaded at once: the "
             "time in which one waits, billed, for its turn is not in the estimate."
         )
+    if any(_hands_over_a_secret(option) for option in config.options):
+        said += (
+            " Containers get secrets in their environment: whoever may call sagemaker:DescribeModel in the account can read "
+            "them while the model exists."
+        )
     return said
+
+
+def _hands_over_a_secret(option: Option) -> bool:
+    """True where a container on AWS gets a token or another secret."""
+    if not _is_made_on_aws(option):
+        return False
+    given = option.container or option.jumpstart
+    return bool(given.secrets or getattr(given, "hf_token", None) or any(map(SECRET_NAME.search, given.environment)))
 
 
 def _what_it_makes(option: Option, config: BenchmarkConfig) -> str:

@@ -14,6 +14,8 @@ from helpers.unquoted import Json
 Share = Annotated[float, Field(gt=0, le=1)]
 
 LMI_ASYNC_SINCE = (0, 33)
+LMI_HANDS_ON_FALSE_SINCE = (0, 38)
+"""Before, what is false was left out, and vLLM caches prefixes by default. djl-serving 3ace29c7, June 2026."""
 
 
 class GpuContainer(ModelContainer):
@@ -52,6 +54,9 @@ class VllmContainer(GpuContainer):
 
     framework = "vllm"
     model_variable = "SM_VLLM_MODEL"
+    fixed_environment: ClassVar = {
+        "PROCESS_AUTO_RECOVERY": "false"
+    }  # else a crash under load is hidden, up to three times
     variables: ClassVar = {
         "tensor_parallel_degree": ("SM_VLLM_TENSOR_PARALLEL_SIZE",),
         "max_batch": ("SM_VLLM_MAX_NUM_SEQS",),
@@ -194,15 +199,21 @@ class DjlLmiContainer(GpuContainer):
 
     @model_validator(mode="after")
     def _settings_that_fit_together(self) -> DjlLmiContainer:
-        numbers = (self.version or "").split(".")[:2]
-        if not self.rolling_batch and all(map(str.isdigit, numbers)) and tuple(map(int, numbers)) < LMI_ASYNC_SINCE:
+        if self.rolling_batch:
+            return self
+        if self._is_before(LMI_ASYNC_SINCE):
             raise ValueError(f"LMI {self.version} has no asynchronous vLLM: give `rolling_batch`, for example vllm")
-        if not self.rolling_batch and self.prefix_caching is False:
+        if self.prefix_caching is False and self._is_before(LMI_HANDS_ON_FALSE_SINCE):
             raise ValueError(
-                "prefix_caching: false does not reach vLLM: LMI leaves out what is false, and vLLM caches prefixes by "
-                "default. Delete it, or take `kind: vllm`"
+                f"prefix_caching: false does not reach vLLM in LMI {self.version}. Expected 0.38 or newer. Next: delete it, "
+                "take a newer version, or `kind: vllm`"
             )
         return self
+
+    def _is_before(self, since: tuple[int, int]) -> bool:
+        """True for a version that is known to be older; the newest is taken where none is given."""
+        numbers = (self.version or "").split(".")[:2]
+        return all(map(str.isdigit, numbers)) and tuple(map(int, numbers)) < since
 
     def _model_environment(self) -> dict[str, str]:
         """LMI finds a model that SageMaker fetched by itself."""

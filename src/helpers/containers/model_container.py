@@ -7,15 +7,20 @@ from typing import ClassVar
 
 from pydantic import Field, JsonValue, field_validator
 
-from helpers.containers.accelerators import Accelerator, accelerator_of, accelerators_on, family_of
+from helpers.containers.accelerators import Accelerator, accelerators_on, known_instance, unknown_instance
 from helpers.containers.base import Environment, RequestApi
 from helpers.errors import DeployError
 from helpers.strict import PositiveInt
 
 MODEL_FOLDER = "/opt/ml/model"
 """Where SageMaker puts model data from S3."""
+HUB_CACHE = {"HF_HOME": "/tmp", "HUGGINGFACE_HUB_CACHE": "/tmp"}
+"""Where weights from Hugging Face go: `/tmp` is on the large disk, the default on the small root volume.
+
+As `model_builder_servers.py` of sagemaker-serve 1.27 sets it for vLLM, SGLang, TGI and DJL.
+"""
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
-_ACCELERATORS = {"gpu": "GPUs", "neuron": "NeuronCores", None: "CPUs only"}
+_ACCELERATORS = {"gpu": "GPUs", "neuron": "NeuronCores"}
 _NO_SETTINGS = frozenset({"kind", "model_id", "version", "image", "hf_token", "environment", "secrets"})
 
 
@@ -98,6 +103,7 @@ class ModelContainer(Environment):
         """Environment variables of the container, but for those from Secrets Manager. May hold secrets: never shown."""
         token = dict.fromkeys(self.token_variables, self.hf_token) if self.hf_token else {}
         return {
+            **HUB_CACHE,
             **self.fixed_environment,
             **self._model_environment(),
             **self._settings_environment(),
@@ -114,17 +120,23 @@ class ModelContainer(Environment):
 
     def check_instance_type(self, instance_type: str) -> None:
         """Raise ValueError where the image does not run there, or where there are too few accelerators."""
-        wanted, found = _ACCELERATORS[self.accelerator], _ACCELERATORS[accelerator_of(instance_type)]
-        if wanted != found:
-            raise ValueError(f"container kind {self.kind} runs on {wanted}; {instance_type} has {found}")
-        if self.families and family_of(instance_type) not in self.families:
+        instance = known_instance(instance_type)
+        wanted, next_step = _ACCELERATORS[self.accelerator], "Next: choose another instance_type or kind of container"
+        if instance.kind != self.accelerator:
+            words = f"container kind {self.kind} runs on {wanted}; {instance_type} has {instance.words}"
+            raise ValueError(f"{words}. {next_step}")
+        if self.families and instance.family not in self.families:
             raise ValueError(
-                f"container kind {self.kind} runs on the families {', '.join(self.families)}; {instance_type} is of another"
+                f"container kind {self.kind} runs on the families {', '.join(self.families)}; {instance_type} is of another. "
+                f"{next_step}"
             )
         count, degree = accelerators_on(instance_type), self.tensor_parallel_degree
-        if count is not None and degree is not None and degree > count:
+        if degree is not None and count is None:
+            raise unknown_instance(instance_type, f"the number of {wanted}")
+        if degree is not None and degree > count:
             raise ValueError(
-                f"container.tensor_parallel_degree {degree} is more than the {count} {wanted} of {instance_type}"
+                f"container.tensor_parallel_degree {degree} is more than the {count} {wanted} of {instance_type}. "
+                "Next: lower it, or choose a larger instance_type"
             )
 
     def _settings(self) -> dict[str, JsonValue]:

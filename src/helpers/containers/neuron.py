@@ -120,7 +120,7 @@ class VllmNeuronContainer(ModelContainer):
 
     Sources: https://github.com/huggingface/optimum-neuron/blob/main/docker/vllm/entrypoint.sh,
     https://github.com/huggingface/optimum-neuron/blob/main/optimum/commands/neuron/serve.py,
-    https://huggingface.co/docs/optimum-neuron/guides/vllm_plugin
+    https://huggingface.co/docs/optimum-neuron/guides/vllm_plugin (docs/source/guides/vllm_plugin.mdx at v0.4.5: no trn2)
     """
 
     kind: Literal["vllm_neuron"]
@@ -130,7 +130,7 @@ class VllmNeuronContainer(ModelContainer):
 
     framework = "huggingface-vllm-neuronx"
     accelerator = "neuron"
-    families = (*FIRST_GENERATIONS, "trn2")
+    families = FIRST_GENERATIONS
     model_variable = "SM_ON_MODEL"
     variables: ClassVar = {
         "tensor_parallel_degree": ("SM_ON_TENSOR_PARALLEL_SIZE",),

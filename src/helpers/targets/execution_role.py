@@ -1,7 +1,12 @@
-"""The role that endpoints assume: from the config, else the role of the SageMaker notebook."""
+"""The role that endpoints assume: from the config, else, in SageMaker alone, the role of the notebook or its job.
+
+Elsewhere the caller's own role is not taken for it: it may do more than a container should, and SageMaker may not assume it.
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.errors import DeployError
@@ -11,19 +16,29 @@ if TYPE_CHECKING:
 
     from helpers.config import BenchmarkConfig
 
+NOTEBOOK_METADATA = Path("/opt/ml/metadata/resource-metadata.json")
+"""Of a notebook instance or Studio space. https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-metadata.html"""
+NAME_OF_JOB = "TRAINING_JOB_NAME"
+"""Variable of a training job; Studio runs notebook jobs as such."""
+
 
 def find_execution_role(config: BenchmarkConfig, session: boto3.Session) -> str:
     """The ARN of the role. Raises DeployError that says how to make one."""
     if config.aws.execution_role:
         return config.aws.execution_role
+    if not NOTEBOOK_METADATA.is_file() and NAME_OF_JOB not in os.environ:
+        raise _no_role("this machine is not a notebook or job of SageMaker")
     from botocore.exceptions import BotoCoreError, ClientError
     from sagemaker.core.helper.session_helper import Session, get_execution_role
 
     try:
         return get_execution_role(sagemaker_session=Session(boto_session=session))
     except (ValueError, KeyError, ClientError, BotoCoreError) as error:
-        raise DeployError(
-            f"no execution role: aws.execution_role is not in the config, and this is not a SageMaker notebook with a role "
-            f"({error}). Expected the ARN of a role that sagemaker.amazonaws.com may assume. Next: make one as docs/aws.md says, "
-            "and set aws.execution_role to its ARN"
-        ) from error
+        raise _no_role(f"the role of this notebook was not found: {error}") from error
+
+
+def _no_role(why: str) -> DeployError:
+    return DeployError(
+        f"no execution role: aws.execution_role is not in the config, and {why}. Expected the ARN of a role that "
+        "sagemaker.amazonaws.com may assume. Next: make one as docs/aws.md says, and set aws.execution_role to its ARN"
+    )

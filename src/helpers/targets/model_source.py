@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from helpers.containers import JumpStart
 from helpers.errors import DeployError
-from helpers.failures import NEXT_STEP, cause_of_error, deploy_error
+from helpers.failures import NEXT_STEP, Cause, cause_of_error, deploy_error
 from helpers.secret_names import HIDDEN, SECRET_NAME
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from helpers.options import SageMakerOption
 
 _LOOKS_LIKE_A_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
+JUMPSTART_STEP = (
+    "let the caller read JumpStart's bucket (s3:GetObject on arn:aws:s3:::jumpstart-cache-prod-*/*, statement JumpStartModels "
+    "of the README): the list of models is read with the caller's credentials, not with those of the execution role"
+)
 SHORTEST_SECRET = 4
 """Shorter values are no secrets, and blotting them out would blot out words."""
 
@@ -86,7 +90,9 @@ def _value_of(text: str, key: str, where: str) -> str:
     try:
         return str(json.loads(text)[key])
     except (ValueError, KeyError, TypeError):
-        raise DeployError(f"{where} is no JSON object with the key {key!r}. Next: mend the part behind the #") from None
+        raise DeployError(
+            f"{where} is no JSON object with the key {key!r}. Next: correct the part behind the #"
+        ) from None
 
 
 def _jumpstart_source(
@@ -109,6 +115,8 @@ def _jumpstart_source(
         next_step = "check id, version and instance type in the JumpStart model list"
         if isinstance(error, ClientError | BotoCoreError):
             next_step = NEXT_STEP[cause_of_error(error)]
+            if cause_of_error(error) in (Cause.PERMISSION, Cause.OTHER):
+                next_step = JUMPSTART_STEP
         raise DeployError(
             f"option {option.name!r}: jumpstart model {jumpstart.model_id!r} version {jumpstart.version!r} "
             f"for {option.instance_type}: {error}. Next: {next_step}"

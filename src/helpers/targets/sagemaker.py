@@ -1,4 +1,8 @@
-"""SageMaker real-time endpoints: created through the SDK's resource classes (`sagemaker.core.resources`), or found."""
+"""SageMaker real-time endpoints: created through boto3, or found.
+
+Not through the classes of `sagemaker.core.resources`: they refuse answers with fields that they do not know, after the
+resource was made, and take seconds to load.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from helpers.config import BenchmarkConfig
 from helpers.errors import DeployError
-from helpers.failures import NEXT_STEP, Cause, cause_of_log, cause_of_words, deploy_error, is_passing
+from helpers.failures import NEXT_STEP, NO_LOG_STEP, Cause, cause_of_log, cause_of_words, deploy_error, is_passing
 from helpers.ledger import EndpointRecord
 from helpers.options import SageMakerOption
 from helpers.pricing import as_ledger_fields, price_of
@@ -18,13 +22,12 @@ from helpers.targets.container_logs import last_log_lines
 from helpers.targets.execution_role import find_execution_role
 from helpers.targets.existing_endpoint import describe_existing
 from helpers.targets.model_source import ModelSource, find_model_source
+from helpers.targets.sagemaker_requests import EndpointRequests, endpoint_requests, machine_image_of
 from helpers.targets.sagemaker_resources import find_endpoint, resource_name, resource_tags
 
 if TYPE_CHECKING:
     import boto3
-    from sagemaker.core.shapes import ContainerDefinition, ProductionVariant, Tag
 
-VARIANT = "AllTraffic"
 STATES = {
     "InService": "in_service",
     "Failed": "failed",
@@ -33,7 +36,6 @@ STATES = {
     "Deleting": "gone",
 }
 """States that AWS passes through by itself, such as SystemUpdating, count as those of an endpoint that comes up."""
-SHORTEST_STARTUP_TIMEOUT_S = 60
 LONGEST_LINE = 300
 """Characters of a line of a container that are kept."""
 CAUSES_IN_LOGS = (Cause.CRASH, Cause.STARTUP, Cause.OTHER)
@@ -65,14 +67,15 @@ class SageMakerTarget:
                 endpoint_name=option.endpoint_name,
             )
         source = option.container or option.jumpstart
+        image = source.image_uri(option.instance_type, region) if option.container else None
         return EndpointRecord(
             **known,
             **as_ledger_fields(price_of(option, region, vcpus)),
             endpoint_name=resource_name(self._run.run_id, option.name),
             instance_type=option.instance_type,
             instance_count=option.instance_count,
-            image=source.image if option.container else f"jumpstart:{source.model_id}",
-            serving={**source.shown_settings(), **self._shown_settings()},
+            image=image or f"jumpstart:{source.model_id}",
+            serving={**source.shown_settings(), **self._shown_settings(image)},
         )
 
     def create(self, record: EndpointRecord) -> EndpointRecord:
@@ -89,16 +92,14 @@ class SageMakerTarget:
             source = find_model_source(self._option, self._config.aws.region, self._session())
         except LocalSageMakerError as error:
             raise DeployError(f"option {self._option.name!r}: {error}") from error
+        requests = self._requests(record, source)
+        client = self._session().client("sagemaker")
         try:
-            self._create(record, source)
+            client.create_model(**requests.model)
+            client.create_endpoint_config(**requests.endpoint_config)
+            client.create_endpoint(**requests.endpoint)
         except (ClientError, BotoCoreError) as error:
             raise deploy_error(self._option.name, doing, error, source.without_secrets(str(error))) from None
-        except ValueError as error:  # of the SDK, which checks the types of what it is given, and quotes it
-            words = source.without_secrets(str(error))
-            next_step = NEXT_STEP[Cause.OTHER]
-            raise DeployError(
-                f"option {self._option.name!r}: {doing}: {words}. Next: {next_step}", Cause.OTHER
-            ) from None
         return record.model_copy(update={"image": source.image})
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
@@ -139,44 +140,17 @@ class SageMakerTarget:
 
     # --- creating -------------------------------------------------------------------------------------------------
 
-    def _create(self, record: EndpointRecord, source: ModelSource) -> None:
-        from sagemaker.core.resources import Endpoint, EndpointConfig, Model
-        from sagemaker.core.shapes import Tag, VpcConfig
-
-        name, aws = record.endpoint_name, self._config.aws
-        common = {"tags": self._tags(Tag), "session": self._session(), "region": aws.region}
-        in_network = {}
-        if subnets := self._subnets(record.attempts):
-            in_network["vpc_config"] = VpcConfig(subnets=subnets, security_group_ids=aws.vpc.security_group_ids)
-        encrypted = {"kms_key_id": aws.kms_key_id} if aws.kms_key_id else {}
-        Model.create(
-            model_name=name,
-            primary_container=_container_definition(source),
-            execution_role_arn=LOCAL_ROLE if self._option.local else find_execution_role(self._config, self._session()),
-            **in_network,
-            **common,
-        )
-        EndpointConfig.create(
-            endpoint_config_name=name, production_variants=[self._variant(name, source)], **encrypted, **common
-        )
-        Endpoint.create(endpoint_name=name, endpoint_config_name=name, **common)
-
-    def _variant(self, name: str, source: ModelSource) -> ProductionVariant:
-        from sagemaker.core.shapes import ProductionVariant
-
-        option = self._option
-        optional = {"inference_ami_version": option.inference_ami, "volume_size_in_gb": option.volume_gb}
-        if source.model_data_url:
-            optional["model_data_download_timeout_in_seconds"] = int(option.model_download_timeout_s)
-        return ProductionVariant(
-            variant_name=VARIANT,
-            model_name=name,
-            instance_type=option.instance_type,
-            initial_instance_count=option.instance_count,
-            container_startup_health_check_timeout_in_seconds=max(
-                SHORTEST_STARTUP_TIMEOUT_S, int(option.startup_timeout_s)
-            ),
-            **{key: value for key, value in optional.items() if value is not None},
+    def _requests(self, record: EndpointRecord, source: ModelSource) -> EndpointRequests:
+        aws = self._config.aws
+        expires_at = datetime.now(UTC) + timedelta(seconds=self._config.endpoints.expires_after_s)
+        return endpoint_requests(
+            self._option,
+            aws,
+            source,
+            name=record.endpoint_name,
+            role=LOCAL_ROLE if self._option.local else find_execution_role(self._config, self._session()),
+            subnets=self._subnets(record.attempts),
+            tags=resource_tags(self._run.run_id, expires_at, aws.tags),
         )
 
     def _subnets(self, attempts: int) -> list[str]:
@@ -186,17 +160,13 @@ class SageMakerTarget:
             return turns[(max(attempts, 1) - 1) % len(turns)]
         return self._config.aws.vpc.subnets if self._config.aws.vpc else []
 
-    def _tags(self, tag: type[Tag]) -> list[Tag]:
-        expires_at = datetime.now(UTC) + timedelta(seconds=self._config.endpoints.expires_after_s)
-        tags = resource_tags(self._run.run_id, expires_at, self._config.aws.tags)
-        return [tag(key=key, value=value) for key, value in tags.items()]
-
-    def _shown_settings(self) -> dict[str, str]:
-        """What the option says of its instances, beyond their type."""
+    def _shown_settings(self, image: str | None) -> dict[str, str]:
+        """What the option's instances are, beyond their type."""
         option, aws = self._option, self._config.aws
         said = {
-            "inference_ami": option.inference_ami,
+            "inference_ami": machine_image_of(option, image),
             "volume_gb": option.volume_gb,
+            "capacity_reservation": option.capacity_reservation,
             "vpc": "yes" if aws.vpc else None,
             "kms_key_id": "yes" if aws.kms_key_id else None,
         }
@@ -213,7 +183,9 @@ class SageMakerTarget:
             told = cause_of_log("\n".join(lines))
             cause = cause if told == Cause.OTHER else told
         quoted = "\nLast lines of the container:\n" + "\n".join(f"  {line}" for line in lines) + "\n" if lines else " "
-        text = f"{cause}: {reason.strip().rstrip('.')}.{quoted}Next: {NEXT_STEP[cause]}"
+        is_silent = not lines and cause in (Cause.CRASH, Cause.STARTUP)
+        next_step = f"{NEXT_STEP[cause]}; {NO_LOG_STEP}" if is_silent else NEXT_STEP[cause]
+        text = f"{cause}: {reason.strip().rstrip('.')}.{quoted}Next: {next_step}"
         return self._mask(text), cause
 
     def _mask(self, text: str) -> str:
@@ -229,24 +201,3 @@ class SageMakerTarget:
         if self._cached_session is None:
             self._cached_session = aws_session(self._option, self._config, self._run)
         return self._cached_session
-
-
-def _container_definition(source: ModelSource) -> ContainerDefinition:
-    """Image and environment; model data as an archive, or as a folder or with an accepted licence as a data source."""
-    from sagemaker.core.shapes import ContainerDefinition, ModelAccessConfig, ModelDataSource, S3ModelDataSource
-
-    url, data = source.model_data_url, {}
-    if url and (url.endswith("/") or source.accept_eula):
-        is_archive = url.endswith(".tar.gz")
-        access = {"model_access_config": ModelAccessConfig(accept_eula=True)} if source.accept_eula else {}
-        data["model_data_source"] = ModelDataSource(
-            s3_data_source=S3ModelDataSource(
-                s3_uri=url,
-                s3_data_type="S3Object" if is_archive else "S3Prefix",
-                compression_type="Gzip" if is_archive else "None",
-                **access,
-            )
-        )
-    elif url:
-        data["model_data_url"] = url
-    return ContainerDefinition(image=source.image, environment=source.environment, **data)

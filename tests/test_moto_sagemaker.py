@@ -1,0 +1,65 @@
+"""The same calls against a second implementation of SageMaker: moto's. Nothing of ours stands behind it."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+from fault_lab import fault_config
+
+from helpers.config_file import load_config
+from helpers.orphans import delete_orphans, find_orphans
+from helpers.run_folder import scratch_run
+from helpers.targets.base import target_of
+from helpers.targets.sagemaker_resources import delete_resources
+
+pytest_plugins = ["moto_server"]
+
+ROLE = "arn:aws:iam::123456789012:role/endpoints"
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/vllm:0.30.0-gpu-py312-cu130-ubuntu24.04-sagemaker"
+
+
+@pytest.fixture
+def made(tmp_path, moto_server, monkeypatch):
+    """The ledger entry of an endpoint that the target made, and the session."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", moto_server)
+    option = {"instance_type": "ml.g4dn.xlarge", "container": {"image": IMAGE}, "price": None}  # a type that moto knows
+    aws = {"region": "us-east-1", "execution_role": ROLE, "tags": {"team": "search"}}
+    config = load_config(fault_config(tmp_path, ("a",), option=option, aws=aws))
+    monkeypatch.setattr("helpers.targets.sagemaker.price_of", lambda *_, **__: None)
+    with scratch_run(config) as run:
+        target = target_of(config.benchmark.options[0], config.benchmark, run)
+        record = target.create(target.plan())
+        assert target.status(record).state == "in_service"
+        yield record, boto3.Session(region_name="us-east-1")
+
+
+def left(session: boto3.Session) -> list[object]:
+    """All endpoints, endpoint configs and models that there are."""
+    client = session.client("sagemaker")
+    listed = (client.list_endpoints(), client.list_endpoint_configs(), client.list_models())
+    return [
+        item for page, key in zip(listed, ("Endpoints", "EndpointConfigs", "Models"), strict=True) for item in page[key]
+    ]
+
+
+def test_what_was_made_is_what_was_asked_for_and_deleting_leaves_nothing(made):
+    record, session = made
+    client = session.client("sagemaker")
+    (variant,) = client.describe_endpoint_config(EndpointConfigName=record.endpoint_name)["ProductionVariants"]
+    assert (variant["InstanceType"], variant["InitialInstanceCount"]) == ("ml.g4dn.xlarge", 1)
+    model = client.describe_model(ModelName=record.endpoint_name)
+    assert (model["PrimaryContainer"]["Image"], model["ExecutionRoleArn"]) == (IMAGE, ROLE)
+    tags = {tag["Key"]: tag["Value"] for tag in client.list_tags(ResourceArn=model["ModelArn"])["Tags"]}
+    assert tags["team"] == "search" and tags["created-by"] == "llm-serving-verdict" and tags["expires-at"]
+    delete_resources(record, session, 5)
+    delete_resources(record, session, 5)
+    assert left(session) == []
+
+
+def test_what_was_left_behind_is_found_by_its_tags_and_deleted(made):
+    record, session = made
+    session.client("sagemaker").create_model(ModelName="theirs", ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "x"})
+    (orphan,) = find_orphans(session)
+    assert (orphan.name, orphan.kinds) == (record.endpoint_name, ("Endpoint", "EndpointConfig", "Model"))
+    delete_orphans([orphan], session)
+    assert [item["ModelName"] for item in left(session)] == ["theirs"]
