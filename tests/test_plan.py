@@ -301,3 +301,10 @@ def test_the_plan_works_without_credentials_and_without_a_network(tmp_path, monk
     said = capsys.readouterr().out
     assert "| a | model, endpoint config and endpoint" in said
     assert "| 2.605 |" in said  # of data/prices.csv
+
+
+def test_the_plan_names_what_a_budget_cannot_stop():
+    config = make_config([endpoint("priced"), {**BEDROCK, "name": "Bedrock"}], budget_usd=10)
+    assert "budget_usd cannot stop what has no price: Bedrock. Next: give " in plan_table(config).plain()
+    config = make_config([endpoint("priced"), {**BEDROCK, "name": "Bedrock", "price": TOKEN_PRICE}], budget_usd=10)
+    assert "cannot stop" not in plan_table(config).plain()

@@ -100,6 +100,9 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
         )
     elif config.budget_usd:
         said += f"; budget_usd is {config.budget_usd:g}"
+    unpriced = [str(row["option"]) for row in rows if row["usd"] is None and row["source"] == "unknown"]
+    if config.budget_usd and unpriced:
+        said += f". budget_usd cannot stop what has no price: {', '.join(unpriced)}. Next: give each its `price`"
     said += (
         f". Minutes: start-up, plus, for each load point, at most {_longest_s(config):g} s of load and, for the drain, "
         f"{config.load.request_timeout_s:g} s."
