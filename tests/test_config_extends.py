@@ -166,7 +166,7 @@ def test_an_unset_variable_is_told_where_it_stands(write):
     defaults = replaced(DEFAULTS, "name: m,", "name: '${NO_SUCH_VARIABLE}',")
     assert told(write(defaults=defaults)) == [
         "defaults.yml:1: model.name: environment variable NO_SUCH_VARIABLE is not set. "
-        "Next: export NO_SUCH_VARIABLE=..., or write the value"
+        "Next: export NO_SUCH_VARIABLE=..., or write the value if it is no secret"
     ]
 
 

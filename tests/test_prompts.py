@@ -3,6 +3,9 @@
 import gzip
 import json
 import re
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -527,6 +530,21 @@ def test_faults_of_tokenizers_are_named(tmp_path, tokenizer_dir, monkeypatch):
     tokenizer.chat_template = None
     with pytest.raises(PromptError, match="no chat template"):
         render_chat(tokenizer, "hi", "model")
+
+
+def test_code_of_a_tokenizer_is_refused_and_never_asked_for_nor_run(tmp_path, tokenizer_dir):
+    folder, ran = tmp_path / "coded", tmp_path / "ran"
+    shutil.copytree(tokenizer_dir, folder)
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')\nclass EvilTokenizer: pass\n")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "EvilTokenizer", "auto_map": {"AutoTokenizer": ["evil.EvilTokenizer", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    load = "from helpers.token_counts import load_tokenizer; from pathlib import Path; "
+    load += f"load_tokenizer({str(folder)!r}, Path({str(tmp_path)!r}))"
+    done = subprocess.run([sys.executable, "-c", load], input="y\n", capture_output=True, text=True, timeout=120)
+    assert "PromptError" in done.stderr and "which is never run" in done.stderr, done.stderr
+    assert "y/N" not in done.stdout + done.stderr
+    assert not ran.exists()
 
 
 def test_options_with_their_own_tokenizer_get_their_own_counts(make, make_config, model_cache_dir, tokenizer_dir):

@@ -102,7 +102,7 @@ def test_without_a_run_the_next_step_is_told(config_file, tmp_path):
 )
 def test_a_run_that_was_measured_otherwise_is_refused(config_file, tmp_path, changes, section):
     open_run(config_file(), str(tmp_path / "run"), new=True)
-    with pytest.raises(RunFolderError, match=f"was measured with other values of {section} than .*start a new run"):
+    with pytest.raises(RunFolderError, match=f"was begun with other values of {section} than .*start a new run"):
         open_run(config_file(**changes), str(tmp_path / "run"))
 
 

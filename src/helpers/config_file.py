@@ -146,7 +146,10 @@ def _expand(node: Node, at: KeyPath, root: Node, unexpanded: dict[KeyPath, str])
         return data
     missing = [name for name in _VARIABLE.findall(data) if name not in os.environ]
     if missing:
-        message = f"environment variable {missing[0]} is not set. Next: export {missing[0]}=..., or write the value"
+        message = (
+            f"environment variable {missing[0]} is not set. Next: export {missing[0]}=..., or write the value if it is "
+            "no secret"
+        )
         raise ConfigError(_told(root, [(at, message)]))
     unexpanded[at] = data
     expanded_text = _VARIABLE.sub(lambda match: os.environ[match.group(1)], data)

@@ -250,7 +250,7 @@ def figure(figures: dict[str, Figure], name: str) -> Figure | Prose:
 def errors_table(failures: pd.DataFrame) -> Table | Prose:
     """What failed, by option and kind, with an example of what the server said; a sentence where nothing did."""
     if failures.empty:
-        return Prose("No request failed, in no phase of any load point.")
+        return Prose("No request failed in any phase of any load point.")
     sent = failures.drop_duplicates(["option", "dataset", "load"]).groupby("option")["sent"].sum()
     rows = [
         {

@@ -347,7 +347,7 @@ def _refuse_other_measurement(config: LoadedConfig, run: RunFolder) -> None:
     changed = [name for name, digest in _measured_digests(config).items() if recorded.get(name) != digest]
     if changed:
         raise RunFolderError(
-            f"{run.path}: was measured with other values of {', '.join(changed)} than {config.path} has now. "
+            f"{run.path}: was begun with other values of {', '.join(changed)} than {config.path} has now. "
             "Next: start a new run (empty run_dir), or restore these sections; compare with config.yml in the run folder"
         )
 

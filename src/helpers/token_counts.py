@@ -93,9 +93,23 @@ def _auto_tokenizer() -> type[AutoTokenizer]:
     return AutoTokenizer
 
 
+def _without_its_code(name: str, **where: bool) -> PreTrainedTokenizerBase:
+    """Load a tokenizer; one that brings Python code of its own is refused, without asking on stdin whether to run it."""
+    try:
+        return _auto_tokenizer().from_pretrained(name, trust_remote_code=False, **where)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise PromptError(
+            f"tokenizer {name}: it is Python code of the model's, which is never run. Expected a tokenizer that "
+            "transformers reads by itself. Next: give a folder with tokenizer.json and a tokenizer_config.json without "
+            "auto_map, for example of a conversion of the model"
+        ) from None
+
+
 def _load_folder(folder: Path) -> PreTrainedTokenizerBase:
     try:
-        return _auto_tokenizer().from_pretrained(str(folder), local_files_only=True)
+        return _without_its_code(str(folder), local_files_only=True)
     except (OSError, ValueError) as error:
         raise PromptError(
             f"tokenizer {folder}: cannot be loaded: {_first_line(error)}. Next: give a folder with tokenizer.json and "
@@ -108,17 +122,17 @@ def _load_from_hub(name: str) -> PreTrainedTokenizerBase:
     from huggingface_hub.errors import HTTPError
 
     try:
-        return _auto_tokenizer().from_pretrained(name, local_files_only=True)
+        return _without_its_code(name, local_files_only=True)
     except (OSError, ValueError):
         pass  # not in the cache
     try:
         HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)  # fails at once where the download would retry for a minute
-        return _auto_tokenizer().from_pretrained(name)
+        return _without_its_code(name)
     except (HTTPError, OSError, ValueError) as error:
         raise PromptError(
             f"tokenizer {name}: neither a folder nor in the local cache, and the Hugging Face hub says: "
             f"{_first_line(error)}. Next: check the name and the network, log in if the model is gated, or give a "
-            "local folder or synthetic:2m"
+            "local folder that holds the model's tokenizer"
         ) from None
 
 
