@@ -40,6 +40,19 @@ def test_where_nothing_was_answered_nothing_is_ranked():
     assert text.count("Incorrect API key") == 2
 
 
+@pytest.mark.parametrize(("usd_per_hour", "is_said"), [(36.0, True), (3.6, False)])
+def test_another_option_with_the_lower_bill_at_this_traffic_is_named(usd_per_hour, is_said):
+    """b costs half as much per request, but this traffic does not fill one of its instances, ten times the price."""
+    prices = {"a": (10, 3.6), "b": (200, usd_per_hour)}
+    table = pd.DataFrame([load_point(o, rate=rate, usd_per_hour=usd) for o, (rate, usd) in prices.items()])
+    endpoints = [endpoint(o, usd) for o, (_, usd) in prices.items()]
+    config = make_config(["a", "b"], load={"concurrency": [1]})
+    verdict = judge(table, endpoints, [], config, "run-1")
+    assert verdict.recommended == "b"
+    text = str(bottom_line(verdict, config).markdown)
+    assert ("requests a minute “a” has the lower bill, $5,256 a month" in text) == is_said
+
+
 def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settle_it():
     open_errors = {
         "slo_latency_s": "met",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from helpers import number_text as text
+from helpers.capacity import candidates
 from helpers.config import BenchmarkConfig
 from helpers.display import Markdown, Prose
 from helpers.judge import loads_of
@@ -39,7 +40,19 @@ def _recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
         f" For {text.number(config.traffic.requests_per_minute)} requests a minute with "
         f"{text.percent(config.traffic.headroom)} headroom it takes {_need(winner.capacity)}."
     )
-    return Markdown().join([served, takes, _tie(verdict)])
+    return Markdown().join([served, takes, _lower_bill(verdict, config), _tie(verdict)])
+
+
+def _lower_bill(verdict: Verdict, config: BenchmarkConfig) -> str:
+    """Instances are whole, so at some traffic another option than the recommended costs less."""
+    bills = {o.option: o.capacity.usd_per_month for o in candidates(verdict) if o.capacity.usd_per_month is not None}
+    lowest = min(bills, key=bills.get, default=None)
+    if verdict.recommended not in bills or bills[lowest] >= bills[verdict.recommended]:
+        return ""
+    return (
+        f" At {text.number(config.traffic.requests_per_minute)} requests a minute {quoted(lowest)} has the lower bill, "
+        f"{text.money(bills[lowest])} a month, because instances are whole."
+    )
 
 
 def _tie(verdict: Verdict) -> Markdown:

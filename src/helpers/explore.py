@@ -18,7 +18,7 @@ from markupsafe import Markup
 from helpers import number_text as text
 from helpers.analysis import Measurements, read_figures
 from helpers.bottom_line import COST_UNIT, bottom_line
-from helpers.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC, candidates
+from helpers.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC
 from helpers.charts.style import LATENCY_WORDS
 from helpers.chosen_points import mixed_cost
 from helpers.config import BenchmarkConfig
@@ -301,27 +301,12 @@ def _page(content: str) -> str:
 
 
 def _answer(outcome: Outcome, settings: Settings, given: Settings) -> Markdown:
-    """The bottom line, what came nearest, whose bill is lower at this traffic, and what differs from the config."""
+    """The bottom line, what came nearest, and what differs from the config."""
     verdict = outcome.verdict
     said = bottom_line(verdict, outcome.config).markdown.split("\n\n")[0]
     if verdict.nearest and "came nearest" not in said:
         said += f" “{verdict.nearest}” came nearest: {verdict.nearest_reason}."
-    return Markdown("{}{}\n\n{}").format(said, _lowest_bill(outcome), _changes(settings, given))
-
-
-def _lowest_bill(outcome: Outcome) -> str:
-    """Instances are whole, so at some traffic another option than the recommended costs less."""
-    verdict, traffic = outcome.verdict, outcome.config.traffic.requests_per_minute
-    bills = {o.option: o.capacity.usd_per_month for o in candidates(verdict) if o.capacity.usd_per_month is not None}
-    if verdict.recommended not in bills:
-        return ""
-    lowest = min(bills, key=bills.get)
-    if bills[lowest] >= bills[verdict.recommended]:
-        return ""
-    return (
-        f" At {text.number(traffic)} requests a minute “{lowest}” has the lower bill, {text.money(bills[lowest])} a month, "
-        "because instances are whole."
-    )
+    return Markdown("{}\n\n{}").format(said, _changes(settings, given))
 
 
 def _changes(settings: Settings, given: Settings) -> str:
