@@ -90,9 +90,13 @@ def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
     """What was compared, when, on what."""
     started = datetime.fromisoformat(run.about()["started_at"])
     named = Markdown("{} ({})")
-    options = Markdown(", ").join(named.format(quoted(o.option), code(o.instance_type)) for o in verdict.options)
+    answered = [o for o in verdict.options if o.option not in verdict.not_measured]
+    options = Markdown(", ").join(
+        named.format(quoted(o.option), code(o.instance_type)) for o in answered or verdict.options
+    )
     datasets = Markdown(", ").join(code(d.name) for d in config.datasets)
     did, began = ("Others measured", "imported") if config.imported else ("We measured", "started")
+    did = did if answered else "We tried to measure"
     measured = Markdown("{} {} serving {} on {} ({}) {}.").format(
         did,
         options,
