@@ -532,6 +532,22 @@ def test_faults_of_tokenizers_are_named(tmp_path, tokenizer_dir, monkeypatch):
         render_chat(tokenizer, "hi", "model")
 
 
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{% for m in messages %}", "Unexpected end of template"),
+        ("{{ messages[0].content.no.such }}", "has no attribute"),
+        ({"tool_use": "a", "rag": "b"}, "multiple chat templates"),
+    ],
+)
+def test_a_chat_template_that_does_not_render_is_named(tmp_path, tokenizer_dir, template, words):
+    tokenizer = load_tokenizer("bpe", tmp_path, base_dir=tokenizer_dir.parent)
+    tokenizer.chat_template = template
+    with pytest.raises(PromptError, match=f"cannot render one user message: .*{words}.*Next: "):
+        render_chat(tokenizer, "hi", "model")
+
+
 def test_code_of_a_tokenizer_is_refused_and_never_asked_for_nor_run(tmp_path, tokenizer_dir):
     folder, ran = tmp_path / "coded", tmp_path / "ran"
     shutil.copytree(tokenizer_dir, folder)

@@ -135,7 +135,9 @@ def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     if not ranges:
         return Prose("")
     if len(candidates(verdict)) == 1:
-        return Prose(f"“{ranges[0].option}” is the only option that is shown to meet the SLO, so no bills are compared.")
+        return Prose(
+            f"“{ranges[0].option}” is the only option that is shown to meet the SLO, so no bills are compared."
+        )
     if len(ranges) == 1:
         span = f"from {text.number(LOWEST_TRAFFIC)} to {text.number(HIGHEST_TRAFFIC)} requests a minute"
         said = [f"“{ranges[0].option}” is the cheapest at any traffic {span}."]

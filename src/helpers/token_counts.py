@@ -43,7 +43,7 @@ def load_tokenizer(name: str, model_cache_dir: Path, base_dir: Path = Path()) ->
 def render_chat(tokenizer: PreTrainedTokenizerBase, text: str, chat_template: ChatTemplate) -> str:
     """A user message as the model reads it: inside the tokenizer's chat template, or bare for `none`.
 
-    Raises PromptError where a chat template is asked for and the tokenizer has none.
+    Raises PromptError where a chat template is asked for and the tokenizer has none that renders it.
     """
     if chat_template == "none":
         return text
@@ -52,8 +52,16 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, text: str, chat_template: Ch
             f"tokenizer {tokenizer.name_or_path}: has no chat template. "
             "Next: set prompts.chat_template: none, or use the tokenizer of the chat model"
         )
+    from jinja2 import TemplateError
+
     message = [{"role": "user", "content": text}]
-    return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    try:
+        return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    except (TemplateError, TypeError, ValueError) as error:  # raised by the template, or not one template among several
+        raise PromptError(
+            f"tokenizer {tokenizer.name_or_path}: its chat template cannot render one user message: {_first_line(error)}. "
+            "Next: correct chat_template in its tokenizer_config.json, or set prompts.chat_template: none"
+        ) from None
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], add_special_tokens: bool) -> list[int]:
