@@ -82,7 +82,7 @@ def test_a_busy_machine_is_said_once_with_its_figures() -> None:
     mine = [facts(load_point="a", machine=QUIET), facts(load_point="b", machine=busy), facts(load_point="c")]
     import pandas as pd
 
-    columns = ["failures", "n", "load_kind", "achieved_concurrency", "load", "level"]
+    columns = ["failures", "error_rate", "n", "load_kind", "achieved_concurrency", "load", "level"]
     columns += ["asked_rate_per_s", "achieved_rate_per_s", "option", "dataset"]
     points = pd.DataFrame(columns=columns)
     (warning,) = [w for w in check_load_points(points, mine, make_config()) if w.kind == BUSY_MACHINE]

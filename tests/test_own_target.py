@@ -293,7 +293,7 @@ def test_an_address_may_say_all_that_a_request_needs(tmp_path):
     }
     target, record = target_and_record(own_config(tmp_path, COMPLETE, address=address))
     found = target.address(record)
-    assert found.model_dump(exclude_none=True) == {**address, "api": "openai_chat"}
+    assert found.model_dump(exclude_none=True) == {**address, "api": "openai_chat", "headers": {}}
     assert "t0ken" not in repr(found)
     target, record = target_and_record(own_config(tmp_path, COMPLETE, address={"url": "http://127.0.0.1:8/v1"}))
     found = target.address(record)

@@ -142,6 +142,7 @@ def address(api: str = "openai_chat", **changes) -> Address:
         "framing": "plain",
         "request_id_header": "X-Request-Id",
         "served_model": "m",
+        "headers": {},
         **changes,
     }
     return Address.model_construct(**{**dict.fromkeys(Address.model_fields), **fields})  # any api
