@@ -7,6 +7,7 @@ two cannot disagree. What is not framed as HTTP/1.1 says ends the answer at once
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from helpers.load.timeline import BadResponse
@@ -50,8 +51,12 @@ class Head(NamedTuple):
         return self.status < 200 and self.status != _SWITCHING_PROTOCOLS
 
 
+@lru_cache(maxsize=32)
 def read_head(data: bytes) -> Head:
-    """The head without its empty line. Raises BadResponse where it does not begin as one."""
+    """The head without its empty line. Raises BadResponse where it does not begin as one.
+
+    Remembered, as most answers of a server begin alike: whoever gets a head only reads it.
+    """
     status_line, *lines = data.decode("latin-1").split("\r\n")
     begin = _STATUS_LINE.fullmatch(status_line)
     if begin is None:
@@ -148,11 +153,11 @@ class AnswerEnd:
             data = self._unchunked(data)
             if data is None:
                 return self._is_over
+        last = data.find(LAST_CHUNK)
+        if last >= 0 and last == len(data) - len(LAST_CHUNK) and data.endswith(self._sure_end):
+            return True  # `http_body` walks all chunks after the load
         self._unwalked += data
-        if LAST_CHUNK in data or self._unwalked.endswith(HEADERS_END):
-            is_sure = data.endswith(self._sure_end) and data.find(LAST_CHUNK) == len(data) - len(LAST_CHUNK)
-            return is_sure or self.look()  # `http_body` walks all chunks after the load
-        return False
+        return (last >= 0 or self._unwalked.endswith(HEADERS_END)) and self.look()
 
     def _unchunked(self, data: bytes) -> bytes | None:
         """Take a read of the head, or of a body without chunks; what there is of chunks behind the head, else None."""
