@@ -90,6 +90,19 @@ def test_a_sweep_that_is_too_short_gives_a_lower_bound(higher, words):
     assert ("serves at least 600 requests a minute" in text) is words
 
 
+def test_a_lower_bound_names_the_dataset_on_which_no_higher_load_was_decided():
+    table = pd.DataFrame(
+        [
+            load_point("a", "short", 4),
+            load_point("a", "long", 1),
+            load_point("a", "long", 4, slo="missed", rate=1),
+        ]
+    )
+    config = make_config(["a"], ["short", "long"], load={"concurrency": [1, 4]})
+    text = str(bottom_line(judge(table, [endpoint("a")], [], config, "run-1"), config).markdown)
+    assert "no load above the chosen one was decided for “a” on short, so" in text
+
+
 def test_the_winner_too_may_be_cheaper_than_said():
     text = said({"option": "a"}, {"option": "a", "level": 8, "rate": 50, "slo": "undecided"})
     assert "**May be cheaper than said:** “a”: at concurrency 8, latency not shown to be within the limit" in text

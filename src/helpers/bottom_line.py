@@ -172,14 +172,20 @@ def _not_known(verdict: Verdict) -> list[Markdown]:
 def _lower_bounds(verdict: Verdict, winner: OptionVerdict) -> str:
     """What the capacity and the ranking rest on, where nobody knows what a higher load would do."""
     ranked = [o for o in verdict.options if o.status in ("recommended", "tied", "feasible") and o.capacity is not None]
-    bounded = [o.option for o in ranked if o.capacity.at_least and o.token_rates is None]
+    bounded = [o for o in ranked if o.capacity.at_least and o.token_rates is None]
     if not bounded:
         return ""
-    said = f"no load above the chosen one was decided for {' and '.join(map(quoted, bounded))}, so "
-    if winner.option in bounded:
+    said = f"no load above the chosen one was decided for {' and '.join(map(_where_bounded, bounded))}, so "
+    if winner in bounded:
         rate = winner.capacity.requests_per_minute_per_instance.value
         said += f"an instance of the recommended serves at least {text.number(rate)} requests a minute, and "
     return said + "a sweep or search that goes higher may find lower prices and another order."
+
+
+def _where_bounded(option: OptionVerdict) -> str:
+    """The option, with the datasets on which no higher load was decided unless these are all."""
+    on = [point.dataset for point in option.points if point.may_serve_more]
+    return quoted(option.option) + ("" if len(on) == len(option.points) else f" on {' and '.join(on)}")
 
 
 def _comparison_note(verdict: Verdict) -> Markdown:

@@ -82,8 +82,8 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
         f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that meets the SLO, "
-        f"{as_measured(config.load)}. At least: no higher load was decided, so an "
-        "instance may serve more. $ per 1M tokens are those of this traffic, idle time included. A month has "
+        f"{as_measured(config.load)}. At least: on a dataset no higher load was "
+        "decided, so an instance may serve more. $ per 1M tokens are those of this traffic, idle time included. A month has "
         f"{HOURS_PER_MONTH} hours."
     )
     return Table(pd.DataFrame(rows), columns, caption)
