@@ -8,7 +8,8 @@ from helpers.bottom_line import bottom_line
 from helpers.cost_report import capacity_table
 from helpers.failure_counts import COLUMNS
 from helpers.judge import judge
-from helpers.report import errors_table, options_table, winner_table
+from helpers.report import errors_table, options_table, summary, winner_table
+from helpers.run_folder import RunFolder
 
 
 def verdict_and_config(*points, options=None, load=None, failed=()):
@@ -51,6 +52,20 @@ def test_another_option_with_the_lower_bill_at_this_traffic_is_named(usd_per_hou
     assert verdict.recommended == "b"
     text = str(bottom_line(verdict, config).markdown)
     assert ("requests a minute “a” has the lower bill, $5,256 a month" in text) == is_said
+
+
+def test_only_what_was_measured_is_called_measured(tmp_path):
+    run = RunFolder(tmp_path)
+    (tmp_path / "run.json").write_text('{"started_at": "2026-11-28T22:00:00+00:00"}')
+    some = summary(*_with_run(run, {"option": "a"}, {"option": "b"} | SILENT)).markdown
+    assert some.startswith("We measured “a” (") and "“b”" not in some
+    none = summary(*_with_run(run, {"option": "a"} | SILENT)).markdown
+    assert none.startswith("We tried to measure “a” (")
+
+
+def _with_run(run, *points):
+    verdict, config = verdict_and_config(*points)
+    return verdict, run, config
 
 
 def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settle_it():
