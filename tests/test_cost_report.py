@@ -69,7 +69,9 @@ def test_token_prices_have_a_break_even():
 def test_a_single_option_is_not_called_the_cheapest():
     config = make_config(["a", "b"])
     verdict = verdict_on(config, [load_point("a"), load_point("b", slo="missed")], [endpoint("a"), endpoint("b")])
-    assert cheapest_by_traffic(verdict, config).markdown.startswith("“a” is the only option that is shown to meet the SLO")
+    assert cheapest_by_traffic(verdict, config).markdown.startswith(
+        "“a” is the only option that is shown to meet the SLO"
+    )
 
 
 def test_without_a_feasible_option_there_is_no_bill(tmp_path):
