@@ -39,10 +39,20 @@ def test_a_running_run_says_who_runs_it_and_the_time_left(run_copy):
     progress["options"]["batch of 4"] |= {"state": "loading", "detail": "short, concurrency 1", "done": 1}
     (run_copy.run.path / "progress.json").write_text(json.dumps(progress | {"seconds_left": 200.0, "is_bound": False}))
     with guarded(run_copy.run, "03_run_inference"):
-        said = caption(run_copy.run)
+        said, shown = caption(run_copy.run), run_status(run_copy.run).plain()
     assert f"03_run_inference is running (process {os.getpid()} on this machine, since" in said
     assert "about 3 min left in all" in said
-    assert "| batch of 4 | deleted | loading short, concurrency 1 | 1 | 4 |" in run_status(run_copy.run).plain()
+    assert "| batch of 4 | deleted | loading short, concurrency 1 | 1 | 4 |" in shown
+
+
+def test_what_nobody_goes_on_with_is_not_called_under_way(run_copy):
+    file = run_copy.run.path / "progress.json"
+    progress = json.loads(file.read_text())
+    progress["options"]["batch of 4"] |= {"state": "stopping", "detail": ""}
+    file.write_text(json.dumps(progress))
+    assert "| was stopping |" in run_status(run_copy.run).plain()
+    with guarded(run_copy.run, "03_run_inference"):
+        assert "| stopping |" in run_status(run_copy.run).plain()
 
 
 def test_a_run_that_was_cut_off_says_what_to_do(run_copy):

@@ -26,6 +26,9 @@ from helpers.records import read_requests
 from helpers.run_folder import RunFolder
 from helpers.whole_files import write_atomically
 
+ENDED = ("not begun", "done", "stopped", "failed")
+"""States that stay as they are when nobody goes on."""
+
 
 class OptionProgress(BaseModel):
     """How far an option is."""
@@ -131,6 +134,7 @@ def run_status(run: RunFolder) -> Table:
     progress, ledger = read_progress(run), Ledger(run.ledger_file, run.run_id)
     records = {record.option: record for record in ledger.records()}
     options = progress.options if progress else {}
+    is_running = bool(holders(run))
     rows = []
     for name in dict.fromkeys([*records, *options]):
         option, record = options.get(name), records.get(name)
@@ -138,7 +142,7 @@ def run_status(run: RunFolder) -> Table:
             {
                 "option": name,
                 "endpoint": record.state if record else "–",
-                "load": f"{option.state} {option.detail}".strip() if option else "not begun",
+                "load": _load_words(option, is_running) if option else "not begun",
                 "done": option and option.done,
                 "total": option and option.total,
                 "usd": None if record is None else 0.0 if record.local else record.cost_usd(),
@@ -156,6 +160,12 @@ def run_status(run: RunFolder) -> Table:
     ]
     caption = f"Run {run.run_id}: {_who_and_what(run, progress)} Spent so far: {text.money(ledger.cost_usd())}."
     return Table(pd.DataFrame(rows, columns=[c.key for c in columns]), columns, caption)
+
+
+def _load_words(option: OptionProgress, is_running: bool) -> str:
+    """What an option's load does, or did last where no process of this machine goes on with it."""
+    words = f"{option.state} {option.detail}".strip()
+    return words if is_running or option.state in ENDED else f"was {words}"
 
 
 def _who_and_what(run: RunFolder, progress: RunProgress | None) -> str:
