@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from bs4 import BeautifulSoup
 from conftest import SECRET
@@ -25,6 +26,7 @@ from helpers.config_file import load_config
 from helpers.explore import Panel, panel
 from helpers.judge import judge
 from helpers.metrics import MET
+from helpers.run_folder import RunFolder
 from helpers.summary import summarise_load_points
 from helpers.what_if import MONTH, Settings, WhatIf, config_at, settings_of, with_bills
 
@@ -93,7 +95,13 @@ CHANGES = {
 }
 
 
-def test_a_percentile_that_needs_more_requests_than_there_are_is_drawn_as_unknown(opened):
+def test_a_percentile_that_needs_more_requests_than_there_are_is_drawn_as_unknown(measured, tmp_path):
+    config, run, _ = measured
+    few = RunFolder(tmp_path / run.run_id)
+    shutil.copytree(run.path, few.path)
+    for file in few.requests.glob("*.parquet"):
+        pq.write_table(pq.read_table(file).slice(0, 60), file)
+    opened = Panel(config, few, measure(config, few))
     for percentile in (75, 90, 99):
         opened.controls["percentile"].value = percentile
         assert f"p{percentile:g}" in opened.answer.value
