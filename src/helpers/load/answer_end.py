@@ -13,6 +13,7 @@ from typing import NamedTuple
 from helpers.load.timeline import BadResponse
 
 HEADERS_END = b"\r\n\r\n"
+CHUNK_END = b"\r\n"
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 END_OF_EVENTS = b"[DONE]\n\n" + LAST_CHUNK
 """Events of JSON hold no line ends as bytes, so no chunk's content looks like this."""
@@ -153,11 +154,11 @@ class AnswerEnd:
             data = self._unchunked(data)
             if data is None:
                 return self._is_over
-        last = data.find(LAST_CHUNK)
-        if last >= 0 and last == len(data) - len(LAST_CHUNK) and data.endswith(self._sure_end):
+        if data.endswith(self._sure_end) and data.find(self._sure_end) + len(self._sure_end) == len(data):
             return True  # `http_body` walks all chunks after the load
         self._unwalked += data
-        return (last >= 0 or self._unwalked.endswith(HEADERS_END)) and self.look()
+        may_be_over = self._unwalked.endswith(HEADERS_END) or (not data.endswith(CHUNK_END) and LAST_CHUNK in data)
+        return may_be_over and self.look()
 
     def _unchunked(self, data: bytes) -> bytes | None:
         """Take a read of the head, or of a body without chunks; what there is of chunks behind the head, else None."""
@@ -191,6 +192,10 @@ class AnswerEnd:
         """The answer is over, and none."""
         self.closes, self.fault = True, why
         return True
+
+    def break_off(self, error: Exception) -> bool:
+        """The answer is over, as it could not be read: whatever a server sends, it spoils one row and no other."""
+        return self.give_up(f"the answer could not be read: {type(error).__name__}")
 
     def _after_head(self, data: bytes) -> bytes | None:
         """What follows the final head; None while that is not whole, or if it is none."""

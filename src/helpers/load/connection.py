@@ -201,10 +201,19 @@ class HttpConnection:
         """
         self._readable()
         if (exchange := self._exchange) is not None:
-            self._feed(exchange, monotonic_ns(), None)
+            self._walk_on(exchange)
         if self._exchange is not None and self._is_silent(exchange) and self._is_whole_by_its_words(exchange):
             self._server.leaves_answers_open()
             self._end_here(exchange)
+
+    def _walk_on(self, exchange: RawExchange) -> None:
+        """Is the answer over with what came before?"""
+        try:
+            is_over = self._end.look()
+        except Exception as error:  # noqa: BLE001
+            is_over = self._end.break_off(error)
+        if is_over:
+            self._finish(exchange, exchange.reads[-1][0])
 
     def _is_silent(self, exchange: RawExchange) -> bool:
         return bool(exchange.reads) and monotonic_ns() - exchange.reads[-1][0] > SILENCE_NS
@@ -269,24 +278,19 @@ class HttpConnection:
             self._lost(None)
         elif exchange is not None:
             exchange.reads.append((now, ancillary[0][2] if ancillary else None, data))
-            self._feed(exchange, now, data)
+            try:
+                is_over = self._end.feed(data)
+            except Exception as error:  # noqa: BLE001
+                is_over = self._end.break_off(error)
+            if is_over:
+                self._finish(exchange, now)
         else:
             self.close()  # nobody asked for these bytes; what follows them would be taken for the next answer
 
-    def _feed(self, exchange: RawExchange, now: int, data: bytes | None) -> None:
-        """Is the answer over with this read, or (None) with what came before?"""
-        try:
-            is_over = self._end.look() if data is None else self._end.feed(data)
-        except Exception as error:  # noqa: BLE001 - whatever a server sends, it spoils one row and no other
-            is_over = self._end.give_up(f"the answer could not be read: {type(error).__name__}")
-        if is_over:
-            exchange.done_ns = now
-            self._exchange = None
-            self._conclude(exchange)
-            self._on_done(self, exchange)
-
-    def _conclude(self, exchange: RawExchange) -> None:
+    def _finish(self, exchange: RawExchange, now: int) -> None:
         """The answer is over: whole, or not what HTTP says."""
+        exchange.done_ns = now
+        self._exchange = None
         end = self._end
         self.was_used = True
         exchange.complete = end.fault is None
@@ -296,6 +300,7 @@ class HttpConnection:
                 del exchange.reads[READS_KEPT:]
         if end.closes or self._unsent:
             self.close()
+        self._on_done(self, exchange)
 
     def _decrypt(self, data: bytes) -> bytes:
         """The plain text of what is complete so far; what TLS itself has to say goes out at once."""
