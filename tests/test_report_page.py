@@ -17,7 +17,8 @@ import yaml
 from conftest import SECRET, small_config
 
 from helpers.config_file import load_config
-from helpers.run_folder import RunFolder, _measured_digests
+from helpers.measured_config import measured_digests
+from helpers.run_folder import RunFolder
 from helpers.series import NOTEBOOK_DIR
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -148,7 +149,7 @@ def make_evil(finished_run, folder: Path) -> None:
             option["other_prices"] = [{"name": EVIL["other price"], "usd_per_hour": 0.05, "source": EVIL["source"]}]
         config_path = folder / "evil.yml"
         config_path.write_text(yaml.safe_dump(data, sort_keys=False))
-        about = run.about() | {"measured_digests": _measured_digests(load_config(config_path))}
+        about = run.about() | measured_digests(load_config(config_path).benchmark)
         (run.path / "run.json").write_text(json.dumps(about))
         ledger = json.loads(run.ledger_file.read_text())
         for record in ledger["endpoints"]:

@@ -106,6 +106,63 @@ def test_a_run_that_was_measured_otherwise_is_refused(config_file, tmp_path, cha
         open_run(config_file(**changes), str(tmp_path / "run"))
 
 
+def run_with(config_file, tmp_path, measured=(), left=()):
+    """A run of options a and b, with request records of some and endpoints (option, state) in the ledger."""
+    path = config_file(options=[option("a"), option("b")])
+    _, run = open_run(path, str(tmp_path / "run"), new=True)
+    for name in measured:
+        (run.requests / f"{name}__short__c1__r1.parquet").touch()
+    (run.payloads / "short.parquet").touch()
+    for name, state in left:
+        Ledger(run.ledger_file, run.run_id).put(endpoint(name, state=state))
+    return run
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"options": [option("a"), option("b", served_model="right")]},
+        {"options": [option("a"), option("c")]},
+        {"options": [option("a")]},
+        {"options": [option("a"), option("b"), option("c")]},
+    ],
+)
+def test_an_option_of_which_nothing_was_measured_may_be_corrected(config_file, tmp_path, changes):
+    run = run_with(config_file, tmp_path, measured=["a"], left=[("a", "external"), ("b", "external")])
+    config, _ = open_run(config_file(**changes), str(run.path), new=True)
+    kept = [record.option for record in Ledger(run.ledger_file, run.run_id).records()]
+    assert kept == (["a", "b"] if changes["options"][1:2] == [option("b")] else ["a"])
+    assert (run.path / "config.yml").read_text() == config.public_yaml()
+    assert (run.payloads / "short.parquet").is_file() and (run.requests / "a__short__c1__r1.parquet").is_file()
+    open_run(config_file(**changes), str(run.path))  # the other notebooks go on with it
+
+
+def test_anything_may_be_corrected_before_the_first_load_point(config_file, tmp_path):
+    run = run_with(config_file, tmp_path, left=[("a", "refused"), ("b", "deleted")])
+    changes = {"options": [option("a")], "datasets": [{"name": "other", "prompt_tokens": [1, 9]}], "seed": 3}
+    open_run(config_file(**changes), str(run.path), new=True)
+    assert not list(run.payloads.glob("*"))
+    assert [record.option for record in Ledger(run.ledger_file, run.run_id).records()] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({"options": [option("a", served_model="other"), option("b")]}, []),
+        ({"options": [option("b")]}, []),
+        ({"options": [option("a"), option("b")], "seed": 3}, []),
+        ({"options": [option("a"), option("b", served_model="right")]}, [("b", "in_service")]),
+        ({"options": [option("a"), option("b", served_model="right")]}, [("b", "failed")]),
+    ],
+)
+def test_what_was_measured_and_what_may_still_cost_money_is_not_corrected(config_file, tmp_path, changes, left):
+    run = run_with(config_file, tmp_path, measured=["a"], left=left)
+    before = run.about()
+    with pytest.raises(RunFolderError, match="was begun with other values of"):
+        open_run(config_file(**changes), str(run.path), new=True)
+    assert run.about() == before
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -159,6 +159,14 @@ class Ledger:
         upload_in_passing(self.path)
         return changed
 
+    def forget(self, options: list[str]) -> None:
+        """Drop the endpoints of options of which nothing was ever made, so that they are planned anew."""
+        with self._lock:
+            content = self._read()
+            content.endpoints = [record for record in content.endpoints if record.option not in options]
+            write_atomically(self.path, content.model_dump_json(indent=1) + "\n")
+        upload_in_passing(self.path)
+
     def remaining(self) -> list[EndpointRecord]:
         """Endpoints that may still exist."""
         return [record for record in self.records() if record.may_exist]

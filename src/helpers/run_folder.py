@@ -13,7 +13,6 @@ A run folder and all in it are for their owner alone (0700, 0600): prompts and a
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -33,6 +32,7 @@ from helpers.config_file import LoadedConfig, load_config
 from helpers.config_yaml import expanded
 from helpers.errors import RunFolderError, log_errors_to, shown
 from helpers.ledger import merge_ledgers
+from helpers.measured_config import is_corrected, measured_digests, refuse_other_measurement
 from helpers.remote_runs import (
     RemoteRun,
     is_remote,
@@ -42,7 +42,6 @@ from helpers.remote_runs import (
     run_url,
     say_once,
 )
-from helpers.secret_names import SECRET_NAME
 from helpers.single_requests import with_measured_limits
 from helpers.whole_files import keep_private, os_errors_in_words, write_atomically
 
@@ -51,7 +50,6 @@ _About = TypeAdapter(dict[str, JsonValue])
 LOCAL_ROOT = PROJECT_ROOT / "runs"
 RESULT_FOLDERS = ("", "metrics")
 """What tells of a run's endpoints and results without its prompts and requests, which are large."""
-MEASURED_SECTIONS = ("seed", "model", "prompts", "datasets", "generation", "options", "load")
 RECORDED_PACKAGES = (
     "boto3",
     "sagemaker-core",
@@ -142,8 +140,8 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
 
     An empty `run_dir` means a new run where `new` is true, else the newest run of this config; `run_dir` may be in S3.
     Raises RunFolderError where the folder was measured with another model, workload or set of options: SLO, traffic and
-    prices may change between measuring and judging, what was measured may not. Where `new` is true, a copy in S3 that cannot
-    be written is refused too.
+    prices may change between measuring and judging, what was measured may not. Where `new` is true, a config that was
+    corrected before anything of what it changes was measured is taken, and a copy in S3 that cannot be written is refused.
     """
     config = load_config(config_path or PROJECT_ROOT / "configs" / "quickstart.yml")
     if not run_dir and new:
@@ -155,8 +153,7 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
     if remote is not None:
         _fetch(run, remote, must=is_remote(where))
     if (run.path / "run.json").is_file():
-        _refuse_other_measurement(config, run)
-        _find_config_dir(config, run)
+        _adopt(config, run, may_correct=new)
         if remote is not None:
             remote.connect()
             if new:
@@ -332,7 +329,7 @@ def _begin(config: LoadedConfig, run: RunFolder, remote: RemoteRun | None) -> No
         "config_name": config.benchmark.name,
         "config_file": config.path.name,
         "config_dir": str(config.path.parent),
-        "measured_digests": _measured_digests(config),
+        **measured_digests(config.benchmark),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
         "versions": _versions(),
@@ -342,47 +339,17 @@ def _begin(config: LoadedConfig, run: RunFolder, remote: RemoteRun | None) -> No
         remote.upload_file("run.json")
 
 
-def _refuse_other_measurement(config: LoadedConfig, run: RunFolder) -> None:
-    recorded = run.about()["measured_digests"]
-    changed = [name for name, digest in _measured_digests(config).items() if recorded.get(name) != digest]
-    if changed:
-        raise RunFolderError(
-            f"{run.path}: was begun with other values of {', '.join(changed)} than {config.path} has now. "
-            "Next: start a new run (empty run_dir), or restore these sections; compare with config.yml in the run folder"
-        )
-
-
-def _find_config_dir(config: LoadedConfig, run: RunFolder) -> None:
-    """Note where the config is, to which its relative paths are relative, where the run began on another machine."""
+def _adopt(config: LoadedConfig, run: RunFolder, may_correct: bool) -> None:
+    """Go on with a folder that was begun with this config, on whatever machine, or with one that this one corrects."""
     about = run.about()
+    if may_correct and is_corrected(config.benchmark, run, about):
+        about |= measured_digests(config.benchmark) | {"corrected_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_atomically(run.path / "config.yml", config.public_yaml())
+    refuse_other_measurement(config, run, about)
     if not Path(about["config_dir"]).is_dir():
         about["config_dir"] = str(config.path.parent)
+    if about != run.about():
         write_atomically(run.path / "run.json", json.dumps(about, indent=1) + "\n")
-
-
-def _measured_digests(config: LoadedConfig) -> dict[str, str]:
-    """Section -> digest of what decides the measurements in it; prices do not."""
-    data = config.benchmark.model_dump(mode="json")
-    for option in data["options"]:
-        option.pop("price", None)
-        option.pop("other_prices", None)
-        for name in ("headers", "omit_body_keys"):  # runs of before there were such keys stay the same
-            if not option.get(name):
-                option.pop(name, None)
-        _forget_secrets(option)
-    return {
-        name: hashlib.sha256(json.dumps(data[name], sort_keys=True).encode()).hexdigest()[:16]
-        for name in MEASURED_SECTIONS
-    }
-
-
-def _forget_secrets(section: dict) -> None:
-    """Blank out what may change without changing what is measured: keys, tokens and passwords."""
-    for name, value in section.items():
-        if isinstance(value, dict):
-            _forget_secrets(value)
-        elif isinstance(value, str) and SECRET_NAME.search(name):
-            section[name] = ""
 
 
 def describe_machine() -> dict:
