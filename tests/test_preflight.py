@@ -250,6 +250,13 @@ def test_a_run_of_which_nothing_answers_stops_before_any_load(server, tmp_path, 
     assert verdict.recommended is None and status_of_verdict(verdict) == 6
     assert KEY not in said + report
 
+    # corrected as the messages say, the same run goes on
+    corrected = config_of(tmp_path, openai("wrong key", server.url("well")))
+    status, said = run_main("report", "--config", corrected, "--run-dir", str(path))
+    assert status in (0, 3, 4), said
+    assert set(read_requests(path / "requests")["option"]) == {"wrong key"}
+    assert not any(failures(RunFolder(path)).values())
+
 
 @pytest.mark.parametrize(
     ("changes", "words"),
