@@ -12,10 +12,10 @@ from fault_lab import Lab, fault_config
 
 from helpers.calibration import calibrate
 from helpers.local_sagemaker import launcher
-from helpers.local_sagemaker.tiny_model import default_cache_dir
 from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
 from helpers.run_folder import open_run
+from local_sagemaker.tiny_model import default_cache_dir
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,8 @@ from local_sagemaker_calls import session_at, signed
 from helpers.__main__ import main as helpers_main
 from helpers.ledger import EndpointRecord, Ledger
 from helpers.local_sagemaker import launcher
-from helpers.local_sagemaker.faults import Fault
 from helpers.run_folder import RunFolder, open_run
+from local_sagemaker.faults import Fault
 
 KERNELS = multiprocessing.get_context("forkserver")
 """Forks kernels from a process that has imported what takes each of them eight seconds."""

@@ -10,7 +10,7 @@ import pytest
 from local_sagemaker_calls import ROLE, client_of, create, delete, session_at, status_after
 
 from helpers.local_sagemaker import launcher
-from helpers.local_sagemaker.tiny_model import ensure_model
+from local_sagemaker.tiny_model import ensure_model
 
 FAKE_SERVER = """
 import http.server, json, os, sys, threading, time

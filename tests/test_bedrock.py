@@ -41,12 +41,12 @@ from helpers.load.event_stream import unwrap_event_stream
 from helpers.load.responses import Answer, read_answer
 from helpers.load.team import LoadTeam
 from helpers.load.timeline import Timeline
-from helpers.local_sagemaker.tiny_model import default_cache_dir
 from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
 from helpers.records import read_requests
 from helpers.run_folder import open_run
 from helpers.targets.base import Address, target_of
+from local_sagemaker.tiny_model import default_cache_dir
 
 REGION = "eu-central-1"
 PROVISIONED = f"arn:aws:bedrock:{REGION}:123456789012:provisioned-model/abc123xyz"

@@ -13,7 +13,7 @@ import pytest
 
 from helpers.load.connection import Exchange
 from helpers.load.responses import Answer, read_answer
-from helpers.local_sagemaker import event_stream
+from local_sagemaker import event_stream
 
 TEXTS = ["Gr", "", "ü", "ße"]
 IDS = [6600, 185, 119, 30120]

@@ -8,12 +8,7 @@ import pytest
 from examples import arrivals, endpoint, facts, load_point, make_config, open_facts, process, request, requests_table
 
 from helpers.bottom_line import bottom_line
-from helpers.charts import (
-    distribution,
-    latency_by_load,
-    latency_by_prompt_length,
-    throughput_by_load,
-)
+from helpers.charts import distribution, latency_by_load, latency_by_prompt_length, throughput_by_load
 from helpers.charts.panels import level_text, spaced
 from helpers.cost_report import capacity_table, cost_table
 from helpers.display import Prose

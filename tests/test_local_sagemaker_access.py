@@ -32,7 +32,7 @@ PATHS = {
     "faults": "/faults",
 }
 NOBODY = 65534
-ENGINE = "helpers.local_sagemaker.engine"
+ENGINE = "local_sagemaker.engine"
 
 
 def answer_to(request: Request) -> tuple[int, str]:

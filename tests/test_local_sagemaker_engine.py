@@ -20,13 +20,13 @@ from aiohttp import web
 from botocore.exceptions import ClientError
 from local_sagemaker_calls import MESSAGES, ask, create, delete, joined, status_after, stream, wait_for
 
-from helpers.local_sagemaker.engine import scheduler
-from helpers.local_sagemaker.engine.errors import SettingError
-from helpers.local_sagemaker.engine.routes import make_application
-from helpers.local_sagemaker.engine.settings import EngineSettings, read_settings
-from helpers.local_sagemaker.engine.text_decoding import StopTexts, StreamingDetokenizer
-from helpers.local_sagemaker.event_loop import new_event_loop
-from helpers.local_sagemaker.tiny_model import default_cache_dir, ensure_model
+from local_sagemaker.engine import scheduler
+from local_sagemaker.engine.errors import SettingError
+from local_sagemaker.engine.routes import make_application
+from local_sagemaker.engine.settings import EngineSettings, read_settings
+from local_sagemaker.engine.text_decoding import StopTexts, StreamingDetokenizer
+from local_sagemaker.event_loop import new_event_loop
+from local_sagemaker.tiny_model import default_cache_dir, ensure_model
 
 pytestmark = pytest.mark.timing
 
@@ -205,7 +205,7 @@ class EngineProcess:
 
     def __enter__(self) -> int:
         environment = {**os.environ, **self._environment, "SAGEMAKER_BIND_TO_PORT": self._port}
-        command = [sys.executable, "-m", "helpers.local_sagemaker.engine"]
+        command = [sys.executable, "-m", "local_sagemaker.engine"]
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         wait_for(self._ping, bool)
         return int(self._port)

@@ -19,7 +19,7 @@ from urllib3.exceptions import ProtocolError
 from helpers.config_file import load_config
 from helpers.errors import ConfigError
 from helpers.local_sagemaker import launcher
-from helpers.local_sagemaker.faults import Fault, Operation
+from local_sagemaker.faults import Fault, Operation
 
 pytest_plugins = ["local_sagemaker_fixtures"]
 
@@ -340,7 +340,7 @@ def test_a_config_with_a_rule_that_makes_no_sense_is_refused(
 
 
 def test_a_server_with_bad_rules_does_not_start(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "helpers.local_sagemaker", "--address-file", str(tmp_path / "address.json")]
+    command = [sys.executable, "-m", "local_sagemaker", "--address-file", str(tmp_path / "address.json")]
     command += ["--log-dir", str(tmp_path), "--settings", "-"]
     settings = '{"faults": [{"call": "CreateModel"}]}'
     ended = subprocess.run(command, input=settings, capture_output=True, text=True, timeout=60, check=False)

@@ -21,7 +21,7 @@ pytest_plugins = ["local_sagemaker_fixtures"]
 
 def test_two_callers_start_one_server(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from helpers.local_sagemaker import launcher; "
+        "import sys; from pathlib import Path; from local_sagemaker import launcher; "
         "print(launcher.ensure_running(Path(sys.argv[1]) / 'address.json', Path(sys.argv[1]) / 'logs').url)"
     )
     callers = [

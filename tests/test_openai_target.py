@@ -22,12 +22,12 @@ from helpers.errors import DeployError
 from helpers.ledger import Ledger
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.team import LoadTeam
-from helpers.local_sagemaker.tiny_model import default_cache_dir
 from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
 from helpers.records import read_requests
 from helpers.run_folder import open_run
 from helpers.targets.base import Target, target_of
+from local_sagemaker.tiny_model import default_cache_dir
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def server_url(tmp_path_factory):
     }
     log = (tmp_path_factory.mktemp("server") / "engine.log").open("wb")
     process = subprocess.Popen(
-        [sys.executable, "-m", "helpers.local_sagemaker.engine"], env=environment, stdin=subprocess.PIPE, stderr=log
+        [sys.executable, "-m", "local_sagemaker.engine"], env=environment, stdin=subprocess.PIPE, stderr=log
     )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -20,7 +20,6 @@ from helpers.config import PROJECT_ROOT
 from helpers.deployments import start_deployments
 from helpers.errors import DeployError, TeardownError
 from helpers.ledger import EndpointRecord, Ledger
-from helpers.local_sagemaker.tiny_model import default_cache_dir
 from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
 from helpers.records import read_requests
@@ -28,6 +27,7 @@ from helpers.run_folder import RunFolder, open_run
 from helpers.targets.base import target_of
 from helpers.targets.python_file import delete_python, python_delete_command
 from helpers.teardown import delete_remaining
+from local_sagemaker.tiny_model import default_cache_dir
 
 DOCUMENT = PROJECT_ROOT / "docs" / "own_target.md"
 SERVER = """

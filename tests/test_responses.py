@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from helpers.load.answer_end import AnswerEnd
 from helpers.load.connection import Exchange
 from helpers.load.responses import Answer, read_answer
-from helpers.local_sagemaker import event_stream
+from local_sagemaker import event_stream
 
 Part = tuple[bytes, str | None]
 """Bytes of a body; and the text that is received with the last of them, if any."""

@@ -74,7 +74,7 @@ def one_option(folder, **option):
     config = yaml.safe_load(path.read_text())
     merged = {**config["options"][0], **option}
     config["options"] = [{key: value for key, value in merged.items() if value is not None}]
-    config["local_sagemaker"] = {"engines": {IMAGE: [sys.executable, "-m", "helpers.local_sagemaker.engine"]}}
+    config["local_sagemaker"] = {"engines": {IMAGE: [sys.executable, "-m", "local_sagemaker.engine"]}}
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
 

@@ -16,12 +16,12 @@ from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.window import OVERLOAD
 from helpers.load_config import LoadLevel, Search
 from helpers.load_plan import load_points_of, missing_load_points
-from helpers.local_sagemaker.tiny_model import default_cache_dir
 from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
 from helpers.records import LoadPoint, read_facts, read_requests, write_requests
 from helpers.run_folder import RunFolder, open_run
 from helpers.search import next_level, probe_is_feasible
+from local_sagemaker.tiny_model import default_cache_dir
 
 pytestmark = pytest.mark.timing
 

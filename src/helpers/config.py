@@ -16,9 +16,9 @@ from pydantic_core import PydanticCustomError
 
 from helpers.errors import AnalysisError, ConfigError
 from helpers.load_config import Load, Search
-from helpers.local_sagemaker.faults import Fault
 from helpers.options import ImportedOption, Option, OptionBase, SageMakerOption
 from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
+from local_sagemaker.faults import Fault
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DATA_DIR = PROJECT_ROOT / "data"

@@ -21,7 +21,6 @@ from helpers.deployment import Deployment
 from helpers.display import Column, Table, numeric
 from helpers.ledger import EndpointRecord, Ledger
 from helpers.load_config import LoadLevel, Ramp, Search
-from helpers.local_sagemaker.tiny_model import default_cache_dir
 from helpers.number_text import duration, number, plural
 from helpers.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
 from helpers.pricing import FoundPrice, price_of
@@ -31,6 +30,7 @@ from helpers.quotas import Quota, read_quotas
 from helpers.run_folder import describe_machine, scratch_run
 from helpers.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
 from helpers.secret_names import SECRET_NAME
+from local_sagemaker.tiny_model import default_cache_dir
 
 LOCAL_STARTUP_MINUTES = 0.2
 STARTUP_MINUTES = (

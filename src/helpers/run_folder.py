@@ -33,15 +33,7 @@ from helpers.config_yaml import expanded
 from helpers.errors import RunFolderError, log_errors_to, shown
 from helpers.ledger import merge_ledgers
 from helpers.measured_config import is_corrected, measured_digests, refuse_other_measurement
-from helpers.remote_runs import (
-    RemoteRun,
-    is_remote,
-    newest_run_url,
-    remote_of,
-    run_id_of,
-    run_url,
-    say_once,
-)
+from helpers.remote_runs import RemoteRun, is_remote, newest_run_url, remote_of, run_id_of, run_url, say_once
 from helpers.single_requests import with_measured_limits
 from helpers.whole_files import keep_private, os_errors_in_words, write_atomically
 

@@ -19,15 +19,7 @@ from helpers import metrics
 from helpers.chunks import inter_token_percentiles
 from helpers.config import BenchmarkConfig
 from helpers.failure_counts import commonest_failure
-from helpers.intervals import (
-    CONFIDENCE,
-    NO_INTERVAL,
-    Interval,
-    batch_rates,
-    batches,
-    ratio_interval,
-    share_bounds,
-)
+from helpers.intervals import CONFIDENCE, NO_INTERVAL, Interval, batch_rates, batches, ratio_interval, share_bounds
 from helpers.ledger import EndpointRecord
 from helpers.level_latencies import PERCENTS, LevelLatencies
 from helpers.load.attempts import repetitions_that_count, was_overloaded

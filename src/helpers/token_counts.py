@@ -85,7 +85,7 @@ def _unlimited(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
 
 
 def _synthetic_folder(name: str, model_cache_dir: Path) -> Path:
-    from helpers.local_sagemaker.tiny_model import ensure_model
+    from local_sagemaker.tiny_model import ensure_model
 
     try:
         return ensure_model(name.removeprefix(SYNTHETIC), model_cache_dir)

@@ -12,16 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from helpers import number_text as text
 from helpers.charts.panels import panels
-from helpers.charts.style import (
-    FEASIBLE_COLOUR,
-    LATENCY_WORDS,
-    PALETTE,
-    by_option,
-    colour,
-    ranges,
-    save,
-    style,
-)
+from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, PALETTE, by_option, colour, ranges, save, style
 from helpers.config import BenchmarkConfig
 from helpers.display import Figure
 from helpers.intervals import percentile

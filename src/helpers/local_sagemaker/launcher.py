@@ -21,7 +21,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from helpers.errors import ServingVerdictError
-from helpers.local_sagemaker.faults import Fault
+from local_sagemaker.faults import Fault
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 15.0
@@ -101,7 +101,7 @@ def stop(address_file: Path) -> None:
 def _start(address_file: Path, log_dir: Path, idle_timeout_s: float, settings: str) -> Address:
     """`settings` may hold secrets, and every user can read the arguments of a process: they go through a pipe."""
     log_dir.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "helpers.local_sagemaker", "--settings", "-"]
+    command = [sys.executable, "-m", "local_sagemaker", "--settings", "-"]
     command += ["--address-file", str(address_file), "--log-dir", str(log_dir)]
     command += ["--idle-timeout-s", str(idle_timeout_s)]
     log_path = log_dir / LOG_NAME

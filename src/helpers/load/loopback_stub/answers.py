@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from helpers.local_sagemaker import event_stream
+from local_sagemaker import event_stream
 
 PROMPT_TOKENS = 300
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from helpers.local_sagemaker.api import ApiError, Record
+from local_sagemaker.api import ApiError, Record
 
 SERVICES = {"SageMaker": "sagemaker", "Logs_20140328": "logs"}
 """The services of the control plane: prefix of X-Amz-Target, and the name in a signature."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.local_sagemaker.engine.cores import allowed_cpus
-from helpers.local_sagemaker.engine.errors import SettingError
-from helpers.local_sagemaker.tiny_model import default_cache_dir, ensure_model
+from local_sagemaker.engine.cores import allowed_cpus
+from local_sagemaker.engine.errors import SettingError
+from local_sagemaker.tiny_model import default_cache_dir, ensure_model
 
 PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
 SECRET_VARIABLE = "ENGINE_SECRET"

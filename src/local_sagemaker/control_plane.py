@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from helpers.local_sagemaker.api import ACCOUNT, ApiError, Record, check_parameters
-from helpers.local_sagemaker.faults import Fault
-from helpers.local_sagemaker.model_servers import ContainerSpec, ModelServer, ModelServers
-from helpers.local_sagemaker.variants import describe_endpoint_of, only_container, only_variant, why_not_invocable
+from local_sagemaker.api import ACCOUNT, ApiError, Record, check_parameters
+from local_sagemaker.faults import Fault
+from local_sagemaker.model_servers import ContainerSpec, ModelServer, ModelServers
+from local_sagemaker.variants import describe_endpoint_of, only_container, only_variant, why_not_invocable
 
 DEFAULT_PAGE_SIZE = 10
 DEFAULT_STARTUP_TIMEOUT_S = 600

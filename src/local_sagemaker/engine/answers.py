@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from helpers.local_sagemaker.engine.errors import GenerationFailed
-from helpers.local_sagemaker.engine.request_bodies import GenerationRequest
-from helpers.local_sagemaker.engine.scheduler import Engine
-from helpers.local_sagemaker.engine.text_decoding import StopTexts, StreamingDetokenizer
+from local_sagemaker.engine.errors import GenerationFailed
+from local_sagemaker.engine.request_bodies import GenerationRequest
+from local_sagemaker.engine.scheduler import Engine
+from local_sagemaker.engine.text_decoding import StopTexts, StreamingDetokenizer
 
 
 @dataclass

@@ -6,7 +6,7 @@ those for inference components can be created and described, so that a client ca
 
 import time
 
-from helpers.local_sagemaker.api import ApiError, Record
+from local_sagemaker.api import ApiError, Record
 
 COMPONENT_REQUIRED = (
     "Inference Component Name header is required for endpoints to which you plan to deploy inference components. "

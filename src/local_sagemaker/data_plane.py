@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import aiohttp
 from aiohttp import web
 
-from helpers.local_sagemaker import event_stream
-from helpers.local_sagemaker.api import ACCOUNT
-from helpers.local_sagemaker.control_plane import ControlPlane, Resource
-from helpers.local_sagemaker.faults import MODEL_ERROR_STATUS, Fault, FaultRules
+from local_sagemaker import event_stream
+from local_sagemaker.api import ACCOUNT
+from local_sagemaker.control_plane import ControlPlane, Resource
+from local_sagemaker.faults import MODEL_ERROR_STATUS, Fault, FaultRules
 
 MAX_BODY_BYTES = 25 * 1024 * 1024
 PLAIN_TIMEOUT_S = 60.0

@@ -22,23 +22,17 @@ import aiohttp
 from aiohttp import web
 from pydantic import Field, TypeAdapter, ValidationError
 
-from helpers.local_sagemaker.access import ACCESS_KEY_ID, Gate
-from helpers.local_sagemaker.api import ApiError, Record, service_model
-from helpers.local_sagemaker.control_plane import ControlPlane
-from helpers.local_sagemaker.data_plane import MAX_BODY_BYTES, DataPlane, reset_connection
-from helpers.local_sagemaker.event_loop import new_event_loop
-from helpers.local_sagemaker.faults import Fault, FaultRules
-from helpers.local_sagemaker.json_protocol import (
-    SERVICES,
-    Handler,
-    json_answer,
-    read_json,
-    target_of,
-)
-from helpers.local_sagemaker.logs import Logs
-from helpers.local_sagemaker.model_servers import DEFAULT_ENGINES, ModelServers
 from helpers.strict import Strict
 from helpers.whole_files import OWNER_ONLY, write_atomically
+from local_sagemaker.access import ACCESS_KEY_ID, Gate
+from local_sagemaker.api import ApiError, Record, service_model
+from local_sagemaker.control_plane import ControlPlane
+from local_sagemaker.data_plane import MAX_BODY_BYTES, DataPlane, reset_connection
+from local_sagemaker.event_loop import new_event_loop
+from local_sagemaker.faults import Fault, FaultRules
+from local_sagemaker.json_protocol import SERVICES, Handler, json_answer, read_json, target_of
+from local_sagemaker.logs import Logs
+from local_sagemaker.model_servers import DEFAULT_ENGINES, ModelServers
 
 HOST = "127.0.0.1"
 SECRET_BYTES = 32
@@ -240,7 +234,7 @@ def _name_in(parameters: Record) -> str:
 
 def read_settings(arguments: list[str] | None = None) -> ServerSettings:
     """Settings from the command line; ends the process with a message when they are wrong."""
-    parser = argparse.ArgumentParser(prog="python -m helpers.local_sagemaker", description="A SageMaker on loopback.")
+    parser = argparse.ArgumentParser(prog="python -m local_sagemaker", description="A SageMaker on loopback.")
     parser.add_argument("--address-file", type=Path, required=True, help="written while the server listens")
     parser.add_argument("--log-dir", type=Path, required=True, help="one log per endpoint goes here")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")

@@ -7,12 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
-from helpers.local_sagemaker.engine.answers import Answer
-from helpers.local_sagemaker.engine.errors import BadRequest, GenerationFailed
-from helpers.local_sagemaker.engine.openai_answers import answer_at_once, stream_answer
-from helpers.local_sagemaker.engine.request_bodies import read_request
-from helpers.local_sagemaker.engine.scheduler import Engine
-from helpers.local_sagemaker.engine.settings import SECRET_HEADER
+from local_sagemaker.engine.answers import Answer
+from local_sagemaker.engine.errors import BadRequest, GenerationFailed
+from local_sagemaker.engine.openai_answers import answer_at_once, stream_answer
+from local_sagemaker.engine.request_bodies import read_request
+from local_sagemaker.engine.scheduler import Engine
+from local_sagemaker.engine.settings import SECRET_HEADER
 
 MAX_BODY_BYTES = 25 * 1024 * 1024
 

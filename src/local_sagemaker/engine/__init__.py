@@ -2,7 +2,7 @@
 
 `GET /ping` answers 200 once the model is loaded; `POST /invocations` takes OpenAI chat or completions bodies, as do
 `/v1/chat/completions` and `/v1/completions`; streaming and not, always with a correct `finish_reason`.
-Run by `python -m helpers.local_sagemaker.engine`. Counts are in tokens.
+Run by `python -m local_sagemaker.engine`. Counts are in tokens.
 
 * `settings`: what the environment variables say.
 * `cores`: which cores the process may use.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.local_sagemaker.api import ACCOUNT, ApiError, Record, check_parameters
+from local_sagemaker.api import ACCOUNT, ApiError, Record, check_parameters
 
 GROUP_PREFIX = "/aws/sagemaker/Endpoints/"
 INSTANCE = "i-local"

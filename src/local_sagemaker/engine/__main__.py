@@ -1,4 +1,4 @@
-"""`python -m helpers.local_sagemaker.engine`: the process, from the settings to its end."""
+"""`python -m local_sagemaker.engine`: the process, from the settings to its end."""
 
 import os
 import stat
@@ -8,12 +8,12 @@ import time
 
 from aiohttp import web
 
-from helpers.local_sagemaker.engine.cores import pin_to_last_cpus
-from helpers.local_sagemaker.engine.errors import SettingError
-from helpers.local_sagemaker.engine.routes import make_application
-from helpers.local_sagemaker.engine.scheduler import Engine
-from helpers.local_sagemaker.engine.settings import read_settings
-from helpers.local_sagemaker.event_loop import new_event_loop
+from local_sagemaker.engine.cores import pin_to_last_cpus
+from local_sagemaker.engine.errors import SettingError
+from local_sagemaker.engine.routes import make_application
+from local_sagemaker.engine.scheduler import Engine
+from local_sagemaker.engine.settings import read_settings
+from local_sagemaker.event_loop import new_event_loop
 
 
 def _exit_with_parent() -> None:

@@ -16,10 +16,10 @@ import numpy as np
 import openvino
 import openvino_genai
 
-from helpers.local_sagemaker.engine.errors import BadRequest, GenerationFailed
-from helpers.local_sagemaker.engine.model_file import GgufMetadata, token_bytes
-from helpers.local_sagemaker.engine.request_bodies import GenerationRequest
-from helpers.local_sagemaker.engine.settings import EngineSettings
+from local_sagemaker.engine.errors import BadRequest, GenerationFailed
+from local_sagemaker.engine.model_file import GgufMetadata, token_bytes
+from local_sagemaker.engine.request_bodies import GenerationRequest
+from local_sagemaker.engine.settings import EngineSettings
 
 KV_BLOCK_TOKENS = 32
 """Size of one KV cache block of OpenVINO GenAI on CPU."""

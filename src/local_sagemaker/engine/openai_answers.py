@@ -8,9 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
-from helpers.local_sagemaker.engine.answers import Answer
-from helpers.local_sagemaker.engine.errors import GenerationFailed
-from helpers.local_sagemaker.engine.request_bodies import GenerationRequest
+from local_sagemaker.engine.answers import Answer
+from local_sagemaker.engine.errors import GenerationFailed
+from local_sagemaker.engine.request_bodies import GenerationRequest
 
 
 class _EventWriter:

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from helpers.local_sagemaker.engine.errors import BadRequest
+from local_sagemaker.engine.errors import BadRequest
 
 COMPLETIONS_DEFAULT_MAX_TOKENS = 16
 """OpenAI's default for `/v1/completions`; chat has none and may fill the context."""

@@ -17,8 +17,8 @@ from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth
 from botocore.awsrequest import AWSRequest, HTTPHeaders
 from botocore.credentials import Credentials
 
-from helpers.local_sagemaker.api import ApiError
-from helpers.local_sagemaker.json_protocol import Handler, refusal, target_of
+from local_sagemaker.api import ApiError
+from local_sagemaker.json_protocol import Handler, refusal, target_of
 
 ACCESS_KEY_ID = "local"
 CLOCK_TOLERANCE_S = 300

@@ -23,11 +23,11 @@ from typing import Any
 
 import aiohttp
 
-from helpers.local_sagemaker.engine.settings import PORT_VARIABLE, SECRET_HEADER, SECRET_VARIABLE, VARIABLES
-from helpers.local_sagemaker.logs import LogFile
+from local_sagemaker.engine.settings import PORT_VARIABLE, SECRET_HEADER, SECRET_VARIABLE, VARIABLES
+from local_sagemaker.logs import LogFile
 
 DEFAULT_IMAGE = "openvino-genai"
-DEFAULT_ENGINES: dict[str, list[str]] = {DEFAULT_IMAGE: [sys.executable, "-m", "helpers.local_sagemaker.engine"]}
+DEFAULT_ENGINES: dict[str, list[str]] = {DEFAULT_IMAGE: [sys.executable, "-m", "local_sagemaker.engine"]}
 
 INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 SECRET_BYTES = 32
