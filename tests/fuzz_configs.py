@@ -21,8 +21,8 @@ from pathlib import Path
 
 import yaml
 
-from helpers.config import PROJECT_ROOT
-from helpers.config_file import load_config
+from helpers.config.benchmark import PROJECT_ROOT
+from helpers.config.file import load_config
 from helpers.errors import MOST_CHARACTERS_OF_A_LINE, ServingVerdictError
 from helpers.plan import plan_table
 from helpers.series import parameters_of_all

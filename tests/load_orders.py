@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.config import Generation
+from helpers.config.benchmark import Generation
+from helpers.config.load import ClosedLoop, LoadBase, LoadLevel
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam
-from helpers.load_config import ClosedLoop, LoadBase, LoadLevel
 from helpers.metrics import with_latencies
 from helpers.records import LoadPointFacts, read_facts, read_requests
 from helpers.targets.base import Address

@@ -39,9 +39,9 @@ from examples import endpoint, make_config
 from examples import option as option_data
 from simulation import Load, Station, Truth, true_figures
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import LoadLevel
 from helpers.ledger import EndpointRecord
-from helpers.load_config import LoadLevel
 
 PERCENT = 95
 TIMEOUT_S = 60.0

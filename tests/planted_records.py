@@ -17,10 +17,10 @@ from examples import facts, process
 from planted_campaigns import PERCENT, TIMEOUT_S, Campaign, load_of
 from simulation import Served, Work, draw_work, serve
 
+from helpers.config.load import LoadLevel
 from helpers.load.conductor import LOOK_EVERY_S, LOOK_SHARE
 from helpers.load.schedule import arrival_facts
 from helpers.load.window import OVERLOAD, Window, find_window
-from helpers.load_config import LoadLevel
 from helpers.records import ENOUGH_REQUESTS, LoadPoint, write_requests
 from helpers.sample_size import load_for_slo, requests_for_percentile
 

@@ -13,7 +13,7 @@ from planted_campaigns import ERROR_LIMIT, TIMEOUT_S, Campaign, draw_campaign, l
 from planted_records import write_campaign
 from planted_rules import QUANTITIES, RULES, Answer, Stated
 
-from helpers.load_config import LoadLevel
+from helpers.config.load import LoadLevel
 
 CLEAR = 0.10
 """Options whose true prices differ by more are clearly apart; the same margin makes an option clearly feasible."""

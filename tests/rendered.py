@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 
 from helpers.analysis import read_verdict
-from helpers.config import PROJECT_ROOT
-from helpers.config_file import LoadedConfig
+from helpers.config.benchmark import PROJECT_ROOT
+from helpers.config.file import LoadedConfig
 from helpers.importers.importing import read_results, write_results
 from helpers.run_folder import RunFolder, open_run
 from helpers.verdict import OptionVerdict, Verdict

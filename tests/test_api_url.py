@@ -8,8 +8,8 @@ import threading
 import pytest
 from test_config import TEXT
 
-from helpers.config import Generation
-from helpers.config_file import load_config
+from helpers.config.benchmark import Generation
+from helpers.config.file import load_config
 from helpers.errors import ConfigError
 from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.run_folder import open_run

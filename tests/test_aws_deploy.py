@@ -8,7 +8,7 @@ import boto3
 import pytest
 from fault_lab import fault_config, load_points, records_of
 
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.errors import ConfigError
 from helpers.verdict import Verdict
 

@@ -29,8 +29,8 @@ from conftest import small_config
 from load_orders import measure, order, write_prompts_file
 
 from helpers.campaign import load_all
-from helpers.config import Generation
-from helpers.config_file import load_config
+from helpers.config.benchmark import Generation
+from helpers.config.file import load_config
 from helpers.deployments import start_deployments
 from helpers.errors import ConfigError, DeployError
 from helpers.ledger import Ledger

@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 import yaml
 
-from helpers.config import PROJECT_ROOT
-from helpers.config_file import config_schema, load_config
+from helpers.config.benchmark import PROJECT_ROOT
+from helpers.config.file import config_schema, load_config
 from helpers.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from helpers.config_file import config_schema, load_config
+from helpers.config.file import config_schema, load_config
 from helpers.errors import ConfigError
 from helpers.run_folder import new_run, open_run, run_root
 

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 from test_config import TEXT
 
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.errors import ConfigError
 
 SANE_CHARACTERS = 2500

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from botocore import xform_name
 
-from helpers.config import PROJECT_ROOT, JsonLinesSource, PythonReferenceSource, ShareGPTSource
-from helpers.config_file import config_schema, load_config
-from helpers.containers import ModelContainer
-from helpers.containers.accelerators import accelerator_of, accelerators_on
-from helpers.containers.machine_images import machine_image_for
+from helpers.config.benchmark import PROJECT_ROOT, JsonLinesSource, PythonReferenceSource, ShareGPTSource
+from helpers.config.containers import ModelContainer
+from helpers.config.containers.accelerators import accelerator_of, accelerators_on
+from helpers.config.containers.machine_images import machine_image_for
+from helpers.config.file import config_schema, load_config
 from helpers.errors import ConfigError
 from helpers.plan import plan_table
 from helpers.prompt_templates import TEMPLATE_DIR

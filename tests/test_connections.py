@@ -11,9 +11,9 @@ from answer_shapes import ANTHROPIC, BODY, DJL_LAST, TGI_DETAILS, WHOLE, data, d
 from load_orders import measure, order
 from raw_server import raw_server
 
+from helpers.config.load import LoadLevel, OpenLoop
 from helpers.load.said_end import says_its_end
 from helpers.load.team import LoadTeam
-from helpers.load_config import LoadLevel, OpenLoop
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
 SSE, JSON = CHUNKED % b"text/event-stream", CHUNKED % b"application/json; charset=utf-8"

@@ -11,9 +11,9 @@ import yaml
 from examples import config_data
 from pydantic import TypeAdapter
 
-from helpers.config_file import load_config
-from helpers.containers import AnyContainer
-from helpers.containers.accelerators import accelerators_on
+from helpers.config.containers import AnyContainer
+from helpers.config.containers.accelerators import accelerators_on
+from helpers.config.file import load_config
 from helpers.errors import ConfigError, DeployError
 
 TOKEN = "hf_0123456789abcdefghij"
@@ -498,5 +498,5 @@ def test_a_token_in_the_file_is_refused_without_repeating_it(load):
 
 
 def test_reading_containers_loads_no_aws_library():
-    code = "import sys, helpers.containers; print([name for name in ('boto3', 'botocore', 'sagemaker') if name in sys.modules])"
+    code = "import sys, helpers.config.containers; print([name for name in ('boto3', 'botocore', 'sagemaker') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -22,7 +22,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
 from helpers.analysis import Measurements, measure, read_endpoints
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.explore import Panel, panel
 from helpers.judge import judge
 from helpers.metrics import MET

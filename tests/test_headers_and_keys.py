@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from test_config import TEXT
 
-from helpers.config import Generation
-from helpers.config_file import load_config
+from helpers.config.benchmark import Generation
+from helpers.config.file import load_config
 from helpers.errors import ConfigError
 from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.targets.base import Address

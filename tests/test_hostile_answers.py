@@ -13,8 +13,8 @@ import pytest
 from load_orders import measure, order
 from raw_server import raw_server
 
+from helpers.config.secret_names import HIDDEN
 from helpers.load.team import LoadTeam
-from helpers.secret_names import HIDDEN
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -280,7 +280,7 @@ def test_bytes_behind_an_answer_are_nobodys_answer(team, tmp_path, stray, kind):
 
 def test_bytes_on_an_idle_connection_are_nobodys_answer(team, tmp_path):
     """A constant rate leaves connections idle, on which the server says something before it is asked again."""
-    from helpers.load_config import LoadLevel, OpenLoop
+    from helpers.config.load import LoadLevel, OpenLoop
 
     def answer(connection: socket.socket, number: int) -> bool:
         connection.sendall(GOOD)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import result_files as files
 
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.groups import read_groups, summarise_groups
 from helpers.importers.importing import import_warnings, read_origins, read_results, write_results
 from helpers.ledger import EndpointRecord, Ledger

@@ -9,7 +9,7 @@ import result_files as files
 import yaml
 
 from helpers.__main__ import main
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.importing import read_results
 

@@ -15,7 +15,7 @@ import rendered
 import result_files as files
 import result_formats as formats
 
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.importing import read_origins, read_results
 from helpers.metrics import UNDECIDED

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import result_files as files
 
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.group_checks import group_warnings
 from helpers.group_records import Group
 from helpers.groups import misses, read_groups, summarise_groups

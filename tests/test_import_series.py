@@ -12,7 +12,7 @@ import pytest
 import result_files as files
 
 from helpers.__main__ import main
-from helpers.config import PROJECT_ROOT
+from helpers.config.benchmark import PROJECT_ROOT
 
 
 def import_and_report(folder: Path) -> None:

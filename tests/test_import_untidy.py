@@ -17,8 +17,8 @@ import result_files as files
 from rendered import Rendered, import_and_render
 
 from helpers.analysis import measure
-from helpers.config import PROJECT_ROOT
-from helpers.config_file import load_config
+from helpers.config.benchmark import PROJECT_ROOT
+from helpers.config.file import load_config
 from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.importing import import_warnings, read_results, write_results
 from helpers.judge import judge

@@ -11,8 +11,8 @@ import pytest
 from botocore.session import get_session
 from pydantic import ValidationError
 
-from helpers.containers.accelerators import INSTANCES, accelerators_on, instance_of
-from helpers.options import SageMakerOption
+from helpers.config.containers.accelerators import INSTANCES, accelerators_on, instance_of
+from helpers.config.options import SageMakerOption
 
 SERVICE = get_session().get_service_model("sagemaker")
 TYPES = SERVICE.shape_for("ProductionVariantInstanceType").enum

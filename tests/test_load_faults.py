@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from load_orders import mean_in_flight, measure, moody_stub, order
 
+from helpers.config.load import LoadLevel, OpenLoop, Ramp, TraceReplay
 from helpers.load.connection import RawExchange
 from helpers.load.findings import Ended, facts_of
 from helpers.load.loopback_stub import LoopbackStub
@@ -20,7 +21,6 @@ from helpers.load.schedule import arrival_facts
 from helpers.load.spool import ClockPairs, ExchangeReader, Row, SpoolWriter
 from helpers.load.team import LoadTeam
 from helpers.load.window import OVERLOAD, Window
-from helpers.load_config import LoadLevel, OpenLoop, Ramp, TraceReplay
 from helpers.records import LoadPointFacts
 
 pytestmark = pytest.mark.timing

@@ -16,9 +16,9 @@ import pytest
 from load_orders import measure, moody_stub, order
 from raw_server import raw_server
 
+from helpers.config.load import LoadLevel, OpenLoop
 from helpers.errors import LoadError
 from helpers.load.team import LoadTeam
-from helpers.load_config import LoadLevel, OpenLoop
 
 pytestmark = pytest.mark.timing
 

@@ -16,7 +16,7 @@ from local_sagemaker_calls import ROLE, ask, client_of, create, delete, refused,
 from local_sagemaker_fixtures import FAKE_VARIABLES
 from urllib3.exceptions import ProtocolError
 
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.errors import ConfigError
 from helpers.local_sagemaker import launcher
 from local_sagemaker.faults import Fault, Operation

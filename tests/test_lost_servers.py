@@ -17,7 +17,7 @@ from lossy_servers import DiesAfter, Network
 from small_server import Handler
 
 from helpers.campaign import load_all
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.run_folder import RunFolder
 
 pytestmark = pytest.mark.faults

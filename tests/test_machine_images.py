@@ -9,8 +9,8 @@ import pytest
 from botocore.session import get_session
 from pydantic import ValidationError
 
-from helpers.containers.machine_images import MACHINE_IMAGES, machine_image_for
-from helpers.options import SageMakerOption
+from helpers.config.containers.machine_images import MACHINE_IMAGES, machine_image_for
+from helpers.config.options import SageMakerOption
 
 CUDA_13, CUDA_12, CUDA_12_OLD, NEURON = (
     "al2023-ami-sagemaker-inference-gpu-4-1",

@@ -6,7 +6,7 @@ import boto3
 import pytest
 from fault_lab import fault_config
 
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.orphans import delete_orphans, find_orphans
 from helpers.run_folder import scratch_run
 from helpers.targets.base import target_of

@@ -16,7 +16,7 @@ from conftest import small_config
 from load_orders import measure, order
 
 from helpers.campaign import load_all
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.deployments import start_deployments
 from helpers.errors import DeployError
 from helpers.ledger import Ledger
@@ -139,7 +139,7 @@ def test_a_ca_file_that_holds_no_certificate_is_refused_before_anything_is_sent(
 
 
 def test_the_shipped_config_takes_url_model_and_key_from_the_environment(monkeypatch):
-    from helpers.config import PROJECT_ROOT
+    from helpers.config.benchmark import PROJECT_ROOT
 
     for name, value in {
         "SERVER_URL": "http://127.0.0.1:1/v1",

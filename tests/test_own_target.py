@@ -16,7 +16,7 @@ import pytest
 from conftest import small_config
 
 from helpers.campaign import load_all
-from helpers.config import PROJECT_ROOT
+from helpers.config.benchmark import PROJECT_ROOT
 from helpers.deployments import start_deployments
 from helpers.errors import DeployError, TeardownError
 from helpers.ledger import EndpointRecord, Ledger

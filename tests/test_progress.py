@@ -10,7 +10,7 @@ import pytest
 from examples import make_config
 
 from helpers.campaign import LoadEvent
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.errors import ParameterError
 from helpers.live_plot import HISTORY, LivePlot, progress_words
 from helpers.load.progress import LoadProgress

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from moto import mock_aws
 
-from helpers.config import BenchmarkConfig, JsonLinesSource, PythonReferenceSource, ShareGPTSource
+from helpers.config.benchmark import BenchmarkConfig, JsonLinesSource, PythonReferenceSource, ShareGPTSource
 from helpers.errors import PromptError, RunFolderError
 from helpers.prompt_files import read_prompt_warnings, read_prompts, sample_prompts, summarise_prompts, write_prompts
 from helpers.prompt_templates import load_template

@@ -12,7 +12,7 @@ import yaml
 
 from helpers.__main__ import main
 from helpers.analysis import read_points
-from helpers.config import PROJECT_ROOT
+from helpers.config.benchmark import PROJECT_ROOT
 from helpers.run_folder import RunFolder
 
 REFERENCE = PROJECT_ROOT.parent / "shared" / "reference" / "llama2-13b-inf2-g5-p4d"

@@ -22,7 +22,7 @@ import yaml
 from conftest import SECRET
 from examples import config_data, endpoint
 
-from helpers.config import PROJECT_ROOT
+from helpers.config.benchmark import PROJECT_ROOT
 from helpers.errors import RunFolderError
 from helpers.ledger import Ledger, merge_ledgers
 from helpers.remote_runs import remote_of, store_run

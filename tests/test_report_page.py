@@ -16,7 +16,7 @@ import pytest
 import yaml
 from conftest import SECRET, small_config
 
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.measured_config import measured_digests
 from helpers.run_folder import RunFolder
 from helpers.series import NOTEBOOK_DIR

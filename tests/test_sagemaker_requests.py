@@ -7,10 +7,10 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 from pydantic import TypeAdapter, ValidationError
 
-from helpers.config import PROJECT_ROOT
-from helpers.config_file import load_config
+from helpers.config.benchmark import PROJECT_ROOT
+from helpers.config.file import load_config
+from helpers.config.options import SageMakerOption
 from helpers.errors import DeployError
-from helpers.options import SageMakerOption
 from helpers.plan import plan_table
 from helpers.targets.execution_role import find_execution_role
 from helpers.targets.model_source import ModelSource

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from helpers.config.load import LoadLevel, OpenLoop, Ramp, TraceReplay
 from helpers.errors import ConfigError
 from helpers.load.schedule import arrival_facts, draw_arrivals
-from helpers.load_config import LoadLevel, OpenLoop, Ramp, TraceReplay
 
 pytestmark = pytest.mark.timing
 

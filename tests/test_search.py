@@ -10,11 +10,11 @@ from conftest import small_config
 from examples import facts, make_config, request
 
 from helpers.campaign import load_all
+from helpers.config.load import LoadLevel, Search
 from helpers.deployments import start_deployments
 from helpers.load import findings
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.window import OVERLOAD
-from helpers.load_config import LoadLevel, Search
 from helpers.load_plan import load_points_of, missing_load_points
 from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts

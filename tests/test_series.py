@@ -18,7 +18,7 @@ import pytest
 from conftest import SECRET, small_config
 
 from helpers.__main__ import main
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.errors import ConfigError, NotebookFailed, ParameterError, RunFolderError
 from helpers.ledger import Ledger
 from helpers.local_sagemaker.launcher import running_url

@@ -15,7 +15,7 @@ from botocore.credentials import Credentials, ReadOnlyCredentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.config import Generation
+from helpers.config.benchmark import Generation
 from helpers.errors import LoadError
 from helpers.load.bodies import BODIES, RequestWriter, prepare_requests, salt_of, salted_prompt
 from helpers.load.signing import RequestSigner

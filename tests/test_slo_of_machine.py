@@ -10,7 +10,7 @@ import yaml
 from conftest import SECRET, small_config
 
 from helpers.bottom_line import slo_words
-from helpers.config_file import load_config
+from helpers.config.file import load_config
 from helpers.errors import AnalysisError, ConfigError
 from helpers.metrics import with_latencies
 from helpers.records import read_requests

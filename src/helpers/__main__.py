@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from helpers import exit_status
-from helpers.config import PROJECT_ROOT
+from helpers.config.benchmark import PROJECT_ROOT
 from helpers.errors import ConfigError, ServingVerdictError
 
 DEFAULT_CONFIG = "configs/quickstart.yml"
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 def _report(arguments: argparse.Namespace) -> int:
     """Measure and report; results that were measured elsewhere need no measuring, so they are imported."""
     from helpers.analysis import read_verdict
-    from helpers.config_file import load_config
+    from helpers.config.file import load_config
     from helpers.run_folder import config_of_run, find_run
     from helpers.series import run_import, run_series
 
@@ -106,7 +106,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int | None:
-    from helpers.config_file import load_config
+    from helpers.config.file import load_config
     from helpers.plan import check, plan_table, quota_table
     from helpers.series import parameters_of_all
 
@@ -175,7 +175,7 @@ def _confirmed(question: str) -> bool:
 
 
 def _schema(arguments: argparse.Namespace) -> None:
-    from helpers.config_file import config_schema
+    from helpers.config.file import config_schema
     from helpers.verdict import verdict_schema
 
     for path, schema in ((arguments.output, config_schema()), (arguments.verdict_output, verdict_schema())):

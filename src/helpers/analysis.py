@@ -10,7 +10,8 @@ import pandas as pd
 
 from helpers import charts
 from helpers.checks import check_run
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import OptionBase
 from helpers.display import Figure
 from helpers.errors import AnalysisError
 from helpers.failure_counts import count_failures
@@ -18,7 +19,6 @@ from helpers.group_checks import group_warnings
 from helpers.groups import read_groups, summarise_groups
 from helpers.importers.importing import import_warnings
 from helpers.ledger import EndpointRecord, Ledger
-from helpers.options import OptionBase
 from helpers.pricing import as_ledger_fields, price_of, stated_price
 from helpers.prompt_files import read_prompt_warnings
 from helpers.records import LoadPointFacts, read_facts

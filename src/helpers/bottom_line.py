@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helpers import number_text as text
 from helpers.capacity import candidates
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Markdown, Prose
 from helpers.judge import loads_of
 from helpers.load_report import LATENCY_NAME

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers.config import BenchmarkConfig, Generation
+from helpers.config.benchmark import BenchmarkConfig, Generation
+from helpers.config.load import ClosedLoop, LoadLevel
 from helpers.load.conductor import Finished
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.order import Order
 from helpers.load.spread import percentiles_ms
 from helpers.load.team import LoadTeam
-from helpers.load_config import ClosedLoop, LoadLevel
 from helpers.run_folder import RunFolder
 from helpers.targets.base import Address
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.calibration import calibrate
-from helpers.config import BenchmarkConfig, slug, usable_cpu_count
+from helpers.config.benchmark import BenchmarkConfig, slug, usable_cpu_count
+from helpers.config.options import OptionBase
 from helpers.deployment import READY, UNDER_WAY, Deployment
 from helpers.deployments import no_option_left, stay_within_budget
 from helpers.errors import CredentialsError, LoadError, TeardownError
@@ -27,7 +28,6 @@ from helpers.load.team import LoadTeam
 from helpers.load_plan import load_points_of, missing_load_points
 from helpers.no_answer import NoAnswer
 from helpers.number_text import plural
-from helpers.options import OptionBase
 from helpers.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
 from helpers.run_folder import RunFolder
 from helpers.sample_size import load_for_slo, requests_for_percentile

@@ -14,7 +14,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.ledger import EndpointRecord
 from helpers.metrics import MET
 from helpers.number_text import duration, plural

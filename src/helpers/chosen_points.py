@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics import LATENCIES
 from helpers.verdict import ChosenPoint, CostBasis, Estimate
 

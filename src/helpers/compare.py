@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from helpers.analysis import read_points
 from helpers.chosen_points import main_latency
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.errors import AnalysisError
 from helpers.intervals import CONFIDENCE
 from helpers.run_folder import RunFolder, find_run, write_atomically

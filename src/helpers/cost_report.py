@@ -14,7 +14,7 @@ from helpers.capacity import (
     cheapest_ranges,
     fleet,
 )
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Prose, Table, numeric
 from helpers.ledger import EndpointRecord
 from helpers.load_report import as_measured, level_column

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from helpers import preflight
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import OptionBase, SageMakerOption
 from helpers.errors import CredentialsError, DeployError, TeardownError
 from helpers.failures import NEXT_STEP, NO_LOG_STEP, Cause
 from helpers.ledger import EndpointRecord, Ledger, utc_now
-from helpers.options import OptionBase, SageMakerOption
 from helpers.run_folder import RunFolder
 from helpers.targets.base import Address, target_of
 from helpers.teardown import delete_endpoint

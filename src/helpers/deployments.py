@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.deployment import READY, UNDER_WAY, Deployment
 from helpers.errors import BudgetExceeded, NoOptionLeft
 from helpers.ledger import EndpointRecord, Ledger

@@ -21,7 +21,7 @@ from helpers.bottom_line import COST_UNIT, bottom_line
 from helpers.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC
 from helpers.charts.style import LATENCY_WORDS
 from helpers.chosen_points import mixed_cost
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Html, Markdown, Table, numeric
 from helpers.judge import judge
 from helpers.load_report import LATENCY_NAME

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.groups import misses
 from helpers.number_text import plural
 from helpers.report_warning import ReportWarning

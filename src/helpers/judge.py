@@ -19,12 +19,12 @@ import pandas as pd
 from helpers.capacity import capacity_of, requests_per_minute
 from helpers.checks import same_model, same_output_length, same_prompts
 from helpers.chosen_points import best_load, chosen_point, mixed_cost, traffic_shares
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import Load, Search
+from helpers.config.options import OptionBase
 from helpers.ledger import EndpointRecord
-from helpers.load_config import Load, Search
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED
 from helpers.open_points import cheaper_because, effort_to_settle, estimated_loads, nearest_to_slo, open_because
-from helpers.options import OptionBase
 from helpers.report_warning import ReportWarning
 from helpers.verdict import CostBasis, Estimate, InstancePrice, OptionVerdict, TokenRates, Verdict
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import metrics
-from helpers.config import ServiceLevel
+from helpers.config.benchmark import ServiceLevel
 from helpers.intervals import (
     CONFIDENCE,
     NO_INTERVAL,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.config import BenchmarkConfig, Dataset, slug
+from helpers.config.benchmark import BenchmarkConfig, Dataset, slug
+from helpers.config.load import LoadLevel, Search
+from helpers.config.options import OptionBase
 from helpers.load.attempts import repetitions_wanted
-from helpers.load_config import LoadLevel, Search
-from helpers.options import OptionBase
 from helpers.records import LoadPoint, LoadPointFacts, read_facts, read_requests
 from helpers.run_folder import RunFolder
 from helpers.search import next_level, probe_is_feasible

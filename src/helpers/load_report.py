@@ -9,9 +9,9 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.chosen_points import best_load, main_latency, percentile_column
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.display import Column, Table
-from helpers.load_config import ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.verdict import CostBasis
 

@@ -10,14 +10,14 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from helpers.config import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.secret_names import SECRET_NAME
 from helpers.errors import RunFolderError
 from helpers.holding import holding
 from helpers.ledger import Ledger
-from helpers.secret_names import SECRET_NAME
 
 if TYPE_CHECKING:
-    from helpers.config_file import LoadedConfig
+    from helpers.config.file import LoadedConfig
     from helpers.run_folder import RunFolder
 
 SECTIONS = ("seed", "model", "prompts", "datasets", "generation", "options", "load")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from helpers.config import ServiceLevel
+from helpers.config.benchmark import ServiceLevel
 from helpers.intervals import percentile, percentile_bound_by_moments, samples_to_show, share_bounds
 
 LATENCIES = ("latency_s", "ttft_s", "tpot_s")

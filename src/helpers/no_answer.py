@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from helpers.config.secret_names import HIDDEN
 from helpers.load.responses import Answer
-from helpers.secret_names import HIDDEN
 
 LONGEST_WORDS = 300
 SERVICE_UNAVAILABLE = 503

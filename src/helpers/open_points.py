@@ -14,8 +14,8 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.chosen_points import best_load, estimate_of, mixed_cost, traffic_shares
-from helpers.config import BenchmarkConfig
-from helpers.importers.settings import HOW_TO_ADD, PERCENTILES
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.imports import HOW_TO_ADD, PERCENTILES
 from helpers.ledger import EndpointRecord
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict

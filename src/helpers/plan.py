@@ -15,21 +15,21 @@ from typing import NamedTuple
 import pandas as pd
 
 from helpers import preflight
-from helpers.config import BenchmarkConfig, Dataset
-from helpers.config_file import LoadedConfig
+from helpers.config.benchmark import BenchmarkConfig, Dataset
+from helpers.config.file import LoadedConfig
+from helpers.config.load import LoadLevel, Ramp, Search
+from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
+from helpers.config.secret_names import SECRET_NAME
 from helpers.deployment import Deployment
 from helpers.display import Column, Table, numeric
 from helpers.ledger import EndpointRecord, Ledger
-from helpers.load_config import LoadLevel, Ramp, Search
 from helpers.number_text import duration, number, plural
-from helpers.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
 from helpers.pricing import FoundPrice, price_of
 from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
 from helpers.quotas import Quota, read_quotas
 from helpers.run_folder import describe_machine, scratch_run
 from helpers.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
-from helpers.secret_names import SECRET_NAME
 from local_sagemaker.tiny_model import default_cache_dir
 
 LOCAL_STARTUP_MINUTES = 0.2

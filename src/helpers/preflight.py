@@ -17,8 +17,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from helpers.api_url import secrets_in_headers
-from helpers.config import BenchmarkConfig
+from helpers.config.api_url import secrets_in_headers
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import TraceReplay
+from helpers.config.options import Option
+from helpers.config.secret_words import secret_hider
 from helpers.display import Column, Table, numeric
 from helpers.errors import CredentialsError, DeployError, LoadError
 from helpers.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
@@ -27,13 +30,10 @@ from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.load.connection import Exchange, HttpConnection, RawExchange, Server, words_of_refusal
 from helpers.load.responses import Answer, read_answer
 from helpers.load.schedule import draw_arrivals
-from helpers.load_config import TraceReplay
 from helpers.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, words_of
-from helpers.options import Option
 from helpers.prompt_files import read_prompts
 from helpers.run_folder import RunFolder
 from helpers.sample_size import refuse_what_cannot_decide
-from helpers.secret_words import secret_hider
 from helpers.targets.base import Address
 from helpers.whole_files import lock_of, write_atomically
 

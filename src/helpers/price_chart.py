@@ -19,7 +19,7 @@ from helpers.charts.load_points import dominated
 from helpers.charts.panels import crossed_out, level_text, ticks
 from helpers.charts.scale import axis_top, has_failed, open_ended, open_ends
 from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option, colour, left_out, marker, ranges
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import in_html
 from helpers.metrics import CLIENT_LIMITED, MET
 from helpers.what_if import MONTH, Outcome, with_bills

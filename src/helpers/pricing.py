@@ -10,9 +10,9 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.config import DATA_DIR
-from helpers.options import OptionBase
-from helpers.price_config import PricePerVcpu, TokenPrice
+from helpers.config.benchmark import DATA_DIR
+from helpers.config.options import OptionBase
+from helpers.config.price import PricePerVcpu, TokenPrice
 from helpers.price_list import hosting_price
 
 PRICE_LIST = DATA_DIR / "prices.csv"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from helpers.campaign import LoadEvent
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Table, numeric
 from helpers.errors import ParameterError
 from helpers.ledger import EndpointRecord

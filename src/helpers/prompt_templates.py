@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.config import DATA_DIR
+from helpers.config.benchmark import DATA_DIR
 from helpers.errors import PromptError
 
 TEMPLATE_DIR = DATA_DIR / "prompt_templates"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from helpers.config import BenchmarkConfig, Dataset, slug
+from helpers.config.benchmark import BenchmarkConfig, Dataset, slug
 from helpers.errors import PromptError
 from helpers.prompt_files import METADATA_KEY, SCHEMA_VERSION, TOKENS_PREFIX, prompt_metadata
 from helpers.prompt_templates import Template, load_template

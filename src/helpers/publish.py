@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.config import PROJECT_ROOT
+from helpers.config.benchmark import PROJECT_ROOT
 from helpers.display import Markdown, Prose, code
 from helpers.page import write_page
 from helpers.run_folder import RunFolder

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers.config import slug
+from helpers.config.benchmark import slug
+from helpers.config.load import LoadLevel
 from helpers.errors import AnalysisError
-from helpers.load_config import LoadLevel
 from helpers.machine import MachineFacts
 
 if TYPE_CHECKING:

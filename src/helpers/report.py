@@ -15,8 +15,8 @@ from markupsafe import Markup
 from helpers import number_text as text
 from helpers.bottom_line import COST_UNIT, quoted
 from helpers.chosen_points import main_latency
-from helpers.config import BenchmarkConfig, slug
-from helpers.config_file import LoadedConfig
+from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.file import LoadedConfig
 from helpers.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
 from helpers.errors import RunFolderError
 from helpers.failure_counts import KIND, failure_words

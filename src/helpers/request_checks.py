@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.intervals import samples_to_trust
 from helpers.machine import BUSY_MACHINE, busy_words
 from helpers.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts

@@ -27,9 +27,9 @@ from tempfile import TemporaryDirectory
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from helpers.config import PROJECT_ROOT, usable_cpu_count
-from helpers.config_file import LoadedConfig, load_config
-from helpers.config_yaml import expanded
+from helpers.config.benchmark import PROJECT_ROOT, usable_cpu_count
+from helpers.config.file import LoadedConfig, load_config
+from helpers.config.yaml import expanded
 from helpers.errors import RunFolderError, log_errors_to, shown
 from helpers.ledger import merge_ledgers
 from helpers.measured_config import is_corrected, measured_digests, refuse_other_measurement

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from helpers import number_text as text
 from helpers.chosen_points import main_latency
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Table, numeric
 from helpers.intervals import percentile
 from helpers.ledger import Ledger

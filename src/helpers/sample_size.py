@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 
-from helpers.config import BenchmarkConfig, ServiceLevel
+from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
+from helpers.config.load import Load, OpenLoop, Ramp
 from helpers.errors import ConfigError
 from helpers.intervals import share_bounds
-from helpers.load_config import Load, OpenLoop, Ramp
 
 SMALL_ERROR_RATE = 0.001
 MOST_TIMES = 1000.0

@@ -6,9 +6,9 @@ import math
 
 import pandas as pd
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import Search
 from helpers.load.attempts import could_be_judged, repetitions_that_count, was_overloaded
-from helpers.load_config import Search
 from helpers.metrics import estimates_within, with_latencies
 from helpers.records import LoadPointFacts
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from helpers.config import PROJECT_ROOT
-from helpers.config_file import LoadedConfig, load_config
+from helpers.config.benchmark import PROJECT_ROOT
+from helpers.config.file import LoadedConfig, load_config
 from helpers.errors import NoOptionLeft, NotebookFailed, ParameterError, RunFolderError
 from helpers.holding import holding
 from helpers.importers.importing import read_results, write_results

@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import SageMakerOption
 from helpers.ledger import EndpointRecord
-from helpers.options import SageMakerOption
 from helpers.run_folder import RunFolder
 from helpers.whole_files import OWNER_ONLY, write_atomically
 

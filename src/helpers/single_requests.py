@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.config import BenchmarkConfig, slug
-from helpers.load_config import ClosedLoop, LoadLevel
+from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.load import ClosedLoop, LoadLevel
 from helpers.whole_files import write_atomically
 
 if TYPE_CHECKING:
-    from helpers.config_file import LoadedConfig
+    from helpers.config.file import LoadedConfig
     from helpers.load.order import Order
     from helpers.run_folder import RunFolder
 

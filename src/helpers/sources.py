@@ -21,7 +21,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-from helpers.config import JsonLinesSource, PythonReferenceSource, ShareGPTSource
+from helpers.config.benchmark import JsonLinesSource, PythonReferenceSource, ShareGPTSource
 from helpers.errors import PromptError
 
 PASSAGE_CHARACTERS = 40_000

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from helpers import metrics
 from helpers.chunks import inter_token_percentiles
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.failure_counts import commonest_failure
 from helpers.intervals import CONFIDENCE, NO_INTERVAL, Interval, batch_rates, batches, ratio_interval, share_bounds
 from helpers.ledger import EndpointRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers import number_text as text
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Prose
 from helpers.errors import AnalysisError, DeployError, LoadError, PromptError
 from helpers.ledger import EndpointRecord, Ledger

@@ -15,7 +15,7 @@ import pandas as pd
 from helpers.analysis import Measurements
 from helpers.capacity import HOURS_PER_MONTH, fleet
 from helpers.chosen_points import main_latency
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.groups import read_groups, summarise_groups
 from helpers.judge import judge
 from helpers.ledger import EndpointRecord

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from helpers.strict import PositiveInt, Strict
+from helpers.config.strict import PositiveInt, Strict
 
 Operation = Literal[
     "CreateModel",

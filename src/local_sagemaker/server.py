@@ -22,7 +22,7 @@ import aiohttp
 from aiohttp import web
 from pydantic import Field, TypeAdapter, ValidationError
 
-from helpers.strict import Strict
+from helpers.config.strict import Strict
 from helpers.whole_files import OWNER_ONLY, write_atomically
 from local_sagemaker.access import ACCESS_KEY_ID, Gate
 from local_sagemaker.api import ApiError, Record, service_model

@@ -23,11 +23,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from helpers.config import Generation
+from helpers.config.benchmark import Generation
+from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
 from helpers.load.alarm import Alarm
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam
-from helpers.load_config import ClosedLoop, LoadLevel, OpenLoop
 from helpers.records import LoadPointFacts
 from helpers.targets.base import Address, SigV4
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from helpers import number_text as text
 from helpers.capacity import HIGHEST_TRAFFIC, HOURS_PER_MONTH, LOWEST_TRAFFIC, candidates, cheapest_ranges, fleet
 from helpers.charts.style import colour, save, style
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Figure
 from helpers.verdict import Verdict
 

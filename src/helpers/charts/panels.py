@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 
 from helpers.charts.scale import axis_top, end_at, has_failed, mark_open_ends
 from helpers.charts.style import bars, by_option, colour, marker, save, style
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Figure
 from helpers.metrics import CLIENT_LIMITED
 

@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator
 from helpers import number_text as text
 from helpers.charts.panels import panels
 from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, PALETTE, by_option, colour, ranges, save, style
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import LoadLevel
 from helpers.display import Figure
 from helpers.intervals import percentile
-from helpers.load_config import LoadLevel
 
 
 def latency_by_prompt_length(samples: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from helpers.config.imports import SELECTABLE, ResultFile, ResultFiles
 from helpers.errors import ConfigError, ResultFileError, cut, shown
-from helpers.importers.settings import SELECTABLE, ResultFile, ResultFiles
 
 LARGEST_FIELD = 2**31 - 1
 """Characters in one CSV field: prompts and answers stand in some."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import LoadLevel
+from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
 from helpers.importers.files import (
@@ -27,8 +29,6 @@ from helpers.importers.files import (
     selected,
 )
 from helpers.importers.found import Found, FoundPoint, Served
-from helpers.load_config import LoadLevel
-from helpers.options import ImportedOption
 
 VOLLEY_COLUMNS = (
     "concurrency",

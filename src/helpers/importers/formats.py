@@ -7,7 +7,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.imports import SELECTABLE, ResultFormat
+from helpers.config.options import ImportedOption
 from helpers.errors import ConfigError
 from helpers.importers import (
     aiperf,
@@ -23,8 +25,6 @@ from helpers.importers import (
 )
 from helpers.importers.files import OpenedFile, read_text
 from helpers.importers.found import Found
-from helpers.importers.settings import SELECTABLE, ResultFormat
-from helpers.options import ImportedOption
 
 
 class Format(NamedTuple):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import LoadLevel
+from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
 from helpers.importers.files import (
@@ -28,8 +30,6 @@ from helpers.importers.files import (
 )
 from helpers.importers.found import FAILURES, Found, FoundPoint, Served, TimedRequest
 from helpers.importers.printed import in_blocks
-from helpers.load_config import LoadLevel
-from helpers.options import ImportedOption
 
 TOOL = "GenAI-Perf"
 STATISTICS_MARKS = ("request_latency", "request_throughput", "input_config.perf_analyzer")

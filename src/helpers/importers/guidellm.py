@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import LoadLevel
+from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
 from helpers.importers.files import (
@@ -25,8 +27,6 @@ from helpers.importers.files import (
 )
 from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest
 from helpers.importers.guidellm_early import in_later_shape
-from helpers.load_config import LoadLevel
-from helpers.options import ImportedOption
 
 REPORT = "GuideLLM's benchmarks.json"
 HTTP_ERROR = re.compile(r"(?:Client|Server) error '([45]\d\d)\b")

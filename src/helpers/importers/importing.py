@@ -13,8 +13,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
-from helpers.config import BenchmarkConfig, slug
-from helpers.config_file import LoadedConfig
+from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.file import LoadedConfig
+from helpers.config.load import LEVEL_NAMES, LoadLevel, Search
+from helpers.config.options import ImportedOption
 from helpers.errors import ConfigError, ResultFileError
 from helpers.group_records import without_echo, write_groups
 from helpers.importers.consistent import check_point
@@ -23,9 +25,7 @@ from helpers.importers.formats import FORMATS, format_of
 from helpers.importers.found import Found, FoundPoint, Served, TwoCounts
 from helpers.importers.timed import records_of, with_window
 from helpers.ledger import EndpointRecord, Ledger
-from helpers.load_config import LEVEL_NAMES, LoadLevel, Search
 from helpers.number_text import plural
-from helpers.options import ImportedOption
 from helpers.pricing import as_ledger_fields, price_of
 from helpers.records import LoadPoint, write_requests
 from helpers.report_warning import ReportWarning

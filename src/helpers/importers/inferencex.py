@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import LoadLevel
+from helpers.config.options import ImportedOption
 from helpers.errors import ConfigError
 from helpers.group_records import Group
 from helpers.importers.files import (
@@ -26,8 +28,6 @@ from helpers.importers.files import (
 )
 from helpers.importers.found import FAILURES, Found, FoundPoint, Served
 from helpers.importers.printed import in_keys
-from helpers.load_config import LoadLevel
-from helpers.options import ImportedOption
 
 TOOL = "InferenceX"
 NEEDED = ("conc", "model", "tput_per_gpu", "output_tput_per_gpu")

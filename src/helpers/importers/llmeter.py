@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import LoadLevel
+from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
 from helpers.importers.files import (
@@ -26,8 +28,6 @@ from helpers.importers.files import (
     section,
 )
 from helpers.importers.found import Found, FoundPoint, Served
-from helpers.load_config import LoadLevel
-from helpers.options import ImportedOption
 
 TOOL = "LLMeter"
 RESPONSE = ("response_text", "time_to_last_token", "num_tokens_output")

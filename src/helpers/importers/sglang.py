@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 import re
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import LoadLevel
+from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
 from helpers.importers.files import (
@@ -33,8 +35,6 @@ from helpers.importers.files import (
 )
 from helpers.importers.found import FAILURES, Found, FoundPoint, Served
 from helpers.importers.printed import in_keys
-from helpers.load_config import LoadLevel
-from helpers.options import ImportedOption
 
 TOOL = "sglang.bench_serving"
 NEEDED = ("completed", "duration", "request_rate", "total_output_tokens_retokenized")

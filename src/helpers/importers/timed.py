@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.group_records import Group
 from helpers.importers.found import CUT_OFF, FoundPoint, TimedRequest
 from helpers.load.schedule import arrival_facts

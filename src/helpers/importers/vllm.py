@@ -7,7 +7,9 @@ from __future__ import annotations
 import math
 import re
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import LoadLevel
+from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
 from helpers.group_records import Group
 from helpers.importers.files import (
@@ -26,8 +28,6 @@ from helpers.importers.files import (
     selected,
 )
 from helpers.importers.found import Found, FoundPoint, Served, TimedRequest
-from helpers.load_config import LoadLevel
-from helpers.options import ImportedOption
 
 TOOL = "vllm bench serve"
 PRINTED = re.compile(r"^(p[\d.]+|median)_(ttft|tpot|e2el)_ms$")

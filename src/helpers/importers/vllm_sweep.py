@@ -7,11 +7,11 @@ from `summary.json`.
 
 from __future__ import annotations
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import ImportedOption
 from helpers.importers import vllm
 from helpers.importers.files import OpenedFile, Row, read_objects, read_table, refuse, require, selected
 from helpers.importers.found import Found
-from helpers.options import ImportedOption
 
 TOOL = "a summary of vllm bench sweep"
 MARKS = ("run_number", "duration", "completed", "request_rate")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from pydantic import BaseModel
 
+from helpers.config.load import Ramp, TraceReplay, processes_for
 from helpers.load import order as messages
 from helpers.load.findings import Ended, facts_of
 from helpers.load.order import OPENING_AT_ONCE, Order
@@ -19,7 +20,6 @@ from helpers.load.progress import OnProgress, ProgressView
 from helpers.load.schedule import draw_arrivals
 from helpers.load.spool import IndexReader
 from helpers.load.window import NO_WINDOW, OVERLOAD, Times, Window, find_window
-from helpers.load_config import Ramp, TraceReplay, processes_for
 from helpers.machine import MachineWatch
 from helpers.records import ENOUGH_REQUESTS, NOTHING_ANSWERED, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from helpers.config import Generation
-from helpers.load_config import Load, LoadLevel
+from helpers.config.benchmark import Generation
+from helpers.config.load import Load, LoadLevel
 from helpers.records import LoadPoint
 from helpers.targets.base import Address
 

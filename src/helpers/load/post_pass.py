@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from helpers.config.secret_words import secret_hider
 from helpers.errors import PromptError
 from helpers.load.bodies import salt_of, salted_prompt
 from helpers.load.connection import Exchange
@@ -21,7 +22,6 @@ from helpers.load.order import Order, Parse, Parsed, Write, Written
 from helpers.load.responses import Answer, read_answer, unreadable
 from helpers.load.spool import ExchangeReader
 from helpers.records import METADATA_KEY, SCHEMA
-from helpers.secret_words import secret_hider
 
 BATCH_ROWS = 2000
 BATCH_CHUNKS = 500_000

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helpers.config.load import LoadBase
 from helpers.load.order import Progress
 from helpers.load.window import Window
-from helpers.load_config import LoadBase
 
 TELL_EVERY_S = 0.25
 RATE_OVER_S = 1.5

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers.config.load import LoadLevel, OpenLoop, Ramp, Search, TraceReplay
 from helpers.errors import ConfigError
-from helpers.load_config import LoadLevel, OpenLoop, Ramp, Search, TraceReplay
 from helpers.records import ArrivalFacts
 
 DISPERSION_ARRIVALS = 10

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helpers.config.load import ROUNDS
 from helpers.intervals import ratio_interval
-from helpers.load_config import ROUNDS
 
 BATCHES = 20
 SMALLEST_BATCH = 5

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from helpers.api_url import basic_credentials, secrets_in_headers, secrets_in_query, without_user
-from helpers.config import BenchmarkConfig
+from helpers.config.api_url import basic_credentials, secrets_in_headers, secrets_in_query, without_user
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import OptionBase
 from helpers.failures import Cause
 from helpers.ledger import EndpointRecord
-from helpers.options import OptionBase
 from helpers.run_folder import RunFolder
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import BedrockOption
 from helpers.errors import DeployError
 from helpers.ledger import EndpointRecord
-from helpers.options import BedrockOption
 from helpers.pricing import as_ledger_fields, price_of
 from helpers.run_folder import RunFolder
 from helpers.sessions import session_of_profile

@@ -14,7 +14,7 @@ from helpers.errors import DeployError
 if TYPE_CHECKING:
     import boto3
 
-    from helpers.config import BenchmarkConfig
+    from helpers.config.benchmark import BenchmarkConfig
 
 NOTEBOOK_METADATA = Path("/opt/ml/metadata/resource-metadata.json")
 """Of a notebook instance or Studio space. https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-metadata.html"""

@@ -11,7 +11,7 @@ from helpers.targets.sagemaker_resources import is_not_found
 if TYPE_CHECKING:
     import boto3
 
-    from helpers.options import SageMakerOption
+    from helpers.config.options import SageMakerOption
 
 
 class ExistingEndpoint(NamedTuple):

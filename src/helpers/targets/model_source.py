@@ -7,15 +7,15 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from helpers.containers import JumpStart
+from helpers.config.containers import JumpStart
+from helpers.config.secret_names import HIDDEN, SECRET_NAME
 from helpers.errors import DeployError
 from helpers.failures import NEXT_STEP, Cause, cause_of_error, deploy_error
-from helpers.secret_names import HIDDEN, SECRET_NAME
 
 if TYPE_CHECKING:
     import boto3
 
-    from helpers.options import SageMakerOption
+    from helpers.config.options import SageMakerOption
 
 _LOOKS_LIKE_A_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
 JUMPSTART_STEP = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.api_url import below, host_of
-from helpers.config import BenchmarkConfig
+from helpers.config.api_url import below, host_of
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import OpenAIOption
 from helpers.ledger import EndpointRecord
-from helpers.options import OpenAIOption
 from helpers.pricing import as_ledger_fields, price_of
 from helpers.run_folder import RunFolder
 from helpers.targets.base import Address, EndpointStatus

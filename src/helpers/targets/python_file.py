@@ -19,14 +19,14 @@ from types import ModuleType
 
 from pydantic import JsonValue, ValidationError
 
-from helpers.api_url import parse_url
-from helpers.config import BenchmarkConfig
+from helpers.config.api_url import parse_url
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import PythonOption
+from helpers.config.secret_names import SECRET_NAME
 from helpers.errors import DeployError, TeardownError, shown
 from helpers.ledger import EndpointRecord, utc_now
-from helpers.options import PythonOption
 from helpers.pricing import as_ledger_fields, price_of
 from helpers.run_folder import RunFolder
-from helpers.secret_names import SECRET_NAME
 from helpers.targets.base import Address, EndpointStatus
 from helpers.targets.certificates import certificates_file
 from helpers.targets.sagemaker_resources import resource_name

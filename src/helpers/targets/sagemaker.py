@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from helpers.config import BenchmarkConfig
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import SageMakerOption
 from helpers.errors import DeployError
 from helpers.failures import NEXT_STEP, NO_LOG_STEP, Cause, cause_of_log, cause_of_words, deploy_error, is_passing
 from helpers.ledger import EndpointRecord
-from helpers.options import SageMakerOption
 from helpers.pricing import as_ledger_fields, price_of
 from helpers.run_folder import RunFolder
 from helpers.sessions import LOCAL_PROFILE, LOCAL_ROLE, aws_session, local_config_file

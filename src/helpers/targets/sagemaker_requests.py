@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from helpers.containers.machine_images import machine_image_for
+from helpers.config.containers.machine_images import machine_image_for
 from helpers.errors import DeployError
 
 if TYPE_CHECKING:
-    from helpers.config import AwsConfig
-    from helpers.options import SageMakerOption
+    from helpers.config.benchmark import AwsConfig
+    from helpers.config.options import SageMakerOption
     from helpers.targets.model_source import ModelSource
 
 VARIANT = "AllTraffic"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from helpers.config import slug
+from helpers.config.benchmark import slug
 from helpers.errors import TeardownError
 from helpers.failures import NEXT_STEP, Cause, cause_of_error, is_passing
 from helpers.ledger import EndpointRecord

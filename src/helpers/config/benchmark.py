@@ -14,13 +14,13 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from helpers.config.load import Load, Search
+from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
+from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict
 from helpers.errors import AnalysisError, ConfigError
-from helpers.load_config import Load, Search
-from helpers.options import ImportedOption, Option, OptionBase, SageMakerOption
-from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
 from local_sagemaker.faults import Fault
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
 DATA_DIR = PROJECT_ROOT / "data"
 
 

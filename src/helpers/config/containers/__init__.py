@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from helpers.containers.base import Environment, EnvironmentValue, ImageContainer, JumpStart, RequestApi
-from helpers.containers.gpu import DjlLmiContainer, SglangContainer, TgiContainer, VllmContainer
-from helpers.containers.model_container import ModelContainer
-from helpers.containers.neuron import DjlNeuronContainer, OptimumNeuronContainer, VllmNeuronContainer
+from helpers.config.containers.base import Environment, EnvironmentValue, ImageContainer, JumpStart, RequestApi
+from helpers.config.containers.gpu import DjlLmiContainer, SglangContainer, TgiContainer, VllmContainer
+from helpers.config.containers.model_container import ModelContainer
+from helpers.config.containers.neuron import DjlNeuronContainer, OptimumNeuronContainer, VllmNeuronContainer
 
 
 def _image_by_default(container: object) -> object:

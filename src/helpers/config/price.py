@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from helpers.strict import PositiveInt, Strict
+from helpers.config.strict import PositiveInt, Strict
 
 
 class HourlyPrice(Strict):

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from pydantic import Field, JsonValue, field_validator
 
-from helpers.containers.accelerators import Accelerator, accelerators_on, known_instance, unknown_instance
-from helpers.containers.base import Environment, RequestApi
+from helpers.config.containers.accelerators import Accelerator, accelerators_on, known_instance, unknown_instance
+from helpers.config.containers.base import Environment, RequestApi
+from helpers.config.strict import PositiveInt
 from helpers.errors import DeployError
-from helpers.strict import PositiveInt
 
 MODEL_FOLDER = "/opt/ml/model"
 """Where SageMaker puts model data from S3."""

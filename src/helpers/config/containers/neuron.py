@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from helpers.containers.base import RequestApi
-from helpers.containers.model_container import ModelContainer
-from helpers.strict import PositiveInt
-from helpers.unquoted import read_unquoted
+from helpers.config.containers.base import RequestApi
+from helpers.config.containers.model_container import ModelContainer
+from helpers.config.strict import PositiveInt
+from helpers.config.unquoted import read_unquoted
 
 FIRST_GENERATIONS = ("inf2", "trn1", "trn1n")
 

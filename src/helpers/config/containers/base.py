@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
-from helpers.secret_names import HIDDEN, without_secrets
-from helpers.strict import Strict
+from helpers.config.secret_names import HIDDEN, without_secrets
+from helpers.config.strict import Strict
 
 RequestApi = Literal["openai_chat", "openai_completions", "tgi", "djl"]
 

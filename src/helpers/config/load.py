@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from helpers.strict import PositiveInt, PositiveSeconds, Strict
+from helpers.config.strict import PositiveInt, PositiveSeconds, Strict
 
 Arrivals = Literal["constant", "poisson", "gamma"]
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote
 
-from helpers.secret_names import HIDDEN
+from helpers.config.secret_names import HIDDEN
 
 FEWEST_CHARACTERS = 4
 """Less is no secret, and would be found everywhere."""

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AnyHttpUrl, TypeAdapter, ValidationError
 
-from helpers.secret_names import SECRET_NAME
+from helpers.config.secret_names import SECRET_NAME
 
 _URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 _NEVER_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f\\]")

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from helpers.strict import Strict
-from helpers.unquoted import read_unquoted
+from helpers.config.strict import Strict
+from helpers.config.unquoted import read_unquoted
 
 ResultFormat = Literal[
     "fmbench_volleys",

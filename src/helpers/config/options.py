@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from helpers.api_url import check_headers, parse_url, without_user
-from helpers.containers import AnyContainer, JumpStart, RequestApi
-from helpers.containers.accelerators import known_instance, unknown_instance
-from helpers.containers.machine_images import machine_image_for
-from helpers.importers.settings import ResultFiles
-from helpers.price_config import NamedPrice, Price
-from helpers.strict import Name, PositiveInt, PositiveSeconds, Strict
-from helpers.unquoted import Json
+from helpers.config.api_url import check_headers, parse_url, without_user
+from helpers.config.containers import AnyContainer, JumpStart, RequestApi
+from helpers.config.containers.accelerators import known_instance, unknown_instance
+from helpers.config.containers.machine_images import machine_image_for
+from helpers.config.imports import ResultFiles
+from helpers.config.price import NamedPrice, Price
+from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict
+from helpers.config.unquoted import Json
 
 FOUND_INSTANCE_TYPE = "as found"
 """Instance type of an existing endpoint, until it is described."""

@@ -16,9 +16,9 @@ from typing import ClassVar
 
 import yaml
 
+from helpers.config.secret_names import SECRET_NAME
+from helpers.config.unquoted import Unquoted
 from helpers.errors import ConfigError, cut, shown
-from helpers.secret_names import SECRET_NAME
-from helpers.unquoted import Unquoted
 
 KeyPath = tuple[str | int, ...]
 EXTENDS, OPTIONS, OPTION_DEFAULTS = "extends", "options", "option_defaults"

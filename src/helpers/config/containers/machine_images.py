@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from helpers.containers.accelerators import DATA_DIR, family_of, instance_of
+from helpers.config.containers.accelerators import DATA_DIR, family_of, instance_of
 
 MACHINE_IMAGES = DATA_DIR / "inference_amis.csv"
 NEURON = "neuron"

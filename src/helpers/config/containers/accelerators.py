@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-DATA_DIR = Path(__file__).resolve().parents[3] / "data"
+DATA_DIR = Path(__file__).resolve().parents[4] / "data"
 INSTANCES = DATA_DIR / "instances.csv"
 
 Accelerator = Literal["gpu", "neuron"]

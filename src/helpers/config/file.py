@@ -18,8 +18,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from helpers.config import PROJECT_ROOT, BenchmarkConfig
-from helpers.config_yaml import (
+from helpers.config.benchmark import PROJECT_ROOT, BenchmarkConfig
+from helpers.config.secret_names import SECRET_NAME, looks_secret
+from helpers.config.unquoted import Unquoted
+from helpers.config.yaml import (
     EXTENDS,
     OPTION_DEFAULTS,
     OPTIONS,
@@ -34,8 +36,6 @@ from helpers.config_yaml import (
 )
 from helpers.errors import MOST_CHARACTERS_OF_A_LINE, ConfigError, cut, shown
 from helpers.number_text import plural
-from helpers.secret_names import SECRET_NAME, looks_secret
-from helpers.unquoted import Unquoted
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_KEYS = ("api_key", "hf_token", "apikey", "api-key", "authorization", "password")
