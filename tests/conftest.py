@@ -15,7 +15,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
 from helpers.series import run_series
 
 SECRET = "s3cr3t-tokens-must-not-be-written"

@@ -8,8 +8,8 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
-from helpers.ledger import EndpointRecord
-from helpers.records import SCHEMA, ArrivalFacts, LoadPoint, LoadPointFacts, LoadProcessFacts, write_requests
+from helpers.run.ledger import EndpointRecord
+from helpers.run.records import SCHEMA, ArrivalFacts, LoadPoint, LoadPointFacts, LoadProcessFacts, write_requests
 
 SECOND_NS = 1_000_000_000
 

@@ -6,7 +6,7 @@ import sys
 from helpers.campaign import load_all
 from helpers.deployments import start_deployments
 from helpers.errors import ServingVerdictError
-from helpers.run_folder import open_run
+from helpers.run.folder import open_run
 
 
 def main(config_path: str, run_dir: str) -> int:

@@ -11,10 +11,10 @@ import pytest
 from fault_lab import Lab, fault_config
 
 from helpers.calibration import calibrate
-from helpers.local_sagemaker import launcher
-from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
-from helpers.run_folder import open_run
+from helpers.run import local_server as launcher
+from helpers.run.folder import open_run
+from helpers.run.prompt_files import write_prompts
 from local_sagemaker.tiny_model import default_cache_dir
 
 

@@ -27,9 +27,9 @@ from conftest import small_config
 from local_sagemaker_calls import session_at, signed
 
 from helpers.__main__ import main as helpers_main
-from helpers.ledger import EndpointRecord, Ledger
-from helpers.local_sagemaker import launcher
-from helpers.run_folder import RunFolder, open_run
+from helpers.run import local_server as launcher
+from helpers.run.folder import RunFolder, open_run
+from helpers.run.ledger import EndpointRecord, Ledger
 from local_sagemaker.faults import Fault
 
 KERNELS = multiprocessing.get_context("forkserver")

@@ -17,7 +17,7 @@ from helpers.config.load import ClosedLoop, LoadBase, LoadLevel
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam
 from helpers.metrics import with_latencies
-from helpers.records import LoadPointFacts, read_facts, read_requests
+from helpers.run.records import LoadPointFacts, read_facts, read_requests
 from helpers.targets.base import Address
 
 TOKENS = 8

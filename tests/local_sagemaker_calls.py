@@ -13,7 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from helpers.local_sagemaker.launcher import Address
+from helpers.run.local_server import Address
 
 ROLE = "arn:aws:iam::123456789012:role/Role"
 REGION = "eu-west-1"

@@ -9,7 +9,7 @@ import boto3
 import pytest
 from local_sagemaker_calls import ROLE, client_of, create, delete, session_at, status_after
 
-from helpers.local_sagemaker import launcher
+from helpers.run import local_server as launcher
 from local_sagemaker.tiny_model import ensure_model
 
 FAKE_SERVER = """

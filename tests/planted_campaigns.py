@@ -41,7 +41,7 @@ from simulation import Load, Station, Truth, true_figures
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
-from helpers.ledger import EndpointRecord
+from helpers.run.ledger import EndpointRecord
 
 PERCENT = 95
 TIMEOUT_S = 60.0

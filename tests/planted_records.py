@@ -21,7 +21,7 @@ from helpers.config.load import LoadLevel
 from helpers.load.conductor import LOOK_EVERY_S, LOOK_SHARE
 from helpers.load.schedule import arrival_facts
 from helpers.load.window import OVERLOAD, Window, find_window
-from helpers.records import ENOUGH_REQUESTS, LoadPoint, write_requests
+from helpers.run.records import ENOUGH_REQUESTS, LoadPoint, write_requests
 from helpers.sample_size import load_for_slo, requests_for_percentile
 
 START_NS = 1_000_000_000_000

@@ -10,7 +10,7 @@ from helpers.analysis import read_verdict
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import LoadedConfig
 from helpers.importers.importing import read_results, write_results
-from helpers.run_folder import RunFolder, open_run
+from helpers.run.folder import RunFolder, open_run
 from helpers.verdict import OptionVerdict, Verdict
 
 NOTEBOOKS = ("04_analyse_metrics", "05_report")

@@ -12,7 +12,7 @@ from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
 from helpers.errors import ConfigError
 from helpers.load.bodies import RequestWriter, prepare_requests
-from helpers.run_folder import open_run
+from helpers.run.folder import open_run
 from helpers.targets.base import target_of
 
 PASSWORD = "p%40ss-w0rd-0001"

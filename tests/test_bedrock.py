@@ -33,7 +33,6 @@ from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
 from helpers.deployments import start_deployments
 from helpers.errors import ConfigError, DeployError
-from helpers.ledger import Ledger
 from helpers.load.apis import API_READERS
 from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.load.connection import Exchange
@@ -41,10 +40,11 @@ from helpers.load.event_stream import unwrap_event_stream
 from helpers.load.responses import Answer, read_answer
 from helpers.load.team import LoadTeam
 from helpers.load.timeline import Timeline
-from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
-from helpers.records import read_requests
-from helpers.run_folder import open_run
+from helpers.run.folder import open_run
+from helpers.run.ledger import Ledger
+from helpers.run.prompt_files import write_prompts
+from helpers.run.records import read_requests
 from helpers.targets.base import Address, target_of
 from local_sagemaker.tiny_model import default_cache_dir
 

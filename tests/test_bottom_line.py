@@ -9,7 +9,7 @@ from helpers.cost_report import capacity_table
 from helpers.failure_counts import COLUMNS
 from helpers.judge import judge
 from helpers.report import errors_table, options_table, summary, winner_table
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
 
 
 def verdict_and_config(*points, options=None, load=None, failed=()):

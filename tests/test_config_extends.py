@@ -13,7 +13,7 @@ import yaml
 
 from helpers.config.file import config_schema, load_config
 from helpers.errors import ConfigError
-from helpers.run_folder import new_run, open_run, run_root
+from helpers.run.folder import new_run, open_run, run_root
 
 SECRET = "s3cr3t-v4lue"
 DEFAULTS = """\

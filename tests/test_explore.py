@@ -26,7 +26,7 @@ from helpers.config.file import load_config
 from helpers.explore import Panel, panel
 from helpers.judge import judge
 from helpers.metrics import MET
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
 from helpers.summary import summarise_load_points
 from helpers.what_if import MONTH, Settings, WhatIf, config_at, settings_of, with_bills
 
@@ -294,7 +294,7 @@ def page(finished_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("voila")
     source = (
         f"config_path, run_dir = {str(finished_run.config_path)!r}, {str(finished_run.run.path)!r}\n"
-        "from helpers.analysis import measure\nfrom helpers.explore import panel\nfrom helpers.run_folder import open_run\n"
+        "from helpers.analysis import measure\nfrom helpers.explore import panel\nfrom helpers.run.folder import open_run\n"
         "config, run = open_run(config_path, run_dir)\n"
         "panel(config.benchmark, run, measure(config.benchmark, run))"
     )

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from fault_lab import Lab, fault_config, load_points, records_of, wait_for
 
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
 
 pytestmark = pytest.mark.faults
 pytest_plugins = ["fault_fixtures"]

@@ -23,10 +23,10 @@ from examples import config_data, make_config
 from helpers.campaign import load_all
 from helpers.deployments import start_deployments
 from helpers.errors import RunFolderError, StorageError
-from helpers.holding import holding
-from helpers.prompt_files import write_prompts
-from helpers.run_folder import find_run, open_run
-from helpers.whole_files import write_atomically
+from helpers.run.folder import find_run, open_run
+from helpers.run.holding import holding
+from helpers.run.prompt_files import write_prompts
+from helpers.run.whole_files import write_atomically
 
 SOURCES = str(Path(__file__).parents[1] / "src")
 HOLDER = """
@@ -228,7 +228,7 @@ def in_another_process(code, *arguments, uid=None):
     return found.stderr.strip().splitlines()[-1] if found.stderr else ""
 
 
-BEGIN = "import sys; from helpers.run_folder import open_run; open_run(sys.argv[1], new=True)"
+BEGIN = "import sys; from helpers.run.folder import open_run; open_run(sys.argv[1], new=True)"
 NOBODY = 65534
 
 

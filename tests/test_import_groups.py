@@ -11,11 +11,11 @@ import result_files as files
 
 from helpers.config.file import load_config
 from helpers.group_checks import group_warnings
-from helpers.group_records import Group
 from helpers.groups import misses, read_groups, summarise_groups
 from helpers.importers.importing import read_results, write_results
-from helpers.ledger import Ledger
-from helpers.run_folder import open_run
+from helpers.run.folder import open_run
+from helpers.run.group_records import Group
+from helpers.run.ledger import Ledger
 
 
 def group(**changes) -> pd.Series:

@@ -17,7 +17,7 @@ from load_orders import TOKENS, mean_in_flight, measure, moody_stub, order, serv
 
 from helpers.errors import LoadError
 from helpers.load.team import LoadTeam
-from helpers.records import read_requests
+from helpers.run.records import read_requests
 
 pytestmark = pytest.mark.timing
 

@@ -21,7 +21,7 @@ from helpers.load.schedule import arrival_facts
 from helpers.load.spool import ClockPairs, ExchangeReader, Row, SpoolWriter
 from helpers.load.team import LoadTeam
 from helpers.load.window import OVERLOAD, Window
-from helpers.records import LoadPointFacts
+from helpers.run.records import LoadPointFacts
 
 pytestmark = pytest.mark.timing
 

@@ -25,7 +25,7 @@ from helpers.load_report import load_words, recommendations
 from helpers.metrics import with_latencies
 from helpers.plan import plan_table
 from helpers.report import load_point_table, winner_table
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
 from helpers.verify import verify_points
 
 OPEN = make_config(load={"kind": "open_loop", "rate": [2.5, 10]})

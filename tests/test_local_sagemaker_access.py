@@ -19,8 +19,8 @@ import pytest
 from botocore.exceptions import ClientError
 from local_sagemaker_calls import REGION, client_of, create, delete, refused, session_at, signed, status_after
 
-from helpers.local_sagemaker import launcher
-from helpers.local_sagemaker.launcher import Address
+from helpers.run import local_server as launcher
+from helpers.run.local_server import Address
 
 pytest_plugins = ["local_sagemaker_fixtures"]
 

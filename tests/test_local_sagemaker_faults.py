@@ -18,7 +18,7 @@ from urllib3.exceptions import ProtocolError
 
 from helpers.config.file import load_config
 from helpers.errors import ConfigError
-from helpers.local_sagemaker import launcher
+from helpers.run import local_server as launcher
 from local_sagemaker.faults import Fault, Operation
 
 pytest_plugins = ["local_sagemaker_fixtures"]

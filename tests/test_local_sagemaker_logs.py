@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 from local_sagemaker_calls import client_of, create, delete, refused, status_after
 
-from helpers.local_sagemaker.launcher import Address
-from helpers.sessions import session_of_profile
+from helpers.run.local_server import Address
+from helpers.run.sessions import session_of_profile
 
 pytest_plugins = ["local_sagemaker_fixtures"]
 

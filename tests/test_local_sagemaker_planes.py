@@ -11,7 +11,7 @@ from botocore.eventstream import EventStreamBuffer
 from botocore.exceptions import ClientError, EventStreamError
 from local_sagemaker_calls import REGION, ROLE, ask, create, delete, refused, status_after, stream, variant, wait_for
 
-from helpers.local_sagemaker.launcher import Address
+from helpers.run.local_server import Address
 from local_sagemaker import event_stream
 
 pytest_plugins = ["local_sagemaker_fixtures"]

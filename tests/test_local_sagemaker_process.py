@@ -12,7 +12,7 @@ import pytest
 from local_sagemaker_calls import client_of, create, delete, status_after, wait_for
 
 from helpers.errors import ServingVerdictError
-from helpers.local_sagemaker import launcher
+from helpers.run import local_server as launcher
 
 pytestmark = pytest.mark.timing
 

@@ -18,7 +18,7 @@ from small_server import Handler
 
 from helpers.campaign import load_all
 from helpers.config.file import load_config
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
 
 pytestmark = pytest.mark.faults
 pytest_plugins = ["fault_fixtures"]

@@ -8,7 +8,7 @@ from fault_lab import fault_config
 
 from helpers.config.file import load_config
 from helpers.orphans import delete_orphans, find_orphans
-from helpers.run_folder import scratch_run
+from helpers.run.folder import scratch_run
 from helpers.targets.base import target_of
 from helpers.targets.sagemaker_resources import delete_resources
 

@@ -19,13 +19,13 @@ from helpers.campaign import load_all
 from helpers.config.file import load_config
 from helpers.deployments import start_deployments
 from helpers.errors import DeployError
-from helpers.ledger import Ledger
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.team import LoadTeam
-from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
-from helpers.records import read_requests
-from helpers.run_folder import open_run
+from helpers.run.folder import open_run
+from helpers.run.ledger import Ledger
+from helpers.run.prompt_files import write_prompts
+from helpers.run.records import read_requests
 from helpers.targets.base import Target, target_of
 from local_sagemaker.tiny_model import default_cache_dir
 

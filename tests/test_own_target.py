@@ -19,11 +19,11 @@ from helpers.campaign import load_all
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.deployments import start_deployments
 from helpers.errors import DeployError, TeardownError
-from helpers.ledger import EndpointRecord, Ledger
-from helpers.prompt_files import write_prompts
 from helpers.prompts import make_prompts
-from helpers.records import read_requests
-from helpers.run_folder import RunFolder, open_run
+from helpers.run.folder import RunFolder, open_run
+from helpers.run.ledger import EndpointRecord, Ledger
+from helpers.run.prompt_files import write_prompts
+from helpers.run.records import read_requests
 from helpers.targets.base import target_of
 from helpers.targets.python_file import delete_python, python_delete_command
 from helpers.teardown import delete_remaining

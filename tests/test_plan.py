@@ -13,9 +13,9 @@ from local_sagemaker_calls import create, status_after
 from local_sagemaker_fixtures import FAKE_SERVER
 
 from helpers.__main__ import main
-from helpers.local_sagemaker import launcher
 from helpers.plan import plan_table, quota_table
 from helpers.quotas import Quota, read_quotas
+from helpers.run import local_server as launcher
 
 TYPE, REGION = "ml.g6e.xlarge", "us-east-1"
 QUOTA = f"{TYPE} for endpoint usage"

@@ -11,7 +11,7 @@ from planted_rules import RULES, our_rules
 from planted_scores import outcome, score_campaign, totals
 from simulation import QUICK_ERROR_S, WORKER_GAP_S, Load, Station, draw_work, serve, true_figures, upper_percentile
 
-from helpers.records import ENOUGH_REQUESTS, read_facts, read_requests
+from helpers.run.records import ENOUGH_REQUESTS, read_facts, read_requests
 from helpers.sample_size import requests_for_errors
 
 PROMPTS = (300, 301)

@@ -15,11 +15,11 @@ from load_orders import measure, moody_stub, order
 
 from helpers.__main__ import main
 from helpers.exit_status import status_of_verdict
-from helpers.ledger import Ledger
 from helpers.load.team import LoadTeam
 from helpers.preflight import first_answers
-from helpers.records import read_requests
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import Ledger
+from helpers.run.records import read_requests
 from helpers.verdict import Verdict
 
 LOAD = {

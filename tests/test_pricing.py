@@ -13,9 +13,9 @@ from examples import make_config, option
 
 from helpers import price_list
 from helpers.analysis import read_endpoints
-from helpers.ledger import EndpointRecord, Ledger
 from helpers.pricing import PRICE_LIST, FoundPrice, as_ledger_fields, price_of
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord, Ledger
 
 TYPE, REGION = "ml.g5.xlarge", "us-east-1"
 LISTED = f"AWS Price List, {REGION}, on-demand hosting"

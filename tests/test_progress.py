@@ -15,7 +15,7 @@ from helpers.errors import ParameterError
 from helpers.live_plot import HISTORY, LivePlot, progress_words
 from helpers.load.progress import LoadProgress
 from helpers.progress import ProgressBars
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
 from helpers.run_status import Clock, point_words
 
 SVG = "{http://www.w3.org/2000/svg}"

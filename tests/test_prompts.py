@@ -17,9 +17,15 @@ from moto import mock_aws
 
 from helpers.config.benchmark import BenchmarkConfig, JsonLinesSource, PythonReferenceSource, ShareGPTSource
 from helpers.errors import PromptError, RunFolderError
-from helpers.prompt_files import read_prompt_warnings, read_prompts, sample_prompts, summarise_prompts, write_prompts
 from helpers.prompt_templates import load_template
 from helpers.prompts import cut_at_word, make_prompts
+from helpers.run.prompt_files import (
+    read_prompt_warnings,
+    read_prompts,
+    sample_prompts,
+    summarise_prompts,
+    write_prompts,
+)
 from helpers.sources import read_records
 from helpers.token_counts import count_tokens, load_tokenizer, render_chat, token_ends
 

@@ -24,10 +24,10 @@ from examples import config_data, endpoint
 
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.errors import RunFolderError
-from helpers.ledger import Ledger, merge_ledgers
-from helpers.remote_runs import remote_of, store_run
 from helpers.report import written_files
-from helpers.run_folder import open_run
+from helpers.run.folder import open_run
+from helpers.run.ledger import Ledger, merge_ledgers
+from helpers.run.remote import remote_of, store_run
 
 pytest_plugins = ["moto_server"]
 
@@ -252,7 +252,7 @@ def test_an_empty_run_dir_means_the_run_in_s3_that_started_last(bucket, machine,
         then = {**about, "started_at": f"2030-01-{day:02}T00:00:00+00:00", "config_name": name, "run_id": run_id}
         bucket.write(run_id, "run.json", json.dumps(then))
     bucket.write("test-not-begun", "config.yml", "")
-    code = f"import sys; from helpers.run_folder import open_run; print(open_run({config_path!r})[1].path)"
+    code = f"import sys; from helpers.run.folder import open_run; print(open_run({config_path!r})[1].path)"
     program = machine.path / "notebooks" / "newest.py"
     program.write_text(code)
     done = machine.call("newest")

@@ -17,8 +17,8 @@ import yaml
 from conftest import SECRET, small_config
 
 from helpers.config.file import load_config
-from helpers.measured_config import measured_digests
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.measured_config import measured_digests
 from helpers.series import NOTEBOOK_DIR
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

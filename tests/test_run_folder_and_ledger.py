@@ -18,9 +18,9 @@ from examples import config_data, endpoint, make_config, option
 
 from helpers.deployments import start_deployments
 from helpers.errors import NoOptionLeft, RunFolderError
-from helpers.ledger import Ledger
 from helpers.pricing import FoundPrice, as_ledger_fields, price_of
-from helpers.run_folder import find_run, open_run, write_atomically
+from helpers.run.folder import find_run, open_run, write_atomically
+from helpers.run.ledger import Ledger
 
 SAGEMAKER = {
     "name": "paid",

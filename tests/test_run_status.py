@@ -14,7 +14,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from helpers.__main__ import main
-from helpers.ledger import Ledger
+from helpers.run.ledger import Ledger
 from helpers.run_status import read_progress, run_status
 from helpers.series import NOTEBOOK_DIR
 from helpers.watchdog import guarded

@@ -13,9 +13,9 @@ from conftest import SECRET, small_config
 
 from helpers.deployments import start_deployments
 from helpers.errors import DeployError, TeardownError
-from helpers.ledger import Ledger, utc_now
-from helpers.run_folder import open_run
-from helpers.sessions import LOCAL_ROLE, aws_session, session_of_record
+from helpers.run.folder import open_run
+from helpers.run.ledger import Ledger, utc_now
+from helpers.run.sessions import LOCAL_ROLE, aws_session, session_of_record
 from helpers.targets.base import target_of
 from helpers.targets.sagemaker_resources import MAX_NAME_LENGTH, resource_name
 from helpers.teardown import delete_remaining

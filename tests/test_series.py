@@ -20,10 +20,10 @@ from conftest import SECRET, small_config
 from helpers.__main__ import main
 from helpers.config.file import load_config
 from helpers.errors import ConfigError, NotebookFailed, ParameterError, RunFolderError
-from helpers.ledger import Ledger
-from helpers.local_sagemaker.launcher import running_url
-from helpers.records import SCHEMA, read_requests
-from helpers.run_folder import RunFolder, open_run
+from helpers.run.folder import RunFolder, open_run
+from helpers.run.ledger import Ledger
+from helpers.run.local_server import running_url
+from helpers.run.records import SCHEMA, read_requests
 from helpers.series import NOTEBOOK_DIR, NOTEBOOKS, run_series
 from helpers.verdict import Verdict
 

@@ -13,11 +13,11 @@ from helpers.bottom_line import slo_words
 from helpers.config.file import load_config
 from helpers.errors import AnalysisError, ConfigError
 from helpers.metrics import with_latencies
-from helpers.records import read_requests
 from helpers.report import summary
-from helpers.run_folder import RunFolder, open_run
+from helpers.run.folder import RunFolder, open_run
+from helpers.run.records import read_requests
+from helpers.run.single_requests import FOLDER, slo_sentence
 from helpers.series import run_series
-from helpers.single_requests import FOLDER, slo_sentence
 from helpers.verdict import Verdict
 
 TIMES = 40

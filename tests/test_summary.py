@@ -15,8 +15,8 @@ from helpers.analysis import POINTS_FILE, read_points
 from helpers.chunks import inter_token_percentiles
 from helpers.intervals import batch_rates, percentile, percentile_interval, ratio_interval
 from helpers.level_latencies import PERCENTS
-from helpers.records import SCHEMA
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.records import SCHEMA
 from helpers.summary import read_levels, summarise_load_points
 
 # --- load points --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from examples import endpoint, load_point, make_config, option
 
 from helpers.judge import judge
-from helpers.report_warning import ReportWarning
+from helpers.run.report_warning import ReportWarning
 from helpers.verdict import Verdict
 
 

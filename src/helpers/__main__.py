@@ -86,7 +86,7 @@ def _report(arguments: argparse.Namespace) -> int:
     """Measure and report; results that were measured elsewhere need no measuring, so they are imported."""
     from helpers.analysis import read_verdict
     from helpers.config.file import load_config
-    from helpers.run_folder import config_of_run, find_run
+    from helpers.run.folder import config_of_run, find_run
     from helpers.series import run_import, run_series
 
     config, run_dir = arguments.config or str(PROJECT_ROOT / DEFAULT_CONFIG), arguments.run_dir
@@ -127,14 +127,14 @@ def _plan(arguments: argparse.Namespace) -> int | None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from helpers.run_folder import find_run
+    from helpers.run.folder import find_run
     from helpers.run_status import run_status
 
     print(run_status(find_run(arguments.run)).plain())
 
 
 def _cleanup(arguments: argparse.Namespace) -> None:
-    from helpers.run_folder import find_run
+    from helpers.run.folder import find_run
     from helpers.teardown import delete_remaining
 
     deleted = delete_remaining(find_run(arguments.run))
@@ -147,7 +147,7 @@ def _cleanup(arguments: argparse.Namespace) -> None:
 def _cleanup_orphans(arguments: argparse.Namespace) -> None:
     """List first; delete only what a person has seen and confirmed."""
     from helpers.orphans import delete_orphans, find_orphans, orphans_table
-    from helpers.sessions import session_of_profile
+    from helpers.run.sessions import session_of_profile
 
     session = session_of_profile(None, None, arguments.region or None)
     if session.region_name is None:

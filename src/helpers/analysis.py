@@ -18,13 +18,13 @@ from helpers.failure_counts import count_failures
 from helpers.group_checks import group_warnings
 from helpers.groups import read_groups, summarise_groups
 from helpers.importers.importing import import_warnings
-from helpers.ledger import EndpointRecord, Ledger
 from helpers.pricing import as_ledger_fields, price_of, stated_price
-from helpers.prompt_files import read_prompt_warnings
-from helpers.records import LoadPointFacts, read_facts
-from helpers.report_warning import ReportWarning
 from helpers.request_checks import audit
-from helpers.run_folder import RunFolder, write_atomically
+from helpers.run.folder import RunFolder, write_atomically
+from helpers.run.ledger import EndpointRecord, Ledger
+from helpers.run.prompt_files import read_prompt_warnings
+from helpers.run.records import LoadPointFacts, read_facts
+from helpers.run.report_warning import ReportWarning
 from helpers.summary import Level, no_load_points, read_levels, summarise
 from helpers.verdict import Verdict
 

@@ -8,7 +8,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Markdown, Prose
 from helpers.judge import loads_of
 from helpers.load_report import LATENCY_NAME
-from helpers.machine import machine_sentence
+from helpers.run.machine import machine_sentence
 from helpers.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
 
 MOST_NAMED = 2

@@ -21,7 +21,7 @@ from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.order import Order
 from helpers.load.spread import percentiles_ms
 from helpers.load.team import LoadTeam
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
 from helpers.targets.base import Address
 
 TTFT_S, ITL_S, EVENTS = 0.02, 0.002, 16

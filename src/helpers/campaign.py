@@ -21,17 +21,17 @@ from helpers.deployment import READY, UNDER_WAY, Deployment
 from helpers.deployments import no_option_left, stay_within_budget
 from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
-from helpers.ledger import EndpointRecord, Ledger
 from helpers.load.order import Order
 from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
 from helpers.load_plan import load_points_of, missing_load_points
 from helpers.no_answer import NoAnswer
 from helpers.number_text import plural
-from helpers.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord, Ledger
+from helpers.run.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
+from helpers.run.single_requests import run_single_requests, single_request_order
 from helpers.sample_size import load_for_slo, requests_for_percentile
-from helpers.single_requests import run_single_requests, single_request_order
 from helpers.targets.base import Address
 from helpers.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.waiting import growing_pauses

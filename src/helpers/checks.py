@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.ledger import EndpointRecord
 from helpers.metrics import MET
 from helpers.number_text import duration, plural
-from helpers.records import LoadPointFacts
-from helpers.report_warning import ReportWarning
 from helpers.request_checks import LevelAudit, check_load_points, check_requests
+from helpers.run.ledger import EndpointRecord
+from helpers.run.records import LoadPointFacts
+from helpers.run.report_warning import ReportWarning
 
 LENGTH_TOLERANCE = 0.05
 STANDARD_ERRORS = 4

@@ -18,7 +18,7 @@ from helpers.chosen_points import main_latency
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.errors import AnalysisError
 from helpers.intervals import CONFIDENCE
-from helpers.run_folder import RunFolder, find_run, write_atomically
+from helpers.run.folder import RunFolder, find_run, write_atomically
 from helpers.verdict import Verdict
 
 KEYS = ["option", "dataset", "load"]

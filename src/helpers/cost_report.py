@@ -16,9 +16,9 @@ from helpers.capacity import (
 )
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Prose, Table, numeric
-from helpers.ledger import EndpointRecord
 from helpers.load_report import as_measured, level_column
 from helpers.report import STATUS_WORDS, by_cost
+from helpers.run.ledger import EndpointRecord
 from helpers.verdict import OptionVerdict, Verdict
 
 TRAFFIC_STEPS = (1, 10, 30, 100, 300, 1000, 3000, 10_000)

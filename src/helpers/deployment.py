@@ -9,8 +9,8 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase, SageMakerOption
 from helpers.errors import CredentialsError, DeployError, TeardownError
 from helpers.failures import NEXT_STEP, NO_LOG_STEP, Cause
-from helpers.ledger import EndpointRecord, Ledger, utc_now
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord, Ledger, utc_now
 from helpers.targets.base import Address, target_of
 from helpers.teardown import delete_endpoint
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.display import Column, Table
-from helpers.ledger import EndpointRecord
+from helpers.run.ledger import EndpointRecord
 
 
 def deployments_table(endpoints: list[EndpointRecord]) -> Table:

@@ -26,7 +26,7 @@ from helpers.display import Column, Html, Markdown, Table, numeric
 from helpers.judge import judge
 from helpers.load_report import LATENCY_NAME
 from helpers.price_chart import draw
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
 from helpers.verdict import Estimate, OptionVerdict
 from helpers.what_if import MONTH, Outcome, Settings, WhatIf, settings_of
 

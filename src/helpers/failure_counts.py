@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.records import LoadPointFacts, read_requests
+from helpers.run.records import LoadPointFacts, read_requests
 
 KIND = ["status", "http_status", "error_type"]
 COLUMNS = ["option", "dataset", "load", "sent", "failed", *KIND, "example"]

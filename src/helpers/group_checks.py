@@ -13,7 +13,7 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.groups import misses
 from helpers.number_text import plural
-from helpers.report_warning import ReportWarning
+from helpers.run.report_warning import ReportWarning
 
 SLOWER = 1.2
 """A shorter prompt that takes this many times as long as a longer one has another reason than its length."""

@@ -10,8 +10,8 @@ from helpers.display import Column, Prose, Table, numeric
 from helpers.errors import AnalysisError
 from helpers.importers.importing import read_origins
 from helpers.load.attempts import could_be_judged
-from helpers.records import ArrivalFacts, LoadPointFacts
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.records import ArrivalFacts, LoadPointFacts
 
 
 def instrument_table(facts: list[LoadPointFacts]) -> Table | Prose:

@@ -22,10 +22,10 @@ from helpers.chosen_points import best_load, chosen_point, mixed_cost, traffic_s
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Load, Search
 from helpers.config.options import OptionBase
-from helpers.ledger import EndpointRecord
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED
 from helpers.open_points import cheaper_because, effort_to_settle, estimated_loads, nearest_to_slo, open_because
-from helpers.report_warning import ReportWarning
+from helpers.run.ledger import EndpointRecord
+from helpers.run.report_warning import ReportWarning
 from helpers.verdict import CostBasis, Estimate, InstancePrice, OptionVerdict, TokenRates, Verdict
 
 LEVEL_WORDS = {"closed_loop": "concurrency", "open_loop": "rate", "trace": "speed", "ramp": "ramp"}

@@ -8,8 +8,8 @@ from helpers.config.benchmark import BenchmarkConfig, Dataset, slug
 from helpers.config.load import LoadLevel, Search
 from helpers.config.options import OptionBase
 from helpers.load.attempts import repetitions_wanted
-from helpers.records import LoadPoint, LoadPointFacts, read_facts, read_requests
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.records import LoadPoint, LoadPointFacts, read_facts, read_requests
 from helpers.search import next_level, probe_is_feasible
 
 

@@ -16,8 +16,8 @@ from helpers import number_text as text
 from helpers.chosen_points import best_load, estimate_of, mixed_cost, traffic_shares
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
-from helpers.ledger import EndpointRecord
 from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
+from helpers.run.ledger import EndpointRecord
 from helpers.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
 
 ONE_SIDED = 1.6449 / 1.9600

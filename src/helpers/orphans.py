@@ -12,7 +12,7 @@ import pandas as pd
 from helpers.display import Column, Table
 from helpers.errors import TeardownError
 from helpers.failures import NEXT_STEP, cause_of_error
-from helpers.ledger import EndpointRecord
+from helpers.run.ledger import EndpointRecord
 from helpers.targets.sagemaker_resources import CREATED_BY, delete_commands, delete_resources
 from helpers.teardown import WAIT_S
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.errors import RunFolderError
-from helpers.run_folder import write_atomically
+from helpers.run.folder import write_atomically
 
 TEMPLATE = Path(__file__).with_name("page_template")
 FIRST_CHOICE_HTML = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]

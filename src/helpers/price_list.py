@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.run_folder import write_atomically
+from helpers.run.folder import write_atomically
 from local_sagemaker.tiny_model import default_cache_dir as model_cache_dir
 
 if TYPE_CHECKING:

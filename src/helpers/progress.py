@@ -12,12 +12,12 @@ from helpers.campaign import LoadEvent
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Table, numeric
 from helpers.errors import ParameterError
-from helpers.ledger import EndpointRecord
 from helpers.live_plot import LivePlot
 from helpers.load_plan import load_points_of, missing_load_points
 from helpers.plan import longest_point_s
-from helpers.records import facts_of
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord
+from helpers.run.records import facts_of
 from helpers.run_status import Clock, OptionProgress, RunProgress, point_words, write_progress
 
 STYLES = ("widget", "text")

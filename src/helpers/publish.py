@@ -10,7 +10,7 @@ from pathlib import Path
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.display import Markdown, Prose, code
 from helpers.page import write_page
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
 
 KERNEL_ARGUMENTS = ["--log-level=CRITICAL"]
 """A kernel warns at every start that its loopback sockets are not encrypted, and calls its orderly end an error."""

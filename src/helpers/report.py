@@ -21,10 +21,10 @@ from helpers.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, 
 from helpers.errors import RunFolderError
 from helpers.failure_counts import KIND, failure_words
 from helpers.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
-from helpers.prompt_files import sample_prompts, summarise_prompts
-from helpers.remote_runs import store_run
-from helpers.run_folder import RunFolder
-from helpers.single_requests import slo_sentence
+from helpers.run.folder import RunFolder
+from helpers.run.prompt_files import sample_prompts, summarise_prompts
+from helpers.run.remote import store_run
+from helpers.run.single_requests import slo_sentence
 from helpers.verdict import Estimate, OptionVerdict, Verdict
 
 STATUS_WORDS = {

@@ -20,11 +20,11 @@ from helpers.chosen_points import main_latency
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Table, numeric
 from helpers.intervals import percentile
-from helpers.ledger import Ledger
 from helpers.metrics import with_latencies
-from helpers.records import read_requests
-from helpers.run_folder import RunFolder
-from helpers.whole_files import write_atomically
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import Ledger
+from helpers.run.records import read_requests
+from helpers.run.whole_files import write_atomically
 
 ENDED = ("not begun", "done", "stopped", "failed")
 """States that stay as they are when nobody goes on."""

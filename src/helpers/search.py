@@ -10,7 +10,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
 from helpers.load.attempts import could_be_judged, repetitions_that_count, was_overloaded
 from helpers.metrics import estimates_within, with_latencies
-from helpers.records import LoadPointFacts
+from helpers.run.records import LoadPointFacts
 
 
 def next_level(search: Search, probes: dict[float, bool]) -> float | None:

@@ -16,13 +16,13 @@ from types import FrameType
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import LoadedConfig, load_config
 from helpers.errors import NoOptionLeft, NotebookFailed, ParameterError, RunFolderError
-from helpers.holding import holding
 from helpers.importers.importing import read_results, write_results
-from helpers.ledger import Ledger
 from helpers.parameters import Scalar, check_parameters
 from helpers.publish import KERNEL_ARGUMENTS
-from helpers.remote_runs import store_run
-from helpers.run_folder import RunFolder, new_run, open_run, run_to_continue
+from helpers.run.folder import RunFolder, new_run, open_run, run_to_continue
+from helpers.run.holding import holding
+from helpers.run.ledger import Ledger
+from helpers.run.remote import store_run
 from helpers.teardown import delete_remaining
 from helpers.watchdog import end_processes, guarded
 

@@ -20,11 +20,11 @@ from helpers.chunks import inter_token_percentiles
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.failure_counts import commonest_failure
 from helpers.intervals import CONFIDENCE, NO_INTERVAL, Interval, batch_rates, batches, ratio_interval, share_bounds
-from helpers.ledger import EndpointRecord
 from helpers.level_latencies import PERCENTS, LevelLatencies
 from helpers.load.attempts import repetitions_that_count, was_overloaded
 from helpers.metrics import LATENCIES, with_latencies
-from helpers.records import SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
+from helpers.run.ledger import EndpointRecord
+from helpers.run.records import SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
 
 COLUMNS = (
     "phase",

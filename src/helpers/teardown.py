@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from helpers.errors import ServingVerdictError, Stopped, TeardownError
-from helpers.ledger import EndpointRecord, Ledger, utc_now
 from helpers.notebook_text import show_as_text
-from helpers.run_folder import RunFolder
-from helpers.sessions import end_local_sagemaker, session_of_record
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord, Ledger, utc_now
+from helpers.run.sessions import end_local_sagemaker, session_of_record
 from helpers.targets.python_file import delete_python, python_delete_command
 from helpers.targets.sagemaker_resources import delete_commands, delete_resources
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from helpers.report_warning import ReportWarning
+from helpers.run.report_warning import ReportWarning
 
 SCHEMA_VERSION = 4
 Status = Literal[

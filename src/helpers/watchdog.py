@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from helpers.holding import holding, take
-from helpers.ledger import Ledger
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.holding import holding, take
+from helpers.run.ledger import Ledger
 from helpers.teardown import delete_remaining
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from helpers.chosen_points import main_latency
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.groups import read_groups, summarise_groups
 from helpers.judge import judge
-from helpers.ledger import EndpointRecord
 from helpers.level_latencies import PERCENTS, LevelLatencies
 from helpers.metrics import LATENCIES
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord
 from helpers.summary import Level, prices_of, read_levels
 from helpers.verdict import Capacity, Estimate, OptionVerdict, Verdict
 

@@ -23,7 +23,7 @@ from aiohttp import web
 from pydantic import Field, TypeAdapter, ValidationError
 
 from helpers.config.strict import Strict
-from helpers.whole_files import OWNER_ONLY, write_atomically
+from helpers.run.whole_files import OWNER_ONLY, write_atomically
 from local_sagemaker.access import ACCESS_KEY_ID, Gate
 from local_sagemaker.api import ApiError, Record, service_model
 from local_sagemaker.control_plane import ControlPlane

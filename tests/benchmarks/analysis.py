@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from examples import endpoint, facts, make_config, option  # noqa: E402
 
-from helpers.records import METADATA_KEY, SCHEMA, facts_metadata  # noqa: E402
-from helpers.run_folder import RunFolder  # noqa: E402
+from helpers.run.folder import RunFolder  # noqa: E402
+from helpers.run.records import METADATA_KEY, SCHEMA, facts_metadata  # noqa: E402
 
 OUTPUT = ROOT / "runs" / "benchmarks" / "analysis.json"
 BLOCK = 20_000
@@ -129,7 +129,7 @@ def analyse(folder: Path) -> dict[str, float]:
     """What notebook 04 does with a run, without its figures; seconds and peak memory of this process."""
     from helpers.analysis import measure
     from helpers.judge import judge
-    from helpers.ledger import Ledger
+    from helpers.run.ledger import Ledger
 
     run = RunFolder(folder)
     levels = run.about()["levels"]

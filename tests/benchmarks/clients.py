@@ -28,7 +28,7 @@ from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
 from helpers.load.alarm import Alarm
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam
-from helpers.records import LoadPointFacts
+from helpers.run.records import LoadPointFacts
 from helpers.targets.base import Address, SigV4
 
 EVENTS = 64

@@ -9,7 +9,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
@@ -27,6 +26,7 @@ from helpers.importers.files import (
 )
 from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest, TwoCounts
 from helpers.number_text import plural
+from helpers.run.group_records import Group
 
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0, "min": 60.0}
 COLUMN = {"request_latency": "latency_s", "time_to_first_token": "ttft_s", "inter_token_latency": "tpot_s"}

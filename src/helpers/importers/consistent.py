@@ -6,9 +6,9 @@ import itertools
 from typing import NoReturn
 
 from helpers.errors import ResultFileError
-from helpers.group_records import Group
 from helpers.importers.files import LAST_NS
 from helpers.importers.found import FoundPoint, TimedRequest
+from helpers.run.group_records import Group
 
 MOST_REQUESTS = 2**31 - 1
 ORDER = {

@@ -14,7 +14,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
@@ -29,6 +28,7 @@ from helpers.importers.files import (
     selected,
 )
 from helpers.importers.found import Found, FoundPoint, Served
+from helpers.run.group_records import Group
 
 VOLLEY_COLUMNS = (
     "concurrency",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from helpers.config.load import LoadLevel
-from helpers.group_records import Group
+from helpers.run.group_records import Group
 
 CUT_OFF = "cut_off"
 """Error type of a request that the tool ended itself, when its time was up."""

@@ -13,7 +13,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
@@ -30,6 +29,7 @@ from helpers.importers.files import (
 )
 from helpers.importers.found import FAILURES, Found, FoundPoint, Served, TimedRequest
 from helpers.importers.printed import in_blocks
+from helpers.run.group_records import Group
 
 TOOL = "GenAI-Perf"
 STATISTICS_MARKS = ("request_latency", "request_throughput", "input_config.perf_analyzer")

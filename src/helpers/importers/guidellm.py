@@ -12,7 +12,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
@@ -27,6 +26,7 @@ from helpers.importers.files import (
 )
 from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest
 from helpers.importers.guidellm_early import in_later_shape
+from helpers.run.group_records import Group
 
 REPORT = "GuideLLM's benchmarks.json"
 HTTP_ERROR = re.compile(r"(?:Client|Server) error '([45]\d\d)\b")

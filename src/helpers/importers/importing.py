@@ -18,18 +18,18 @@ from helpers.config.file import LoadedConfig
 from helpers.config.load import LEVEL_NAMES, LoadLevel, Search
 from helpers.config.options import ImportedOption
 from helpers.errors import ConfigError, ResultFileError
-from helpers.group_records import without_echo, write_groups
 from helpers.importers.consistent import check_point
 from helpers.importers.files import OpenedFile, find_files, only_model
 from helpers.importers.formats import FORMATS, format_of
 from helpers.importers.found import Found, FoundPoint, Served, TwoCounts
 from helpers.importers.timed import records_of, with_window
-from helpers.ledger import EndpointRecord, Ledger
 from helpers.number_text import plural
 from helpers.pricing import as_ledger_fields, price_of
-from helpers.records import LoadPoint, write_requests
-from helpers.report_warning import ReportWarning
-from helpers.run_folder import RunFolder, describe_machine, write_atomically
+from helpers.run.folder import RunFolder, describe_machine, write_atomically
+from helpers.run.group_records import without_echo, write_groups
+from helpers.run.ledger import EndpointRecord, Ledger
+from helpers.run.records import LoadPoint, write_requests
+from helpers.run.report_warning import ReportWarning
 
 ORIGIN_FILE = "import.json"
 NOTHING_FITS = "its result files hold nothing of what the config asks for"

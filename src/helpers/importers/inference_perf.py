@@ -12,7 +12,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ConfigError
-from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
@@ -30,6 +29,7 @@ from helpers.importers.files import (
 )
 from helpers.importers.found import Found, FoundPoint, Served, TimedRequest, TwoCounts
 from helpers.importers.printed import in_blocks
+from helpers.run.group_records import Group
 
 TOOL = "inference-perf"
 REPORT = ("load_summary", "successes", "failures")

@@ -13,7 +13,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ConfigError
-from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
@@ -28,6 +27,7 @@ from helpers.importers.files import (
 )
 from helpers.importers.found import FAILURES, Found, FoundPoint, Served
 from helpers.importers.printed import in_keys
+from helpers.run.group_records import Group
 
 TOOL = "InferenceX"
 NEEDED = ("conc", "model", "tput_per_gpu", "output_tput_per_gpu")

@@ -14,7 +14,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
@@ -28,6 +27,7 @@ from helpers.importers.files import (
     section,
 )
 from helpers.importers.found import Found, FoundPoint, Served
+from helpers.run.group_records import Group
 
 TOOL = "LLMeter"
 RESPONSE = ("response_text", "time_to_last_token", "num_tokens_output")

@@ -15,7 +15,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
@@ -35,6 +34,7 @@ from helpers.importers.files import (
 )
 from helpers.importers.found import FAILURES, Found, FoundPoint, Served
 from helpers.importers.printed import in_keys
+from helpers.run.group_records import Group
 
 TOOL = "sglang.bench_serving"
 NEEDED = ("completed", "duration", "request_rate", "total_output_tokens_retokenized")

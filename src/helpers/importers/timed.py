@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.group_records import Group
 from helpers.importers.found import CUT_OFF, FoundPoint, TimedRequest
 from helpers.load.schedule import arrival_facts
 from helpers.load.spread import percentiles_ms
 from helpers.load.steady import judge
-from helpers.records import WHOLE_SCHEDULE, ArrivalFacts, LoadPoint, LoadPointFacts
+from helpers.run.group_records import Group
+from helpers.run.records import WHOLE_SCHEDULE, ArrivalFacts, LoadPoint, LoadPointFacts
 
 CLOCK_SOURCE = "user"
 """These tools stamp what they read in their own process, not in the kernel."""

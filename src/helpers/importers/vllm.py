@@ -11,7 +11,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.group_records import Group
 from helpers.importers.files import (
     OpenedFile,
     Row,
@@ -28,6 +27,7 @@ from helpers.importers.files import (
     selected,
 )
 from helpers.importers.found import Found, FoundPoint, Served, TimedRequest
+from helpers.run.group_records import Group
 
 TOOL = "vllm bench serve"
 PRINTED = re.compile(r"^(p[\d.]+|median)_(ttft|tpot|e2el)_ms$")

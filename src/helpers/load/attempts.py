@@ -7,7 +7,7 @@ merit. A further repetition takes the place of such a load point; the records of
 from __future__ import annotations
 
 from helpers.load.window import OVERLOAD
-from helpers.records import LoadPointFacts
+from helpers.run.records import LoadPointFacts
 
 MORE_ATTEMPTS = 2
 """Repetitions beyond those of the config that a level may get because some could not be judged."""

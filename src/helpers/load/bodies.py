@@ -210,7 +210,7 @@ def _signer(address: Address, headers: dict[str, str]) -> RequestSigner | None:
     """Signs with AWS credentials found as the AWS tools find them; null for an address that is not signed."""
     if address.sigv4 is None:
         return None
-    from helpers.sessions import session_of_profile
+    from helpers.run.sessions import session_of_profile
 
     how = address.sigv4
     credentials = session_of_profile(how.profile, how.config_file, how.region).get_credentials()

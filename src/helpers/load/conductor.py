@@ -20,8 +20,8 @@ from helpers.load.progress import OnProgress, ProgressView
 from helpers.load.schedule import draw_arrivals
 from helpers.load.spool import IndexReader
 from helpers.load.window import NO_WINDOW, OVERLOAD, Times, Window, find_window
-from helpers.machine import MachineWatch
-from helpers.records import ENOUGH_REQUESTS, NOTHING_ANSWERED, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
+from helpers.run.machine import MachineWatch
+from helpers.run.records import ENOUGH_REQUESTS, NOTHING_ANSWERED, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
 
 if TYPE_CHECKING:
     from helpers.load.team import LoadTeam

@@ -13,8 +13,8 @@ from helpers.load.schedule import arrival_facts
 from helpers.load.spool import index_blocks
 from helpers.load.spread import percentiles_ms
 from helpers.load.window import Window
-from helpers.machine import MachineFacts
-from helpers.records import ArrivalFacts, LoadPointFacts, LoadProcessFacts
+from helpers.run.machine import MachineFacts
+from helpers.run.records import ArrivalFacts, LoadPointFacts, LoadProcessFacts
 
 BUSY_SHARE = 0.9
 """A load process that used more of its CPU than this had no room for what comes late."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from helpers.config.benchmark import Generation
 from helpers.config.load import Load, LoadLevel
-from helpers.records import LoadPoint
+from helpers.run.records import LoadPoint
 from helpers.targets.base import Address
 
 LONGEST_DRAIN_TIMEOUTS = 3

@@ -21,7 +21,7 @@ from helpers.load.connection import Exchange
 from helpers.load.order import Order, Parse, Parsed, Write, Written
 from helpers.load.responses import Answer, read_answer, unreadable
 from helpers.load.spool import ExchangeReader
-from helpers.records import METADATA_KEY, SCHEMA
+from helpers.run.records import METADATA_KEY, SCHEMA
 
 BATCH_ROWS = 2000
 BATCH_CHUNKS = 500_000

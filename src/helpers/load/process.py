@@ -17,7 +17,6 @@ import traceback
 
 from pydantic import BaseModel
 
-from helpers.disk_errors import disk_fault
 from helpers.errors import LoadError
 from helpers.load import order as messages
 from helpers.load.bodies import prepare_requests
@@ -27,6 +26,7 @@ from helpers.load.post_pass import ordered_prompts, parse, write
 from helpers.load.sender import Sender, raise_its_error
 from helpers.load.spool import SpoolWriter
 from helpers.load.system import raise_open_files_limit
+from helpers.run.disk_errors import disk_fault
 
 FAULT_EXIT_CODE = 4
 ORPHANED_EXIT_CODE = 3

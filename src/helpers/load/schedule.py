@@ -11,7 +11,7 @@ import numpy as np
 
 from helpers.config.load import LoadLevel, OpenLoop, Ramp, Search, TraceReplay
 from helpers.errors import ConfigError
-from helpers.records import ArrivalFacts
+from helpers.run.records import ArrivalFacts
 
 DISPERSION_ARRIVALS = 10
 """Arrivals that a window of the dispersion index holds on average; at least as many windows are wanted."""

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from helpers.disk_errors import disk_fault
 from helpers.errors import LoadError
 from helpers.load import order as messages
 from helpers.load.conductor import Finished, LoadPointRun
 from helpers.load.order import Order
 from helpers.load.progress import OnProgress
+from helpers.run.disk_errors import disk_fault
 
 LOG_TAIL_LINES = 15
 END_TIMEOUT_S = 10

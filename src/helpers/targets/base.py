@@ -11,8 +11,8 @@ from helpers.config.api_url import basic_credentials, secrets_in_headers, secret
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
 from helpers.failures import Cause
-from helpers.ledger import EndpointRecord
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord
 
 
 class SigV4(BaseModel):

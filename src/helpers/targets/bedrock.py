@@ -8,10 +8,10 @@ from urllib.parse import quote
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import BedrockOption
 from helpers.errors import DeployError
-from helpers.ledger import EndpointRecord
 from helpers.pricing import as_ledger_fields, price_of
-from helpers.run_folder import RunFolder
-from helpers.sessions import session_of_profile
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord
+from helpers.run.sessions import session_of_profile
 from helpers.targets.base import Address, EndpointStatus, SigV4
 
 API_KEY_VARIABLE = "AWS_BEARER_TOKEN_BEDROCK"

@@ -7,9 +7,9 @@ from pathlib import Path
 from helpers.config.api_url import below, host_of
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OpenAIOption
-from helpers.ledger import EndpointRecord
 from helpers.pricing import as_ledger_fields, price_of
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord
 from helpers.targets.base import Address, EndpointStatus
 from helpers.targets.certificates import certificates_file
 

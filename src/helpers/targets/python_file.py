@@ -24,9 +24,9 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import PythonOption
 from helpers.config.secret_names import SECRET_NAME
 from helpers.errors import DeployError, TeardownError, shown
-from helpers.ledger import EndpointRecord, utc_now
 from helpers.pricing import as_ledger_fields, price_of
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord, utc_now
 from helpers.targets.base import Address, EndpointStatus
 from helpers.targets.certificates import certificates_file
 from helpers.targets.sagemaker_resources import resource_name

@@ -13,10 +13,10 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import SageMakerOption
 from helpers.errors import DeployError
 from helpers.failures import NEXT_STEP, NO_LOG_STEP, Cause, cause_of_log, cause_of_words, deploy_error, is_passing
-from helpers.ledger import EndpointRecord
 from helpers.pricing import as_ledger_fields, price_of
-from helpers.run_folder import RunFolder
-from helpers.sessions import LOCAL_PROFILE, LOCAL_ROLE, aws_session, local_config_file
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord
+from helpers.run.sessions import LOCAL_PROFILE, LOCAL_ROLE, aws_session, local_config_file
 from helpers.targets.base import Address, EndpointStatus, SigV4
 from helpers.targets.container_logs import last_log_lines
 from helpers.targets.execution_role import find_execution_role
@@ -85,7 +85,7 @@ class SageMakerTarget:
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        from helpers.local_sagemaker.launcher import LocalSageMakerError
+        from helpers.run.local_server import LocalSageMakerError
 
         doing = f"{record.instance_type} in {record.region}"
         try:

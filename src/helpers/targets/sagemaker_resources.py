@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from helpers.config.benchmark import slug
 from helpers.errors import TeardownError
 from helpers.failures import NEXT_STEP, Cause, cause_of_error, is_passing
-from helpers.ledger import EndpointRecord
+from helpers.run.ledger import EndpointRecord
 from helpers.waiting import growing_pauses
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from helpers.config.benchmark import slug
 from helpers.config.load import LoadLevel
 from helpers.errors import AnalysisError
-from helpers.machine import MachineFacts
+from helpers.run.machine import MachineFacts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     import psutil
 
-    from helpers.report_warning import ReportWarning
+    from helpers.run.report_warning import ReportWarning
 
 BUSY_MACHINE = "busy_machine"
 """The kind of the warning."""

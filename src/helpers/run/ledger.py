@@ -14,8 +14,8 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from helpers.remote_runs import upload_in_passing
-from helpers.whole_files import lock_of, write_atomically
+from helpers.run.remote import upload_in_passing
+from helpers.run.whole_files import lock_of, write_atomically
 
 State = Literal["planned", "refused", "waiting", "creating", "in_service", "failed", "deleting", "deleted", "external"]
 SCHEMA_VERSION = 1

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import SageMakerOption
-from helpers.ledger import EndpointRecord
-from helpers.run_folder import RunFolder
-from helpers.whole_files import OWNER_ONLY, write_atomically
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord
+from helpers.run.whole_files import OWNER_ONLY, write_atomically
 
 if TYPE_CHECKING:
     import boto3
@@ -36,7 +36,7 @@ def aws_session(option: SageMakerOption, config: BenchmarkConfig, run: RunFolder
 def session_of_record(record: EndpointRecord, run: RunFolder) -> boto3.Session | None:
     """A session that reaches an endpoint of the ledger; null for a local SageMaker that has ended, and with it all
     that it held."""
-    from helpers.local_sagemaker.launcher import running_url
+    from helpers.run.local_server import running_url
 
     if not record.local:
         return session_of_profile(None, None, record.region)
@@ -47,7 +47,7 @@ def session_of_record(record: EndpointRecord, run: RunFolder) -> boto3.Session |
 
 def end_local_sagemaker(run: RunFolder) -> None:
     """End the run's local SageMaker, and with it every model server; nothing happens if it does not run."""
-    from helpers.local_sagemaker.launcher import stop
+    from helpers.run.local_server import stop
 
     stop(_local_address_file(run))
 
@@ -79,7 +79,7 @@ def _local_address_file(run: RunFolder) -> Path:
 
 def _local_profile(config: BenchmarkConfig, run: RunFolder) -> None:
     """Make sure that the local SageMaker runs and that its profile holds its present address."""
-    from helpers.local_sagemaker.launcher import ensure_running
+    from helpers.run.local_server import ensure_running
 
     server = ensure_running(
         _local_address_file(run),

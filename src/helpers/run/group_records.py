@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.errors import AnalysisError
-from helpers.records import LoadPoint
-from helpers.run_folder import RunFolder
+from helpers.run.folder import RunFolder
+from helpers.run.records import LoadPoint
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"serving_verdict"

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.load import ClosedLoop, LoadLevel
-from helpers.whole_files import write_atomically
+from helpers.run.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from helpers.config.file import LoadedConfig
     from helpers.load.order import Order
-    from helpers.run_folder import RunFolder
+    from helpers.run.folder import RunFolder
 
 FOLDER, FILE = "single_requests", "slo.json"
 ONE_AT_A_TIME = ClosedLoop(
@@ -116,7 +116,7 @@ def _limit(name: str, times: float, config: BenchmarkConfig, run: RunFolder) -> 
 def _median(name: str, option: str, dataset: str, run: RunFolder) -> MeasuredLimit | None:
     """The median over the answers after warm-up; null where there is none."""
     from helpers.metrics import with_latencies
-    from helpers.records import read_facts, read_requests
+    from helpers.run.records import read_facts, read_requests
 
     path = run.path / FOLDER / f"{slug(option)}__{slug(dataset)}.parquet"
     if not path.is_file():

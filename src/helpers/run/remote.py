@@ -32,8 +32,8 @@ from pydantic import BaseModel
 
 from helpers.errors import RunFolderError
 from helpers.number_text import plural
-from helpers.s3_errors import s3_errors_in_words
-from helpers.whole_files import hidden_beside, lock_of, write_atomically
+from helpers.run.s3_errors import s3_errors_in_words
+from helpers.run.whole_files import hidden_beside, lock_of, write_atomically
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient

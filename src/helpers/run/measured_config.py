@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.secret_names import SECRET_NAME
 from helpers.errors import RunFolderError
-from helpers.holding import holding
-from helpers.ledger import Ledger
+from helpers.run.holding import holding
+from helpers.run.ledger import Ledger
 
 if TYPE_CHECKING:
     from helpers.config.file import LoadedConfig
-    from helpers.run_folder import RunFolder
+    from helpers.run.folder import RunFolder
 
 SECTIONS = ("seed", "model", "prompts", "datasets", "generation", "options", "load")
 BY_SECTION, BY_OPTION = "measured_digests", "option_digests"

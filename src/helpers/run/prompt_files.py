@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from helpers.config.benchmark import slug
 from helpers.errors import RunFolderError
-from helpers.holding import holding
+from helpers.run.holding import holding
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"serving_verdict"
