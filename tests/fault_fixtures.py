@@ -11,7 +11,7 @@ import pytest
 from fault_lab import Lab, fault_config
 
 from helpers.calibration import calibrate
-from helpers.prompts import make_prompts
+from helpers.prompts.making import make_prompts
 from helpers.run import local_server as launcher
 from helpers.run.folder import open_run
 from helpers.run.prompt_files import write_prompts

@@ -40,7 +40,7 @@ from helpers.load.event_stream import unwrap_event_stream
 from helpers.load.responses import Answer, read_answer
 from helpers.load.team import LoadTeam
 from helpers.load.timeline import Timeline
-from helpers.prompts import make_prompts
+from helpers.prompts.making import make_prompts
 from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import write_prompts

@@ -22,8 +22,8 @@ from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.file import config_schema, load_config
 from helpers.errors import ConfigError
 from helpers.plan import plan_table
-from helpers.prompt_templates import TEMPLATE_DIR
-from helpers.prompts import make_prompts
+from helpers.prompts.making import make_prompts
+from helpers.prompts.templates import TEMPLATE_DIR
 from helpers.sample_size import refuse_what_cannot_decide, requests_to_show
 
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yml"))

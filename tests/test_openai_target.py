@@ -21,7 +21,7 @@ from helpers.deployments import start_deployments
 from helpers.errors import DeployError
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.team import LoadTeam
-from helpers.prompts import make_prompts
+from helpers.prompts.making import make_prompts
 from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import write_prompts

@@ -19,7 +19,7 @@ from helpers.campaign import load_all
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.deployments import start_deployments
 from helpers.errors import DeployError, TeardownError
-from helpers.prompts import make_prompts
+from helpers.prompts.making import make_prompts
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import write_prompts

@@ -17,8 +17,10 @@ from moto import mock_aws
 
 from helpers.config.benchmark import BenchmarkConfig, JsonLinesSource, PythonReferenceSource, ShareGPTSource
 from helpers.errors import PromptError, RunFolderError
-from helpers.prompt_templates import load_template
-from helpers.prompts import cut_at_word, make_prompts
+from helpers.prompts.making import cut_at_word, make_prompts
+from helpers.prompts.sources import read_records
+from helpers.prompts.templates import load_template
+from helpers.prompts.tokenizers import count_tokens, load_tokenizer, render_chat, token_ends
 from helpers.run.prompt_files import (
     read_prompt_warnings,
     read_prompts,
@@ -26,8 +28,6 @@ from helpers.run.prompt_files import (
     summarise_prompts,
     write_prompts,
 )
-from helpers.sources import read_records
-from helpers.token_counts import count_tokens, load_tokenizer, render_chat, token_ends
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
@@ -441,7 +441,7 @@ SHAREGPT = [
 )
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 def test_sharegpt_gives_the_first_human_turn_and_the_reply(tmp_path, monkeypatch, dump, chunk):
-    monkeypatch.setattr("helpers.sources._JSON_CHUNK_CHARACTERS", chunk)
+    monkeypatch.setattr("helpers.prompts.sources._JSON_CHUNK_CHARACTERS", chunk)
     (tmp_path / "s.json").write_text(dump(SHAREGPT))
     records = list(read_records(ShareGPTSource(kind="sharegpt", path="s.json"), tmp_path))
     expected = [("a", {"text": "Hi, \n{you}"}, "Hello"), ("c", {"text": "no reply"}, None)]
@@ -561,7 +561,7 @@ def test_code_of_a_tokenizer_is_refused_and_never_asked_for_nor_run(tmp_path, to
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings |= {"tokenizer_class": "EvilTokenizer", "auto_map": {"AutoTokenizer": ["evil.EvilTokenizer", None]}}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    load = "from helpers.token_counts import load_tokenizer; from pathlib import Path; "
+    load = "from helpers.prompts.tokenizers import load_tokenizer; from pathlib import Path; "
     load += f"load_tokenizer({str(folder)!r}, Path({str(tmp_path)!r}))"
     done = subprocess.run([sys.executable, "-c", load], input="y\n", capture_output=True, text=True, timeout=120)
     assert "PromptError" in done.stderr and "which is never run" in done.stderr, done.stderr

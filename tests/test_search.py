@@ -16,7 +16,7 @@ from helpers.load import findings
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.window import OVERLOAD
 from helpers.load_plan import load_points_of, missing_load_points
-from helpers.prompts import make_prompts
+from helpers.prompts.making import make_prompts
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.prompt_files import write_prompts
 from helpers.run.records import LoadPoint, read_facts, read_requests, write_requests

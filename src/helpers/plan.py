@@ -24,7 +24,7 @@ from helpers.deployment import Deployment
 from helpers.display import Column, Table, numeric
 from helpers.number_text import duration, number, plural
 from helpers.pricing import FoundPrice, price_of
-from helpers.prompts import make_prompts
+from helpers.prompts.making import make_prompts
 from helpers.quotas import Quota, read_quotas
 from helpers.run.folder import describe_machine, scratch_run
 from helpers.run.ledger import EndpointRecord, Ledger

@@ -208,7 +208,7 @@ def _strip_echo(answer: Answer, rendered: str) -> bool:
 
 @lru_cache(maxsize=4)
 def _tokenizer(name: str):
-    from helpers.token_counts import load_tokenizer
+    from helpers.prompts.tokenizers import load_tokenizer
     from local_sagemaker.tiny_model import default_cache_dir
 
     return load_tokenizer(name, default_cache_dir())

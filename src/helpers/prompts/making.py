@@ -21,10 +21,10 @@ import pyarrow as pa
 
 from helpers.config.benchmark import BenchmarkConfig, Dataset, slug
 from helpers.errors import PromptError
-from helpers.prompt_templates import Template, load_template
+from helpers.prompts.sources import Record, describe_source, read_records
+from helpers.prompts.templates import Template, load_template
+from helpers.prompts.tokenizers import ChatTemplate, count_tokens, load_tokenizer, render_chat, token_ends
 from helpers.run.prompt_files import METADATA_KEY, SCHEMA_VERSION, TOKENS_PREFIX, prompt_metadata
-from helpers.sources import Record, describe_source, read_records
-from helpers.token_counts import ChatTemplate, count_tokens, load_tokenizer, render_chat, token_ends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
