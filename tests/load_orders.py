@@ -16,7 +16,7 @@ from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadBase, LoadLevel
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam
-from helpers.metrics import with_latencies
+from helpers.metrics.formulas import with_latencies
 from helpers.run.records import LoadPointFacts, read_facts, read_requests
 from helpers.targets.base import Address
 

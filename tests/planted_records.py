@@ -21,8 +21,8 @@ from helpers.config.load import LoadLevel
 from helpers.load.conductor import LOOK_EVERY_S, LOOK_SHARE
 from helpers.load.schedule import arrival_facts
 from helpers.load.window import OVERLOAD, Window, find_window
+from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.run.records import ENOUGH_REQUESTS, LoadPoint, write_requests
-from helpers.sample_size import load_for_slo, requests_for_percentile
 
 START_NS = 1_000_000_000_000
 """Of every load point, on the simulated clock."""

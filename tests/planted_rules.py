@@ -15,10 +15,10 @@ import pandas as pd
 from planted_campaigns import ERROR_LIMIT, LENGTH_TOLERANCE, PERCENT, Campaign
 
 from helpers.config.load import LoadLevel
-from helpers.intervals import percentile
 from helpers.judge import judge
+from helpers.metrics.intervals import percentile
+from helpers.metrics.summary import summarise_load_points
 from helpers.run.records import read_facts, read_requests
-from helpers.summary import summarise_load_points
 from helpers.verdict import Verdict
 
 RESAMPLES = 400

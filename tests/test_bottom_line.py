@@ -6,8 +6,8 @@ from examples import endpoint, load_point, make_config
 
 from helpers.bottom_line import bottom_line
 from helpers.cost_report import capacity_table
-from helpers.failure_counts import COLUMNS
 from helpers.judge import judge
+from helpers.metrics.failure_counts import COLUMNS
 from helpers.report import errors_table, options_table, summary, winner_table
 from helpers.run.folder import RunFolder
 

@@ -8,8 +8,8 @@ import pytest
 from examples import endpoint, facts, load_point, make_config, open_facts, option, request, write_run
 
 from helpers.checks import check_run, same_output_length, same_prompts, served_models
+from helpers.metrics.summary import read_levels
 from helpers.request_checks import audit
-from helpers.summary import read_levels
 
 TODAY = date(2026, 3, 1)
 A, B = "a, short, concurrency 1", "b, short, concurrency 1"

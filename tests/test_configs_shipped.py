@@ -21,10 +21,10 @@ from helpers.config.containers.accelerators import accelerator_of, accelerators_
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.file import config_schema, load_config
 from helpers.errors import ConfigError
+from helpers.metrics.sample_size import refuse_what_cannot_decide, requests_to_show
 from helpers.plan import plan_table
 from helpers.prompts.making import make_prompts
 from helpers.prompts.templates import TEMPLATE_DIR
-from helpers.sample_size import refuse_what_cannot_decide, requests_to_show
 
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yml"))
 SHARED = sorted((PROJECT_ROOT / "configs" / "shared").glob("*.yml"))

@@ -25,9 +25,9 @@ from helpers.analysis import Measurements, measure, read_endpoints
 from helpers.config.file import load_config
 from helpers.explore import Panel, panel
 from helpers.judge import judge
-from helpers.metrics import MET
+from helpers.metrics.formulas import MET
+from helpers.metrics.summary import summarise_load_points
 from helpers.run.folder import RunFolder
-from helpers.summary import summarise_load_points
 from helpers.what_if import MONTH, Settings, WhatIf, config_at, settings_of, with_bills
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -12,13 +12,13 @@ import pytest
 import result_files as files
 
 from helpers.config.file import load_config
-from helpers.groups import read_groups, summarise_groups
 from helpers.importers.importing import import_warnings, read_origins, read_results, write_results
+from helpers.metrics.groups import read_groups, summarise_groups
+from helpers.metrics.summary import summarise_load_points
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.records import LoadPointFacts, read_facts, read_requests
 from helpers.run.report_warning import ReportWarning
-from helpers.summary import summarise_load_points
 
 CONCURRENT = {"type_": "concurrent", "streams": 4}
 

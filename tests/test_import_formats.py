@@ -18,7 +18,7 @@ import result_formats as formats
 from helpers.config.file import load_config
 from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.importing import read_origins, read_results
-from helpers.metrics import UNDECIDED
+from helpers.metrics.formulas import UNDECIDED
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/cases/results/sglang_10_of_150_failed.jsonl"
 FAILING = [replace(s, failed=i % 60 == 7) for i, s in enumerate(files.closed_loop(4, 60))]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import Served, Station, serve
 
-from helpers.intervals import (
+from helpers.metrics.intervals import (
     NO_INTERVAL,
     batch_rates,
     design_effect,

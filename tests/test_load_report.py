@@ -22,7 +22,7 @@ from helpers.instrument_report import (
 )
 from helpers.judge import judge
 from helpers.load_report import load_words, recommendations
-from helpers.metrics import with_latencies
+from helpers.metrics.formulas import with_latencies
 from helpers.plan import plan_table
 from helpers.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder

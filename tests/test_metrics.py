@@ -8,8 +8,8 @@ from examples import make_config, request, requests_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import metrics
-from helpers.metrics import all_of, judged_state, limit_is_met, share_is_met, with_latencies
+from helpers.metrics import formulas as metrics
+from helpers.metrics.formulas import all_of, judged_state, limit_is_met, share_is_met, with_latencies
 
 # --- per request --------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ from planted_rules import RULES, our_rules
 from planted_scores import outcome, score_campaign, totals
 from simulation import QUICK_ERROR_S, WORKER_GAP_S, Load, Station, draw_work, serve, true_figures, upper_percentile
 
+from helpers.metrics.sample_size import requests_for_errors
 from helpers.run.records import ENOUGH_REQUESTS, read_facts, read_requests
-from helpers.sample_size import requests_for_errors
 
 PROMPTS = (300, 301)
 ONE_SECOND = Station(slots=1, prefill_s_per_token=0.1 / 300, s_per_output_token=0.9 / 64)

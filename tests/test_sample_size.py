@@ -4,9 +4,9 @@ import pytest
 from examples import make_config
 
 from helpers.errors import ConfigError
-from helpers.intervals import share_bounds
-from helpers.metrics import MET, share_is_met
-from helpers.sample_size import (
+from helpers.metrics.formulas import MET, share_is_met
+from helpers.metrics.intervals import share_bounds
+from helpers.metrics.sample_size import (
     load_for_slo,
     refuse_what_cannot_decide,
     requests_for_slo,

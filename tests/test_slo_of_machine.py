@@ -12,7 +12,7 @@ from conftest import SECRET, small_config
 from helpers.bottom_line import slo_words
 from helpers.config.file import load_config
 from helpers.errors import AnalysisError, ConfigError
-from helpers.metrics import with_latencies
+from helpers.metrics.formulas import with_latencies
 from helpers.report import summary
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.records import read_requests

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.analysis import POINTS_FILE, read_points
-from helpers.chunks import inter_token_percentiles
-from helpers.intervals import batch_rates, percentile, percentile_interval, ratio_interval
-from helpers.level_latencies import PERCENTS
+from helpers.metrics.chunks import inter_token_percentiles
+from helpers.metrics.intervals import batch_rates, percentile, percentile_interval, ratio_interval
+from helpers.metrics.level_latencies import PERCENTS
+from helpers.metrics.summary import read_levels, summarise_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.records import SCHEMA
-from helpers.summary import read_levels, summarise_load_points
 
 # --- load points --------------------------------------------------------------------------------------------------
 

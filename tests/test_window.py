@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from helpers.config.load import ClosedLoop
-from helpers.intervals import design_effect
 from helpers.load.window import Times, find_window
+from helpers.metrics.intervals import design_effect
 
 
 def times_of(latency_s, concurrency):

@@ -14,10 +14,11 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
 from helpers.display import Figure
 from helpers.errors import AnalysisError
-from helpers.failure_counts import count_failures
 from helpers.group_checks import group_warnings
-from helpers.groups import read_groups, summarise_groups
 from helpers.importers.importing import import_warnings
+from helpers.metrics.failure_counts import count_failures
+from helpers.metrics.groups import read_groups, summarise_groups
+from helpers.metrics.summary import Level, no_load_points, read_levels, summarise
 from helpers.pricing import as_ledger_fields, price_of, stated_price
 from helpers.request_checks import audit
 from helpers.run.folder import RunFolder, write_atomically
@@ -25,7 +26,6 @@ from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompt_warnings
 from helpers.run.records import LoadPointFacts, read_facts
 from helpers.run.report_warning import ReportWarning
-from helpers.summary import Level, no_load_points, read_levels, summarise
 from helpers.verdict import Verdict
 
 POINTS_FILE = "load_points.csv"

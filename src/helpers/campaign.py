@@ -25,13 +25,13 @@ from helpers.load.order import Order
 from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
 from helpers.load_plan import load_points_of, missing_load_points
+from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.no_answer import NoAnswer
 from helpers.number_text import plural
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
 from helpers.run.single_requests import run_single_requests, single_request_order
-from helpers.sample_size import load_for_slo, requests_for_percentile
 from helpers.targets.base import Address
 from helpers.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.waiting import growing_pauses

@@ -9,7 +9,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from helpers.metrics import usd_per_request
+from helpers.metrics.formulas import usd_per_request
 from helpers.verdict import Capacity, ChosenPoint, Estimate, OptionVerdict, TokenRates, Verdict
 
 HOURS_PER_MONTH = 730

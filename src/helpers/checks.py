@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.metrics import MET
+from helpers.metrics.formulas import MET
 from helpers.number_text import duration, plural
 from helpers.request_checks import LevelAudit, check_load_points, check_requests
 from helpers.run.ledger import EndpointRecord

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.metrics import LATENCIES
+from helpers.metrics.formulas import LATENCIES
 from helpers.verdict import ChosenPoint, CostBasis, Estimate
 
 

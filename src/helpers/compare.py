@@ -17,7 +17,7 @@ from helpers.analysis import read_points
 from helpers.chosen_points import main_latency
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.errors import AnalysisError
-from helpers.intervals import CONFIDENCE
+from helpers.metrics.intervals import CONFIDENCE
 from helpers.run.folder import RunFolder, find_run, write_atomically
 from helpers.verdict import Verdict
 

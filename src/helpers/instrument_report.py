@@ -9,7 +9,7 @@ import pandas as pd
 from helpers.display import Column, Prose, Table, numeric
 from helpers.errors import AnalysisError
 from helpers.importers.importing import read_origins
-from helpers.load.attempts import could_be_judged
+from helpers.metrics.attempts import could_be_judged
 from helpers.run.folder import RunFolder
 from helpers.run.records import ArrivalFacts, LoadPointFacts
 

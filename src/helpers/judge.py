@@ -22,7 +22,7 @@ from helpers.chosen_points import best_load, chosen_point, mixed_cost, traffic_s
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Load, Search
 from helpers.config.options import OptionBase
-from helpers.metrics import CLIENT_LIMITED, MET, MISSED
+from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED
 from helpers.open_points import cheaper_because, effort_to_settle, estimated_loads, nearest_to_slo, open_because
 from helpers.run.ledger import EndpointRecord
 from helpers.run.report_warning import ReportWarning

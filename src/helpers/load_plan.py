@@ -7,7 +7,7 @@ import numpy as np
 from helpers.config.benchmark import BenchmarkConfig, Dataset, slug
 from helpers.config.load import LoadLevel, Search
 from helpers.config.options import OptionBase
-from helpers.load.attempts import repetitions_wanted
+from helpers.metrics.attempts import repetitions_wanted
 from helpers.run.folder import RunFolder
 from helpers.run.records import LoadPoint, LoadPointFacts, read_facts, read_requests
 from helpers.search import next_level, probe_is_feasible

@@ -12,7 +12,7 @@ from helpers.chosen_points import best_load, main_latency, percentile_column
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.display import Column, Table
-from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
+from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.verdict import CostBasis
 
 LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}

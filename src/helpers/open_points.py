@@ -16,7 +16,7 @@ from helpers import number_text as text
 from helpers.chosen_points import best_load, estimate_of, mixed_cost, traffic_shares
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
-from helpers.metrics import CLIENT_LIMITED, MET, MISSED, UNDECIDED
+from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
 

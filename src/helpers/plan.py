@@ -22,6 +22,7 @@ from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOp
 from helpers.config.secret_names import SECRET_NAME
 from helpers.deployment import Deployment
 from helpers.display import Column, Table, numeric
+from helpers.metrics.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
 from helpers.number_text import duration, number, plural
 from helpers.pricing import FoundPrice, price_of
 from helpers.prompts.making import make_prompts
@@ -29,7 +30,6 @@ from helpers.quotas import Quota, read_quotas
 from helpers.run.folder import describe_machine, scratch_run
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import write_prompts
-from helpers.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
 from local_sagemaker.tiny_model import default_cache_dir
 
 LOCAL_STARTUP_MINUTES = 0.2

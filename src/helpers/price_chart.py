@@ -21,7 +21,7 @@ from helpers.charts.scale import axis_top, has_failed, open_ended, open_ends
 from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option, colour, left_out, marker, ranges
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import in_html
-from helpers.metrics import CLIENT_LIMITED, MET
+from helpers.metrics.formulas import CLIENT_LIMITED, MET
 from helpers.what_if import MONTH, Outcome, with_bills
 
 UNIT_WORDS = {

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.intervals import samples_to_trust
+from helpers.metrics.intervals import samples_to_trust
+from helpers.metrics.summary import Level
 from helpers.run.machine import BUSY_MACHINE, busy_words
 from helpers.run.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts
 from helpers.run.report_warning import ReportWarning
-from helpers.summary import Level
 
 CONCURRENCY_TOLERANCE = 0.98
 RATE_TOLERANCE = 0.02

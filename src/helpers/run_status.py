@@ -19,8 +19,8 @@ from helpers import number_text as text
 from helpers.chosen_points import main_latency
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Table, numeric
-from helpers.intervals import percentile
-from helpers.metrics import with_latencies
+from helpers.metrics.formulas import with_latencies
+from helpers.metrics.intervals import percentile
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import read_requests

@@ -8,8 +8,8 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
-from helpers.load.attempts import could_be_judged, repetitions_that_count, was_overloaded
-from helpers.metrics import estimates_within, with_latencies
+from helpers.metrics.attempts import could_be_judged, repetitions_that_count, was_overloaded
+from helpers.metrics.formulas import estimates_within, with_latencies
 from helpers.run.records import LoadPointFacts
 
 

@@ -16,13 +16,13 @@ from helpers.analysis import Measurements
 from helpers.capacity import HOURS_PER_MONTH, fleet
 from helpers.chosen_points import main_latency
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.groups import read_groups, summarise_groups
 from helpers.judge import judge
-from helpers.level_latencies import PERCENTS, LevelLatencies
-from helpers.metrics import LATENCIES
+from helpers.metrics.formulas import LATENCIES
+from helpers.metrics.groups import read_groups, summarise_groups
+from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
+from helpers.metrics.summary import Level, prices_of, read_levels
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
-from helpers.summary import Level, prices_of, read_levels
 from helpers.verdict import Capacity, Estimate, OptionVerdict, Verdict
 
 KEYS = ["option", "dataset", "load_kind", "level"]

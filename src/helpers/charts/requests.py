@@ -16,7 +16,7 @@ from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, PALETTE, by_opt
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.display import Figure
-from helpers.intervals import percentile
+from helpers.metrics.intervals import percentile
 
 
 def latency_by_prompt_length(samples: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:

@@ -10,7 +10,7 @@ from matplotlib.transforms import Affine2D
 
 from helpers import number_text as text
 from helpers.charts.style import bars
-from helpers.metrics import MISSED
+from helpers.metrics.formulas import MISSED
 
 MOSTLY = 0.5
 """Error rate from which a load point has failed, decided or not."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.config.load import ROUNDS
-from helpers.intervals import ratio_interval
+from helpers.metrics.intervals import ratio_interval
 
 BATCHES = 20
 SMALLEST_BATCH = 5

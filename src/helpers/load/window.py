@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.config.load import Ramp, TraceReplay, warmup_answers
-from helpers.intervals import design_effect
 from helpers.load.order import Order
 from helpers.load.steady import judge, relative_half_widths
+from helpers.metrics.intervals import design_effect
 
 OVERLOAD = "overload: latency rises throughout"
 """Why a load point ended early: more came than was served. Not steady, but the server's doing."""

@@ -13,7 +13,7 @@ import math
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 from helpers.config.load import Load, OpenLoop, Ramp
 from helpers.errors import ConfigError
-from helpers.intervals import share_bounds
+from helpers.metrics.intervals import share_bounds
 
 SMALL_ERROR_RATE = 0.001
 MOST_TIMES = 1000.0

@@ -10,17 +10,24 @@ import math
 import numpy as np
 import pandas as pd
 
-from helpers import metrics
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 from helpers.config.load import LoadLevel
-from helpers.intervals import CONFIDENCE, NO_INTERVAL, design_effect, ratio_interval, samples_to_show, share_bounds
-from helpers.level_latencies import PERCENTS, percentile_columns
-from helpers.metrics import LATENCIES, MET, MISSED, UNDECIDED
+from helpers.metrics import formulas as metrics
+from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED
+from helpers.metrics.intervals import (
+    CONFIDENCE,
+    NO_INTERVAL,
+    design_effect,
+    ratio_interval,
+    samples_to_show,
+    share_bounds,
+)
+from helpers.metrics.level_latencies import PERCENTS, percentile_columns
+from helpers.metrics.sample_size import requests_lacking
+from helpers.metrics.summary import prices_of, served_rates
 from helpers.run.folder import RunFolder
 from helpers.run.group_records import read_groups
 from helpers.run.ledger import EndpointRecord
-from helpers.sample_size import requests_lacking
-from helpers.summary import prices_of, served_rates
 
 # --- the SLO ------------------------------------------------------------------------------------------------------
 

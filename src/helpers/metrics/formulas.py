@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.config.benchmark import ServiceLevel
-from helpers.intervals import percentile, percentile_bound_by_moments, samples_to_show, share_bounds
+from helpers.metrics.intervals import percentile, percentile_bound_by_moments, samples_to_show, share_bounds
 
 LATENCIES = ("latency_s", "ttft_s", "tpot_s")
 MET, MISSED, UNDECIDED = "met", "missed", "undecided"

@@ -7,9 +7,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from helpers import metrics
 from helpers.config.benchmark import ServiceLevel
-from helpers.intervals import (
+from helpers.metrics import formulas as metrics
+from helpers.metrics.formulas import LATENCIES, with_failures
+from helpers.metrics.intervals import (
     CONFIDENCE,
     NO_INTERVAL,
     Interval,
@@ -19,8 +20,7 @@ from helpers.intervals import (
     samples_to_show,
     share_bounds,
 )
-from helpers.metrics import LATENCIES, with_failures
-from helpers.sample_size import requests_lacking
+from helpers.metrics.sample_size import requests_lacking
 
 PERCENTS = (50, 90, 95, 99)
 

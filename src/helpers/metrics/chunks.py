@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from helpers.metrics import inter_token_latencies_s
+from helpers.metrics.formulas import inter_token_latencies_s
 
 BIN_SHIFT = 44
 """Bits that are cut off a double: bins are then 0.4% wide, and there are 2^19 of them."""

@@ -15,14 +15,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from helpers import metrics
-from helpers.chunks import inter_token_percentiles
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.failure_counts import commonest_failure
-from helpers.intervals import CONFIDENCE, NO_INTERVAL, Interval, batch_rates, batches, ratio_interval, share_bounds
-from helpers.level_latencies import PERCENTS, LevelLatencies
-from helpers.load.attempts import repetitions_that_count, was_overloaded
-from helpers.metrics import LATENCIES, with_latencies
+from helpers.metrics import formulas as metrics
+from helpers.metrics.attempts import repetitions_that_count, was_overloaded
+from helpers.metrics.chunks import inter_token_percentiles
+from helpers.metrics.failure_counts import commonest_failure
+from helpers.metrics.formulas import LATENCIES, with_latencies
+from helpers.metrics.intervals import (
+    CONFIDENCE,
+    NO_INTERVAL,
+    Interval,
+    batch_rates,
+    batches,
+    ratio_interval,
+    share_bounds,
+)
+from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
 
