@@ -10,7 +10,7 @@ import psutil
 import pytest
 from fault_lab import Lab, fault_config
 
-from helpers.calibration import calibrate
+from helpers.load.calibration import calibrate
 from helpers.prompts.making import make_prompts
 from helpers.run import local_server as launcher
 from helpers.run.folder import open_run

@@ -14,17 +14,17 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.calibration import calibrate
 from helpers.config.benchmark import BenchmarkConfig, slug, usable_cpu_count
 from helpers.config.options import OptionBase
 from helpers.deployment import READY, UNDER_WAY, Deployment
 from helpers.deployments import no_option_left, stay_within_budget
 from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
+from helpers.load.calibration import calibrate
 from helpers.load.order import Order
+from helpers.load.plan import load_points_of, missing_load_points
 from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
-from helpers.load_plan import load_points_of, missing_load_points
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.no_answer import NoAnswer
 from helpers.number_text import plural

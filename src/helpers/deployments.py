@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.deployment import READY, UNDER_WAY, Deployment
 from helpers.errors import BudgetExceeded, NoOptionLeft
-from helpers.load_plan import missing_load_points
+from helpers.load.plan import missing_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.teardown import delete_after_failure

@@ -13,7 +13,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Table, numeric
 from helpers.errors import ParameterError
 from helpers.live_plot import LivePlot
-from helpers.load_plan import load_points_of, missing_load_points
+from helpers.load.plan import load_points_of, missing_load_points
 from helpers.plan import longest_point_s
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord

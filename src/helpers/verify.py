@@ -8,7 +8,7 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Prose
 from helpers.errors import AnalysisError, DeployError, LoadError, PromptError
-from helpers.load_plan import load_points_of, missing_load_points
+from helpers.load.plan import load_points_of, missing_load_points
 from helpers.metrics.level_latencies import PERCENTS
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger

@@ -7,10 +7,10 @@ import numpy as np
 from helpers.config.benchmark import BenchmarkConfig, Dataset, slug
 from helpers.config.load import LoadLevel, Search
 from helpers.config.options import OptionBase
+from helpers.load.search import next_level, probe_is_feasible
 from helpers.metrics.attempts import repetitions_wanted
 from helpers.run.folder import RunFolder
 from helpers.run.records import LoadPoint, LoadPointFacts, read_facts, read_requests
-from helpers.search import next_level, probe_is_feasible
 
 
 def load_points_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[LoadPoint]:
