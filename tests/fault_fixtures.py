@@ -41,6 +41,6 @@ def lab(tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         if process.is_alive() if isinstance(process, BaseProcess) else process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     for process in psutil.process_iter(["cmdline"]):
-        if "helpers.watchdog" in (words := process.info["cmdline"] or []) and str(tmp_path) in words[-1]:
+        if "helpers.endpoints.watchdog" in (words := process.info["cmdline"] or []) and str(tmp_path) in words[-1]:
             process.kill()  # it would try for hours to delete what a test has left
     launcher.stop(tmp_path / "address.json")

@@ -34,7 +34,9 @@ from local_sagemaker.faults import Fault
 
 KERNELS = multiprocessing.get_context("forkserver")
 """Forks kernels from a process that has imported what takes each of them eight seconds."""
-KERNELS.set_forkserver_preload(["helpers.campaign", "helpers.deployments", "boto3", "sagemaker.core.resources"])
+KERNELS.set_forkserver_preload(
+    ["helpers.endpoints.campaign", "helpers.endpoints.deployments", "boto3", "sagemaker.core.resources"]
+)
 SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS")
 SMALL_SERVER = [sys.executable, str(Path(__file__).with_name("small_server.py"))]
 AWS_IMAGES = {"small-server": SMALL_SERVER, "vllm": SMALL_SERVER}

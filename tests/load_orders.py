@@ -14,11 +14,11 @@ import pandas as pd
 
 from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadBase, LoadLevel
+from helpers.endpoints.targets.base import Address
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam
 from helpers.metrics.formulas import with_latencies
 from helpers.run.records import LoadPointFacts, read_facts, read_requests
-from helpers.targets.base import Address
 
 TOKENS = 8
 STUB = Path(__file__).with_name("stub_server.py")

@@ -10,10 +10,10 @@ from test_config import TEXT
 
 from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
+from helpers.endpoints.targets.base import target_of
 from helpers.errors import ConfigError
 from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.run.folder import open_run
-from helpers.targets.base import target_of
 
 PASSWORD = "p%40ss-w0rd-0001"
 

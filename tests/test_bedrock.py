@@ -28,10 +28,11 @@ from botocore.exceptions import EventStreamError
 from conftest import small_config
 from load_orders import measure, order, write_prompts_file
 
-from helpers.campaign import load_all
 from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
-from helpers.deployments import start_deployments
+from helpers.endpoints.campaign import load_all
+from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.targets.base import Address, target_of
 from helpers.errors import ConfigError, DeployError
 from helpers.load.apis import API_READERS
 from helpers.load.bodies import RequestWriter, prepare_requests
@@ -45,7 +46,6 @@ from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import write_prompts
 from helpers.run.records import read_requests
-from helpers.targets.base import Address, target_of
 from local_sagemaker.tiny_model import default_cache_dir
 
 REGION = "eu-central-1"

@@ -20,9 +20,9 @@ from helpers.config.containers import ModelContainer
 from helpers.config.containers.accelerators import accelerator_of, accelerators_on
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.file import config_schema, load_config
+from helpers.endpoints.plan import plan_table
 from helpers.errors import ConfigError
 from helpers.metrics.sample_size import refuse_what_cannot_decide, requests_to_show
-from helpers.plan import plan_table
 from helpers.prompts.making import make_prompts
 from helpers.prompts.templates import TEMPLATE_DIR
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import ClientError
 
-from helpers.failures import NEXT_STEP, Cause, cause_of_log, deploy_error
+from helpers.endpoints.failures import NEXT_STEP, Cause, cause_of_log, deploy_error
 
 TYPES = ", ".join(f"ml.x{i}.xlarge" for i in range(277))
 REJECTED = (

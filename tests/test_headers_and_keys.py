@@ -11,9 +11,9 @@ from test_config import TEXT
 
 from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
+from helpers.endpoints.targets.base import Address
 from helpers.errors import ConfigError
 from helpers.load.bodies import RequestWriter, prepare_requests
-from helpers.targets.base import Address
 
 KEY = "az-planted-0123456789"
 AZURE = "https://name.openai.azure.com/openai/deployments/gpt/?api-version=2024-10-21"

@@ -12,6 +12,7 @@ from helpers.charts import distribution, latency_by_load, latency_by_prompt_leng
 from helpers.charts.panels import level_text, spaced
 from helpers.cost_report import capacity_table, cost_table
 from helpers.display import Prose
+from helpers.endpoints.plan import plan_table
 from helpers.errors import AnalysisError
 from helpers.instrument_report import (
     calibration_table,
@@ -23,7 +24,6 @@ from helpers.instrument_report import (
 from helpers.judge import judge
 from helpers.load_report import load_words, recommendations
 from helpers.metrics.formulas import with_latencies
-from helpers.plan import plan_table
 from helpers.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder
 from helpers.verify import verify_points

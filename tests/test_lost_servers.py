@@ -16,8 +16,8 @@ from fault_lab import Lab, fault_config, load_points, records_of, statuses, wait
 from lossy_servers import DiesAfter, Network
 from small_server import Handler
 
-from helpers.campaign import load_all
 from helpers.config.file import load_config
+from helpers.endpoints.campaign import load_all
 from helpers.run.folder import RunFolder
 
 pytestmark = pytest.mark.faults

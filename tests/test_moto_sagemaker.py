@@ -7,10 +7,10 @@ import pytest
 from fault_lab import fault_config
 
 from helpers.config.file import load_config
-from helpers.orphans import delete_orphans, find_orphans
+from helpers.endpoints.orphans import delete_orphans, find_orphans
+from helpers.endpoints.targets.base import target_of
+from helpers.endpoints.targets.sagemaker_resources import delete_resources
 from helpers.run.folder import scratch_run
-from helpers.targets.base import target_of
-from helpers.targets.sagemaker_resources import delete_resources
 
 pytest_plugins = ["moto_server"]
 
@@ -25,7 +25,7 @@ def made(tmp_path, moto_server, monkeypatch):
     option = {"instance_type": "ml.g4dn.xlarge", "container": {"image": IMAGE}, "price": None}  # a type that moto knows
     aws = {"region": "us-east-1", "execution_role": ROLE, "tags": {"team": "search"}}
     config = load_config(fault_config(tmp_path, ("a",), option=option, aws=aws))
-    monkeypatch.setattr("helpers.targets.sagemaker.price_of", lambda *_, **__: None)
+    monkeypatch.setattr("helpers.endpoints.targets.sagemaker.price_of", lambda *_, **__: None)
     with scratch_run(config) as run:
         target = target_of(config.benchmark.options[0], config.benchmark, run)
         record = target.create(target.plan())

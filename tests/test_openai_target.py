@@ -15,9 +15,10 @@ import pytest
 from conftest import small_config
 from load_orders import measure, order
 
-from helpers.campaign import load_all
 from helpers.config.file import load_config
-from helpers.deployments import start_deployments
+from helpers.endpoints.campaign import load_all
+from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.targets.base import Target, target_of
 from helpers.errors import DeployError
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.team import LoadTeam
@@ -26,7 +27,6 @@ from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import write_prompts
 from helpers.run.records import read_requests
-from helpers.targets.base import Target, target_of
 from local_sagemaker.tiny_model import default_cache_dir
 
 

@@ -15,18 +15,18 @@ from pathlib import Path
 import pytest
 from conftest import small_config
 
-from helpers.campaign import load_all
 from helpers.config.benchmark import PROJECT_ROOT
-from helpers.deployments import start_deployments
+from helpers.endpoints.campaign import load_all
+from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.targets.base import target_of
+from helpers.endpoints.targets.python_file import delete_python, python_delete_command
+from helpers.endpoints.teardown import delete_remaining
 from helpers.errors import DeployError, TeardownError
 from helpers.prompts.making import make_prompts
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import write_prompts
 from helpers.run.records import read_requests
-from helpers.targets.base import target_of
-from helpers.targets.python_file import delete_python, python_delete_command
-from helpers.teardown import delete_remaining
 from local_sagemaker.tiny_model import default_cache_dir
 
 DOCUMENT = PROJECT_ROOT / "docs" / "own_target.md"

@@ -13,8 +13,8 @@ from local_sagemaker_calls import create, status_after
 from local_sagemaker_fixtures import FAKE_SERVER
 
 from helpers.__main__ import main
-from helpers.plan import plan_table, quota_table
-from helpers.quotas import Quota, read_quotas
+from helpers.endpoints.plan import plan_table, quota_table
+from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.run import local_server as launcher
 
 TYPE, REGION = "ml.g6e.xlarge", "us-east-1"
@@ -267,7 +267,7 @@ def test_wrong_aws_settings_leave_quotas_unknown(monkeypatch):
 
 
 def test_a_look_that_takes_too_long_is_given_up(aws_stub, monkeypatch):
-    monkeypatch.setattr("helpers.quotas.LONGEST_S", 0)
+    monkeypatch.setattr("helpers.endpoints.quotas.LONGEST_S", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
     aws_stub.quotas = {QUOTA: 1}
     found = read_quotas([TYPE], REGION)[TYPE]

@@ -14,9 +14,9 @@ from faulty_server import KEY, faulty_server, tls_of_localhost
 from load_orders import measure, moody_stub, order
 
 from helpers.__main__ import main
+from helpers.endpoints.preflight import first_answers
 from helpers.exit_status import status_of_verdict
 from helpers.load.team import LoadTeam
-from helpers.preflight import first_answers
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import read_requests

@@ -11,9 +11,9 @@ import pytest
 from aws_stub import aws_on_loopback, empty_home, product
 from examples import make_config, option
 
-from helpers import price_list
 from helpers.analysis import read_endpoints
-from helpers.pricing import PRICE_LIST, FoundPrice, as_ledger_fields, price_of
+from helpers.endpoints import price_list
+from helpers.endpoints.pricing import PRICE_LIST, FoundPrice, as_ledger_fields, price_of
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from examples import make_config
 
-from helpers.campaign import LoadEvent
 from helpers.config.file import load_config
+from helpers.endpoints.campaign import LoadEvent
 from helpers.errors import ParameterError
 from helpers.live_plot import HISTORY, LivePlot, progress_words
 from helpers.load.progress import LoadProgress

@@ -16,9 +16,9 @@ import pytest
 import yaml
 from examples import config_data, endpoint, make_config, option
 
-from helpers.deployments import start_deployments
+from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.pricing import FoundPrice, as_ledger_fields, price_of
 from helpers.errors import NoOptionLeft, RunFolderError
-from helpers.pricing import FoundPrice, as_ledger_fields, price_of
 from helpers.run.folder import find_run, open_run, write_atomically
 from helpers.run.ledger import Ledger
 
@@ -387,7 +387,7 @@ def sagemaker_api(monkeypatch, tmp_path):
     server.shutdown()
     server.server_close()
     for process in psutil.process_iter(["cmdline"]):
-        if "helpers.watchdog" in (words := process.info["cmdline"] or []) and str(tmp_path) in words[-1]:
+        if "helpers.endpoints.watchdog" in (words := process.info["cmdline"] or []) and str(tmp_path) in words[-1]:
             process.kill()  # it would try for hours to delete what this server refused to make
 
 

@@ -14,10 +14,10 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from helpers.__main__ import main
+from helpers.endpoints.watchdog import guarded
 from helpers.run.ledger import Ledger
 from helpers.run_status import read_progress, run_status
 from helpers.series import NOTEBOOK_DIR
-from helpers.watchdog import guarded
 
 WAIT_S = 120
 

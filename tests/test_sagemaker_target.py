@@ -11,14 +11,14 @@ import yaml
 from botocore.exceptions import ClientError
 from conftest import SECRET, small_config
 
-from helpers.deployments import start_deployments
+from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.targets.base import target_of
+from helpers.endpoints.targets.sagemaker_resources import MAX_NAME_LENGTH, resource_name
+from helpers.endpoints.teardown import delete_remaining
 from helpers.errors import DeployError, TeardownError
 from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger, utc_now
 from helpers.run.sessions import LOCAL_ROLE, aws_session, session_of_record
-from helpers.targets.base import target_of
-from helpers.targets.sagemaker_resources import MAX_NAME_LENGTH, resource_name
-from helpers.teardown import delete_remaining
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/djl-inference:0.33.0-lmi15.0.0-cu128"
 ENGINE = {"ENGINE_MODEL": "synthetic:2m", "ENGINE_THREADS": "1"}

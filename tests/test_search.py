@@ -9,9 +9,9 @@ import pytest
 from conftest import small_config
 from examples import facts, make_config, request
 
-from helpers.campaign import load_all
 from helpers.config.load import LoadLevel, Search
-from helpers.deployments import start_deployments
+from helpers.endpoints.campaign import load_all
+from helpers.endpoints.deployments import start_deployments
 from helpers.load import findings
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.plan import load_points_of, missing_load_points

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.config.benchmark import Generation
+from helpers.endpoints.targets.base import Address, SigV4
 from helpers.errors import LoadError
 from helpers.load.bodies import BODIES, RequestWriter, prepare_requests, salt_of, salted_prompt
 from helpers.load.signing import RequestSigner
-from helpers.targets.base import Address, SigV4
 
 AT_S = 1_790_000_000
 HOST = "runtime.sagemaker.eu-west-1.amazonaws.com"

@@ -107,7 +107,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int | None:
     from helpers.config.file import load_config
-    from helpers.plan import check, plan_table, quota_table
+    from helpers.endpoints.plan import check, plan_table, quota_table
     from helpers.series import parameters_of_all
 
     config = load_config(arguments.config)
@@ -134,8 +134,8 @@ def _status(arguments: argparse.Namespace) -> None:
 
 
 def _cleanup(arguments: argparse.Namespace) -> None:
+    from helpers.endpoints.teardown import delete_remaining
     from helpers.run.folder import find_run
-    from helpers.teardown import delete_remaining
 
     deleted = delete_remaining(find_run(arguments.run))
     for record in deleted:
@@ -146,7 +146,7 @@ def _cleanup(arguments: argparse.Namespace) -> None:
 
 def _cleanup_orphans(arguments: argparse.Namespace) -> None:
     """List first; delete only what a person has seen and confirmed."""
-    from helpers.orphans import delete_orphans, find_orphans, orphans_table
+    from helpers.endpoints.orphans import delete_orphans, find_orphans, orphans_table
     from helpers.run.sessions import session_of_profile
 
     session = session_of_profile(None, None, arguments.region or None)

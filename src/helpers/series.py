@@ -15,6 +15,8 @@ from types import FrameType
 
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import LoadedConfig, load_config
+from helpers.endpoints.teardown import delete_remaining
+from helpers.endpoints.watchdog import end_processes, guarded
 from helpers.errors import NoOptionLeft, NotebookFailed, ParameterError, RunFolderError
 from helpers.importers.importing import read_results, write_results
 from helpers.parameters import Scalar, check_parameters
@@ -23,8 +25,6 @@ from helpers.run.folder import RunFolder, new_run, open_run, run_to_continue
 from helpers.run.holding import holding
 from helpers.run.ledger import Ledger
 from helpers.run.remote import store_run
-from helpers.teardown import delete_remaining
-from helpers.watchdog import end_processes, guarded
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")

@@ -25,11 +25,11 @@ import pyarrow.parquet as pq
 
 from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
+from helpers.endpoints.targets.base import Address, SigV4
 from helpers.load.alarm import Alarm
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam
 from helpers.run.records import LoadPointFacts
-from helpers.targets.base import Address, SigV4
 
 EVENTS = 64
 PROMPTS = 512

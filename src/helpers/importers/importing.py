@@ -17,6 +17,7 @@ from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.file import LoadedConfig
 from helpers.config.load import LEVEL_NAMES, LoadLevel, Search
 from helpers.config.options import ImportedOption
+from helpers.endpoints.pricing import as_ledger_fields, price_of
 from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.consistent import check_point
 from helpers.importers.files import OpenedFile, find_files, only_model
@@ -24,7 +25,6 @@ from helpers.importers.formats import FORMATS, format_of
 from helpers.importers.found import Found, FoundPoint, Served, TwoCounts
 from helpers.importers.timed import records_of, with_window
 from helpers.number_text import plural
-from helpers.pricing import as_ledger_fields, price_of
 from helpers.run.folder import RunFolder, describe_machine, write_atomically
 from helpers.run.group_records import without_echo, write_groups
 from helpers.run.ledger import EndpointRecord, Ledger

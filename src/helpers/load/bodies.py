@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from helpers.config.benchmark import Generation
+from helpers.endpoints.targets.base import Address
 from helpers.errors import LoadError
 from helpers.load.signing import RequestSigner
-from helpers.targets.base import Address
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from helpers.config.benchmark import BenchmarkConfig, Generation
 from helpers.config.load import ClosedLoop, LoadLevel
+from helpers.endpoints.targets.base import Address
 from helpers.load.conductor import Finished
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.order import Order
 from helpers.load.spread import percentiles_ms
 from helpers.load.team import LoadTeam
 from helpers.run.folder import RunFolder
-from helpers.targets.base import Address
 
 TTFT_S, ITL_S, EVENTS = 0.02, 0.002, 16
 SECONDS = 0.7

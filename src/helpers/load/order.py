@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from helpers.config.benchmark import Generation
 from helpers.config.load import Load, LoadLevel
+from helpers.endpoints.targets.base import Address
 from helpers.run.records import LoadPoint
-from helpers.targets.base import Address
 
 LONGEST_DRAIN_TIMEOUTS = 3
 SLACK_S = 60.0

@@ -63,7 +63,7 @@ class EndpointRecord(BaseModel):
     deleted_at: str | None = None
     failure: str | None = None
     cause: str | None = None
-    """Cause of the failure, a `helpers.failures.Cause`; null if there is none or it is unknown."""
+    """Cause of the failure, a `helpers.endpoints.failures.Cause`; null if there is none or it is unknown."""
     billed_input_tokens: int = 0
     billed_output_tokens: int = 0
     """Tokens sent and received so far, of what is billed per token."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from helpers.config.api_url import basic_credentials, secrets_in_headers, secrets_in_query, without_user
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
-from helpers.failures import Cause
+from helpers.endpoints.failures import Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 
@@ -92,17 +92,17 @@ class Target(Protocol):
 def target_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> Target:
     """The target that serves an option."""
     if option.target == "sagemaker":
-        from helpers.targets.sagemaker import SageMakerTarget
+        from helpers.endpoints.targets.sagemaker import SageMakerTarget
 
         return SageMakerTarget(option, config, run)
     if option.target == "bedrock":
-        from helpers.targets.bedrock import BedrockTarget
+        from helpers.endpoints.targets.bedrock import BedrockTarget
 
         return BedrockTarget(option, config, run)
     if option.target == "python":
-        from helpers.targets.python_file import PythonFileTarget
+        from helpers.endpoints.targets.python_file import PythonFileTarget
 
         return PythonFileTarget(option, config, run)
-    from helpers.targets.openai import OpenAITarget
+    from helpers.endpoints.targets.openai import OpenAITarget
 
     return OpenAITarget(option, config, run)

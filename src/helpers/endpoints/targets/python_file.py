@@ -23,13 +23,13 @@ from helpers.config.api_url import parse_url
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import PythonOption
 from helpers.config.secret_names import SECRET_NAME
+from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.targets.base import Address, EndpointStatus
+from helpers.endpoints.targets.certificates import certificates_file
+from helpers.endpoints.targets.sagemaker_resources import resource_name
 from helpers.errors import DeployError, TeardownError, shown
-from helpers.pricing import as_ledger_fields, price_of
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, utc_now
-from helpers.targets.base import Address, EndpointStatus
-from helpers.targets.certificates import certificates_file
-from helpers.targets.sagemaker_resources import resource_name
 
 FUNCTIONS = ("create", "status", "address", "delete")
 STATES = ("creating", "in_service", "gone")

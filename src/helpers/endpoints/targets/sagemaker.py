@@ -11,19 +11,27 @@ from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import SageMakerOption
+from helpers.endpoints.failures import (
+    NEXT_STEP,
+    NO_LOG_STEP,
+    Cause,
+    cause_of_log,
+    cause_of_words,
+    deploy_error,
+    is_passing,
+)
+from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.targets.base import Address, EndpointStatus, SigV4
+from helpers.endpoints.targets.container_logs import last_log_lines
+from helpers.endpoints.targets.execution_role import find_execution_role
+from helpers.endpoints.targets.existing_endpoint import describe_existing
+from helpers.endpoints.targets.model_source import ModelSource, find_model_source
+from helpers.endpoints.targets.sagemaker_requests import EndpointRequests, endpoint_requests, machine_image_of
+from helpers.endpoints.targets.sagemaker_resources import find_endpoint, resource_name, resource_tags
 from helpers.errors import DeployError
-from helpers.failures import NEXT_STEP, NO_LOG_STEP, Cause, cause_of_log, cause_of_words, deploy_error, is_passing
-from helpers.pricing import as_ledger_fields, price_of
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.sessions import LOCAL_PROFILE, LOCAL_ROLE, aws_session, local_config_file
-from helpers.targets.base import Address, EndpointStatus, SigV4
-from helpers.targets.container_logs import last_log_lines
-from helpers.targets.execution_role import find_execution_role
-from helpers.targets.existing_endpoint import describe_existing
-from helpers.targets.model_source import ModelSource, find_model_source
-from helpers.targets.sagemaker_requests import EndpointRequests, endpoint_requests, machine_image_of
-from helpers.targets.sagemaker_resources import find_endpoint, resource_name, resource_tags
 
 if TYPE_CHECKING:
     import boto3

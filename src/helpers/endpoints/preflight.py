@@ -23,19 +23,19 @@ from helpers.config.load import TraceReplay
 from helpers.config.options import Option
 from helpers.config.secret_words import secret_hider
 from helpers.display import Column, Table, numeric
+from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
+from helpers.endpoints.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, words_of
+from helpers.endpoints.targets.base import Address
 from helpers.errors import CredentialsError, DeployError, LoadError
-from helpers.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
 from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.load.connection import Exchange, HttpConnection, RawExchange, Server, words_of_refusal
 from helpers.load.responses import Answer, read_answer
 from helpers.load.schedule import draw_arrivals
 from helpers.metrics.sample_size import refuse_what_cannot_decide
-from helpers.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, words_of
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import utc_now
 from helpers.run.prompt_files import read_prompts
 from helpers.run.whole_files import lock_of, write_atomically
-from helpers.targets.base import Address
 
 FILE = "preflight.json"
 FIRST_REQUEST = "no answer to its first request"

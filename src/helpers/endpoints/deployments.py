@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.deployment import READY, UNDER_WAY, Deployment
+from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
+from helpers.endpoints.teardown import delete_after_failure
+from helpers.endpoints.waiting import growing_pauses
+from helpers.endpoints.watchdog import guarded
 from helpers.errors import BudgetExceeded, NoOptionLeft
 from helpers.load.plan import missing_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
-from helpers.teardown import delete_after_failure
-from helpers.waiting import growing_pauses
-from helpers.watchdog import guarded
 
 OnChange = Callable[[list[EndpointRecord]], None]
 

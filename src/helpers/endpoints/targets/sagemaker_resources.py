@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import slug
+from helpers.endpoints.failures import NEXT_STEP, Cause, cause_of_error, is_passing
+from helpers.endpoints.waiting import growing_pauses
 from helpers.errors import TeardownError
-from helpers.failures import NEXT_STEP, Cause, cause_of_error, is_passing
 from helpers.run.ledger import EndpointRecord
-from helpers.waiting import growing_pauses
 
 if TYPE_CHECKING:
     import boto3

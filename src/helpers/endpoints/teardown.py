@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
+from helpers.endpoints.targets.python_file import delete_python, python_delete_command
+from helpers.endpoints.targets.sagemaker_resources import delete_commands, delete_resources
 from helpers.errors import ServingVerdictError, Stopped, TeardownError
 from helpers.notebook_text import show_as_text
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger, utc_now
 from helpers.run.sessions import end_local_sagemaker, session_of_record
-from helpers.targets.python_file import delete_python, python_delete_command
-from helpers.targets.sagemaker_resources import delete_commands, delete_resources
 
 WAIT_S = 1800.0  # an endpoint that is being created can only be deleted once it is up or has failed
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from helpers.config.api_url import below, host_of
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OpenAIOption
-from helpers.pricing import as_ledger_fields, price_of
+from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.targets.base import Address, EndpointStatus
+from helpers.endpoints.targets.certificates import certificates_file
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
-from helpers.targets.base import Address, EndpointStatus
-from helpers.targets.certificates import certificates_file
 
 PATHS = {"openai_chat": "/chat/completions", "openai_completions": "/completions"}
 

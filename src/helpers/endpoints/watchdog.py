@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from helpers.endpoints.teardown import delete_remaining
 from helpers.run.folder import RunFolder
 from helpers.run.holding import holding, take
 from helpers.run.ledger import Ledger
-from helpers.teardown import delete_remaining
 
 if TYPE_CHECKING:
     import psutil
@@ -91,7 +91,7 @@ def _start(run: RunFolder) -> subprocess.Popen[bytes]:
     """In a session of its own, so that neither Ctrl-C nor a closed terminal ends it."""
     with (run.logs / "watchdog.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "helpers.watchdog", str(run.path)],
+            [sys.executable, "-m", "helpers.endpoints.watchdog", str(run.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import BedrockOption
+from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.targets.base import Address, EndpointStatus, SigV4
 from helpers.errors import DeployError
-from helpers.pricing import as_ledger_fields, price_of
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.sessions import session_of_profile
-from helpers.targets.base import Address, EndpointStatus, SigV4
 
 API_KEY_VARIABLE = "AWS_BEARER_TOKEN_BEDROCK"
 """A Bedrock API key, which the AWS SDKs prefer to a signature.

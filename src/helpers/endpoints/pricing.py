@@ -13,7 +13,7 @@ from pathlib import Path
 from helpers.config.benchmark import DATA_DIR
 from helpers.config.options import OptionBase
 from helpers.config.price import PricePerVcpu, TokenPrice
-from helpers.price_list import hosting_price
+from helpers.endpoints.price_list import hosting_price
 
 PRICE_LIST = DATA_DIR / "prices.csv"
 SAGEMAKER_PREFIX = "ml."

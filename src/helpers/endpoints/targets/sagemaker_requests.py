@@ -10,7 +10,7 @@ from helpers.errors import DeployError
 if TYPE_CHECKING:
     from helpers.config.benchmark import AwsConfig
     from helpers.config.options import SageMakerOption
-    from helpers.targets.model_source import ModelSource
+    from helpers.endpoints.targets.model_source import ModelSource
 
 VARIANT = "AllTraffic"
 SHORTEST_STARTUP_TIMEOUT_S = 60

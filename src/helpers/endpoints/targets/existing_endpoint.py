@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from helpers.endpoints.failures import deploy_error
+from helpers.endpoints.targets.sagemaker_resources import is_not_found
 from helpers.errors import DeployError
-from helpers.failures import deploy_error
-from helpers.targets.sagemaker_resources import is_not_found
 
 if TYPE_CHECKING:
     import boto3

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from helpers import preflight
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase, SageMakerOption
+from helpers.endpoints import preflight
+from helpers.endpoints.failures import NEXT_STEP, NO_LOG_STEP, Cause
+from helpers.endpoints.targets.base import Address, target_of
+from helpers.endpoints.teardown import delete_endpoint
 from helpers.errors import CredentialsError, DeployError, TeardownError
-from helpers.failures import NEXT_STEP, NO_LOG_STEP, Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger, utc_now
-from helpers.targets.base import Address, target_of
-from helpers.teardown import delete_endpoint
 
 READY = ("in_service", "external")
 UNDER_WAY = ("creating", "waiting")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from helpers.display import Column, Table
+from helpers.endpoints.failures import NEXT_STEP, cause_of_error
+from helpers.endpoints.targets.sagemaker_resources import CREATED_BY, delete_commands, delete_resources
+from helpers.endpoints.teardown import WAIT_S
 from helpers.errors import TeardownError
-from helpers.failures import NEXT_STEP, cause_of_error
 from helpers.run.ledger import EndpointRecord
-from helpers.targets.sagemaker_resources import CREATED_BY, delete_commands, delete_resources
-from helpers.teardown import WAIT_S
 
 if TYPE_CHECKING:
     import boto3

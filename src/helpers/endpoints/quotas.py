@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from helpers.price_list import impatient_session
+from helpers.endpoints.price_list import impatient_session
 
 if TYPE_CHECKING:
     import boto3
