@@ -15,11 +15,11 @@ import pandas as pd
 from planted_campaigns import ERROR_LIMIT, LENGTH_TOLERANCE, PERCENT, Campaign
 
 from helpers.config.load import LoadLevel
-from helpers.judge import judge
 from helpers.metrics.intervals import percentile
 from helpers.metrics.summary import summarise_load_points
 from helpers.run.records import read_facts, read_requests
-from helpers.verdict import Verdict
+from helpers.verdict.judge import judge
+from helpers.verdict.verdict import Verdict
 
 RESAMPLES = 400
 QUANTITIES = ("latency", "requests_per_s", "price")

@@ -6,12 +6,12 @@ import ast
 import json
 from dataclasses import dataclass
 
-from helpers.analysis import read_verdict
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import LoadedConfig
 from helpers.importers.importing import read_results, write_results
 from helpers.run.folder import RunFolder, open_run
-from helpers.verdict import OptionVerdict, Verdict
+from helpers.verdict.analysis import read_verdict
+from helpers.verdict.verdict import OptionVerdict, Verdict
 
 NOTEBOOKS = ("04_analyse_metrics", "05_report")
 

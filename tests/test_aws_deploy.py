@@ -10,7 +10,7 @@ from fault_lab import fault_config, load_points, records_of
 
 from helpers.config.file import load_config
 from helpers.errors import ConfigError
-from helpers.verdict import Verdict
+from helpers.verdict.verdict import Verdict
 
 pytest_plugins = ["fault_fixtures", "moto_server"]
 

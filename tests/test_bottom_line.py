@@ -6,10 +6,10 @@ from examples import endpoint, load_point, make_config
 
 from helpers.bottom_line import bottom_line
 from helpers.cost_report import capacity_table
-from helpers.judge import judge
 from helpers.metrics.failure_counts import COLUMNS
 from helpers.report import errors_table, options_table, summary, winner_table
 from helpers.run.folder import RunFolder
+from helpers.verdict.judge import judge
 
 
 def verdict_and_config(*points, options=None, load=None, failed=()):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from helpers.capacity import (
+from helpers.verdict.capacity import (
     HIGHEST_TRAFFIC,
     LOWEST_TRAFFIC,
     CheapestRange,
@@ -19,7 +19,7 @@ from helpers.capacity import (
     mean_tokens,
     requests_per_minute,
 )
-from helpers.verdict import ChosenPoint, Estimate, InstancePrice, OptionVerdict, TokenRates, Verdict
+from helpers.verdict.verdict import ChosenPoint, Estimate, InstancePrice, OptionVerdict, TokenRates, Verdict
 
 
 def point(per_s=10.0, share=1.0, prompt=100.0, output=24.0, spread=0.1, **changes):

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from examples import endpoint, facts, load_point, make_config, open_facts, option, request, write_run
 
-from helpers.checks import check_run, same_output_length, same_prompts, served_models
 from helpers.metrics.summary import read_levels
-from helpers.request_checks import audit
+from helpers.verdict.checks import check_run, same_output_length, same_prompts, served_models
+from helpers.verdict.request_checks import audit
 
 TODAY = date(2026, 3, 1)
 A, B = "a, short, concurrency 1", "b, short, concurrency 1"

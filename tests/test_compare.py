@@ -9,10 +9,10 @@ import papermill
 import pytest
 from examples import load_point, make_config
 
-from helpers.compare import Comparison, compare_points
 from helpers.comparison_report import comparison_summary, comparison_table
 from helpers.errors import AnalysisError
 from helpers.series import NOTEBOOK_DIR
+from helpers.verdict.compare import Comparison, compare_points
 
 CONFIG = make_config()
 

@@ -10,12 +10,12 @@ import pytest
 import result_files as files
 
 from helpers.config.file import load_config
-from helpers.group_checks import group_warnings
 from helpers.importers.importing import read_results, write_results
 from helpers.metrics.groups import misses, read_groups, summarise_groups
 from helpers.run.folder import open_run
 from helpers.run.group_records import Group
 from helpers.run.ledger import Ledger
+from helpers.verdict.group_checks import group_warnings
 
 
 def group(**changes) -> pd.Series:

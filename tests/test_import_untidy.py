@@ -16,13 +16,13 @@ import pytest
 import result_files as files
 from rendered import Rendered, import_and_render
 
-from helpers.analysis import measure
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import load_config
 from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.importing import import_warnings, read_results, write_results
-from helpers.judge import judge
 from helpers.run.folder import open_run
+from helpers.verdict.analysis import measure
+from helpers.verdict.judge import judge
 
 CASES = PROJECT_ROOT.parent / "shared" / "cases" / "results"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason=f"the inputs are not in {CASES}")

@@ -21,11 +21,11 @@ from helpers.instrument_report import (
     pacing_table,
     steadiness_table,
 )
-from helpers.judge import judge
 from helpers.load_report import load_words, recommendations
 from helpers.metrics.formulas import with_latencies
 from helpers.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder
+from helpers.verdict.judge import judge
 from helpers.verify import verify_points
 
 OPEN = make_config(load={"kind": "open_loop", "rate": [2.5, 10]})

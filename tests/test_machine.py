@@ -15,8 +15,8 @@ from load_orders import measure, order
 
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.team import LoadTeam
-from helpers.request_checks import check_load_points
 from helpers.run.machine import BUSY_MACHINE, MachineFacts, MachineWatch, machine_sentence
+from helpers.verdict.request_checks import check_load_points
 
 SPIN = "import time\nend = time.time() + 30\nwhile time.time() < end: pass"
 QUIET = MachineFacts(cpus=2, load_average=0.4, steal_share=0.0, own_cpus=1.7, others_cpus=0.05, serves=True)

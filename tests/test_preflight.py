@@ -15,12 +15,12 @@ from load_orders import measure, moody_stub, order
 
 from helpers.__main__ import main
 from helpers.endpoints.preflight import first_answers
-from helpers.exit_status import status_of_verdict
 from helpers.load.team import LoadTeam
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import read_requests
-from helpers.verdict import Verdict
+from helpers.verdict.exit_status import status_of_verdict
+from helpers.verdict.verdict import Verdict
 
 LOAD = {
     "kind": "closed_loop",

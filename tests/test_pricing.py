@@ -11,11 +11,11 @@ import pytest
 from aws_stub import aws_on_loopback, empty_home, product
 from examples import make_config, option
 
-from helpers.analysis import read_endpoints
 from helpers.endpoints import price_list
 from helpers.endpoints.pricing import PRICE_LIST, FoundPrice, as_ledger_fields, price_of
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
+from helpers.verdict.analysis import read_endpoints
 
 TYPE, REGION = "ml.g5.xlarge", "us-east-1"
 LISTED = f"AWS Price List, {REGION}, on-demand hosting"

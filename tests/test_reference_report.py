@@ -11,9 +11,9 @@ import reference_rules as rules
 import yaml
 
 from helpers.__main__ import main
-from helpers.analysis import read_points
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.run.folder import RunFolder
+from helpers.verdict.analysis import read_points
 
 REFERENCE = PROJECT_ROOT.parent / "shared" / "reference" / "llama2-13b-inf2-g5-p4d"
 pytestmark = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"the reference measurements are not in {REFERENCE}")

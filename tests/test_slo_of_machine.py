@@ -18,7 +18,7 @@ from helpers.run.folder import RunFolder, open_run
 from helpers.run.records import read_requests
 from helpers.run.single_requests import FOLDER, slo_sentence
 from helpers.series import run_series
-from helpers.verdict import Verdict
+from helpers.verdict.verdict import Verdict
 
 TIMES = 40
 SLO = {"percentile": 75, "latency_s": {"times_single_request": TIMES}, "error_rate": 0.2, "confidence": 0.9}

@@ -11,13 +11,13 @@ from examples import arrivals, endpoint, facts, load_point, make_config, open_fa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.analysis import POINTS_FILE, read_points
 from helpers.metrics.chunks import inter_token_percentiles
 from helpers.metrics.intervals import batch_rates, percentile, percentile_interval, ratio_interval
 from helpers.metrics.level_latencies import PERCENTS
 from helpers.metrics.summary import read_levels, summarise_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.records import SCHEMA
+from helpers.verdict.analysis import POINTS_FILE, read_points
 
 # --- load points --------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from examples import endpoint, load_point, make_config, option
 
-from helpers.judge import judge
 from helpers.run.report_warning import ReportWarning
-from helpers.verdict import Verdict
+from helpers.verdict.judge import judge
+from helpers.verdict.verdict import Verdict
 
 
 def verdict_on(*points, config=None, endpoints=None, warnings=()):

@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from helpers.verdict import Verdict, verdict_schema
+from helpers.verdict.verdict import Verdict, verdict_schema
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "docs" / "verdict.schema.json"
 

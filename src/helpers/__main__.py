@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from helpers import exit_status
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.errors import ConfigError, ServingVerdictError
+from helpers.verdict import exit_status
 
 DEFAULT_CONFIG = "configs/quickstart.yml"
 
@@ -84,10 +84,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _report(arguments: argparse.Namespace) -> int:
     """Measure and report; results that were measured elsewhere need no measuring, so they are imported."""
-    from helpers.analysis import read_verdict
     from helpers.config.file import load_config
     from helpers.run.folder import config_of_run, find_run
     from helpers.series import run_import, run_series
+    from helpers.verdict.analysis import read_verdict
 
     config, run_dir = arguments.config or str(PROJECT_ROOT / DEFAULT_CONFIG), arguments.run_dir
     if run_dir and not arguments.config:
@@ -99,8 +99,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from helpers.analysis import read_verdict
     from helpers.series import run_import
+    from helpers.verdict.analysis import read_verdict
 
     return exit_status.status_of_verdict(read_verdict(run_import(arguments.config)))
 
@@ -176,7 +176,7 @@ def _confirmed(question: str) -> bool:
 
 def _schema(arguments: argparse.Namespace) -> None:
     from helpers.config.file import config_schema
-    from helpers.verdict import verdict_schema
+    from helpers.verdict.verdict import verdict_schema
 
     for path, schema in ((arguments.output, config_schema()), (arguments.verdict_output, verdict_schema())):
         path.write_text(schema, encoding="utf-8")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from helpers import number_text as text
-from helpers.capacity import candidates
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Markdown, Prose
-from helpers.judge import loads_of
 from helpers.load_report import LATENCY_NAME
 from helpers.run.machine import machine_sentence
-from helpers.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
+from helpers.verdict.capacity import candidates
+from helpers.verdict.judge import loads_of
+from helpers.verdict.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
 
 MOST_NAMED = 2
 COST_UNIT = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers import number_text as text
-from helpers.compare import REAL, Comparison
 from helpers.display import Column, Markdown, Prose, Table, code, numeric
+from helpers.verdict.compare import REAL, Comparison
 
 
 def comparison_summary(comparison: Comparison | None) -> Prose:

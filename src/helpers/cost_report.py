@@ -5,7 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers import number_text as text
-from helpers.capacity import (
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.display import Column, Prose, Table, numeric
+from helpers.load_report import as_measured, level_column
+from helpers.report import STATUS_WORDS, by_cost
+from helpers.run.ledger import EndpointRecord
+from helpers.verdict.capacity import (
     HIGHEST_TRAFFIC,
     HOURS_PER_MONTH,
     LOWEST_TRAFFIC,
@@ -14,12 +19,7 @@ from helpers.capacity import (
     cheapest_ranges,
     fleet,
 )
-from helpers.config.benchmark import BenchmarkConfig
-from helpers.display import Column, Prose, Table, numeric
-from helpers.load_report import as_measured, level_column
-from helpers.report import STATUS_WORDS, by_cost
-from helpers.run.ledger import EndpointRecord
-from helpers.verdict import OptionVerdict, Verdict
+from helpers.verdict.verdict import OptionVerdict, Verdict
 
 TRAFFIC_STEPS = (1, 10, 30, 100, 300, 1000, 3000, 10_000)
 """Requests per minute of the rows of the table."""

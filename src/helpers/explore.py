@@ -16,19 +16,19 @@ import pandas as pd
 from markupsafe import Markup
 
 from helpers import number_text as text
-from helpers.analysis import Measurements, read_figures
 from helpers.bottom_line import COST_UNIT, bottom_line
-from helpers.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC
 from helpers.charts.style import LATENCY_WORDS
-from helpers.chosen_points import mixed_cost
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Html, Markdown, Table, numeric
-from helpers.judge import judge
 from helpers.load_report import LATENCY_NAME
 from helpers.price_chart import draw
 from helpers.run.folder import RunFolder
-from helpers.verdict import Estimate, OptionVerdict
-from helpers.what_if import MONTH, Outcome, Settings, WhatIf, settings_of
+from helpers.verdict.analysis import Measurements, read_figures
+from helpers.verdict.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC
+from helpers.verdict.chosen_points import mixed_cost
+from helpers.verdict.judge import judge
+from helpers.verdict.verdict import Estimate, OptionVerdict
+from helpers.verdict.what_if import MONTH, Outcome, Settings, WhatIf, settings_of
 
 if TYPE_CHECKING:
     from ipywidgets import VBox, Widget

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import number_text as text
-from helpers.chosen_points import best_load, main_latency, percentile_column
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.display import Column, Table
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
-from helpers.verdict import CostBasis
+from helpers.verdict.chosen_points import best_load, main_latency, percentile_column
+from helpers.verdict.verdict import CostBasis
 
 LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 SLO_WORDS = {MET: "met", MISSED: "missed", UNDECIDED: "undecided", CLIENT_LIMITED: "not judged (client-limited)"}

@@ -22,7 +22,7 @@ from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import in_html
 from helpers.metrics.formulas import CLIENT_LIMITED, MET
-from helpers.what_if import MONTH, Outcome, with_bills
+from helpers.verdict.what_if import MONTH, Outcome, with_bills
 
 UNIT_WORDS = {
     "usd_per_1k_requests": "price per 1,000 requests, $",

@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from helpers import number_text as text
 from helpers.bottom_line import COST_UNIT, quoted
-from helpers.chosen_points import main_latency
 from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.file import LoadedConfig
 from helpers.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
@@ -25,7 +24,8 @@ from helpers.run.folder import RunFolder
 from helpers.run.prompt_files import sample_prompts, summarise_prompts
 from helpers.run.remote import store_run
 from helpers.run.single_requests import slo_sentence
-from helpers.verdict import Estimate, OptionVerdict, Verdict
+from helpers.verdict.chosen_points import main_latency
+from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
 
 STATUS_WORDS = {
     "recommended": "recommended",

@@ -16,7 +16,6 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from helpers import number_text as text
-from helpers.chosen_points import main_latency
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Column, Table, numeric
 from helpers.metrics.formulas import with_latencies
@@ -25,6 +24,7 @@ from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import read_requests
 from helpers.run.whole_files import write_atomically
+from helpers.verdict.chosen_points import main_latency
 
 ENDED = ("not begun", "done", "stopped", "failed")
 """States that stay as they are when nobody goes on."""

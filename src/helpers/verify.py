@@ -13,7 +13,7 @@ from helpers.metrics.level_latencies import PERCENTS
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompts
-from helpers.verdict import Verdict
+from helpers.verdict.verdict import Verdict
 
 
 def verify_prompts(config: BenchmarkConfig, run: RunFolder) -> Prose:

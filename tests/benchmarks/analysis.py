@@ -127,9 +127,9 @@ def _block(
 
 def analyse(folder: Path) -> dict[str, float]:
     """What notebook 04 does with a run, without its figures; seconds and peak memory of this process."""
-    from helpers.analysis import measure
-    from helpers.judge import judge
     from helpers.run.ledger import Ledger
+    from helpers.verdict.analysis import measure
+    from helpers.verdict.judge import judge
 
     run = RunFolder(folder)
     levels = run.about()["levels"]

@@ -9,11 +9,18 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from helpers import number_text as text
-from helpers.capacity import HIGHEST_TRAFFIC, HOURS_PER_MONTH, LOWEST_TRAFFIC, candidates, cheapest_ranges, fleet
 from helpers.charts.style import colour, save, style
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.display import Figure
-from helpers.verdict import Verdict
+from helpers.verdict.capacity import (
+    HIGHEST_TRAFFIC,
+    HOURS_PER_MONTH,
+    LOWEST_TRAFFIC,
+    candidates,
+    cheapest_ranges,
+    fleet,
+)
+from helpers.verdict.verdict import Verdict
 
 POINTS = 1200
 """Traffic values that a staircase is drawn through."""

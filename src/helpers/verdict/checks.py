@@ -17,10 +17,10 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import MET
 from helpers.number_text import duration, plural
-from helpers.request_checks import LevelAudit, check_load_points, check_requests
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import LoadPointFacts
 from helpers.run.report_warning import ReportWarning
+from helpers.verdict.request_checks import LevelAudit, check_load_points, check_requests
 
 LENGTH_TOLERANCE = 0.05
 STANDARD_ERRORS = 4

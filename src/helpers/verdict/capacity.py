@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from helpers.metrics.formulas import usd_per_request
-from helpers.verdict import Capacity, ChosenPoint, Estimate, OptionVerdict, TokenRates, Verdict
+from helpers.verdict.verdict import Capacity, ChosenPoint, Estimate, OptionVerdict, TokenRates, Verdict
 
 HOURS_PER_MONTH = 730
 LOWEST_TRAFFIC, HIGHEST_TRAFFIC = 1.0, 10_000.0

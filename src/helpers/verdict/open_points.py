@@ -13,12 +13,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from helpers import number_text as text
-from helpers.chosen_points import best_load, estimate_of, mixed_cost, traffic_shares
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.run.ledger import EndpointRecord
-from helpers.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
+from helpers.verdict.chosen_points import best_load, estimate_of, mixed_cost, traffic_shares
+from helpers.verdict.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
 
 ONE_SIDED = 1.6449 / 1.9600
 """Quantiles of the normal distribution: what a 95% bound is on one side, as a part of what it is on both."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helpers.verdict import Verdict
+from helpers.verdict.verdict import Verdict
 
 MEANINGS = {
     0: "a verdict: an option is recommended",

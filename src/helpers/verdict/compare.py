@@ -13,13 +13,13 @@ import math
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from helpers.analysis import read_points
-from helpers.chosen_points import main_latency
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.errors import AnalysisError
 from helpers.metrics.intervals import CONFIDENCE
 from helpers.run.folder import RunFolder, find_run, write_atomically
-from helpers.verdict import Verdict
+from helpers.verdict.analysis import read_points
+from helpers.verdict.chosen_points import main_latency
+from helpers.verdict.verdict import Verdict
 
 KEYS = ["option", "dataset", "load"]
 COMPARISON_FILE = "comparison.json"

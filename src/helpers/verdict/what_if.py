@@ -12,18 +12,18 @@ from functools import cache, lru_cache
 import numpy as np
 import pandas as pd
 
-from helpers.analysis import Measurements
-from helpers.capacity import HOURS_PER_MONTH, fleet
-from helpers.chosen_points import main_latency
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.judge import judge
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
 from helpers.metrics.summary import Level, prices_of, read_levels
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
-from helpers.verdict import Capacity, Estimate, OptionVerdict, Verdict
+from helpers.verdict.analysis import Measurements
+from helpers.verdict.capacity import HOURS_PER_MONTH, fleet
+from helpers.verdict.chosen_points import main_latency
+from helpers.verdict.judge import judge
+from helpers.verdict.verdict import Capacity, Estimate, OptionVerdict, Verdict
 
 KEYS = ["option", "dataset", "load_kind", "level"]
 MONTH = "usd_per_month"

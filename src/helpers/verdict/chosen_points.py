@@ -8,7 +8,7 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import LATENCIES
-from helpers.verdict import ChosenPoint, CostBasis, Estimate
+from helpers.verdict.verdict import ChosenPoint, CostBasis, Estimate
 
 
 def main_latency(config: BenchmarkConfig) -> str:

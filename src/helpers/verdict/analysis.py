@@ -9,24 +9,24 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from helpers import charts
-from helpers.checks import check_run
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
 from helpers.display import Figure
 from helpers.endpoints.pricing import as_ledger_fields, price_of, stated_price
 from helpers.errors import AnalysisError
-from helpers.group_checks import group_warnings
 from helpers.importers.importing import import_warnings
 from helpers.metrics.failure_counts import count_failures
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.summary import Level, no_load_points, read_levels, summarise
-from helpers.request_checks import audit
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompt_warnings
 from helpers.run.records import LoadPointFacts, read_facts
 from helpers.run.report_warning import ReportWarning
-from helpers.verdict import Verdict
+from helpers.verdict.checks import check_run
+from helpers.verdict.group_checks import group_warnings
+from helpers.verdict.request_checks import audit
+from helpers.verdict.verdict import Verdict
 
 POINTS_FILE = "load_points.csv"
 FAILURES_FILE = "failures.csv"
