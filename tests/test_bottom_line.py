@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 from examples import endpoint, load_point, make_config
 
-from helpers.bottom_line import bottom_line
-from helpers.cost_report import capacity_table
 from helpers.metrics.failure_counts import COLUMNS
-from helpers.report import errors_table, options_table, summary, winner_table
+from helpers.report.bottom_line import bottom_line
+from helpers.report.cost_report import capacity_table
+from helpers.report.report import errors_table, options_table, summary, winner_table
 from helpers.run.folder import RunFolder
 from helpers.verdict.judge import judge
 

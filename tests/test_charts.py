@@ -12,9 +12,9 @@ import pytest
 from examples import make_config
 from matplotlib.figure import Figure as Canvas
 
-from helpers.charts import load_points, requests
-from helpers.charts.scale import axis_top, open_ends
-from helpers.charts.style import style
+from helpers.report.charts import load_points, requests
+from helpers.report.charts.scale import axis_top, open_ends
+from helpers.report.charts.style import style
 
 INF = math.inf
 

@@ -9,8 +9,8 @@ import papermill
 import pytest
 from examples import load_point, make_config
 
-from helpers.comparison_report import comparison_summary, comparison_table
 from helpers.errors import AnalysisError
+from helpers.report.comparison_report import comparison_summary, comparison_table
 from helpers.series import NOTEBOOK_DIR
 from helpers.verdict.compare import Comparison, compare_points
 

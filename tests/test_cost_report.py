@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from examples import endpoint, load_point, make_config, option
 
-from helpers.charts import bill_by_traffic
-from helpers.charts.load_points import dominated
-from helpers.cost_report import capacity_table, cheapest_by_traffic, price_table, traffic_table
+from helpers.report.charts import bill_by_traffic
+from helpers.report.charts.load_points import dominated
+from helpers.report.cost_report import capacity_table, cheapest_by_traffic, price_table, traffic_table
 from helpers.verdict.judge import judge
 
 SAVINGS = {"name": "1-year savings plan", "usd_per_hour": 1.8, "source": "a quote", "as_of": "2026-10-01"}

@@ -14,7 +14,7 @@ from nbconvert.filters import markdown2html
 
 import helpers
 from helpers import number_text as text
-from helpers.display import Column, Figure, Html, Markdown, Prose, Table, code, numeric
+from helpers.report.display import Column, Figure, Html, Markdown, Prose, Table, code, numeric
 
 INF = math.inf
 

@@ -7,23 +7,23 @@ import pandas as pd
 import pytest
 from examples import arrivals, endpoint, facts, load_point, make_config, open_facts, process, request, requests_table
 
-from helpers.bottom_line import bottom_line
-from helpers.charts import distribution, latency_by_load, latency_by_prompt_length, throughput_by_load
-from helpers.charts.panels import level_text, spaced
-from helpers.cost_report import capacity_table, cost_table
-from helpers.display import Prose
 from helpers.endpoints.plan import plan_table
 from helpers.errors import AnalysisError
-from helpers.instrument_report import (
+from helpers.metrics.formulas import with_latencies
+from helpers.report.bottom_line import bottom_line
+from helpers.report.charts import distribution, latency_by_load, latency_by_prompt_length, throughput_by_load
+from helpers.report.charts.panels import level_text, spaced
+from helpers.report.cost_report import capacity_table, cost_table
+from helpers.report.display import Prose
+from helpers.report.instrument_report import (
     calibration_table,
     connection_table,
     instrument_table,
     pacing_table,
     steadiness_table,
 )
-from helpers.load_report import load_words, recommendations
-from helpers.metrics.formulas import with_latencies
-from helpers.report import load_point_table, winner_table
+from helpers.report.load_report import load_words, recommendations
+from helpers.report.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder
 from helpers.verdict.judge import judge
 from helpers.verify import verify_points

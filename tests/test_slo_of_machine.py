@@ -9,11 +9,11 @@ import pytest
 import yaml
 from conftest import SECRET, small_config
 
-from helpers.bottom_line import slo_words
 from helpers.config.file import load_config
 from helpers.errors import AnalysisError, ConfigError
 from helpers.metrics.formulas import with_latencies
-from helpers.report import summary
+from helpers.report.bottom_line import slo_words
+from helpers.report.report import summary
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.records import read_requests
 from helpers.run.single_requests import FOLDER, slo_sentence

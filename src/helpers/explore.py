@@ -16,12 +16,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from helpers import number_text as text
-from helpers.bottom_line import COST_UNIT, bottom_line
-from helpers.charts.style import LATENCY_WORDS
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.display import Column, Html, Markdown, Table, numeric
-from helpers.load_report import LATENCY_NAME
-from helpers.price_chart import draw
+from helpers.report.bottom_line import COST_UNIT, bottom_line
+from helpers.report.charts.style import LATENCY_WORDS
+from helpers.report.display import Column, Html, Markdown, Table, numeric
+from helpers.report.load_report import LATENCY_NAME
+from helpers.report.price_chart import draw
 from helpers.run.folder import RunFolder
 from helpers.verdict.analysis import Measurements, read_figures
 from helpers.verdict.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from helpers import number_text as text
-from helpers.display import in_html
 from helpers.load.progress import LoadProgress
+from helpers.report.display import in_html
 
 REDRAW_S = 1.0
 HISTORY = 240

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.config.benchmark import PROJECT_ROOT
-from helpers.display import Markdown, Prose, code
 from helpers.page import write_page
+from helpers.report.display import Markdown, Prose, code
 from helpers.run.folder import RunFolder
 
 KERNEL_ARGUMENTS = ["--log-level=CRITICAL"]

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ValidationError
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.display import Column, Table, numeric
 from helpers.metrics.formulas import with_latencies
 from helpers.metrics.intervals import percentile
+from helpers.report.display import Column, Table, numeric
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import read_requests

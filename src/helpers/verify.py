@@ -6,10 +6,10 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.display import Prose
 from helpers.errors import AnalysisError, DeployError, LoadError, PromptError
 from helpers.load.plan import load_points_of, missing_load_points
 from helpers.metrics.level_latencies import PERCENTS
+from helpers.report.display import Prose
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompts

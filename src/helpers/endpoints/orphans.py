@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from helpers.display import Column, Table
 from helpers.endpoints.failures import NEXT_STEP, cause_of_error
 from helpers.endpoints.targets.sagemaker_resources import CREATED_BY, delete_commands, delete_resources
 from helpers.endpoints.teardown import WAIT_S
 from helpers.errors import TeardownError
+from helpers.report.display import Column, Table
 from helpers.run.ledger import EndpointRecord
 
 if TYPE_CHECKING:

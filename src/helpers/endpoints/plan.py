@@ -19,7 +19,6 @@ from helpers.config.file import LoadedConfig
 from helpers.config.load import LoadLevel, Ramp, Search
 from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
 from helpers.config.secret_names import SECRET_NAME
-from helpers.display import Column, Table, numeric
 from helpers.endpoints import preflight
 from helpers.endpoints.deployment import Deployment
 from helpers.endpoints.pricing import FoundPrice, price_of
@@ -27,6 +26,7 @@ from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.metrics.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
 from helpers.number_text import duration, number, plural
 from helpers.prompts.making import make_prompts
+from helpers.report.display import Column, Table, numeric
 from helpers.run.folder import describe_machine, scratch_run
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import write_prompts

@@ -22,7 +22,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import TraceReplay
 from helpers.config.options import Option
 from helpers.config.secret_words import secret_hider
-from helpers.display import Column, Table, numeric
 from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
 from helpers.endpoints.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, words_of
 from helpers.endpoints.targets.base import Address
@@ -32,6 +31,7 @@ from helpers.load.connection import Exchange, HttpConnection, RawExchange, Serve
 from helpers.load.responses import Answer, read_answer
 from helpers.load.schedule import draw_arrivals
 from helpers.metrics.sample_size import refuse_what_cannot_decide
+from helpers.report.display import Column, Table, numeric
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import utc_now
 from helpers.run.prompt_files import read_prompts

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from helpers import charts
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
-from helpers.display import Figure
 from helpers.endpoints.pricing import as_ledger_fields, price_of, stated_price
 from helpers.errors import AnalysisError
 from helpers.importers.importing import import_warnings
 from helpers.metrics.failure_counts import count_failures
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.summary import Level, no_load_points, read_levels, summarise
+from helpers.report import charts
+from helpers.report.display import Figure
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompt_warnings

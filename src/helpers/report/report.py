@@ -13,13 +13,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from helpers import number_text as text
-from helpers.bottom_line import COST_UNIT, quoted
 from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.file import LoadedConfig
-from helpers.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
 from helpers.errors import RunFolderError
-from helpers.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.metrics.failure_counts import KIND, failure_words
+from helpers.report.bottom_line import COST_UNIT, quoted
+from helpers.report.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
+from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.run.folder import RunFolder
 from helpers.run.prompt_files import sample_prompts, summarise_prompts
 from helpers.run.remote import store_run

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from helpers import number_text as text
-from helpers.charts.panels import panels
-from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, PALETTE, by_option, colour, ranges, save, style
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
-from helpers.display import Figure
 from helpers.metrics.intervals import percentile
+from helpers.report.charts.panels import panels
+from helpers.report.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, PALETTE, by_option, colour, ranges, save, style
+from helpers.report.display import Figure
 
 
 def latency_by_prompt_length(samples: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:

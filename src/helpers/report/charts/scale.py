@@ -9,8 +9,8 @@ from matplotlib.path import Path as Outline
 from matplotlib.transforms import Affine2D
 
 from helpers import number_text as text
-from helpers.charts.style import bars
 from helpers.metrics.formulas import MISSED
+from helpers.report.charts.style import bars
 
 MOSTLY = 0.5
 """Error rate from which a load point has failed, decided or not."""

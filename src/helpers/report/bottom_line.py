@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.display import Markdown, Prose
-from helpers.load_report import LATENCY_NAME
+from helpers.report.display import Markdown, Prose
+from helpers.report.load_report import LATENCY_NAME
 from helpers.run.machine import machine_sentence
 from helpers.verdict.capacity import candidates
 from helpers.verdict.judge import loads_of

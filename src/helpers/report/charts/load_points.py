@@ -8,11 +8,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from helpers.charts.panels import cross_out, crossed_out, level_text, lines, panels, ticks
-from helpers.charts.scale import axis_top, end_at, mark_open_ends, open_ended, with_limit
-from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option, colour, left_out, marker, ranges
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.display import Figure
+from helpers.report.charts.panels import cross_out, crossed_out, level_text, lines, panels, ticks
+from helpers.report.charts.scale import axis_top, end_at, mark_open_ends, open_ended, with_limit
+from helpers.report.charts.style import (
+    FEASIBLE_COLOUR,
+    LATENCY_WORDS,
+    bars,
+    by_option,
+    colour,
+    left_out,
+    marker,
+    ranges,
+)
+from helpers.report.display import Figure
 from helpers.verdict.chosen_points import main_latency
 from helpers.verdict.verdict import Verdict
 

@@ -10,8 +10,8 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import ClosedLoop, Load, OpenLoop, Search, TraceReplay
-from helpers.display import Column, Table
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
+from helpers.report.display import Column, Table
 from helpers.verdict.chosen_points import best_load, main_latency, percentile_column
 from helpers.verdict.verdict import CostBasis
 

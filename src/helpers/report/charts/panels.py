@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
-from helpers.charts.scale import axis_top, end_at, has_failed, mark_open_ends
-from helpers.charts.style import bars, by_option, colour, marker, save, style
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.display import Figure
 from helpers.metrics.formulas import CLIENT_LIMITED
+from helpers.report.charts.scale import axis_top, end_at, has_failed, mark_open_ends
+from helpers.report.charts.style import bars, by_option, colour, marker, save, style
+from helpers.report.display import Figure
 
 PANEL_INCHES = (4.1, 3.3)
 PANELS_PER_ROW = 3

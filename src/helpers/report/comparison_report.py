@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers import number_text as text
-from helpers.display import Column, Markdown, Prose, Table, code, numeric
+from helpers.report.display import Column, Markdown, Prose, Table, code, numeric
 from helpers.verdict.compare import REAL, Comparison
 
 

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from helpers import number_text as text
-from helpers.charts.style import colour, save, style
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.display import Figure
+from helpers.report.charts.style import colour, save, style
+from helpers.report.display import Figure
 from helpers.verdict.capacity import (
     HIGHEST_TRAFFIC,
     HOURS_PER_MONTH,

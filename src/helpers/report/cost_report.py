@@ -6,9 +6,9 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.display import Column, Prose, Table, numeric
-from helpers.load_report import as_measured, level_column
-from helpers.report import STATUS_WORDS, by_cost
+from helpers.report.display import Column, Prose, Table, numeric
+from helpers.report.load_report import as_measured, level_column
+from helpers.report.report import STATUS_WORDS, by_cost
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.capacity import (
     HIGHEST_TRAFFIC,

@@ -6,10 +6,10 @@ import json
 
 import pandas as pd
 
-from helpers.display import Column, Prose, Table, numeric
 from helpers.errors import AnalysisError
 from helpers.importers.importing import read_origins
 from helpers.metrics.attempts import could_be_judged
+from helpers.report.display import Column, Prose, Table, numeric
 from helpers.run.folder import RunFolder
 from helpers.run.records import ArrivalFacts, LoadPointFacts
 

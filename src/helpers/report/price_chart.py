@@ -15,13 +15,22 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 
 from helpers import number_text as text
-from helpers.charts.load_points import dominated
-from helpers.charts.panels import crossed_out, level_text, ticks
-from helpers.charts.scale import axis_top, has_failed, open_ended, open_ends
-from helpers.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, bars, by_option, colour, left_out, marker, ranges
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.display import in_html
 from helpers.metrics.formulas import CLIENT_LIMITED, MET
+from helpers.report.charts.load_points import dominated
+from helpers.report.charts.panels import crossed_out, level_text, ticks
+from helpers.report.charts.scale import axis_top, has_failed, open_ended, open_ends
+from helpers.report.charts.style import (
+    FEASIBLE_COLOUR,
+    LATENCY_WORDS,
+    bars,
+    by_option,
+    colour,
+    left_out,
+    marker,
+    ranges,
+)
+from helpers.report.display import in_html
 from helpers.verdict.what_if import MONTH, Outcome, with_bills
 
 UNIT_WORDS = {

@@ -5,9 +5,9 @@ Infinite values (percentiles that touch a failed request) cannot be drawn; capti
 that the client limited are crossed out.
 """
 
-from helpers.charts.capacity import bill_by_traffic
-from helpers.charts.load_points import error_rates, latency_by_load, price_performance, throughput_by_load
-from helpers.charts.requests import distribution, latency_by_prompt_length, prompt_lengths
+from helpers.report.charts.capacity import bill_by_traffic
+from helpers.report.charts.load_points import error_rates, latency_by_load, price_performance, throughput_by_load
+from helpers.report.charts.requests import distribution, latency_by_prompt_length, prompt_lengths
 
 __all__ = [
     "bill_by_traffic",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.display import Column, Table
+from helpers.report.display import Column, Table
 from helpers.run.ledger import EndpointRecord
 
 
