@@ -16,7 +16,7 @@ import yaml
 from filelock import FileLock
 
 from helpers.run.folder import RunFolder
-from helpers.series import run_series
+from helpers.series.series import run_series
 
 SECRET = "s3cr3t-tokens-must-not-be-written"
 ENDS_WITHIN_S = 20

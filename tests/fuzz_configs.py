@@ -25,7 +25,7 @@ from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import load_config
 from helpers.endpoints.plan import plan_table
 from helpers.errors import MOST_CHARACTERS_OF_A_LINE, ServingVerdictError
-from helpers.series import parameters_of_all
+from helpers.series.series import parameters_of_all
 
 FOLDER = PROJECT_ROOT / "configs"
 SOURCES = {str(path.relative_to(FOLDER)): path.read_bytes() for path in sorted(FOLDER.rglob("*.yml"))}

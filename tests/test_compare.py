@@ -11,7 +11,7 @@ from examples import load_point, make_config
 
 from helpers.errors import AnalysisError
 from helpers.report.comparison_report import comparison_summary, comparison_table
-from helpers.series import NOTEBOOK_DIR
+from helpers.series.series import NOTEBOOK_DIR
 from helpers.verdict.compare import Comparison, compare_points
 
 CONFIG = make_config()

@@ -22,10 +22,10 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
 from helpers.config.file import load_config
-from helpers.explore import Panel, panel
 from helpers.metrics.formulas import MET
 from helpers.metrics.summary import summarise_load_points
 from helpers.run.folder import RunFolder
+from helpers.series.explore import Panel, panel
 from helpers.verdict.analysis import Measurements, measure, read_endpoints
 from helpers.verdict.judge import judge
 from helpers.verdict.what_if import MONTH, Settings, WhatIf, config_at, settings_of, with_bills
@@ -294,7 +294,7 @@ def page(finished_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("voila")
     source = (
         f"config_path, run_dir = {str(finished_run.config_path)!r}, {str(finished_run.run.path)!r}\n"
-        "from helpers.verdict.analysis import measure\nfrom helpers.explore import panel\nfrom helpers.run.folder import open_run\n"
+        "from helpers.verdict.analysis import measure\nfrom helpers.series.explore import panel\nfrom helpers.run.folder import open_run\n"
         "config, run = open_run(config_path, run_dir)\n"
         "panel(config.benchmark, run, measure(config.benchmark, run))"
     )

@@ -25,8 +25,8 @@ from helpers.report.instrument_report import (
 from helpers.report.load_report import load_words, recommendations
 from helpers.report.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder
+from helpers.series.verify import verify_points
 from helpers.verdict.judge import judge
-from helpers.verify import verify_points
 
 OPEN = make_config(load={"kind": "open_loop", "rate": [2.5, 10]})
 SEARCH = make_config(load={"kind": "search", "over": "concurrency", "lowest": 1, "highest": 64, "tolerance": 0.1})

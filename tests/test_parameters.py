@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from helpers.errors import ParameterError
-from helpers.parameters import check_parameters, coerce, coerce_parameters
+from helpers.series.parameters import check_parameters, coerce, coerce_parameters
 
 CELL = """\
 config_path: str = "config.yml"  # the config

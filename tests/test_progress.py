@@ -12,11 +12,11 @@ from examples import make_config
 from helpers.config.file import load_config
 from helpers.endpoints.campaign import LoadEvent
 from helpers.errors import ParameterError
-from helpers.live_plot import HISTORY, LivePlot, progress_words
 from helpers.load.progress import LoadProgress
-from helpers.progress import ProgressBars
 from helpers.run.folder import RunFolder
-from helpers.run_status import Clock, point_words
+from helpers.series.live_plot import HISTORY, LivePlot, progress_words
+from helpers.series.progress import ProgressBars
+from helpers.series.run_status import Clock, point_words
 
 SVG = "{http://www.w3.org/2000/svg}"
 UNDER_WAY = LoadProgress(

@@ -19,7 +19,7 @@ from conftest import SECRET, small_config
 from helpers.config.file import load_config
 from helpers.run.folder import RunFolder
 from helpers.run.measured_config import measured_digests
-from helpers.series import NOTEBOOK_DIR
+from helpers.series.series import NOTEBOOK_DIR
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = [

@@ -24,7 +24,7 @@ from helpers.run.folder import RunFolder, open_run
 from helpers.run.ledger import Ledger
 from helpers.run.local_server import running_url
 from helpers.run.records import SCHEMA, read_requests
-from helpers.series import NOTEBOOK_DIR, NOTEBOOKS, run_series
+from helpers.series.series import NOTEBOOK_DIR, NOTEBOOKS, run_series
 from helpers.verdict.verdict import Verdict
 
 FILES = [

@@ -17,7 +17,7 @@ from helpers.report.report import summary
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.records import read_requests
 from helpers.run.single_requests import FOLDER, slo_sentence
-from helpers.series import run_series
+from helpers.series.series import run_series
 from helpers.verdict.verdict import Verdict
 
 TIMES = 40

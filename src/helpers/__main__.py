@@ -86,7 +86,7 @@ def _report(arguments: argparse.Namespace) -> int:
     """Measure and report; results that were measured elsewhere need no measuring, so they are imported."""
     from helpers.config.file import load_config
     from helpers.run.folder import config_of_run, find_run
-    from helpers.series import run_import, run_series
+    from helpers.series.series import run_import, run_series
     from helpers.verdict.analysis import read_verdict
 
     config, run_dir = arguments.config or str(PROJECT_ROOT / DEFAULT_CONFIG), arguments.run_dir
@@ -99,7 +99,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from helpers.series import run_import
+    from helpers.series.series import run_import
     from helpers.verdict.analysis import read_verdict
 
     return exit_status.status_of_verdict(read_verdict(run_import(arguments.config)))
@@ -108,7 +108,7 @@ def _import(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int | None:
     from helpers.config.file import load_config
     from helpers.endpoints.plan import check, plan_table, quota_table
-    from helpers.series import parameters_of_all
+    from helpers.series.series import parameters_of_all
 
     config = load_config(arguments.config)
     parameters_of_all(config)
@@ -128,7 +128,7 @@ def _plan(arguments: argparse.Namespace) -> int | None:
 
 def _status(arguments: argparse.Namespace) -> None:
     from helpers.run.folder import find_run
-    from helpers.run_status import run_status
+    from helpers.series.run_status import run_status
 
     print(run_status(find_run(arguments.run)).plain())
 

@@ -12,13 +12,13 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.endpoints.campaign import LoadEvent
 from helpers.endpoints.plan import longest_point_s
 from helpers.errors import ParameterError
-from helpers.live_plot import LivePlot
 from helpers.load.plan import load_points_of, missing_load_points
 from helpers.report.display import Column, Table, numeric
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import facts_of
-from helpers.run_status import Clock, OptionProgress, RunProgress, point_words, write_progress
+from helpers.series.live_plot import LivePlot
+from helpers.series.run_status import Clock, OptionProgress, RunProgress, point_words, write_progress
 
 STYLES = ("widget", "text")
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.config.benchmark import PROJECT_ROOT
-from helpers.page import write_page
 from helpers.report.display import Markdown, Prose, code
 from helpers.run.folder import RunFolder
+from helpers.series.page import write_page
 
 KERNEL_ARGUMENTS = ["--log-level=CRITICAL"]
 """A kernel warns at every start that its loopback sockets are not encrypted, and calls its orderly end an error."""

@@ -19,12 +19,12 @@ from helpers.endpoints.teardown import delete_remaining
 from helpers.endpoints.watchdog import end_processes, guarded
 from helpers.errors import NoOptionLeft, NotebookFailed, ParameterError, RunFolderError
 from helpers.importers.importing import read_results, write_results
-from helpers.parameters import Scalar, check_parameters
-from helpers.publish import KERNEL_ARGUMENTS
 from helpers.run.folder import RunFolder, new_run, open_run, run_to_continue
 from helpers.run.holding import holding
 from helpers.run.ledger import Ledger
 from helpers.run.remote import store_run
+from helpers.series.parameters import Scalar, check_parameters
+from helpers.series.publish import KERNEL_ARGUMENTS
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
