@@ -14,7 +14,7 @@ import pandas as pd
 
 from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadBase, LoadLevel
-from helpers.endpoints.targets.base import Address
+from helpers.load.address import Address
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam
 from helpers.metrics.formulas import with_latencies

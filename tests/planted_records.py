@@ -20,9 +20,9 @@ from simulation import Served, Work, draw_work, serve
 from helpers.config.load import LoadLevel
 from helpers.load.conductor import LOOK_EVERY_S, LOOK_SHARE
 from helpers.load.schedule import arrival_facts
-from helpers.load.window import OVERLOAD, Window, find_window
+from helpers.load.window import Window, find_window
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
-from helpers.run.records import ENOUGH_REQUESTS, LoadPoint, write_requests
+from helpers.run.records import ENOUGH_REQUESTS, OVERLOAD, LoadPoint, write_requests
 
 START_NS = 1_000_000_000_000
 """Of every load point, on the simulated clock."""

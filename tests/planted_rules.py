@@ -18,7 +18,7 @@ from helpers.config.load import LoadLevel
 from helpers.metrics.intervals import percentile
 from helpers.metrics.summary import summarise_load_points
 from helpers.run.records import read_facts, read_requests
-from helpers.verdict.judge import judge
+from helpers.verdict.judging import judge
 from helpers.verdict.verdict import Verdict
 
 RESAMPLES = 400

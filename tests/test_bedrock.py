@@ -32,8 +32,9 @@ from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
 from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.targets.base import Address, target_of
+from helpers.endpoints.targets.base import target_of
 from helpers.errors import ConfigError, DeployError
+from helpers.load.address import Address
 from helpers.load.apis import API_READERS
 from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.load.connection import Exchange

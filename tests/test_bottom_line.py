@@ -5,11 +5,11 @@ import pytest
 from examples import endpoint, load_point, make_config
 
 from helpers.metrics.failure_counts import COLUMNS
-from helpers.report.bottom_line import bottom_line
+from helpers.report.bottom_line_text import bottom_line
 from helpers.report.cost_report import capacity_table
 from helpers.report.report import errors_table, options_table, summary, winner_table
 from helpers.run.folder import RunFolder
-from helpers.verdict.judge import judge
+from helpers.verdict.judging import judge
 
 
 def verdict_and_config(*points, options=None, load=None, failed=()):

@@ -7,7 +7,7 @@ from examples import endpoint, load_point, make_config, option
 from helpers.report.charts import bill_by_traffic
 from helpers.report.charts.load_points import dominated
 from helpers.report.cost_report import capacity_table, cheapest_by_traffic, price_table, traffic_table
-from helpers.verdict.judge import judge
+from helpers.verdict.judging import judge
 
 SAVINGS = {"name": "1-year savings plan", "usd_per_hour": 1.8, "source": "a quote", "as_of": "2026-10-01"}
 TOKENS = {"usd_per_1m_input_tokens": 1.0, "usd_per_1m_output_tokens": 5.0, "source": "a list", "as_of": "2026-11-01"}

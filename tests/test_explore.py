@@ -27,7 +27,7 @@ from helpers.metrics.summary import summarise_load_points
 from helpers.run.folder import RunFolder
 from helpers.series.explore import Panel, panel
 from helpers.verdict.analysis import Measurements, measure, read_endpoints
-from helpers.verdict.judge import judge
+from helpers.verdict.judging import judge
 from helpers.verdict.what_if import MONTH, Settings, WhatIf, config_at, settings_of, with_bills
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -294,9 +294,8 @@ def page(finished_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("voila")
     source = (
         f"config_path, run_dir = {str(finished_run.config_path)!r}, {str(finished_run.run.path)!r}\n"
-        "from helpers.verdict.analysis import measure\nfrom helpers.series.explore import panel\nfrom helpers.run.folder import open_run\n"
-        "config, run = open_run(config_path, run_dir)\n"
-        "panel(config.benchmark, run, measure(config.benchmark, run))"
+        "from helpers import series, verdict\nrun = series.open_run(globals())\n"
+        "series.panel(run.config, run, verdict.measure(run.config, run))"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     nbformat.write(notebook, folder / "panel.ipynb")

@@ -11,8 +11,8 @@ from test_config import TEXT
 
 from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
-from helpers.endpoints.targets.base import Address
 from helpers.errors import ConfigError
+from helpers.load.address import Address
 from helpers.load.bodies import RequestWriter, prepare_requests
 
 KEY = "az-planted-0123456789"

@@ -22,7 +22,7 @@ from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.importing import import_warnings, read_results, write_results
 from helpers.run.folder import open_run
 from helpers.verdict.analysis import measure
-from helpers.verdict.judge import judge
+from helpers.verdict.judging import judge
 
 CASES = PROJECT_ROOT.parent / "shared" / "cases" / "results"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason=f"the inputs are not in {CASES}")

@@ -20,8 +20,8 @@ from helpers.load.order import Parsed, Ready, Sent
 from helpers.load.schedule import arrival_facts
 from helpers.load.spool import ClockPairs, ExchangeReader, Row, SpoolWriter
 from helpers.load.team import LoadTeam
-from helpers.load.window import OVERLOAD, Window
-from helpers.run.records import LoadPointFacts
+from helpers.load.window import Window
+from helpers.run.records import OVERLOAD, LoadPointFacts
 
 pytestmark = pytest.mark.timing
 

@@ -10,7 +10,7 @@ from examples import arrivals, endpoint, facts, load_point, make_config, open_fa
 from helpers.endpoints.plan import plan_table
 from helpers.errors import AnalysisError
 from helpers.metrics.formulas import with_latencies
-from helpers.report.bottom_line import bottom_line
+from helpers.report.bottom_line_text import bottom_line
 from helpers.report.charts import distribution, latency_by_load, latency_by_prompt_length, throughput_by_load
 from helpers.report.charts.panels import level_text, spaced
 from helpers.report.cost_report import capacity_table, cost_table
@@ -26,7 +26,7 @@ from helpers.report.load_report import load_words, recommendations
 from helpers.report.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder
 from helpers.series.verify import verify_points
-from helpers.verdict.judge import judge
+from helpers.verdict.judging import judge
 
 OPEN = make_config(load={"kind": "open_loop", "rate": [2.5, 10]})
 SEARCH = make_config(load={"kind": "search", "over": "concurrency", "lowest": 1, "highest": 64, "tolerance": 0.1})

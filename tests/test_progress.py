@@ -16,7 +16,7 @@ from helpers.load.progress import LoadProgress
 from helpers.run.folder import RunFolder
 from helpers.series.live_plot import HISTORY, LivePlot, progress_words
 from helpers.series.progress import ProgressBars
-from helpers.series.run_status import Clock, point_words
+from helpers.series.status import Clock, point_words
 
 SVG = "{http://www.w3.org/2000/svg}"
 UNDER_WAY = LoadProgress(

@@ -16,8 +16,8 @@ from jupyter_client.manager import start_new_kernel
 from helpers.__main__ import main
 from helpers.endpoints.watchdog import guarded
 from helpers.run.ledger import Ledger
-from helpers.series.run_status import read_progress, run_status
 from helpers.series.series import NOTEBOOK_DIR
+from helpers.series.status import read_progress, run_status
 
 WAIT_S = 120
 

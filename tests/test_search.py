@@ -16,11 +16,10 @@ from helpers.load import findings
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.plan import load_points_of, missing_load_points
 from helpers.load.search import next_level, probe_is_feasible
-from helpers.load.window import OVERLOAD
 from helpers.prompts.making import make_prompts
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.prompt_files import write_prompts
-from helpers.run.records import LoadPoint, read_facts, read_requests, write_requests
+from helpers.run.records import OVERLOAD, LoadPoint, read_facts, read_requests, write_requests
 from local_sagemaker.tiny_model import default_cache_dir
 
 pytestmark = pytest.mark.timing

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.config.benchmark import Generation
-from helpers.endpoints.targets.base import Address, SigV4
 from helpers.errors import LoadError
+from helpers.load.address import Address, SigV4
 from helpers.load.bodies import BODIES, RequestWriter, prepare_requests, salt_of, salted_prompt
 from helpers.load.signing import RequestSigner
 

@@ -9,14 +9,15 @@ import pytest
 import yaml
 from conftest import SECRET, small_config
 
-from helpers.config.file import load_config
+from helpers.config.file import LoadedConfig, load_config
 from helpers.errors import AnalysisError, ConfigError
 from helpers.metrics.formulas import with_latencies
-from helpers.report.bottom_line import slo_words
+from helpers.metrics.single_requests import FOLDER, slo_sentence
+from helpers.report.bottom_line_text import slo_words
 from helpers.report.report import summary
-from helpers.run.folder import RunFolder, open_run
+from helpers.run.folder import RunFolder
 from helpers.run.records import read_requests
-from helpers.run.single_requests import FOLDER, slo_sentence
+from helpers.series.notebook import open_run
 from helpers.series.series import run_series
 from helpers.verdict.verdict import Verdict
 
@@ -34,9 +35,14 @@ def followed(tmp_path_factory) -> tuple[Path, RunFolder]:
         yield path, run_series(str(path), say=lambda line: None)
 
 
+def opened(config: Path, run: Path | str = "", new: bool = False) -> LoadedConfig:
+    """The config of a run as a notebook gets it."""
+    return open_run({"config_path": str(config), "run_dir": str(run)}, new).loaded
+
+
 def test_the_limit_is_the_multiple_of_the_median_of_single_requests(followed):
     path, run = followed
-    config, _ = open_run(str(path), str(run.path))
+    config = opened(path, run.path)
     rows = with_latencies(read_requests(run.path / FOLDER))
     rows = rows[(rows["option"] == "no batching") & (rows["phase"] != "warmup") & rows["ok"]]
     slowest = rows.groupby("dataset")["latency_s"].median().max()
@@ -58,7 +64,7 @@ def test_the_progress_of_its_load_points_is_shown_before_the_limit_is_a_number(f
 
 def test_report_and_verdict_show_the_number_and_where_it_comes_from(followed):
     path, run = followed
-    config, _ = open_run(str(path), str(run.path))
+    config = opened(path, run.path)
     limit_s = config.benchmark.slo.limits_s()["latency_s"]
     verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
     report = (run.path / "report.md").read_text()
@@ -74,16 +80,16 @@ def test_a_number_in_its_place_counts_from_then_on(followed, tmp_path, monkeypat
     kept = (run.path / "slo.json").read_text()
     other = path.with_name("other.yml")
     other.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "slo": {**SLO, "latency_s": 2}}))
-    config, _ = open_run(str(other), str(run.path))
+    config = opened(other, run.path)
     assert config.benchmark.slo.limits_s() == {"latency_s": 2}
     assert slo_sentence(run) == ""
-    open_run(str(path), str(run.path))
+    opened(path, run.path)
     assert (run.path / "slo.json").read_text() == kept, "the same rule, the same records, the same limit"
 
 
 def test_before_it_is_measured_it_is_said_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_SECRET", SECRET)
-    config, _ = open_run(str(small_config(tmp_path, slo=SLO)), new=True)
+    config = opened(small_config(tmp_path, slo=SLO), new=True)
     with pytest.raises(AnalysisError, match=r"slo\.latency_s: 40 times .* Next: run notebooks/03_run_inference"):
         config.benchmark.slo.limits_s()
 

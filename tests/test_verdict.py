@@ -7,7 +7,7 @@ import pytest
 from examples import endpoint, load_point, make_config, option
 
 from helpers.run.report_warning import ReportWarning
-from helpers.verdict.judge import judge
+from helpers.verdict.judging import judge
 from helpers.verdict.verdict import Verdict
 
 

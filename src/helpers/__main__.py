@@ -128,7 +128,7 @@ def _plan(arguments: argparse.Namespace) -> int | None:
 
 def _status(arguments: argparse.Namespace) -> None:
     from helpers.run.folder import find_run
-    from helpers.series.run_status import run_status
+    from helpers.series.status import run_status
 
     print(run_status(find_run(arguments.run)).plain())
 

@@ -1,8 +1,7 @@
 """A SageMaker of one's own on loopback: real model servers behind the SageMaker wire protocol.
 
-The rest of the project talks to it only through boto3, sagemaker-core and HTTP, exactly as it talks to AWS.
+It imports nothing of `helpers`, which talks to it only through boto3, sagemaker-core and HTTP, exactly as it talks to AWS.
 
-* `launcher`: start, find and stop the server process.
 * `server`: the process itself: one port, both planes, and the rules for when it ends.
 * `control_plane`: models, endpoint configs, endpoints and tags (`CreateEndpoint`, `DescribeEndpoint`, ...).
 * `variants`: what an endpoint config may ask for, and how an endpoint is described.

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, model_validator
-
-from helpers.config.strict import PositiveInt, Strict
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Operation = Literal[
     "CreateModel",
@@ -38,12 +36,14 @@ MODEL_ERROR_STATUS = 424
 DEFAULT_STATUS = 400
 
 
-class Fault(Strict):
+class Fault(BaseModel):
     """Calls that match go wrong: the first `after` of them are spared, then `times` of them are hit.
 
     Each rule counts the calls that match it, whatever other rules do; where several rules hit one call, the first acts.
     AWS clients repeat throttled and broken calls by themselves, and every attempt counts.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     call: Operation = Field(
         description="An operation of the API, such as CreateEndpoint, DescribeEndpoint, DeleteModel; InvokeEndpoint for both "

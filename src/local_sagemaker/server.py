@@ -20,10 +20,8 @@ from typing import Annotated
 
 import aiohttp
 from aiohttp import web
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from helpers.config.strict import Strict
-from helpers.run.whole_files import OWNER_ONLY, write_atomically
 from local_sagemaker.access import ACCESS_KEY_ID, Gate
 from local_sagemaker.api import ApiError, Record, service_model
 from local_sagemaker.control_plane import ControlPlane
@@ -36,6 +34,7 @@ from local_sagemaker.model_servers import DEFAULT_ENGINES, ModelServers
 
 HOST = "127.0.0.1"
 SECRET_BYTES = 32
+OWNER_ONLY = 0o600
 DEFAULT_IDLE_TIMEOUT_S = 900.0
 EMPTY_TIMEOUT_S = 5.0
 """How long the server stays after its last resource was deleted."""
@@ -62,8 +61,10 @@ class ServerSettings:
     faults: list[Fault]
 
 
-class GivenSettings(Strict):
+class GivenSettings(BaseModel):
     """What may hold secrets, and so does not stand among the arguments of the process, which every user can read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     engines: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(default_factory=dict)
     engine_variables: list[str] = Field(default_factory=list)
@@ -210,7 +211,12 @@ def _write_address(path: Path, url: str, secret: str) -> None:
     """Whoever can read the file may call the server: its owner alone."""
     content = {"url": url, "pid": os.getpid(), "started_at": _now()}
     content |= {"access_key_id": ACCESS_KEY_ID, "secret_access_key": secret}
-    write_atomically(path, json.dumps(content) + "\n", mode=OWNER_ONLY)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    hidden.unlink(missing_ok=True)
+    with os.fdopen(os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "w", encoding="utf-8") as file:
+        file.write(json.dumps(content) + "\n")
+    hidden.replace(path)
 
 
 def _remove_address(path: Path) -> None:

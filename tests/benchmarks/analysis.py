@@ -129,7 +129,7 @@ def analyse(folder: Path) -> dict[str, float]:
     """What notebook 04 does with a run, without its figures; seconds and peak memory of this process."""
     from helpers.run.ledger import Ledger
     from helpers.verdict.analysis import measure
-    from helpers.verdict.judge import judge
+    from helpers.verdict.judging import judge
 
     run = RunFolder(folder)
     levels = run.about()["levels"]

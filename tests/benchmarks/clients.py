@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
-from helpers.endpoints.targets.base import Address, SigV4
+from helpers.load.address import Address, SigV4
 from helpers.load.alarm import Alarm
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam

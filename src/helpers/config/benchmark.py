@@ -222,6 +222,10 @@ class EndpointsConfig(Strict):
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
+class RehearsedFault(Strict, Fault):
+    """A fault of the local SageMaker, as a config gives it: unknown keys are named with the known ones."""
+
+
 class LocalSageMaker(Strict):
     """The embedded SageMaker on loopback."""
 
@@ -236,7 +240,9 @@ class LocalSageMaker(Strict):
         "ignored, as a container ignores what it does not know; the endpoint's log names them.",
     )
     idle_timeout_s: PositiveSeconds = 900
-    faults: list[Fault] = Field(default_factory=list, description="Misbehaviour on demand, to rehearse failures with.")
+    faults: list[RehearsedFault] = Field(
+        default_factory=list, description="Misbehaviour on demand, to rehearse failures with."
+    )
 
 
 class BenchmarkConfig(Strict):

@@ -20,22 +20,22 @@ from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
 from helpers.endpoints.no_answer import NoAnswer
-from helpers.endpoints.targets.base import Address
 from helpers.endpoints.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
 from helpers.errors import CredentialsError, LoadError, TeardownError
+from helpers.load.address import Address
 from helpers.load.calibration import calibrate
 from helpers.load.order import Order
 from helpers.load.plan import load_points_of, missing_load_points
 from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
+from helpers.metrics.single_requests import run_single_requests, single_request_order
 from helpers.number_text import plural
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
-from helpers.run.single_requests import run_single_requests, single_request_order
 
 BUDGET_LOOK_S = 2.0
 MOST_REPEATS = 2

@@ -24,8 +24,8 @@ from helpers.config.options import Option
 from helpers.config.secret_words import secret_hider
 from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
 from helpers.endpoints.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, words_of
-from helpers.endpoints.targets.base import Address
 from helpers.errors import CredentialsError, DeployError, LoadError
+from helpers.load.address import Address
 from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.load.connection import Exchange, HttpConnection, RawExchange, Server, words_of_refusal
 from helpers.load.responses import Answer, read_answer

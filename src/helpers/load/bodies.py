@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from helpers.config.benchmark import Generation
-from helpers.endpoints.targets.base import Address
 from helpers.errors import LoadError
+from helpers.load.address import Address
 from helpers.load.signing import RequestSigner
 
 if TYPE_CHECKING:

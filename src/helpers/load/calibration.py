@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from helpers.config.benchmark import BenchmarkConfig, Generation
 from helpers.config.load import ClosedLoop, LoadLevel
-from helpers.endpoints.targets.base import Address
+from helpers.load.address import Address
 from helpers.load.conductor import Finished
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.order import Order

@@ -19,9 +19,16 @@ from helpers.load.order import OPENING_AT_ONCE, Order
 from helpers.load.progress import OnProgress, ProgressView
 from helpers.load.schedule import draw_arrivals
 from helpers.load.spool import IndexReader
-from helpers.load.window import NO_WINDOW, OVERLOAD, Times, Window, find_window
+from helpers.load.window import NO_WINDOW, Times, Window, find_window
 from helpers.run.machine import MachineWatch
-from helpers.run.records import ENOUGH_REQUESTS, NOTHING_ANSWERED, WHOLE_SCHEDULE, LoadPointFacts, facts_metadata
+from helpers.run.records import (
+    ENOUGH_REQUESTS,
+    NOTHING_ANSWERED,
+    OVERLOAD,
+    WHOLE_SCHEDULE,
+    LoadPointFacts,
+    facts_metadata,
+)
 
 if TYPE_CHECKING:
     from helpers.load.team import LoadTeam

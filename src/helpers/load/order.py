@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from helpers.config.benchmark import Generation
 from helpers.config.load import Load, LoadLevel
-from helpers.endpoints.targets.base import Address
+from helpers.load.address import Address
 from helpers.run.records import LoadPoint
 
 LONGEST_DRAIN_TIMEOUTS = 3

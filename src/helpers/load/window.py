@@ -12,9 +12,6 @@ from helpers.load.order import Order
 from helpers.load.steady import judge, relative_half_widths
 from helpers.metrics.intervals import design_effect
 
-OVERLOAD = "overload: latency rises throughout"
-"""Why a load point ended early: more came than was served. Not steady, but the server's doing."""
-
 
 class Times:
     """t0, end and worker of the requests that have ended, of all load processes; appended to as the index grows."""

@@ -6,8 +6,7 @@ merit. A further repetition takes the place of such a load point; the records of
 
 from __future__ import annotations
 
-from helpers.load.window import OVERLOAD
-from helpers.run.records import LoadPointFacts
+from helpers.run.records import OVERLOAD, LoadPointFacts
 
 MORE_ATTEMPTS = 2
 """Repetitions beyond those of the config that a level may get because some could not be judged."""

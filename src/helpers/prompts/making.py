@@ -24,7 +24,9 @@ from helpers.errors import PromptError
 from helpers.prompts.sources import Record, describe_source, read_records
 from helpers.prompts.templates import Template, load_template
 from helpers.prompts.tokenizers import ChatTemplate, count_tokens, load_tokenizer, render_chat, token_ends
-from helpers.run.prompt_files import METADATA_KEY, SCHEMA_VERSION, TOKENS_PREFIX, prompt_metadata
+from helpers.run.folder import RunFolder
+from helpers.run.prompt_files import METADATA_KEY, SCHEMA_VERSION, TOKENS_PREFIX, prompt_metadata, write_prompts
+from local_sagemaker.tiny_model import default_cache_dir
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +46,10 @@ class Prompts:
 
     tables: dict[str, pa.Table]
     """Dataset -> one row per prompt, in random order; the columns are those of `prompt_files.write_prompts`."""
+
+    def write(self, run: RunFolder) -> list[Path]:
+        """Into the run folder: `prompt_files.write_prompts`."""
+        return write_prompts(self.tables, run.payloads)
 
     @property
     def warnings(self) -> list[str]:
@@ -121,19 +127,20 @@ class _Pool:
 # --- making -------------------------------------------------------------------------------------------------------
 
 
-def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path) -> Prompts:
+def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path | None = None) -> Prompts:
     """The prompts of every dataset of a config.
 
     Target lengths are drawn uniformly from the bin and the column `prompts.source.cut` is cut at a word to reach them;
     without it, records are taken as they are, where their length lies in the bin. A prompt that leaves no room for
     `max_output_tokens` in `model.context_tokens` is not made. No prompt comes twice in a dataset, and a record whose
     beginning is in use already, in any dataset, comes last. Relative paths start at `base_dir`; synthetic tokenizers
-    are kept under `model_cache_dir`.
+    are kept under `model_cache_dir`, by default where all runs keep them.
 
     Raises PromptError if a source, template or tokenizer cannot be read, or a dataset gets no prompt or, in a closed loop,
     fewer than the highest concurrency.
     """
     config.require_measured()
+    model_cache_dir = model_cache_dir or default_cache_dir()
     template = load_template(config.prompts.template, base_dir)
     tokenizer = load_tokenizer(config.model.tokenizer, model_cache_dir, base_dir)
     wording = _Wording(tokenizer, config.prompts.chat_template, template)

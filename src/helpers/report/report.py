@@ -17,13 +17,13 @@ from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.file import LoadedConfig
 from helpers.errors import RunFolderError
 from helpers.metrics.failure_counts import KIND, failure_words
-from helpers.report.bottom_line import COST_UNIT, quoted
+from helpers.metrics.single_requests import slo_sentence
+from helpers.report.bottom_line_text import COST_UNIT, quoted
 from helpers.report.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.run.folder import RunFolder
 from helpers.run.prompt_files import sample_prompts, summarise_prompts
 from helpers.run.remote import store_run
-from helpers.run.single_requests import slo_sentence
 from helpers.verdict.chosen_points import main_latency
 from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
 

@@ -34,7 +34,6 @@ from helpers.errors import RunFolderError, log_errors_to, shown
 from helpers.run.ledger import merge_ledgers
 from helpers.run.measured_config import is_corrected, measured_digests, refuse_other_measurement
 from helpers.run.remote import RemoteRun, is_remote, newest_run_url, remote_of, run_id_of, run_url, say_once
-from helpers.run.single_requests import with_measured_limits
 from helpers.run.whole_files import keep_private, os_errors_in_words, write_atomically
 
 SCHEMA_VERSION = 1
@@ -157,7 +156,7 @@ def open_run(config_path: str, run_dir: str = "", new: bool = False) -> tuple[Lo
             f"{run.path}: no run.json there. Next: run notebooks/01_generate_data with this run_dir first"
         )
     log_errors_to(run.logs / "errors.log")
-    return with_measured_limits(config, run), run
+    return config, run
 
 
 def run_root(config: LoadedConfig) -> Path:

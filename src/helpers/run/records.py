@@ -63,6 +63,8 @@ SCHEMA = pa.schema(
 )
 ENOUGH_REQUESTS, WHOLE_SCHEDULE = "enough requests", "end of the schedule"
 """Why a load point ended, where it ended as it was meant to."""
+OVERLOAD = "overload: latency rises throughout"
+"""Why a load point ended early: more came than was served. Not steady, but the server's doing."""
 NOTHING_ANSWERED = "nothing was answered"
 """Why a load point ended of which no request was answered: more of them would say no more."""
 LAST_REQUESTS = 10

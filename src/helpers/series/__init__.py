@@ -1,0 +1,15 @@
+"""The series of notebooks: how each begins, what it shows while it runs, and what becomes of it at the end."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "notebook": ["open_run"],
+        "explore": ["panel"],
+        "progress": ["LiveEndpoints", "ProgressBars", "endpoints_table"],
+        "publish": ["publish_report"],
+        "status": ["run_status"],
+        "verify": ["verify_endpoints", "verify_load", "verify_points", "verify_prompts", "verify_verdict"],
+    },
+)

@@ -17,16 +17,17 @@ from markupsafe import Markup
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.report.bottom_line import COST_UNIT, bottom_line
+from helpers.report.bottom_line_text import COST_UNIT, bottom_line
 from helpers.report.charts.style import LATENCY_WORDS
 from helpers.report.display import Column, Html, Markdown, Table, numeric
+from helpers.report.figures import read_figures
 from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_chart import draw
 from helpers.run.folder import RunFolder
-from helpers.verdict.analysis import Measurements, read_figures
+from helpers.verdict.analysis import Measurements
 from helpers.verdict.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC
 from helpers.verdict.chosen_points import mixed_cost
-from helpers.verdict.judge import judge
+from helpers.verdict.judging import judge
 from helpers.verdict.verdict import Estimate, OptionVerdict
 from helpers.verdict.what_if import MONTH, Outcome, Settings, WhatIf, settings_of
 

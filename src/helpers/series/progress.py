@@ -18,7 +18,7 @@ from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import facts_of
 from helpers.series.live_plot import LivePlot
-from helpers.series.run_status import Clock, OptionProgress, RunProgress, point_words, write_progress
+from helpers.series.status import Clock, OptionProgress, RunProgress, point_words, write_progress
 
 STYLES = ("widget", "text")
 

@@ -1,0 +1,20 @@
+"""What the measurements say (notebook 04): which option meets the SLO at the lowest cost, and how sure that is."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "analysis": [
+            "measure",
+            "read_endpoints",
+            "read_failures",
+            "read_points",
+            "read_warnings",
+            "write_metrics",
+            "write_verdict",
+        ],
+        "judging": ["judge"],
+        "compare": ["compare_with", "read_comparison"],
+    },
+)

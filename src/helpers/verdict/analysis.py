@@ -1,4 +1,4 @@
-"""From a run folder's request records to its tables and figures, and back from the files that hold them."""
+"""From a run folder's request records to its tables, and back from the files that hold them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from helpers.importers.importing import import_warnings
 from helpers.metrics.failure_counts import count_failures
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.summary import Level, no_load_points, read_levels, summarise
-from helpers.report import charts
-from helpers.report.display import Figure
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompt_warnings
@@ -31,7 +29,6 @@ from helpers.verdict.verdict import Verdict
 POINTS_FILE = "load_points.csv"
 FAILURES_FILE = "failures.csv"
 WARNINGS_FILE = "warnings.json"
-FIGURES_FILE = "figures.json"
 SAMPLES_PER_LEVEL = 5000
 SAMPLE_KEYS = ["option", "dataset", "level"]
 SAMPLED = ["ok", "prompt_tokens", "latency_s", "ttft_s", "tpot_s"]
@@ -151,36 +148,6 @@ def read_warnings(run: RunFolder) -> list[ReportWarning]:
     """The warnings of the checks."""
     path = run.require(f"metrics/{WARNINGS_FILE}", "04_analyse_metrics")
     return [ReportWarning.model_validate(item) for item in json.loads(path.read_text(encoding="utf-8"))]
-
-
-def draw_figures(
-    measured: Measurements, verdict: Verdict, config: BenchmarkConfig, run: RunFolder
-) -> dict[str, Figure]:
-    """Draw every figure of the report that there are data for; returns name -> figure."""
-    points, samples, folder = measured.points, measured.samples, run.figures
-    figures = [
-        charts.price_performance(points, verdict, config, folder),
-        charts.bill_by_traffic(verdict, config, folder),
-        charts.latency_by_load(points, config, folder),
-        charts.throughput_by_load(points, config, folder),
-        charts.latency_by_prompt_length(samples, config, folder),
-        charts.distribution(samples, "ttft_s", config, folder),
-        charts.distribution(samples, "tpot_s", config, folder),
-        charts.error_rates(points, config, folder),
-    ]
-    figures = [figure for figure in figures if figure is not None and len(points)]
-    index = {
-        figure.path.stem: {"file": figure.path.name, "alt": figure.alt, "caption": figure.caption} for figure in figures
-    }
-    write_atomically(folder / FIGURES_FILE, json.dumps(index, indent=1) + "\n")
-    return {figure.path.stem: figure for figure in figures}
-
-
-def read_figures(run: RunFolder) -> dict[str, Figure]:
-    """Name -> figure, as drawn by notebook 04."""
-    index = run.require(f"figures/{FIGURES_FILE}", "04_analyse_metrics")
-    content = json.loads(index.read_text(encoding="utf-8"))
-    return {name: Figure(run.figures / f["file"], f["alt"], f["caption"]) for name, f in content.items()}
 
 
 def write_verdict(verdict: Verdict, run: RunFolder) -> None:

@@ -22,7 +22,7 @@ from helpers.run.ledger import EndpointRecord
 from helpers.verdict.analysis import Measurements
 from helpers.verdict.capacity import HOURS_PER_MONTH, fleet
 from helpers.verdict.chosen_points import main_latency
-from helpers.verdict.judge import judge
+from helpers.verdict.judging import judge
 from helpers.verdict.verdict import Capacity, Estimate, OptionVerdict, Verdict
 
 KEYS = ["option", "dataset", "load_kind", "level"]

@@ -8,8 +8,9 @@ from urllib.parse import quote
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import BedrockOption
 from helpers.endpoints.pricing import as_ledger_fields, price_of
-from helpers.endpoints.targets.base import Address, EndpointStatus, SigV4
+from helpers.endpoints.targets.base import EndpointStatus
 from helpers.errors import DeployError
+from helpers.load.address import Address, SigV4
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.sessions import session_of_profile

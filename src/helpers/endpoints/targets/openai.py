@@ -8,8 +8,9 @@ from helpers.config.api_url import below, host_of
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OpenAIOption
 from helpers.endpoints.pricing import as_ledger_fields, price_of
-from helpers.endpoints.targets.base import Address, EndpointStatus
+from helpers.endpoints.targets.base import EndpointStatus
 from helpers.endpoints.targets.certificates import certificates_file
+from helpers.load.address import Address
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 

@@ -24,10 +24,11 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import PythonOption
 from helpers.config.secret_names import SECRET_NAME
 from helpers.endpoints.pricing import as_ledger_fields, price_of
-from helpers.endpoints.targets.base import Address, EndpointStatus
+from helpers.endpoints.targets.base import EndpointStatus
 from helpers.endpoints.targets.certificates import certificates_file
 from helpers.endpoints.targets.sagemaker_resources import resource_name
 from helpers.errors import DeployError, TeardownError, shown
+from helpers.load.address import Address
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, utc_now
 

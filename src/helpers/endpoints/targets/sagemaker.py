@@ -21,7 +21,7 @@ from helpers.endpoints.failures import (
     is_passing,
 )
 from helpers.endpoints.pricing import as_ledger_fields, price_of
-from helpers.endpoints.targets.base import Address, EndpointStatus, SigV4
+from helpers.endpoints.targets.base import EndpointStatus
 from helpers.endpoints.targets.container_logs import last_log_lines
 from helpers.endpoints.targets.execution_role import find_execution_role
 from helpers.endpoints.targets.existing_endpoint import describe_existing
@@ -29,6 +29,7 @@ from helpers.endpoints.targets.model_source import ModelSource, find_model_sourc
 from helpers.endpoints.targets.sagemaker_requests import EndpointRequests, endpoint_requests, machine_image_of
 from helpers.endpoints.targets.sagemaker_resources import find_endpoint, resource_name, resource_tags
 from helpers.errors import DeployError
+from helpers.load.address import Address, SigV4
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.sessions import LOCAL_PROFILE, LOCAL_ROLE, aws_session, local_config_file

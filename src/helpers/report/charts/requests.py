@@ -17,6 +17,7 @@ from helpers.metrics.intervals import percentile
 from helpers.report.charts.panels import panels
 from helpers.report.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, PALETTE, by_option, colour, ranges, save, style
 from helpers.report.display import Figure
+from helpers.run.prompt_files import read_all_prompts
 
 
 def latency_by_prompt_length(samples: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
@@ -82,8 +83,9 @@ def distribution(samples: pd.DataFrame, column: str, config: BenchmarkConfig, fo
     return panels(column.removesuffix("_s"), drawn, config, folder, panel, alt, caption)
 
 
-def prompt_lengths(prompts: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure:
+def prompt_lengths(payload_dir: Path, config: BenchmarkConfig, folder: Path) -> Figure:
     """Histogram of prompt lengths, one panel per dataset."""
+    prompts = read_all_prompts(payload_dir)
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
         axes.hist(rows["prompt_tokens"].astype(float), bins=20, color=PALETTE[0], edgecolor="white", linewidth=0.5)

@@ -8,7 +8,7 @@ from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
 from helpers.run.machine import machine_sentence
 from helpers.verdict.capacity import candidates
-from helpers.verdict.judge import loads_of
+from helpers.verdict.judging import loads_of
 from helpers.verdict.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
 
 MOST_NAMED = 2

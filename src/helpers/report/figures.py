@@ -1,0 +1,44 @@
+"""The figures of the report: drawn by notebook 04, read back by notebook 05."""
+
+from __future__ import annotations
+
+import json
+
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.report import charts
+from helpers.report.display import Figure
+from helpers.run.folder import RunFolder, write_atomically
+from helpers.verdict.analysis import Measurements
+from helpers.verdict.verdict import Verdict
+
+FIGURES_FILE = "figures.json"
+
+
+def draw_figures(
+    measured: Measurements, verdict: Verdict, config: BenchmarkConfig, run: RunFolder
+) -> dict[str, Figure]:
+    """Draw every figure of the report that there are data for; returns name -> figure."""
+    points, samples, folder = measured.points, measured.samples, run.figures
+    figures = [
+        charts.price_performance(points, verdict, config, folder),
+        charts.bill_by_traffic(verdict, config, folder),
+        charts.latency_by_load(points, config, folder),
+        charts.throughput_by_load(points, config, folder),
+        charts.latency_by_prompt_length(samples, config, folder),
+        charts.distribution(samples, "ttft_s", config, folder),
+        charts.distribution(samples, "tpot_s", config, folder),
+        charts.error_rates(points, config, folder),
+    ]
+    figures = [figure for figure in figures if figure is not None and len(points)]
+    index = {
+        figure.path.stem: {"file": figure.path.name, "alt": figure.alt, "caption": figure.caption} for figure in figures
+    }
+    write_atomically(folder / FIGURES_FILE, json.dumps(index, indent=1) + "\n")
+    return {figure.path.stem: figure for figure in figures}
+
+
+def read_figures(run: RunFolder) -> dict[str, Figure]:
+    """Name -> figure, as drawn by notebook 04."""
+    index = run.require(f"figures/{FIGURES_FILE}", "04_analyse_metrics")
+    content = json.loads(index.read_text(encoding="utf-8"))
+    return {name: Figure(run.figures / f["file"], f["alt"], f["caption"]) for name, f in content.items()}
