@@ -159,71 +159,88 @@ def _dollars(row: pd.Series, record: EndpointRecord | None, requests: int, secon
 class _Candidate(NamedTuple):
     """What a dataset might cost at a load, at best, and why that is open; None where the load is shown to meet the SLO."""
 
-    cost: Estimate | None
-    """None: nothing is known but that it may be less."""
+    cost: Estimate
     because: str | None
 
 
 def cheaper_because(
     option: OptionVerdict, points: pd.DataFrame, winner: OptionVerdict | None, basis: CostBasis, config: BenchmarkConfig
 ) -> str | None:
-    """Why an option might be cheaper than the winner (the winner: than it is said to be), or None if it cannot.
+    """Why an option might be cheaper than the winner (the winner: than it is said to be), or None if it cannot, even where
+    each dataset costs the least that it may.
 
     Without a winner: why it might meet the SLO.
     """
     if option.status not in ("feasible", "undecided", "not_judged"):
         return None
-    picked = []
+    mine, picked = points[points["option"] == option.option], []
     for dataset, share in traffic_shares(config).items():
-        here = points[(points["option"] == option.option) & (points["dataset"] == dataset)]
-        candidates = _candidates(here, basis, config)
+        candidates = _candidates(mine, dataset, basis, config)
         if not candidates:
             return None
-        best = min(candidates, key=lambda one: -math.inf if one.cost is None else one.cost.value)
-        picked.append((share, best))
+        picked.append((share, min(candidates, key=lambda one: one.cost.value)))
     reasons = [best.because for _, best in picked if best.because]
     if not reasons:
         return None
-    if winner is None or any(best.cost is None for _, best in picked):
-        return reasons[0]
     mixed = mixed_cost([(share, best.cost) for share, best in picked])
-    return reasons[0] if may_be_less(mixed, winner.cost) else None
+    return reasons[0] if winner is None or may_be_less(mixed, winner.cost) else None
 
 
-def _candidates(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> list[_Candidate]:
-    met, missed = here[here["slo"] == MET], here[here["slo"] == MISSED]
+def _candidates(mine: pd.DataFrame, dataset: str, basis: CostBasis, config: BenchmarkConfig) -> list[_Candidate]:
+    """The loads of an option at which a dataset is, or might be, within the SLO."""
+    here = mine[mine["dataset"] == dataset]
+    where = f" on {dataset}" if len(traffic_shares(config)) > 1 else ""
+    met = here[here["slo"] == MET]
     floor = met["level"].max() if len(met) else -math.inf
-    ceiling = missed.loc[missed["level"] > floor, "level"].min() if len(missed) else math.inf
+    ceiling = _lowest_missed(mine, dataset, floor, config)
     found = [_Candidate(estimate_of(row, basis), None) for _, row in met.iterrows()]
     if any(one.cost is None for one in found):
         return []  # without a price it cannot be compared
     for _, row in here[_may_be_met(here) & (here["slo"] != MET)].iterrows():
-        because = f"at {row['load']}, {open_because(row, config)}"
+        because = f"at {row['load']}{where}, {open_because(row, config)}"
         is_trusted = row["slo"] == UNDECIDED and row["steady"] != False  # noqa: E712
         if is_trusted and row["estimates_within_slo"] == True and not pd.isna(row[basis]):  # noqa: E712
             found.append(_Candidate(estimate_of(row, basis), because))
-        elif not is_trusted and floor < row["level"] and not row["level"] >= ceiling:
+        elif not is_trusted and floor < row["level"] < ceiling:
             found.append(_Candidate(_at_best(row["level"], row, here, basis), because))
     known = set(here["level"])
     for level in config.load.levels():
-        if level.kind != "ramp" and level.value not in known and floor < level.value and not level.value >= ceiling:
-            found.append(_Candidate(_at_best(level.value, None, here, basis), f"{level.label} was not measured"))
+        if level.kind != "ramp" and level.value not in known and floor < level.value < ceiling:
+            found.append(_Candidate(_at_best(level.value, None, here, basis), f"{level.label}{where} was not measured"))
     return found
 
 
-def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: CostBasis) -> Estimate | None:
-    """The least that a load may cost that was not measured, or whose figures cannot be trusted; None where that is unknown.
-
-    An open loop serves at most what is offered, so the price at a rate follows from any other load's; what a closed loop
-    would serve is unknown, unless only its steadiness is in doubt.
+def _lowest_missed(mine: pd.DataFrame, dataset: str, floor: float, config: BenchmarkConfig) -> float:
+    """The lowest level above `floor` at which an option misses the SLO on a dataset or on one of shorter prompts, which take
+    no longer; inf where there is none.
     """
-    if row is not None and row["slo"] != CLIENT_LIMITED and row["load_kind"] == "closed_loop":
-        return estimate_of(row, basis)
+    longest = {one.name: one.prompt_tokens[1] for one in config.datasets}
+    shortest = next(one.prompt_tokens[0] for one in config.datasets if one.name == dataset)
+    no_longer = [name for name, most in longest.items() if name == dataset or most <= shortest]
+    missed = mine[mine["dataset"].isin(no_longer) & (mine["slo"] == MISSED) & (mine["level"] > floor)]
+    return missed["level"].min() if len(missed) else math.inf
+
+
+def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: CostBasis) -> Estimate:
+    """The least that a load may cost that was not measured, or whose figures cannot be trusted; 0 where nothing is known.
+
+    What is billed by the token costs the same at each load. An open loop serves at most what is offered, so the price at a
+    rate follows from any other load's. Latency does not fall as concurrency rises, so a closed loop serves at most in
+    proportion to it; where only its steadiness is in doubt it costs what was measured.
+    """
+    is_measured = row is not None and row["slo"] != CLIENT_LIMITED and row["load_kind"] == "closed_loop"
+    if is_measured and (measured := estimate_of(row, basis)) is not None:
+        return measured
     priced = here[here[basis].notna() & (here["served_requests_per_s"] > 0)]
-    if priced.empty or (priced["load_kind"] != "open_loop").any():
-        return None
-    one = priced.iloc[0]
-    least = float(one[basis] * one["served_requests_per_s"] / level)
+    kinds, low, least = set(priced["load_kind"]), priced[f"{basis}_low"].fillna(0.0).astype(float), 0.0
+    if len(priced) and priced["usd_per_hour"].isna().all():
+        least = float(low.min())
+    elif kinds == {"open_loop"}:
+        one = priced.iloc[0]
+        least = float(one[basis] * one["served_requests_per_s"] / level)
+    elif kinds == {"closed_loop"}:
+        is_trusted = (priced["slo"] != CLIENT_LIMITED) & ~priced["steady"].eq(False) & (priced["level"] < level)
+        least = float((low * priced["level"] / level)[is_trusted].max()) if is_trusted.any() else 0.0
     return Estimate(value=least, low=least, high=least)
 
 
