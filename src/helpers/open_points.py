@@ -45,6 +45,15 @@ def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
     return " and ".join(_open_words(limit, row, config) for limit in limits)
 
 
+def not_met_because(row: pd.Series, config: BenchmarkConfig) -> str:
+    """Why a load point is not shown to meet the SLO: the limits that it misses, else why it is open."""
+    if row["slo"] != MISSED:
+        return open_because(row, config)
+    allowed = {"error_rate": config.slo.error_rate} | config.slo.limits_s()
+    missed = [_measured(name, limit, row, config) for name, limit in allowed.items() if row[f"slo_{name}"] == MISSED]
+    return " and ".join(missed) or "it misses the SLO"
+
+
 def open_limits(row: pd.Series, config: BenchmarkConfig) -> list[OpenLimit]:
     """The limits that keep a load point from being shown to meet the SLO."""
     slo, found = config.slo, []
@@ -71,15 +80,20 @@ def _open_words(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> st
     """Which limit is open, what was measured, and how many requests it lacks."""
     if limit.measured is None and (untold := _not_in_file(limit, row, config)):
         return untold
-    if limit.limit == "error_rate":
-        measured = f"{int(row['failures'])} of {int(row['n'])} requests failed, at most {limit.allowed:.3g} may"
-    else:
-        value = "unknown" if limit.measured is None else text.duration(limit.measured)
-        measured = f"p{config.slo.percentile:g} {value}, at most {limit.allowed:g} s"
+    measured = _measured(limit.limit, limit.allowed, row, config)
     words = f"{LIMIT_WORDS[limit.limit]} not shown to be within the limit ({measured})"
     if limit.requests_lacking is None:
         return f"{words}, and no number of such requests would show it"
     return f"{words}: {text.plural(limit.requests_lacking, 'more request')} like these would show it"
+
+
+def _measured(name: str, allowed: float, row: pd.Series, config: BenchmarkConfig) -> str:
+    """What was measured against a limit of the SLO."""
+    if name == "error_rate":
+        return f"{int(row['failures'])} of {int(row['n'])} requests failed, at most {allowed:.1%} may"
+    reached = row[f"{name}_p{config.slo.percentile:g}"]
+    known = "unknown" if pd.isna(reached) else "infinite" if math.isinf(reached) else text.duration(reached)
+    return f"p{config.slo.percentile:g} {LIMIT_WORDS[name]} {known}, at most {allowed:g} s"
 
 
 def _not_in_file(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str | None:
@@ -284,13 +298,14 @@ def _at_least_s(points: pd.DataFrame, name: str, config: BenchmarkConfig) -> pd.
 
 
 def _how_near(row: pd.Series, name: str, config: BenchmarkConfig) -> str:
-    column = f"{name}_p{config.slo.percentile:g}"
+    """The percentile against its limit; where it is within it, also what keeps the SLO from being shown."""
+    column, limit = f"{name}_p{config.slo.percentile:g}", config.slo.limits_s()[name]
     is_known = text.is_known(row[column])
     latency = text.duration(row[column]) if is_known else f"at least {text.duration(row[f'{column}_low'])}"
+    beyond = not is_known or row[column] > limit
     return (
-        f"p{config.slo.percentile:g} {LIMIT_WORDS[name]} of {latency} against the limit of "
-        f"{config.slo.limits_s()[name]:g} s, {_failed_words(row)}, "
-        f"on {row['dataset']} at {row['load']}"
+        f"p{config.slo.percentile:g} {LIMIT_WORDS[name]} of {latency} against the limit of {limit:g} s, {_failed_words(row)}, "
+        f"on {row['dataset']} at {row['load']}{'' if beyond else f'; {not_met_because(row, config)}'}"
     )
 
 

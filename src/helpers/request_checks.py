@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from helpers.config import BenchmarkConfig
-from helpers.intervals import samples_to_trust
 from helpers.machine import BUSY_MACHINE, busy_words
 from helpers.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts
 from helpers.report_warning import ReportWarning
+from helpers.sample_size import requests_for_percentile
 from helpers.summary import Level
 
 CONCURRENCY_TOLERANCE = 0.98
@@ -205,13 +205,16 @@ def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
 
 
 def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    wanted = samples_to_trust(config.slo.percentile)
-    few = points[points["n"] < wanted].sort_values("n", kind="stable")
+    """Load points of fewer requests than a window goes on for: so few show a percentile only where the limit is far away."""
+    slo = config.slo
+    needed = requests_for_percentile(slo)
+    few = points[points["n"] < needed].sort_values("n", kind="stable")
     if len(few):
         rows = [f"{r.option}, {r.dataset}, {r.load}: n = {r.n}" for r in few.itertuples()]
         yield ReportWarning(
             kind="few_samples",
-            message=f"Fewer than {wanted} requests, which p{config.slo.percentile:g} wants.",
+            message=f"Fewer than the {needed} requests that it takes to show p{slo.percentile:g} with {slo.confidence:.0%} "
+            "confidence, unless the limit is far away.",
             rows=rows,
         )
 
