@@ -199,7 +199,7 @@ FAULTS = {
     "an early end": (
         {"windows": [facts(), facts(load_point="x", ended_because="max_duration_s")]},
         "ended_early",
-        "Load points ended because of: max_duration_s.",
+        "Load points ended early: max_duration_s.",
         ["x"],
     ),
     "less load than asked": (

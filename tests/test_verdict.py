@@ -389,15 +389,24 @@ def test_a_missed_slo_counts_against_an_option_unless_the_client_limited_a_lower
 
 
 @pytest.mark.parametrize(
-    ("steady", "words"),
+    ("steady", "ended", "words"),
     [
-        ([False], "at concurrency 4, it found no steady state; a longer load.max_duration_s may help"),
-        ([True], "40 more requests like these would show it"),
-        ([False, True], "40 more requests like these would show it"),
+        (
+            [False],
+            "max_duration_s",
+            "at concurrency 4, it found no steady state; a longer load.max_duration_s may help",
+        ),
+        ([False], "prompts ran out", "it found no steady state; a larger count of the dataset may help"),
+        ([False], "the server vanished", "it found no steady state"),
+        ([False], None, "it found no steady state"),
+        ([True], "enough requests", "40 more requests like these would show it"),
+        ([False, True], "max_duration_s", "40 more requests like these would show it"),
     ],
 )
-def test_an_undecided_option_says_what_would_settle_it(steady, words):
-    points = [{"level": 4 + i, "slo": "undecided", "steady": state} for i, state in enumerate(steady)]
+def test_an_undecided_option_says_what_would_settle_it(steady, ended, words):
+    points = [
+        {"level": 4 + i, "slo": "undecided", "steady": state, "ended_because": ended} for i, state in enumerate(steady)
+    ]
     option_verdict = verdict_on(*points).option("a")
     assert option_verdict.status == "undecided"
     assert option_verdict.reason.endswith(words)

@@ -23,6 +23,8 @@ from helpers.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdic
 ONE_SIDED = 1.6449 / 1.9600
 """Quantiles of the normal distribution: what a 95% bound is on one side, as a part of what it is on both."""
 SEE = "docs/import.md names the option of the tool that adds it"
+TO_GO_ON = {"max_duration_s": "a longer load.max_duration_s", "prompts ran out": "a larger count of the dataset"}
+"""Why a window ended (`LoadPointFacts.ended_because`) -> what would have let it go on."""
 LIMIT_WORDS = {"error_rate": "errors", "latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 
 
@@ -38,7 +40,8 @@ def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
     if row["overloaded"]:
         return "it was overloaded: more requests came than were answered"
     if row["steady"] == False:  # noqa: E712 - None and NaN are not False
-        return "it found no steady state; a longer load.max_duration_s may help"
+        advice = [TO_GO_ON[end] for end in TO_GO_ON if end in str(row.get("ended_because"))]
+        return f"it found no steady state{''.join(f'; {one} may help' for one in advice)}"
     limits = open_limits(row, config)
     if not limits:
         return "the SLO is not decided there"

@@ -223,7 +223,7 @@ def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
     for reason in sorted({f.ended_because for f in facts} - PLANNED_ENDS):
         yield ReportWarning(
             kind="ended_early",
-            message=f"Load points ended because of: {reason}.",
+            message=f"Load points ended early: {reason}.",
             rows=[f.load_point for f in facts if f.ended_because == reason],
         )
 
