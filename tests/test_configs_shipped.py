@@ -21,10 +21,11 @@ from helpers.containers import ModelContainer
 from helpers.containers.accelerators import accelerator_of, accelerators_on
 from helpers.containers.machine_images import machine_image_for
 from helpers.errors import ConfigError
+from helpers.load_config import closed_loop_prompts
 from helpers.plan import plan_table
 from helpers.prompt_templates import TEMPLATE_DIR
 from helpers.prompts import make_prompts
-from helpers.sample_size import refuse_what_cannot_decide, requests_to_show
+from helpers.sample_size import refuse_what_cannot_decide, requests_for_percentile, requests_to_show
 
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yml"))
 SHARED = sorted((PROJECT_ROOT / "configs" / "shared").glob("*.yml"))
@@ -394,3 +395,15 @@ def test_the_files_that_the_guide_names_are_there():
         assert (PROJECT_ROOT / name).exists() or name == "configs/my.yml"
     for name in re.findall(r"`([\w.\-]+\.yml)`", GUIDE):
         assert (PROJECT_ROOT / "configs" / name).exists()
+
+
+def test_the_quickstart_sends_no_prompt_twice():
+    """Of c requests that wait in one queue one is independent: so many does a window hold, with warm-up and drain. Load
+    points begin at even distances among the prompts, and one and a half times as many are there for each.
+    """
+    config = load_config(PROJECT_ROOT / "configs" / "quickstart.yml").benchmark
+    load, highest = config.load, max(config.load.concurrency)
+    window = max(load.min_requests, requests_for_percentile(config.slo) * highest)
+    sent = closed_loop_prompts(load.model_copy(update={"min_requests": window}), highest)
+    assert not load.repeat_prompts
+    assert all(dataset.count / len(load.levels()) >= 1.5 * sent for dataset in config.datasets), sent
