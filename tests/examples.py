@@ -188,6 +188,7 @@ def load_point(
         "repetitions": 1,
         "steady": True,
         "not_steady": None,
+        "ended_because": "enough requests",
         "overloaded": False,
         "client_limited": slo == "client_limited",
         "n": 200,

@@ -90,6 +90,33 @@ def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settl
     assert "not decided (estimate)" in [row[-1] for row in capacity_table(*verdict_and_config(*points)).cells()]
 
 
+@pytest.mark.parametrize(
+    ("states", "ordered", "standing"),
+    [
+        (["met", "met"], "Every option, cheapest first;", "cheapest load that is shown to meet the SLO,"),
+        (
+            ["undecided", "undecided"],
+            "Every option, cheapest first;",
+            "by its estimates is within the SLO, as none is shown",
+        ),
+        (
+            ["met", "undecided"],
+            "first, then the estimates, each cheapest first;",
+            "is shown to meet the SLO or, for an estim",
+        ),
+        (["met", "missed"], "Every option;", "cheapest load that is shown to meet the SLO,"),
+    ],
+)
+def test_captions_say_the_order_and_what_the_loads_are_known_to_be(states, ordered, standing):
+    """The second is the cheaper one, and still stands below the first where only the first is shown to meet the SLO."""
+    points = [{"option": o, "slo": slo, "rate": rate} for o, slo, rate in zip("ab", states, (5, 10), strict=True)]
+    verdict, config = verdict_and_config(*points)
+    table = options_table(verdict)
+    costs = [float(row[2].split()[0]) for row in table.cells() if row[2] != "–"]
+    assert ordered in table.caption and (costs == sorted(costs) or "then the estimates" in ordered)
+    assert standing in capacity_table(verdict, config).caption
+
+
 def test_where_all_miss_the_nearest_is_named():
     text = said({"option": "a", "slo": "missed", "latency_s_p95": 2.0})
     assert "“a” came nearest: p95 latency of 2.00 s against the limit of 1 s" in text

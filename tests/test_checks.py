@@ -191,15 +191,15 @@ FAULTS = {
         [f"{A}: 3 of 200"],
     ),
     "few samples": (
-        {"points": [load_point(n=99)]},
+        {"points": [load_point(n=58), load_point(level=4, n=59)]},
         "few_samples",
-        "Fewer than 100 requests, which p95 wants.",
-        [f"{A}: n = 99"],
+        "Fewer than the 59 requests that it takes to show p95 with 95% confidence, unless the limit is far away.",
+        [f"{A}: n = 58"],
     ),
     "an early end": (
         {"windows": [facts(), facts(load_point="x", ended_because="max_duration_s")]},
         "ended_early",
-        "Load points ended because of: max_duration_s.",
+        "Load points ended early: max_duration_s.",
         ["x"],
     ),
     "less load than asked": (

@@ -20,9 +20,10 @@ from helpers.config.containers import ModelContainer
 from helpers.config.containers.accelerators import accelerator_of, accelerators_on
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.file import config_schema, load_config
+from helpers.config.load import closed_loop_prompts
 from helpers.endpoints.plan import plan_table
 from helpers.errors import ConfigError
-from helpers.metrics.sample_size import refuse_what_cannot_decide, requests_to_show
+from helpers.metrics.sample_size import refuse_what_cannot_decide, requests_for_percentile, requests_to_show
 from helpers.prompts.making import make_prompts
 from helpers.prompts.templates import TEMPLATE_DIR
 
@@ -394,3 +395,15 @@ def test_the_files_that_the_guide_names_are_there():
         assert (PROJECT_ROOT / name).exists() or name == "configs/my.yml"
     for name in re.findall(r"`([\w.\-]+\.yml)`", GUIDE):
         assert (PROJECT_ROOT / "configs" / name).exists()
+
+
+def test_the_quickstart_sends_no_prompt_twice():
+    """Of c requests that wait in one queue one is independent: so many does a window hold, with warm-up and drain. Load
+    points begin at even distances among the prompts, and one and a half times as many are there for each.
+    """
+    config = load_config(PROJECT_ROOT / "configs" / "quickstart.yml").benchmark
+    load, highest = config.load, max(config.load.concurrency)
+    window = max(load.min_requests, requests_for_percentile(config.slo) * highest)
+    sent = closed_loop_prompts(load.model_copy(update={"min_requests": window}), highest)
+    assert not load.repeat_prompts
+    assert all(dataset.count / len(load.levels()) >= 1.5 * sent for dataset in config.datasets), sent

@@ -3,6 +3,7 @@
 import ast
 import base64
 import math
+import random
 import re
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_markdown_escapes_what_would_break_a_row(table):
     lines = table._repr_markdown_().rstrip("\n").split("\n")
     assert lines[2] == "| na\\|me | \\$/h | req/s |"
     assert lines[3] == "| --- | ---: | ---: |"
-    assert lines[5] == '| a\\|b &lt;b&gt;&amp;" c | 12.000 | ∞ (highest) |'
+    assert lines[5] == '| a\\|b &lt;b>&" c | 12.000 | ∞ (highest) |'
     assert len(lines) == 4 + len(table.rows)
 
 
@@ -179,6 +180,10 @@ HOSTILE = [
     "***",
     "&lt;b&gt; &amp;",
     "[x]: http://127.0.0.1:9/",
+    "_x_http://127.0.0.1:9/_a_*b*",
+    "``https://u:p@h.example/$x$`",
+    r"C:\http://127.0.0.1:9/ \` \[y\] \<b> ~\\",
+    "[^1] [ ] [] &#60;b&#62;",
     '" onload="alert(1)',
     "</td></table><style>*{display:none}</style>",
 ]
@@ -204,6 +209,42 @@ def test_a_value_is_text_whatever_it_holds(words, shown):
         read = BeautifulSoup(page, "html.parser")
         assert {tag.name for tag in read.find_all()} <= STRUCTURE | {"div", "caption"}
         assert words in " ".join(read.get_text().split())
+
+
+def test_any_mix_of_marks_is_text():
+    parts = [
+        *"`*_~[]()<>!|#+-=:.&;\\/$ a1",
+        "http://a.bc/x",
+        "www.a.bc",
+        "<b>",
+        "&lt;",
+        "1.",
+        "](",
+        "[^1]",
+        "~~",
+        "\\(",
+    ]
+    draw = random.Random(7)
+    for _ in range(300):
+        words = " ".join("".join(draw.choices(parts, k=draw.randint(1, 9))).split())
+        shown = Markdown("* **{}** [Configuration](config.yml)").format(words)
+        page = BeautifulSoup(markdown2html(Prose(shown)._repr_markdown_()), "html.parser")
+        assert {tag.name for tag in page.find_all()} <= STRUCTURE | {"a"}, words
+        assert [link["href"] for link in page.find_all("a")] == ["config.yml"], words
+        assert words in " ".join(page.get_text().split())
+
+
+@pytest.mark.parametrize(
+    ("words", "markdown"),
+    [
+        ("en_1-500, my_name: [6.34, 9.23]", "en_1-500, my_name: [6.34, 9.23]"),
+        ("Sent: POST http://127.0.0.1:9/v1 (no key).", "Sent: POST `http://127.0.0.1:9/v1` (no key)."),
+        ("AT&T: 5 < 6 & 7 > 3, 100%", "AT&T: 5 < 6 & 7 > 3, 100%"),
+        ("a*b ~ `c`", r"a\*b \~ \`c\`"),
+    ],
+)
+def test_markdown_reads_well_without_being_rendered(words, markdown):
+    assert Prose(words)._repr_markdown_() == markdown
 
 
 @pytest.mark.parametrize("words", ["two\nlines", "two\r\n\r\n# lines", "bell \x07", "\u202egnp.exe", "half \ud83d"])

@@ -17,7 +17,6 @@ from helpers.metrics.intervals import (
     percentile_interval,
     ratio_interval,
     samples_to_show,
-    samples_to_trust,
     share_bounds,
 )
 
@@ -73,11 +72,9 @@ def test_a_percentile_that_falls_on_a_value_does_not_touch_the_next(percent):
     assert percentile(values, percent) == rank
 
 
-@pytest.mark.parametrize(
-    ("percent", "show", "trust"), [(50, 2, 10), (90, 10, 50), (95, 20, 100), (99, 100, 500), (99.9, 1000, 5000)]
-)
-def test_a_percentile_wants_one_sample_beyond_it_to_be_shown_and_five_to_be_trusted(percent, show, trust):
-    assert (samples_to_show(percent), samples_to_trust(percent)) == (show, trust)
+@pytest.mark.parametrize(("percent", "fewest"), [(50, 2), (90, 10), (95, 20), (99, 100), (99.9, 1000)])
+def test_a_percentile_needs_one_sample_beyond_it_to_be_shown(percent, fewest):
+    assert samples_to_show(percent) == fewest
 
 
 # --- intervals of percentiles -------------------------------------------------------------------------------------

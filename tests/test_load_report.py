@@ -27,6 +27,7 @@ from helpers.report.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder
 from helpers.series.verify import verify_points
 from helpers.verdict.judging import judge
+from helpers.verdict.open_points import nearest_to_slo
 
 OPEN = make_config(load={"kind": "open_loop", "rate": [2.5, 10]})
 SEARCH = make_config(load={"kind": "search", "over": "concurrency", "lowest": 1, "highest": 64, "tolerance": 0.1})
@@ -151,9 +152,26 @@ def test_where_no_load_meets_the_slo_the_nearest_that_was_judged_is_named():
         {"level": 2, "slo": "missed", "latency_s_p95": 2.0},
         {"level": 4, "slo": "missed", "latency_s_p95": 3.0},
     ]
-    said = "No load is shown to meet the SLO; the nearest is concurrency 2, with p95 latency 2.00 s."
+    said = "No load is shown to meet the SLO; the nearest is concurrency 2: p95 latency 2.00 s, at most 1 s."
     assert recommended(make_config(), *points) == said
     assert recommended(make_config(), points[0]) == "Not judged: the client, not the server, limited every load."
+
+
+@pytest.mark.parametrize(
+    ("doubt", "because"),
+    [
+        ({"slo": "undecided", "steady": False}, "p95 latency 500 ms, but it found no steady state"),
+        ({"slo": "undecided"}, "latency not shown to be within the limit (p95 latency 500 ms, at most 1 s): 40 more"),
+        (
+            {"slo": "missed", "slo_latency_s": "met", "slo_error_rate": "missed", "failures": 30},
+            "p95 latency 500 ms, but 30 of 200 requests failed, at most 5.0% may",
+        ),
+    ],
+)
+def test_a_nearest_load_within_the_limit_says_why_it_is_not_shown_to_meet_the_slo(doubt, because):
+    assert because in recommended(make_config(), doubt)
+    found, how = nearest_to_slo(table_of(doubt), make_config())
+    assert found == "a" and because.rpartition(", but ")[2].partition(" (")[0] in how
 
 
 @pytest.mark.parametrize(

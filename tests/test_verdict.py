@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from examples import endpoint, load_point, make_config, option
 
+from helpers.report.bottom_line_text import bottom_line
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.judging import judge
 from helpers.verdict.verdict import Verdict
@@ -197,6 +198,59 @@ def test_every_dataset_must_allow_that_an_option_is_cheaper():
     assert may_be_cheaper(*winner, *missed, config=config) == []
 
 
+BINS = make_config(
+    ["w", "b"],
+    [{"name": "short", "prompt_tokens": [1, 500]}, {"name": "long", "prompt_tokens": [500, 1000]}],
+    load={"concurrency": [1, 8]},
+)
+WINNER_ON_BINS = [
+    {"option": "w", "dataset": dataset, "rate": 10, "level": level} for dataset in ("short", "long") for level in (1, 8)
+]
+
+
+@pytest.mark.parametrize(
+    ("rates", "may"),
+    [
+        ((1, 1), []),  # at best 8/s on short; 1/s on long: (0.125 + 1) / 2 $, against 0.1
+        ((1, 4), []),  # 0.25 / 2 $, even if short cost nothing
+        ((6, 9), ["b"]),  # at best 48/s on short: (0.021 + 0.111) / 2 $
+    ],
+)
+def test_no_load_makes_cheaper_what_another_dataset_makes_expensive(rates, may):
+    """The client limited short at 8; long misses the SLO there, so it stands at its price at 1."""
+    short, long = (
+        {"option": "b", "dataset": name, "rate": rate} for name, rate in zip(("short", "long"), rates, strict=True)
+    )
+    points = [short, short | {"level": 8, "slo": "client_limited"}, long, long | {"level": 8, "slo": "missed"}]
+    verdict = verdict_on(*WINNER_ON_BINS, *points, config=BINS)
+    assert (verdict.recommended, verdict.may_be_cheaper) == ("w", may)
+    if may:
+        assert verdict.option("b").may_be_cheaper_because.startswith("at concurrency 8 on short, the client")
+    said = str(bottom_line(verdict, BINS).markdown)
+    assert ("May be cheaper" in said) is bool(may)
+    assert ("“b” on short" in said.partition("**At least:**")[2]) is bool(may), (
+        "no lower price can be found for it there"
+    )
+
+
+@pytest.mark.parametrize(("misses", "may"), [("long", ["b"]), ("short", [])])
+def test_a_load_at_which_shorter_prompts_miss_the_slo_is_no_hope_for_longer_ones(misses, may):
+    points = [
+        {"option": "b", "dataset": dataset, "rate": 6, "level": level, "slo": slo}
+        for dataset in ("short", "long")
+        for level, slo in ((1, "met"), (8, "missed" if dataset == misses else "client_limited"))
+    ]
+    verdict = verdict_on(*WINNER_ON_BINS, *points, config=BINS)
+    assert (verdict.recommended, verdict.may_be_cheaper) == ("w", may)
+
+
+def test_what_is_billed_by_the_token_costs_the_same_at_a_load_that_was_not_decided():
+    by_token = {"option": "b", "usd_per_hour": None}
+    prices = {f"usd_per_1k_requests{end}": usd for end, usd in (("", 0.5), ("_low", 0.5), ("_high", 0.5))}
+    points = [by_token | prices, by_token | prices | {"level": 8, "slo": "client_limited"}]
+    assert may_be_cheaper(WINNER, *points) == []
+
+
 def test_an_option_that_the_client_limited_may_be_cheaper():
     assert may_be_cheaper(WINNER, {"option": "b", "rate": 1, "slo": "client_limited"}) == ["b"]
 
@@ -335,15 +389,24 @@ def test_a_missed_slo_counts_against_an_option_unless_the_client_limited_a_lower
 
 
 @pytest.mark.parametrize(
-    ("steady", "words"),
+    ("steady", "ended", "words"),
     [
-        ([False], "at concurrency 4, it found no steady state; a longer load.max_duration_s may help"),
-        ([True], "40 more requests like these would show it"),
-        ([False, True], "40 more requests like these would show it"),
+        (
+            [False],
+            "max_duration_s",
+            "at concurrency 4, it found no steady state; a longer load.max_duration_s may help",
+        ),
+        ([False], "prompts ran out", "it found no steady state; a larger count of the dataset may help"),
+        ([False], "the server vanished", "it found no steady state"),
+        ([False], None, "it found no steady state"),
+        ([True], "enough requests", "40 more requests like these would show it"),
+        ([False, True], "max_duration_s", "40 more requests like these would show it"),
     ],
 )
-def test_an_undecided_option_says_what_would_settle_it(steady, words):
-    points = [{"level": 4 + i, "slo": "undecided", "steady": state} for i, state in enumerate(steady)]
+def test_an_undecided_option_says_what_would_settle_it(steady, ended, words):
+    points = [
+        {"level": 4 + i, "slo": "undecided", "steady": state, "ended_because": ended} for i, state in enumerate(steady)
+    ]
     option_verdict = verdict_on(*points).option("a")
     assert option_verdict.status == "undecided"
     assert option_verdict.reason.endswith(words)

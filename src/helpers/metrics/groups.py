@@ -119,6 +119,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
         "repetitions": int(here["repetition"].nunique()),
         "steady": None,
         "not_steady": None,
+        "ended_because": None,
         "overloaded": False,
         "client_limited": False,
         "n": n,

@@ -44,11 +44,6 @@ def samples_to_show(percent: float) -> int:
     return math.ceil(round(100 / (100 - percent), 9))
 
 
-def samples_to_trust(percent: float) -> int:
-    """Fewest samples for which a percentile is not marked "few samples": 5 / (1 - p)."""
-    return math.ceil(round(500 / (100 - percent), 9))
-
-
 def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
     """How many requests carry the information of one independent request, at least 1 (Kish 1965).
 

@@ -156,6 +156,7 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "repetitions": len(windows),
         "steady": None if any(f.steady is None for f in windows) else all(f.steady for f in windows),
         "not_steady": "; ".join(dict.fromkeys(f.steady_because for f in windows if f.steady is False)) or None,
+        "ended_because": "; ".join(dict.fromkeys(f.ended_because for f in windows if f.ended_because)) or None,
         "overloaded": any(was_overloaded(f) for f in windows),
         "client_limited": any(f.client_limited for f in windows),
         "n": n,

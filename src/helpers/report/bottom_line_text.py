@@ -8,7 +8,9 @@ from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
 from helpers.run.machine import machine_sentence
 from helpers.verdict.capacity import candidates
+from helpers.verdict.chosen_points import mixed_cost
 from helpers.verdict.judging import loads_of
+from helpers.verdict.open_points import may_be_less
 from helpers.verdict.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
 
 MOST_NAMED = 2
@@ -172,14 +174,23 @@ def _not_known(verdict: Verdict) -> list[Markdown]:
 def _lower_bounds(verdict: Verdict, winner: OptionVerdict) -> str:
     """What the capacity and the ranking rest on, where nobody knows what a higher load would do."""
     ranked = [o for o in verdict.options if o.status in ("recommended", "tied", "feasible") and o.capacity is not None]
-    bounded = [o for o in ranked if o.capacity.at_least and o.token_rates is None]
+    bounded = [
+        o for o in ranked if o.capacity.at_least and o.token_rates is None and may_be_less(_least(o), winner.cost)
+    ]
     if not bounded:
         return ""
     said = f"no load above the chosen one was decided for {' and '.join(map(_where_bounded, bounded))}, so "
     if winner in bounded:
         rate = winner.capacity.requests_per_minute_per_instance.value
         said += f"an instance of the recommended serves at least {text.number(rate)} requests a minute, and "
-    return said + "a sweep or search that goes higher may find lower prices and another order."
+    order = "" if bounded == [winner] else " and another order"
+    return said + f"a sweep or search that goes higher may find lower prices{order}."
+
+
+def _least(option: OptionVerdict) -> Estimate:
+    """What an option costs if a load above the chosen one, where none was decided, cost nothing."""
+    nothing = Estimate(value=0.0, low=0.0, high=0.0)
+    return mixed_cost([(p.share, nothing if p.may_serve_more else p.cost) for p in option.points])
 
 
 def _where_bounded(option: OptionVerdict) -> str:

@@ -81,12 +81,21 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
     ]
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
-        f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that meets the SLO, "
+        f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that {_standing(verdict)}, "
         f"{as_measured(config.load)}. At least: on a dataset no higher load was "
         "decided, so an instance may serve more. $ per 1M tokens are those of this traffic, idle time included. A month has "
         f"{HOURS_PER_MONTH} hours."
     )
     return Table(pd.DataFrame(rows), columns, caption)
+
+
+def _standing(verdict: Verdict) -> str:
+    """What is known of the loads at which the options of the capacity table stand."""
+    kinds = {option.is_estimate for option in verdict.options if option.capacity is not None}
+    shown, within = "is shown to meet the SLO", "by its estimates is within the SLO"
+    if kinds == {False}:
+        return shown
+    return f"{within}, as none is shown to meet it" if kinds == {True} else f"{shown} or, for an estimate, {within}"
 
 
 def _status(option: OptionVerdict) -> str:
@@ -215,7 +224,11 @@ def price_table(verdict: Verdict) -> Table:
         Column("source", "source", wraps=True),
         Column("as_of", "looked up on"),
     ]
-    return Table(pd.DataFrame(rows, columns=[c.key for c in columns]), columns, "The prices that costs are made of.")
+    return Table(
+        pd.DataFrame(rows, columns=[c.key for c in columns]),
+        columns,
+        "The prices behind the costs.",
+    )
 
 
 def run_cost_table(endpoints: list[EndpointRecord]) -> Table:

@@ -22,10 +22,19 @@ from helpers import number_text
 NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # classes that keep `$` from being read as the start of a formula
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Controls, marks that reverse text, and halves of characters, which no file can hold."""
-_HTML = re.compile(r"[&<>\\`~]")
-_LINK_OR_BLOCK = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.|^ ?(?:#|[+=:\-]+(?=\s|$)|\d{1,9}[.)](?=\s|$))")
-"""What GitHub makes a link of without brackets, and what opens a heading, a list or a rule at the start of a line."""
-_CODE_OR_DOLLAR = re.compile(r"(?P<code>(?P<fence>`+).+?(?<!`)(?P=fence)(?!`))|\$", re.DOTALL)
+_READ_AS_MARKDOWN = re.compile(
+    r"""
+    (?P<address> (?: [a-z][a-z0-9+.-]*:// | www\. ) [^\s|<>`\\]* [^\s|<>`\\.,:;!?'"”)\]*_~] )  # GitHub links it
+    | (?P<entity> < (?= [a-z/!?]|$ ) | & (?= \#?\w{1,40}; ) | \\ (?= [()[\]]|$ ) )              # HTML, a formula
+    | (?P<mark> [\\`*~|] | \[ (?= \^|[ x]\] ) | \] (?= [(:[] )
+        | (?<![a-z0-9_])_+ | _+ (?![a-z0-9_])
+        | ^\ ? (?: [#>] | [+=:-] (?= [+=:-]*(?:\s|$) ) | \d{1,9}[.)] (?= \s|$ ) ) )               # opens a block
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""An underscore or a bracket that marks nothing stays as it is, so that reports read well without being rendered."""
+_ENTITIES = {"<": "&lt;", "&": "&amp;", "\\": "&#92;"}
+_CODE_OR_DOLLAR = re.compile(r"(?P<kept>\\.|(?P<fence>`+).+?(?<!`)(?P=fence)(?!`))|\$", re.DOTALL)
 
 
 # --- values become text -------------------------------------------------------------------------------------------
@@ -51,8 +60,7 @@ class Markdown(Markup):
         """A value as text: no character of it is read as Markdown, HTML or a link."""
         if isinstance(value, cls):
             return value
-        text = _LINK_OR_BLOCK.sub(_last_as_entity, _HTML.sub(_last_as_entity, one_line(value)))
-        return cls(re.sub(r"([*_\[\]|])", r"\\\1", text))
+        return cls(_READ_AS_MARKDOWN.sub(_as_text, one_line(value)))
 
     def as_html(self) -> str:
         """As the page shows it."""
@@ -61,9 +69,15 @@ class Markdown(Markup):
         return markdown2html(_no_formulas(self))
 
 
-def _last_as_entity(found: re.Match[str]) -> str:
-    *before, last = found[0]
-    return "".join(before) + {"&": "&amp;", "<": "&lt;", ">": "&gt;"}.get(last, f"&#{ord(last)};")
+def _as_text(found: re.Match[str]) -> str:
+    """An address as code; `<` as an entity, for not all dialects know a backslash before it; backslashes before the rest."""
+    if found["address"]:
+        return f"`{found[0]}`"
+    if found["entity"]:
+        return _ENTITIES[found[0]]
+    if found[0].startswith("_"):
+        return "\\_" * len(found[0])
+    return f"{found[0][:-1]}\\{found[0][-1]}"
 
 
 def code(value: object) -> Markdown:
@@ -212,4 +226,4 @@ class Figure:
 
 def _no_formulas(markdown: str) -> str:
     """Escape dollars outside code, which Jupyter and GitHub would read as formulas."""
-    return _CODE_OR_DOLLAR.sub(lambda found: found["code"] or "\\$", str(markdown))
+    return _CODE_OR_DOLLAR.sub(lambda found: found["kept"] or "\\$", str(markdown))

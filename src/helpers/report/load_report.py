@@ -13,6 +13,7 @@ from helpers.config.load import ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.report.display import Column, Table
 from helpers.verdict.chosen_points import best_load, main_latency, percentile_column
+from helpers.verdict.open_points import not_met_because
 from helpers.verdict.verdict import CostBasis
 
 LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
@@ -79,7 +80,7 @@ def recommendations(points: pd.DataFrame, config: BenchmarkConfig, basis: CostBa
         *([Column("highest", "highest load within the SLO", wraps=True)] if searched else []),
         Column("recommendation", "recommendation", wraps=True),
     ]
-    caption = "For each dataset and option, the cheapest load that is shown to meet the SLO."
+    caption = "For each dataset and option, the cheapest load that is shown to meet the SLO, or why there is none."
     if searched:
         caption += (
             f" The search for the highest load goes by the estimates and ends when the lowest load beyond the SLO is at most "
@@ -105,10 +106,10 @@ def _recommendation(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfi
         if known.empty:
             return f"No load is shown to meet the SLO: {percentile} is not known at any."
         best = known.loc[known[column].astype(float).idxmin()]
-        return (
-            f"No load is shown to meet the SLO; the nearest is {best['load']}, with "
-            f"{percentile} {LATENCY_NAME[main_latency(config)]} {text.duration(best[column])}."
-        )
+        name = LATENCY_NAME[main_latency(config)]
+        reached, because = f"{percentile} {name} {text.duration(best[column])}", not_met_because(best, config)
+        said = because if reached in because else f"{reached}, but {because}"
+        return f"No load is shown to meet the SLO; the nearest is {best['load']}: {said}."
     best = best_load(met, basis, config)
     price = best["usd_per_1k_requests"]
     price = "" if pd.isna(price) else f", {text.dollars(price)} per 1,000 requests"

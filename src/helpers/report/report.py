@@ -131,7 +131,7 @@ def options_table(verdict: Verdict) -> Table:
         *([Column("shown", "SLO met there")] if has_estimates else []),
         Column("reason", "why", wraps=True),
     ]
-    caption = "Every option, cheapest first; the price is over the traffic's mix of datasets."
+    caption = f"Every option{_order(verdict)}; the price is over the traffic's mix of datasets."
     if has_estimates:
         caption += " Estimate: at the cheapest load that by its estimates is within the SLO, without being shown to be."
     return Table(pd.DataFrame(rows), columns, caption)
@@ -204,6 +204,14 @@ def by_cost(verdict: Verdict) -> list[OptionVerdict]:
     return sorted(
         verdict.options, key=lambda o: (o.is_estimate or o.cost is None, o.cost is None, o.cost.value if o.cost else 0)
     )
+
+
+def _order(verdict: Verdict) -> str:
+    """The order of `by_cost` in words, as far as these options show it."""
+    priced = [o for o in verdict.options if o.cost is not None]
+    kinds = {o.is_estimate for o in priced}
+    words = ", those that are shown to meet the SLO first, then the estimates, each" if len(kinds) > 1 else ","
+    return f"{words} cheapest first" if len(priced) > 1 else ""
 
 
 def _interval(estimate: Estimate, decimals: int) -> str:

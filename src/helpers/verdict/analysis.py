@@ -133,7 +133,7 @@ def write_metrics(run: RunFolder, measured: Measurements) -> None:
 def read_points(run: RunFolder) -> pd.DataFrame:
     """The load-point table, exactly as it was written: names stay text, numbers keep every digit."""
     path = run.require(f"metrics/{POINTS_FILE}", "04_analyse_metrics")
-    names = dict.fromkeys(["option", "dataset", "load", "not_steady", "commonest_failure"], str)
+    names = dict.fromkeys(["option", "dataset", "load", "not_steady", "ended_because", "commonest_failure"], str)
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
 
 

@@ -23,6 +23,8 @@ from helpers.verdict.verdict import CostBasis, Effort, Estimate, OpenLimit, Opti
 ONE_SIDED = 1.6449 / 1.9600
 """Quantiles of the normal distribution: what a 95% bound is on one side, as a part of what it is on both."""
 SEE = "docs/import.md names the option of the tool that adds it"
+TO_GO_ON = {"max_duration_s": "a longer load.max_duration_s", "prompts ran out": "a larger count of the dataset"}
+"""Why a window ended (`LoadPointFacts.ended_because`) -> what would have let it go on."""
 LIMIT_WORDS = {"error_rate": "errors", "latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 
 
@@ -38,11 +40,21 @@ def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
     if row["overloaded"]:
         return "it was overloaded: more requests came than were answered"
     if row["steady"] == False:  # noqa: E712 - None and NaN are not False
-        return "it found no steady state; a longer load.max_duration_s may help"
+        advice = [TO_GO_ON[end] for end in TO_GO_ON if end in str(row.get("ended_because"))]
+        return f"it found no steady state{''.join(f'; {one} may help' for one in advice)}"
     limits = open_limits(row, config)
     if not limits:
         return "the SLO is not decided there"
     return " and ".join(_open_words(limit, row, config) for limit in limits)
+
+
+def not_met_because(row: pd.Series, config: BenchmarkConfig) -> str:
+    """Why a load point is not shown to meet the SLO: the limits that it misses, else why it is open."""
+    if row["slo"] != MISSED:
+        return open_because(row, config)
+    allowed = {"error_rate": config.slo.error_rate} | config.slo.limits_s()
+    missed = [_measured(name, limit, row, config) for name, limit in allowed.items() if row[f"slo_{name}"] == MISSED]
+    return " and ".join(missed) or "it misses the SLO"
 
 
 def open_limits(row: pd.Series, config: BenchmarkConfig) -> list[OpenLimit]:
@@ -71,15 +83,20 @@ def _open_words(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> st
     """Which limit is open, what was measured, and how many requests it lacks."""
     if limit.measured is None and (untold := _not_in_file(limit, row, config)):
         return untold
-    if limit.limit == "error_rate":
-        measured = f"{int(row['failures'])} of {int(row['n'])} requests failed, at most {limit.allowed:.3g} may"
-    else:
-        value = "unknown" if limit.measured is None else text.duration(limit.measured)
-        measured = f"p{config.slo.percentile:g} {value}, at most {limit.allowed:g} s"
+    measured = _measured(limit.limit, limit.allowed, row, config)
     words = f"{LIMIT_WORDS[limit.limit]} not shown to be within the limit ({measured})"
     if limit.requests_lacking is None:
         return f"{words}, and no number of such requests would show it"
     return f"{words}: {text.plural(limit.requests_lacking, 'more request')} like these would show it"
+
+
+def _measured(name: str, allowed: float, row: pd.Series, config: BenchmarkConfig) -> str:
+    """What was measured against a limit of the SLO."""
+    if name == "error_rate":
+        return f"{int(row['failures'])} of {int(row['n'])} requests failed, at most {allowed:.1%} may"
+    reached = row[f"{name}_p{config.slo.percentile:g}"]
+    known = "unknown" if pd.isna(reached) else "infinite" if math.isinf(reached) else text.duration(reached)
+    return f"p{config.slo.percentile:g} {LIMIT_WORDS[name]} {known}, at most {allowed:g} s"
 
 
 def _not_in_file(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str | None:
@@ -159,71 +176,88 @@ def _dollars(row: pd.Series, record: EndpointRecord | None, requests: int, secon
 class _Candidate(NamedTuple):
     """What a dataset might cost at a load, at best, and why that is open; None where the load is shown to meet the SLO."""
 
-    cost: Estimate | None
-    """None: nothing is known but that it may be less."""
+    cost: Estimate
     because: str | None
 
 
 def cheaper_because(
     option: OptionVerdict, points: pd.DataFrame, winner: OptionVerdict | None, basis: CostBasis, config: BenchmarkConfig
 ) -> str | None:
-    """Why an option might be cheaper than the winner (the winner: than it is said to be), or None if it cannot.
+    """Why an option might be cheaper than the winner (the winner: than it is said to be), or None if it cannot, even where
+    each dataset costs the least that it may.
 
     Without a winner: why it might meet the SLO.
     """
     if option.status not in ("feasible", "undecided", "not_judged"):
         return None
-    picked = []
+    mine, picked = points[points["option"] == option.option], []
     for dataset, share in traffic_shares(config).items():
-        here = points[(points["option"] == option.option) & (points["dataset"] == dataset)]
-        candidates = _candidates(here, basis, config)
+        candidates = _candidates(mine, dataset, basis, config)
         if not candidates:
             return None
-        best = min(candidates, key=lambda one: -math.inf if one.cost is None else one.cost.value)
-        picked.append((share, best))
+        picked.append((share, min(candidates, key=lambda one: one.cost.value)))
     reasons = [best.because for _, best in picked if best.because]
     if not reasons:
         return None
-    if winner is None or any(best.cost is None for _, best in picked):
-        return reasons[0]
     mixed = mixed_cost([(share, best.cost) for share, best in picked])
-    return reasons[0] if may_be_less(mixed, winner.cost) else None
+    return reasons[0] if winner is None or may_be_less(mixed, winner.cost) else None
 
 
-def _candidates(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> list[_Candidate]:
-    met, missed = here[here["slo"] == MET], here[here["slo"] == MISSED]
+def _candidates(mine: pd.DataFrame, dataset: str, basis: CostBasis, config: BenchmarkConfig) -> list[_Candidate]:
+    """The loads of an option at which a dataset is, or might be, within the SLO."""
+    here = mine[mine["dataset"] == dataset]
+    where = f" on {dataset}" if len(traffic_shares(config)) > 1 else ""
+    met = here[here["slo"] == MET]
     floor = met["level"].max() if len(met) else -math.inf
-    ceiling = missed.loc[missed["level"] > floor, "level"].min() if len(missed) else math.inf
+    ceiling = _lowest_missed(mine, dataset, floor, config)
     found = [_Candidate(estimate_of(row, basis), None) for _, row in met.iterrows()]
     if any(one.cost is None for one in found):
         return []  # without a price it cannot be compared
     for _, row in here[_may_be_met(here) & (here["slo"] != MET)].iterrows():
-        because = f"at {row['load']}, {open_because(row, config)}"
+        because = f"at {row['load']}{where}, {open_because(row, config)}"
         is_trusted = row["slo"] == UNDECIDED and row["steady"] != False  # noqa: E712
         if is_trusted and row["estimates_within_slo"] == True and not pd.isna(row[basis]):  # noqa: E712
             found.append(_Candidate(estimate_of(row, basis), because))
-        elif not is_trusted and floor < row["level"] and not row["level"] >= ceiling:
+        elif not is_trusted and floor < row["level"] < ceiling:
             found.append(_Candidate(_at_best(row["level"], row, here, basis), because))
     known = set(here["level"])
     for level in config.load.levels():
-        if level.kind != "ramp" and level.value not in known and floor < level.value and not level.value >= ceiling:
-            found.append(_Candidate(_at_best(level.value, None, here, basis), f"{level.label} was not measured"))
+        if level.kind != "ramp" and level.value not in known and floor < level.value < ceiling:
+            found.append(_Candidate(_at_best(level.value, None, here, basis), f"{level.label}{where} was not measured"))
     return found
 
 
-def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: CostBasis) -> Estimate | None:
-    """The least that a load may cost that was not measured, or whose figures cannot be trusted; None where that is unknown.
-
-    An open loop serves at most what is offered, so the price at a rate follows from any other load's; what a closed loop
-    would serve is unknown, unless only its steadiness is in doubt.
+def _lowest_missed(mine: pd.DataFrame, dataset: str, floor: float, config: BenchmarkConfig) -> float:
+    """The lowest level above `floor` at which an option misses the SLO on a dataset or on one of shorter prompts, which take
+    no longer; inf where there is none.
     """
-    if row is not None and row["slo"] != CLIENT_LIMITED and row["load_kind"] == "closed_loop":
-        return estimate_of(row, basis)
+    longest = {one.name: one.prompt_tokens[1] for one in config.datasets}
+    shortest = next(one.prompt_tokens[0] for one in config.datasets if one.name == dataset)
+    no_longer = [name for name, most in longest.items() if name == dataset or most <= shortest]
+    missed = mine[mine["dataset"].isin(no_longer) & (mine["slo"] == MISSED) & (mine["level"] > floor)]
+    return missed["level"].min() if len(missed) else math.inf
+
+
+def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: CostBasis) -> Estimate:
+    """The least that a load may cost that was not measured, or whose figures cannot be trusted; 0 where nothing is known.
+
+    What is billed by the token costs the same at each load. An open loop serves at most what is offered, so the price at a
+    rate follows from any other load's. Latency does not fall as concurrency rises, so a closed loop serves at most in
+    proportion to it; where only its steadiness is in doubt it costs what was measured.
+    """
+    is_measured = row is not None and row["slo"] != CLIENT_LIMITED and row["load_kind"] == "closed_loop"
+    if is_measured and (measured := estimate_of(row, basis)) is not None:
+        return measured
     priced = here[here[basis].notna() & (here["served_requests_per_s"] > 0)]
-    if priced.empty or (priced["load_kind"] != "open_loop").any():
-        return None
-    one = priced.iloc[0]
-    least = float(one[basis] * one["served_requests_per_s"] / level)
+    kinds, low, least = set(priced["load_kind"]), priced[f"{basis}_low"].fillna(0.0).astype(float), 0.0
+    if len(priced) and priced["usd_per_hour"].isna().all():
+        least = float(low.min())
+    elif kinds == {"open_loop"}:
+        one = priced.iloc[0]
+        least = float(one[basis] * one["served_requests_per_s"] / level)
+    elif kinds == {"closed_loop"}:
+        is_trusted = (priced["slo"] != CLIENT_LIMITED) & ~priced["steady"].eq(False) & (priced["level"] < level)
+        least = float((low * priced["level"] / level)[is_trusted].max()) if is_trusted.any() else 0.0
     return Estimate(value=least, low=least, high=least)
 
 
@@ -267,13 +301,14 @@ def _at_least_s(points: pd.DataFrame, name: str, config: BenchmarkConfig) -> pd.
 
 
 def _how_near(row: pd.Series, name: str, config: BenchmarkConfig) -> str:
-    column = f"{name}_p{config.slo.percentile:g}"
+    """The percentile against its limit; where it is within it, also what keeps the SLO from being shown."""
+    column, limit = f"{name}_p{config.slo.percentile:g}", config.slo.limits_s()[name]
     is_known = text.is_known(row[column])
     latency = text.duration(row[column]) if is_known else f"at least {text.duration(row[f'{column}_low'])}"
+    beyond = not is_known or row[column] > limit
     return (
-        f"p{config.slo.percentile:g} {LIMIT_WORDS[name]} of {latency} against the limit of "
-        f"{config.slo.limits_s()[name]:g} s, {_failed_words(row)}, "
-        f"on {row['dataset']} at {row['load']}"
+        f"p{config.slo.percentile:g} {LIMIT_WORDS[name]} of {latency} against the limit of {limit:g} s, {_failed_words(row)}, "
+        f"on {row['dataset']} at {row['load']}{'' if beyond else f'; {not_met_because(row, config)}'}"
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.metrics.intervals import samples_to_trust
+from helpers.metrics.sample_size import requests_for_percentile
 from helpers.metrics.summary import Level
 from helpers.run.machine import BUSY_MACHINE, busy_words
 from helpers.run.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts
@@ -205,13 +205,16 @@ def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
 
 
 def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    wanted = samples_to_trust(config.slo.percentile)
-    few = points[points["n"] < wanted].sort_values("n", kind="stable")
+    """Load points of fewer requests than a window goes on for: so few show a percentile only where the limit is far away."""
+    slo = config.slo
+    needed = requests_for_percentile(slo)
+    few = points[points["n"] < needed].sort_values("n", kind="stable")
     if len(few):
         rows = [f"{r.option}, {r.dataset}, {r.load}: n = {r.n}" for r in few.itertuples()]
         yield ReportWarning(
             kind="few_samples",
-            message=f"Fewer than {wanted} requests, which p{config.slo.percentile:g} wants.",
+            message=f"Fewer than the {needed} requests that it takes to show p{slo.percentile:g} with {slo.confidence:.0%} "
+            "confidence, unless the limit is far away.",
             rows=rows,
         )
 
@@ -220,7 +223,7 @@ def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
     for reason in sorted({f.ended_because for f in facts} - PLANNED_ENDS):
         yield ReportWarning(
             kind="ended_early",
-            message=f"Load points ended because of: {reason}.",
+            message=f"Load points ended early: {reason}.",
             rows=[f.load_point for f in facts if f.ended_because == reason],
         )
 
