@@ -1,4 +1,4 @@
-"""The bodies that the shipped configs send to SageMaker. `.venv/bin/python tests/aws_bodies.py` writes them anew to aws_bodies.json.
+"""What shipped configs send to SageMaker. `.venv/bin/python tests/aws_bodies.py` writes it anew to aws_bodies.json.
 
 Nothing is called. Of JumpStart models, image, data and default environment are found on AWS alone: names stand for them.
 """
