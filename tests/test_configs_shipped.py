@@ -17,11 +17,12 @@ from botocore import xform_name
 
 from helpers.config.benchmark import PROJECT_ROOT, JsonLinesSource, PythonReferenceSource, ShareGPTSource
 from helpers.config.containers import ModelContainer
-from helpers.config.containers.accelerators import accelerator_of, accelerators_on
+from helpers.config.containers.accelerators import accelerator_of, accelerators_on, known_instance
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.file import config_schema, load_config
 from helpers.config.load import closed_loop_prompts
 from helpers.endpoints.plan import plan_table
+from helpers.endpoints.targets.sagemaker_requests import machine_image_of
 from helpers.errors import ConfigError
 from helpers.metrics.sample_size import refuse_what_cannot_decide, requests_for_percentile, requests_to_show
 from helpers.prompts.making import make_prompts
@@ -39,23 +40,35 @@ TARGETS = {
     "gpt-oss-20b": ["sagemaker"] * 3,
     "llama-3.1-8b": ["sagemaker"] * 7,
     "llama-3.3-70b": ["sagemaker"] * 4,
+    "llama-3.3-70b-p5en-p6": ["sagemaker"] * 2,
     "llama2-13b-g5-inf2-p4d": ["sagemaker"] * 6,
     "openai-compatible": ["openai"],
     "own-prompts": ["sagemaker"] * 2,
     "quickstart": ["sagemaker"] * 3,
-    "qwen3-30b-a3b-fp8": ["sagemaker"] * 2,
+    "qwen3-30b-a3b-fp8": ["sagemaker"] * 3,
     "qwen3-32b": ["sagemaker"] * 4,
 }
-TODAY = ("gpt-oss-20b", "llama-3.1-8b", "llama-3.3-70b", "qwen3-30b-a3b-fp8", "qwen3-32b")
+TODAY = ("gpt-oss-20b", "llama-3.1-8b", "llama-3.3-70b", "llama-3.3-70b-p5en-p6", "qwen3-30b-a3b-fp8", "qwen3-32b")
 SECRET_LOOKS = re.compile(r"\b(hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|AKIA[A-Z0-9]{12,}|ghp_[A-Za-z0-9]{8,})")
 WEIGHTS_GIB = {"llama-3.1-8b": 15.0, "llama-3.3-70b": 131.5, "qwen3-32b": 61.1}
-WEIGHTS_GIB |= {"gpt-oss-20b": 12.8, "qwen3-30b-a3b-fp8": 29.0}
+WEIGHTS_GIB |= {"gpt-oss-20b": 12.8, "qwen3-30b-a3b-fp8": 29.0, "llama-3.3-70b-p5en-p6": 131.5}
 """Parameters of the model cards (8.03, 70.6 and 32.8 billion) x 2 bytes; of quantised ones, the size of the files."""
 KV_KIB_PER_TOKEN = {"llama-3.1-8b": 2 * 32 * 8 * 128 * 2 / 1024, "llama-3.3-70b": 2 * 80 * 8 * 128 * 2 / 1024}
 KV_KIB_PER_TOKEN |= {"qwen3-32b": 2 * 64 * 8 * 128 * 2 / 1024, "gpt-oss-20b": 2 * 24 * 8 * 64 * 2 / 1024}
 KV_KIB_PER_TOKEN["qwen3-30b-a3b-fp8"] = 2 * 48 * 4 * 128 * 2 / 1024
+KV_KIB_PER_TOKEN["llama-3.3-70b-p5en-p6"] = KV_KIB_PER_TOKEN["llama-3.3-70b"]
 """Keys and values x layers x KV heads x head size x 2 bytes, from the models' config.json."""
-MEMORY_GIB = {"g5": 22.5, "g6": 22.5, "g6e": 45, "p4d": 40, "p5": 79.6, "inf2": 16}
+MEMORY_GIB = {
+    "g5": 22.5,
+    "g6": 22.5,
+    "g6e": 45,
+    "p4d": 40,
+    "p5": 79.6,
+    "inf2": 16,
+    "p5en": 140,
+    "p6-b200": 179,
+    "g7e": 95,
+}
 """Of one GPU, as nvidia-smi shows it (A10G and L4: 23,000 MiB), or NeuronCore. https://aws.amazon.com/ec2/instance-types/accelerated-computing/"""
 
 
@@ -88,7 +101,7 @@ def deployed(name):
 
 
 def test_these_are_the_configs():
-    assert sorted(TARGETS) == NAMES
+    assert sorted(TARGETS) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -140,8 +153,8 @@ def test_a_config_for_todays_models_deploys_images_that_are_found_without_a_netw
     found = deployed(name)
     assert len(found) == len(TARGETS[name])
     for option, container in found:
-        uri = container.image_uri(option.instance_type, shipped(name).benchmark.aws.region)
-        assert re.fullmatch(r"\d{12}\.dkr\.ecr\.us-east-1\.amazonaws\.com/[\w.\-/]+:[\w.\-]+", uri)
+        uri = container.image_uri(option.instance_type, region := shipped(name).benchmark.aws.region)
+        assert re.fullmatch(rf"\d{{12}}\.dkr\.ecr\.{region}\.amazonaws\.com/[\w.\-/]+:[\w.\-]+", uri)
 
 
 @pytest.mark.parametrize("name", TODAY)
@@ -194,6 +207,34 @@ def test_weights_fit_and_leave_room_for_several_full_sequences(name):
         full_sequences = full_sequences_of(name, family, degree, container.max_model_tokens)
         static = container.kind == "vllm_neuron"  # the cache of the whole batch is set aside
         assert round(full_sequences) >= (container.max_batch if static else 8), option.name
+
+
+def sums_of(name):
+    """Rows of the table of docs/aws.md: what an option's accelerators hold, and what weights leave of it."""
+    for option, container in deployed(name):
+        family, degree = option.instance_type.split(".")[1], container.tensor_parallel_degree or 1
+        instance, volume = known_instance(option.instance_type), option.volume_gb
+        sequences = min(round(full_sequences_of(name, family, degree, container.max_model_tokens)), container.max_batch)
+        if container.kind == "vllm_neuron":
+            sequences = container.max_batch
+        kv_gib = sequences * container.max_model_tokens * KV_KIB_PER_TOKEN[name] / 2**20
+        image = machine_image_of(option, container.image_uri(option.instance_type, "us-east-1"))
+        cells = (
+            f"`{name}`: {option.name}",
+            f"{degree} x {MEMORY_GIB[family]:g}",
+            f"{WEIGHTS_GIB[name]:g}",
+            f"{kv_gib:.1f}: {sequences} of {container.max_batch}",
+            f"EBS, {volume} GB" if volume else f"{instance.local_disk_gb:g} GB",
+            image.removeprefix("al2023-").removeprefix("al2-").removeprefix("ami-sagemaker-inference-"),
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def test_the_guide_has_the_memory_and_disk_of_every_option():
+    rows = [row for name in TODAY for row in sums_of(name)]
+    guide = (PROJECT_ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
+    missing = [row for row in rows if row not in guide]
+    assert not missing, "put these rows into the table of docs/aws.md:\n" + "\n".join(rows)
 
 
 @pytest.mark.parametrize("name", TODAY)

@@ -14,6 +14,7 @@ from local_sagemaker_fixtures import FAKE_SERVER
 
 from helpers.__main__ import main
 from helpers.endpoints.plan import plan_table, quota_table
+from helpers.endpoints.plan_machines import machines_table
 from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.run import local_server as launcher
 
@@ -134,6 +135,47 @@ def test_time_in_which_endpoints_wait_for_their_turn_is_said_to_be_missing():
     words = "Up to 2 endpoints exist at once and 1 are loaded at once"
     assert words in plan_table(make_config(options, endpoints=endpoints)).caption
     assert words not in plan_table(make_config(options, endpoints={"max_parallel_endpoints": 2})).caption
+
+
+VLLM = {"kind": "vllm", "model_id": "m"}
+NEURON = {"kind": "vllm_neuron", "model_id": "m"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"container": VLLM},
+            ["al2023-ami-sagemaker-inference-gpu-4-1", "1 x NVIDIA L40S, 44.7 GiB each", "local, 250 GB"],
+        ),
+        (
+            {"container": NEURON, "instance_type": "ml.inf2.8xlarge", "volume_gb": 256},
+            ["al2-ami-sagemaker-inference-neuron-2", "1 x AWS Inferentia2, 32 GiB each", "EBS volume, 256 GB"],
+        ),
+        ({}, ["SageMaker's default for the instance type", "1 x NVIDIA L40S, 44.7 GiB each", "local, 250 GB"]),
+        (
+            {
+                "container": None,
+                "jumpstart": {"model_id": "m", "version": "1"},
+                "instance_type": "ml.p6e-gb200.36xlarge",
+            },
+            [
+                "by the image of the JumpStart model, which is looked up when it is deployed",
+                "4 x NVIDIA GB200, memory unknown",
+                "unknown",
+            ],
+        ),
+        ({"instance_type": "ml.c7i.xlarge"}, [None, "none", "EBS volume of SageMaker's default size"]),
+    ],
+    ids=["gpu", "neuron", "own image", "jumpstart", "cpu"],
+)
+def test_the_plan_says_which_machine_an_option_gets(changes, said):
+    (row,) = machines_table(make_config([endpoint(**changes)])).cells()
+    assert all(text in (cell, None) for cell, text in zip(row[1:], said, strict=True)), row
+
+
+def test_only_endpoints_on_aws_have_a_machine_in_the_plan():
+    assert machines_table(make_config([endpoint(local=True), option("b")])) is None
 
 
 # --- tokens -------------------------------------------------------------------------------------------------------

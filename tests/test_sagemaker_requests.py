@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from botocore.session import get_session
-from botocore.validate import ParamValidator
+from aws_bodies import COMMAND, SNAPSHOT, all_bodies, bodies, variables
 from pydantic import TypeAdapter, ValidationError
 
 from helpers.config.benchmark import PROJECT_ROOT
@@ -12,65 +13,28 @@ from helpers.config.file import load_config
 from helpers.config.options import SageMakerOption
 from helpers.endpoints.plan import plan_table
 from helpers.endpoints.targets.execution_role import find_execution_role
-from helpers.endpoints.targets.model_source import ModelSource
-from helpers.endpoints.targets.sagemaker_requests import EndpointRequests, endpoint_requests
 from helpers.errors import DeployError
-
-SERVICE = get_session().get_service_model("sagemaker")
-ROLE = "arn:aws:iam::123456789012:role/endpoints"
-NEW, NEURON = "al2023-ami-sagemaker-inference-gpu-4-1", "al2-ami-sagemaker-inference-neuron-2"
-CONFIGS = ("llama-3.1-8b", "llama-3.3-70b", "qwen3-32b")
-SNAPSHOT = {
-    "llama-3.1-8b": {
-        "g5.2xlarge, vLLM": ("vllm:0.30.0-gpu-py312-cu130-ubuntu24.04-sagemaker", NEW, None),
-        "g6e.2xlarge, LMI": ("djl-inference:0.38.0-lmi29.0.0-cu130", NEW, None),
-        "inf2.8xlarge, vLLM": (
-            "huggingface-vllm-inference-neuronx:0.11.0-optimum0.4.4-neuronx-py310-sdk2.26.1-ubuntu22.04",
-            NEURON,
-            256,
-        ),
-    },
-    "llama-3.3-70b": {"p5.48xlarge, vLLM": ("vllm:0.30.0-gpu-py312-cu130-ubuntu24.04-sagemaker", NEW, None)},
-    "qwen3-32b": {"g6e.12xlarge, SGLang": ("sglang:0.5.20-gpu-py312-cu130-ubuntu24.04-sagemaker", NEW, None)},
-}
-"""Config -> option -> container image, machine image, EBS volume."""
+from local_sagemaker.api import check_parameters
 
 
-def bodies(option: SageMakerOption, config) -> EndpointRequests:
-    """The bodies of an option, without a call to AWS."""
-    container = option.container
-    source = ModelSource(
-        container.image_uri(option.instance_type, config.aws.region),
-        container.full_environment(),
-        container.model_data_url,
-    )
-    return endpoint_requests(option, config.aws, source, name="run-1-a", role=ROLE, subnets=[], tags={"run-id": "1"})
+@pytest.fixture
+def _variables(monkeypatch):
+    for name, value in variables().items():
+        monkeypatch.setenv(name, value)
 
 
-def faults(sent: EndpointRequests) -> str:
-    """What botocore has against the bodies."""
-    operations = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint")
-    reports = [
-        ParamValidator().validate(body, SERVICE.operation_model(operation).input_shape)
-        for operation, body in zip(operations, sent, strict=True)
-    ]
-    return "".join(report.generate_report() for report in reports)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_bodies_of_a_shipped_config(name, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_token_of_a_test")
-    config = load_config(PROJECT_ROOT / "configs" / f"{name}.yml").benchmark
-    seen = {}
-    for option in config.options:
-        sent = bodies(option, config)
-        assert faults(sent) == ""
-        (variant,) = sent.endpoint_config["ProductionVariants"]
-        assert variant["ModelName"] == sent.model["ModelName"] == sent.endpoint["EndpointConfigName"]
-        assert sent.model["PrimaryContainer"]["Environment"]["HF_HOME"] == "/tmp"
-        tag = sent.model["PrimaryContainer"]["Image"].rpartition("/")[2]
-        seen[option.name] = (tag, variant.get("InferenceAmiVersion"), variant.get("VolumeSizeInGB"))
-    assert seen.items() >= SNAPSHOT[name].items()
+@pytest.mark.usefixtures("_variables")
+def test_the_bodies_of_all_shipped_configs_are_those_of_the_snapshot_and_valid():
+    sent = all_bodies()
+    for options in sent.values():
+        for made in options.values():
+            for operation, body in made.items():
+                check_parameters("sagemaker", operation, body)
+            (variant,) = made["CreateEndpointConfig"]["ProductionVariants"]
+            assert variant["ModelName"] == made["CreateModel"]["ModelName"]
+            assert made["CreateEndpoint"]["EndpointConfigName"] == made["CreateEndpointConfig"]["EndpointConfigName"]
+    kept = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+    assert sent == kept, f"what is sent to AWS has changed. If it is meant so: {COMMAND}, and read the difference"
 
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-plan/mine"
@@ -81,7 +45,7 @@ def test_a_capacity_reservation_reaches_the_variant(monkeypatch):
     config = load_config(PROJECT_ROOT / "configs" / "llama-3.3-70b.yml").benchmark
     option = config.options[1].model_copy(update={"capacity_reservation": ARN})
     sent = bodies(option, config)
-    assert faults(sent) == ""
+    check_parameters("sagemaker", "CreateEndpointConfig", sent.endpoint_config)
     asked = sent.endpoint_config["ProductionVariants"][0]["CapacityReservationConfig"]
     assert asked == {"CapacityReservationPreference": "capacity-reservations-only", "MlReservationArn": ARN}
 

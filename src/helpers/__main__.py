@@ -108,6 +108,7 @@ def _import(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int | None:
     from helpers.config.file import load_config
     from helpers.endpoints.plan import check, plan_table, quota_table
+    from helpers.endpoints.plan_machines import machines_table
     from helpers.series.series import parameters_of_all
 
     config = load_config(arguments.config)
@@ -115,7 +116,8 @@ def _plan(arguments: argparse.Namespace) -> int | None:
     if config.benchmark.imported:
         print("Nothing would be made: every option is imported. Next: make import")
         return None
-    for table in (plan_table(config.benchmark), quota_table(config.benchmark)):
+    for make_table in (plan_table, machines_table, quota_table):
+        table = make_table(config.benchmark)
         if table is not None:
             print(table.plain())
     if not arguments.check:

@@ -21,6 +21,7 @@ from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOp
 from helpers.config.secret_names import SECRET_NAME
 from helpers.endpoints import preflight
 from helpers.endpoints.deployment import Deployment
+from helpers.endpoints.plan_machines import is_made_on_aws
 from helpers.endpoints.pricing import FoundPrice, price_of
 from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.metrics.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
@@ -112,7 +113,7 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
             f" At {' and '.join(f'{rate:g}' for rate in short)} requests/s, {config.load.max_duration_s:g} s are too short "
             f"to show the SLO, which takes {requests_for_slo(config.slo)} requests or more: these load points stay undecided."
         )
-    billed_at_once = min(config.endpoints.max_parallel_endpoints, sum(_is_made_on_aws(o) for o in config.options))
+    billed_at_once = min(config.endpoints.max_parallel_endpoints, sum(is_made_on_aws(o) for o in config.options))
     if config.max_parallel_loads() < billed_at_once:
         said += (
             f" Up to {billed_at_once} endpoints exist at once and {config.max_parallel_loads()} are loaded at once: the "
@@ -128,7 +129,7 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
 
 def _hands_over_a_secret(option: Option) -> bool:
     """True where a container on AWS gets a token or another secret."""
-    if not _is_made_on_aws(option):
+    if not is_made_on_aws(option):
         return False
     given = option.container or option.jumpstart
     return bool(given.secrets or getattr(given, "hf_token", None) or any(map(SECRET_NAME.search, given.environment)))
@@ -143,10 +144,6 @@ def _what_it_makes(option: Option, config: BenchmarkConfig) -> str:
     if isinstance(option, PythonOption):
         return f"whatever {option.file} makes, {kept}"
     return "nothing"
-
-
-def _is_made_on_aws(option: Option) -> bool:
-    return isinstance(option, SageMakerOption) and option.deploy and not option.local
 
 
 def _startup_minutes(option: Option) -> tuple[float, str]:
@@ -282,7 +279,7 @@ def instances_needed(config: BenchmarkConfig) -> dict[str, int]:
     """Instance type -> the most instances on AWS that the run's endpoints may have at once."""
     counts: dict[str, list[int]] = {}
     for option in config.options:
-        if _is_made_on_aws(option):
+        if is_made_on_aws(option):
             counts.setdefault(option.instance_type, []).append(option.instance_count)
     at_once = config.endpoints.max_parallel_endpoints
     return {kind: sum(sorted(each, reverse=True)[:at_once]) for kind, each in counts.items()}
