@@ -4,28 +4,36 @@
 PYTHON ?= python3
 CONFIG ?= configs/quickstart.yml
 BIN := .venv/bin
+# uv does in seconds what takes pip minutes. Where uv gets nothing (a mirror that only pip's settings name), pip does it.
+UV = $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(BIN)/uv)
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python $(1) \
+	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
+# Not empty: .venv is of a Python that is gone or was upgraded (with Studio's image), or its folder was moved. It is made anew.
+STALE := $(if $(wildcard .venv/.setup),$(shell $(BIN)/python -c 'import importlib.util as u; u.find_spec("helpers").origin' \
+	2>/dev/null || echo stale))
 
-.PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test benchmark lint clean
+.PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test benchmark lint clean stale
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: .venv/.setup  ## make .venv with everything that a run needs
 
-.venv/.setup: requirements.txt pyproject.toml
+.venv/.setup: requirements.txt pyproject.toml $(STALE)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "Python 3.11 to 3.13 is needed; this is $$($(PYTHON) --version). Next: make PYTHON=python3.11 ..."; exit 1; }
+	$(if $(STALE),@rm -rf .venv && echo "Making .venv anew: its Python has changed or its folder was moved")
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 || true
+	$(call INSTALL,-r requirements.txt -e .)
 	@touch $@
 
 .venv/.setup-dev: requirements-dev.txt .venv/.setup
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(call INSTALL,-r requirements-dev.txt)
 	@touch $@
 
 .venv/.setup-lab: requirements-lab.txt .venv/.setup
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-lab.txt
+	$(call INSTALL,-r requirements-lab.txt)
 	@touch $@
 
 report: .venv/.setup  ## run the five notebooks on CONFIG=configs/x.yml and write the report; RUN=... continues a run

@@ -1,4 +1,4 @@
-"""The configs that come with the project, and what README and docs/aws.md say about running them hold, without a network."""
+"""The configs that come with the project, and what README, docs/aws.md and docs/studio.md say of them, without a network."""
 
 import ast
 import json
@@ -31,7 +31,9 @@ from helpers.prompts.templates import TEMPLATE_DIR
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yml"))
 SHARED = sorted((PROJECT_ROOT / "configs" / "shared").glob("*.yml"))
 NAMES = [path.stem for path in CONFIGS]
-GUIDE = "".join((PROJECT_ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/aws.md"))
+GUIDE = "".join(
+    (PROJECT_ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/aws.md", "docs/studio.md")
+)
 OWN_PROMPTS = PROJECT_ROOT / "docs" / "own_prompts.md"
 PLACEHOLDER = "https://example.com/placeholder"
 TARGETS = {
