@@ -14,7 +14,7 @@ import pypi
 import pytest
 from conftest import MakeOnce, small_config
 
-from helpers.config import PROJECT_ROOT
+from helpers.config.benchmark import PROJECT_ROOT
 
 KERNEL = "llm-serving-verdict"
 IMAGE = [
