@@ -163,6 +163,9 @@ def endpoint(name="a", usd_per_hour=3.6, **changes):
     return EndpointRecord(option=name, **{**known, **changes})
 
 
+SAMPLES = [f"{name}_tokens_sampled{end}" for name in ("prompt", "output") for end in ("", "_server", "_tokenizer")]
+
+
 def load_point(
     option="a",
     dataset="short",
@@ -207,6 +210,9 @@ def load_point(
         "output_tokens_mean": 24.0,
         "output_tokens_sd": 0.0,
         "usd_per_hour": usd_per_hour,
+        "prompt_tokens_source": "server",
+        "output_tokens_source": "server",
+        **dict.fromkeys(SAMPLES, 0),
         "slo": slo,
         "slo_latency_s": slo,
         "slo_error_rate": "met",

@@ -48,6 +48,7 @@ class _OpenAIChoice(_Fields):
 class _OpenAIUsage(_Fields):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    completion_tokens_details: Any = None
 
 
 class _GroqUsage(_Fields):
@@ -96,8 +97,13 @@ def read_openai(events: list[_OpenAIEvent]) -> Reading:
         if usage is not None:
             reading.prompt_tokens = usage.prompt_tokens
             reading.output_tokens = usage.completion_tokens
+            reading.tells_reasoning = _tells_reasoning(usage.completion_tokens_details)
     reading.ended = reading.finish_reason is not None
     return reading
+
+
+def _tells_reasoning(details: Any) -> bool:
+    return isinstance(details, dict) and bool(details.get("reasoning_tokens"))
 
 
 def _is_openai_error(event: _OpenAIEvent) -> bool:

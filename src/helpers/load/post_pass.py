@@ -4,6 +4,7 @@ that memory does not grow with the length of the load point.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,10 @@ BATCH_CHUNKS = 500_000
 """A batch is written once it has so many rows, or so many chunks of text: a single answer may have any number."""
 ROW_GROUP_BYTES = 64_000_000
 ECHO_MIN_CHARACTERS = 16
+COUNTED_ANSWERS, COUNTED_CHARACTERS = 32, 100_000
+"""Of each part, about so many answers are counted by the tokenizer too, to hold the server's counts against; none that is
+longer.
+"""
 
 
 def ordered_prompts(order: Order) -> pa.Table:
@@ -42,12 +47,14 @@ def parse(message: Parse, alive: Callable[[], None]) -> Parsed:
     cpu = time.process_time()
     reader = ExchangeReader(message.order.part_folder(message.load_process), message.clock_pairs)
     rows = _RowBuilder(message)
+    every = math.ceil((message.last - message.first) / COUNTED_ANSWERS)
     answered = by_kernel = failed = chunks = 0
     batch: list[dict] = []
     with pa.OSFile(message.part_file, "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
-        for index_row, exchange, stamped_by_kernel in reader.exchanges(message.first, message.last):
+        exchanges = reader.exchanges(message.first, message.last)
+        for place, (index_row, exchange, stamped_by_kernel) in enumerate(exchanges):
             alive()
-            row = rows.row(index_row, exchange, stamped_by_kernel)
+            row = rows.row(index_row, exchange, stamped_by_kernel, place % every == 0)
             answered += bool(exchange.reads)
             by_kernel += stamped_by_kernel
             failed += row["status"] != "ok"
@@ -128,12 +135,13 @@ class _RowBuilder:
             "load_process": message.load_process,
         }
 
-    def row(self, index: np.void, exchange: Exchange, by_kernel: bool) -> dict:
-        """The record of one request."""
+    def row(self, index: np.void, exchange: Exchange, by_kernel: bool, in_sample: bool) -> dict:
+        """The record of one request; of one in the sample the server's counts are held against the tokenizer's."""
         order = self._order
         number, prompt, scheduled_ns = int(index["number"]), int(index["prompt"]), int(index["scheduled_ns"])
         request_id = f"{order.request_id_prefix}-{number}"
         answer, echoed, output_source = self._answer(exchange, self._sent_prompt(prompt, request_id))
+        is_compared = in_sample and answer.status == "ok"
         return {
             **self._constant,
             "request_id": request_id,
@@ -155,6 +163,12 @@ class _RowBuilder:
             "output_tokens": answer.output_tokens,
             "prompt_tokens_source": "tokenizer" if answer.prompt_tokens is None else "server",
             "output_tokens_source": output_source,
+            "prompt_tokens_by_tokenizer": (
+                self._prompt_tokens[prompt] if is_compared and answer.prompt_tokens is not None else None
+            ),
+            "output_tokens_by_tokenizer": (
+                self._counted_again(answer) if is_compared and output_source == "server" else None
+            ),
             "status": answer.status,
             "http_status": answer.http_status,
             "error_type": answer.error_type,
@@ -175,6 +189,16 @@ class _RowBuilder:
         except Exception as error:  # noqa: BLE001 - a text that a tokenizer cannot take spoils one row and no other
             return unreadable(answer.first_byte_ns, answer.http_status, error), False, None
         return answer, echoed, None if answer.output_tokens is None else "tokenizer"
+
+    def _counted_again(self, answer: Answer) -> int | None:
+        """Output tokens by the tokenizer; null where it is not at hand, and for reasoning, which a server may count and hide."""
+        tokenizer = _tokenizer_at_hand(self._order.tokenizer)
+        if tokenizer is None or answer.tells_reasoning or len(answer.text) > COUNTED_CHARACTERS:
+            return None
+        try:
+            return len(tokenizer.encode(answer.text, add_special_tokens=False))
+        except Exception:  # noqa: BLE001 - a text that a tokenizer cannot take is not compared
+            return None
 
     def _sent_prompt(self, prompt: int, request_id: str) -> str:
         """The prompt as it was sent."""
@@ -212,6 +236,14 @@ def _tokenizer(name: str):
     from local_sagemaker.tiny_model import default_cache_dir
 
     return load_tokenizer(name, default_cache_dir())
+
+
+@lru_cache(maxsize=4)
+def _tokenizer_at_hand(name: str):
+    from helpers.prompts.tokenizers import local_tokenizer
+    from local_sagemaker.tiny_model import default_cache_dir
+
+    return local_tokenizer(name, default_cache_dir())
 
 
 def _count_tokens(tokenizer: str, text: str) -> int | None:

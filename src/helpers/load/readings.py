@@ -34,6 +34,8 @@ class Reading:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    tells_reasoning: bool = False
+    """The server says that some of the output tokens are reasoning, which it may hide."""
     ended: bool = False
     """The API's own end of an answer came."""
     error: ErrorInAnswer | None = None

@@ -72,6 +72,8 @@ class Answer:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    tells_reasoning: bool = False
+    """The server says that some of the output tokens are reasoning, which it may hide."""
 
     @property
     def text(self) -> str:
@@ -190,7 +192,7 @@ def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int |
 
 
 def _fill(answer: Answer, reading: Reading, arrivals_ns: list[int], streamed: bool) -> None:
-    answer.finish_reason = reading.finish_reason
+    answer.finish_reason, answer.tells_reasoning = reading.finish_reason, reading.tells_reasoning
     answer.prompt_tokens, answer.output_tokens = _possible(reading.prompt_tokens), _possible(reading.output_tokens)
     answer.chunk_texts, answer.chunk_ns = reading.texts, arrivals_ns
     if arrivals_ns:

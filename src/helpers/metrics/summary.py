@@ -19,6 +19,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics import formulas as metrics
 from helpers.metrics.attempts import repetitions_that_count, was_overloaded
 from helpers.metrics.chunks import inter_token_percentiles
+from helpers.metrics.counted import sample_columns
 from helpers.metrics.failure_counts import commonest_failure
 from helpers.metrics.formulas import LATENCIES, with_latencies
 from helpers.metrics.intervals import (
@@ -47,6 +48,8 @@ COLUMNS = (
     "output_tokens",
     "prompt_tokens_source",
     "output_tokens_source",
+    "prompt_tokens_by_tokenizer",
+    "output_tokens_by_tokenizer",
     "status",
     "http_status",
     "error_type",
@@ -139,9 +142,10 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
     """The row of one level; `endpoint` tells the price.
 
     Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the load (`steady`: of all
-    repetitions; `client_limited`: of any); n, failures, window_s and rates with 95% intervals (`_low`, `_high`);
-    percentiles of latency_s, ttft_s, tpot_s and itl_s; prices; `slo` (met, missed, undecided or client_limited) with one
-    column per limit, and `estimates_within_slo` however sure that is: see `LevelLatencies.slo_columns`. Unknown is null.
+    repetitions; `client_limited`: of any); who counted tokens, with the sample (`counted.sample_columns`); n, failures,
+    window_s and rates with 95% intervals (`_low`, `_high`); percentiles of latency_s, ttft_s, tpot_s and itl_s; prices;
+    `slo` (met, missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that
+    is: see `LevelLatencies.slo_columns`. Unknown is null.
     """
     windows, here = level.facts, level.steady
     window_s = sum(f.window_s for f in windows)
@@ -173,7 +177,7 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "output_tokens_mean": _mean(here.loc[ok, "output_tokens"]),
         "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
         "usd_per_hour": endpoint and endpoint.usd_per_hour(),
-    }
+    } | sample_columns(level.requests)
     latencies, streams = LevelLatencies(here), _streams(row)
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
     row |= _rates(level, ok, window_s, streams, config)

@@ -40,6 +40,35 @@ def load_tokenizer(name: str, model_cache_dir: Path, base_dir: Path = Path()) ->
     return tokenizer
 
 
+def local_tokenizer(name: str, model_cache_dir: Path) -> Tokenizer | None:
+    """The `tokenizer.json` of that name, as `load_tokenizer` has them, if it is on this machine; null otherwise.
+
+    It is read in milliseconds, without transformers and the network. The path of a folder is absolute.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        file = _tokenizer_file(name, model_cache_dir)
+        tokenizer = Tokenizer.from_file(str(file)) if file else None
+    except Exception:  # noqa: BLE001 - what `tokenizers` raises is no more than that
+        return None
+    if tokenizer is not None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+    return tokenizer
+
+
+def _tokenizer_file(name: str, model_cache_dir: Path) -> Path | None:
+    if name.startswith(SYNTHETIC):
+        return _synthetic_folder(name, model_cache_dir) / "tokenizer.json"
+    if Path(name).is_dir():
+        return Path(name) / "tokenizer.json"
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "tokenizer.json")
+    return Path(cached) if isinstance(cached, str) else None
+
+
 def render_chat(tokenizer: PreTrainedTokenizerBase, text: str, chat_template: ChatTemplate) -> str:
     """A user message as the model reads it: inside the tokenizer's chat template, or bare for `none`.
 

@@ -202,6 +202,12 @@ def _where_bounded(option: OptionVerdict) -> str:
 def _comparison_note(verdict: Verdict) -> Markdown:
     if verdict.comparable:
         return Markdown()
+    if verdict.counted_apart:
+        return Markdown(
+            "\n\n> **Tokens were not counted alike** ({}), so nobody knows whether the answers are equally long. The options are "
+            "compared {}, and no order by price per token is shown. Next: have every server send usage, with counts that are "
+            "right, or set the same tokenizer for all options. See the warnings."
+        ).format("; ".join(verdict.counted_apart), COST_UNIT[verdict.cost_basis])
     return Markdown(
         "\n\n> **The options did unequal work** (other models, prompts or answers of another length), so they are compared "
         "{}. See the warnings."

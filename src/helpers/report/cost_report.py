@@ -133,7 +133,8 @@ def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
         "headroom, at each option's first price. Of equal bills the option that is cheaper at full load counts."
     )
     if not verdict.comparable:
-        caption += " Requests were unequal work: an option whose answers are shorter has a lower bill for less."
+        were = "may have been" if verdict.counted_apart else "were"
+        caption += f" Requests {were} unequal work: an option whose answers are shorter has a lower bill for less."
     return Table(pd.DataFrame(rows), columns, caption)
 
 

@@ -1,7 +1,8 @@
 """Request records: one row per request, failures included. Every number of a report comes from them.
 
 Times are `CLOCK_MONOTONIC` nanoseconds of the machine that sent the request; `clock_pairs` in the file metadata hold
-(monotonic, wall) pairs that anchor them. Unknown is null.
+(monotonic, wall) pairs that anchor them. Unknown is null. The counts `_by_tokenizer` are those of a sample of the answers
+whose tokens the server counted, to hold its counts against; elsewhere they are null.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ SCHEMA = pa.schema(
         ("output_tokens", pa.int32()),
         ("prompt_tokens_source", pa.string()),
         ("output_tokens_source", pa.string()),
+        ("prompt_tokens_by_tokenizer", pa.int32()),
+        ("output_tokens_by_tokenizer", pa.int32()),
         ("status", pa.string()),
         ("http_status", pa.int32()),
         ("error_type", pa.string()),

@@ -30,6 +30,16 @@ POINTS_FILE = "load_points.csv"
 FAILURES_FILE = "failures.csv"
 WARNINGS_FILE = "warnings.json"
 SAMPLES_PER_LEVEL = 5000
+TEXT_COLUMNS = (
+    "option",
+    "dataset",
+    "load",
+    "not_steady",
+    "ended_because",
+    "commonest_failure",
+    "output_tokens_source",
+    "prompt_tokens_source",
+)
 SAMPLE_KEYS = ["option", "dataset", "level"]
 SAMPLED = ["ok", "prompt_tokens", "latency_s", "ttft_s", "tpot_s"]
 
@@ -133,7 +143,7 @@ def write_metrics(run: RunFolder, measured: Measurements) -> None:
 def read_points(run: RunFolder) -> pd.DataFrame:
     """The load-point table, exactly as it was written: names stay text, numbers keep every digit."""
     path = run.require(f"metrics/{POINTS_FILE}", "04_analyse_metrics")
-    names = dict.fromkeys(["option", "dataset", "load", "not_steady", "ended_because", "commonest_failure"], str)
+    names = dict.fromkeys(TEXT_COLUMNS, str)
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
 
 

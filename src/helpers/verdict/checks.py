@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.metrics.counted import check_counts, counted_apart
 from helpers.metrics.formulas import MET
 from helpers.number_text import duration, plural
 from helpers.run.ledger import EndpointRecord
@@ -43,7 +44,8 @@ def check_run(
         *_missing_points(points, endpoints, config),
         *_missing_repetitions(points, config),
         *_different_models(config, endpoints),
-        *_lengths(points),
+        *check_counts(points),
+        *_lengths(points, bool(counted_apart(points, config, same_model(config, endpoints), same_lengths=False))),
         *check_requests(audits, config),
         *check_load_points(points, facts, config),
         *_stale_names(endpoints),
@@ -109,7 +111,10 @@ def _different_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) 
         yield ReportWarning(kind="different_models", message=message, rows=served)
 
 
-def _lengths(points: pd.DataFrame) -> Iterable[ReportWarning]:
+def _lengths(points: pd.DataFrame, are_counted_apart: bool) -> Iterable[ReportWarning]:
+    what_follows = "requests are unequal work, so options are compared per output token"
+    if are_counted_apart:
+        what_follows = "but tokens were not counted alike, so nobody knows whether requests are unequal work"
     for tokens, kind, message in (
         ("prompt_tokens", "prompt_length", "Prompts differ in mean length by more than 5%"),
         ("output_tokens", "output_length", "Answers differ in mean length by more than 5%"),
@@ -119,7 +124,7 @@ def _lengths(points: pd.DataFrame) -> Iterable[ReportWarning]:
             here = points[points["dataset"].isin(datasets)].dropna(subset=[f"{tokens}_mean"])
             yield ReportWarning(
                 kind=kind,
-                message=f"{message}: requests are unequal work, so options are compared per output token.",
+                message=f"{message}{',' if are_counted_apart else ':'} {what_follows}.",
                 rows=[
                     f"{row['option']}, {row['dataset']}, {row['load']}: {row[f'{tokens}_mean']:.1f} tokens"
                     for _, row in here.iterrows()

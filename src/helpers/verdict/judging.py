@@ -6,7 +6,9 @@ An option that might be as cheap at a load that is not decided is named too: the
 and those that may be cheaper hold the truly cheapest one with the confidence of the intervals. An option of which nothing
 was answered has failed: nothing is said of its latency.
 
-Prices are per 1,000 requests, or per 1M output tokens where requests are unequal work. A load point that the client
+Prices are per 1,000 requests, or per 1M output tokens where requests are unequal work. Where it is the counting that may
+differ, prices stay per request: tokens that were not counted alike move no option before another, but one that would then be
+cheaper is named. A load point that the client
 limited is not judged: it speaks neither for an option nor against it.
 """
 
@@ -19,6 +21,7 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Load, Search
 from helpers.config.options import OptionBase
+from helpers.metrics.counted import cheaper_if_counted_alike, counted_apart
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED
 from helpers.run.ledger import EndpointRecord
 from helpers.run.report_warning import ReportWarning
@@ -28,6 +31,7 @@ from helpers.verdict.chosen_points import best_load, chosen_point, mixed_cost, t
 from helpers.verdict.open_points import cheaper_because, effort_to_settle, estimated_loads, nearest_to_slo, open_because
 from helpers.verdict.verdict import CostBasis, Estimate, InstancePrice, OptionVerdict, TokenRates, Verdict
 
+PER_TOKEN: CostBasis = "usd_per_1m_output_tokens"
 LEVEL_WORDS = {"closed_loop": "concurrency", "open_loop": "rate", "trace": "speed", "ramp": "ramp"}
 
 
@@ -39,24 +43,29 @@ def judge(
     run_id: str,
 ) -> Verdict:
     """Judge the load points of a run (`summary.summarise_load_points`); `endpoints` hold prices, models and failures."""
-    comparable = same_model(config, endpoints) and same_output_length(points) and same_prompts(points)
-    basis: CostBasis = "usd_per_1k_requests" if comparable else "usd_per_1m_output_tokens"
-    record = {endpoint.option: endpoint for endpoint in endpoints}
-    options = [
-        _assess(option, record.get(option.name), points[points["option"] == option.name], basis, config)
-        for option in config.options
-    ]
+    same, is_equal = same_model(config, endpoints), same_output_length(points) and same_prompts(points)
+    apart = counted_apart(points, config, same, is_equal)
+    are_sent_alike = not config.imported or same_prompts(points)
+    is_per_request = same and (is_equal or (bool(apart) and are_sent_alike))
+    basis: CostBasis = "usd_per_1k_requests" if is_per_request else PER_TOKEN
+    options = _assess_all(points, endpoints, basis, config)
     ranked = sorted((o for o in options if o.status == "feasible"), key=lambda o: (o.cost.value, _slowest(o)))
     winner = ranked[0] if ranked else None
     tied = [o.option for o in ranked[1:] if _overlap(winner.cost, o.cost)]
     cheaper = {o.option: cheaper_because(o, points, winner, basis, config) for o in options}
+    if apart and winner:
+        by_token = {o.option: o for o in _assess_all(points, endpoints, PER_TOKEN, config)}
+        for name in set(by_token) - {winner.option, *tied}:
+            counted = cheaper_if_counted_alike(by_token[name], by_token[winner.option], points, config)
+            cheaper[name] = cheaper[name] or counted
     nearest, reason = (None, None) if winner else nearest_to_slo(points, config)
     return Verdict(
         run_id=run_id,
         config_name=config.name,
         model=config.model.name,
         measured_locally=any(getattr(option, "local", False) for option in config.options),
-        comparable=comparable,
+        comparable=same and is_equal and not apart,
+        counted_apart=apart,
         cost_basis=basis,
         percentile=config.slo.percentile,
         recommended=winner.option if winner else None,
@@ -78,6 +87,16 @@ def _best_estimate(options: list[OptionVerdict]) -> str | None:
 
 
 # --- one option by itself -----------------------------------------------------------------------------------------
+
+
+def _assess_all(
+    points: pd.DataFrame, endpoints: list[EndpointRecord], basis: CostBasis, config: BenchmarkConfig
+) -> list[OptionVerdict]:
+    record = {endpoint.option: endpoint for endpoint in endpoints}
+    return [
+        _assess(option, record.get(option.name), points[points["option"] == option.name], basis, config)
+        for option in config.options
+    ]
 
 
 def _assess(

@@ -71,7 +71,7 @@ def check_requests(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterabl
     """Warnings about what was asked, sent, answered and counted."""
     yield from _token_counts(audits, config)
     yield from _echoed(audits)
-    yield from _token_sources(audits)
+    yield from _token_sources(audits, config)
     yield from _repeated_prompts(audits)
     yield from _not_streamed(audits)
 
@@ -101,17 +101,26 @@ def _echoed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
         )
 
 
-def _token_sources(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+def _token_sources(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
     for name in ("prompt", "output"):
         sources: dict[str, set[str]] = {}
         for one in audits:
-            sources.setdefault(one.option, set()).update(getattr(one, f"{name}_sources"))
+            by_tokenizer = _by_tokenizer(one.option, config)
+            found = {by_tokenizer if source == "tokenizer" else source for source in getattr(one, f"{name}_sources")}
+            sources.setdefault(one.option, set()).update(found)
         if len(set().union(*sources.values())) > 1:
             rows = [f"{option}: {' and '.join(sorted(found))}" for option, found in sources.items()]
-            message = (
-                f"Not all {name} tokens were counted by the same: the server in some cases, a tokenizer in others."
-            )
+            by = "by the same: the server in some cases, a tokenizer in others"
+            if not any("server" in found for found in sources.values()):
+                by = "with the same tokenizer"
+            message = f"Not all {name} tokens were counted {by}."
             yield ReportWarning(kind="token_sources", message=message, rows=rows)
+
+
+def _by_tokenizer(option: str, config: BenchmarkConfig) -> str:
+    """With its name where it is not that of the model."""
+    own = None if config.imported else next((o.tokenizer for o in config.options if o.name == option), None)
+    return f"tokenizer {own}" if own and own != config.model.tokenizer else "tokenizer"
 
 
 def _repeated_prompts(audits: list[LevelAudit]) -> Iterable[ReportWarning]:

@@ -154,7 +154,11 @@ class Verdict(Data):
     model: str
     measured_locally: bool
     comparable: bool
-    """False where models, prompts or output lengths differ: costs are then per output token."""
+    """False where models, prompts or output lengths differ: costs are then per output token. False as well where lengths were
+    not counted alike: see `counted_apart`."""
+    counted_apart: list[str] = []
+    """Who counted the tokens of each option, where that leaves open whether requests were equal work or what an output token
+    costs. Costs are then per request where model and prompts are the same."""
     cost_basis: CostBasis
     percentile: float
     recommended: str | None
