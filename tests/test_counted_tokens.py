@@ -16,11 +16,11 @@ from test_preflight import config_of, openai, run_main
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.load.team import LoadTeam
-from helpers.metrics.counted import check_counts
 from helpers.metrics.summary import summarise_load_points
 from helpers.report.bottom_line_text import bottom_line
 from helpers.run.records import LIST_COLUMNS, SCHEMA, read_facts, read_requests
 from helpers.verdict.checks import check_run
+from helpers.verdict.counted import check_counts
 from helpers.verdict.judging import judge
 
 SIX = ["The ", "answer ", "is ", "forty-two, ", "as ", "always."]

@@ -19,7 +19,6 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics import formulas as metrics
 from helpers.metrics.attempts import repetitions_that_count, was_overloaded
 from helpers.metrics.chunks import inter_token_percentiles
-from helpers.metrics.counted import sample_columns
 from helpers.metrics.failure_counts import commonest_failure
 from helpers.metrics.formulas import LATENCIES, with_latencies
 from helpers.metrics.intervals import (
@@ -34,6 +33,7 @@ from helpers.metrics.intervals import (
 from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
+from helpers.verdict.counted import sample_columns
 
 COLUMNS = (
     "phase",

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.metrics.counted import check_counts, counted_apart
 from helpers.metrics.formulas import MET
 from helpers.number_text import duration, plural
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import LoadPointFacts
 from helpers.run.report_warning import ReportWarning
+from helpers.verdict.counted import check_counts, counted_apart
 from helpers.verdict.request_checks import LevelAudit, check_load_points, check_requests
 
 LENGTH_TOLERANCE = 0.05

@@ -21,13 +21,13 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Load, Search
 from helpers.config.options import OptionBase
-from helpers.metrics.counted import cheaper_if_counted_alike, counted_apart
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED
 from helpers.run.ledger import EndpointRecord
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.capacity import capacity_of, requests_per_minute
 from helpers.verdict.checks import same_model, same_output_length, same_prompts
 from helpers.verdict.chosen_points import best_load, chosen_point, mixed_cost, traffic_shares
+from helpers.verdict.counted import cheaper_if_counted_alike, counted_apart
 from helpers.verdict.open_points import cheaper_because, effort_to_settle, estimated_loads, nearest_to_slo, open_because
 from helpers.verdict.verdict import CostBasis, Estimate, InstancePrice, OptionVerdict, TokenRates, Verdict
 
