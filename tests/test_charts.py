@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 
 from helpers.report.charts import load_points, requests
 from helpers.report.charts.scale import axis_top, open_ends
-from helpers.report.charts.style import style
+from helpers.report.charts.style import ON_DARK, style
 
 INF = math.inf
 
@@ -123,3 +123,15 @@ def test_a_distribution_counts_failures_as_never_finished_and_leaves_out_what_ha
 
 def heights(path: str) -> list[float]:
     return [float(point.split()[1]) for point in re.split("[MLz]", path) if point.strip()]
+
+
+def test_every_shade_of_grey_in_a_figure_has_another_where_the_page_is_dark(config, tmp_path):
+    """Also that of letters, which have no colour of their own."""
+    figure = load_points.latency_by_load(points(config), config, tmp_path)
+    written = figure.path.read_text()
+    rules = written.partition("prefers-color-scheme: dark")[2].partition("</style>")[0]
+    colours = set(re.findall(r'style="[^"]*?(?:fill|stroke): (#[0-9a-f]{6})', written))
+    greys = {colour for colour in colours if colour[1:3] == colour[3:5] == colour[5:7]}
+    assert greys >= {"#ffffff", "#000000"}
+    assert greys <= set(ON_DARK) and all(f": {grey}" in rules for grey in greys)
+    assert "svg {fill: #e8e8e8}" in rules

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import io
 import json
 import re
 import shutil
 import threading
 from pathlib import Path
 
+import numpy as np
 import papermill
 import pytest
 import yaml
 from conftest import SECRET, small_config
+from matplotlib.image import imread
 
 from helpers.config.file import load_config
 from helpers.run.folder import RunFolder
@@ -275,6 +278,26 @@ def test_light_and_dark_differ_and_are_readable(browser, site):
     assert colours["light"] == ["rgb(255, 255, 255)", "rgb(28, 28, 28)"]
     assert colours["dark"][0] != colours["light"][0]
     assert colours["dark"][1] != colours["light"][1]
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_figures_are_as_dark_as_the_page(browser, site, scheme, is_dark):
+    page = Opened(browser, f"{site}/report.html", viewport={"width": 1200, "height": 900}, color_scheme=scheme).page
+    for image in page.locator("figure img").all():
+        pixels = imread(io.BytesIO(image.screenshot()))[..., :3]
+        assert (float(np.median(pixels)) < 0.5) is is_dark
+        assert np.ptp(pixels) > 0.6, "ink stands out from paper"
+
+
+def test_a_table_that_is_cut_off_casts_a_shadow_where_it_goes_on(browser, site):
+    page = Opened(browser, f"{site}/report.html", viewport={"width": 700, "height": 1000}).page
+    cut = [table for table in page.locator(".table").all() if table.evaluate("it => it.scrollWidth > it.clientWidth")]
+    assert cut
+    for table in cut:
+        at_edge = imread(io.BytesIO(table.screenshot()))[2:20, -3:, :3]
+        assert float(at_edge.mean()) < 0.9
+        table.evaluate("it => it.scrollTo(it.scrollWidth, 0)")
+        assert float(imread(io.BytesIO(table.screenshot()))[2:20, -3:, :3].mean()) > 0.98
 
 
 def test_it_prints_without_the_contents_list(opened):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,10 +14,21 @@ from matplotlib.figure import Figure as Canvas
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.run.whole_files import write_atomically
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FEASIBLE_COLOUR = "#009E73"
+ON_DARK = {
+    "#ffffff": "#16181c",
+    "#e3e3e3": "#3a3d43",
+    "#000000": "#e8e8e8",
+    "#444444": "#b8b8b8",
+    "#555555": "#a8a8a8",
+    "#777777": "#a8a8a8",
+    "#0072b2": "#3d9bdc",
+}
+"""Colours of paper, grid, ink and too dark lines -> what they are where the reader's page is dark."""
 LATENCY_WORDS = {"latency_s": "end-to-end latency", "ttft_s": "time to first token", "tpot_s": "time per output token"}
 STYLE = {
     "svg.hashsalt": "figures",
@@ -83,8 +95,17 @@ def style() -> Iterator[None]:
 
 
 def save(canvas: Canvas, folder: Path, name: str) -> Path:
-    """Write an SVG that is the same whenever the data are."""
+    """Write an SVG that is the same whenever the data are, and dark on a dark page, also as an image of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.svg"
-    canvas.savefig(path, metadata={"Date": None})
+    path, drawn = folder / f"{name}.svg", StringIO()
+    canvas.savefig(drawn, format="svg", metadata={"Date": None})
+    write_atomically(path, drawn.getvalue().replace("</style>", f"{_dark_rules()}</style>", 1))
     return path
+
+
+def _dark_rules() -> str:
+    """matplotlib writes colours into `style`; what has none (its letters) is black."""
+    rules = [f"svg {{fill: {ON_DARK['#000000']}}}"]
+    for light, dark in ON_DARK.items():
+        rules += [f'[style*="{way}: {light}"] {{{way}: {dark} !important}}' for way in ("fill", "stroke")]
+    return f"@media (prefers-color-scheme: dark) {{{' '.join(rules)}}}"
