@@ -6,9 +6,10 @@ import json
 
 import boto3
 import pytest
-from fault_lab import fault_config, load_points, records_of
+from fault_lab import fault_config, load_points, records_of, statuses, wait_for
 
 from helpers.config.file import load_config
+from helpers.endpoints.preflight import first_answers
 from helpers.errors import ConfigError
 from helpers.verdict.verdict import Verdict
 
@@ -211,8 +212,75 @@ def test_an_endpoint_without_a_price_per_instance_is_refused(lab, kind):
     existing(lab, **UNFIT[kind])
     said = lab.finish(config, run)
     assert f"endpoint theirs {'holds' if kind == 'inference components' else 'is'} {kind}" in said
-    assert "Next: deploy the model to" in said
+    step = "set inference_component" if kind == "inference components" else "deploy the model to"
+    assert f"Next: {step}" in said
     assert lab.left() == {"theirs"}
+
+
+def component(lab, name: str = "theirs-a") -> None:
+    """An inference component of the endpoint theirs, which holds no model of its own."""
+    existing(lab, **UNFIT["inference components"])
+    needs = {"MinMemoryRequiredInMb": 1024}
+    client = lab.client()
+    client.create_inference_component(
+        InferenceComponentName=name,
+        EndpointName="theirs",
+        VariantName="v",
+        Specification={"ModelName": "theirs", "ComputeResourceRequirements": needs},
+        RuntimeConfig={"CopyCount": 1},
+    )
+    wait_for(
+        lambda: (
+            client.describe_inference_component(InferenceComponentName=name)["InferenceComponentStatus"] == "InService"
+        ),
+        "the component is in service",
+    )
+
+
+@pytest.mark.parametrize("route", ["invocations", "openai"])
+def test_an_inference_component_is_measured_by_each_route_and_left_alone(lab, route):
+    config = fault_config(lab.folder, ("a",), option={**EXISTING, "inference_component": "theirs-a", "route": route})
+    run = lab.begin(config)
+    lab.start()
+    component(lab)
+    lab.finish(config, run)
+    record = records_of(run)["a"]
+    assert (record.state, record.instance_type, record.image) == ("external", "ml.g5.2xlarge", "small-server")
+    assert record.serving == {"inference_component": "theirs-a", "copies": "1"}
+    assert record.price_source.endswith("of the whole endpoint, whose instances its inference components share")
+    assert len(load_points(run)) == 2
+    assert set(statuses(run, "a")) == {"ok"}
+    (answer,) = first_answers(run)
+    way = "/inference-components/theirs-a/openai/v1/chat/completions" if route == "openai" else "response-stream"
+    kind = "an AWS bearer token" if route == "openai" else "an AWS signature"
+    assert way in answer.sent and kind in answer.sent
+    written = b"".join(path.read_bytes() for path in run.path.rglob("*") if path.is_file())
+    assert b"sagemaker-api-key" not in written
+    described = lab.client().describe_inference_component(InferenceComponentName="theirs-a")
+    assert described["InferenceComponentStatus"] == "InService"
+
+
+def test_a_component_that_is_not_there_or_not_needed_is_told(lab):
+    config = fault_config(lab.folder, ("a",), option={**EXISTING, "inference_component": "theirs-b"})
+    run = lab.begin(config)
+    lab.start()
+    existing(lab)
+    said = lab.finish(config, run)
+    assert "endpoint theirs has a model of its own, expected the inference component theirs-b" in said
+    assert "Next: delete inference_component" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"inference_component": "c"}, "one of an existing endpoint: set `deploy: false`"),
+        ({**EXISTING, "inference_component": "a b"}, "inference_component"),
+        ({"route": "openai", "api": "tgi"}, "`route: openai` takes chat alone .* and api is tgi. Next: set `api"),
+    ],
+)
+def test_routes_and_components_that_do_not_fit_are_refused(tmp_path, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config(fault_config(tmp_path, ("a",), option=changes))
 
 
 def test_an_endpoint_that_is_not_there_is_told(lab):

@@ -362,6 +362,44 @@ def test_every_failure_is_a_row_with_its_status(team, tmp_path, model, status, h
     assert set(requests["error_type"]) == {error_type}
 
 
+# --- service tiers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tier", [None, "default", "flex", "priority"])
+def test_the_service_tier_is_sent_as_boto3_sends_it(stub, tmp_path, tier):
+    asked = {
+        "modelId": "test.text-v1:0",
+        "messages": [{"role": "user", "content": [{"text": "Question number 0?"}]}],
+        "inferenceConfig": {"maxTokens": TOKENS, "temperature": 0.0, "topP": 0.9},
+    }
+    boto3_client().converse(**asked, **({"serviceTier": {"type": tier}} if tier else {}))
+    theirs = stub_log(stub)[-1]["body"]
+    address = address_of(tmp_path, stream=False, **({"service_tier": tier} if tier else {}))
+    assert sent_by_us(tmp_path, address).status == "ok"
+    assert stub_log(stub)[-1]["body"] == theirs
+    assert theirs.get("serviceTier") == ({"type": tier} if tier else None)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"service_tier": "cheap"}, "service_tier"),
+        ({"service_tier": "flex", "extra_body": {"serviceTier": {"type": "flex"}}}, "in extra_body too. Next: delete"),
+        ({"service_tier": "flex", "model_id": PROVISIONED}, "has no service tiers. Next: delete service_tier"),
+        (
+            {
+                "service_tier": "reserved",
+                "price": {"usd_per_1m_input_tokens": 1, "usd_per_1m_output_tokens": 2},
+            },
+            "billed by the month, not per token. Next: delete `price`",
+        ),
+    ],
+)
+def test_a_tier_that_cannot_be_is_refused(tmp_path, option, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config(bedrock_config(tmp_path, **option))
+
+
 # --- a small series -----------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import get_args
@@ -13,6 +14,7 @@ import jsonschema
 import papermill
 import pytest
 import yaml
+from aws_bodies import SNAPSHOT
 from botocore import xform_name
 
 from helpers.config.benchmark import PROJECT_ROOT, JsonLinesSource, PythonReferenceSource, ShareGPTSource
@@ -23,6 +25,7 @@ from helpers.config.file import config_schema, load_config
 from helpers.config.load import closed_loop_prompts
 from helpers.endpoints.plan import plan_table
 from helpers.endpoints.targets.sagemaker_requests import machine_image_of
+from helpers.endpoints.targets.sagemaker_resources import CREATED_BY, resource_tags
 from helpers.errors import ConfigError
 from helpers.metrics.sample_size import refuse_what_cannot_decide, requests_for_percentile, requests_to_show
 from helpers.prompts.making import make_prompts
@@ -346,6 +349,16 @@ def test_jumpstart_is_looked_up_with_the_callers_credentials_in_its_bucket():
     assert mine["Action"] == "s3:GetObject" and mine["Resource"] == "arn:aws:s3:::jumpstart-cache-prod-*/*"
 
 
+def test_only_what_a_run_made_may_be_deleted():
+    (text,) = re.findall(r"```json caller\n(.*?)```", GUIDE, flags=re.DOTALL)
+    deleting = [each for each in json.loads(text)["Statement"] if "Delete" in str(each["Action"])]
+    assert [each["Condition"] for each in deleting] == [{"StringEquals": {"aws:ResourceTag/created-by": CREATED_BY}}]
+    tags = resource_tags("run", datetime.now(UTC), {"created-by": "somebody else"})
+    assert tags["created-by"] == CREATED_BY, "a tag of the config does not replace it"
+    sent = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+    assert all(body["Tags"] for options in sent.values() for made in options.values() for body in made.values())
+
+
 SERVICES = {
     "sagemaker": "sagemaker",
     "logs": "logs",
@@ -369,6 +382,7 @@ CALLED_BY_OTHER_NAMES = {
     "Tags": ["sagemaker:AddTags"],
     # Requests of the load generator. API pages name the first for streams too, the list of IAM's actions the second.
     "invocations-response-stream": ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"],
+    "CallWithBearerToken": ["sagemaker:CallWithBearerToken"],
     "converse": ["bedrock:InvokeModel"],
     "converse-stream": ["bedrock:InvokeModelWithResponseStream"],
     "get_execution_role": [

@@ -1,5 +1,6 @@
 """Who may call the local SageMaker and its model servers: the run that started them, and nobody else on the machine."""
 
+import base64
 import json
 import os
 import stat
@@ -109,6 +110,59 @@ def test_what_is_not_signed_with_the_secret_is_refused_everywhere(server: Addres
     assert answer_to(request)[0] == 200, "what is signed is let in"
     change, code = ATTEMPTS[attempt]
     assert answer_to(change(signed(server, PATHS[place], method, body, **headers), server)) == (403, code)
+
+
+# --- bearer tokens of the OpenAI-compatible path ------------------------------------------------------------------
+
+CHAT = "/endpoints/fake/openai/v1/chat/completions"
+
+
+def with_token(server: Address, token: str, path: str = CHAT) -> Request:
+    return Request(server.url + path, b"{}", {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+
+
+def token_of(server: Address, life_s: int = 60, **change: str) -> str:
+    """A token as the SageMaker SDK makes it; `change` replaces texts in the URL that it holds."""
+    from sagemaker.core.token_generator.token_generator import AUTH_PREFIX, _generate_token
+
+    token = _generate_token(session_at(server).get_credentials(), REGION, life_s)
+    url = base64.b64decode(token.removeprefix(AUTH_PREFIX)).decode()
+    for old, new in change.items():
+        assert old in url
+        url = url.replace(old, new)
+    return AUTH_PREFIX + base64.b64encode(url.encode()).decode()
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_token_of_the_sagemaker_sdk_is_let_in_on_the_openai_path_alone(server: Address) -> None:
+    token = token_of(server)
+    assert answer_to(with_token(server, token)) == (200, "")
+    for path in ("/endpoints/fake/invocations", "/"):
+        assert answer_to(with_token(server, token, path)) == (403, "IncompleteSignatureException")
+
+
+@pytest.mark.usefixtures("fake")
+def test_what_is_no_valid_token_is_refused(server: Address) -> None:
+    stranger = Address(server.url, server.pid, server.access_key_id, "another secret")
+    bad = {
+        "not a token": "x",
+        "not base64": "sagemaker-api-key-%%%",
+        "another secret": token_of(stranger),
+        "another key": token_of(server, local="AKIAOTHER"),
+        "another action": token_of(server, CallWithBearerToken="ListModels"),
+        "another service": token_of(server, **{"%2Fsagemaker%2F": "%2Fbedrock%2F"}),
+        "longer than signed": token_of(server, **{"X-Amz-Expires=60": "X-Amz-Expires=600"}),
+        "longer than AWS takes": token_of(server, 50_000),
+        "another host": token_of(server, **{"sagemaker.amazonaws.com": "attacker.example"}),
+        "a parameter twice": token_of(server, **{"&Version=1": "&Version=1&Version=1"}),
+        "no version": token_of(server, **{"&Version=1": ""}),
+    }
+    assert {name: answer_to(with_token(server, token)) for name, token in bad.items()} == dict.fromkeys(
+        bad, (403, "AccessDeniedException")
+    )
+    expired = token_of(server, 1)
+    time.sleep(1.1)
+    assert answer_to(with_token(server, expired)) == (403, "AccessDeniedException")
 
 
 def test_a_made_up_secret_or_key_is_refused(server: Address) -> None:

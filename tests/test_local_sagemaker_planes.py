@@ -229,6 +229,49 @@ def test_variants_of_no_kind_are_refused(sagemaker: Any, variant: dict[str, Any]
         sagemaker.create_endpoint_config(EndpointConfigName="bad", ProductionVariants=variants)
 
 
+# Inference components
+
+
+def test_life_of_an_inference_component(sagemaker: Any, runtime: Any) -> None:
+    create(sagemaker, "plain", "fake", {})
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="parts",
+        ExecutionRoleArn=ROLE,
+        ProductionVariants=[{"VariantName": "v", "InstanceType": "ml.g5.xlarge", "InitialInstanceCount": 1}],
+    )
+    sagemaker.create_endpoint(EndpointName="parts", EndpointConfigName="parts")
+    status_after(sagemaker, "parts", "Creating")
+    asked = {
+        "EndpointName": "parts",
+        "Specification": {"ModelName": "plain", "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
+    }
+    sagemaker.create_inference_component(InferenceComponentName="part", **asked)
+    wait_for(
+        lambda: sagemaker.describe_inference_component(InferenceComponentName="part"),
+        lambda found: found["InferenceComponentStatus"] == "InService",
+    )
+    (listed,) = sagemaker.list_inference_components()["InferenceComponents"]
+    assert (listed["EndpointName"], listed["VariantName"]) == ("parts", "v")
+    answer = runtime.invoke_endpoint(EndpointName="parts", InferenceComponentName="part", Body=b"{}")
+    assert answer["InvokedProductionVariant"] == "v"
+    for endpoint, part, words in (
+        ("parts", "other", "Inference Component other of endpoint parts not found"),
+        ("plain", "part", "header is not allowed"),
+    ):
+        status_after(sagemaker, endpoint, "Creating")
+        with pytest.raises(ClientError, match=words):
+            runtime.invoke_endpoint(EndpointName=endpoint, InferenceComponentName=part, Body=b"{}")
+    with pytest.raises(ClientError, match="takes no inference components"):
+        sagemaker.create_inference_component(InferenceComponentName="more", **{**asked, "EndpointName": "plain"})
+    with pytest.raises(ClientError, match="still has inference components"):
+        sagemaker.delete_endpoint(EndpointName="parts")
+    sagemaker.delete_inference_component(InferenceComponentName="part")
+    wait_for(sagemaker.list_inference_components, lambda found: not found["InferenceComponents"])
+    sagemaker.delete_endpoint(EndpointName="parts")
+    sagemaker.delete_endpoint_config(EndpointConfigName="parts")
+    delete(sagemaker, "plain")
+
+
 # Invocations
 
 

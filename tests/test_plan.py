@@ -88,17 +88,24 @@ def test_start_up_is_assumed_by_kind_of_machine(instance_type, minutes):
         (EXISTING, {}, "nothing: there exists, and is left alone", "0.00", "billed whether or not it is measured"),
         (option("a", price={"usd_per_hour": 2}), {}, "nothing", "0.00", "billed whether or not it is measured"),
         (option("a"), {}, "nothing", "–", "no price is known"),
-        (BEDROCK, {}, "nothing", "–", "prices per token come from the config alone"),
+        (BEDROCK, {}, "Bedrock serves it, service tier default", "–", "prices per token come from the config alone"),
+        (
+            {**BEDROCK, "service_tier": "flex"},
+            {},
+            "service tier flex: its price is not that of the default tier",
+            "–",
+            "",
+        ),
         (
             {**BEDROCK, "model_id": "arn:aws:bedrock:us-east-1:1:provisioned-model/x"},
             {},
-            "nothing",
+            "nothing: Bedrock serves it, provisioned throughput",
             "0.00",
             "billed whether or not it is measured",
         ),
         (PYTHON, {}, "whatever mine.py makes, deleted", "0.90", "start-up is unknown and not counted"),
     ],
-    ids=["made", "kept", "local", "existing", "server", "unpriced", "bedrock", "provisioned", "python"],
+    ids=["made", "kept", "local", "existing", "server", "unpriced", "bedrock", "flex", "provisioned", "python"],
 )
 def test_each_kind_of_option_says_what_it_makes_and_adds_to_the_bill(options, sections, makes, usd, because):
     row = only_row([options], load=LOAD, **sections)

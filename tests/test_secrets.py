@@ -7,12 +7,15 @@ import http.server
 import json
 import sys
 import threading
+from urllib.parse import quote
 
 import boto3
 import pandas as pd
 import pytest
 from fault_lab import fault_config, records_of
 from small_server import Handler
+
+from helpers.config.secret_words import secret_hider
 
 pytest_plugins = ["fault_fixtures", "moto_server"]
 
@@ -139,3 +142,25 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
         assert holders(run.path, secret[:12]) == [], name
         assert secret[:12] not in said, name
     assert lab.left() == set()
+
+
+TOKEN_OF_AWS = "sagemaker-api-key-c2FnZW1ha2VyLmFtYXpvbmF3cy5jb20vP0FjdGlvbj1DYWxsV2l0aEJlYXJlclRva2Vu+/=="
+
+
+@pytest.mark.parametrize("known", [[], ["some-other-secret"]], ids=["nothing known", "another known"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        TOKEN_OF_AWS,
+        f"Bearer {TOKEN_OF_AWS}",
+        quote(TOKEN_OF_AWS, safe=""),
+        json.dumps(TOKEN_OF_AWS).replace("/", r"\/"),
+        TOKEN_OF_AWS.encode().hex(),
+        *(base64.b64encode(b"x" * before + TOKEN_OF_AWS.encode()).decode() for before in range(3)),
+        TOKEN_OF_AWS.replace("sagemaker", "bedrock"),
+    ],
+)
+def test_bearer_tokens_of_aws_are_hidden_whoever_made_them(known, form):
+    said = secret_hider(known)(f'refused: "{form}" is not valid')
+    assert "(hidden)" in said and said.endswith(" is not valid")
+    assert not any(part in said for part in ("c2FnZW", "1DYWxs", "63324", "YzJG", "L1A", "QxRZV"))

@@ -19,7 +19,7 @@ from helpers.config.benchmark import Generation
 from helpers.errors import LoadError
 from helpers.load.address import Address, SigV4
 from helpers.load.bodies import BODIES, RequestWriter, prepare_requests, salt_of, salted_prompt
-from helpers.load.signing import RequestSigner
+from helpers.load.signing import BearerToken, RequestSigner, bearer_token
 
 AT_S = 1_790_000_000
 HOST = "runtime.sagemaker.eu-west-1.amazonaws.com"
@@ -74,6 +74,57 @@ def test_signatures_are_those_of_botocore(body, request_id, path, query, secret,
         expected = signed_by_botocore(patch, credentials, service, "eu-west-1", url, request_id, body, at_s)
     signed = signer(credentials, url, service).sign(request_id, sha256(body).hexdigest(), at_s)
     assert header_lines(signed) == expected
+
+
+# --- bearer tokens ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("session_token", [None, "to/k+en=="])
+def test_a_bearer_token_is_that_of_the_sagemaker_sdk(monkeypatch, session_token):
+    from sagemaker.core.token_generator.token_generator import _generate_token
+
+    at = datetime.datetime.fromtimestamp(AT_S, datetime.UTC).replace(tzinfo=None)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: at)
+    frozen = ReadOnlyCredentials("AKID", "s3cret/+", session_token)
+    assert bearer_token(frozen, "sagemaker", "eu-west-1", 900) == _generate_token(frozen, "eu-west-1", 900)
+
+
+class Renewing:
+    """Credentials that are others from a moment on."""
+
+    def __init__(self):
+        self.secret = "first"
+
+    def get_frozen_credentials(self):
+        return ReadOnlyCredentials("AKID", self.secret, None)
+
+
+def test_a_bearer_token_is_renewed_before_it_expires_and_with_new_credentials(monkeypatch):
+    credentials, now = Renewing(), [AT_S]
+    monkeypatch.setattr("helpers.load.signing.time.time", lambda: now[0])
+    token = BearerToken(credentials, "sagemaker", "eu-west-1", life_s=600)
+    made = [token.sign("1", "x")]
+    assert made[0].startswith(b"Authorization: Bearer sagemaker-api-key-") and made[0].endswith(b"\r\n")
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: datetime.datetime(2026, 1, 1))
+    for later_s, is_new in ((299, False), (300, True)):
+        now[0] = AT_S + later_s
+        made.append(token.sign("2", "y"))
+        assert (made[-1] != made[-2]) == is_new
+    credentials.secret, now[0] = "second", now[0] + 1
+    assert token.sign("3", "z") != made[-1]
+
+
+def test_a_request_with_a_bearer_token_has_one_authorization(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    how = SigV4(service="sagemaker", region="eu-west-1", as_bearer_token=True)
+    url = f"https://{HOST}/endpoints/e/openai/v1/chat/completions"
+    address = Address(url=url, api="openai_chat", framing="plain", request_id_header=ID_HEADER, sigv4=how)
+    table = pa.table({"prompt_id": ["p"], "text": ["Hi"], "rendered": ["Hi"]})
+    [prepared] = prepare_requests(table, address, Generation(max_output_tokens=4), {})
+    head = RequestWriter(address).write("id-1", prepared).partition(b"\r\n\r\n")[0].decode()
+    assert len(re.findall("^Authorization: Bearer sagemaker-api-key-", head, re.MULTILINE)) == 1
+    assert "X-Amz-Date" not in head and f"{ID_HEADER}: id-1" in head
 
 
 def test_one_signer_follows_the_clock_over_midnight(monkeypatch):

@@ -2,15 +2,19 @@
 
 Another user of this machine reaches a port on loopback as well as its owner does, and so does a web page whose name
 was made to point to 127.0.0.1. Every call but a ping is therefore verified as AWS does it, with botocore's own signer.
-Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
+Sources: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html, and for the bearer tokens of the OpenAI-compatible
+path sagemaker.core.token_generator.
 """
 
+import base64
+import binascii
 import hmac
 import re
 import time
 from calendar import timegm
 from functools import lru_cache
 from hashlib import sha256
+from urllib.parse import unquote
 
 from aiohttp import web
 from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth
@@ -30,6 +34,13 @@ _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256\s+Credential=(?P<key_id>[^/,\s]+)/(?P<date>\d{8})/(?P<region>[^/,\s]+)/(?P<service>[^/,\s]+)"
     r"/aws4_request,\s*SignedHeaders=(?P<headers>[^,\s]+),\s*Signature=(?P<signature>[0-9a-f]{64})"
 )
+
+
+OPENAI_PATH = "/openai/v1/"
+TOKEN_PREFIX = "sagemaker-api-key-"
+TOKEN_PLACE = "sagemaker.amazonaws.com/?"
+LONGEST_TOKEN_LIFE_S = 43_200
+EMPTY_BODY = sha256(b"").hexdigest()
 
 
 class Gate:
@@ -53,6 +64,9 @@ class Gate:
         authorization = request.headers.get("Authorization", "")
         if not authorization:
             raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
+        if authorization.startswith("Bearer ") and OPENAI_PATH in request.path:
+            request["region"] = self._region_of_token(authorization.removeprefix("Bearer ").strip())
+            return
         claim = _AUTHORIZATION.fullmatch(authorization.strip())
         if claim is None:
             raise ApiError(
@@ -76,6 +90,51 @@ class Gate:
                 "Check your AWS Secret Access Key and signing method."
             )
         request["region"] = claim["region"]
+
+    def _region_of_token(self, token: str) -> str:
+        """The region of a bearer token: a URL, signed beforehand, in base64. Raises `ApiError` for one that AWS would refuse."""
+        try:
+            url = base64.b64decode(token.removeprefix(TOKEN_PREFIX), validate=True).decode()
+        except (binascii.Error, ValueError):
+            url = ""
+        pairs = [pair.partition("=")[::2] for pair in url.removeprefix(TOKEN_PLACE).split("&")]
+        query = {name: unquote(value) for name, value in pairs}
+        if not (token.startswith(TOKEN_PREFIX) and url.startswith(TOKEN_PLACE) and len(query) == len(pairs)):
+            raise _bad_token("it is not one of SageMaker's")
+        if (query.get("Action"), query.get("Version"), query.get("X-Amz-SignedHeaders")) != (
+            "CallWithBearerToken",
+            "1",
+            "host",
+        ):
+            raise _bad_token("it is for another action")
+        key_id, *scope = query.get("X-Amz-Credential", "").split("/")
+        if key_id != ACCESS_KEY_ID or len(scope) != 4 or scope[2:] != ["sagemaker", "aws4_request"]:
+            raise _bad_token("its credentials are unknown")
+        _check_life(query, scope[0])
+        covered = "&".join(f"{name}={value}" for name, value in pairs if name not in ("X-Amz-Signature", "Version"))
+        signed = AWSRequest(method="POST", url=f"https://{TOKEN_PLACE}{covered}")
+        signed.context |= {"timestamp": query["X-Amz-Date"], "body_sha256": EMPTY_BODY}
+        signer = _Signer(self._credentials, scope[2], scope[1])
+        right = signer.signature(signer.string_to_sign(signed, signer.canonical_request(signed)), signed)
+        if not hmac.compare_digest(right.encode(), query.get("X-Amz-Signature", "").encode()):
+            raise _bad_token("its signature does not match")
+        return scope[1]
+
+
+def _check_life(query: dict[str, str], date: str) -> None:
+    """Raises `ApiError` for a token that is not valid now."""
+    try:
+        begins_s, life_s = _seconds_of(query.get("X-Amz-Date", "")), int(query.get("X-Amz-Expires", ""))
+    except ValueError as error:
+        raise _bad_token("its time cannot be read") from error
+    if query["X-Amz-Date"][:8] != date or not 0 < life_s <= LONGEST_TOKEN_LIFE_S:
+        raise _bad_token(f"it may live for {LONGEST_TOKEN_LIFE_S} s at most")
+    if not begins_s - CLOCK_TOLERANCE_S <= time.time() < begins_s + life_s:
+        raise _bad_token("it has expired")
+
+
+def _bad_token(why: str) -> ApiError:
+    return ApiError("AccessDeniedException", f"The bearer token is invalid: {why}.", 403)
 
 
 class _Signer(SigV4Auth):

@@ -1,4 +1,4 @@
-"""Models, endpoint configs, endpoints and their tags: the control plane of the local SageMaker.
+"""Models, endpoint configs, endpoints, inference components and their tags: the control plane of the local SageMaker.
 
 Requests are checked against botocore's own description of SageMaker, so that what AWS refuses is refused here, in
 the same words. Times are seconds since the epoch. Nothing is kept per region: a name exists once.
@@ -19,7 +19,14 @@ from typing import Any
 from local_sagemaker.api import ACCOUNT, ApiError, Record, check_parameters
 from local_sagemaker.faults import Fault
 from local_sagemaker.model_servers import ContainerSpec, ModelServer, ModelServers
-from local_sagemaker.variants import describe_endpoint_of, only_container, only_variant, why_not_invocable
+from local_sagemaker.variants import (
+    COMPONENT_NOT_ALLOWED,
+    COMPONENT_REQUIRED,
+    describe_endpoint_of,
+    only_container,
+    only_variant,
+    why_not_invocable,
+)
 
 DEFAULT_PAGE_SIZE = 10
 DEFAULT_STARTUP_TIMEOUT_S = 600
@@ -27,8 +34,8 @@ DEFAULT_STARTUP_TIMEOUT_S = 600
 
 @dataclass
 class Resource:
-    """One model, endpoint config or endpoint: `record` is what Describe shows. `refusal` is what InvokeEndpoint says
-    of an endpoint without a model server."""
+    """One model, endpoint config, endpoint or inference component: `record` is what Describe shows. `refusal` is what
+    InvokeEndpoint says of an endpoint without a model server."""
 
     name: str
     arn: str
@@ -69,11 +76,26 @@ class ControlPlane:
         self._endpoints = ResourceKind(
             "Endpoint", "endpoint", "Endpoints", ("CreationTime", "LastModifiedTime", "EndpointStatus")
         )
+        self._components = ResourceKind(
+            "InferenceComponent",
+            "inference-component",
+            "InferenceComponents",
+            (
+                "CreationTime",
+                "LastModifiedTime",
+                "InferenceComponentStatus",
+                "EndpointName",
+                "EndpointArn",
+                "VariantName",
+            ),
+        )
         self._operations: dict[str, Callable[[Record, str], Record]] = {
             "CreateModel": self._create_model,
             "CreateEndpointConfig": self._create_endpoint_config,
             "CreateEndpoint": self._create_endpoint,
             "DeleteEndpoint": self._delete_endpoint,
+            "CreateInferenceComponent": self._create_component,
+            "DeleteInferenceComponent": self._delete_component,
             "AddTags": self._add_tags,
             "ListTags": self._list_tags,
             "DeleteTags": self._delete_tags,
@@ -86,7 +108,7 @@ class ControlPlane:
 
     @property
     def _kinds(self) -> tuple[ResourceKind, ...]:
-        return self._models, self._configs, self._endpoints
+        return self._models, self._configs, self._endpoints, self._components
 
     @property
     def is_empty(self) -> bool:
@@ -108,12 +130,24 @@ class ControlPlane:
             return self._create_endpoint(parameters, region, fault)
         return self._operations[operation](parameters, region)
 
-    def find_in_service(self, name: str) -> Resource | None:
-        """The endpoint of this name if it can be invoked now."""
+    def find_invocable(self, name: str, component: str | None) -> Resource:
+        """The endpoint, or the inference component of it, whose model server takes requests now; raises `ApiError`."""
         endpoint = self._endpoints.resources.get(name)
         if endpoint is None or endpoint.record["EndpointStatus"] != "InService":
-            return None
-        return endpoint
+            raise _not_invocable(f"Endpoint {name} of account {ACCOUNT} not found.")
+        if component is None:
+            if endpoint.server is None:
+                raise _not_invocable(endpoint.refusal or f"Endpoint {name} of account {ACCOUNT} not found.")
+            return endpoint
+        if endpoint.refusal != COMPONENT_REQUIRED:
+            raise _not_invocable(COMPONENT_NOT_ALLOWED)
+        found = self._components.resources.get(component)
+        if found is None or (found.record["EndpointName"], found.record["InferenceComponentStatus"]) != (
+            name,
+            "InService",
+        ):
+            raise _not_invocable(f"Inference Component {component} of endpoint {name} not found.")
+        return found
 
     def _create_model(self, parameters: Record, region: str) -> Record:
         only_container(parameters)
@@ -161,6 +195,32 @@ class ControlPlane:
             on_failure=lambda reason: _set_status(endpoint, "Failed", FailureReason=reason),
         )
 
+    def _create_component(self, parameters: Record, region: str) -> Record:
+        endpoint = _find(self._endpoints, parameters["EndpointName"])
+        if endpoint.refusal != COMPONENT_REQUIRED:
+            raise ApiError("ValidationException", f'Endpoint "{endpoint.arn}" takes no inference components.')
+        if parameters.get("RuntimeConfig", {}).get("CopyCount", 1) != 1:
+            raise ApiError("ValidationException", "The local SageMaker runs one copy of an inference component.")
+        container = only_container(_find(self._models, parameters["Specification"].get("ModelName", "")).record)
+        answer = _create(self._components, parameters, region)
+        component = self._components.resources[parameters["InferenceComponentName"]]
+        variant = endpoint.record["ProductionVariants"][0]
+        component.record.update(
+            InferenceComponentStatus="Creating",
+            LastModifiedTime=component.record["CreationTime"],
+            EndpointArn=endpoint.arn,
+            VariantName=variant["VariantName"],
+            RuntimeConfig={"DesiredCopyCount": 1, "CurrentCopyCount": 1},
+        )
+        component.server = self._start_model_server(component, variant, container, 0.0)
+        return answer
+
+    def _delete_component(self, parameters: Record, _: str) -> Record:
+        component = _find(self._components, parameters["InferenceComponentName"])
+        _set_status(component, "Deleting")
+        self._model_servers.stop(component.server, on_stopped=partial(_forget, self._components, component.name))
+        return {}
+
     def _model_of(self, variant: Record) -> Record | None:
         """The model that a variant names; null for a variant that inference components are to come to."""
         return _find(self._models, variant["ModelName"]).record if "ModelName" in variant else None
@@ -169,6 +229,8 @@ class ControlPlane:
         endpoint = _find(self._endpoints, parameters["EndpointName"])
         if endpoint.record["EndpointStatus"] in ("Creating", "Deleting"):
             raise ApiError("ValidationException", f'Cannot update in-progress endpoint "{endpoint.arn}".')
+        if any(each.record["EndpointName"] == endpoint.name for each in self._components.resources.values()):
+            raise ApiError("ValidationException", f'Endpoint "{endpoint.arn}" still has inference components.')
         _set_status(endpoint, "Deleting")
         forget = partial(_forget, self._endpoints, endpoint.name)
         if endpoint.server is None:
@@ -232,16 +294,24 @@ def _forget(kind: ResourceKind, name: str) -> None:
     del kind.resources[name]
 
 
-def _set_status(endpoint: Resource, status: str, **more: str) -> None:
-    endpoint.record.update(EndpointStatus=status, LastModifiedTime=time.time(), **more)
+def _status_key(resource: Resource) -> str:
+    return "EndpointStatus" if "EndpointStatus" in resource.record else "InferenceComponentStatus"
 
 
-def _end_creating(endpoint: Resource, delay_s: float, status: str, **more: str) -> None:
+def _set_status(resource: Resource, status: str, **more: str) -> None:
+    resource.record.update({_status_key(resource): status, "LastModifiedTime": time.time(), **more})
+
+
+def _not_invocable(message: str) -> ApiError:
+    return ApiError("ValidationError", message)
+
+
+def _end_creating(resource: Resource, delay_s: float, status: str, **more: str) -> None:
     """Sets the status after `delay_s`, unless Creating has ended by then."""
 
     def end() -> None:
-        if endpoint.record["EndpointStatus"] == "Creating":
-            _set_status(endpoint, status, **more)
+        if resource.record[_status_key(resource)] == "Creating":
+            _set_status(resource, status, **more)
 
     asyncio.get_running_loop().call_later(max(0.0, delay_s), end)
 

@@ -1,4 +1,5 @@
-"""`InvokeEndpoint` and `InvokeEndpointWithResponseStream`: requests go to the endpoint's model server as they come.
+"""`InvokeEndpoint`, `InvokeEndpointWithResponseStream` and the OpenAI-compatible path: requests go to the endpoint's model server
+as they come.
 
 It stands between the load generator and the engine, so it adds as little as it can: connections to model servers are
 kept open, and each piece of a streaming answer is framed and written as it arrives. Times are in seconds.
@@ -17,7 +18,7 @@ import aiohttp
 from aiohttp import web
 
 from local_sagemaker import event_stream
-from local_sagemaker.api import ACCOUNT
+from local_sagemaker.api import ACCOUNT, ApiError
 from local_sagemaker.control_plane import ControlPlane, Resource
 from local_sagemaker.faults import MODEL_ERROR_STATUS, Fault, FaultRules
 
@@ -26,6 +27,7 @@ PLAIN_TIMEOUT_S = 60.0
 STREAM_TIMEOUT_S = 480.0
 MAX_ERROR_CHARACTERS = 4096
 
+COMPONENT_HEADER = "X-Amzn-SageMaker-Inference-Component"
 INFERENCE_HEADERS = (
     "X-Amzn-SageMaker-Custom-Attributes",
     "X-Amzn-SageMaker-Inference-Id",
@@ -45,7 +47,7 @@ AnswerMethod = Callable[[web.Request, Resource, aiohttp.ClientResponse, Fault | 
 
 
 class DataPlane:
-    """The two invocation routes. `http` is the pool of connections to the model servers."""
+    """The invocation routes. `http` is the pool of connections to the model servers."""
 
     def __init__(self, control_plane: ControlPlane, faults: FaultRules, http: aiohttp.ClientSession) -> None:
         self._control_plane = control_plane
@@ -54,9 +56,13 @@ class DataPlane:
         self.invocations_in_flight = 0
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Both routes go to `router`."""
+        """All routes go to `router`."""
         router.add_post("/endpoints/{name}/invocations", self._invoke_plain)
         router.add_post("/endpoints/{name}/invocations-response-stream", self._invoke_stream)
+        router.add_post("/endpoints/{name}/openai/v1/chat/completions", self._invoke_openai)
+        router.add_post(
+            "/endpoints/{name}/inference-components/{component}/openai/v1/chat/completions", self._invoke_openai
+        )
 
     async def _invoke_plain(self, request: web.Request) -> web.StreamResponse:
         return await self._invoke(request, PLAIN_TIMEOUT_S, self._answer_plain)
@@ -64,15 +70,19 @@ class DataPlane:
     async def _invoke_stream(self, request: web.Request) -> web.StreamResponse:
         return await self._invoke(request, STREAM_TIMEOUT_S, self._answer_stream)
 
+    async def _invoke_openai(self, request: web.Request) -> web.StreamResponse:
+        return await self._invoke(request, STREAM_TIMEOUT_S, self._answer_as_it_comes)
+
     async def _invoke(self, request: web.Request, timeout_s: float, answer: AnswerMethod) -> web.StreamResponse:
         name = request.match_info["name"]
         fault = self._faults.find("InvokeEndpoint", name)
         if fault:
             await asyncio.sleep(fault.delay_s)
-        endpoint = self._control_plane.find_in_service(name)
-        if endpoint is None or endpoint.server is None:
-            refusal = endpoint.refusal if endpoint else None
-            return _error(400, "ValidationError", Message=refusal or f"Endpoint {name} of account {ACCOUNT} not found.")
+        component = request.match_info.get("component") or request.headers.get(COMPONENT_HEADER)
+        try:
+            endpoint = self._control_plane.find_invocable(name, component)
+        except ApiError as error:
+            return _error(error.status, error.code, Message=error.message)
         if fault and fault.error_code and fault.break_after_parts is None:
             return _fault_answer(fault, endpoint)
         self.invocations_in_flight += 1
@@ -105,6 +115,30 @@ class DataPlane:
         return web.Response(
             body=await model_answer.read(), headers={**headers, "Content-Type": _content_type(model_answer)}
         )
+
+    async def _answer_as_it_comes(
+        self, request: web.Request, endpoint: Resource, model_answer: aiohttp.ClientResponse, fault: Fault | None
+    ) -> web.StreamResponse:
+        """Without frames: what breaks off after the headers breaks the connection."""
+        headers = {**_headers_for_caller(endpoint, model_answer), "Content-Type": _content_type(model_answer)}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        most_parts = fault.break_after_parts if fault else None
+        parts = 0
+        try:
+            async for piece in model_answer.content.iter_any():
+                if parts == most_parts:
+                    break
+                await response.write(piece)
+                parts += 1
+        except (aiohttp.ClientPayloadError, TimeoutError):
+            return reset_connection(request)
+        except aiohttp.ClientConnectionResetError:
+            return response  # the caller went away
+        if most_parts is not None:
+            return reset_connection(request)
+        await response.write_eof()
+        return response
 
     async def _answer_stream(
         self, request: web.Request, endpoint: Resource, model_answer: aiohttp.ClientResponse, fault: Fault | None
@@ -174,7 +208,8 @@ def _headers_for_model(request: web.Request) -> dict[str, str]:
 def _headers_for_caller(endpoint: Resource, model_answer: aiohttp.ClientResponse) -> dict[str, str]:
     headers = _pick(model_answer.headers, ANSWER_HEADERS)
     headers["x-amzn-RequestId"] = str(uuid.uuid4())
-    headers["x-Amzn-Invoked-Production-Variant"] = endpoint.record["ProductionVariants"][0]["VariantName"]
+    variant = endpoint.record.get("VariantName") or endpoint.record["ProductionVariants"][0]["VariantName"]
+    headers["x-Amzn-Invoked-Production-Variant"] = variant
     return headers
 
 

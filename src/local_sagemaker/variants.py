@@ -1,7 +1,7 @@
 """Production variants: what a CreateEndpointConfig may ask for, and what DescribeEndpoint then shows.
 
-Only one container on one instance, invoked in real time, can be run here. Asynchronous and serverless endpoints and
-those for inference components can be created and described, so that a client can learn to tell them apart.
+Only one container on one instance, invoked in real time, can be run here, or one for each inference component of an endpoint.
+Asynchronous and serverless endpoints can be created and described, so that a client can learn to tell them apart.
 """
 
 import time
@@ -13,6 +13,8 @@ COMPONENT_REQUIRED = (
     "Please include Inference Component Name header or consider using SageMaker models."
 )
 """The words of AWS, as seen in https://github.com/langchain-ai/langchain/issues/16150."""
+
+COMPONENT_NOT_ALLOWED = "Inference Component Name header is not allowed for endpoints without inference components."
 
 
 def only_container(model: Record) -> Record:

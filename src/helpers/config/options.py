@@ -88,8 +88,19 @@ class SageMakerOption(OptionBase):
     target: Literal["sagemaker"]
     deploy: bool = Field(default=True, description="False: measure the endpoint `endpoint_name` and leave it alone.")
     endpoint_name: str | None = Field(default=None, description="The existing endpoint, with `deploy: false`.")
+    inference_component: str | None = Field(
+        default=None,
+        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$",
+        description="The inference component to measure, of an existing endpoint that holds some. They share its instances: give "
+        "a `price`, or that of the whole endpoint counts.",
+    )
     api: RequestApi | None = Field(
         default=None, description="Request and response format; default what the kind of container speaks."
+    )
+    route: Literal["invocations", "openai"] = Field(
+        default="invocations",
+        description="invocations: InvokeEndpointWithResponseStream, signed. openai: its OpenAI-compatible path, with a "
+        "bearer token and plain server-sent events; chat alone.",
     )
     instance_type: str = Field(
         default=FOUND_INSTANCE_TYPE,
@@ -128,6 +139,10 @@ class SageMakerOption(OptionBase):
             if self.api is None:
                 raise ValueError("with `deploy: false` give `api`, the format that the endpoint speaks")
             return self
+        if self.inference_component:
+            raise ValueError(
+                "`inference_component` is one of an existing endpoint: set `deploy: false` and `endpoint_name` too, or delete it"
+            )
         if self.endpoint_name:
             raise ValueError("`endpoint_name` names an existing endpoint: set `deploy: false` too, or delete it")
         if (self.container is None) == (self.jumpstart is None):
@@ -136,6 +151,15 @@ class SageMakerOption(OptionBase):
             raise ValueError("`instance_type` is required, for example ml.g5.12xlarge")
         if self.request_api is None:
             raise ValueError("give `api`, the format that the container speaks: only kinds of containers imply one")
+        return self
+
+    @model_validator(mode="after")
+    def _route_takes_the_format(self) -> SageMakerOption:
+        if self.route == "openai" and self.request_api != "openai_chat":
+            raise ValueError(
+                f"`route: openai` takes chat alone (/openai/v1/chat/completions), and api is {self.request_api}. "
+                "Next: set `api: openai_chat`, or delete `route`"
+            )
         return self
 
     @model_validator(mode="after")
@@ -171,6 +195,11 @@ class BedrockOption(OptionBase):
     target: Literal["bedrock"]
     model_id: str = Field(description="Model id, inference profile id, or the ARN of a provisioned model.")
     stream: bool = Field(default=True, description="ConverseStream; false: Converse, without TTFT.")
+    service_tier: Literal["default", "flex", "priority", "reserved"] | None = Field(
+        default=None,
+        description="Sent as serviceTier; default: not sent, which is Bedrock's standard tier. flex and priority have prices of "
+        "their own: give them in `price`.",
+    )
     instance_type: str = Field(default="Bedrock", description="As the report names it.")
     instance_count: PositiveInt = Field(default=1, description="Model units of provisioned throughput.")
 
@@ -182,6 +211,18 @@ class BedrockOption(OptionBase):
         if not self.provisioned and self.price is not None and not per_token:
             raise ValueError(
                 "on-demand use is billed per token: give usd_per_1m_input_tokens and usd_per_1m_output_tokens"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tier_of_what_is_billed_by_the_token(self) -> BedrockOption:
+        if self.service_tier and "serviceTier" in self.extra_body:
+            raise ValueError("`serviceTier` is in extra_body too. Next: delete it there, and keep service_tier")
+        if self.service_tier and self.provisioned:
+            raise ValueError("provisioned throughput has no service tiers. Next: delete service_tier")
+        if self.service_tier == "reserved" and self.price is not None:
+            raise ValueError(
+                "the reserved tier is billed by the month, not per token. Next: delete `price`, or choose another service_tier"
             )
         return self
 

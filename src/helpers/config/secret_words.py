@@ -9,6 +9,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from urllib.parse import quote
 
 from helpers.config.secret_names import HIDDEN
@@ -19,25 +20,41 @@ FEWEST_ENCODED = 8
 """Characters of a secret that is looked for in base64 and hexadecimal too, and of the beginning of one at a text's end."""
 
 
+AWS_TOKENS = ("sagemaker-api-key-", "bedrock-api-key-")
+"""Beginnings of bearer tokens that AWS makes of credentials: hidden whoever made them, since they are made anew under way."""
+
+
 def secret_hider(secrets: Iterable[str | None]) -> Callable[[str], str]:
-    """A function that puts `(hidden)` in the place of each secret, and of the beginning of one where a text ends in it.
+    """A function that puts `(hidden)` in the place of each secret, and of the beginning of one where a text ends in it; and of
+    bearer tokens of AWS.
 
     Give it the text before anything is cut off: what is cut through is no longer found.
     """
     known = {secret for secret in secrets if secret and len(secret) >= FEWEST_CHARACTERS}
     if not known:
-        return str
+        return _without_aws_tokens
     forms = {form for secret in known for form in _forms(secret)}
     longest_first = sorted({form.lower() for form in forms}, key=len, reverse=True)
     spelled = ["".join(map(_spelled, secret)) for secret in sorted(known, key=len, reverse=True)]
     anywhere = re.compile("|".join([*spelled, *map(re.escape, longest_first)]), re.IGNORECASE)
 
     def hide(text: str) -> str:
-        text = anywhere.sub(HIDDEN, text)
+        text = anywhere.sub(HIDDEN, _without_aws_tokens(text))
         begun = max(_begun_at_end(text.lower(), form) for form in longest_first)
         return text[: len(text) - begun] + HIDDEN if begun else text
 
     return hide
+
+
+def _without_aws_tokens(text: str) -> str:
+    return _aws_token().sub(HIDDEN, text)
+
+
+@cache
+def _aws_token() -> re.Pattern[str]:
+    """A bearer token of AWS, as it is or encoded, to its end."""
+    begin = "|".join(re.escape(form) for prefix in AWS_TOKENS for form in sorted(_forms(prefix), key=len, reverse=True))
+    return re.compile(rf"(?:{begin})[\w+/=%\\-]*", re.IGNORECASE | re.ASCII)
 
 
 def _begun_at_end(text: str, form: str) -> int:

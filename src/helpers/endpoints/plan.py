@@ -139,11 +139,22 @@ def _what_it_makes(option: Option, config: BenchmarkConfig) -> str:
     kept = "kept when the run ends (endpoints.keep)" if config.endpoints.keep else "deleted when its load is done"
     if isinstance(option, SageMakerOption):
         if not option.deploy:
-            return f"nothing: {option.endpoint_name} exists, and is left alone"
+            part = f"inference component {option.inference_component} of " if option.inference_component else ""
+            return f"nothing: {part}{option.endpoint_name} exists, and is left alone"
         return f"a local endpoint, {kept}" if option.local else f"model, endpoint config and endpoint, {kept}"
     if isinstance(option, PythonOption):
         return f"whatever {option.file} makes, {kept}"
+    if isinstance(option, BedrockOption):
+        return f"nothing: Bedrock serves it, {_tier_words(option)}"
     return "nothing"
+
+
+def _tier_words(option: BedrockOption) -> str:
+    """How Bedrock bills it, in words."""
+    if option.provisioned:
+        return "provisioned throughput"
+    tier = option.service_tier or "default"
+    return f"service tier {tier}" + ("" if tier == "default" else ": its price is not that of the default tier")
 
 
 def _startup_minutes(option: Option) -> tuple[float, str]:

@@ -127,7 +127,8 @@ def _sent(option: Option, address: Address) -> str:
     model = option.extra_body.get("model", address.served_model)
     model = f"model {model!r}, " if model else ""
     streams = "stream" if _is_streamed(option, address) else "no stream"
-    kinds = (("an AWS signature", address.sigv4), ("a key", address.bearer_token), ("a password", address.basic_auth))
+    signed = "an AWS bearer token" if address.sigv4 and address.sigv4.as_bearer_token else "an AWS signature"
+    kinds = ((signed, address.sigv4), ("a key", address.bearer_token), ("a password", address.basic_auth))
     kinds += (("a key in a header", secrets_in_headers(address.headers)),)
     key = next((kind for kind, value in kinds if value), "no key")
     return f"POST {shown_url(address.url)} ({model}{streams}, {key})"

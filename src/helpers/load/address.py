@@ -11,13 +11,14 @@ from helpers.config.api_url import basic_credentials, secrets_in_headers, secret
 
 
 class SigV4(BaseModel):
-    """Sign with AWS Signature Version 4, with credentials found by the process that signs."""
+    """Sign with AWS Signature Version 4, with credentials found by the process that signs: each request, or a bearer token."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     service: str
     region: str
     profile: str | None = None
     config_file: str | None = None
+    as_bearer_token: bool = Field(default=False, description="SageMaker's bearer token, in place of a signature.")
 
 
 class Address(BaseModel):
@@ -29,6 +30,7 @@ class Address(BaseModel):
     framing: Literal["plain", "aws_event_stream"] = Field(description="What the answer is wrapped in.")
     request_id_header: str
     served_model: str | None = None
+    service_tier: str | None = Field(default=None, description="Of Bedrock.")
     bearer_token: str | None = Field(default=None, repr=False)
     basic_auth: str | None = Field(default=None, repr=False, description="user:password, taken out of the URL.")
     sigv4: SigV4 | None = None

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from helpers.config.benchmark import Generation
 from helpers.errors import LoadError
 from helpers.load.address import Address
-from helpers.load.signing import RequestSigner
+from helpers.load.signing import BearerToken, RequestSigner
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -153,12 +153,13 @@ def _bedrock_converse(text: str, rendered: str, address: Address, generation: Ge
 
     Models take `top_k` and what else only they know from `additionalModelRequestFields`, which an option's `extra_body`
     may give. An `inferenceConfig` there replaces this one, for models that refuse one of its keys.
-    Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
+    Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html, API_runtime_ServiceTier.html
     """
     inference = {"maxTokens": generation.max_output_tokens, "temperature": generation.temperature}
     if generation.top_p is not None:
         inference["topP"] = generation.top_p
-    return {"messages": [{"role": "user", "content": [{"text": text}]}], "inferenceConfig": inference}
+    body = {"messages": [{"role": "user", "content": [{"text": text}]}], "inferenceConfig": inference}
+    return body | ({"serviceTier": {"type": address.service_tier}} if address.service_tier else {})
 
 
 BODIES = {
@@ -206,7 +207,7 @@ class RequestWriter:
         )
 
 
-def _signer(address: Address, headers: dict[str, str]) -> RequestSigner | None:
+def _signer(address: Address, headers: dict[str, str]) -> RequestSigner | BearerToken | None:
     """Signs with AWS credentials found as the AWS tools find them; null for an address that is not signed."""
     if address.sigv4 is None:
         return None
@@ -217,4 +218,6 @@ def _signer(address: Address, headers: dict[str, str]) -> RequestSigner | None:
     if credentials is None:
         profile = f"profile {how.profile!r}" if how.profile else "the default AWS credential chain"
         raise LoadError(f"no AWS credentials in {profile}: requests to {address.url} cannot be signed. Log in first.")
+    if how.as_bearer_token:
+        return BearerToken(credentials, how.service, how.region)
     return RequestSigner(credentials, how.service, how.region, address.url, headers, address.request_id_header)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import time
+from base64 import b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from botocore.credentials import Credentials, ReadOnlyCredentials
 
 ALGORITHM = "AWS4-HMAC-SHA256"
+TOKEN_PREFIX = "sagemaker-api-key-"
+TOKEN_LIFE_S = 3600
+"""AWS takes up to twelve hours."""
 
 
 class _Second(NamedTuple):
@@ -94,6 +98,48 @@ class RequestSigner:
             to_sign=f"{ALGORITHM}\n{stamp}\n{scope}\n".encode(),
             key=self._key,
         )
+
+
+class BearerToken:
+    """SageMaker's bearer token in place of a signature: a URL that is signed beforehand, renewed when half its life is over.
+
+    It is as good as the credentials while it lives, and no longer: with new credentials comes a new token. Source:
+    https://docs.aws.amazon.com/sagemaker/latest/dg/realtime-endpoints-openai-compatible.html
+    """
+
+    def __init__(self, credentials: Credentials, service: str, region: str, life_s: int = TOKEN_LIFE_S) -> None:
+        self._credentials = credentials
+        self._service, self._region = service, region
+        self._life_s = life_s
+        self._frozen: ReadOnlyCredentials | None = None
+        self._at, self._renew_at = 0, 0
+        self._header = b""
+        self.sign("", "")  # what is imported for it is imported before the load
+
+    def sign(self, request_id: str, body_sha256: str) -> bytes:
+        """The header line to add, with its line end; the same for all requests until the token is renewed."""
+        now = int(time.time())
+        if now != self._at:
+            self._at = now
+            frozen = self._credentials.get_frozen_credentials()
+            if frozen != self._frozen or now >= self._renew_at:
+                self._frozen, self._renew_at = frozen, now + self._life_s // 2
+                token = bearer_token(frozen, self._service, self._region, self._life_s)
+                self._header = f"Authorization: Bearer {token}\r\n".encode()
+        return self._header
+
+
+def bearer_token(frozen: ReadOnlyCredentials, service: str, region: str, life_s: int) -> str:
+    """A token from now on, for `life_s` seconds, as `sagemaker.core.token_generator` makes it, which takes seconds to load."""
+    from botocore.auth import SigV4QueryAuth
+    from botocore.awsrequest import AWSRequest
+
+    host = f"{service}.amazonaws.com"
+    action = {"Action": "CallWithBearerToken"}
+    request = AWSRequest(method="POST", url=f"https://{host}/", headers={"host": host}, params=action)
+    SigV4QueryAuth(frozen, service, region, expires=life_s).add_auth(request)
+    url = f"{request.url.removeprefix('https://')}&Version=1"
+    return TOKEN_PREFIX + b64encode(url.encode()).decode()
 
 
 def _signing_key(secret_key: str, date: str, region: str, service: str) -> bytes:

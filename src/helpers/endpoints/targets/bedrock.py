@@ -44,7 +44,11 @@ class BedrockTarget:
             instance_count=self._option.instance_count,
             region=self._region,
             **as_ledger_fields(price),
-            serving={"model_id": self._option.model_id, "operation": self._operation},
+            serving={
+                "model_id": self._option.model_id,
+                "operation": self._operation,
+                **({"service_tier": self._option.service_tier} if self._option.service_tier else {}),
+            },
         )
 
     def create(self, record: EndpointRecord) -> EndpointRecord:
@@ -74,6 +78,7 @@ class BedrockTarget:
             api="bedrock_converse",
             framing="aws_event_stream" if self._option.stream else "plain",
             request_id_header="X-Request-Id",
+            service_tier=self._option.service_tier,
             bearer_token=api_key,
             sigv4=None if api_key else SigV4(service=client.meta.service_model.signing_name, region=self._region),
         )

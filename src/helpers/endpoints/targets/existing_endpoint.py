@@ -10,6 +10,7 @@ from helpers.errors import DeployError
 
 if TYPE_CHECKING:
     import boto3
+    from botocore.client import BaseClient
 
     from helpers.config.options import SageMakerOption
 
@@ -20,13 +21,15 @@ class ExistingEndpoint(NamedTuple):
     instance_type: str
     instance_count: int
     image: str | None
+    serving: dict[str, str]
+    """The inference component that is measured, and its copies; empty for the model of an endpoint."""
 
 
 def describe_existing(option: SageMakerOption, session: boto3.Session) -> ExistingEndpoint:
     """Instance type and count, and image of an existing endpoint. Raises DeployError where it cannot be measured.
 
     It must be in service, with one production variant on instances of its own: answers of two variants, of serverless or
-    asynchronous endpoints and of inference components, which share their instances, have no price per instance and hour.
+    asynchronous endpoints have no price per instance and hour. Of inference components, one is measured.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -35,14 +38,44 @@ def describe_existing(option: SageMakerOption, session: boto3.Session) -> Existi
         endpoint = client.describe_endpoint(EndpointName=name)
         config = client.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
         variant = _only_variant(option, endpoint, config)
-        model = client.describe_model(ModelName=variant["ModelName"])
+        image, serving = _component(option, client) if option.inference_component else _model(variant, client)
     except (ClientError, BotoCoreError) as error:
         if isinstance(error, ClientError) and is_not_found(error):
-            raise _refusal(option, f"is not there ({error})", "check endpoint_name and aws.region") from None
+            keys = "endpoint_name and inference_component" if option.inference_component else "endpoint_name"
+            raise _refusal(option, f"is not there ({error})", f"check {keys} and aws.region") from None
         raise deploy_error(option.name, f"cannot describe endpoint {name}", error) from error
     live = next(v for v in endpoint["ProductionVariants"] if v["VariantName"] == variant["VariantName"])
+    return ExistingEndpoint(variant["InstanceType"], live.get("CurrentInstanceCount", 1), image, serving)
+
+
+def _model(variant: dict, client: BaseClient) -> tuple[str | None, dict[str, str]]:
+    """The image of the model that a variant serves."""
+    model = client.describe_model(ModelName=variant["ModelName"])
     container = model.get("PrimaryContainer") or next(iter(model.get("Containers", [])), {})
-    return ExistingEndpoint(variant["InstanceType"], live.get("CurrentInstanceCount", 1), container.get("Image"))
+    return container.get("Image"), {}
+
+
+def _component(option: SageMakerOption, client: BaseClient) -> tuple[str | None, dict[str, str]]:
+    """The image of the option's inference component, and what is said of it in the report."""
+    name = option.inference_component
+    component = client.describe_inference_component(InferenceComponentName=name)
+    if component["EndpointName"] != option.endpoint_name:
+        raise _refusal(
+            option,
+            f"does not hold the inference component {name}: endpoint {component['EndpointName']} does",
+            "correct endpoint_name or inference_component",
+        )
+    if (status := component["InferenceComponentStatus"]) != "InService":
+        raise _refusal(
+            option, f"holds the inference component {name}, which is {status}, expected InService", "wait until it is"
+        )
+    specification = component.get("Specification", {})
+    if "ModelName" in specification:
+        image, _ = _model(specification, client)
+    else:
+        image = specification.get("Container", {}).get("DeployedImage", {}).get("SpecifiedImage")
+    copies = component.get("RuntimeConfig", {}).get("CurrentCopyCount")
+    return image, {"inference_component": name, **({"copies": str(copies)} if copies is not None else {})}
 
 
 def _only_variant(option: SageMakerOption, endpoint: dict, config: dict) -> dict:
@@ -56,11 +89,17 @@ def _only_variant(option: SageMakerOption, endpoint: dict, config: dict) -> dict
     variants = config["ProductionVariants"]
     if len(variants) != 1:
         raise _refusal(option, f"has {len(variants)} production variants, expected one", "measure them apart")
-    if "ModelName" not in variants[0]:
+    if "ModelName" not in variants[0] and not option.inference_component:
         raise _refusal(
             option,
-            "holds inference components, which share its instances: what one of them costs cannot be told",
-            "deploy the model to an endpoint of its own",
+            "holds inference components, expected a model of its own",
+            "set inference_component to the name of the one to measure",
+        )
+    if "ModelName" in variants[0] and option.inference_component:
+        raise _refusal(
+            option,
+            f"has a model of its own, expected the inference component {option.inference_component}",
+            "delete inference_component",
         )
     if "ServerlessConfig" in variants[0] or "InstanceType" not in variants[0]:
         raise _refusal(

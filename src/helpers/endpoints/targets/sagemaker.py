@@ -6,6 +6,7 @@ resource was made, and take seconds to load.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,10 @@ STATES = {
     "Deleting": "gone",
 }
 """States that AWS passes through by itself, such as SystemUpdating, count as those of an endpoint that comes up."""
+ROUTES = {"invocations": "invocations-response-stream", "openai": "openai/v1/chat/completions"}
+"""https://docs.aws.amazon.com/sagemaker/latest/dg/realtime-endpoints-openai-compatible.html"""
+COMPONENT_HEADER = "X-Amzn-SageMaker-Inference-Component"
+OF_THE_WHOLE_ENDPOINT = "of the whole endpoint, whose instances its inference components share"
 LONGEST_LINE = 300
 """Characters of a line of a container that are kept."""
 CAUSES_IN_LOGS = (Cause.CRASH, Cause.STARTUP, Cause.OTHER)
@@ -68,6 +73,8 @@ class SageMakerTarget:
         if not option.deploy:
             found = describe_existing(option, self._session())
             price = price_of(option, region, vcpus, instance_type=found.instance_type)
+            if price and option.inference_component and option.price is None:
+                price = replace(price, source=f"{price.source}, {OF_THE_WHOLE_ENDPOINT}")
             return EndpointRecord(
                 **known,
                 **found._asdict(),
@@ -131,19 +138,27 @@ class SageMakerTarget:
         return EndpointStatus(state, since, *self._explain(record, reason))
 
     def address(self, record: EndpointRecord) -> Address:
-        """The streaming invocation of the endpoint, signed."""
+        """The streaming invocation of the endpoint, signed; or its OpenAI-compatible path, with a bearer token."""
         runtime = self._session().client("sagemaker-runtime")
-        local = self._option.local
+        local, by_openai, component = (
+            self._option.local,
+            self._option.route == "openai",
+            self._option.inference_component,
+        )
+        within = f"/inference-components/{component}" if component and by_openai else ""
+        path = f"/endpoints/{record.endpoint_name}{within}/{ROUTES[self._option.route]}"
         return Address(
-            url=f"{runtime.meta.endpoint_url}/endpoints/{record.endpoint_name}/invocations-response-stream",
+            url=runtime.meta.endpoint_url + path,
+            headers={COMPONENT_HEADER: component} if component and not by_openai else {},
             api=self._option.request_api,
-            framing="aws_event_stream",
+            framing="plain" if by_openai else "aws_event_stream",
             request_id_header="X-Amzn-SageMaker-Inference-Id",
             sigv4=SigV4(
                 service="sagemaker",
                 region=record.region,
                 profile=LOCAL_PROFILE if local else None,
                 config_file=str(local_config_file(self._run)) if local else None,
+                as_bearer_token=by_openai,
             ),
         )
 
