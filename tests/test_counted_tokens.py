@@ -16,7 +16,7 @@ from test_preflight import config_of, openai, run_main
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.load.team import LoadTeam
-from helpers.metrics.summary import summarise_load_points
+from helpers.metrics.summary import no_load_points, summarise_load_points
 from helpers.report.bottom_line_text import bottom_line
 from helpers.run.records import LIST_COLUMNS, SCHEMA, read_facts, read_requests
 from helpers.verdict.checks import check_run
@@ -250,6 +250,12 @@ def test_what_was_counted_alike_or_comes_out_alike_is_judged_as_ever(b):
     verdict = verdict_of(load_point("a"), b)
     assert verdict.counted_apart == []
     assert (verdict.cost_basis == "usd_per_1k_requests") == verdict.comparable == (b["output_tokens_mean"] == 25.0)
+
+
+def test_where_nothing_was_measured_nobody_counted():
+    config = make_config(["a", "b"])
+    verdict = judge(no_load_points(config), [endpoint("a"), endpoint("b")], [], config, "run-1")
+    assert verdict.counted_apart == [] and not list(check_counts(no_load_points(config)))
 
 
 def test_models_that_differ_are_compared_by_token_whoever_counted():

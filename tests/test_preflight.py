@@ -77,6 +77,12 @@ def checked(server, tmp_path_factory):
             openai("not trusted", tls.url("well", "https")),
             openai("no tls", server.url("well", "https")),
             openai("with password", server.url("wrong_key", user="user:${GATEWAY_PASSWORD}@")),
+            openai("own header", server.url("wrong_key"), headers={"api-key": "${TEST_SECRET}", "X-Tenant": "t"}),
+            openai("own authorization", server.url("wrong_key"), headers={"Authorization": "Token ${TEST_SECRET}"}),
+            openai(
+                "key and header", server.url("wrong_key"), api_key="${TEST_SECRET}", headers={"x-key": "${TEST_SECRET}"}
+            ),
+            openai("without a key", server.url("wrong_key")),
         ]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TEST_SECRET", KEY)
@@ -142,6 +148,28 @@ def test_the_check_tells_by_its_exit_status_and_shows_no_secret(checked):
     )
     assert "model 'm', stream, a password). Came back: key refused" in message_of(said, "with password")
     assert KEY not in said and "pa55word" not in said and "dXNlcjpwYTU1d29yZA" not in said
+
+
+@pytest.mark.parametrize(
+    ("option", "sent", "next_step"),
+    [
+        ("wrong_key", "a key", "check api_key: it may be wrong"),
+        ("with password", "a password", "check the user and password in base_url: it may be wrong"),
+        ("own header", "a key in the header api-key", "check headers.api-key: it may be wrong"),
+        ("own authorization", "a key in the header Authorization", "check headers.Authorization: it may be wrong"),
+        ("key and header", "a key and a key in the header x-key", "check api_key and headers.x-key: it may be wrong"),
+        (
+            "without a key",
+            "no key",
+            "set api_key, or the header that the server reads its key from in headers: no key was",
+        ),
+    ],
+)
+def test_a_refused_key_is_looked_for_where_it_was_given(checked, option, sent, next_step):
+    message = message_of(checked[1], option)
+    assert f"(model 'm', stream, {sent}). Came back: key refused: HTTP 401" in message
+    assert f". Next: {next_step}" in message
+    assert KEY not in message and "pa55word" not in message
 
 
 # --- a series -----------------------------------------------------------------------------------------------------

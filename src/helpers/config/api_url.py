@@ -93,5 +93,10 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 def secrets_in_headers(headers: Mapping[str, str]) -> list[str]:
     """Values of headers whose names tell secrets, also without `Bearer` or `Basic` before them."""
-    found = [value for name, value in headers.items() if SECRET_NAME.search(name) or name.lower() in _SECRET_HEADERS]
+    found = [headers[name] for name in names_of_secret_headers(headers)]
     return [part for value in found for part in (value, value.rpartition(" ")[2])]
+
+
+def names_of_secret_headers(headers: Mapping[str, str]) -> list[str]:
+    """Headers whose names tell secrets."""
+    return [name for name in headers if SECRET_NAME.search(name) or name.lower() in _SECRET_HEADERS]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from helpers.config.api_url import names_of_secret_headers, secrets_in_query
 from helpers.config.secret_names import HIDDEN
+from helpers.load.address import Address
 from helpers.load.responses import Answer
 
 LONGEST_WORDS = 300
@@ -59,7 +62,7 @@ _KEYS = {
     ),
 }
 _NEXT_STEP = {
-    NoAnswer.KEY: "check {key}: it may be empty, expired, or the key of another server",
+    NoAnswer.KEY: "check {sent}: it may be wrong, expired, or of another server",
     NoAnswer.PERMISSION: "give the caller the policies in docs/aws.md, and for Bedrock access to the model",
     NoAnswer.MODEL: "check {model}; a server that speaks the OpenAI API lists its models at GET <base_url>/models",
     NoAnswer.PATH: "check {url} (its path often ends in /v1), api and {model}",
@@ -97,9 +100,35 @@ _MESSAGE = re.compile(r'"(?:OriginalMessage|[Mm]essage|detail|error|error_messag
 _ORIGINAL_STATUS = re.compile(r'"OriginalStatusCode"\s*:\s*(\d{3})')
 
 
-def next_step(kind: NoAnswer, target: str) -> str:
-    """What to do, in the words of the config's keys for this kind of target."""
-    return _NEXT_STEP[kind].format(**_KEYS[target]._asdict())
+class Proof(NamedTuple):
+    """What a request shows to be let in."""
+
+    words: str
+    where: str
+    """Where a user changes it."""
+
+
+def proofs_of(address: Address, target: str) -> list[Proof]:
+    """What requests to this address show to be let in, as they are written: a header of one's own takes the place of ours."""
+    keys, own = _KEYS[target], names_of_secret_headers(address.headers)
+    found = []
+    if address.sigv4 is not None:
+        found.append(Proof("an AWS bearer token" if address.sigv4.as_bearer_token else "an AWS signature", keys.key))
+    elif address.authorization and "authorization" not in map(str.lower, own):
+        in_url = Proof("a password", f"the user and password in {keys.url}")
+        found.append(Proof("a key", keys.key) if address.bearer_token else in_url)
+    found += [Proof(f"a key in the header {name}", f"headers.{name}") for name in own]
+    if secrets_in_query(address.url):
+        found.append(Proof("a key in the query", f"the query of {keys.url}"))
+    return found
+
+
+def next_step(kind: NoAnswer, target: str, proofs: Sequence[Proof]) -> str:
+    """What to do, in the words of the config's keys for this kind of target, and of what was shown to be let in."""
+    keys = _KEYS[target]
+    if kind is NoAnswer.KEY and not proofs:
+        return f"set {keys.key}, or the header that the server reads its key from in headers: no key was sent"
+    return _NEXT_STEP[kind].format(**keys._asdict(), sent=" and ".join(proof.where for proof in proofs))
 
 
 def kind_of_answer(answer: Answer, signed: bool) -> NoAnswer:

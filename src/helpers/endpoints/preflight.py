@@ -12,18 +12,26 @@ import re
 import time
 import uuid
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
-from helpers.config.api_url import secrets_in_headers
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import TraceReplay
 from helpers.config.options import Option
 from helpers.config.secret_words import secret_hider
 from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
-from helpers.endpoints.no_answer import NoAnswer, kind_of_answer, kind_of_error, next_step, shown_url, words_of
+from helpers.endpoints.no_answer import (
+    NoAnswer,
+    kind_of_answer,
+    kind_of_error,
+    next_step,
+    proofs_of,
+    shown_url,
+    words_of,
+)
 from helpers.errors import CredentialsError, DeployError, LoadError
 from helpers.load.address import Address
 from helpers.load.bodies import RequestWriter, prepare_requests
@@ -90,6 +98,7 @@ def ask(
     credentials have expired.
     """
     asked_at, sent = utc_now(), _sent(option, address)
+    fail = partial(_failure, option, address, situation)
     timeout_s = max(config.load.request_timeout_s, SHORTEST_TIMEOUT_S)
     prompt, hide = _longest_prompt(option, config, run), secret_hider(address.secrets())
     try:
@@ -97,7 +106,7 @@ def ask(
     except (OSError, ValueError) as error:  # a ValueError is one of the address: a host or key that cannot be sent
         kind = kind_of_error(error)
         words = words_of_refusal(error) if isinstance(error, OSError) else str(error)
-        raise _failure(option, situation, sent, f"{kind}: {hide(words)}", kind) from None
+        raise fail(f"{kind}: {hide(words)}", kind) from None
     except LoadError as error:  # no credentials to sign with
         raise DeployError(f"option {option.name!r}: {error}", Cause.CREDENTIALS) from None
     if answer.error_type in CREDENTIAL_CODES:
@@ -105,7 +114,7 @@ def ask(
         raise CredentialsError(f"{words}. Next: {NEXT_STEP[Cause.CREDENTIALS]}", Cause.CREDENTIALS)
     if answer.status != "ok":
         kind = kind_of_answer(answer, address.sigv4 is not None)
-        raise _failure(option, situation, sent, f"{kind}: {words_of(answer)}", kind)
+        raise fail(f"{kind}: {words_of(answer)}", kind)
     return FirstAnswer(
         option=option.name,
         asked_at=asked_at,
@@ -117,9 +126,10 @@ def ask(
     )
 
 
-def _failure(option: Option, situation: str, sent: str, came_back: str, kind: NoAnswer) -> DeployError:
+def _failure(option: Option, address: Address, situation: str, came_back: str, kind: NoAnswer) -> DeployError:
+    sent, next_one = _sent(option, address), next_step(kind, option.target, proofs_of(address, option.target))
     text = f"option {option.name!r}: {situation}. Sent: {sent}. Came back: {came_back.rstrip('.')}. "
-    return DeployError(f"{text}Next: {next_step(kind, option.target)}", kind)
+    return DeployError(f"{text}Next: {next_one}", kind)
 
 
 def _sent(option: Option, address: Address) -> str:
@@ -127,10 +137,7 @@ def _sent(option: Option, address: Address) -> str:
     model = option.extra_body.get("model", address.served_model)
     model = f"model {model!r}, " if model else ""
     streams = "stream" if _is_streamed(option, address) else "no stream"
-    signed = "an AWS bearer token" if address.sigv4 and address.sigv4.as_bearer_token else "an AWS signature"
-    kinds = ((signed, address.sigv4), ("a key", address.bearer_token), ("a password", address.basic_auth))
-    kinds += (("a key in a header", secrets_in_headers(address.headers)),)
-    key = next((kind for kind, value in kinds if value), "no key")
+    key = " and ".join(proof.words for proof in proofs_of(address, option.target)) or "no key"
     return f"POST {shown_url(address.url)} ({model}{streams}, {key})"
 
 

@@ -160,7 +160,7 @@ def contradicted(points: pd.DataFrame, tokens: str) -> set[str]:
     samples = {option: counted(points, option, tokens) for option in points["option"].unique()}
     ratios = {option: sample.ratio for option, sample in samples.items() if sample is not None}
     wrong = {option for option in ratios if samples[option].contradicts(tokens)}
-    are_alike = len(wrong) == len(samples) and max(ratios.values()) <= MOST_TIMES * min(ratios.values())
+    are_alike = bool(wrong) and len(wrong) == len(samples) and max(ratios.values()) <= MOST_TIMES * min(ratios.values())
     return set() if are_alike else wrong
 
 
