@@ -248,6 +248,12 @@ FAULTS = {
         "Not all prompt tokens were counted by the same: the server in some cases, a tokenizer in others.",
         ["a: server", "b: tokenizer"],
     ),
+    "requests that went out twice": (
+        {"requests": [request(i, 0.5, resent=i > 0, phase="warmup" if i == 1 else "steady") for i in range(3)]},
+        "resent",
+        "2 requests were sent a second time on a new connection, because the server had closed the kept one",
+        ["a: 2 of 3"],
+    ),
     "an unknown price": (
         {"endpoints": [endpoint(usd_per_hour=None)]},
         "no_price",

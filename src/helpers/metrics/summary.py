@@ -44,6 +44,7 @@ COLUMNS = (
     "first_token_ns",
     "last_token_ns",
     "done_ns",
+    "resent",
     "prompt_tokens",
     "output_tokens",
     "prompt_tokens_source",

@@ -36,6 +36,10 @@ class LevelAudit:
     shorter: int
     echoed: int
     not_streamed: int
+    requests: int = 0
+    """Of all phases."""
+    resent: int = 0
+    """Of all phases: sent a second time, because the kept connection was closed before the answer."""
     prompt_sources: frozenset[str] = frozenset()
     """Who counted prompt tokens: `server` or `tokenizer`."""
     output_sources: frozenset[str] = frozenset()
@@ -58,6 +62,8 @@ def audit(level: Level) -> LevelAudit:
         shorter=0 if asked is None else int((ok["output_tokens"] < asked).sum()),
         echoed=int(steady["echoed_prompt"].fillna(False).sum()),
         not_streamed=int(ok["first_token_ns"].isna().sum()),
+        requests=len(level.requests),
+        resent=int(level.requests["resent"].fillna(False).sum()),
         prompt_sources=frozenset(steady["prompt_tokens_source"].dropna().unique()),
         output_sources=frozenset(steady["output_tokens_source"].dropna().unique()),
         prompts=Counter(dict(zip(times_sent.index.tolist(), times_sent.tolist(), strict=True))),
@@ -74,6 +80,7 @@ def check_requests(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterabl
     yield from _token_sources(audits, config)
     yield from _repeated_prompts(audits)
     yield from _not_streamed(audits)
+    yield from _resent(audits)
 
 
 def _token_counts(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
@@ -146,6 +153,22 @@ def _not_streamed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
     if rows:
         yield ReportWarning(
             kind="not_streamed", message="Answers were not streamed: TTFT and TPOT are unknown.", rows=rows
+        )
+
+
+def _resent(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+    sent, resent = Counter(), Counter()
+    for one in audits:
+        sent[one.option] += one.requests
+        resent[one.option] += one.resent
+    if total := sum(resent.values()):
+        were = "request was" if total == 1 else "requests were"
+        yield ReportWarning(
+            kind="resent",
+            message=f"{total:,} {were} sent a second time on a new connection, because the server had closed the kept one before "
+            "it answered. Latency counts from the second send in a closed loop. Next: where they are many, let the server or "
+            "the proxy before it keep idle connections open for longer.",
+            rows=[f"{option}: {resent[option]:,} of {sent[option]:,}" for option in sent if resent[option]],
         )
 
 
