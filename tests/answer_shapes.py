@@ -51,6 +51,16 @@ def named(*events: dict) -> bytes:
     return b"".join(f"event: {event['type']}\n".encode() + data(event) for event in events)
 
 
+def wire_of(body: bytes, streamed: bool) -> tuple[bytes, bytes]:
+    """Head and body of the answer in HTTP: in chunks of 30 bytes if it is a stream."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n" % (b"text/event-stream" if streamed else b"application/json")
+    if not streamed:
+        return head + b"Content-Length: %d\r\n\r\n" % len(body), body
+    pieces = [body[at : at + 30] for at in range(0, len(body), 30)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return head + b"Transfer-Encoding: chunked\r\n\r\n", chunks + b"0\r\n\r\n"
+
+
 USAGE = {"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": 13}
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1767225600, "model": "m"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from answer_shapes import SHAPES, Shape
+from answer_shapes import SHAPES, Shape, wire_of
 
 from helpers.load.answer_end import AnswerEnd
 from helpers.load.connection import Exchange
@@ -11,16 +11,6 @@ from helpers.load.responses import Answer, read_answer
 
 BOTH = [(name, streamed) for name in SHAPES for streamed in (True, False)]
 IDS = [f"{name}, {'streamed' if streamed else 'whole'}" for name, streamed in BOTH]
-
-
-def wire_of(shape: Shape, streamed: bool) -> bytes:
-    """The answer in HTTP, in chunks of 30 bytes if it is a stream."""
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n" % (b"text/event-stream" if streamed else b"application/json")
-    if not streamed:
-        return head + b"Content-Length: %d\r\n\r\n" % len(shape.whole) + shape.whole
-    pieces = [shape.stream[at : at + 30] for at in range(0, len(shape.stream), 30)]
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-    return head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
 
 
 def read(shape: Shape, reads: list[bytes], failure: str | None = None) -> Answer:
@@ -35,7 +25,7 @@ def test_there_are_enough():
 @pytest.mark.parametrize(("name", "streamed"), BOTH, ids=IDS)
 def test_a_shape_is_one_record_wherever_it_is_cut(name, streamed):
     shape = SHAPES[name]
-    wire = wire_of(shape, streamed)
+    wire = b"".join(wire_of(shape.stream if streamed else shape.whole, streamed))
     answer = read(shape, [wire])
     assert answer.status == (shape.status if streamed else shape.whole_status), answer.error
     assert answer.text == (shape.text if streamed or shape.whole_text is None else shape.whole_text)
@@ -58,7 +48,7 @@ def test_a_shape_is_one_record_wherever_it_is_cut(name, streamed):
 def test_what_ends_at_any_byte_is_never_whole(name, streamed):
     """The connection closes there: no record says ok, each says why."""
     shape = SHAPES[name]
-    wire = wire_of(shape, streamed)
+    wire = b"".join(wire_of(shape.stream if streamed else shape.whole, streamed))
     for cut in range(1, len(wire) - 1):
         answer = read(shape, [wire[:cut]], "cut_short")
         assert answer.status != "ok" and answer.error
