@@ -211,8 +211,8 @@ ONE_FAULT = {
     "unknown source": (
         ("kind: python_reference", "kind: sharegtp"),
         5,
-        "prompts.source.kind: bad value 'sharegtp'. Did you mean `sharegpt`? Expected one of: python_reference, jsonl, "
-        "longbench, sharegpt",
+        "prompts.source.kind: bad value 'sharegtp'. Did you mean `sharegpt`? Expected one of: python_reference, file, "
+        "jsonl, longbench, sharegpt",
     ),
     "two model sources": (
         ("instance_type: ml.c5.large", "instance_type: ml.c5.large\n    jumpstart: {model_id: x}"),

@@ -17,7 +17,7 @@ import yaml
 from aws_bodies import SNAPSHOT
 from botocore import xform_name
 
-from helpers.config.benchmark import PROJECT_ROOT, JsonLinesSource, PythonReferenceSource, ShareGPTSource
+from helpers.config.benchmark import PROJECT_ROOT, FileSource, PythonReferenceSource, ShareGPTSource
 from helpers.config.containers import ModelContainer
 from helpers.config.containers.accelerators import accelerator_of, accelerators_on, known_instance
 from helpers.config.containers.machine_images import machine_image_for
@@ -277,7 +277,7 @@ def test_the_prompts_of_a_file_of_ones_own_can_be_drawn_as_they_are(tmp_path):
 
 def test_the_page_on_own_prompts_names_every_source_field_template_and_the_requests_that_an_slo_takes():
     page = OWN_PROMPTS.read_text(encoding="utf-8")
-    for source in (PythonReferenceSource, JsonLinesSource, ShareGPTSource):
+    for source in (PythonReferenceSource, FileSource, ShareGPTSource):
         for kind in get_args(source.model_fields["kind"].annotation):
             assert f"| `{kind}` |" in page
         assert all(f"`{name}`" in page for name in source.model_fields)

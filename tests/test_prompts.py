@@ -1,6 +1,7 @@
 """Prompts: their lengths against an independent count, their sources, and what is said when they cannot be had."""
 
 import gzip
+import io
 import json
 import re
 import shutil
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import boto3
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from moto import mock_aws
 
-from helpers.config.benchmark import BenchmarkConfig, JsonLinesSource, PythonReferenceSource, ShareGPTSource
+from helpers import report
+from helpers.config.benchmark import BenchmarkConfig, FileSource, PromptsConfig, PythonReferenceSource, ShareGPTSource
 from helpers.errors import PromptError, RunFolderError
 from helpers.prompts.making import cut_at_word, make_prompts
 from helpers.prompts.sources import read_records
@@ -376,17 +379,17 @@ def test_jsonl_with_columns_of_ones_own_keeps_natural_lengths(make, tmp_path, to
 def test_max_records_is_honoured_and_lines_after_it_are_not_read(tmp_path):
     path = write_jsonl(tmp_path / "m.jsonl", longbench_rows(3))
     path.write_text(path.read_text() + "not json\n")
-    source = JsonLinesSource(kind="jsonl", path="m.jsonl", max_records=3)
+    source = FileSource(kind="jsonl", path="m.jsonl", max_records=3)
     assert [record.record_id for record in read_records(source, tmp_path)] == ["id0", "id1", "id2"]
 
 
 def test_a_bad_line_is_named(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"a": "1"}\n\n{"a": \n')
     with pytest.raises(PromptError, match=r"bad\.jsonl:3: not valid JSON"):
-        list(read_records(JsonLinesSource(kind="jsonl", path="bad.jsonl"), tmp_path))
+        list(read_records(FileSource(kind="jsonl", path="bad.jsonl"), tmp_path))
     (tmp_path / "list.jsonl").write_text('{"a": "1"}\n[1]\n')
     with pytest.raises(PromptError, match=r"list\.jsonl:2: \[1\], expected a JSON object"):
-        list(read_records(JsonLinesSource(kind="jsonl", path="list.jsonl"), tmp_path))
+        list(read_records(FileSource(kind="jsonl", path="list.jsonl"), tmp_path))
 
 
 def test_packed_files_and_half_surrogates_are_read(tmp_path):
@@ -395,7 +398,7 @@ def test_packed_files_and_half_surrogates_are_read(tmp_path):
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         archive.writestr("data/p.jsonl", plain)
     for path in ("p.jsonl", "p.jsonl.gz", "data.zip/data/p.jsonl"):
-        (record,) = read_records(JsonLinesSource(kind="jsonl", path=path), tmp_path)
+        (record,) = read_records(FileSource(kind="jsonl", path=path), tmp_path)
         assert (record.record_id, record.columns["text"]) == ("x", "half ? pair")
     (tmp_path / "broken.jsonl.gz").write_bytes(gzip.compress(plain)[:20])
     for path, words in [
@@ -404,7 +407,7 @@ def test_packed_files_and_half_surrogates_are_read(tmp_path):
         ("none.jsonl", "No such file"),
     ]:
         with pytest.raises(PromptError, match=words):
-            list(read_records(JsonLinesSource(kind="jsonl", path=path), tmp_path))
+            list(read_records(FileSource(kind="jsonl", path=path), tmp_path))
 
 
 def test_s3_objects_are_read(tmp_path, monkeypatch):
@@ -414,11 +417,11 @@ def test_s3_objects_are_read(tmp_path, monkeypatch):
         s3 = boto3.client("s3", region_name="us-east-1")
         s3.create_bucket(Bucket="prompts")
         s3.put_object(Bucket="prompts", Key="a/b.jsonl.gz", Body=gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
-        source = JsonLinesSource(kind="jsonl", path="s3://prompts/a/b.jsonl.gz")
+        source = FileSource(kind="jsonl", path="s3://prompts/a/b.jsonl.gz")
         records = list(read_records(source, tmp_path))
         assert [(r.record_id, r.columns["text"]) for r in records] == [("b.jsonl.gz:1", "one"), ("b.jsonl.gz:2", "two")]
         with pytest.raises(PromptError, match=r"s3://prompts/none\.jsonl: cannot be read: .*404"):
-            list(read_records(JsonLinesSource(kind="jsonl", path="s3://prompts/none.jsonl"), tmp_path))
+            list(read_records(FileSource(kind="jsonl", path="s3://prompts/none.jsonl"), tmp_path))
 
 
 SHAREGPT = [
@@ -441,10 +444,10 @@ SHAREGPT = [
 )
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 def test_sharegpt_gives_the_first_human_turn_and_the_reply(tmp_path, monkeypatch, dump, chunk):
-    monkeypatch.setattr("helpers.prompts.sources._JSON_CHUNK_CHARACTERS", chunk)
+    monkeypatch.setattr("helpers.prompts.source_files.JSON_CHUNK_CHARACTERS", chunk)
     (tmp_path / "s.json").write_text(dump(SHAREGPT))
     records = list(read_records(ShareGPTSource(kind="sharegpt", path="s.json"), tmp_path))
-    expected = [("a", {"text": "Hi, \n{you}"}, "Hello"), ("c", {"text": "no reply"}, None)]
+    expected = [("a", {"text": "Hi, \n{you}"}, "Hello"), ("b", {"text": ""}, None), ("c", {"text": "no reply"}, None)]
     assert [(r.record_id, r.columns, r.answer) for r in records] == expected
 
 
@@ -454,11 +457,195 @@ def test_faults_in_a_sharegpt_list_are_named_with_their_line(tmp_path):
     for content, words in [
         (f"[\n{good},\n{{'id': 1}}, {' ' * 40}]", "s.json:3: not valid JSON"),
         (f"[\n{good},\n", "ends inside the list"),
-        (f'[\n{good},\n{{"items": []}}]', "s.json:3: `conversations` is None"),
+        (
+            f'[\n{good},\n{{"foo": []}}]',
+            r"s.json:3: no conversation; the keys are foo\. Expected turns.*Next: write",
+        ),
+        (f"[\n{good}]\n{good}", "s.json:3: not valid JSON: more follows after the end of the list"),
     ]:
         (tmp_path / "s.json").write_text(content)
         with pytest.raises(PromptError, match=words):
             list(read_records(source, tmp_path))
+
+
+TURNS = [
+    {"role": "system", "content": "s"},
+    {"role": "user", "content": "Why?"},
+    {"role": "assistant", "content": "So."},
+]
+PARTS = [
+    {"role": "user", "content": [{"type": "text", "text": "Why?"}, {"type": "image_url", "image_url": {"url": "x"}}]}
+]
+SHAPES = {
+    "text": ({"text": "Why?"}, None),
+    "vLLM custom": ({"prompt": "Why?"}, None),
+    "Alpaca": ({"instruction": "Why?", "input": "", "output": "So."}, None),
+    "GSM8K": ({"question": "Why?", "answer": "So."}, None),
+    "OpenOrca": ({"id": "x", "system_prompt": "s", "question": "Why?", "response": "So."}, None),
+    "TGI": ({"inputs": "Why?", "parameters": {"max_new_tokens": 3}}, None),
+    "genai-perf": ({"text_input": "Why?"}, None),
+    "ShareGPT": ({"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]}, "So."),
+    "ShareGPT with role and content": ({"conversations": TURNS}, "So."),
+    "ShareGPT of 2023": ({"items": [{"from": "human", "value": "Why?"}]}, None),
+    "a speaker that is no text": (
+        {"conversations": [{"from": ["x"], "value": "no"}, {"from": "human", "value": "Why?"}]},
+        None,
+    ),
+    "LMSYS-Chat, WildChat": ({"conversation_id": "1", "conversation": TURNS}, "So."),
+    "OpenAI messages": ({"messages": TURNS}, "So."),
+    "messages in parts": ({"messages": PARTS}, None),
+    "UltraChat 200k": ({"prompt": "Why?", "prompt_id": "1", "messages": TURNS}, "So."),
+    "UltraChat": ({"id": "0", "data": ["Why?", "So."]}, "So."),
+    "MT-Bench": ({"question_id": 81, "category": "c", "turns": ["Why?", "And?"]}, None),
+    "preferences": ({"prompt": TURNS[:2], "chosen": TURNS[2:]}, None),
+    "OpenAI batch": ({"custom_id": "1", "method": "POST", "body": {"model": "m", "messages": TURNS}}, "So."),
+    "Bedrock batch": ({"recordId": "1", "modelInput": {"messages": PARTS}}, None),
+    "Gemini": ({"contents": [{"role": "user", "parts": [{"text": "Why?"}]}]}, None),
+    "datasets-server": ({"row_idx": 0, "row": {"question": "Why?"}}, None),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_asked_is_found_whatever_the_keys_of_a_dataset(tmp_path, shape):
+    value, reply = SHAPES[shape]
+    write_jsonl(tmp_path / "d.jsonl", [value])
+    (record,) = read_records(FileSource(kind="file", path="d.jsonl"), tmp_path)
+    assert (record.columns["text"], record.answer) == ("Why?", reply)
+    assert bool(record.text_from) == (shape != "text")
+
+
+def test_what_a_question_is_about_follows_it(tmp_path):
+    rows = [
+        {"instruction": "Sum up.", "context": "A passage.", "response": "r"},
+        {"instruction": "Add.", "input": "1, 2"},
+    ]
+    write_jsonl(tmp_path / "d.jsonl", rows)
+    first, second = read_records(FileSource(kind="file", path="d.jsonl"), tmp_path)
+    assert (first.columns["text"], first.text_from) == ("Sum up.\n\nA passage.", ("instruction", "context"))
+    assert (second.columns["text"], second.columns["input"]) == ("Add.\n\n1, 2", "1, 2")
+
+
+ROWS = [{"prompt": "Why, and\nhow?", "n": "1"}, {"prompt": 'Ö "x"', "n": "2"}]
+
+
+def as_csv(delimiter, encoding="utf-8"):
+    lines = [delimiter.join(["prompt", "n"])]
+    lines += [delimiter.join('"' + row[key].replace('"', '""') + '"' for key in row) for row in ROWS]
+    return "\r\n".join(lines).encode(encoding)
+
+
+def as_parquet():
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(ROWS), sink)
+    return sink.getvalue()
+
+
+FILES = {
+    "lines.jsonl": "\n".join(map(json.dumps, ROWS)).encode(),
+    "byte-order-mark.jsonl": "\r\n".join(map(json.dumps, ROWS)).encode("utf-8-sig"),
+    "utf-16.jsonl": "\n".join(map(json.dumps, ROWS)).encode("utf-16"),
+    "list.json": json.dumps(ROWS).encode(),
+    "pretty-list.JSON": json.dumps(ROWS, indent=2).encode("utf-8-sig"),
+    "pretty-objects.jsonl": "\n".join(json.dumps(row, indent=2) for row in ROWS).encode(),
+    "in-data.json": json.dumps({"version": 1, "data": ROWS}, indent=1).encode(),
+    "in-rows.json": json.dumps(
+        {"features": [], "rows": [{"row_idx": i, "row": row} for i, row in enumerate(ROWS)]}
+    ).encode(),
+    "of-texts.json": json.dumps([row["prompt"] for row in ROWS]).encode(),
+    "commas.csv": as_csv(","),
+    "excel.CSV": as_csv(";", "utf-8-sig"),
+    "tabs.tsv": as_csv("\t"),
+    "tabs-by-excel.csv": as_csv("\t", "utf-16"),
+    "packed.csv.gz": gzip.compress(as_csv(",")),
+    "table.parquet": as_parquet(),
+    "no-ending": as_parquet(),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_formats_that_people_have_are_read(tmp_path, name):
+    (tmp_path / name).write_bytes(FILES[name])
+    records = list(read_records(FileSource(kind="file", path=name), tmp_path))
+    assert [record.columns["text"] for record in records] == [row["prompt"] for row in ROWS]
+
+
+def test_a_text_file_has_a_prompt_on_each_line(tmp_path):
+    (tmp_path / "p.txt").write_bytes("One?\r\nTwö?\n".encode("utf-8-sig"))
+    assert [r.columns["text"] for r in read_records(FileSource(kind="file", path="p.txt"), tmp_path)] == [
+        "One?",
+        "Twö?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("l.csv", "prompt\nWéll\n".encode("latin-1"), r"l\.csv: not UTF-8 text: .*b'\\xe9'.*Next: save it as UTF-8"),
+        ("q.csv", b'prompt,n\n"open,1\n', r"q\.csv:2: not valid CSV: .*Next: correct the quotes"),
+        (
+            "f.csv",
+            b"prompt,n\na,1\nWell, b,1\n",
+            r"f\.csv:3: 3 fields, expected the 2 of the header\. Next: put fields",
+        ),
+        ("x.xlsx", b"PK\x03\x04\xff\xfe", r"x\.xlsx: not UTF-8 text.*Expected JSON lines.*Next:"),
+        ("p.parquet", b"PAR1 and nothing", r"p\.parquet: not a Parquet file that can be read: .*Next: fetch"),
+        ("n.jsonl", b'{"text": ' + b"[" * 100_000, r"n\.jsonl:1: not valid JSON: .*Next: correct"),
+        ("d.jsonl", b'{"n": ' + b"1" * 5000 + b"}", r"d\.jsonl:1: not valid JSON: .*Next: correct"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named_with_place_and_next_step(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PromptError, match=words):
+        list(read_records(FileSource(kind="file", path=name), tmp_path))
+
+
+def test_what_is_skipped_is_counted_and_said_where_prompts_are_shown(make_config, model_cache_dir, tmp_path):
+    rows = [{"prompt": ""}, {"prompt": None}, {"prompt": " \n"}, *({"prompt": passage(9, i)} for i in range(3))]
+    write_jsonl(tmp_path / "d.jsonl", [*rows, rows[-1], {"prompt": passage(300)}])
+    source = {"kind": "file", "path": "d.jsonl"}
+    prompts = make_prompts(make_config({"d": (10, 60)}, 3, source, template="user_turn"), tmp_path, model_cache_dir)
+    said = [
+        "Left out of the 8 records of file d.jsonl: 3 without words to send (the first: d.jsonl:1), 1 repeated, 1 shorter or "
+        "longer than every dataset asks.",
+        "The records have no column `text`: it was made from `prompt`.",
+    ]
+    assert prompts.notes == said and prompts.tables["d"].num_rows == 3
+    write_prompts(prompts.tables, tmp_path / "payloads")
+    assert all(note in report.prompts_table(tmp_path / "payloads").plain() for note in said)
+    write_jsonl(tmp_path / "d.jsonl", rows[:3])
+    with pytest.raises(
+        PromptError, match=r"3 records .*: 3 without words .*Next: give a source whose records hold words"
+    ):
+        make_prompts(make_config({"d": (10, 60)}, 3, source, template="user_turn"), tmp_path, model_cache_dir)
+
+
+def test_the_template_follows_the_source_unless_it_is_named(make_config):
+    for source, template in [
+        ({"kind": "sharegpt", "path": "x"}, "user_turn"),
+        ({"kind": "file", "path": "x"}, "user_turn"),
+        ({"kind": "file", "path": "x", "cut": "context"}, "question_about_passage"),
+        ({"kind": "longbench", "path": "x"}, "question_about_passage"),
+        ({"kind": "python_reference"}, "question_about_passage"),
+    ]:
+        assert PromptsConfig.model_validate({"source": source}).template == template
+
+
+def test_fewer_prompts_than_a_verdict_takes_are_refused_with_the_numbers_of_all_datasets(
+    make_config, model_cache_dir, tmp_path
+):
+    write_jsonl(tmp_path / "d.jsonl", [{"text": passage(9 + i % 4, i)} for i in range(40)])
+    load = {"kind": "closed_loop", "concurrency": [2], "min_requests": 10, "warmup_requests": 1}
+    sections = {"slo": {"latency_s": 1, "error_rate": 0.1}, "load": load}
+    bins, source = {"a": (5, 100), "b": (500, 900)}, {"kind": "file", "path": "d.jsonl"}
+    with pytest.raises(PromptError) as error:
+        make_prompts(make_config(bins, 100, source, "user_turn", **sections), tmp_path, model_cache_dir)
+    first, second = str(error.value).split("\n")
+    assert "'a': 40 prompts of 5 to 99 tokens found; 100 are asked and 65 needed: a load point sends that many" in first
+    assert "set load.repeat_prompts: true, or ask less of `slo`" in first
+    assert "'b': 0 prompts of 500 to 899 tokens found" in second and "2 needed (the highest concurrency" in second
+    load["repeat_prompts"] = True
+    made = make_prompts(make_config({"a": (5, 100)}, 100, source, "user_turn", **sections), tmp_path, model_cache_dir)
+    assert made.tables["a"].num_rows == 40
 
 
 def test_sharegpt_prompts_have_natural_lengths(make, tmp_path):

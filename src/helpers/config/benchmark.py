@@ -47,18 +47,22 @@ class PythonReferenceSource(Strict):
     cut: str | None = Field(default="context", description="Column that is cut to fill a bin; null: never cut.")
 
 
-class JsonLinesSource(Strict):
-    """JSON lines: one object per line whose keys are the columns that the prompt template names."""
+class FileSource(Strict):
+    """A file of records: JSON lines, JSON, CSV, TSV, Parquet or text. Its keys are the columns that the template names; what a
+    record asks is in the column `text` too, whatever its key.
+    """
 
-    kind: Literal["jsonl", "longbench"]
-    path: str = Field(description="Local path, s3:// URI, or (longbench) a Hugging Face dataset id `owner/name:file`.")
+    kind: Literal["file", "jsonl", "longbench"]
+    path: str = Field(
+        description="Local path, s3:// URI, or (not jsonl) a file of a Hugging Face dataset `owner/name:file`."
+    )
     cut: str | None = Field(default=None, description="Column that is cut to fill a bin; null: never cut.")
     answer: str | None = Field(default="answers", description="Column with the ground-truth answer, if there is one.")
     max_records: PositiveInt = 100_000
 
 
 class ShareGPTSource(Strict):
-    """ShareGPT JSON: the first human turn is the prompt, the reply to it the answer."""
+    """A file of conversations: the first human turn is the prompt, the reply to it the answer."""
 
     kind: Literal["sharegpt"]
     path: str
@@ -66,7 +70,7 @@ class ShareGPTSource(Strict):
     max_records: PositiveInt = 100_000
 
 
-Source = Annotated[PythonReferenceSource | JsonLinesSource | ShareGPTSource, Field(discriminator="kind")]
+Source = Annotated[PythonReferenceSource | FileSource | ShareGPTSource, Field(discriminator="kind")]
 
 
 class PromptsConfig(Strict):
@@ -74,12 +78,22 @@ class PromptsConfig(Strict):
 
     source: Source
     template: str = Field(
-        default="question_about_passage",
-        description="A file in data/prompt_templates (without .txt), or a path. `{column}` names source columns.",
+        default="user_turn",
+        description="A file in data/prompt_templates (without .txt), or a path. `{column}` names source columns. Default "
+        "for python_reference, longbench and where a column is cut: question_about_passage.",
     )
     chat_template: Literal["model", "none"] = Field(
         default="model", description="`model`: the tokenizer's chat template is applied; `none`: the bare text is sent."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_template(cls, data: object) -> object:
+        source = data.get("source") if isinstance(data, dict) else None
+        if not isinstance(source, dict) or "template" in data:
+            return data
+        about_a_passage = source.get("cut") or source.get("kind") in ("python_reference", "longbench")
+        return {**data, "template": "question_about_passage"} if about_a_passage else data
 
 
 class Dataset(Strict):

@@ -324,7 +324,7 @@ def check(config: LoadedConfig) -> Checked:
     preflight.check_files(benchmark, base_dir)
     prompts = make_prompts(benchmark, base_dir, default_cache_dir())
     lines = [f"Files are there, and {plural(sum(map(len, prompts.tables.values())), 'prompt')} could be drawn."]
-    lines += [f"Warning: {warning}" for warning in prompts.warnings]
+    lines += prompts.notes + [f"Warning: {warning}" for warning in prompts.warnings]
     with scratch_run(config) as run:
         write_prompts(prompts.tables, run.payloads)
         ledger = Ledger(run.ledger_file, run.run_id)

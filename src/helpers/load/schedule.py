@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers.config.load import LoadLevel, OpenLoop, Ramp, Search, TraceReplay
+from helpers.config.yaml import expanded
 from helpers.errors import ConfigError
 from helpers.run.records import ArrivalFacts
 
@@ -65,7 +66,7 @@ def _ramp_seconds(load: Ramp, rng: np.random.Generator) -> np.ndarray:
 
 def _trace_seconds(load: TraceReplay, base_dir: Path) -> np.ndarray:
     """Times of the trace from its first on, s, ascending."""
-    path = base_dir / Path(load.path).expanduser()
+    path = base_dir / expanded(load.path)
     fault = f"load.path {load.path!r}: "
     if not path.is_file():
         raise ConfigError(f"{fault}no such file ({path}). Expected a CSV or JSON-lines file. Next: correct load.path")

@@ -83,6 +83,15 @@ def load_for_slo(config: BenchmarkConfig) -> Load:
     return config.load.model_copy(update={"min_requests": max(config.load.min_requests, needed)})
 
 
+def fewest_prompts_to_decide(config: BenchmarkConfig) -> int:
+    """Prompts that the largest load point sends at least before the SLO can be shown, unless they are repeated."""
+    load = config.load
+    if config.slo.error_rate == 0 or isinstance(load, Ramp):
+        return load.fewest_prompts()
+    needed = math.ceil(requests_for_slo(config.slo) / load.repetitions)
+    return load.model_copy(update={"min_requests": max(load.min_requests, needed)}).fewest_prompts()
+
+
 def refuse_what_cannot_decide(config: BenchmarkConfig) -> None:
     """Raise ConfigError where no load point can hold as many requests as the SLO asks for, whatever the servers do.
 
@@ -104,7 +113,7 @@ def refuse_what_cannot_decide(config: BenchmarkConfig) -> None:
     )
     if load.level_kind == "open_loop":
         _refuse_short(config, needed, words)
-    fewest = load.model_copy(update={"min_requests": max(load.min_requests, needed)}).fewest_prompts()
+    fewest = fewest_prompts_to_decide(config)
     for i, dataset in enumerate(config.datasets):
         if dataset.count < fewest and not load.repeat_prompts:
             raise ConfigError(

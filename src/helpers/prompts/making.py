@@ -21,6 +21,8 @@ import pyarrow as pa
 
 from helpers.config.benchmark import BenchmarkConfig, Dataset, slug
 from helpers.errors import PromptError
+from helpers.metrics.sample_size import fewest_prompts_to_decide
+from helpers.number_text import plural
 from helpers.prompts.sources import Record, describe_source, read_records
 from helpers.prompts.templates import Template, load_template
 from helpers.prompts.tokenizers import ChatTemplate, count_tokens, load_tokenizer, render_chat, token_ends
@@ -56,6 +58,11 @@ class Prompts:
         """What the config asks and the source could not give, dataset by dataset."""
         return [warning for table in self.tables.values() for warning in prompt_metadata(table.schema)["warnings"]]
 
+    @property
+    def notes(self) -> list[str]:
+        """How the source was read, where that is not as written: what was left out, and what `text` was made from."""
+        return next(iter(prompt_metadata(table.schema)["notes"] for table in self.tables.values()), [])
+
 
 @dataclass(frozen=True)
 class _Prompt:
@@ -88,11 +95,13 @@ class _Wording:
         ]
 
 
-class _Lengths:
-    """How many records were read and which prompt lengths they gave, for messages."""
+class _Search:
+    """What was read from the source, what of it was left out, and which prompt lengths it gave, for messages."""
 
     def __init__(self) -> None:
-        self.records = 0
+        self.records = self.empty = self.repeated = self.outside = 0
+        self.first_empty = ""
+        self.text_from: dict[tuple[str, ...], None] = {}
         self.shortest: int | None = None
         self.longest: int | None = None
 
@@ -101,9 +110,34 @@ class _Lengths:
         if seen:
             self.shortest, self.longest = min(seen), max(seen)
 
+    def note_empty(self, record: Record) -> None:
+        self.first_empty = self.first_empty or record.where
+        self.empty += 1
+
+    @property
+    def left_out(self) -> list[str]:
+        counts = (
+            (self.empty, f"without words to send (the first: {self.first_empty})"),
+            (self.repeated, "repeated"),
+            (self.outside, "shorter or longer than every dataset asks"),
+        )
+        return [f"{count:,} {words}" for count, words in counts if count]
+
+    def notes(self, source: str) -> list[str]:
+        """What a reader should know of how the source was read; nothing where all is as written."""
+        notes = []
+        if self.left_out:
+            notes.append(f"Left out of the {plural(self.records, 'record')} of {source}: {', '.join(self.left_out)}.")
+        if self.text_from:
+            keys = "; ".join(", then ".join(f"`{key}`" for key in keys) for keys in list(self.text_from)[:3])
+            notes.append(f"The records have no column `text`: it was made from {keys}.")
+        return notes
+
     def __str__(self) -> str:
-        given = "" if self.shortest is None else f", which gave prompts of {self.shortest} to {self.longest} tokens"
-        return f"{self.records} records{given}"
+        said = plural(self.records, "record")
+        if self.shortest is not None:
+            said += f", which gave prompts of {self.shortest} to {self.longest} tokens"
+        return said + (f" (left out: {', '.join(self.left_out)})" if self.left_out else "")
 
 
 class _Pool:
@@ -137,7 +171,7 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
     are kept under `model_cache_dir`, by default where all runs keep them.
 
     Raises PromptError if a source, template or tokenizer cannot be read, or a dataset gets no prompt or, in a closed loop,
-    fewer than the highest concurrency.
+    fewer than the highest concurrency, or than a load point sends before it can be decided.
     """
     config.require_measured()
     model_cache_dir = model_cache_dir or default_cache_dir()
@@ -145,11 +179,13 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
     tokenizer = load_tokenizer(config.model.tokenizer, model_cache_dir, base_dir)
     wording = _Wording(tokenizer, config.prompts.chat_template, template)
     bins = {dataset.name: _reachable_bin(config, dataset) for dataset in config.datasets}
-    lengths = _Lengths()
-    pools = _fill_pools(config, base_dir, wording, bins, lengths)
+    search = _Search()
+    pools = _fill_pools(config, base_dir, wording, bins, search)
     others = _other_wordings(config, base_dir, model_cache_dir, wording)
+    notes = search.notes(describe_source(config.prompts.source))
     used_beginnings: set[str] = set()
-    tables = {}
+    tables: dict[str, pa.Table] = {}
+    faults: list[str] = []
     for dataset in config.datasets:
         rng = _generator(config.seed, dataset.name)
         shuffled = [pools[dataset.name][i] for i in rng.permutation(len(pools[dataset.name]))]
@@ -157,11 +193,15 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
         if config.prompts.source.cut is None:
             candidates = _whole_prompts(records, wording)
         else:
-            candidates = _cut_prompts(records, config.prompts.source.cut, bins[dataset.name], wording, rng, lengths)
+            candidates = _cut_prompts(records, config.prompts.source.cut, bins[dataset.name], wording, rng, search)
         prompts = _take_distinct(candidates, dataset.count)
         used_beginnings.update(wording.beginning(prompt.record) for prompt in prompts)
-        _require_enough(config, dataset, len(prompts), lengths)
-        tables[dataset.name] = _to_table(config, dataset, prompts, wording, others)
+        if fault := _too_few(config, dataset, len(prompts), search):
+            faults.append(fault)
+        else:
+            tables[dataset.name] = _to_table(config, dataset, prompts, wording, others, notes)
+    if faults:
+        raise PromptError("\n".join(faults))
     return Prompts(tables)
 
 
@@ -181,7 +221,7 @@ def _generator(seed: int, name: str) -> np.random.Generator:
 
 
 def _fill_pools(
-    config: BenchmarkConfig, base_dir: Path, wording: _Wording, bins: dict[str, range], lengths: _Lengths
+    config: BenchmarkConfig, base_dir: Path, wording: _Wording, bins: dict[str, range], search: _Search
 ) -> dict[str, list[Record]]:
     """Dataset -> records that its prompts may be made from, in the order of the source."""
     source, columns = config.prompts.source, wording.template.columns
@@ -191,11 +231,11 @@ def _fill_pools(
             f"{', '.join(columns) or 'no column'}. Next: cut one of these, or set `cut: null`"
         )
     longest_passage = max(allowed.stop for allowed in bins.values()) * _MOST_CHARACTERS_PER_TOKEN
-    records = _checked(read_records(source, base_dir, longest_passage), wording.template, lengths)
+    records = _checked(read_records(source, base_dir, longest_passage), wording.template, search)
     size = max(_POOL_RECORDS, 2 * sum(dataset.count for dataset in config.datasets))
     ranks = np.random.default_rng(config.seed)
     if source.cut is None:
-        pools = _pool_by_length(records, wording, bins, size, ranks, lengths)
+        pools = _pool_by_length(records, wording, bins, size, ranks, search)
     else:
         highest_low = max(allowed.start for allowed in bins.values())
         pool = _pool_of_passages(records, source.cut, highest_low, longest_passage, size, ranks)
@@ -203,16 +243,22 @@ def _fill_pools(
     return pools
 
 
-def _checked(records: Iterable[Record], template: Template, lengths: _Lengths) -> Iterator[Record]:
-    """The records; PromptError for one without a column that the template names."""
+def _checked(records: Iterable[Record], template: Template, search: _Search) -> Iterator[Record]:
+    """The records that ask something; PromptError for one without a column that the template names."""
     for record in records:
-        lengths.records += 1
+        search.records += 1
         for column in template.columns:
             if column not in record.columns:
+                usable = ": user_turn, which takes `text`" if "text" in record.columns else ""
                 raise PromptError(
                     f"{template.path}: the template names {{{column}}}, which {record.where} does not have; its "
-                    f"columns are {', '.join(sorted(record.columns))}. Next: name one of these, or set prompts.template"
+                    f"columns are {', '.join(sorted(record.columns))}. Next: name one of these, or set prompts.template{usable}"
                 )
+        if template.columns and not any(record.columns[column].strip() for column in template.columns):
+            search.note_empty(record)
+            continue
+        if record.text_from and "text" in template.columns:
+            search.text_from[record.text_from] = None
         yield record
 
 
@@ -236,16 +282,19 @@ def _pool_by_length(
     bins: dict[str, range],
     size: int,
     ranks: np.random.Generator,
-    lengths: _Lengths,
+    search: _Search,
 ) -> dict[str, list[Record]]:
     """A sample, for each bin, of the records whose natural length lies in it; a repeated prompt counts once."""
-    pools = {name: _Pool(size) for name in bins}
+    pools, distinct = {name: _Pool(size) for name in bins}, 0
     for prompt in _whole_prompts(records, wording):
-        lengths.note([prompt.tokens])
+        search.note([prompt.tokens])
         rank = ranks.random()
+        distinct += 1
+        search.outside += not any(prompt.tokens in allowed for allowed in bins.values())
         for name, allowed in bins.items():
             if prompt.tokens in allowed:
                 pools[name].offer(rank, prompt.record)
+    search.repeated = search.records - search.empty - distinct
     return {name: pool.records() for name, pool in pools.items()}
 
 
@@ -277,7 +326,7 @@ def _without_repeats(records: Iterable[Record], template: Template) -> Iterator[
 
 
 def _cut_prompts(
-    records: list[Record], cut: str, allowed: range, wording: _Wording, rng: np.random.Generator, lengths: _Lengths
+    records: list[Record], cut: str, allowed: range, wording: _Wording, rng: np.random.Generator, search: _Search
 ) -> Iterator[_Prompt]:
     """Prompts of the records, in their order, with column `cut` cut so that the length lies in the bin.
 
@@ -285,7 +334,7 @@ def _cut_prompts(
     """
     for batch in _batches(records):
         fixed = [prompt.tokens for prompt in wording.prompts([_with(record, cut, "") for record in batch])]
-        lengths.note(fixed)
+        search.note(fixed)
         lows = [max(allowed.start, tokens + 1) for tokens in fixed]
         shares = rng.random(len(batch))
         targets = [low + int(share * (allowed.stop - low)) for low, share in zip(lows, shares, strict=True)]
@@ -297,7 +346,7 @@ def _cut_prompts(
             [targets[i] for i in cuttable],
             allowed,
             wording,
-            lengths,
+            search,
         )
         yield from fitted
 
@@ -309,7 +358,7 @@ def _fit(
     targets: list[int],
     allowed: range,
     wording: _Wording,
-    lengths: _Lengths,
+    search: _Search,
 ) -> list[_Prompt]:
     """The prompts that could be brought into the bin. `fixed`: tokens of each prompt without the passage."""
     budgets = [target - tokens for target, tokens in zip(targets, fixed, strict=True)]
@@ -322,7 +371,7 @@ def _fit(
         prompts = wording.prompts([_with(records[i], cut, passages[i]) for i in pending])
         misses = []
         for i, prompt in zip(pending, prompts, strict=True):
-            lengths.note([prompt.tokens])
+            search.note([prompt.tokens])
             if prompt.tokens in allowed and passages[i]:
                 fitted[i] = replace(prompt, record=records[i])
             elif prompt.tokens > targets[i] or budgets[i] < len(ends[i]):
@@ -378,17 +427,29 @@ def _take_distinct(prompts: Iterable[_Prompt], count: int) -> list[_Prompt]:
 # --- what was asked and could not be given ------------------------------------------------------------------------
 
 
-def _require_enough(config: BenchmarkConfig, dataset: Dataset, found: int, lengths: _Lengths) -> None:
-    """Raise PromptError unless every worker of a closed loop has a prompt to begin with; an open loop needs one."""
-    highest = config.load.largest_level()
+def _too_few(config: BenchmarkConfig, dataset: Dataset, found: int, search: _Search) -> str | None:
+    """What is wrong unless every worker of a closed loop has a prompt to begin with, and a load point enough to be decided."""
+    highest, fewest = config.load.largest_level(), 0 if config.load.repeat_prompts else fewest_prompts_to_decide(config)
     needed, why = (1, "") if highest.is_open else (int(highest.value), " (the highest concurrency of the load)")
-    if found < needed:
-        raise PromptError(
-            f"dataset {dataset.name!r}: {found} prompts of {_bin_text(config, dataset)} tokens found; {dataset.count} "
-            f"are asked and {needed} needed{why}. Searched: "
-            f"{describe_source(config.prompts.source)} with template {config.prompts.template}, {lengths}. "
-            f"Next: {_advice(config)}"
+    advice = _advice(config)
+    if found >= needed and found < fewest:
+        needed, why = (
+            fewest,
+            (
+                ": a load point sends that many before it can be decided (warm-up, what the SLO takes, drain), and none twice"
+            ),
         )
+        advice += ", set load.repeat_prompts: true, or ask less of `slo`"
+    if found >= needed:
+        return None
+    if search.empty == search.records:
+        advice = "give a source whose records hold words" if search.records else "give a source that holds records"
+    return (
+        f"dataset {dataset.name!r}: {found} prompts of {_bin_text(config, dataset)} tokens found; {dataset.count} "
+        f"are asked and {needed} needed{why}. Searched: "
+        f"{describe_source(config.prompts.source)} with template {config.prompts.template}, {search}. "
+        f"Next: {advice}"
+    )
 
 
 def _warnings(config: BenchmarkConfig, dataset: Dataset, found: int) -> list[str]:
@@ -468,6 +529,7 @@ def _to_table(
     prompts: list[_Prompt],
     wording: _Wording,
     others: Mapping[str, tuple[_Wording, bool]],
+    notes: list[str],
 ) -> pa.Table:
     as_sent = [_as_sent(prompt.rendered, wording) for prompt in prompts]
     other_tokens = {name: _count_in(other, chats, prompts, as_sent) for name, (other, chats) in others.items()}
@@ -482,7 +544,7 @@ def _to_table(
         "record_id": pa.array([prompt.record.record_id for prompt in prompts], pa.string()),
     }
     columns |= {f"{TOKENS_PREFIX}{name}": pa.array(tokens, pa.int64()) for name, tokens in other_tokens.items()}
-    metadata = _describe(config, dataset, wording, len(prompts), warnings)
+    metadata = _describe(config, dataset, wording, len(prompts), warnings) | {"notes": notes}
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
 
 

@@ -1,4 +1,4 @@
-"""Records that prompts are made from: the Python reference, JSON lines and ShareGPT conversations.
+"""Records that prompts are made from: the Python reference, or what a file holds.
 
 A record is a set of named texts (columns), with an answer where the source has one. Records are read one at a time,
 in the order of the source; lengths are in characters, because no tokenizer is involved yet.
@@ -6,23 +6,19 @@ in the order of the source; lengths are in characters, because no tokenizer is i
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import re
-import tempfile
-import zipfile
-import zlib
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-from helpers.config.benchmark import JsonLinesSource, PythonReferenceSource, ShareGPTSource
-from helpers.errors import PromptError
+from helpers.config.benchmark import FileSource, PythonReferenceSource, ShareGPTSource
+from helpers.errors import PromptError, cut, shown
+from helpers.prompts.record_shapes import CONVERSATIONS, fields_of, records_in, what_is_asked
+from helpers.prompts.source_files import read_values
 
 PASSAGE_CHARACTERS = 40_000
 """Length of a passage of the Python reference unless the caller asks for another: about 8,000 tokens."""
@@ -36,16 +32,10 @@ QUESTIONS = (
 )
 
 ID_COLUMNS = ("_id", "id")
-HUMAN_SPEAKERS = frozenset({"human", "user"})
-MODEL_SPEAKERS = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard"})
 
 _MIN_PROSE_CHARACTERS = 40
 _MIN_LETTER_SHARE = 0.7  # code, grammar and tables have fewer letters per character than sentences
 _NOT_PROSE = re.compile(r">>>|::=|^\s*[+|]|^\s*[-=*~^]{3,}\s*$", re.MULTILINE)
-_HUB_FILE = re.compile(r"^(?P<repository>[\w.-]+/[\w.-]+):(?P<file>.+)$")
-_HUB_TIMEOUT_S = 10.0
-_JSON_CHUNK_CHARACTERS = 1 << 20
-_UNFINISHED_CHARACTERS = 16  # a fault this near the end of a chunk may be a value that goes on in the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +46,15 @@ class Record:
     where: str
     """Where it stands, for messages: `file:line`, or the topic of the reference."""
     columns: dict[str, str]
-    """Column -> text. A column that is null in the source is not there."""
+    """Column -> text. A column that is null in the source is empty."""
     answer: str | None
     """The ground truth, if the source has one; several acceptable answers stand on a line each."""
+    text_from: tuple[str, ...] = ()
+    """The keys of the source that the column `text` was made from, where it has no such column."""
 
 
 def read_records(
-    source: PythonReferenceSource | JsonLinesSource | ShareGPTSource,
+    source: PythonReferenceSource | FileSource | ShareGPTSource,
     base_dir: Path,
     passage_characters: int = PASSAGE_CHARACTERS,
 ) -> Iterator[Record]:
@@ -71,16 +63,12 @@ def read_records(
     `base_dir` is the folder that relative paths start from. `passage_characters` is the length that a `context` of
     the Python reference has at least (it ends with a paragraph). Raises PromptError naming file and line.
     """
-    match source:
-        case PythonReferenceSource():
-            return _read_python_reference(passage_characters)
-        case JsonLinesSource():
-            return islice(_read_json_lines(source, base_dir), source.max_records)
-        case ShareGPTSource():
-            return islice(_read_sharegpt(source, base_dir), source.max_records)
+    if isinstance(source, PythonReferenceSource):
+        return _read_python_reference(passage_characters)
+    return islice(_read_file(source, base_dir), source.max_records)
 
 
-def describe_source(source: PythonReferenceSource | JsonLinesSource | ShareGPTSource) -> str:
+def describe_source(source: PythonReferenceSource | FileSource | ShareGPTSource) -> str:
     """The source in a few words, for messages."""
     return "the Python reference" if isinstance(source, PythonReferenceSource) else f"{source.kind} {source.path}"
 
@@ -135,58 +123,53 @@ def _is_prose(paragraph: str, unwrapped: str) -> bool:
     )
 
 
-# --- JSON lines and ShareGPT --------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------------
 
 
-def _read_json_lines(source: JsonLinesSource, base_dir: Path) -> Iterator[Record]:
-    """One record per line; the columns are the keys of its object."""
-    with _open_binary(source.path, base_dir, hub=source.kind == "longbench") as stream:
-        for where, value in _json_lines(stream, source.path):
-            fields = _require_object(value, where)
-            if "answer" in source.model_fields_set and source.answer and source.answer not in fields:
+def _read_file(source: FileSource | ShareGPTSource, base_dir: Path) -> Iterator[Record]:
+    """One record per value; its columns are the keys of its object, and `text`: what it asks, whatever the keys."""
+    hub = isinstance(source, FileSource) and source.kind != "jsonl"
+    for where, whole in read_values(source.path, base_dir, hub):
+        for value in records_in(whole):
+            fields = fields_of(value)
+            if fields is None:
                 raise PromptError(
-                    f"{where}: no column {source.answer!r}, which prompts.source.answer names; the columns are "
-                    f"{', '.join(sorted(fields))}. Next: name one of them, or write `answer: null`"
+                    f"{where}: {shown(value)}, expected a JSON object whose keys are the columns, a text, or a list of turns. "
+                    "Next: correct or delete it"
                 )
-            answer = _answer_text(fields.get(source.answer)) if source.answer else None
-            columns = {key: _column_text(field) for key, field in fields.items() if field is not None}
-            yield Record(_record_id(fields, where), where, columns, answer)
+            yield _conversation(fields, where) if isinstance(source, ShareGPTSource) else _record(source, fields, where)
 
 
-def _read_sharegpt(source: ShareGPTSource, base_dir: Path) -> Iterator[Record]:
-    """One record per conversation that a human begins: column `text`; the answer is the reply.
-
-    Reads a JSON list or JSON lines. Conversations without human words are left out.
-    """
-    with _open_binary(source.path, base_dir, hub=False) as stream:
-        is_list = _first_character(stream) == b"["
-        values = _json_list(stream, source.path) if is_list else _json_lines(stream, source.path)
-        for where, value in values:
-            fields = _require_object(value, where)
-            turns = fields.get("conversations")
-            if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-                raise PromptError(
-                    f"{where}: `conversations` is {_shown(turns)}, expected a list of {{from, value}} objects. "
-                    "Next: give a ShareGPT file, or use `kind: jsonl` for other columns"
-                )
-            text, reply = _first_exchange(turns)
-            if text:
-                yield Record(_record_id(fields, where), where, {"text": text}, reply)
+def _record(source: FileSource, fields: dict[str, Any], where: str) -> Record:
+    if "answer" in source.model_fields_set and source.answer and source.answer not in fields:
+        raise PromptError(
+            f"{where}: no column {source.answer!r}, which prompts.source.answer names; the columns are "
+            f"{', '.join(sorted(fields))}. Next: name one of them, or write `answer: null`"
+        )
+    asked = None if "text" in fields else what_is_asked(fields)
+    taken = asked.keys if asked and asked.is_conversation else ()
+    columns = {key: _column_text(field) for key, field in fields.items() if key not in taken}
+    answer = _answer_text(fields.get(source.answer)) if source.answer else None
+    if asked:
+        columns["text"] = _encodable(asked.text)
+        answer = answer or _answer_text(asked.reply)
+    return Record(_record_id(fields, where), where, columns, answer, asked.keys if asked else ())
 
 
-def _first_exchange(turns: list[dict[str, Any]]) -> tuple[str | None, str | None]:
-    """What the human said first, and the model's reply right after it."""
-    for turn, following in zip(turns, [*turns[1:], {}], strict=True):
-        if turn.get("from") in HUMAN_SPEAKERS and isinstance(turn.get("value"), str) and turn["value"].strip():
-            reply = following.get("value") if following.get("from") in MODEL_SPEAKERS else None
-            return _encodable(turn["value"]), _answer_text(reply)
-    return None, None
-
-
-def _require_object(value: object, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise PromptError(f"{where}: {_shown(value)}, expected a JSON object whose keys are the columns")
-    return value
+def _conversation(fields: dict[str, Any], where: str) -> Record:
+    """A conversation: column `text` is what the human says first, empty if nothing; the answer is the reply."""
+    asked = what_is_asked(fields)
+    if asked is None or not asked.is_conversation:
+        if any(key in fields and fields[key] is None for key in CONVERSATIONS):
+            return Record(_record_id(fields, where), where, {"text": ""}, None)
+        raise PromptError(
+            f"{where}: no conversation; the keys are {cut(', '.join(sorted(fields)))}. Expected turns, such as "
+            f'{{"from": "human", "value": "..."}}, in a list under one of: {", ".join(CONVERSATIONS)}. Next: write '
+            "`kind: file`, which reads other records too"
+        )
+    return Record(
+        _record_id(fields, where), where, {"text": _encodable(asked.text)}, _answer_text(asked.reply), asked.keys
+    )
 
 
 def _record_id(fields: dict[str, Any], where: str) -> str:
@@ -201,157 +184,14 @@ def _answer_text(answer: object) -> str | None:
 
 
 def _column_text(value: object) -> str:
-    """Text as it is, a list of texts line by line, anything else as JSON."""
+    """Text as it is, a list of texts line by line, anything else as JSON; what is null is empty."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = "\n".join(value)
-    return _encodable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    if value is None:
+        return ""
+    return _encodable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _encodable(text: str) -> str:
     """Half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes a question mark."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-# --- JSON with line numbers ---------------------------------------------------------------------------------------
-
-
-def _json_lines(stream: Iterable[bytes], name: str) -> Iterator[tuple[str, object]]:
-    """(`file:line`, value) of each line that is not empty."""
-    for number, line in enumerate(stream, start=1):
-        if line.strip():
-            try:
-                value = json.loads(line)
-            except ValueError as error:  # JSONDecodeError or UnicodeDecodeError
-                raise PromptError(f"{name}:{number}: not valid JSON: {error}. Next: mend or delete this line") from None
-            yield f"{name}:{number}", value
-
-
-def _json_list(stream: IO[bytes], name: str) -> Iterator[tuple[str, object]]:
-    """(`file:line`, value) of each item of a JSON list, which need not fit in memory."""
-    reader, decoder = io.TextIOWrapper(stream, encoding="utf-8-sig"), json.JSONDecoder()
-    buffer, line, at_end = "", 1, False
-
-    def skip(count: int) -> None:
-        nonlocal buffer, line
-        line += buffer.count("\n", 0, count)
-        buffer = buffer[count:]
-
-    def fill() -> None:
-        nonlocal buffer, at_end
-        try:
-            more = reader.read(_JSON_CHUNK_CHARACTERS)
-        except UnicodeDecodeError as error:
-            raise PromptError(f"{name}:{line}: not UTF-8 after this line: {error}") from None
-        buffer, at_end = buffer + more, not more
-
-    opened = False
-    while True:
-        skip(len(buffer) - len(buffer.lstrip(" \t\r\n,[" if not opened else " \t\r\n,")))
-        if buffer.startswith("]"):
-            return
-        opened = opened or bool(buffer)
-        try:
-            value, end = decoder.raw_decode(buffer)
-        except json.JSONDecodeError as error:
-            unfinished = error.msg.startswith("Unterminated") or error.pos >= len(buffer) - _UNFINISHED_CHARACTERS
-            if at_end or not unfinished:
-                fault = "the file ends inside the list" if at_end and unfinished else error.msg
-                raise PromptError(
-                    f"{name}:{line + error.lineno - 1}: not valid JSON: {fault}. Next: mend the file"
-                ) from None
-            fill()
-            continue
-        yield f"{name}:{line}", value
-        skip(end)
-
-
-def _first_character(stream: IO[bytes]) -> bytes:
-    """The first character of a seekable stream that is neither space nor a byte-order mark; rewinds it."""
-    head = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    stream.seek(0)
-    return head[:1]
-
-
-# --- files --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _open_binary(path: str, base_dir: Path, hub: bool) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked: local, `s3://bucket/key`, or with `hub` also `owner/name:file`.
-
-    `.gz` is unpacked while it is read; `archive.zip/member` is one file of a zip archive.
-    """
-    outer, is_member, member = path.partition(".zip/")
-    with ExitStack() as stack:
-        stream = stack.enter_context(_open_packed(f"{outer}.zip" if is_member else path, base_dir, hub))
-        try:
-            if is_member:
-                stream = stack.enter_context(stack.enter_context(zipfile.ZipFile(stream)).open(member))
-            if path.endswith(".gz"):
-                stream = cast(IO[bytes], stack.enter_context(gzip.open(stream)))
-            yield stream
-        except KeyError as error:
-            raise PromptError(f"{path}: no such member in the archive: {error}") from None
-        except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise PromptError(f"{path}: cannot be unpacked: {error}. Next: fetch the file again") from None
-
-
-def _open_packed(path: str, base_dir: Path, hub: bool) -> IO[bytes]:
-    if path.startswith("s3://"):
-        return _download_from_s3(path)
-    local = base_dir / Path(path).expanduser()
-    named = _HUB_FILE.match(path)
-    if hub and named and not local.exists():
-        return _download_from_hub(named["repository"], named["file"]).open("rb")
-    try:
-        return local.open("rb")
-    except OSError as error:
-        raise PromptError(
-            f"{local}: {error.strerror}. Next: set prompts.source.path to a file (relative paths start at the config "
-            "file), or to s3://bucket/key"
-        ) from None
-
-
-def _download_from_s3(uri: str) -> IO[bytes]:
-    """An S3 object as a temporary file, deleted when it is closed: slow reading must not hold the connection."""
-    import boto3
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    with ExitStack() as on_failure:
-        copy = on_failure.enter_context(tempfile.TemporaryFile())
-        try:
-            boto3.client("s3").download_fileobj(bucket, key, copy)
-        except (Boto3Error, BotoCoreError, ClientError, ValueError) as error:
-            raise PromptError(
-                f"{uri}: cannot be read: {error}. Next: check prompts.source.path, and that `aws s3 ls {uri}` works"
-            ) from None
-        copy.seek(0)
-        on_failure.pop_all()
-        return copy
-
-
-def _download_from_hub(repository: str, file: str) -> Path:
-    """The local copy of a file of a Hugging Face dataset; a file in the cache needs no network."""
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(repository, file, repo_type="dataset", local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError):
-        pass
-    try:
-        HfApi().dataset_info(repository, timeout=_HUB_TIMEOUT_S)  # fails at once where the download would retry
-        return Path(hf_hub_download(repository, file, repo_type="dataset"))
-    except (HTTPError, OSError, ValueError) as error:
-        cause = str(error).strip().partition("\n")[0]
-        raise PromptError(
-            f"{repository}:{file}: cannot be read from the Hugging Face hub: {cause}. "
-            "Next: check the name and the network, or give a local path or an s3:// URI"
-        ) from None

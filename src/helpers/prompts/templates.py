@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.config.benchmark import DATA_DIR
+from helpers.config.yaml import expanded
 from helpers.errors import PromptError
 
 TEMPLATE_DIR = DATA_DIR / "prompt_templates"
@@ -41,7 +42,7 @@ def load_template(name_or_path: str, base_dir: Path) -> Template:
     Raises PromptError if there is none, or its braces are not `{column}`.
     """
     named = TEMPLATE_DIR / f"{name_or_path}.txt"
-    path = named if named.is_file() else base_dir / Path(name_or_path).expanduser()
+    path = named if named.is_file() else base_dir / expanded(name_or_path)
     try:
         content = path.read_bytes()
         text = content.decode("utf-8").removesuffix("\n")

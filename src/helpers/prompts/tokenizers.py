@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from helpers.config.yaml import expanded
 from helpers.errors import PromptError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def load_tokenizer(name: str, model_cache_dir: Path, base_dir: Path = Path()) ->
     """
     if name.startswith(SYNTHETIC):
         tokenizer = _load_folder(_synthetic_folder(name, model_cache_dir))
-    elif (base_dir / Path(name).expanduser()).is_dir():
-        tokenizer = _load_folder(base_dir / Path(name).expanduser())
+    elif (base_dir / expanded(name)).is_dir():
+        tokenizer = _load_folder(base_dir / expanded(name))
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise PromptError(f"tokenizer {name}: no such folder. Next: give a folder with tokenizer.json, or a hub id")
     else:

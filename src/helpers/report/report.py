@@ -22,7 +22,7 @@ from helpers.report.bottom_line_text import COST_UNIT, quoted
 from helpers.report.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.run.folder import RunFolder
-from helpers.run.prompt_files import sample_prompts, summarise_prompts
+from helpers.run.prompt_files import read_prompt_notes, read_prompt_warnings, sample_prompts, summarise_prompts
 from helpers.run.remote import store_run
 from helpers.verdict.chosen_points import main_latency
 from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
@@ -70,7 +70,9 @@ def prompts_table(payload_dir: Path) -> Table:
     ]
     rows = summarise_prompts(payload_dir)
     rows = rows.assign(answers=["yes" if has else "no" for has in rows["has_answers"]])
-    return Table(rows, columns, "Prompts made for each dataset.")
+    warnings = [f"Warning: {warning}" for warning in read_prompt_warnings(payload_dir)]
+    sentences = (["Prompts made for each dataset."], read_prompt_notes(payload_dir), warnings)
+    return Table(rows, columns, " ".join(sentence.rstrip(".") + "." for each in sentences for sentence in each))
 
 
 def prompt_samples(payload_dir: Path, rows: int, seed: int) -> Table:

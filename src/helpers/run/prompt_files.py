@@ -74,6 +74,11 @@ def read_prompt_warnings(payload_dir: Path) -> list[str]:
     return [warning for path in files for warning in prompt_metadata(pq.read_schema(path))["warnings"]]
 
 
+def read_prompt_notes(payload_dir: Path) -> list[str]:
+    """How the source was read, where that is not as written; the same for all datasets."""
+    return next((prompt_metadata(pq.read_schema(path)).get("notes", []) for path in _in_order(payload_dir)), [])
+
+
 def summarise_prompts(payload_dir: Path) -> pd.DataFrame:
     """One row per dataset, in the order of the config.
 
