@@ -193,6 +193,7 @@ def load_point(
         "not_steady": None,
         "ended_because": "enough requests",
         "overloaded": False,
+        "prompts_ran_out": False,
         "client_limited": slo == "client_limited",
         "n": 200,
         "failures": 0,

@@ -8,6 +8,7 @@ import pytest
 from examples import endpoint, facts, load_point, make_config, open_facts, option, request, write_run
 
 from helpers.metrics.summary import read_levels
+from helpers.run.records import PROMPTS_RAN_OUT
 from helpers.verdict.checks import check_run, same_output_length, same_prompts, served_models
 from helpers.verdict.request_checks import audit
 
@@ -201,6 +202,13 @@ FAULTS = {
         "ended_early",
         "Load points ended early: max_duration_s.",
         ["x"],
+    ),
+    "prompts that ran out": (
+        {"windows": [facts(ended_because=PROMPTS_RAN_OUT)]},
+        "ended_early",
+        "Load points ended because of: prompts ran out. Next: raise the `count` of their datasets, with a source that has more, "
+        "or set load.repeat_prompts: true.",
+        [facts().load_point],
     ),
     "less load than asked": (
         {"points": [load_point(achieved_concurrency=0.97)]},

@@ -270,6 +270,10 @@ def test_the_winner_and_what_is_tied_with_it_may_be_cheaper_than_said():
         ({"slo": "client_limited"}, "the client, not the server, limited it"),
         ({"slo": "undecided", "steady": False}, "it found no steady state"),
         ({"slo": "undecided", "steady": False, "overloaded": True}, "it was overloaded"),
+        (
+            {"slo": "undecided", "steady": False, "prompts_ran_out": True},
+            "it found no steady state before the prompts of short ran out: raise `count` there",
+        ),
         (None, "was not measured"),
     ],
 )
@@ -687,6 +691,18 @@ def test_without_a_verdict_the_cheapest_by_estimates_is_named_with_what_would_se
     assert (best.to_settle.requests, best.to_settle.minutes) == (40, pytest.approx(4 / 60))
     assert best.to_settle.usd == pytest.approx(0.004)
     assert (verdict.option("c").is_estimate, verdict.option("c").cost) == (False, None)
+
+
+def test_what_was_short_at_a_load_is_what_is_to_be_raised():
+    near = {"slo": "undecided", "prompts_ran_out": True}
+    best = verdict_on(near).option("a")
+    ran_out = "the prompts of short ran out: raise `count` there, with a source that has more, or set load.repeat_prompts: true"
+    assert best.to_settle.how == ran_out
+    verdict = verdict_on(WINNER, {"option": "b", "rate": 9.9}, near | {"option": "b", "rate": 50, "level": 8})
+    assert verdict.option("b").may_be_cheaper_because.endswith(f"more requests like these would show it ({ran_out})")
+    assert (
+        verdict_on({"slo": "undecided"}).option("a").to_settle.how == "raise load.min_requests or load.max_duration_s"
+    )
 
 
 def test_what_more_requests_alone_would_not_settle_has_no_effort():

@@ -25,6 +25,7 @@ from helpers.run.records import (
     ENOUGH_REQUESTS,
     NOTHING_ANSWERED,
     OVERLOAD,
+    PROMPTS_RAN_OUT,
     WHOLE_SCHEDULE,
     LoadPointFacts,
     facts_metadata,
@@ -223,7 +224,7 @@ class LoadPointRun:
         if not any(progress.ended for progress in self._latest.values()):
             return None
         if not self._order.level.is_open or self._sent_count() < len(self._schedule_ns):
-            return "prompts ran out"
+            return PROMPTS_RAN_OUT
         return WHOLE_SCHEDULE if isinstance(self._order.load, Ramp | TraceReplay) else "max_duration_s"
 
     def _sent_count(self) -> int:
@@ -246,7 +247,7 @@ class LoadPointRun:
         following = int(np.searchsorted(t0, close_ns))
         if following < len(t0):
             close_ns = int(t0[following])
-        elif self._ended_because == "prompts ran out" and not self._order.level.is_open and len(t0):
+        elif self._ended_because == PROMPTS_RAN_OUT and not self._order.level.is_open and len(t0):
             freed = done[done > t0[-1]]
             close_ns = min(close_ns, int(freed.min())) if len(freed) else close_ns
         return find_window(self._times, self._order, self._start_ns, close_ns), close_ns

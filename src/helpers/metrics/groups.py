@@ -121,6 +121,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
         "not_steady": None,
         "ended_because": None,
         "overloaded": False,
+        "prompts_ran_out": False,
         "client_limited": False,
         "n": n,
         "failures": failures,

@@ -32,7 +32,7 @@ from helpers.metrics.intervals import (
 )
 from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
+from helpers.run.records import PROMPTS_RAN_OUT, SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
 from helpers.verdict.counted import sample_columns
 
 COLUMNS = (
@@ -162,6 +162,7 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "steady": None if any(f.steady is None for f in windows) else all(f.steady for f in windows),
         "not_steady": "; ".join(dict.fromkeys(f.steady_because for f in windows if f.steady is False)) or None,
         "ended_because": "; ".join(dict.fromkeys(f.ended_because for f in windows if f.ended_because)) or None,
+        "prompts_ran_out": any(f.ended_because == PROMPTS_RAN_OUT for f in windows),
         "overloaded": any(was_overloaded(f) for f in windows),
         "client_limited": any(f.client_limited for f in windows),
         "n": n,

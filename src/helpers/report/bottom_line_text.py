@@ -107,7 +107,7 @@ def _if_you_must(verdict: Verdict, config: BenchmarkConfig) -> str:
     if others:
         behind = [f"{quoted(o.option)} ({text.dollars(o.cost.value)})" for o in others]
         said += f", before {_listed(behind)}"
-    is_open, settles = _what_is_open(best, config), _what_would_settle(best.to_settle, config)
+    is_open, settles = _what_is_open(best, config), _what_would_settle(best.to_settle)
     return f"{said}. That is an estimate, not a verdict: {is_open}. {settles}"
 
 
@@ -139,12 +139,12 @@ def _open_limit(limits: list[OpenLimit], config: BenchmarkConfig) -> str:
     return f"{name} is not shown to stay within {allowed} ({_listed(where)})"
 
 
-def _what_would_settle(effort: Effort | None, config: BenchmarkConfig) -> str:
+def _what_would_settle(effort: Effort | None) -> str:
     if effort is None:
         return "More requests alone would not settle it: the reasons stand in the table of all options."
     minutes = "less than a minute" if effort.minutes < 1 else f"about {text.plural(round(effort.minutes), 'minute')}"
     money = "" if effort.usd is None else f", {text.dollars(effort.usd)}"
-    how = "" if config.imported else "; raise load.min_requests or load.max_duration_s"
+    how = f"; {effort.how}" if effort.how else ""
     return (
         f"To settle it: {text.plural(effort.requests, 'more request')} like these at the same loads ({minutes} of "
         f"load{money}){how}."

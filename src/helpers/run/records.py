@@ -64,7 +64,7 @@ SCHEMA = pa.schema(
         ("echoed_prompt", pa.bool_()),
     ]
 )
-ENOUGH_REQUESTS, WHOLE_SCHEDULE = "enough requests", "end of the schedule"
+ENOUGH_REQUESTS, WHOLE_SCHEDULE, PROMPTS_RAN_OUT = "enough requests", "end of the schedule", "prompts ran out"
 """Why a load point ended, where it ended as it was meant to."""
 OVERLOAD = "overload: latency rises throughout"
 """Why a load point ended early: more came than was served. Not steady, but the server's doing."""

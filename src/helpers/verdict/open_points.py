@@ -39,13 +39,16 @@ def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
         return "a ramp cannot show whether the SLO is met"
     if row["overloaded"]:
         return "it was overloaded: more requests came than were answered"
-    if row["steady"] == False:  # noqa: E712 - None and NaN are not False
+    if row["steady"] == False and row["prompts_ran_out"]:  # noqa: E712 - None and NaN are not False
+        return f"it found no steady state before {prompts_that_ran_out([row['dataset']])}"
+    if row["steady"] == False:  # noqa: E712
         advice = [TO_GO_ON[end] for end in TO_GO_ON if end in str(row.get("ended_because"))]
         return f"it found no steady state{''.join(f'; {one} may help' for one in advice)}"
     limits = open_limits(row, config)
     if not limits:
         return "the SLO is not decided there"
-    return " and ".join(_open_words(limit, row, config) for limit in limits)
+    words = " and ".join(_open_words(limit, row, config) for limit in limits)
+    return f"{words} ({prompts_that_ran_out([row['dataset']])})" if row["prompts_ran_out"] else words
 
 
 def not_met_because(row: pd.Series, config: BenchmarkConfig) -> str:
@@ -119,6 +122,14 @@ def _not_in_file(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> s
     return f"the file does not hold p{config.slo.percentile:g} of {words}, and what it holds does not decide: {how}"
 
 
+def prompts_that_ran_out(datasets: list[str]) -> str:
+    """That the prompts of datasets ran out, and what gives more."""
+    return (
+        f"the prompts of {' and '.join(dict.fromkeys(datasets))} ran out: raise `count` there, with a source that has more, or "
+        "set load.repeat_prompts: true"
+    )
+
+
 # --- an option that is not shown to meet the SLO ------------------------------------------------------------------
 
 
@@ -146,10 +157,8 @@ def effort_to_settle(
     would not: the client limited a load, it was not steady, or its estimates are too near to a limit.
     """
     limits, requests, minutes, usd = [], 0, 0.0, 0.0
-    is_possible = True
-    for row in rows:
-        if row["slo"] == MET:
-            continue
+    is_possible, still_open = True, [row for row in rows if row["slo"] != MET]
+    for row in still_open:
         mine = open_limits(row, config)
         limits += mine
         lacking = [limit.requests_lacking for limit in mine]
@@ -160,7 +169,21 @@ def effort_to_settle(
         requests, minutes = requests + max(lacking), minutes + seconds / 60
         usd += _dollars(row, record, max(lacking), seconds)
     known = is_possible and requests > 0 and not pd.isna(minutes)
-    return limits, Effort(requests=requests, minutes=minutes, usd=None if math.isnan(usd) else usd) if known else None
+    if not known:
+        return limits, None
+    how = _how_to_send_more(still_open, config)
+    return limits, Effort(requests=requests, minutes=minutes, usd=None if math.isnan(usd) else usd, how=how)
+
+
+def _how_to_send_more(rows: list[pd.Series], config: BenchmarkConfig) -> str | None:
+    """What to change in the config so that load points go on for longer: what ended each of them."""
+    if config.imported:
+        return None
+    ran_out = [row["dataset"] for row in rows if row["prompts_ran_out"]]
+    ways = [prompts_that_ran_out(ran_out)] if ran_out else []
+    if len(ran_out) < len(rows):
+        ways.append("raise load.min_requests or load.max_duration_s")
+    return "; elsewhere, ".join(ways)
 
 
 def _dollars(row: pd.Series, record: EndpointRecord | None, requests: int, seconds: float) -> float:

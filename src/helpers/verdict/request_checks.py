@@ -12,13 +12,16 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.sample_size import requests_for_percentile
 from helpers.metrics.summary import Level
 from helpers.run.machine import BUSY_MACHINE, busy_words
-from helpers.run.records import ENOUGH_REQUESTS, WHOLE_SCHEDULE, LoadPointFacts
+from helpers.run.records import ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, LoadPointFacts
 from helpers.run.report_warning import ReportWarning
 
 CONCURRENCY_TOLERANCE = 0.98
 RATE_TOLERANCE = 0.02
 PLANNED_ENDS = {ENOUGH_REQUESTS, WHOLE_SCHEDULE}
 """Why a load point ends as it should; ramps and traces end with their schedule."""
+NEXT_STEPS = {
+    PROMPTS_RAN_OUT: " Next: raise the `count` of their datasets, with a source that has more, or set load.repeat_prompts: true."
+}
 TREND = "latency has a trend"
 """How `load.steady` words a drift over the window."""
 
@@ -255,7 +258,7 @@ def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
     for reason in sorted({f.ended_because for f in facts} - PLANNED_ENDS):
         yield ReportWarning(
             kind="ended_early",
-            message=f"Load points ended early: {reason}.",
+            message=f"Load points ended early: {reason}.{NEXT_STEPS.get(reason, '')}",
             rows=[f.load_point for f in facts if f.ended_because == reason],
         )
 

@@ -78,6 +78,8 @@ class Effort(Data):
     """Of load, start-up not counted."""
     usd: float | None
     """Null where no price is known."""
+    how: str | None = None
+    """What to change in the config so that more is sent; null for imported results."""
 
 
 class InstancePrice(Data):
