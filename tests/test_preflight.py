@@ -291,7 +291,7 @@ def test_a_run_of_which_nothing_answers_stops_before_any_load(server, tmp_path, 
     [
         ({"prompts": {"source": {"kind": "jsonl", "path": "no.jsonl"}, "template": "user_turn"}}, "no.jsonl: No such file"),
         ({"model": {"name": "m", "tokenizer": "./no", "context_tokens": 2048}}, "tokenizer ./no: no such folder"),
-        ({"load": {"kind": "trace", "path": "no.csv", "min_requests": 9}}, "load.path 'no.csv': no such file"),
+        ({"load": {"kind": "trace", "path": "no.csv", "min_requests": 9}}, "load.path 'no.csv': cannot be read"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", [["plan", "--check"], ["report"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 from helpers.config.load import LoadLevel, OpenLoop, Ramp, TraceReplay
 from helpers.errors import ConfigError
 from helpers.load.schedule import arrival_facts, draw_arrivals
+from helpers.load.trace import read_trace
 
 pytestmark = pytest.mark.timing
 
@@ -81,11 +83,14 @@ def test_a_trace_starts_with_its_first_request_and_ends_with_the_load_point(tmp_
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("absent.csv", None, "no such file"),
-        ("wrong.csv", "time\n1\n", "no column 'timestamp'.*one of: time"),
-        ("words.csv", "timestamp\n1\nsoon\n", "record 2.*soon"),
-        ("short.jsonl", '{"timestamp": 1}\n', "1 times"),
-        ("broken.jsonl", '{"timestamp": 1}\n{"timest', "cannot be read"),
+        ("absent.csv", None, "No such file.*Next: set load.path"),
+        ("wrong.csv", "when\n1\n2\n", "no column 'timestamp'.*one of: when.*Next: set load.timestamp"),
+        ("words.csv", "timestamp\n1\nsoon\n", r"record 2 \(words.csv:3\): bad value 'soon' in 'timestamp'.*Next: "),
+        ("short.jsonl", '{"timestamp": 1}\n', "1 times.*Next: "),
+        ("broken.jsonl", '{"timestamp": 1}\n{"timest', "cannot be read: broken.jsonl:2: not valid JSON"),
+        ("null.jsonl", '{"timestamp": 1}\n{"timestamp": null}\n', "record 2.*bad value None"),
+        ("huge.jsonl", '{"timestamp": 1}\n{"timestamp": 1' + "0" * 400 + "}\n", "record 2.*bad value"),
+        ("both.csv", "timestamp\n1\n2024-01-01\n", "1 of 2 times are dates, the others numbers.*Next: "),
     ],
 )
 def test_a_faulty_trace_is_named(tmp_path, name, content, words):
@@ -94,3 +99,57 @@ def test_a_faulty_trace_is_named(tmp_path, name, content, words):
     load = TraceReplay(kind="trace", path=name)
     with pytest.raises(ConfigError, match=f"load.path '{name}'.*{words}"):
         draw_arrivals(load, load.levels()[0], 0, tmp_path)
+
+
+AZURE_2023 = (
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109\n"
+)
+AZURE_2024 = AZURE_2023.replace("5900,", "5900+00:00,").replace("1690,", "1690+00:00,")
+BURST_GPT = (
+    "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,C\n45,GPT-4,1,2,3,C\n"
+)
+MOONCAKE = "".join(
+    json.dumps({"timestamp": t, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}) + "\n"
+    for t in (27000, 30000)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "seconds", "read_as"),
+    [
+        ("azure_2023.csv", AZURE_2023, 4.314579, "dates"),
+        ("azure_2024.CSV", AZURE_2024, 4.314579, "dates"),
+        ("zulu.tsv", "time\tn\n2024-05-10T00:00:00Z\t1\n2024-05-10T02:00:01+02:00\t2\n", 1, "dates"),
+        ("BurstGPT_1.csv", BURST_GPT, 40, "seconds: its columns are those of BurstGPT"),
+        ("mooncake.JSONL", MOONCAKE, 3, "milliseconds: its records are those of Mooncake"),
+        ("list.json", json.dumps([{"ts": 0.5, "n": 1}, {"ts": 2}], indent=1), 1.5, "seconds: numbers with fractions"),
+        ("epoch.csv", "timestamp\n1700000000000\n1700000001500\n", 1.5, "milliseconds since 1970, by their size"),
+        ("named.csv", "timestamp_ms\n0\n1500\n", 1.5, "milliseconds, as 'timestamp_ms' says"),
+        ("times.txt", "0.25\n1.75\n", 1.5, "seconds: numbers with fractions"),
+    ],
+)
+def test_traces_that_people_have_are_read_in_their_unit(tmp_path, name, content, seconds, read_as):
+    (tmp_path / name).write_text(content)
+    load = TraceReplay(kind="trace", path=name)
+    assert draw_arrivals(load, load.levels()[0], 0, tmp_path).tolist() == [0, pytest.approx(seconds * 1e9, abs=1000)]
+    assert f"2 requests in {seconds:g} s" in read_trace(load, tmp_path).words.replace(f"{seconds:,.6g}", f"{seconds:g}")
+    assert f"times read as {read_as}" in read_trace(load, tmp_path).words
+
+
+def test_a_unit_that_is_not_certain_is_asked_for(tmp_path):
+    (tmp_path / "t.csv").write_text("timestamp\n0\n3000\n6000\n")
+    with pytest.raises(ConfigError) as error:
+        read_trace(TraceReplay(kind="trace", path="t.csv"), tmp_path)
+    for part in (
+        "load.unit: ",
+        "0 to 6,000",
+        "0.0005 requests a second, or 0.5",
+        "Next: write `unit: s` or `unit: ms`",
+    ):
+        assert part in str(error.value)
+    for unit, seconds in {"s": 6000, "ms": 6, "us": 0.006}.items():
+        read = read_trace(TraceReplay(kind="trace", path="t.csv", unit=unit), tmp_path)
+        assert read.seconds[-1] == pytest.approx(seconds)
+    (tmp_path / "d.csv").write_text(AZURE_2023)
+    with pytest.raises(ConfigError, match=r"load\.unit: .* are dates, .*Next: delete load\.unit"):
+        read_trace(TraceReplay(kind="trace", path="d.csv", unit="ms"), tmp_path)

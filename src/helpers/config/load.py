@@ -173,8 +173,13 @@ class TraceReplay(LoadBase):
     """Open loop whose requests come when those of a recorded trace came."""
 
     kind: Literal["trace"]
-    path: str = Field(description="CSV or JSON lines with a column of times in seconds, in any order.")
-    timestamp: str = Field(default="timestamp", description="The column that holds the times.")
+    path: str = Field(description="CSV, TSV, JSON lines, a JSON list or Parquet with a column of times, in any order.")
+    timestamp: str = Field(
+        default="timestamp", description="The column that holds the times, as numbers or dates; default a usual name."
+    )
+    unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        default=None, description="Unit of times that are numbers; needed where the file does not make it certain."
+    )
     speed: list[Annotated[float, Field(gt=0)]] = Field(default=[1.0], min_length=1, description="2: twice as fast.")
     warmup_s: float = Field(default=0, ge=0, description="Head of the trace that is sent but not measured.")
 
@@ -266,6 +271,8 @@ class Search(LoadBase):
         return LoadLevel(self.level_kind, self.highest)
 
 
+UNITS_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+"""Unit of a trace's times -> seconds."""
 ROUNDS = 3
 """A steady window holds at least three requests per stream, so that every stream is seen."""
 STREAMS_PER_PROCESS = 128

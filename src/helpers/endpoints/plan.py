@@ -321,10 +321,10 @@ def check(config: LoadedConfig) -> Checked:
     Raises ConfigError or PromptError for what concerns all options; what concerns one is a line.
     """
     benchmark, base_dir = config.benchmark, config.path.parent
-    preflight.check_files(benchmark, base_dir)
+    of_trace = preflight.check_files(benchmark, base_dir)
     prompts = make_prompts(benchmark, base_dir, default_cache_dir())
     lines = [f"Files are there, and {plural(sum(map(len, prompts.tables.values())), 'prompt')} could be drawn."]
-    lines += prompts.notes + [f"Warning: {warning}" for warning in prompts.warnings]
+    lines += [*of_trace, *prompts.notes] + [f"Warning: {warning}" for warning in prompts.warnings]
     with scratch_run(config) as run:
         write_prompts(prompts.tables, run.payloads)
         ledger = Ledger(run.ledger_file, run.run_id)

@@ -37,7 +37,7 @@ from helpers.load.address import Address
 from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.load.connection import Exchange, HttpConnection, RawExchange, Server, words_of_refusal
 from helpers.load.responses import Answer, read_answer
-from helpers.load.schedule import draw_arrivals
+from helpers.load.trace import read_trace
 from helpers.metrics.sample_size import refuse_what_cannot_decide
 from helpers.report.display import Column, Table, numeric
 from helpers.run.folder import RunFolder
@@ -76,14 +76,17 @@ class FirstAnswer:
 # --- what needs no server -----------------------------------------------------------------------------------------
 
 
-def check_files(config: BenchmarkConfig, base_dir: Path) -> None:
+def check_files(config: BenchmarkConfig, base_dir: Path) -> list[str]:
     """Can the config lead to a verdict, and can the trace be read that the load replays? Raises ConfigError.
+
+    Returns how the trace was read.
 
     (Prompts, template and tokenizers: `make_prompts`.)
     """
     refuse_what_cannot_decide(config)
-    if isinstance(config.load, TraceReplay):
-        draw_arrivals(config.load, config.load.largest_level(), config.seed, base_dir)
+    if not isinstance(config.load, TraceReplay):
+        return []
+    return [f"Trace {config.load.path}: {read_trace(config.load, base_dir).words}."]
 
 
 # --- one request --------------------------------------------------------------------------------------------------

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 
 from helpers.config.load import LoadLevel, OpenLoop, Ramp, Search, TraceReplay
-from helpers.config.yaml import expanded
-from helpers.errors import ConfigError
+from helpers.load.trace import read_trace
 from helpers.run.records import ArrivalFacts
 
 DISPERSION_ARRIVALS = 10
@@ -27,7 +24,7 @@ def draw_arrivals(
     """
     rng = np.random.default_rng(seed)
     if isinstance(load, TraceReplay):
-        seconds = _trace_seconds(load, base_dir) / level.value
+        seconds = read_trace(load, base_dir).seconds / level.value
         seconds = seconds[seconds <= load.max_duration_s]
     elif isinstance(load, Ramp):
         seconds = _ramp_seconds(load, rng)
@@ -62,39 +59,6 @@ def _ramp_seconds(load: Ramp, rng: np.random.Generator) -> np.ndarray:
     if slope == 0:
         return units / a
     return 2 * units / (a + np.sqrt(np.maximum(a * a + 2 * slope * units, 0)))
-
-
-def _trace_seconds(load: TraceReplay, base_dir: Path) -> np.ndarray:
-    """Times of the trace from its first on, s, ascending."""
-    path = base_dir / expanded(load.path)
-    fault = f"load.path {load.path!r}: "
-    if not path.is_file():
-        raise ConfigError(f"{fault}no such file ({path}). Expected a CSV or JSON-lines file. Next: correct load.path")
-    with path.open(newline="") as file:
-        try:
-            rows = (
-                csv.DictReader(file) if path.suffix == ".csv" else (json.loads(line) for line in file if line.strip())
-            )
-            times = []
-            for number, row in enumerate(rows, 1):
-                if load.timestamp not in row:
-                    columns = ", ".join(map(str, row))
-                    raise ConfigError(
-                        f"{fault}record {number} has no column {load.timestamp!r}. Expected load.timestamp to be one of: "
-                        f"{columns}. Next: correct load.timestamp"
-                    )
-                times.append(float(row[load.timestamp]))
-        except (ValueError, TypeError) as error:
-            raise ConfigError(
-                f"{fault}record {number if times else 1} of {path} cannot be read: {error}. Expected seconds as a number "
-                f"in {load.timestamp!r}. Next: correct the file"
-            ) from None
-    if len(times) < 2 or not np.isfinite(times).all():
-        raise ConfigError(
-            f"{fault}{len(times)} times in {path}. Expected two or more finite ones. Next: correct the file"
-        )
-    seconds = np.sort(np.array(times))
-    return seconds - seconds[0]
 
 
 def arrival_facts(times_ns: np.ndarray) -> ArrivalFacts | None:

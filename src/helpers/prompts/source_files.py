@@ -39,13 +39,14 @@ _UNFINISHED_CHARACTERS = 16  # a fault this near the end of a chunk may be a val
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 
 
-def read_values(path: str, base_dir: Path, hub: bool) -> Iterator[Value]:
+def read_values(path: str, base_dir: Path, hub: bool, key: str = "prompts.source.path") -> Iterator[Value]:
     """The values of a file in its order. Relative paths start at `base_dir`; with `hub`, `owner/name:file` is read too.
+    `key` of the config names the path.
 
     Raises PromptError naming file and line.
     """
     ending = Path(path.lower().removesuffix(".gz")).suffix
-    with _open_binary(path, base_dir, hub) as stream:
+    with _open_binary(path, base_dir, hub, key) as stream:
         head = stream.read(_HEAD_BYTES)
         stream.seek(0)
         if head.startswith(b"PAR1"):
@@ -228,14 +229,14 @@ def _first_character(stream: IO[bytes]) -> bytes:
 
 
 @contextmanager
-def _open_binary(path: str, base_dir: Path, hub: bool) -> Iterator[IO[bytes]]:
+def _open_binary(path: str, base_dir: Path, hub: bool, key: str) -> Iterator[IO[bytes]]:
     """The bytes of a file, unpacked: local, `s3://bucket/key`, or with `hub` also `owner/name:file`.
 
     `.gz` is unpacked while it is read; `archive.zip/member` is one file of a zip archive.
     """
     outer, is_member, member = path.partition(".zip/")
     with ExitStack() as stack:
-        stream = stack.enter_context(_open_packed(f"{outer}.zip" if is_member else path, base_dir, hub))
+        stream = stack.enter_context(_open_packed(f"{outer}.zip" if is_member else path, base_dir, hub, key))
         try:
             if is_member:
                 stream = stack.enter_context(stack.enter_context(zipfile.ZipFile(stream)).open(member))
@@ -248,9 +249,9 @@ def _open_binary(path: str, base_dir: Path, hub: bool) -> Iterator[IO[bytes]]:
             raise PromptError(f"{path}: cannot be unpacked: {error}. Next: fetch the file again") from None
 
 
-def _open_packed(path: str, base_dir: Path, hub: bool) -> IO[bytes]:
+def _open_packed(path: str, base_dir: Path, hub: bool, key: str) -> IO[bytes]:
     if path.startswith("s3://"):
-        return _download_from_s3(path)
+        return _download_from_s3(path, key)
     local = base_dir / expanded(path)
     named = _HUB_FILE.match(path)
     if hub and named and not local.exists():
@@ -259,25 +260,25 @@ def _open_packed(path: str, base_dir: Path, hub: bool) -> IO[bytes]:
         return local.open("rb")
     except OSError as error:
         raise PromptError(
-            f"{local}: {error.strerror}. Next: set prompts.source.path to a file (relative paths start at the config "
+            f"{local}: {error.strerror}. Next: set {key} to a file (relative paths start at the config "
             "file), or to s3://bucket/key"
         ) from None
 
 
-def _download_from_s3(uri: str) -> IO[bytes]:
+def _download_from_s3(uri: str, key: str) -> IO[bytes]:
     """An S3 object as a temporary file, deleted when it is closed: slow reading must not hold the connection."""
     import boto3
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, _, name = uri.removeprefix("s3://").partition("/")
     with ExitStack() as on_failure:
         copy = on_failure.enter_context(tempfile.TemporaryFile())
         try:
-            boto3.client("s3").download_fileobj(bucket, key, copy)
+            boto3.client("s3").download_fileobj(bucket, name, copy)
         except (Boto3Error, BotoCoreError, ClientError, ValueError) as error:
             raise PromptError(
-                f"{uri}: cannot be read: {error}. Next: check prompts.source.path, and that `aws s3 ls {uri}` works"
+                f"{uri}: cannot be read: {error}. Next: check {key}, and that `aws s3 ls {uri}` works"
             ) from None
         copy.seek(0)
         on_failure.pop_all()

@@ -6,6 +6,7 @@ Nothing is computed here that is not said here: numbers come from `metrics` and 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -57,8 +58,8 @@ NO_FIGURE = {
 # --- prompts ------------------------------------------------------------------------------------------------------
 
 
-def prompts_table(payload_dir: Path) -> Table:
-    """How many prompts were made for each dataset, and how long they are."""
+def prompts_table(payload_dir: Path, notes: Sequence[str] = ()) -> Table:
+    """How many prompts were made for each dataset, and how long they are, with notes on how files were read."""
     columns = [
         Column("dataset", "dataset"),
         numeric("asked", "asked", decimals=0),
@@ -71,7 +72,7 @@ def prompts_table(payload_dir: Path) -> Table:
     rows = summarise_prompts(payload_dir)
     rows = rows.assign(answers=["yes" if has else "no" for has in rows["has_answers"]])
     warnings = [f"Warning: {warning}" for warning in read_prompt_warnings(payload_dir)]
-    sentences = (["Prompts made for each dataset."], read_prompt_notes(payload_dir), warnings)
+    sentences = (["Prompts made for each dataset."], notes, read_prompt_notes(payload_dir), warnings)
     return Table(rows, columns, " ".join(sentence.rstrip(".") + "." for each in sentences for sentence in each))
 
 
