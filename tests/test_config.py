@@ -387,6 +387,21 @@ def test_as_many_prompts_as_a_load_point_can_send_are_enough(config_file):
     )
 
 
+def test_variables_that_are_not_set_are_all_told_beside_the_other_faults(faults, monkeypatch):
+    for name in ("NO_URL", "NO_HEADROOM"):
+        monkeypatch.delenv(name, raising=False)
+    found = faults(
+        ("headroom: 0.3", "headroom: ${NO_HEADROOM}"),
+        ("percentile: 95", "percentil: 95"),
+        ("base_url: http://localhost:8000/v1", "base_url: ${NO_URL}"),
+    )
+    messages = [message for _, message in found]
+    assert [
+        any(f"environment variable {name} is not set" in m for m in messages) for name in ("NO_URL", "NO_HEADROOM")
+    ] == [True, True]
+    assert len(found) == 3 and any("percentil" in m for m in messages)
+
+
 def test_several_faults_are_all_told_in_the_order_of_their_lines(faults):
     found = faults(
         ("headroom: 0.3", "headroom: 30"),

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from helpers.config.load import Load, Search
@@ -259,6 +259,15 @@ class LocalSageMaker(Strict):
     )
 
 
+def _single_value(value: object) -> object:
+    if isinstance(value, dict | list):
+        raise ValueError("expected text, a number, true, false or nothing")
+    return value
+
+
+SingleValue = Annotated[bool | int | float | str | None, BeforeValidator(_single_value)]
+
+
 class BenchmarkConfig(Strict):
     """One benchmark: a model, options to serve it, a workload, and what to expect of it."""
 
@@ -284,8 +293,9 @@ class BenchmarkConfig(Strict):
     run_root: str | None = Field(
         default=None, description="Folder of the run folders, or s3://bucket/prefix; default `runs` in the project."
     )
-    parameters: dict[str, dict[str, bool | int | float | str]] = Field(
-        default_factory=dict, description="Notebook (without its number) -> values for its parameters cell."
+    parameters: dict[str, dict[str, SingleValue]] = Field(
+        default_factory=dict,
+        description="Notebook (without its number) -> values for its parameters cell. ${NAME} is read by the notebook itself.",
     )
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 Every fault becomes one line `file:line: key: what is wrong`, so that a config with five faults is mended in one go.
 Values that came from the environment are treated as secrets: they are used, but written back as `${NAME}`. What is only
-shown, such as the source of a price, is not looked up at all.
+shown, such as the source of a price, is not looked up at all; parameters of notebooks are looked up by these.
 What a config takes from other files is in `config_yaml`.
 """
 
@@ -36,8 +36,8 @@ from helpers.config.yaml import (
 )
 from helpers.errors import MOST_CHARACTERS_OF_A_LINE, ConfigError, cut, shown
 from helpers.number_text import plural
+from helpers.series.parameters import VARIABLE
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_KEYS = ("api_key", "hf_token", "apikey", "api-key", "authorization", "password")
 _NAMED_BY_USER = ("environment", "headers")
 """Sections whose keys the config names itself: there a name like HF_TOKEN tells a secret."""
@@ -94,13 +94,15 @@ def load_config(config_path: str | Path) -> LoadedConfig:
         )
     root = read_config(path)
     unexpanded: dict[KeyPath, str] = {}
-    data = _expand(root, (), root, unexpanded)
-    faults = _written_secrets(root) + _secret_arguments(root)
+    not_expanded: list[tuple[KeyPath, str]] = []
+    data = _expand(root, (), unexpanded, not_expanded)
+    faults = not_expanded + _written_secrets(root) + _secret_arguments(root)
     try:
         benchmark = BenchmarkConfig.model_validate(data)
     except ValidationError as error:
         as_written = root.plain()
-        faults += [_fault(fault, as_written, unexpanded) for fault in error.errors()]
+        found = [_fault(fault, as_written, unexpanded) for fault in error.errors()]
+        faults += [(at, message) for at, message in found if at not in dict(not_expanded)]
     if faults:
         raise ConfigError(_told(root, faults))
     _show_as_written(benchmark, unexpanded)
@@ -135,38 +137,42 @@ def _of_parts(schema: object) -> object:
 # --- values from the environment ----------------------------------------------------------------------------------
 
 
-def _expand(node: Node, at: KeyPath, root: Node, unexpanded: dict[KeyPath, str]) -> object:
-    """The data with each `${NAME}` replaced, noting where."""
+def _expand(node: Node, at: KeyPath, unexpanded: dict[KeyPath, str], faults: list[tuple[KeyPath, str]]) -> object:
+    """The data with each `${NAME}` replaced, noting where, and where that cannot be done."""
     data = node.value
     if isinstance(data, dict):
-        return {key: _expand(value, (*at, key), root, unexpanded) for key, value in data.items()}
+        return {key: _expand(value, (*at, key), unexpanded, faults) for key, value in data.items()}
     if isinstance(data, list):
-        return [_expand(value, (*at, i), root, unexpanded) for i, value in enumerate(data)]
-    if not isinstance(data, str) or not _VARIABLE.search(data) or _is_only_shown(at):
+        return [_expand(value, (*at, i), unexpanded, faults) for i, value in enumerate(data)]
+    if not isinstance(data, str) or not VARIABLE.search(data) or _stays_as_written(at):
         return data
-    missing = [name for name in _VARIABLE.findall(data) if name not in os.environ]
+    missing = [name for name in VARIABLE.findall(data) if name not in os.environ]
     if missing:
         message = (
             f"environment variable {missing[0]} is not set. Next: export {missing[0]}=..., or write the value if it is "
             "no secret"
         )
-        raise ConfigError(_told(root, [(at, message)]))
+        faults.append((at, message))
+        return data
     unexpanded[at] = data
-    expanded_text = _VARIABLE.sub(lambda match: os.environ[match.group(1)], data)
+    expanded_text = VARIABLE.sub(lambda match: os.environ[match.group(1)], data)
     if (reason := why_no_text(expanded_text)) is not None:
-        raise ConfigError(
-            _told(root, [(at, f"bad value from the environment: {reason}. Expected UTF-8. Next: export it anew")])
-        )
+        faults.append((at, f"bad value from the environment: {reason}. Expected UTF-8. Next: export it anew"))
     return expanded_text
 
 
-def _is_only_shown(at: KeyPath) -> bool:
-    """True for text that nothing but a report uses: it stays as it is written, with `${NAME}`."""
+def _stays_as_written(at: KeyPath) -> bool:
+    """True for text that only a report shows, or a notebook looks up itself: it keeps its `${NAME}`."""
     names = [step for step in at if isinstance(step, str)]
-    return names == ["description"] or names[-2:] in (
-        ["price", "source"],
-        ["other_prices", "source"],
-        ["other_prices", "name"],
+    return (
+        names == ["description"]
+        or names[:1] == ["parameters"]
+        or names[-2:]
+        in (
+            ["price", "source"],
+            ["other_prices", "source"],
+            ["other_prices", "name"],
+        )
     )
 
 
@@ -192,7 +198,7 @@ def _is_written_secret(at: KeyPath, value: object) -> bool:
 
 def _without_variables(value: object) -> object:
     """Text as it stands in the file, without `${NAME}`: what looks like a secret then is one that is written there."""
-    return _VARIABLE.sub("", value) if isinstance(value, str) else value
+    return VARIABLE.sub("", value) if isinstance(value, str) else value
 
 
 def _secret_arguments(root: Node) -> list[tuple[KeyPath, str]]:
@@ -210,7 +216,7 @@ def _holds_secret(flag: str, word: str) -> bool:
     if word.startswith("-"):
         flag, _, word = word.partition("=")
     after_flag = bool(word) and flag.startswith("-") and bool(SECRET_NAME.search(flag))
-    return after_flag or any(SECRET_NAME.search(name) for name in _VARIABLE.findall(word))
+    return after_flag or any(SECRET_NAME.search(name) for name in VARIABLE.findall(word))
 
 
 def _names_secret(at: KeyPath) -> bool:
@@ -224,7 +230,7 @@ def _names_secret(at: KeyPath) -> bool:
 
 def _is_secret(at: KeyPath, value: object) -> bool:
     """True for what is neither a placeholder nor from the environment; numbers under names of one's own are settings."""
-    if not isinstance(value, str) or _VARIABLE.search(value) or value.lower() in _NO_SECRETS:
+    if not isinstance(value, str) or VARIABLE.search(value) or value.lower() in _NO_SECRETS:
         return False
     is_number = isinstance(value, Unquoted) and any(map(str.isdigit, value))
     return not isinstance(value, Unquoted) or (is_number and str(at[-1]).lower() in _SECRET_KEYS)

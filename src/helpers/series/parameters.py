@@ -1,19 +1,23 @@
 """Notebook parameters: names are checked before the series starts, values are brought to their declared types.
 
-papermill only warns about a parameter that a notebook does not have, and SageMaker Studio's notebook jobs send every
-value as a string. Both are put right here.
+papermill only warns about a parameter that a notebook does not have, and its command line takes `007` for 7, `1e5` for 100000.0
+and `None` for nothing; SageMaker Studio's notebook jobs send every value as a string. All of it is put right here. `${NAME}` in
+a value is read from the environment by the notebook itself, so that what papermill saves holds `${NAME}`.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from helpers.errors import ParameterError, cut, shown
 
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-Scalar = bool | int | float | str
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+Scalar = bool | int | float | str | None
 
 
 def check_parameters(notebook: Path, values: Mapping[str, Scalar], where: str) -> None:
@@ -35,25 +39,59 @@ def check_parameters(notebook: Path, values: Mapping[str, Scalar], where: str) -
 
 
 def coerce_parameters(namespace: MutableMapping[str, object]) -> None:
-    """Bring the parameters of a notebook (its `globals()`) to the types that its parameters cell declares."""
+    """Bring the parameters of a notebook (its `globals()`) to the types that its parameters cell declares.
+
+    Raises ParameterError for a value that is not of its type, or names a variable of the environment that is not set.
+    """
     for name, kind in namespace.get("__annotations__", {}).items():
         if kind in TYPES.values() and name in namespace:
-            namespace[name] = coerce(name, namespace[name], kind, "parameters cell")
+            value = namespace[name]
+            if kind is str and not isinstance(value, str | None):
+                value = _as_given(name, value)
+            namespace[name] = coerce(name, value, kind, "parameters cell")
 
 
 def coerce(name: str, value: object, kind: type, where: str) -> Scalar:
-    """A value as `kind` (str, int, float or bool); text is read, nothing is cut off. Raises ParameterError."""
-    text = str(value).strip()
+    """A value as `kind` (str, int, float or bool); text is read, nothing is cut off, and no text is empty text.
+
+    Raises ParameterError.
+    """
+    text = "" if value is None or (kind is str and value == "None") else _expanded(name, str(value), where)
     try:
         if kind is bool:
-            return BOOLEANS[text.lower()]
+            return BOOLEANS[text.strip().lower()]
         if kind is int:
             return int(text)
-        return kind(text) if kind is float else str(value)
+        return float(text) if kind is float else text
     except (KeyError, ValueError):
+        bad = "(a value from the environment)" if VARIABLE.search(str(value)) else shown(value)
         raise ParameterError(
-            f"{where}: parameter {name!r}: bad value {shown(value)}. Expected {kind.__name__}. Next: correct the value"
+            f"{where}: parameter {name!r}: bad value {bad}. Expected {kind.__name__}. Next: correct the value"
         ) from None
+
+
+def _expanded(name: str, text: str, where: str) -> str:
+    """Text with each `${NAME}` replaced from the environment."""
+    for variable in VARIABLE.findall(text):
+        if variable not in os.environ:
+            raise ParameterError(
+                f"{where}: parameter {name!r}: environment variable {variable} is not set. Next: export {variable}=..., or write "
+                "the value if it is no secret"
+            )
+    return VARIABLE.sub(lambda match: os.environ[match.group(1)], text)
+
+
+def _as_given(name: str, value: object) -> str:
+    """A value that is no text as it stands on papermill's command line, which started this kernel; else as Python writes it."""
+    import psutil
+
+    try:
+        words = psutil.Process().parent().cmdline()
+    except (psutil.Error, AttributeError):  # no parent that may be looked at
+        return str(value)
+    is_papermill = any(Path(word).name == "papermill" for word in words[:4])
+    given = [words[i + 2] for i in range(len(words) - 2) if words[i] in ("-p", "--parameters") and words[i + 1] == name]
+    return given[-1] if is_papermill and given else str(value)
 
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}

@@ -122,7 +122,8 @@ def parameters_of_all(config: LoadedConfig) -> dict[str, dict[str, Scalar]]:
     identities = {identity(name): name for name in NOTEBOOKS}
     for unknown in set(given) - set(identities):
         raise ParameterError(
-            f"{config.path}: parameters.{unknown}: there is no such notebook. Expected one of: {', '.join(identities)}"
+            f"{config.path}: parameters.{unknown}: there is no such notebook. Expected one of: {', '.join(identities)}. Next: "
+            "correct or delete it"
         )
     parameters = {}
     for notebook_identity, name in identities.items():
