@@ -23,8 +23,8 @@ import yaml
 
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import load_config
-from helpers.endpoints.plan import plan_table
 from helpers.errors import MOST_CHARACTERS_OF_A_LINE, ServingVerdictError
+from helpers.report.plan_report import plan_table
 from helpers.series.series import parameters_of_all
 
 FOLDER = PROJECT_ROOT / "configs"

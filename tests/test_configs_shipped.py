@@ -23,13 +23,13 @@ from helpers.config.containers.accelerators import accelerator_of, accelerators_
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.file import config_schema, load_config
 from helpers.config.load import closed_loop_prompts
-from helpers.endpoints.plan import plan_table
 from helpers.endpoints.targets.sagemaker_requests import machine_image_of
 from helpers.endpoints.targets.sagemaker_resources import CREATED_BY, resource_tags
 from helpers.errors import ConfigError
 from helpers.metrics.sample_size import refuse_what_cannot_decide, requests_for_percentile, requests_to_show
 from helpers.prompts.making import make_prompts
 from helpers.prompts.templates import TEMPLATE_DIR
+from helpers.report.plan_report import plan_table
 
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yml"))
 SHARED = sorted((PROJECT_ROOT / "configs" / "shared").glob("*.yml"))

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from examples import arrivals, endpoint, facts, load_point, make_config, open_facts, process, request, requests_table
 
-from helpers.endpoints.plan import plan_table
 from helpers.errors import AnalysisError
 from helpers.metrics.formulas import with_latencies
 from helpers.report.bottom_line_text import bottom_line
@@ -23,6 +22,7 @@ from helpers.report.instrument_report import (
     steadiness_table,
 )
 from helpers.report.load_report import load_words, recommendations
+from helpers.report.plan_report import plan_table
 from helpers.report.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder
 from helpers.series.verify import verify_points

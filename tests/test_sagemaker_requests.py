@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import load_config
 from helpers.config.options import SageMakerOption
-from helpers.endpoints.plan import plan_table
 from helpers.endpoints.targets.execution_role import find_execution_role
 from helpers.errors import DeployError
+from helpers.report.plan_report import plan_table
 from local_sagemaker.api import check_parameters
 
 
@@ -68,6 +68,6 @@ def test_outside_sagemaker_the_callers_role_is_not_taken_for_that_of_the_endpoin
 @pytest.mark.parametrize(("name", "is_said"), [("llama-3.3-70b", True), ("qwen3-32b", False)])
 def test_the_plan_says_who_can_read_a_secret(monkeypatch, name, is_said):
     monkeypatch.setenv("HF_TOKEN", "hf_token_of_a_test")
-    monkeypatch.setattr("helpers.endpoints.plan.price_of", lambda *_: None)
+    monkeypatch.setattr("helpers.report.plan_report.price_of", lambda *_: None)
     config = load_config(PROJECT_ROOT / "configs" / f"{name}.yml").benchmark
     assert ("sagemaker:DescribeModel" in plan_table(config).caption) == is_said

@@ -107,8 +107,9 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int | None:
     from helpers.config.file import load_config
-    from helpers.endpoints.plan import check, plan_table, quota_table
-    from helpers.endpoints.plan_machines import machines_table
+    from helpers.endpoints.check import check
+    from helpers.report.plan_machines import machines_table
+    from helpers.report.plan_report import plan_table, quota_table
     from helpers.series.series import parameters_of_all
 
     config = load_config(arguments.config)
@@ -148,7 +149,8 @@ def _cleanup(arguments: argparse.Namespace) -> None:
 
 def _cleanup_orphans(arguments: argparse.Namespace) -> None:
     """List first; delete only what a person has seen and confirmed."""
-    from helpers.endpoints.orphans import delete_orphans, find_orphans, orphans_table
+    from helpers.endpoints.orphans import delete_orphans, find_orphans
+    from helpers.report.endpoint_tables import orphans_table
     from helpers.run.sessions import session_of_profile
 
     session = session_of_profile(None, None, arguments.region or None)

@@ -36,8 +36,8 @@ from helpers.config.yaml import (
 )
 from helpers.errors import MOST_CHARACTERS_OF_A_LINE, ConfigError, cut, shown
 from helpers.number_text import plural
-from helpers.series.parameters import VARIABLE
 
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_KEYS = ("api_key", "hf_token", "apikey", "api-key", "authorization", "password")
 _NAMED_BY_USER = ("environment", "headers")
 """Sections whose keys the config names itself: there a name like HF_TOKEN tells a secret."""

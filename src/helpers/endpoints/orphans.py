@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
-
 from helpers.endpoints.failures import NEXT_STEP, cause_of_error
 from helpers.endpoints.targets.sagemaker_resources import CREATED_BY, delete_commands, delete_resources
 from helpers.endpoints.teardown import WAIT_S
 from helpers.errors import TeardownError
-from helpers.report.display import Column, Table
 from helpers.run.ledger import EndpointRecord
 
 if TYPE_CHECKING:
@@ -106,28 +103,6 @@ def delete_orphans(orphans: list[Orphan], session: boto3.Session) -> None:
             commands += delete_commands(record)
     if failures:
         raise TeardownError("\n".join([*failures, "Next: delete them by hand:", *commands]))
-
-
-def orphans_table(orphans: list[Orphan]) -> Table:
-    """What was found, with its age: a run that is still under way looks the same as a forgotten one but for its time."""
-    rows = pd.DataFrame(
-        {
-            "name": orphan.name,
-            "run": orphan.run_id,
-            "what": ", ".join(orphan.kinds),
-            "status": orphan.status or "no endpoint: costs nothing",
-            "created": f"{orphan.created_at:%Y-%m-%d %H:%M}",
-            "expires": f"{orphan.expires_at:%Y-%m-%d %H:%M}" if orphan.expires_at else "unknown",
-            "expired": "yes" if orphan.has_expired else "no",
-        }
-        for orphan in orphans
-    )
-    titles = {"name": "name", "run": "run", "what": "what", "status": "status", "created": "created, UTC"}
-    titles |= {"expires": "expires, UTC", "expired": "expired"}
-    columns = [Column(key, title) for key, title in titles.items()]
-    return Table(
-        rows, columns, f"Everything tagged created-by={CREATED_BY}. What has not expired may be in use by a run."
-    )
 
 
 def _tags(client: object, arn: str) -> dict[str, str]:

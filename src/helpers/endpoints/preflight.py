@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 
 from helpers.config.benchmark import BenchmarkConfig
@@ -39,7 +38,6 @@ from helpers.load.connection import Exchange, HttpConnection, RawExchange, Serve
 from helpers.load.responses import Answer, read_answer
 from helpers.load.trace import read_trace
 from helpers.metrics.sample_size import refuse_what_cannot_decide
-from helpers.report.display import Column, Table, numeric
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import utc_now
 from helpers.run.prompt_files import read_prompts
@@ -240,20 +238,3 @@ def first_answers(run: RunFolder) -> list[FirstAnswer]:
     if not path.is_file():
         return []
     return [FirstAnswer(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
-
-
-def preflight_table(run: RunFolder) -> Table | None:
-    """The first answer of each option that gave one; null where none was asked yet. Failures stand in the ledger."""
-    answers = first_answers(run)
-    if not answers:
-        return None
-    rows = [{**asdict(one), "notes": "; ".join(one.notes) or "as asked for"} for one in answers]
-    columns = [
-        Column("option", "option"),
-        Column("sent", "sent", wraps=True),
-        numeric("latency_s", "answered after, s"),
-        numeric("prompt_tokens", "prompt tokens, by the server", decimals=0),
-        numeric("output_tokens", "output tokens, by the server", decimals=0),
-        Column("notes", "how it answered", wraps=True),
-    ]
-    return Table(pd.DataFrame(rows), columns, "One request before any load. It is not measured.")

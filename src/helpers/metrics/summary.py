@@ -31,9 +31,9 @@ from helpers.metrics.intervals import (
     share_bounds,
 )
 from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
+from helpers.metrics.token_samples import sample_columns
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import PROMPTS_RAN_OUT, SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
-from helpers.verdict.counted import sample_columns
 
 COLUMNS = (
     "phase",

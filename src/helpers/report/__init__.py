@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "traffic_table",
         ],
         "deployment_report": ["deployments_table"],
-        "endpoint_tables": ["plan_table", "preflight_table", "quota_table"],
+        "endpoint_tables": ["preflight_table"],
         "figures": ["draw_figures", "read_figures"],
         "instrument_report": [
             "calibration_table",
@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "steadiness_table",
         ],
         "load_report": ["recommendations"],
+        "plan_report": ["plan_table", "quota_table"],
         "report": [
             "definitions",
             "errors_table",

@@ -1,6 +1,52 @@
-"""Tables of what a run would make, what it may make, and how its endpoints first answered."""
+"""Tables of endpoints: how each first answered, and what runs left behind."""
 
-from helpers.endpoints.plan import plan_table, quota_table
-from helpers.endpoints.preflight import preflight_table
+from __future__ import annotations
 
-__all__ = ["plan_table", "preflight_table", "quota_table"]
+from dataclasses import asdict
+
+import pandas as pd
+
+from helpers.endpoints.orphans import Orphan
+from helpers.endpoints.preflight import first_answers
+from helpers.endpoints.targets.sagemaker_resources import CREATED_BY
+from helpers.report.display import Column, Table, numeric
+from helpers.run.folder import RunFolder
+
+
+def preflight_table(run: RunFolder) -> Table | None:
+    """The first answer of each option that gave one; null where none was asked yet. Failures stand in the ledger."""
+    answers = first_answers(run)
+    if not answers:
+        return None
+    rows = [{**asdict(one), "notes": "; ".join(one.notes) or "as asked for"} for one in answers]
+    columns = [
+        Column("option", "option"),
+        Column("sent", "sent", wraps=True),
+        numeric("latency_s", "answered after, s"),
+        numeric("prompt_tokens", "prompt tokens, by the server", decimals=0),
+        numeric("output_tokens", "output tokens, by the server", decimals=0),
+        Column("notes", "how it answered", wraps=True),
+    ]
+    return Table(pd.DataFrame(rows), columns, "One request before any load. It is not measured.")
+
+
+def orphans_table(orphans: list[Orphan]) -> Table:
+    """What was found, with its age: a run that is still under way looks the same as a forgotten one but for its time."""
+    rows = pd.DataFrame(
+        {
+            "name": orphan.name,
+            "run": orphan.run_id,
+            "what": ", ".join(orphan.kinds),
+            "status": orphan.status or "no endpoint: costs nothing",
+            "created": f"{orphan.created_at:%Y-%m-%d %H:%M}",
+            "expires": f"{orphan.expires_at:%Y-%m-%d %H:%M}" if orphan.expires_at else "unknown",
+            "expired": "yes" if orphan.has_expired else "no",
+        }
+        for orphan in orphans
+    )
+    titles = {"name": "name", "run": "run", "what": "what", "status": "status", "created": "created, UTC"}
+    titles |= {"expires": "expires, UTC", "expired": "expired"}
+    columns = [Column(key, title) for key, title in titles.items()]
+    return Table(
+        rows, columns, f"Everything tagged created-by={CREATED_BY}. What has not expired may be in use by a run."
+    )

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from helpers.config.file import VARIABLE
 from helpers.errors import ParameterError, cut, shown
 
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 Scalar = bool | int | float | str | None
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.endpoints.campaign import LoadEvent
-from helpers.endpoints.plan import longest_point_s
 from helpers.errors import ParameterError
 from helpers.load.plan import load_points_of, missing_load_points
 from helpers.report.display import Column, Table, numeric
+from helpers.report.plan_report import longest_point_s
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import facts_of

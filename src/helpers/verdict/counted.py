@@ -46,19 +46,6 @@ class Counted:
         return is_far and not 1 / MOST_TIMES <= self.ratio <= MOST_TIMES
 
 
-def sample_columns(requests: pd.DataFrame) -> dict[str, float | str | None]:
-    """Of all phases of a level: who counted its tokens, and the sums over the answers that both counted."""
-    row: dict[str, float | str | None] = {}
-    ok = requests[requests["status"] == "ok"]
-    for tokens in TOLERANCE:
-        both = ok[ok[f"{tokens}_by_tokenizer"].notna() & ok[tokens].notna()]
-        sources = sorted(ok[f"{tokens}_source"].dropna().unique())
-        row |= {f"{tokens}_source": " and ".join(sources) or None, f"{tokens}_sampled": len(both)}
-        row |= {f"{tokens}_sampled_server": float(both[tokens].sum())}
-        row |= {f"{tokens}_sampled_tokenizer": float(both[f"{tokens}_by_tokenizer"].sum())}
-    return row
-
-
 def counted(points: pd.DataFrame, option: str, tokens: str) -> Counted | None:
     """The sample of an option over all its loads; None where there is none, as in runs of earlier releases."""
     columns = [f"{tokens}_sampled{end}" for end in ("", "_server", "_tokenizer")]

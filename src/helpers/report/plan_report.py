@@ -2,36 +2,26 @@
 
 Minutes and dollars are upper bounds of what the config asks for, but for the time that a machine takes to start, which is
 assumed. Each row says what it rests on. Without credentials or a network, quotas are unknown and prices are those at hand.
-`check` is what can be found out before a run: files, prompts, and one request to each server that exists.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig, Dataset
-from helpers.config.file import LoadedConfig
 from helpers.config.load import LoadLevel, Ramp, Search
 from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
 from helpers.config.secret_names import SECRET_NAME
-from helpers.endpoints import preflight
-from helpers.endpoints.deployment import Deployment
-from helpers.endpoints.plan_machines import is_made_on_aws
 from helpers.endpoints.pricing import FoundPrice, price_of
 from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.metrics.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
-from helpers.number_text import duration, number, plural
-from helpers.prompts.making import make_prompts
+from helpers.number_text import number, plural
 from helpers.report.display import Column, Table, numeric
-from helpers.run.folder import describe_machine, scratch_run
-from helpers.run.ledger import EndpointRecord, Ledger
-from helpers.run.prompt_files import write_prompts
-from local_sagemaker.tiny_model import default_cache_dir
+from helpers.report.plan_machines import is_made_on_aws
+from helpers.run.folder import describe_machine
 
 LOCAL_STARTUP_MINUTES = 0.2
 STARTUP_MINUTES = (
@@ -303,52 +293,3 @@ def _is_enough(quota: Quota, needed: int) -> str:
     if suffices:
         return "enough"
     return f"too few: ask for {needed + (quota.in_use or 0)} at Service Quotas"
-
-
-# --- the check ----------------------------------------------------------------------------------------------------
-
-
-class Checked(NamedTuple):
-    """What a check found, in lines for a terminal."""
-
-    lines: list[str]
-    is_well: bool
-
-
-def check(config: LoadedConfig) -> Checked:
-    """Read all files, draw the prompts, and send one request to each server that exists; makes no resource.
-
-    Raises ConfigError or PromptError for what concerns all options; what concerns one is a line.
-    """
-    benchmark, base_dir = config.benchmark, config.path.parent
-    of_trace = preflight.check_files(benchmark, base_dir)
-    prompts = make_prompts(benchmark, base_dir, default_cache_dir())
-    lines = [f"Files are there, and {plural(sum(map(len, prompts.tables.values())), 'prompt')} could be drawn."]
-    lines += [*of_trace, *prompts.notes] + [f"Warning: {warning}" for warning in prompts.warnings]
-    with scratch_run(config) as run:
-        write_prompts(prompts.tables, run.payloads)
-        ledger = Ledger(run.ledger_file, run.run_id)
-        deployments = [Deployment(option, benchmark, run, ledger) for option in benchmark.options]
-        states = [deployment.plan().state for deployment in deployments]
-        with ThreadPoolExecutor(len(deployments)) as pool:
-            list(pool.map(_ask_if_there, deployments, states))
-        answers = {answer.option: answer for answer in preflight.first_answers(run)}
-        records = ledger.records()
-    lines += [_found(record, answers.get(record.option)) for record in records]
-    return Checked(lines, not any(record.failure for record in records))
-
-
-def _ask_if_there(deployment: Deployment, state: str) -> None:
-    """Send a first request to a server that exists; what comes back is kept, a failure in the ledger."""
-    if state == "external":
-        deployment.answering_address()
-
-
-def _found(record: EndpointRecord, answer: preflight.FirstAnswer | None) -> str:
-    """What was found out about an option."""
-    if record.failure:
-        return record.failure
-    if answer is None:
-        return f"option {record.option!r}: is asked when its endpoint is in service, before its load."
-    notes = "".join(f"; {note}" for note in answer.notes)
-    return f"option {record.option!r}: answers after {duration(answer.latency_s)}. Sent: {answer.sent}{notes}."
