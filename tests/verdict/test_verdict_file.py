@@ -8,7 +8,7 @@ import pytest
 
 from helpers.verdict.verdict import Verdict, verdict_schema
 
-PUBLISHED = Path(__file__).resolve().parents[1] / "docs" / "verdict.schema.json"
+PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "verdict.schema.json"
 
 
 def test_the_published_schema_is_the_current_one():

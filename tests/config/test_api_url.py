@@ -6,7 +6,7 @@ import json
 import threading
 
 import pytest
-from test_config import TEXT
+from config_text import TEXT
 
 from helpers.config.benchmark import Generation
 from helpers.config.file import load_config

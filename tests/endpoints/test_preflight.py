@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 import socket
-from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 
 import pytest
-from conftest import small_config
+from command_line import config_of, openai, run_main
 from faulty_server import KEY, faulty_server, tls_of_localhost
 from load_orders import measure, moody_stub, order
 
-from helpers.__main__ import main
 from helpers.endpoints.preflight import first_answers
 from helpers.load.team import LoadTeam
 from helpers.run.folder import RunFolder
@@ -21,16 +17,6 @@ from helpers.run.ledger import Ledger
 from helpers.run.records import read_requests
 from helpers.verdict.exit_status import status_of_verdict
 from helpers.verdict.verdict import Verdict
-
-LOAD = {
-    "kind": "closed_loop",
-    "concurrency": [1, 2],
-    "min_requests": 24,
-    "warmup_requests": 1,
-    "max_duration_s": 10,
-    "request_timeout_s": 5,
-    "repeat_prompts": True,
-}
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +29,6 @@ def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def openai(name: str, url: str, **more: object) -> dict:
-    price = {"usd_per_hour": 1.0, "as_of": "2026-11-01"}
-    return {"name": name, "target": "openai", "base_url": url, "served_model": "m", "price": price, **more}
-
-
-def config_of(folder: Path, *options: dict, **changes: object) -> str:
-    datasets = [{"name": "short", "prompt_tokens": [60, 120], "count": 60}]
-    return str(small_config(folder, **{"options": list(options), "datasets": datasets, "load": LOAD, **changes}))
 
 
 def message_of(said: str, option: str) -> str:
@@ -88,13 +64,6 @@ def checked(server, tmp_path_factory):
             patch.setenv("TEST_SECRET", KEY)
             patch.setenv("GATEWAY_PASSWORD", "pa55word")
             yield run_main("plan", "--check", "--config", config_of(folder, *options))
-
-
-def run_main(*arguments: str) -> tuple[int, str]:
-    """Exit status, and what a terminal shows."""
-    with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
-        status = main(list(arguments))
-    return status, said.getvalue()
 
 
 FAULTS = {

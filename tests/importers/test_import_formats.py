@@ -20,7 +20,7 @@ from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.importing import read_origins, read_results
 from helpers.metrics.formulas import UNDECIDED
 
-SHARED = Path(__file__).resolve().parents[2] / "shared/cases/results/sglang_10_of_150_failed.jsonl"
+SHARED = Path(__file__).resolve().parents[3] / "shared/cases/results/sglang_10_of_150_failed.jsonl"
 FAILING = [replace(s, failed=i % 60 == 7) for i, s in enumerate(files.closed_loop(4, 60))]
 """240 requests of four streams, 4 of them failed."""
 

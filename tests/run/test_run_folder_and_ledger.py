@@ -336,7 +336,7 @@ for k in range(40):
 
 
 def test_no_change_is_lost_between_processes(ledger):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(ledger.path), who],

@@ -8,11 +8,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from answer_shapes import DONE, data, event
+from command_line import config_of, openai, run_main
 from examples import endpoint, load_point, make_config, option, request, write_run
 from examples import facts as facts_of_point
 from load_orders import measure, order
 from raw_server import raw_server
-from test_preflight import config_of, openai, run_main
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.load.team import LoadTeam

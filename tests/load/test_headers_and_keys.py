@@ -7,7 +7,7 @@ import re
 
 import pyarrow as pa
 import pytest
-from test_config import TEXT
+from config_text import TEXT
 
 from helpers.config.benchmark import Generation
 from helpers.config.file import load_config

@@ -1,4 +1,4 @@
-"""What shipped configs send to SageMaker. `.venv/bin/python tests/aws_bodies.py` writes it anew to aws_bodies.json.
+"""What shipped configs send to SageMaker. `.venv/bin/python tests/support/aws_bodies.py` writes it anew to aws_bodies.json.
 
 Nothing is called. Of JumpStart models, image, data and default environment are found on AWS alone: names stand for them.
 """
@@ -18,7 +18,7 @@ from helpers.endpoints.targets.model_source import ModelSource, find_model_sourc
 from helpers.endpoints.targets.sagemaker_requests import EndpointRequests, endpoint_requests
 
 SNAPSHOT = Path(__file__).with_name("aws_bodies.json")
-COMMAND = ".venv/bin/python tests/aws_bodies.py"
+COMMAND = ".venv/bin/python tests/support/aws_bodies.py"
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yml"))
 ROLE = "arn:aws:iam::123456789012:role/endpoints"
 OPERATIONS = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint")

@@ -28,7 +28,7 @@ from helpers.run.holding import holding
 from helpers.run.prompt_files import write_prompts
 from helpers.run.whole_files import write_atomically
 
-SOURCES = str(Path(__file__).parents[1] / "src")
+SOURCES = str(Path(__file__).parents[2] / "src")
 HOLDER = """
 import sys, time
 from pathlib import Path

@@ -6,7 +6,7 @@ import time
 import tracemalloc
 
 import pytest
-from test_config import TEXT
+from config_text import TEXT
 
 from helpers.config.file import load_config
 from helpers.errors import ConfigError

@@ -1,6 +1,6 @@
 """Hostile configs: the shipped ones, mutated in structure, text and bytes, each loaded and planned as `helpers plan` does.
 
-`python tests/fuzz_configs.py --count 10000` tries so many and says what came of them. Which they are follows from the seed alone.
+`python tests/support/fuzz_configs.py --count 10000` tries so many and says what came of them. They follow from the seed alone.
 Nothing is sent: AWS is asked at an address where nobody answers.
 """
 
