@@ -9,15 +9,18 @@ from pathlib import Path
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.errors import ConfigError, ServingVerdictError
 from helpers.verdict import exit_status
+from helpers.verdict.verdict import Verdict
 
 DEFAULT_CONFIG = "configs/quickstart.yml"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status, which the last line of `report`, `import` and `plan --check` explains."""
-    parsed = _parser().parse_args(arguments)
+    parsed, verdict = _parser().parse_args(arguments), None
     try:
         status = parsed.command(parsed)
+        if isinstance(status, Verdict):
+            status, verdict = exit_status.status_of_verdict(status), status
     except ServingVerdictError as error:
         for one in (error.__context__, error):
             if isinstance(one, ServingVerdictError):
@@ -30,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         status = stopped.code
     if status is not None:
         sys.stdout.flush()
-        print(exit_status.in_words(status, of_check=parsed.command is _plan), file=sys.stderr)
+        print(exit_status.in_words(status, of_check=parsed.command is _plan, verdict=verdict), file=sys.stderr)
     return status or 0
 
 
@@ -82,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(arguments: argparse.Namespace) -> int:
+def _report(arguments: argparse.Namespace) -> Verdict:
     """Measure and report; results that were measured elsewhere need no measuring, so they are imported."""
     from helpers.config.file import load_config
     from helpers.run.folder import config_of_run, find_run
@@ -95,14 +98,14 @@ def _report(arguments: argparse.Namespace) -> int:
         config, run_dir = str(config_of_run(begun)), str(begun.path)
     imported = load_config(config).benchmark.imported
     run = (run_import if imported else run_series)(config, run_dir)
-    return exit_status.status_of_verdict(read_verdict(run))
+    return read_verdict(run)
 
 
-def _import(arguments: argparse.Namespace) -> int:
+def _import(arguments: argparse.Namespace) -> Verdict:
     from helpers.series.series import run_import
     from helpers.verdict.analysis import read_verdict
 
-    return exit_status.status_of_verdict(read_verdict(run_import(arguments.config)))
+    return read_verdict(run_import(arguments.config))
 
 
 def _plan(arguments: argparse.Namespace) -> int | None:

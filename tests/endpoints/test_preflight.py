@@ -81,7 +81,7 @@ FAULTS = {
 }
 UNREACHED = {
     "no such host": (r"no such host: .*Name or service not known", "check the host in base_url"),
-    "closed port": (r"connection refused: .*Connect call failed", "start the server"),
+    "closed port": (r"connection refused: connecting to http://127\.0\.0\.1:\d+", "start the server"),
     "of another name": (r"certificate for another name: .*IP address mismatch.*'127.0.0.2'", "host name that the"),
     "not trusted": (r"certificate not trusted: .*self.signed", "set ca_file"),
     "no tls": (r"TLS failed: ", "use http://"),
@@ -170,13 +170,20 @@ def failures(run: RunFolder) -> dict[str, str | None]:
 def test_options_that_do_not_answer_do_not_stop_the_others(some_dead):
     status, said, run = some_dead
     assert status == 0
-    assert said.splitlines()[-1].startswith("exit status 0: a verdict")
+    assert said.splitlines()[-1] == (
+        "exit status 0: a verdict: “well” is recommended; not measured: “wrong key”, “closed port”, “dies”, “revoked”"
+    )
+    done, total = re.findall(r"^ +(\d+) of (\d+): ", said, re.MULTILINE)[-1]
+    assert done == total, "of the others nothing is to come"
+    assert "failed option" not in said
     verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
     assert verdict.recommended == "well"
     found = failures(run)
     assert found["well"] is None
     assert "HTTP 401: Incorrect API key provided" in found["wrong key"]
-    assert "Connect call failed" in found["closed port"]
+    assert re.search(
+        r"Came back: connection refused: connecting to http://127\.0\.0\.1:\d+\. Next", found["closed port"]
+    )
     assert all("Next: " in words for name, words in found.items() if name != "well")
 
 
@@ -242,7 +249,7 @@ def test_a_run_of_which_nothing_answers_stops_before_any_load(server, tmp_path, 
     assert server.seen["wrong_key"] == 1
     (path,) = (tmp_path / "runs").iterdir()
     report = (path / "report.md").read_text()
-    assert "HTTP 401: Incorrect API key provided" in report and "Connect call failed" in report
+    assert "HTTP 401: Incorrect API key provided" in report and "connection refused: connecting to" in report
     verdict = Verdict.model_validate_json((path / "verdict.json").read_text())
     assert verdict.recommended is None and status_of_verdict(verdict) == 6
     assert KEY not in said + report

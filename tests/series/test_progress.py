@@ -16,7 +16,7 @@ from helpers.load.progress import LoadProgress
 from helpers.run.folder import RunFolder
 from helpers.series.live_plot import HISTORY, LivePlot, progress_words
 from helpers.series.progress import ProgressBars
-from helpers.series.status import Clock, point_words
+from helpers.series.status import Clock, point_words, read_progress
 
 SVG = "{http://www.w3.org/2000/svg}"
 UNDER_WAY = LoadProgress(
@@ -185,6 +185,14 @@ def test_widgets_say_the_time_left_in_all(run):
         assert re.fullmatch(r"0 of 6 load points; at most \d+ min left in all", show.view.widget.children[0].value)
 
 
+def test_load_points_of_an_option_that_failed_are_not_to_come(run, capsys):
+    with ProgressBars(make_config(["a", "b"], load={"concurrency": [1, 4, 8]}), run, "text") as show:
+        show(LoadEvent("a", "failed", 1, 3, "option 'a': no answer to its first request"))
+        assert capsys.readouterr().out == "1 of 4: a: failed: no answer to its first request\n"
+        show(event("b", done=3, state="done"))
+        assert read_progress(run).counts() == (4, 4)
+
+
 def test_text_is_a_line_per_load_point_with_its_result_and_the_time_left(run_copy, capsys):
     config = load_config(run_copy.config_path).benchmark
     option, requests = config.options[0].name, run_copy.run.requests
@@ -205,7 +213,7 @@ def test_text_is_a_line_per_load_point_with_its_result_and_the_time_left(run_cop
         r"7 of 8: no batching, short, concurrency 1: n = \d+, p75 [\d.]+ m?s; about \d+ s left in all", first
     )
     assert second.startswith("8 of 8: no batching, short, concurrency 2: n = ")
-    assert failed == "8 of 8: batch of 4: failed no capacity"
+    assert failed == "8 of 8: batch of 4: failed: no capacity"
 
 
 def test_failures_stand_in_the_line_of_their_load_point(run_copy):

@@ -107,7 +107,7 @@ def ask(
     except (OSError, ValueError) as error:  # a ValueError is one of the address: a host or key that cannot be sent
         kind = kind_of_error(error)
         words = words_of_refusal(error) if isinstance(error, OSError) else str(error)
-        raise fail(f"{kind}: {hide(words)}", kind) from None
+        raise fail(f"{kind}: {hide(words).removesuffix(f': {kind}')}", kind) from None
     except LoadError as error:  # no credentials to sign with
         raise DeployError(f"option {option.name!r}: {error}", Cause.CREDENTIALS) from None
     if answer.error_type in CREDENTIAL_CODES:

@@ -353,9 +353,9 @@ def _kind_of(error: OSError, timeout_s: float) -> str:
         return f"no answer within {timeout_s:g} s (time-out)"
     if isinstance(error, ssl.SSLError) and error.reason in NOT_TLS:
         return f"the server does not speak TLS there: use http:// ({error.reason})"
-    text = re.sub(r" \(_ssl\.c:\d+\)$", "", str(error)) or type(error).__name__
-    name = os.strerror(error.errno).lower() if (error.errno or 0) > 0 and not isinstance(error, ssl.SSLError) else ""
-    return text if name in text.lower() else f"{name}: {text}"
+    if (error.errno or 0) > 0 and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno).lower()
+    return re.sub(r"^\[Errno -?\d+\] | \(_ssl\.c:\d+\)$", "", str(error)) or type(error).__name__
 
 
 async def _connect(addresses: list[tuple]) -> socket.socket:

@@ -113,11 +113,11 @@ class ProgressBars:
             self._options[event.option] = OptionProgress(
                 state=event.state, detail=event.detail, done=event.points_done, total=event.points_total
             )
-        done, total = (sum(getattr(o, name) for o in self._options.values()) for name in ("done", "total"))
-        seconds, is_bound = self._clock.left(done, total)
         progress = RunProgress(
-            options=self._options, seconds_left=seconds, is_bound=is_bound, at=datetime.now(UTC).replace(microsecond=0)
+            options=self._options, seconds_left=None, is_bound=False, at=datetime.now(UTC).replace(microsecond=0)
         )
+        done, total = progress.counts()
+        progress.seconds_left, progress.is_bound = self._clock.left(done, total)
         if event.progress is None:
             write_progress(self._run, progress)
         if event.state == "stopping" and not self._is_stopping:
@@ -142,8 +142,7 @@ class _Lines:
     def show(self, event: LoadEvent, progress: RunProgress) -> None:
         if event.progress is not None:
             return
-        options = progress.options.values()
-        done, total = sum(o.done for o in options), sum(o.total for o in options)
+        done, total = progress.counts()
         count, left = f"{done} of {total}", f"; {progress.left_words()}" if done < total else ""
         for load_point in sorted(self._finished() - self._told):
             self._told.add(load_point)
@@ -177,8 +176,7 @@ class _Panels:
         display(self.widget)
 
     def show(self, event: LoadEvent, progress: RunProgress) -> None:
-        options = progress.options.values()
-        done, total = sum(o.done for o in options), sum(o.total for o in options)
+        done, total = progress.counts()
         left = f"; {progress.left_words()}" if done < total else ""
         self._left.value = f"{done} of {total} load points{left}"
         plot = self._plots[event.option]
@@ -192,5 +190,7 @@ class _Panels:
 
 
 def event_state(event: LoadEvent) -> str:
-    """What an option is doing, and on what."""
+    """What an option is doing, and on what; of one that failed, why."""
+    if event.state == "failed" and event.detail:
+        return f"failed: {event.detail.removeprefix(f'option {event.option!r}: ')}"
     return f"{event.state} {event.detail}".strip()

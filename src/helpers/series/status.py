@@ -50,6 +50,11 @@ class RunProgress(BaseModel):
     """Is that the most that it can take, rather than a guess from the load points so far?"""
     at: datetime
 
+    def counts(self) -> tuple[int, int]:
+        """Load points done, and in all; of an option that failed only those done, as the others are not to come."""
+        options = self.options.values()
+        return sum(o.done for o in options), sum(o.done if o.state == "failed" else o.total for o in options)
+
     def left_words(self) -> str:
         """The time left in all, as a phrase."""
         if self.seconds_left is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helpers.verdict.verdict import Verdict
 
 MEANINGS = {
-    0: "a verdict: an option is recommended",
+    0: "a verdict: an option is recommended, perhaps without options that could not be measured, which are named",
     1: "the run failed: see the error above",
     2: "wrong usage, config, prompts or result files: see the error above",
     3: "no option meets the SLO",
@@ -40,10 +40,15 @@ def status_of_error(error: Exception) -> int:
     return _OF_ERROR.get(getattr(error, "error_name", "") or type(error).__name__, FAILED)
 
 
-def in_words(status: int, of_check: bool = False) -> str:
-    """The last line of a command: of `plan --check`, or of `report` and `import`."""
+def in_words(status: int, of_check: bool = False, verdict: Verdict | None = None) -> str:
+    """The last line of a command: of `plan --check`, or of `report` and `import`, which names what was not measured."""
     meanings = {**MEANINGS, **MEANINGS_OF_CHECK} if of_check else MEANINGS
-    return f"exit status {status}: {meanings.get(status, 'stopped by a signal')}"
+    meaning = meanings.get(status, "stopped by a signal")
+    if verdict is not None and verdict.recommended is not None:
+        meaning = f"a verdict: “{verdict.recommended}” is recommended"
+    if verdict is not None and verdict.not_measured and status != NOTHING:
+        meaning += f"; not measured: {', '.join(f'“{name}”' for name in verdict.not_measured)}"
+    return f"exit status {status}: {meaning}"
 
 
 def table_of_statuses() -> str:
