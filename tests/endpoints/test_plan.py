@@ -85,8 +85,8 @@ def test_start_up_is_assumed_by_kind_of_machine(instance_type, minutes):
         (endpoint(), {}, "model, endpoint config and endpoint, deleted when its load is done", "1.90", "assumed"),
         (endpoint(), {"endpoints": {"keep": True}}, "endpoint, kept when the run ends (endpoints.keep)", "1.90", ""),
         (endpoint(local=True), {}, "a local endpoint, deleted", "0.00", "nothing is billed"),
-        (EXISTING, {}, "nothing: there exists, and is left alone", "0.00", "billed whether or not it is measured"),
-        (option("a", price={"usd_per_hour": 2}), {}, "nothing", "0.00", "billed whether or not it is measured"),
+        (EXISTING, {}, "nothing: there exists, and is left alone", "0.00", "adds nothing to its bill"),
+        (option("a", price={"usd_per_hour": 2}), {}, "nothing", "0.00", "adds nothing to its bill"),
         (option("a"), {}, "nothing", "–", "no price is known"),
         (BEDROCK, {}, "Bedrock serves it, service tier default", "–", "prices per token come from the config alone"),
         (
@@ -101,7 +101,7 @@ def test_start_up_is_assumed_by_kind_of_machine(instance_type, minutes):
             {},
             "nothing: Bedrock serves it, provisioned throughput",
             "0.00",
-            "billed whether or not it is measured",
+            "adds nothing to its bill",
         ),
         (PYTHON, {}, "whatever mine.py makes, deleted", "0.90", "start-up is unknown and not counted"),
     ],
@@ -125,6 +125,18 @@ def test_the_sum_leaves_out_what_is_unknown_and_says_so():
     options = [endpoint("a"), endpoint("b"), option("c"), {**BEDROCK, "name": "d"}]
     caption = plan_table(make_config(options, load=LOAD)).caption
     assert caption.startswith("Estimated: $3.80 in us-east-1, without 2 options whose cost is unknown.")
+
+
+@pytest.mark.parametrize(
+    ("on", "where"),
+    [
+        (endpoint(local=True), "Estimated: $0.00. Min"),
+        (option("a", price={"usd_per_hour": 2}), "Estimated: $0.00. Min"),
+        (EXISTING, "Estimated: $0.00 in us-east-1. Min"),
+    ],
+)
+def test_a_region_is_named_only_where_something_runs_there(on, where):
+    assert plan_table(make_config([on], load=LOAD)).caption.startswith(where)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ def _row(option: Option, config: BenchmarkConfig, price: FoundPrice | None) -> d
 
 def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
     total = sum(row["usd"] or 0.0 for row in rows)
-    said = f"Estimated: ${total:,.2f} in {config.aws.region}"
+    where = f" in {config.aws.region}" if any(map(_is_on_aws, config.options)) else ""
+    said = f"Estimated: ${total:,.2f}{where}"
     unknown = sum(row["usd"] is None for row in rows)
     if unknown:
         said += f", without {plural(unknown, 'option')} whose cost is unknown"
@@ -147,6 +148,10 @@ def _tier_words(option: BedrockOption) -> str:
     return f"service tier {tier}" + ("" if tier == "default" else ": its price is not that of the default tier")
 
 
+def _is_on_aws(option: Option) -> bool:
+    return isinstance(option, BedrockOption) or (isinstance(option, SageMakerOption) and not option.local)
+
+
 def _startup_minutes(option: Option) -> tuple[float, str]:
     """Minutes until an option can be loaded, and what they rest on; none for what runs already."""
     if isinstance(option, PythonOption):
@@ -177,13 +182,13 @@ def _longest_s(config: BenchmarkConfig) -> float:
 def _dollars(
     option: Option, config: BenchmarkConfig, price: FoundPrice | None, minutes: float
 ) -> tuple[float | None, str]:
-    """What the run adds to the bill, at most, and what that rests on; null where it is unknown."""
+    """What the run adds to the bill, at most, and what that rests on; None where it is unknown."""
     if isinstance(option, SageMakerOption) and option.local:
         return 0.0, "this machine: nothing is billed"
     if isinstance(option, BedrockOption) and not option.provisioned and price is None:
         return None, "no price is known: prices per token come from the config alone"
     if _runs_anyway(option) or (isinstance(option, OpenAIOption) and price and price.usd_per_hour is not None):
-        return 0.0, "it is billed whether or not it is measured"
+        return 0.0, "it runs already: the run adds nothing to its bill"
     if price is None:
         return None, "no price is known"
     if price.usd_per_hour is None:
@@ -241,7 +246,7 @@ def _most_requests_of_point(level: LoadLevel, dataset: Dataset, config: Benchmar
 
 
 def quota_table(config: BenchmarkConfig) -> Table | None:
-    """Instances that the run needs at once beside what the account may use; null where it makes no endpoint on AWS.
+    """Instances that the run needs at once beside what the account may use; None where it makes no endpoint on AWS.
 
     Takes seconds, and half a minute for each of quotas and use in accounts with very much of them.
     """
