@@ -262,7 +262,7 @@ def test_settings_that_only_name_a_secret_are_taken(tmp_path, monkeypatch):
         ("creating", "creating", None),
         ("in_service", "in_service", None),
         ("gone", "gone", None),
-        ("failed: no GPU", "failed", "no GPU. Next: mend "),
+        ("failed: no GPU", "failed", "no GPU. Next: correct "),
     ],
 )
 def test_states_are_taken_as_they_are(tmp_path, answer, state, reason):

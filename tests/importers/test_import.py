@@ -155,7 +155,7 @@ def test_what_a_file_does_not_tell_is_null_and_said(tmp_path, imported):
         "aiperf: AIPerf 0.8.0",
         "guidellm: GuideLLM 0.5.0",
     ]
-    assert "not told: tokens per chunk" in warning.rows[0]
+    assert "not in the files: tokens per chunk" in warning.rows[0]
     assert "who counted the tokens" in warning.rows[1]
 
 

@@ -261,7 +261,7 @@ def test_a_load_that_was_not_held(tmp_path):
 def test_a_load_that_the_file_does_not_tell(tmp_path):
     (tmp_path / "records.jsonl").write_text(files.aiperf_records(files.closed_loop(4, 10)))
     message = refusal(tmp_path, files.option("a", "aiperf", "records.jsonl"))
-    assert_says(message, "options[0].path: records.jsonl does not tell its load.", "{path: records.jsonl, level: ...}")
+    assert_says(message, "options[0].path: records.jsonl does not say its load.", "{path: records.jsonl, level: ...}")
 
 
 def test_a_dataset_that_the_file_does_not_tell(tmp_path):

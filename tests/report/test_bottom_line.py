@@ -147,7 +147,7 @@ def test_a_lower_bound_names_the_dataset_on_which_no_higher_load_was_decided():
 
 def test_the_winner_too_may_be_cheaper_than_said():
     text = said({"option": "a"}, {"option": "a", "level": 8, "rate": 50, "slo": "undecided"})
-    assert "**May be cheaper than said:** “a”: at concurrency 8, latency not shown to be within the limit" in text
+    assert "**May be cheaper than it is shown here:** “a”: at concurrency 8, latency not shown" in text
 
 
 def test_names_from_outside_are_text():

@@ -95,9 +95,7 @@ def test_options_that_the_client_limited_are_named_in_the_bottom_line():
     points = table_of({"option": "a"}, {"option": "b", "slo": "client_limited"})
     config = make_config(["a", "b"])
     said = bottom_line(judged(points, config), config).markdown
-    assert (
-        "**May be cheaper than the recommended:** “b”: at concurrency 1, the client, not the server, limited it" in said
-    )
+    assert "**May be cheaper than the recommended option:** “b”: at concurrency 1, the client" in said
 
 
 # --- tables of load points ----------------------------------------------------------------------------------------

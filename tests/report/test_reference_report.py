@@ -236,7 +236,7 @@ def test_each_fault_that_the_data_show_has_its_warning(all_bins):
 
 def test_what_the_file_does_not_tell_is_said(all_bins):
     rows = said(all_bins, "imported")
-    assert "All options: FMBench (all_metrics.csv); not told: times of single requests" in rows
+    assert "All options: FMBench (all_metrics.csv); not in the files: times of single requests" in rows
     assert "whether a steady state was reached" in rows
 
 

@@ -247,13 +247,13 @@ FAULTS = {
     "tokens counted in two ways by one option": (
         {"requests": [request(0, 0.5), request(1, 0.5, output_tokens_source="tokenizer")]},
         "token_sources",
-        "Not all output tokens were counted by the same: the server in some cases, a tokenizer in others.",
+        "Some output tokens were counted by the server, others by a tokenizer.",
         ["a: server and tokenizer"],
     ),
     "tokens counted otherwise by another option": (
         {"requests": [request(0, 0.5), request(1, 0.5, option="b", prompt_tokens_source="tokenizer")]},
         "token_sources",
-        "Not all prompt tokens were counted by the same: the server in some cases, a tokenizer in others.",
+        "Some prompt tokens were counted by the server, others by a tokenizer.",
         ["a: server", "b: tokenizer"],
     ),
     "requests that went out twice": (

@@ -225,7 +225,7 @@ class _Campaign:
     def _goes_on(self, deployment: Deployment, order: Order, repeated: Counter[LoadPoint], tell: _Teller) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
-        Requests that were refused for want of credentials, or that failed at an endpoint that is no more, say nothing about how
+        Requests that were refused because of credentials, or that failed at an endpoint that is no more, say nothing about how
         the option serves: such a load point is set aside. Raises CredentialsError.
         """
         name, records = deployment.option.name, Path(order.output_file)
@@ -234,7 +234,7 @@ class _Campaign:
         if refused := [error for error in errors if error in CREDENTIAL_CODES]:
             kept = set_aside(records)
             raise CredentialsError(
-                f"option {name!r}: {len(refused)} requests were refused for want of valid AWS credentials; their records are set "
+                f"option {name!r}: {len(refused)} requests were refused for invalid AWS credentials; their records are set "
                 f"aside in {kept}. Next: {NEXT_STEP[Cause.CREDENTIALS]}",
                 Cause.CREDENTIALS,
             )

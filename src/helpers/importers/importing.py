@@ -147,7 +147,7 @@ def _place(
     level = LoadLevel(kind, file.entry.level) if file.entry.level is not None else one.level
     if level is None:
         raise ConfigError(
-            f"{key}.path: {file.shown} does not tell its load. Expected a level ({LEVEL_NAMES[kind]}). Next: write the entry as "
+            f"{key}.path: {file.shown} does not say its load. Expected a level ({LEVEL_NAMES[kind]}). Next: write the entry as "
             f"{{path: {file.entry.path}, level: ...}}"
         )
     if level.kind != kind:
@@ -261,12 +261,12 @@ def import_warnings(run: RunFolder) -> list[ReportWarning]:
     for origin in origins:
         files = ", ".join(str(file["path"]) for file in origin.files)
         unknown = "; ".join(origin.unknown) or "nothing that matters here"
-        told.append((origin.option, f"{', '.join(origin.tools)} ({files}); not told: {unknown}"))
+        told.append((origin.option, f"{', '.join(origin.tools)} ({files}); not in the files: {unknown}"))
     left_out = [(origin.option, words) for origin in origins for words in origin.left_out]
     found = [
         ReportWarning(
             kind="imported",
-            message="Nothing was measured here: these are results of other tools. What their files do not tell is null, and "
+            message="Nothing was measured here: these are results of other tools. What their files do not hold is unknown, and "
             "the load generator's checks of itself do not apply.",
             rows=_by_option(told, len(origins)),
         )

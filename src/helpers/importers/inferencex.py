@@ -50,7 +50,7 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
         require(row, NEEDED, f"a result of {TOOL} (agg_*.json)")
     if file.entry.requests is None:
         raise ConfigError(
-            f"{file.shown}: does not tell how many requests each result counts. Expected their number. Next: write the entry as "
+            f"{file.shown}: does not say how many requests each result counts. Expected their number. Next: write the entry as "
             f"{{path: {file.entry.path}, requests: ...}} (InferenceX sends 10 per stream, as a rule)"
         )
     images = {optional_text(row, "image") for row in rows} - {None}

@@ -137,7 +137,7 @@ def find_window(requests: list[TimedRequest], point: LoadPoint) -> Window:
         return Window(*bounds, None, "the whole ramp is measured")
     streams = 1 if point.level.is_open else max(1, round(point.level.value))
     if len(t0) <= streams:
-        return Window(None, None, False, f"{len(t0)} requests are too few to tell: not every stream answered twice")
+        return Window(None, None, False, f"{len(t0)} requests are too few to know: not every stream answered twice")
     floor_ns = int(t0[0]) if point.level.is_open else int(done[:streams].max())
     first = int(np.searchsorted(t0, floor_ns))
     if first >= len(t0):

@@ -50,7 +50,7 @@ def judge(latency_s: np.ndarray, streams: float) -> Steadiness:
     rest = latency_s[start:]
     means = _batch_means(rest, streams)
     if len(means) < 4 or len(rest) < ROUNDS * streams:
-        return Steadiness(start, False, f"{len(rest)} requests are too few to tell", _grows(latency_s))
+        return Steadiness(start, False, f"{len(rest)} requests are too few to judge", _grows(latency_s))
     middle = float(np.median(means))
     drift, p = trend(means)
     spread = float(means.std(ddof=1) / means.mean()) if middle > 0 else 0.0
@@ -58,7 +58,7 @@ def judge(latency_s: np.ndarray, streams: float) -> Steadiness:
     if p < TREND_P and abs(drift) > LARGEST_DRIFT:
         return Steadiness(start, False, f"latency has a trend: {words}", _grows(latency_s))
     if abs(drift) > UNPROVEN_DRIFT:
-        return Steadiness(start, False, f"{len(rest)} requests are too few to tell: {words}", _grows(latency_s))
+        return Steadiness(start, False, f"{len(rest)} requests are too few to judge: {words}", _grows(latency_s))
     if spread > LARGEST_SPREAD:
         return Steadiness(start, False, f"latency varies too much: {words}")
     return Steadiness(start, True, words)

@@ -163,8 +163,8 @@ def _not_known(verdict: Verdict) -> list[Markdown]:
     if winner is None:
         return lines
     for name in verdict.may_be_cheaper:
-        than = "than said" if name in (winner.option, *verdict.tied) else "than the recommended"
-        words = Markdown("**May be cheaper {}:** {}: {}")
+        than = "it is shown here" if name in (winner.option, *verdict.tied) else "the recommended option"
+        words = Markdown("**May be cheaper than {}:** {}: {}")
         lines.append(words.format(than, quoted(name), verdict.option(name).may_be_cheaper_because))
     if lower := _lower_bounds(verdict, winner):
         lines.append(Markdown("**At least:** {}").format(lower))
@@ -182,7 +182,7 @@ def _lower_bounds(verdict: Verdict, winner: OptionVerdict) -> str:
     said = f"no load above the chosen one was decided for {' and '.join(map(_where_bounded, bounded))}, so "
     if winner in bounded:
         rate = winner.capacity.requests_per_minute_per_instance.value
-        said += f"an instance of the recommended serves at least {text.number(rate)} requests a minute, and "
+        said += f"an instance of the recommended option serves at least {text.number(rate)} requests a minute, and "
     order = "" if bounded == [winner] else " and another order"
     return said + f"a sweep or search that goes higher may find lower prices{order}."
 

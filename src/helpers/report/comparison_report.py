@@ -19,7 +19,7 @@ def comparison_summary(comparison: Comparison | None) -> Prose:
         code(comparison.baseline_run), len(real), len(comparison.rows)
     )
     if unknown:
-        said += f" Of {unknown} an interval is unknown, so they cannot be told."
+        said += f" Of {unknown} an interval is unknown, so whether they are real is unknown too."
     before, now = comparison.recommended_before, comparison.recommended_now
     if before == now:
         said += f" The recommendation is the same: {_named(now)}."

@@ -197,8 +197,8 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
     return Table(
         rows,
         columns,
-        "Every load point. n counts the requests of the steady window, failures among them; effective n is as many independent "
-        "ones as say the same of the percentile.",
+        "Every load point. n counts the requests of the steady window, failures among them; effective n is how many "
+        "independent ones would say as much about the percentile.",
     )
 
 
@@ -337,7 +337,7 @@ def definitions() -> Prose:
         "| TPOT | time per output token: (last token − first token) ÷ (output tokens − 1) |\n"
         "| p95 | 95% of the requests were at most this slow; a failed request counts as infinitely slow |\n"
         "| requests/s | successes sent in the steady window ÷ its length |\n"
-        "| closed loop | so many workers (the concurrency), each sends when its last answer ended |\n"
+        "| closed loop | a number of workers (the concurrency), each sends when its last answer ended |\n"
         "| open loop | requests come by a schedule, however slow the answers |\n"
         "| in flight, mean | time that requests were in flight within the window ÷ its length (Little's law) |\n"
         "| steady window | the measured part of a load point, after the warm-up that was detected and before the drain |\n"
@@ -349,7 +349,7 @@ def definitions() -> Prose:
         "| SLO | service level objective: the latency and error limits of the config |\n"
         "| goodput | requests that succeeded and met every latency limit ÷ length of the window |\n"
         "| effective n | requests divided by how much they are alike (Kish's design effect): neighbours wait in the same "
-        "queue, so n of them tell less than n independent ones |\n"
+        "queue, so n of them say less than n independent ones |\n"
         "| 95% interval | throughput and price: Student's t over repetitions, else over batches of whole rounds; "
         "percentiles: order statistics at the effective n |\n"
         "| meets the SLO | the upper (Clopper–Pearson) bound on the share of requests beyond the limit, at the effective n, "

@@ -230,7 +230,7 @@ def _controls(what_if: WhatIf, given: Settings) -> dict[str, Widget]:
             description="Requests/min", step=LOG_STEP, readout_format=",.0f", **look
         ),
         "headroom_percent": widgets.FloatSlider(
-            description="Head-room, %",
+            description="Headroom, %",
             max=max(MOST_HEADROOM_PERCENT, given.headroom * 100),
             step=_step(given.headroom * 100, 1),
             readout_format=".0f",

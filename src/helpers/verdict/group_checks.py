@@ -19,9 +19,9 @@ SLOWER = 1.2
 """A shorter prompt that takes this many times as long as a longer one has another reason than its length."""
 SAME_OUTPUT = 1.05
 OVERSTATED = 1.02
-"""Mean of the groups' rates / pooled rate from which it is told."""
+"""Mean of the groups' rates / pooled rate from which a warning says so."""
 GAP = 1.01
-"""Wall time of a volley / sum of its latencies from which it is told."""
+"""Wall time of a volley / sum of its latencies from which a warning says so."""
 
 
 def group_warnings(groups: pd.DataFrame, points: pd.DataFrame, config: BenchmarkConfig) -> list[ReportWarning]:
@@ -91,9 +91,9 @@ def _volleys(groups: pd.DataFrame) -> Iterable[ReportWarning]:
     if len(together):
         yield ReportWarning(
             kind="volleys",
-            message="Requests were sent in volleys, the next one when the slowest of the last had ended. That is no concurrency "
-            "of so many: towards the end of each volley fewer were in flight, and under steady traffic the server would "
-            "be fuller and slower.",
+            message="Requests were sent in volleys, the next one when the slowest of the last had ended. That is not a "
+            "constant concurrency: towards the end of each volley fewer were in flight, and under steady traffic the server "
+            "would be fuller and slower.",
             rows=[
                 f"{option}: {plural(len(here), 'volley')} at {', '.join(here['load'].unique())}"
                 for option, here in together.groupby("option", sort=False)

@@ -269,7 +269,7 @@ def _placed(
                 "reason": f"the cheapest option that meets the SLO, {loads_of(option)}",
             }
         elif option.option in tied:
-            words = f"meets the SLO {loads_of(option)}; its price cannot be told apart from the cheapest"
+            words = f"meets the SLO {loads_of(option)}; its price is not shown to differ from the cheapest"
             changes |= {"status": "tied", "reason": words}
         elif winner.cost.value == 0:
             changes |= {"reason": "meets the SLO, but the cheapest costs nothing"}

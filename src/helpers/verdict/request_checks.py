@@ -120,10 +120,9 @@ def _token_sources(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterabl
             sources.setdefault(one.option, set()).update(found)
         if len(set().union(*sources.values())) > 1:
             rows = [f"{option}: {' and '.join(sorted(found))}" for option, found in sources.items()]
-            by = "by the same: the server in some cases, a tokenizer in others"
+            message = f"Some {name} tokens were counted by the server, others by a tokenizer."
             if not any("server" in found for found in sources.values()):
-                by = "with the same tokenizer"
-            message = f"Not all {name} tokens were counted {by}."
+                message = f"Not all {name} tokens were counted with the same tokenizer."
             yield ReportWarning(kind="token_sources", message=message, rows=rows)
 
 

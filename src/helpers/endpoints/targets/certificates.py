@@ -16,7 +16,7 @@ def certificates_file(ca_file: str, folder: Path, where: str) -> str:
         ssl.create_default_context(cafile=path)
     except OSError as error:  # an SSLError is one
         raise DeployError(
-            f"{where}: ca_file: {path}: {error}. Expected a file of certificates in PEM format. Next: mend the path or the "
+            f"{where}: ca_file: {path}: {error}. Expected a file of certificates in PEM format. Next: correct the path or the "
             "file"
         ) from error
     return str(path)

@@ -85,7 +85,7 @@ class PythonFileTarget:
         if answer in STATES:
             return EndpointStatus(answer, utc_now())
         if isinstance(answer, str) and answer.startswith(FAILED):
-            reason = f"{answer.removeprefix(FAILED)}. Next: mend {record.file} or its settings, then run it again"
+            reason = f"{answer.removeprefix(FAILED)}. Next: correct {record.file} or its settings, then run it again"
             return EndpointStatus("failed", utc_now(), reason)
         raise self._bad_answer(
             "status", record, f"returned {answer!r}", f"one of {', '.join(STATES)}, '{FAILED}<reason>'"
@@ -125,7 +125,7 @@ class PythonFileTarget:
             except Exception as error:  # the file is the user's: it may raise anything
                 raise DeployError(
                     f"option {self._option.name!r}: {file}: {what_was_raised(error, file)}. Expected a Python file that "
-                    f"defines {', '.join(FUNCTIONS)}. Next: mend it, see docs/own_target.md"
+                    f"defines {', '.join(FUNCTIONS)}. Next: correct it, see docs/own_target.md"
                 ) from error
         return self._loaded
 
@@ -137,7 +137,7 @@ class PythonFileTarget:
         except Exception as error:  # the file is the user's: it may raise anything
             raise DeployError(
                 f"option {self._option.name!r}: {file}: {function}({record.endpoint_name!r}) raised "
-                f"{what_was_raised(error, file)}. Next: mend the file or its settings, then run it again"
+                f"{what_was_raised(error, file)}. Next: correct the file or its settings, then run it again"
             ) from error
 
     def _bad_answer(self, function: str, record: EndpointRecord, what: str, expected: str) -> DeployError:
