@@ -9,7 +9,7 @@ UNKNOWN = "–"
 
 
 def decimals_for(values: Iterable[float | None], significant: int = 3) -> int:
-    """Decimals that show the smallest non-zero value with so many significant digits; the same for a whole column."""
+    """Decimals that show the smallest non-zero value with a number of significant digits; the same for a whole column."""
     sizes = [abs(v) for v in values if is_known(v) and math.isfinite(v) and v != 0]
     if not sizes:
         return 0
@@ -26,12 +26,12 @@ def number(value: float | None, decimals: int = 0) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits, for prose."""
+    """A number with a number of significant digits, for prose."""
     return number(value, decimals_for([value], digits))
 
 
 def dollars(value: float | None, digits: int = 3) -> str:
-    """Dollars with so many significant digits, and cents from 100 on not shown."""
+    """Dollars with a number of significant digits, and cents from 100 on not shown."""
     return UNKNOWN if not is_known(value) else f"${significant(value, digits)}"
 
 
@@ -65,5 +65,5 @@ def plural(count: int, noun: str) -> str:
 
 
 def is_known(value: float | None) -> bool:
-    """False for null and NaN."""
+    """False for None and NaN."""
     return value is not None and value == value

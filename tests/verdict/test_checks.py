@@ -62,7 +62,7 @@ FAULTS = {
         ["a, short, concurrency 2", "a, short, concurrency 4"],
     ),
     "an option that could not be deployed": (
-        {"config": TWO, "endpoints": [endpoint("a"), endpoint("b", state="deleted", failure="no quota")]},
+        {"config": TWO, "endpoints": [endpoint("a"), endpoint("b", state="deleted", failure="option 'b': no quota")]},
         "missing",
         "b: 1 load point missing: no quota",
         [B],

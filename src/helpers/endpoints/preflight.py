@@ -56,7 +56,7 @@ _REASONING = re.compile(rb'"reasoning(_content)?"\s*:\s*"[^"]')
 
 @dataclass(frozen=True)
 class FirstAnswer:
-    """What came back for the first request of an option. Unknown is null."""
+    """What came back for the first request of an option. Unknown is None."""
 
     option: str
     asked_at: str

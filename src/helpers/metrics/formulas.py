@@ -1,4 +1,4 @@
-"""The metrics: one function each, with formula, unit and when it is null. Times in seconds, tokens as counts.
+"""The metrics: one function each, with formula, unit and when it is None. Times in seconds, tokens as counts.
 
 t0 is the scheduled send (open loop) or the actual send (closed loop), t1 the first token, tL the last token, n the
 output tokens. Only requests of the steady window count, and a request belongs to it by t0.
@@ -23,7 +23,7 @@ CLIENT_LIMITED = "client_limited"
 
 
 def with_latencies(requests: pd.DataFrame) -> pd.DataFrame:
-    """Add `t0_ns`, `ok`, `latency_s`, `ttft_s` and `tpot_s` to request records; null where they cannot be known."""
+    """Add `t0_ns`, `ok`, `latency_s`, `ttft_s` and `tpot_s` to request records; None where they cannot be known."""
     t0 = requests["scheduled_ns"].fillna(requests["sent_ns"])
     ok = requests["status"] == "ok"
     return requests.assign(
@@ -36,7 +36,7 @@ def with_latencies(requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def time_per_output_token(requests: pd.DataFrame) -> pd.Series:
-    """TPOT = (tL - t1) / (n - 1), s; null for n < 2 or an answer that was not streamed."""
+    """TPOT = (tL - t1) / (n - 1), s; None for n < 2 or an answer that was not streamed."""
     span = _seconds(requests["last_token_ns"] - requests["first_token_ns"])
     tokens = requests["output_tokens"].astype("Float64")
     return (span / (tokens - 1)).where(tokens >= 2).astype("float64")
@@ -81,7 +81,7 @@ def achieved_concurrency(sent_s: np.ndarray, done_s: np.ndarray, window_s: tuple
 
 
 def error_rate(failures: int, requests: int) -> float | None:
-    """Failures / requests; null without requests."""
+    """Failures / requests; None without requests."""
     return failures / requests if requests else None
 
 
@@ -105,12 +105,12 @@ def within_slo(requests: pd.DataFrame, slo: ServiceLevel) -> np.ndarray:
 
 
 def usd_per_1k_requests(usd_per_hour: float | None, requests_per_s: float) -> float | None:
-    """$/h of all instances / (requests/h) x 1000; null without price or throughput."""
+    """$/h of all instances / (requests/h) x 1000; None without price or throughput."""
     return None if usd_per_hour is None or requests_per_s <= 0 else usd_per_hour / (requests_per_s * 3600) * 1e3
 
 
 def usd_per_1m_tokens(usd_per_hour: float | None, tokens_per_s: float) -> float | None:
-    """$/h of all instances / (tokens/h) x 10^6; null without price or throughput.
+    """$/h of all instances / (tokens/h) x 10^6; None without price or throughput.
 
     The whole price is put on the tokens counted: on output tokens, on input tokens, or on both together.
     """
@@ -120,7 +120,7 @@ def usd_per_1m_tokens(usd_per_hour: float | None, tokens_per_s: float) -> float 
 def usd_per_request(
     prompt_tokens: float | None, output_tokens: float | None, usd_per_1m_input: float, usd_per_1m_output: float
 ) -> float | None:
-    """Price of a mean request that is billed by the token, $: Σ tokens x price / 10^6; null where tokens are unknown."""
+    """Price of a mean request that is billed by the token, $: Σ tokens x price / 10^6; None where tokens are unknown."""
     if prompt_tokens is None or output_tokens is None:
         return None
     return (prompt_tokens * usd_per_1m_input + output_tokens * usd_per_1m_output) / 1e6

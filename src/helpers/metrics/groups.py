@@ -1,6 +1,6 @@
 """What groups of requests can tell: bounds that hold whatever the single requests were, and one row per level.
 
-How a group looks is in `group_records`. Unknown is null; an SLO is met or missed only where the bounds decide it.
+How a group looks is in `group_records`. Unknown is None; an SLO is met or missed only where the bounds decide it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def largest(group: pd.Series, column: str) -> float:
 
 
 def _total(group: pd.Series, column: str) -> float | None:
-    """Sum of the latencies of all successes; null where their mean is unknown."""
+    """Sum of the latencies of all successes; None where their mean is unknown."""
     mean = group["latency_mean_s"]
     return None if column != "latency_s" or mean != mean else float(mean) * int(group["requests"] - group["failures"])
 
@@ -92,7 +92,7 @@ def summarise_groups(run: RunFolder, endpoints: list[EndpointRecord], config: Be
     config's order, levels ascending, repetitions pooled. No rows where a run has no groups.
 
     Rates are totals by totals, with a 95% interval from the groups as batches. Percentiles are exact where all single
-    latencies are known, as printed where one group is the whole load point, else null. What depends on the order of
+    latencies are known, as printed where one group is the whole load point, else None. What depends on the order of
     requests (autocorrelation, steadiness) is unknown: a closed loop of c is taken as if c requests told as much as one.
     """
     endpoint = {record.option: record for record in endpoints}
@@ -169,7 +169,7 @@ def _limits(slo: ServiceLevel) -> list[tuple[str, float]]:
 
 
 def _sum(values: pd.Series) -> float | None:
-    """Null where any is."""
+    """None where any is."""
     return None if values.isna().any() else float(values.sum())
 
 
@@ -221,7 +221,7 @@ def _rates(here: pd.DataFrame, ok: pd.Series, wall_s: float | None, slo: Service
 
 
 def _good(here: pd.DataFrame, slo: ServiceLevel) -> pd.Series | None:
-    """Requests of each group that met every limit; null where that is not certain."""
+    """Requests of each group that met every limit; None where that is not certain."""
     limits = _limits(slo)
     bounds = {column: [misses(group, column, limit) for _, group in here.iterrows()] for column, limit in limits}
     if any(fewest != most for of_column in bounds.values() for fewest, most in of_column):
@@ -291,7 +291,7 @@ def _tops(group: pd.Series, column: str) -> np.ndarray:
 
 
 def _estimates_within(row: dict, here: pd.DataFrame, slo: ServiceLevel) -> bool | None:
-    """Are error rate and percentiles within the SLO as measured; null where nobody can tell."""
+    """Are error rate and percentiles within the SLO as measured; None where nobody can tell."""
     if row["failures"] == row["n"] or (row["error_rate"] or 0.0) > slo.error_rate:
         return False
     answers: list[bool | None] = [None] if row["error_rate"] is None else []

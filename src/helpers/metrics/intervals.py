@@ -19,7 +19,7 @@ MOST_LAGS = 2000
 
 
 class Interval(NamedTuple):
-    """A two-sided interval; both null where it cannot be computed."""
+    """A two-sided interval; both None where it cannot be computed."""
 
     low: float | None
     high: float | None
@@ -29,7 +29,7 @@ NO_INTERVAL = Interval(None, None)
 
 
 def percentile(values: np.ndarray, percent: float) -> float | None:
-    """Inclusive percentile with linear interpolation: never outside the data; null for no data.
+    """Inclusive percentile with linear interpolation: never outside the data; None for no data.
 
     Definition 7 of Hyndman and Fan, "Sample quantiles in statistical packages" (1996); with +inf among the values the
     percentile is infinite as soon as it touches one of them.
@@ -47,7 +47,7 @@ def samples_to_show(percent: float) -> int:
 def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
     """How many requests carry the information of one independent request, at least 1 (Kish 1965).
 
-    Requests wait in the same queue and are alike, so n of them tell less of a percentile than n independent ones would.
+    Requests wait in the same queue and are alike, so n of them say less about a percentile than n independent ones would.
     `repetitions` hold values in order of sending. The autocorrelation is that of "slower than the upper quartile" (or
     than the percentile itself, if that is lower), which clusters more than what lies further out, summed as far as it
     goes on by Geyer's initial monotone sequence (1992). Two repetitions or more that differ by more than that explains
@@ -145,7 +145,7 @@ def percentile_bound_by_moments(values: np.ndarray, percent: float, confidence: 
 
 
 def _rank(share: float, n: float, at_or_above: float) -> float | None:
-    """The (fractional) rank whose value is at or above the percentile with this probability; null beyond the data."""
+    """The (fractional) rank whose value is at or above the percentile with this probability; None beyond the data."""
     from scipy import optimize, special
 
     def excess(rank: float) -> float:

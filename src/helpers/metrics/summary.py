@@ -62,7 +62,7 @@ TOKENS = ("output_tokens", "prompt_tokens")
 RATES = ("requests", "goodput", *TOKENS)
 BOUNDS = ("", "_low", "_high")
 STALL = 3.0
-"""A failure that took so many times as long as the mean request is a stall."""
+"""A failure that took this many times as long as the mean request is a stall."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Level:
     requests: pd.DataFrame
     """Its requests of all phases by repetition and t0, with `metrics.with_latencies`."""
     inter_token_s: dict[float, float] | None
-    """Percent -> inter-token latency; null where tokens per chunk are unknown."""
+    """Percent -> inter-token latency; None where tokens per chunk are unknown."""
 
     @property
     def steady(self) -> pd.DataFrame:
@@ -140,13 +140,13 @@ def no_load_points(config: BenchmarkConfig) -> pd.DataFrame:
 
 
 def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkConfig) -> dict:
-    """The row of one level; `endpoint` tells the price.
+    """The row of one level; `endpoint` has the price.
 
     Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the load (`steady`: of all
-    repetitions; `client_limited`: of any); who counted tokens, with the sample (`counted.sample_columns`); n, failures,
+    repetitions; `client_limited`: of any); who counted tokens, with the sample (`token_samples.sample_columns`); n, failures,
     window_s and rates with 95% intervals (`_low`, `_high`); percentiles of latency_s, ttft_s, tpot_s and itl_s; prices;
     `slo` (met, missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that
-    is: see `LevelLatencies.slo_columns`. Unknown is null.
+    is: see `LevelLatencies.slo_columns`. Unknown is None.
     """
     windows, here = level.facts, level.steady
     window_s = sum(f.window_s for f in windows)
@@ -198,7 +198,7 @@ def _in_flight(sent: pd.DataFrame, facts: LoadPointFacts) -> float:
 
 
 def _pooled_rate(arrivals: list[ArrivalFacts | None]) -> float | None:
-    """Requests per second over all repetitions: Σ gaps / Σ their length; null for a closed loop."""
+    """Requests per second over all repetitions: Σ gaps / Σ their length; None for a closed loop."""
     if any(a is None or not 0 < a.rate < math.inf for a in arrivals):
         return None
     return sum(a.requests - 1 for a in arrivals) / sum((a.requests - 1) / a.rate for a in arrivals)

@@ -127,7 +127,7 @@ class Column:
     key: str
     header: str
     write: Callable[[float | None, int], str] | None = None
-    """(value, decimals of the column) -> text; null: text as it is."""
+    """(value, decimals of the column) -> text; None: text as it is."""
     best: str | None = None
     """`lowest` or `highest`: that value is marked in words."""
     wraps: bool = False

@@ -1,4 +1,4 @@
-"""What the load generator observed of itself, as tables: one row per load point and repetition. Unknown is null."""
+"""What the load generator observed of itself, as tables: one row per load point and repetition. Unknown is None."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def calibration_table(run: RunFolder) -> Table | Prose:
 
 
 def _spread(prefix: str, values: dict[str, float] | None, *more: str) -> dict[str, float | None]:
-    """p50, p99 and max (and more) of a measurement under column names of their own; null where it was not made."""
+    """p50, p99 and max (and more) of a measurement under column names of their own; None where it was not made."""
     return {f"{prefix}_{name}": (values or {}).get(name) for name in (*more, "p50", "p99", "max")}
 
 

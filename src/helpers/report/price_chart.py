@@ -115,7 +115,7 @@ class _Picture:
     x_name: str
 
     def chosen_level(self, option: str, dataset: str) -> float | None:
-        """The load at which the recommended option serves a dataset; null for the others."""
+        """The load at which the recommended option serves a dataset; None for the others."""
         verdict = self.outcome.verdict
         if option != verdict.recommended:
             return None

@@ -1,7 +1,7 @@
 """Groups: requests that were measured together and of which only sums and means are known, as other tools report them.
 
 A group may be a volley (requests sent at the same moment, the next volley when the slowest has ended), a whole load point
-of which a tool printed percentiles, or a single request without times. What a group cannot tell is null.
+of which a tool printed percentiles, or a single request without times. What a group does not hold is None.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Group:
-    """Requests that were measured together. Times in seconds, tokens as sums over the successes; unknown is null."""
+    """Requests that were measured together. Times in seconds, tokens as sums over the successes; unknown is None."""
 
     requests: int
     """Successes and failures."""
@@ -67,7 +67,7 @@ class Group:
     sent_together: bool = False
     """A volley: all were sent at the same moment."""
     echoed: bool | None = None
-    """Did the output tokens count the prompt? It has been subtracted then. Null: not looked for."""
+    """Did the output tokens count the prompt? It has been subtracted then. None: not looked for."""
     latency_s: list[float] | None = None
     """Of each success, in order of sending where several are known; so ttft_s and tpot_s."""
     ttft_s: list[float] | None = None
@@ -117,7 +117,7 @@ def write_groups(run: RunFolder, point: LoadPoint, groups: list[Group]) -> Path:
 def read_groups(run: RunFolder) -> pd.DataFrame:
     """The groups of all load points, one row each; no rows where nothing was measured in groups.
 
-    `reported` is a dict, the latencies of single requests are arrays or null.
+    `reported` is a dict, the latencies of single requests are arrays or None.
     """
     files = sorted((run.path / FOLDER).glob("*.parquet"))
     tables = [SCHEMA.empty_table()]

@@ -98,6 +98,10 @@ class EndpointRecord(BaseModel):
         per_input, per_output = self.usd_per_1m_input_tokens or 0.0, self.usd_per_1m_output_tokens or 0.0
         return (self.billed_input_tokens * per_input + self.billed_output_tokens * per_output) / 1e6
 
+    def why_failed(self) -> str | None:
+        """The failure as it stands beside the option's name, which its message begins with; None if there is none."""
+        return None if self.failure is None else self.failure.removeprefix(f"option {self.option!r}: ")
+
     def startup_s(self) -> float | None:
         """Seconds from the create call to in service."""
         if self.create_called_at is None or self.in_service_at is None:

@@ -24,12 +24,12 @@ BUSY_STEAL = 0.05
 """So do other guests of the same host that take more than this share of the time."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FORWARDERS = ("docker-proxy",)
-"""They listen for a server that is no child of theirs, so that its CPU time cannot be told from that of others."""
+"""They listen for a server that is no child of theirs, so that its CPU time cannot be separated from that of others."""
 
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """The machine that sent the load, while it did; unknown is null."""
+    """The machine that sent the load, while it did; unknown is None."""
 
     cpus: int
     load_average: float | None
@@ -39,7 +39,7 @@ class MachineFacts:
     own_cpus: float
     """Used by this process, by what it started and, where it is on this machine, by the server."""
     others_cpus: float | None
-    """Used by all others; null where the server is on this machine but cannot be told from them."""
+    """Used by all others; None where the server is on this machine but cannot be separated from them."""
     serves: bool
     """Is the server on this machine?"""
 
@@ -69,7 +69,7 @@ def busy_words(busy: list[MachineFacts]) -> str:
 
 
 def machine_sentence(warnings: list[ReportWarning]) -> str | None:
-    """What a reader of the bottom line must know of the machine; null where it was quiet."""
+    """What a reader of the bottom line must know of the machine; None where it was quiet."""
     return next((warning.message for warning in warnings if warning.kind == BUSY_MACHINE), None)
 
 
@@ -127,7 +127,7 @@ class MachineWatch:
 
 
 def _cpu_times_s() -> dict[str, float]:
-    """Seconds since boot in which CPUs worked, and, where the system tells, were stolen."""
+    """Seconds since boot in which CPUs worked, and, where the system says so, were stolen."""
     import psutil
 
     times = psutil.cpu_times()
@@ -136,7 +136,7 @@ def _cpu_times_s() -> dict[str, float]:
 
 
 def _listener(port: int) -> psutil.Process | None:
-    """The process that listens on a port of this machine; null where that cannot be told."""
+    """The process that listens on a port of this machine; None where that is unknown."""
     import psutil
 
     try:

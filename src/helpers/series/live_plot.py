@@ -25,7 +25,7 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 
 @dataclass(frozen=True)
 class Sample:
-    """What was known at one moment; unknown is null."""
+    """What was known at one moment; unknown is None."""
 
     at_s: float
     rate_per_s: float | None
@@ -60,7 +60,7 @@ class LivePlot:
         self._drawn_s = float("-inf")
 
     def show(self, progress: LoadProgress, point: int, now_s: float) -> bool:
-        """Draw, unless it was drawn less than a second ago; tells whether it drew.
+        """Draw, unless it was drawn less than a second ago; returns whether it drew.
 
         `point` numbers the load points, so that the first sample of each is known; `now_s` is a monotonic time.
         """

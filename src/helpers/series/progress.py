@@ -51,7 +51,7 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
             "elapsed_s": record.startup_s()
             or (None if record.billed_hours(now) is None else record.billed_hours(now) * 3600),
             "usd": 0.0 if record.local else record.cost_usd(),
-            "failure": record.failure or "",
+            "failure": record.why_failed() or "",
         }
         for record in endpoints
     )

@@ -42,7 +42,7 @@ class OptionProgress(BaseModel):
 
 
 class RunProgress(BaseModel):
-    """How far notebook 03 is. Seconds are null where unknown."""
+    """How far notebook 03 is. Seconds are None where unknown."""
 
     options: dict[str, OptionProgress]
     seconds_left: float | None
@@ -89,7 +89,7 @@ def write_progress(run: RunFolder, progress: RunProgress) -> None:
 
 
 def read_progress(run: RunFolder) -> RunProgress | None:
-    """What notebook 03 wrote last; null if it has not begun."""
+    """What notebook 03 wrote last; None if it has not begun."""
     with suppress(OSError, ValidationError):
         return RunProgress.model_validate_json((run.path / "progress.json").read_text(encoding="utf-8"))
     return None
@@ -151,7 +151,7 @@ def run_status(run: RunFolder) -> Table:
                 "done": option and option.done,
                 "total": option and option.total,
                 "usd": None if record is None else 0.0 if record.local else record.cost_usd(),
-                "failure": record.failure if record else None,
+                "failure": record.why_failed() if record else None,
             }
         )
     columns = [
@@ -193,7 +193,7 @@ def _who_and_what(run: RunFolder, progress: RunProgress | None) -> str:
 
 
 def _notebook_under_way(run: RunFolder) -> str | None:
-    """The notebook of the series whose executed copy has no end; null where none is."""
+    """The notebook of the series whose executed copy has no end; None where none is."""
     copies = sorted((run.path / "notebooks").glob("0*.ipynb"), key=lambda path: path.stat().st_mtime)
     if not copies:
         return None

@@ -19,7 +19,7 @@ LOWEST_TRAFFIC, HIGHEST_TRAFFIC = 1.0, 10_000.0
 
 @dataclass(frozen=True)
 class Fleet:
-    """What one option needs for a traffic. Instances and utilisation are null for what is billed by the token."""
+    """What one option needs for a traffic. Instances and utilisation are None for what is billed by the token."""
 
     instances: int | None
     utilisation: float | None
@@ -36,7 +36,7 @@ class CheapestRange:
 
 
 def requests_per_minute(points: list[ChosenPoint], bound: str = "value") -> float | None:
-    """Requests per minute of the traffic's mix, all instances of the option together; null where unknown.
+    """Requests per minute of the traffic's mix, all instances of the option together; None where unknown.
 
     A mean request takes Σ share / throughput seconds of the option.
     """
@@ -95,7 +95,7 @@ def capacity_of(option: OptionVerdict, traffic: float, headroom: float) -> Capac
 
 
 def mean_tokens(points: list[ChosenPoint], kind: str) -> float | None:
-    """Mean `prompt` or `output` tokens of a request of the traffic's mix; null where a dataset's is unknown."""
+    """Mean `prompt` or `output` tokens of a request of the traffic's mix; None where a dataset's is unknown."""
     means = [getattr(point, f"{kind}_tokens_mean") for point in points]
     if any(mean is None for mean in means):
         return None
@@ -165,7 +165,7 @@ def _full_group(option: OptionVerdict, headroom: float) -> float:
 
 def break_even(by_token: OptionVerdict, by_hour: OptionVerdict, headroom: float) -> float | None:
     """The traffic in requests per minute from which an option billed by the hour stays cheaper than one billed by the
-    token; null where at 10,000 it is not.
+    token; None where at 10,000 it is not.
     """
     for low, high in reversed(list(itertools.pairwise(_edges([by_token, by_hour], headroom)))):
         middle = math.sqrt(low * high)

@@ -65,7 +65,7 @@ def same_model(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> bool
 
 def served_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> dict[str, str | None]:
     """Option -> model: as the config says of the option, else as the endpoint was found to serve, else the config's. Of
-    results that others measured it is unknown (null) where neither the option nor the files name it.
+    results that others measured it is unknown (None) where neither the option nor the files name it.
     """
     found = {record.option: record.model for record in endpoints if record.model}
     default = None if config.imported else config.model.name
@@ -174,7 +174,7 @@ def _missing_points(
     points: pd.DataFrame, endpoints: list[EndpointRecord], config: BenchmarkConfig
 ) -> Iterable[ReportWarning]:
     have = set(points[["option", "dataset", "load"]].itertuples(index=False, name=None)) if len(points) else set()
-    failures = {record.option: record.failure for record in endpoints}
+    failures = {record.option: record.why_failed() for record in endpoints}
     planned = [level.label for level in config.load.levels()]
     for option in config.options:
         missing = []

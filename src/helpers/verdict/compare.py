@@ -27,7 +27,7 @@ REAL, CHANCE = "real", "may be chance"
 
 
 class Difference(BaseModel):
-    """One metric of one load point in both runs. The ratio is now / baseline; unknown is null."""
+    """One metric of one load point in both runs. The ratio is now / baseline; unknown is None."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     option: str
@@ -40,7 +40,7 @@ class Difference(BaseModel):
     ratio_low: float | None
     ratio_high: float | None
     change: str | None
-    """`real` or `may be chance`; null where an interval is unknown."""
+    """`real` or `may be chance`; None where an interval is unknown."""
 
 
 class Comparison(BaseModel):
@@ -67,7 +67,7 @@ def compare_points(now: pd.DataFrame, baseline: pd.DataFrame, config: BenchmarkC
     """One row per load point that both runs measured and per compared column.
 
     Columns: option, dataset, load, metric, baseline, now, ratio (now / baseline) with its 95% interval, `change`
-    (REAL or CHANCE; null where an interval is unknown). Raises AnalysisError where nothing matches.
+    (REAL or CHANCE; None where an interval is unknown). Raises AnalysisError where nothing matches.
     """
     columns = compared_columns(config)
     lacking = [c for c in columns if c not in baseline or f"{c}_low" not in baseline]
@@ -110,7 +110,7 @@ def _ratio_interval(row: dict, column: str, widening: float) -> tuple[float | No
 
 
 def _widening(tests: int) -> float:
-    """How much wider an interval is that holds among so many, for normally distributed logarithms."""
+    """How much wider an interval is that holds among that many, for normally distributed logarithms."""
     from scipy import special
 
     tail = (1 - CONFIDENCE) / 2
@@ -127,7 +127,7 @@ def _is_positive(value: float | None) -> bool:
 def compare_with(
     baseline_run_dir: str, points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig, run: RunFolder
 ) -> Comparison | None:
-    """Compare this run with a baseline run and keep the comparison for the report; null where no baseline is given.
+    """Compare this run with a baseline run and keep the comparison for the report; None where no baseline is given.
 
     Raises RunFolderError where the baseline is no run, or was not analysed.
     """
@@ -150,6 +150,6 @@ def compare_with(
 
 
 def read_comparison(run: RunFolder) -> Comparison | None:
-    """The comparison that notebook 04 kept; null where it had no baseline."""
+    """The comparison that notebook 04 kept; None where it had no baseline."""
     path = run.metrics / COMPARISON_FILE
     return Comparison.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None

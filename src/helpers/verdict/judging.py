@@ -140,7 +140,7 @@ def _not_measured(at: dict[str, pd.DataFrame], record: EndpointRecord | None) ->
     if not missing:
         return None
     if record and record.failure and record.target != "imported":
-        return {"status": "failed", "reason": record.failure.removeprefix(f"option {record.option!r}: ")}
+        return {"status": "failed", "reason": record.why_failed()}
     return {"status": "incomplete", "reason": f"no measurement on {' and '.join(missing)}"}
 
 
@@ -251,7 +251,7 @@ def _slowest(option: OptionVerdict) -> float:
 
 
 def _overlap(one: Estimate, other: Estimate) -> bool:
-    """Do two intervals overlap? Unknown bounds cannot tell them apart, so they do."""
+    """Do two intervals overlap? With unknown bounds they do."""
     if None in (one.low, one.high, other.low, other.high):
         return True
     return one.low <= other.high and other.low <= one.high

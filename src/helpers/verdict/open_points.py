@@ -84,8 +84,8 @@ def open_limits(row: pd.Series, config: BenchmarkConfig) -> list[OpenLimit]:
 
 def _open_words(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str:
     """Which limit is open, what was measured, and how many requests it lacks."""
-    if limit.measured is None and (untold := _not_in_file(limit, row, config)):
-        return untold
+    if limit.measured is None and (lacks := _not_in_file(limit, row, config)):
+        return lacks
     measured = _measured(limit.limit, limit.allowed, row, config)
     words = f"{LIMIT_WORDS[limit.limit]} not shown to be within the limit ({measured})"
     if limit.requests_lacking is None:

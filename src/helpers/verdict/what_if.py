@@ -38,7 +38,7 @@ class Settings:
     """What may be changed."""
 
     dataset: str | None
-    """Null: all datasets, in the traffic's mix."""
+    """None: all datasets, in the traffic's mix."""
     metric: str
     """The latency that `limit_s` is on: a column of the request records."""
     percentile: float
@@ -52,7 +52,7 @@ class Settings:
     headroom: float
     """Share of the capacity that is kept free."""
     price: str | None
-    """One of the config's other prices, for the options that have it; null: the price that was measured at."""
+    """One of the config's other prices, for the options that have it; None: the price that was measured at."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class WhatIf:
         return list(dict.fromkeys(names))
 
     def latency_range_s(self, metric: str) -> tuple[float, float] | None:
-        """The smallest and the largest percentile of a latency that was measured at any load; null where none is known."""
+        """The smallest and the largest percentile of a latency that was measured at any load; None where none is known."""
         columns = [f"{metric}_p{percent:g}" for percent in PERCENTS]
         values = self.measured.points[columns].to_numpy(dtype=float)
         values = values[np.isfinite(values) & (values > 0)]
@@ -204,7 +204,7 @@ def _monthly_usd(
     usd_per_1k_requests: float | None,
     config: BenchmarkConfig,
 ) -> float | None:
-    """The bill at a served rate, in whole instances, or by the request; null where price or rate is unknown."""
+    """The bill at a served rate, in whole instances, or by the request; None where price or rate is unknown."""
     traffic = config.traffic
     if record is not None and record.usd_per_1m_output_tokens is not None:
         each = usd_per_1k_requests

@@ -27,7 +27,7 @@ POINTS = 1200
 
 
 def bill_by_traffic(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> Figure | None:
-    """Dollars per month of each option that meets the SLO, over the traffic; null where none has a price."""
+    """Dollars per month of each option that meets the SLO, over the traffic; None where none has a price."""
     headroom = config.traffic.headroom
     options = candidates(verdict)
     if not options:

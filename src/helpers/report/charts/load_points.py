@@ -34,7 +34,7 @@ LONGEST_NAME = 34
 
 def price_performance(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig, folder: Path) -> Figure | None:
     """Price per 1M output tokens against the SLO's latency percentile; the feasible region is shaded, the recommended
-    option named. Null where no load point has both.
+    option named. None where no load point has both.
     """
     x, words = latency_to_draw(points, config)
     limit = config.slo.limits_s()[main_latency(config)]
@@ -62,12 +62,12 @@ def price_performance(points: pd.DataFrame, verdict: Verdict, config: BenchmarkC
 
 def latency_to_draw(points: pd.DataFrame, config: BenchmarkConfig) -> tuple[str, str]:
     """Column and words of the latency that figures show: the SLO's percentile, or the mean of the successes where imported
-    results do not tell the percentile of every load point.
+    results do not hold the percentile of every load point.
     """
     column = main_latency(config)
     percentile = f"{column}_p{config.slo.percentile:g}"
-    untold = points[percentile].isna() & points[f"{column}_mean_ok"].notna()
-    if config.imported and untold.any():
+    unknown_there = points[percentile].isna() & points[f"{column}_mean_ok"].notna()
+    if config.imported and unknown_there.any():
         return f"{column}_mean_ok", f"mean {LATENCY_WORDS[column]}"
     return percentile, f"p{config.slo.percentile:g} {LATENCY_WORDS[column]}"
 
@@ -146,7 +146,7 @@ def _name_the_recommended(axes: Axes, rows: pd.DataFrame, x: str, dataset: str, 
 
 
 def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
-    """The SLO's latency percentile against the load, with the SLO line; null where it is known of no load point."""
+    """The SLO's latency percentile against the load, with the SLO line; None where it is known of no load point."""
     y, words = latency_to_draw(points, config)
     limit = config.slo.limits_s()[main_latency(config)]
     drawn = points[np.isfinite(points[y].astype(float))]
@@ -176,7 +176,7 @@ def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path)
 
 
 def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
-    """Requests answered per second against the load; in an open loop with the line on which all are answered. Null where
+    """Requests answered per second against the load; in an open loop with the line on which all are answered. None where
     it is known of no load point.
     """
     offered = config.load.level_kind == "open_loop"
@@ -204,7 +204,7 @@ def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Pa
 
 
 def error_rates(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
-    """Error rate against the load; null where nothing failed."""
+    """Error rate against the load; None where nothing failed."""
     if not points["failures"].any():
         return None
 

@@ -21,7 +21,7 @@ from helpers.run.prompt_files import read_all_prompts
 
 
 def latency_by_prompt_length(samples: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
-    """End-to-end latency of every successful request against its prompt tokens, at each option's lowest load; null where
+    """End-to-end latency of every successful request against its prompt tokens, at each option's lowest load; None where
     no single request is known.
     """
     ok = samples[samples["ok"].astype(bool)]
@@ -52,7 +52,7 @@ def latency_by_prompt_length(samples: pd.DataFrame, config: BenchmarkConfig, fol
 
 
 def distribution(samples: pd.DataFrame, column: str, config: BenchmarkConfig, folder: Path) -> Figure | None:
-    """Cumulative distribution of a latency at the highest load that all options share, failures as never finished; null
+    """Cumulative distribution of a latency at the highest load that all options share, failures as never finished; None
     where no request has that latency.
     """
     if samples[column].isna().all():

@@ -15,9 +15,9 @@ from helpers.report.charts.style import bars
 MOSTLY = 0.5
 """Error rate from which a load point has failed, decided or not."""
 FAR = 10
-"""Values beyond so many times the median do not stretch an axis: they stand at its end, with the value beside an arrow."""
+"""Values beyond this many times the median do not stretch an axis: they stand at its end, with the value beside an arrow."""
 LIMIT_FAR = 3
-"""A limit beyond so many times the highest value does not stretch an axis either."""
+"""A limit beyond this many times the highest value does not stretch an axis either."""
 ARROW_POINTS = 18.0
 _ARROW = Outline([(0, 0.35), (0, 1), (-0.16, 0.74), (0, 1), (0.16, 0.74)], [1, 2, 1, 2, 2])
 _TURNS = {("y", 1): 0, ("y", -1): 180, ("x", 1): -90, ("x", -1): 90}
@@ -87,7 +87,7 @@ def mark_open_ends(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) 
 
 
 def end_at(axes: Axes, rows: pd.DataFrame, x: tuple[str, float | None], y: tuple[str, float]) -> None:
-    """Let axes (column, end) end where they are to, and write values beyond at the edge; null leaves an end as it is."""
+    """Let axes (column, end) end where they are to, and write values beyond at the edge; None leaves an end as it is."""
     (across, right), (up, top) = x, y
     axes.set_ylim(0, top)
     rows = rows.assign(failed=np.where(has_failed(rows), " +", ""))
