@@ -81,7 +81,7 @@ FAULTS = {
 }
 UNREACHED = {
     "no such host": (r"no such host: .*Name or service not known", "check the host in base_url"),
-    "closed port": (r"connection refused: connecting to http://127\.0\.0\.1:\d+", "start the server"),
+    "closed port": (r"connection refused: connecting to 127\.0\.0\.1:\d+", "start the server"),
     "of another name": (r"certificate for another name: .*IP address mismatch.*'127.0.0.2'", "host name that the"),
     "not trusted": (r"certificate not trusted: .*self.signed", "set ca_file"),
     "no tls": (r"TLS failed: ", "use http://"),
@@ -181,9 +181,7 @@ def test_options_that_do_not_answer_do_not_stop_the_others(some_dead):
     found = failures(run)
     assert found["well"] is None
     assert "HTTP 401: Incorrect API key provided" in found["wrong key"]
-    assert re.search(
-        r"Came back: connection refused: connecting to http://127\.0\.0\.1:\d+\. Next", found["closed port"]
-    )
+    assert re.search(r"Came back: connection refused: connecting to 127\.0\.0\.1:\d+\. Next", found["closed port"])
     assert all("Next: " in words for name, words in found.items() if name != "well")
 
 

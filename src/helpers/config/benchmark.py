@@ -131,7 +131,7 @@ class TimesSingleRequest(Strict):
 
     times_single_request: float = Field(
         gt=1,
-        description="So many times the median of single requests, which are measured before the load: for the first option "
+        description="This many times the median of single requests, which are measured before the load: for the first option "
         "of the config that answers, and the dataset that takes longest.",
     )
 
