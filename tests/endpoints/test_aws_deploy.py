@@ -275,6 +275,7 @@ def test_a_component_that_is_not_there_or_not_needed_is_told(lab):
     [
         ({"inference_component": "c"}, "one of an existing endpoint: set `deploy: false`"),
         ({**EXISTING, "inference_component": "a b"}, "inference_component"),
+        ({"headers": {"authorization": "Bearer x"}}, "target sagemaker are signed.*Next: delete it from headers"),
         ({"route": "openai", "api": "tgi"}, "`route: openai` takes chat alone .* and api is tgi. Next: set `api"),
     ],
 )

@@ -32,7 +32,8 @@ from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
 from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.targets.base import target_of
+from helpers.endpoints.preflight import first_answers
+from helpers.endpoints.targets.base import Address, target_of
 from helpers.errors import ConfigError, DeployError
 from helpers.load.address import Address
 from helpers.load.apis import API_READERS
@@ -398,6 +399,18 @@ def test_the_service_tier_is_sent_as_boto3_sends_it(stub, tmp_path, tier):
 def test_a_tier_that_cannot_be_is_refused(tmp_path, option, words):
     with pytest.raises(ConfigError, match=words):
         load_config(bedrock_config(tmp_path, **option))
+
+
+@pytest.mark.parametrize(("model", "is_said"), [("test.cached", True), ("test.text-v1:0", False)])
+def test_tokens_of_a_prompt_cache_are_said_to_have_prices_of_their_own(tmp_path, model, is_said):
+    price = {"usd_per_1m_input_tokens": 3, "usd_per_1m_output_tokens": 15}
+    path = bedrock_config(tmp_path, model_id=model, price=price, service_tier="priority")
+    config, run = open_run(str(path), new=True)
+    write_prompts(make_prompts(config.benchmark, path.parent, default_cache_dir()).tables, run.payloads)
+    (record,) = start_deployments(config.benchmark, run, on_change=lambda records: None)
+    (answer,) = first_answers(run)
+    assert ("written to or read from a prompt cache" in "; ".join(answer.notes)) == is_said
+    assert record.serving["service_tier"] == "priority"
 
 
 # --- a small series -----------------------------------------------------------------------------------------------

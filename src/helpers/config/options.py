@@ -82,7 +82,20 @@ class NoCapacity(Strict):
     )
 
 
-class SageMakerOption(OptionBase):
+class SignedOption(OptionBase):
+    """What AWS serves: requests bear the signature or the token of the caller's credentials."""
+
+    @model_validator(mode="after")
+    def _no_other_authorization(self) -> SignedOption:
+        if any(name.lower() == "authorization" for name in self.headers):
+            raise ValueError(
+                f"`Authorization` in headers: requests of target {self.target} are signed, and a request has one Authorization "
+                "header. Next: delete it from headers"
+            )
+        return self
+
+
+class SageMakerOption(SignedOption):
     """A SageMaker real-time endpoint: one that the run creates and deletes, or (`deploy: false`) one that exists."""
 
     target: Literal["sagemaker"]
@@ -189,7 +202,7 @@ class SageMakerOption(OptionBase):
         return self.api or (self.container.default_api if self.container else None)
 
 
-class BedrockOption(OptionBase):
+class BedrockOption(SignedOption):
     """A model on Amazon Bedrock, through Converse or ConverseStream. Nothing is deployed and nothing is deleted."""
 
     target: Literal["bedrock"]

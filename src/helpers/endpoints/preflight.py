@@ -20,6 +20,7 @@ import pyarrow as pa
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import TraceReplay
 from helpers.config.options import Option
+from helpers.config.price import TokenPrice
 from helpers.config.secret_words import secret_hider
 from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
 from helpers.endpoints.no_answer import (
@@ -51,6 +52,7 @@ LOOK_S = 0.2
 PAUSES_S = (1.0, 3.0)
 """A first request that is throttled is sent again after each of these: the limit may be that of a moment."""
 _CONTENT = re.compile(rb'"content"\s*:\s*"[^"]')
+_FROM_CACHE = re.compile(rb'"(?:cacheReadInputTokens|cacheWriteInputTokens|cached_tokens)"\s*:\s*[1-9]')
 _REASONING = re.compile(rb'"reasoning(_content)?"\s*:\s*"[^"]')
 
 
@@ -216,6 +218,11 @@ def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer,
     if answer.prompt_tokens is None:
         notes.append(f"the server counts no prompt tokens (no usage): they are counted with the tokenizer {tokenizer}")
     body = b"".join(data for _, data in exchange.reads)
+    if isinstance(option.price, TokenPrice) and _FROM_CACHE.search(body):
+        notes.append(
+            "some prompt tokens were written to or read from a prompt cache: they are billed at prices of their own, and are "
+            "counted here at usd_per_1m_input_tokens"
+        )
     if address.api == "openai_chat" and _REASONING.search(body) and not _CONTENT.search(body):
         notes.append("all of the answer was reasoning, which counts as output: generation.max_output_tokens ended it")
     return notes
