@@ -401,16 +401,22 @@ def test_a_tier_that_cannot_be_is_refused(tmp_path, option, words):
         load_config(bedrock_config(tmp_path, **option))
 
 
-@pytest.mark.parametrize(("model", "is_said"), [("test.cached", True), ("test.text-v1:0", False)])
-def test_tokens_of_a_prompt_cache_are_said_to_have_prices_of_their_own(tmp_path, model, is_said):
-    price = {"usd_per_1m_input_tokens": 3, "usd_per_1m_output_tokens": 15}
+@pytest.mark.parametrize(("model", "cached"), [("test.cached", 100), ("test.text-v1:0", None)])
+def test_tokens_of_a_prompt_cache_are_recorded_and_billed_at_their_price(stub, tmp_path, model, cached):
+    price = {"usd_per_1m_input_tokens": 3, "usd_per_1m_output_tokens": 15, "usd_per_1m_cached_input_tokens": 0.3}
     path = bedrock_config(tmp_path, model_id=model, price=price, service_tier="priority")
     config, run = open_run(str(path), new=True)
     write_prompts(make_prompts(config.benchmark, path.parent, default_cache_dir()).tables, run.payloads)
-    (record,) = start_deployments(config.benchmark, run, on_change=lambda records: None)
+    start_deployments(config.benchmark, run, on_change=lambda records: None)
     (answer,) = first_answers(run)
-    assert ("written to or read from a prompt cache" in "; ".join(answer.notes)) == is_said
+    assert ("counted here at usd_per_1m_cached_input_tokens" in "; ".join(answer.notes)) == (cached is not None)
+    (record,) = load_all(config.benchmark, run, on_event=lambda event: None)
     assert record.serving["service_tier"] == "priority"
+    requests = read_requests(run.requests)
+    assert set(requests["cached_tokens"].dropna()) == ({cached} if cached else set())
+    anew = requests["prompt_tokens"].sum() - requests["cached_tokens"].sum()
+    usd = anew * 3 + requests["cached_tokens"].sum() * 0.3 + requests["output_tokens"].sum() * 15
+    assert record.tokens_usd() == pytest.approx(usd / 1e6)
 
 
 # --- a small series -----------------------------------------------------------------------------------------------

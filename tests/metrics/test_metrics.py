@@ -91,6 +91,8 @@ def test_inter_token_latencies_are_the_gaps_within_an_answer_never_those_between
         (metrics.usd_per_1k_requests(0.0, 2.0), 0.0),
         (metrics.usd_per_request(1000.0, 200.0, 0.5, 2.5), 0.001),  # 0.0005 for the prompt, 0.0005 for the answer
         (metrics.usd_per_request(1000.0, 200.0, 0.0, 0.0), 0.0),
+        (metrics.usd_per_request(1000.0, 200.0, 0.5, 2.5, 400.0), 0.001),  # no price of its own
+        (metrics.usd_per_request(1000.0, 200.0, 0.5, 2.5, 400.0, 0.05), 0.00082),  # 0.0003 + 0.00002 + 0.0005
         (metrics.usd_per_request(None, 200.0, 0.5, 2.5), None),
         (metrics.usd_per_request(1000.0, None, 0.5, 2.5), None),
     ],

@@ -214,6 +214,20 @@ def test_prices_of_what_is_billed_by_the_token_by_hand(one_point, column, expect
     assert pd.isna(found) if expected is None else found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("cached_price", "usd_per_1k"), [(None, 0.66), (0.3, 0.66 - 0.5 * 0.04 * 2.7)])
+def test_prompt_tokens_from_a_cache_have_a_price_of_their_own(points_of, cached_price, usd_per_1k):
+    """40 of the 100 prompt tokens of every second request; of the others the server says nothing."""
+    billed = endpoint(
+        usd_per_hour=None,
+        usd_per_1m_input_tokens=3.0,
+        usd_per_1m_output_tokens=15.0,
+        usd_per_1m_cached_input_tokens=cached_price,
+    )
+    rows = [request(float(i), 0.5, cached_tokens=40 if i % 2 else None) for i in range(20)]
+    (point,) = points_of(rows, [facts()], [billed]).to_dict("records")
+    assert point["usd_per_1k_requests"] == pytest.approx(usd_per_1k)
+
+
 def test_what_is_billed_by_the_token_costs_the_same_at_every_load(points_of):
     rows = [request(i / level, 0.5, level=level) for level in (1.0, 4.0) for i in range(20)]
     points = points_of(rows, [facts(level=1.0), facts(level=4.0)], [BY_TOKEN])

@@ -206,6 +206,7 @@ def load_point(
         "asked_rate_per_s": float(level) if scheduled else None,
         "achieved_rate_per_s": float(level) if scheduled else None,
         "schedule_lag_p99_ms": 0.4 if scheduled else None,
+        "cached_tokens_mean": 0.0,
         "prompt_tokens_mean": 100.0,
         "prompt_tokens_sd": 10.0,
         "output_tokens_mean": 24.0,

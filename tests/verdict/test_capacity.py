@@ -123,6 +123,16 @@ def test_the_capacity_of_a_mix_on_two_instances_by_hand():
     assert capacity.usd_per_1m_tokens == pytest.approx(14.4 / (36_000 * 175) * 1e6)
 
 
+def test_the_bill_of_a_traffic_has_the_price_of_cached_tokens():
+    rates = token_rates(2.0, 12.0)
+    dear = option(points=[point(cached_tokens_mean=50.0)], usd=None, token_rates=rates).capacity
+    rates = rates.model_copy(update={"usd_per_1m_cached_input_tokens": 0.2})
+    cheap = option(points=[point(cached_tokens_mean=50.0)], usd=None, token_rates=rates).capacity
+    assert cheap.usd_per_month / dear.usd_per_month == pytest.approx(
+        (50 * 2 + 50 * 0.2 + 24 * 12) / (100 * 2 + 24 * 12)
+    )
+
+
 def test_what_is_billed_by_the_token_has_a_bill_and_no_instances():
     """36,000 requests an hour of 150 x 2 + 25 x 12 = 600 millionths of a dollar: 21.6 $/h."""
     rates = token_rates(2.0, 12.0)

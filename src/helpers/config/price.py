@@ -31,6 +31,11 @@ class TokenPrice(Strict):
     """Prices per token, for what is not billed by the hour."""
 
     usd_per_1m_input_tokens: float = Field(ge=0, description="Price of a million prompt tokens, $.")
+    usd_per_1m_cached_input_tokens: float | None = Field(
+        default=None,
+        ge=0,
+        description="Price of a million prompt tokens that are read from a prompt cache, $; default that of other prompt tokens.",
+    )
     usd_per_1m_output_tokens: float = Field(ge=0, description="Price of a million output tokens, $.")
     source: str = Field(default="config", description="Where the price comes from.")
     as_of: date | None = Field(default=None, description="Day on which the price was looked up.")
@@ -47,7 +52,7 @@ class NamedPrice(HourlyPrice):
 def _price_kind(price: object) -> str:
     """Which of the prices is meant, so that a fault is told once and with the right keys."""
     if isinstance(price, dict):
-        if price.keys() & {"usd_per_1m_input_tokens", "usd_per_1m_output_tokens"}:
+        if any(key.startswith("usd_per_1m_") for key in price):
             return "per token"
         return "per vCPU" if price.keys() & {"usd_per_vcpu_hour", "vcpus"} else "hourly"
     return {PricePerVcpu: "per vCPU", TokenPrice: "per token"}.get(type(price), "hourly")

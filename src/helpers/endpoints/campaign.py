@@ -296,10 +296,11 @@ class _Campaign:
         """Add the tokens of a load point to what is billed, where tokens are billed."""
         if record.usd_per_1m_input_tokens is None and record.usd_per_1m_output_tokens is None:
             return
-        input_tokens, output_tokens = tokens_of(records)
+        input_tokens, output_tokens, cached_tokens = tokens_of(records)
         self._ledger.update(
             record.option,
             billed_input_tokens=record.billed_input_tokens + input_tokens,
+            billed_cached_tokens=record.billed_cached_tokens + cached_tokens,
             billed_output_tokens=record.billed_output_tokens + output_tokens,
         )
 

@@ -219,9 +219,11 @@ def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer,
         notes.append(f"the server counts no prompt tokens (no usage): they are counted with the tokenizer {tokenizer}")
     body = b"".join(data for _, data in exchange.reads)
     if isinstance(option.price, TokenPrice) and _FROM_CACHE.search(body):
+        cached = option.price.usd_per_1m_cached_input_tokens
+        counted = "usd_per_1m_input_tokens" if cached is None else "usd_per_1m_cached_input_tokens (those read)"
         notes.append(
             "some prompt tokens were written to or read from a prompt cache: they are billed at prices of their own, and are "
-            "counted here at usd_per_1m_input_tokens"
+            f"counted here at {counted}"
         )
     if address.api == "openai_chat" and _REASONING.search(body) and not _CONTENT.search(body):
         notes.append("all of the answer was reasoning, which counts as output: generation.max_output_tokens ended it")

@@ -28,6 +28,8 @@ class FoundPrice:
     usd_per_hour: float | None = None
     usd_per_1m_input_tokens: float | None = None
     usd_per_1m_output_tokens: float | None = None
+    usd_per_1m_cached_input_tokens: float | None = None
+    """Of prompt tokens from a cache; null: that of other prompt tokens."""
 
     @property
     def origin(self) -> str:
@@ -71,7 +73,8 @@ def stated_price(option: OptionBase, machine_vcpus: int) -> FoundPrice | None:
         return None
     as_of = price.as_of.isoformat() if price.as_of else None
     if isinstance(price, TokenPrice):
-        return FoundPrice(price.source, as_of, None, price.usd_per_1m_input_tokens, price.usd_per_1m_output_tokens)
+        rates = (price.usd_per_1m_input_tokens, price.usd_per_1m_output_tokens, price.usd_per_1m_cached_input_tokens)
+        return FoundPrice(price.source, as_of, None, *rates)
     if isinstance(price, PricePerVcpu):
         vcpus = machine_vcpus if price.vcpus == "all" else price.vcpus
         return FoundPrice(f"{vcpus} vCPU of {price.source}", as_of, price.usd_per_vcpu_hour * vcpus)
@@ -89,6 +92,7 @@ def as_ledger_fields(price: FoundPrice | None) -> dict[str, float | str | None]:
         "usd_per_instance_hour": price and price.usd_per_hour,
         "usd_per_1m_input_tokens": price and price.usd_per_1m_input_tokens,
         "usd_per_1m_output_tokens": price and price.usd_per_1m_output_tokens,
+        "usd_per_1m_cached_input_tokens": price and price.usd_per_1m_cached_input_tokens,
         "price_source": price and price.source,
         "price_as_of": price and price.as_of,
     }

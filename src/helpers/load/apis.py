@@ -46,6 +46,7 @@ class _OpenAIChoice(_Fields):
 
 
 class _OpenAIUsage(_Fields):
+    prompt_tokens_details: Any = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     completion_tokens_details: Any = None
@@ -95,6 +96,7 @@ def read_openai(events: list[_OpenAIEvent]) -> Reading:
                 reading.finish_reason = choice.finish_reason
         usage = event.usage or (event.x_groq and event.x_groq.usage)
         if usage is not None:
+            reading.cached_tokens = _cached_of(usage.prompt_tokens_details)
             reading.prompt_tokens = usage.prompt_tokens
             reading.output_tokens = usage.completion_tokens
             reading.tells_reasoning = _tells_reasoning(usage.completion_tokens_details)
@@ -104,6 +106,12 @@ def read_openai(events: list[_OpenAIEvent]) -> Reading:
 
 def _tells_reasoning(details: Any) -> bool:
     return isinstance(details, dict) and bool(details.get("reasoning_tokens"))
+
+
+def _cached_of(details: Any) -> int | None:
+    """Prompt tokens from a cache, where the server tells them as OpenAI does."""
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return cached if type(cached) is int else None
 
 
 def _is_openai_error(event: _OpenAIEvent) -> bool:
@@ -354,6 +362,7 @@ def read_bedrock_converse(events: list[_ConverseEvent]) -> Reading:
         reading.finish_reason = event.stop_reason or reading.finish_reason
         if (usage := event.usage) is not None:
             reading.output_tokens = usage.output_tokens
+            reading.cached_tokens = usage.cache_read_input_tokens
             if usage.input_tokens is not None:
                 cached = (usage.cache_read_input_tokens or 0) + (usage.cache_write_input_tokens or 0)
                 reading.prompt_tokens = usage.input_tokens + cached

@@ -160,6 +160,7 @@ class _RowBuilder:
             "chunk_tokens": answer.chunk_tokens,
             "clock_source": "kernel" if by_kernel else "user",
             "prompt_tokens": self._prompt_tokens[prompt] if answer.prompt_tokens is None else answer.prompt_tokens,
+            "cached_tokens": answer.cached_tokens,
             "output_tokens": answer.output_tokens,
             "prompt_tokens_source": "tokenizer" if answer.prompt_tokens is None else "server",
             "output_tokens_source": output_source,

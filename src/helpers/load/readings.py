@@ -36,6 +36,8 @@ class Reading:
     output_tokens: int | None = None
     tells_reasoning: bool = False
     """The server says that some of the output tokens are reasoning, which it may hide."""
+    cached_tokens: int | None = None
+    """Of the prompt tokens, those that were read from a prompt cache."""
     ended: bool = False
     """The API's own end of an answer came."""
     error: ErrorInAnswer | None = None

@@ -70,6 +70,7 @@ class Answer:
     chunk_texts: list[str] = field(default_factory=list)
     chunk_tokens: list[int] | None = None
     finish_reason: str | None = None
+    cached_tokens: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     tells_reasoning: bool = False
@@ -194,6 +195,8 @@ def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int |
 def _fill(answer: Answer, reading: Reading, arrivals_ns: list[int], streamed: bool) -> None:
     answer.finish_reason, answer.tells_reasoning = reading.finish_reason, reading.tells_reasoning
     answer.prompt_tokens, answer.output_tokens = _possible(reading.prompt_tokens), _possible(reading.output_tokens)
+    cached = _possible(reading.cached_tokens)
+    answer.cached_tokens = cached if cached is not None and cached <= (answer.prompt_tokens or 0) else None
     answer.chunk_texts, answer.chunk_ns = reading.texts, arrivals_ns
     if arrivals_ns:
         answer.last_token_ns = arrivals_ns[-1]

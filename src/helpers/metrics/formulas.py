@@ -118,12 +118,21 @@ def usd_per_1m_tokens(usd_per_hour: float | None, tokens_per_s: float) -> float 
 
 
 def usd_per_request(
-    prompt_tokens: float | None, output_tokens: float | None, usd_per_1m_input: float, usd_per_1m_output: float
+    prompt_tokens: float | None,
+    output_tokens: float | None,
+    usd_per_1m_input: float,
+    usd_per_1m_output: float,
+    cached_tokens: float = 0.0,
+    usd_per_1m_cached: float | None = None,
 ) -> float | None:
-    """Price of a mean request that is billed by the token, $: Σ tokens x price / 10^6; None where tokens are unknown."""
+    """Price of a mean request that is billed by the token, $: Σ tokens x price / 10^6; null where tokens are unknown.
+
+    `cached_tokens`: of the prompt tokens, those from a prompt cache; without a price of their own they cost as the others.
+    """
     if prompt_tokens is None or output_tokens is None:
         return None
-    return (prompt_tokens * usd_per_1m_input + output_tokens * usd_per_1m_output) / 1e6
+    usd = prompt_tokens * usd_per_1m_input + output_tokens * usd_per_1m_output
+    return (usd + (0.0 if usd_per_1m_cached is None else cached_tokens * (usd_per_1m_cached - usd_per_1m_input))) / 1e6
 
 
 # --- the SLO ------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ COLUMNS = (
     "last_token_ns",
     "done_ns",
     "resent",
+    "cached_tokens",
     "prompt_tokens",
     "output_tokens",
     "prompt_tokens_source",
@@ -174,6 +175,7 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "asked_rate_per_s": _pooled_rate([f.scheduled for f in windows]),
         "achieved_rate_per_s": _pooled_rate([f.achieved for f in windows]),
         "schedule_lag_p99_ms": max((f.schedule_lag_ms["p99"] for f in windows if f.schedule_lag_ms), default=None),
+        "cached_tokens_mean": _mean(here.loc[ok, "cached_tokens"].fillna(0)),
         "prompt_tokens_mean": _mean(here.loc[ok, "prompt_tokens"]),
         "prompt_tokens_sd": _sd(here.loc[ok, "prompt_tokens"]),
         "output_tokens_mean": _mean(here.loc[ok, "output_tokens"]),
@@ -338,7 +340,8 @@ def _token_prices(row: dict, endpoint: EndpointRecord) -> dict:
     these are the same prompts and the same asked output length for every option.
     """
     rates = (endpoint.usd_per_1m_input_tokens, endpoint.usd_per_1m_output_tokens)
-    per_request = metrics.usd_per_request(row["prompt_tokens_mean"], row["output_tokens_mean"], *rates)
+    cached = (row.get("cached_tokens_mean") or 0.0, endpoint.usd_per_1m_cached_input_tokens)
+    per_request = metrics.usd_per_request(row["prompt_tokens_mean"], row["output_tokens_mean"], *rates, *cached)
     prices = {"usd_per_1k_requests": per_request and per_request * 1e3}
     for name, tokens in (
         ("usd_per_1m_output_tokens", row["output_tokens_mean"]),

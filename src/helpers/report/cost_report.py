@@ -212,9 +212,11 @@ def price_table(verdict: Verdict) -> Table:
             )
         if option.token_rates is not None:
             rates = option.token_rates
+            cached = rates.usd_per_1m_cached_input_tokens
             words = (
                 f"{text.dollars(rates.usd_per_1m_input_tokens)} per 1M input, "
-                f"{text.dollars(rates.usd_per_1m_output_tokens)} per 1M output tokens"
+                + ("" if cached is None else f"{text.dollars(cached)} per 1M of them from a cache, ")
+                + f"{text.dollars(rates.usd_per_1m_output_tokens)} per 1M output tokens"
             )
             dated = {"source": rates.source or "unknown", "as_of": rates.as_of or "unknown"}
             rows.append({"option": option.option, "name": "per token", "price": words} | dated)

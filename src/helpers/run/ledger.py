@@ -38,6 +38,7 @@ class EndpointRecord(BaseModel):
     local: bool = False
     usd_per_instance_hour: float | None = None
     usd_per_1m_input_tokens: float | None = None
+    usd_per_1m_cached_input_tokens: float | None = None
     usd_per_1m_output_tokens: float | None = None
     """Prices per token, of what is not billed by the hour."""
     price_source: str | None = None
@@ -65,6 +66,8 @@ class EndpointRecord(BaseModel):
     cause: str | None = None
     """Cause of the failure, a `helpers.endpoints.failures.Cause`; null if there is none or it is unknown."""
     billed_input_tokens: int = 0
+    billed_cached_tokens: int = 0
+    """Of the input tokens, those that were read from a prompt cache."""
     billed_output_tokens: int = 0
     """Tokens sent and received so far, of what is billed per token."""
     earlier_hours: float = 0.0
@@ -96,7 +99,11 @@ class EndpointRecord(BaseModel):
     def tokens_usd(self) -> float:
         """Cost of the tokens sent and received so far, $; 0 for what is not billed per token."""
         per_input, per_output = self.usd_per_1m_input_tokens or 0.0, self.usd_per_1m_output_tokens or 0.0
-        return (self.billed_input_tokens * per_input + self.billed_output_tokens * per_output) / 1e6
+        per_cached = per_input if self.usd_per_1m_cached_input_tokens is None else self.usd_per_1m_cached_input_tokens
+        anew = self.billed_input_tokens - self.billed_cached_tokens
+        return (
+            anew * per_input + self.billed_cached_tokens * per_cached + self.billed_output_tokens * per_output
+        ) / 1e6
 
     def why_failed(self) -> str | None:
         """The failure as it stands beside the option's name, which its message begins with; None if there is none."""

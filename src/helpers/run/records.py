@@ -50,6 +50,7 @@ SCHEMA = pa.schema(
         ("chunk_tokens", pa.list_(pa.int32())),
         ("load_process", pa.int32()),
         ("clock_source", pa.string()),
+        ("cached_tokens", pa.int32()),
         ("prompt_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
         ("prompt_tokens_source", pa.string()),
@@ -262,9 +263,11 @@ def silence_at_end(path: Path) -> Silence | None:
     return Silence(len(statuses), statuses.count("ok"), trailing, reached)
 
 
-def tokens_of(path: Path) -> tuple[int, int]:
-    """Prompt and output tokens of a load point, warm-up and drain among them, as far as they are known."""
-    table = pq.read_table(path, columns=["prompt_tokens", "output_tokens"])
+def tokens_of(path: Path) -> tuple[int, int, int]:
+    """Prompt and output tokens of a load point, warm-up and drain among them, as far as they are known; and, of the prompt
+    tokens, those from a prompt cache.
+    """
+    table = _read_columns(path, ["prompt_tokens", "output_tokens", "cached_tokens"])
     return tuple(sum(tokens or 0 for tokens in table[name].to_pylist()) for name in table.column_names)
 
 

@@ -110,7 +110,8 @@ def _per_million(usd_per_hour: float | None, traffic: float, tokens: float | Non
 
 def _usd_per_hour_by_token(points: list[ChosenPoint], rates: TokenRates, traffic: float) -> float | None:
     prompt, output = mean_tokens(points, "prompt"), mean_tokens(points, "output")
-    each = usd_per_request(prompt, output, rates.usd_per_1m_input_tokens, rates.usd_per_1m_output_tokens)
+    cached = (mean_tokens(points, "cached") or 0.0, rates.usd_per_1m_cached_input_tokens)
+    each = usd_per_request(prompt, output, rates.usd_per_1m_input_tokens, rates.usd_per_1m_output_tokens, *cached)
     return None if each is None else each * traffic * 60
 
 

@@ -197,6 +197,7 @@ def _prices(option: OptionBase, record: EndpointRecord | None) -> dict:
     if record is not None and record.usd_per_1m_output_tokens is not None:
         rates = TokenRates(
             usd_per_1m_input_tokens=record.usd_per_1m_input_tokens,
+            usd_per_1m_cached_input_tokens=record.usd_per_1m_cached_input_tokens,
             usd_per_1m_output_tokens=record.usd_per_1m_output_tokens,
             source=record.price_source,
             as_of=record.price_as_of,

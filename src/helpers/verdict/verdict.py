@@ -49,6 +49,8 @@ class ChosenPoint(Data):
     """Served at this load by all instances of the option; null where imported results do not hold it."""
     latency_s: Estimate | None
     """The SLO's percentile of the main latency."""
+    cached_tokens_mean: float = 0.0
+    """Of the prompt tokens, those from a prompt cache, as far as the server told."""
     prompt_tokens_mean: float | None
     output_tokens_mean: float | None
     cost: Estimate | None
@@ -94,6 +96,8 @@ class InstancePrice(Data):
 class TokenRates(Data):
     """Prices per token, for what is not billed by the hour."""
 
+    usd_per_1m_cached_input_tokens: float | None = None
+    """Of prompt tokens from a prompt cache; null: that of other prompt tokens."""
     usd_per_1m_input_tokens: float
     usd_per_1m_output_tokens: float
     source: str | None
