@@ -12,7 +12,7 @@ INSTALL = $(UV) pip install --quiet --python $(BIN)/python $(1) \
 STALE := $(if $(wildcard .venv/.setup),$(shell $(BIN)/python -c 'import importlib.util as u; u.find_spec("helpers").origin' \
 	2>/dev/null || echo stale))
 
-.PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test benchmark lint clean stale
+.PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test test-tools benchmark lint clean stale
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -64,10 +64,13 @@ kernel: .venv/.setup  ## register .venv as a Jupyter kernel, for SageMaker Studi
 schema: .venv/.setup  ## write configs/schema.json, which gives editors completion in configs
 	@$(BIN)/python -m helpers schema
 
-test: .venv/.setup-dev  ## all tests
+test: .venv/.setup-dev  ## all tests but those of test-tools
 	@MADE_ONCE=$$(mktemp -d) && export MADE_ONCE && trap 'rm -rf "$$MADE_ONCE"' EXIT \
-		&& $(BIN)/python -m pytest -m "not timing" --numprocesses 3 --dist worksteal `# many of them mostly wait` \
+		&& $(BIN)/python -m pytest -m "not timing and not tools" --numprocesses 3 --dist worksteal `# many of them mostly wait` \
 		&& $(BIN)/python -m pytest -m timing
+
+test-tools: .venv/.setup-dev  ## the commands of docs/import.md: runs the tools of others, some minutes
+	$(BIN)/python -m pytest -m tools
 
 benchmark: benchmark-instrument benchmark-verdict benchmark-analysis  ## the three below, about 15 minutes
 

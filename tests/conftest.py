@@ -23,6 +23,8 @@ ENDS_WITHIN_S = 20
 LONGEST = [
     "series",
     "secrets",
+    "studio",
+    "tools",
     "preflight",
     "slo_of_machine",
     "run_status",

@@ -513,11 +513,11 @@ def test_the_status_within_guidellms_words_counts(tmp_path):
 # --- are the docs' commands those of the tools? -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["guidellm run", "aiperf profile", "vllm bench serve"])
+@pytest.mark.parametrize("command", ["vllm bench serve"])
 def test_the_commands_of_the_docs_have_the_options_of_the_tool(command):
-    """Runs the tool where one is installed; the docs name its newest version."""
+    """Asks the tool where one is installed. Those that install in seconds are run in test_tools.py."""
     docs = (PROJECT_ROOT / "docs" / "import.md").read_text(encoding="utf-8")
-    (text,) = re.findall(rf"^    ({command} .*(?:\\\n.*)*)", docs, re.MULTILINE)
+    (text,) = re.findall(rf"^    ({command} (?:.*\\\n)*.*)", docs, re.MULTILINE)
     if shutil.which(command.split()[0]) is None:
         pytest.skip(f"{command.split()[0]} is not installed here")
     helped = subprocess.run([*command.split(), "--help"], capture_output=True, text=True, timeout=120).stdout

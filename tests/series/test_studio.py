@@ -78,9 +78,9 @@ def _run_job(folder: Path) -> None:
     for name in ("home", "tmp", "input", "output"):
         (folder / name).mkdir()
     try:
-        pypi.environment(folder / "image", *IMAGE, python=IMAGE_PYTHON)
+        pypi.environment(folder / "image", *IMAGE, python=IMAGE_PYTHON, options=pypi.OF_A_DAY)
     except pytest.skip.Exception:
-        pypi.environment(folder / "image", *IMAGE)
+        pypi.environment(folder / "image", *IMAGE, options=pypi.OF_A_DAY)
     space = Space(folder)
     _repository(folder / "repository")
     shutil.copy(PROJECT_ROOT / "notebooks" / "01_generate_data.ipynb", folder / "input")
