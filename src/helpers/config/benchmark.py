@@ -258,6 +258,11 @@ class LocalSageMaker(Strict):
         default_factory=list, description="Misbehaviour on demand, to rehearse failures with."
     )
 
+    def commands(self) -> dict[str, list[str]]:
+        """`engines`, with the user's home for a `~` that begins a word, as a shell has it."""
+        home = os.path.expanduser
+        return {image: [home(word) for word in words] for image, words in self.engines.items()}
+
 
 def _single_value(value: object) -> object:
     if isinstance(value, dict | list):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from helpers.config.benchmark import BenchmarkConfig, slug, usable_cpu_count
 from helpers.config.options import OptionBase
+from helpers.config.yaml import expanded
 from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
@@ -355,7 +356,7 @@ class _Campaign:
 
 def _absolute_folder(tokenizer: str, base_dir: Path) -> str:
     """A tokenizer's folder as a path that any process finds; other names as they are."""
-    folder = base_dir / Path(tokenizer).expanduser()
+    folder = base_dir / expanded(tokenizer)
     return str(folder.resolve()) if folder.is_dir() else tokenizer
 
 

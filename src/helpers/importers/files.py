@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from helpers.config.imports import SELECTABLE, ResultFile, ResultFiles
+from helpers.config.yaml import expanded
 from helpers.errors import ConfigError, ResultFileError, cut, shown
 
 LARGEST_FIELD = 2**31 - 1
@@ -50,7 +51,7 @@ def find_files(option: ResultFiles, key: str, base_dir: Path) -> list[OpenedFile
     found = []
     for j, entry in enumerate(option.path):
         try:
-            given = base_dir / Path(entry.path).expanduser()
+            given = base_dir / expanded(entry.path)
             paths = sorted(
                 path for path in Path(given.anchor).glob(str(given.relative_to(given.anchor))) if path.is_file()
             )
@@ -73,7 +74,7 @@ def find_files(option: ResultFiles, key: str, base_dir: Path) -> list[OpenedFile
 
 def _is_folder(base_dir: Path, entry: ResultFile) -> bool:
     try:
-        return (base_dir / Path(entry.path).expanduser()).is_dir()
+        return (base_dir / expanded(entry.path)).is_dir()
     except (ValueError, RuntimeError, OSError):
         return False
 

@@ -84,7 +84,7 @@ def _local_profile(config: BenchmarkConfig, run: RunFolder) -> None:
     server = ensure_running(
         _local_address_file(run),
         run.logs,
-        engines=config.local_sagemaker.engines,
+        engines=config.local_sagemaker.commands(),
         engine_variables=config.local_sagemaker.engine_variables,
         idle_timeout_s=config.local_sagemaker.idle_timeout_s,
         faults=config.local_sagemaker.faults,

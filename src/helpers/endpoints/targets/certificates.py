@@ -5,13 +5,14 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from helpers.config.yaml import expanded
 from helpers.errors import DeployError
 
 
 def certificates_file(ca_file: str, folder: Path, where: str) -> str:
     """The absolute path of a `ca_file`, which may be relative to `folder`. Raises DeployError, beginning with `where`,
     for a file without certificates: found now, and not when load is to start."""
-    path = (folder / Path(ca_file).expanduser()).resolve()
+    path = (folder / expanded(ca_file)).resolve()
     try:
         ssl.create_default_context(cafile=path)
     except OSError as error:  # an SSLError is one

@@ -23,6 +23,7 @@ from helpers.config.api_url import parse_url
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import PythonOption
 from helpers.config.secret_names import SECRET_NAME
+from helpers.config.yaml import expanded
 from helpers.endpoints.pricing import as_ledger_fields, price_of
 from helpers.endpoints.targets.base import EndpointStatus
 from helpers.endpoints.targets.certificates import certificates_file
@@ -56,7 +57,7 @@ class PythonFileTarget:
         """
         self._refuse_secrets()
         about = self._run.about()
-        file = Path(about["config_dir"], Path(self._option.file).expanduser()).resolve()
+        file = Path(about["config_dir"], expanded(self._option.file)).resolve()
         faults = faults_of_file(self._module(file))
         if faults:
             raise DeployError(
