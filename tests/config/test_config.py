@@ -9,6 +9,7 @@ import pytest
 import yaml
 from config_text import TEXT
 
+from helpers.config.aws_regions import unknown_region_words
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import config_schema, load_config
 from helpers.errors import ConfigError
@@ -345,6 +346,75 @@ def test_as_many_prompts_as_a_load_point_can_send_are_enough(config_file):
     assert (
         load_config(config_file(("count: 200\ngeneration", "count: 134\ngeneration"))).benchmark.datasets[1].count
         == 134
+    )
+
+
+NOT_A_NAME = {
+    "a slash": (("name: server", "name: meta/llama"), "options[0].name: bad value 'meta/llama'", "'meta-llama'"),
+    "a colon": (("name: server", "name: 'g5:12xlarge'"), "options[0].name: bad value 'g5:12xlarge'", "'g5-12xlarge'"),
+    "an umlaut": (("name: short", "name: schön kurz"), "datasets[0].name: bad value 'schön kurz'", "'schon kurz'"),
+    "no Latin letter": (("name: short", "name: 短い"), "datasets[0].name: bad value '短い'", "'name-1'"),
+    "too long": (("name: short", f"name: {'x' * 90}"), "datasets[0].name: bad value 'xxx", f"'{'x' * 80}'"),
+    "a benchmark": (("name: test", "name: My Test/ß"), "name: bad value 'My Test/ß'", "'my-test'"),
+    "an instance of EC2": (
+        ("ml.c5.large", "c5.large"),
+        "options[1].instance_type: bad value 'c5.large'",
+        "'ml.c5.large'",
+    ),
+    "a region": (
+        ("traffic:", "aws: {region: US East 1}\ntraffic:"),
+        "aws.region: bad value 'US East 1'",
+        "'us-east-1'",
+    ),
+    "a zone": (
+        ("traffic:", "aws: {region: eu-west-1a}\ntraffic:"),
+        "aws.region: bad value 'eu-west-1a'",
+        "'eu-west-1'",
+    ),
+    "a reservation": (
+        ("    price:\n", "    capacity_reservation: cr-1\n    price:\n"),
+        "options[1].capacity_reservation: bad value 'cr-1'",
+        "'arn:aws:sagemaker:us-east-1:123456789012:training-plan/my-plan'",
+    ),
+    "a variable": (
+        ("traffic:", "local_sagemaker: {engine_variables: [2-x y]}\ntraffic:"),
+        "local_sagemaker.engine_variables[0]: bad value '2-x y'",
+        "'_x_y'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("replacement", "begins", "suggestion"), NOT_A_NAME.values(), ids=NOT_A_NAME)
+def test_a_name_that_is_not_allowed_is_refused_in_words_with_one_that_would_do(
+    faults, config_file, replacement, begins, suggestion
+):
+    ((_, message),) = faults(replacement)
+    assert message.startswith(begins)
+    assert re.search(rf"\. Expected [^\\^\[\]]*\. Next: write for example {re.escape(suggestion)}$", message), message
+    old, new = replacement
+    if "xxx" not in new:  # what is suggested is taken
+        bad = re.search("bad value '(.*)'\\. Expected", message)[1]
+        load_config(config_file((old, new.replace(f"'{bad}'", bad).replace(bad, suggestion.strip("'")))))
+
+
+def test_no_message_of_a_config_shows_a_pattern():
+    """Patterns stay in the schema, for editors; pydantic's own check would put them into the message."""
+    for path in (PROJECT_ROOT / "src" / "helpers").rglob("*.py"):
+        assert not re.search(r"Field\([^)]*\bpattern=", path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize(
+    "region", ["eusc-de-east-1", "us-gov-west-1", "cn-north-1", "us-isob-east-1", "mx-central-1", "xx-new-north-12"]
+)
+def test_regions_are_taken_that_are_newer_than_the_sdk(config_file, region):
+    path = config_file(("traffic:", f"aws: {{region: {region}}}\ntraffic:"))
+    assert load_config(path).benchmark.aws.region == region
+
+
+def test_a_region_that_the_sdk_does_not_know_is_said_with_the_nearest():
+    assert unknown_region_words("eu-central-1") is unknown_region_words("us-gov-west-1") is None
+    assert "does not know the region us-est-1; it is used all the same. Next: if you meant us-" in unknown_region_words(
+        "us-est-1"
     )
 
 

@@ -33,7 +33,7 @@ from helpers.config.file import load_config
 from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
 from helpers.endpoints.preflight import first_answers
-from helpers.endpoints.targets.base import Address, target_of
+from helpers.endpoints.targets.base import target_of
 from helpers.errors import ConfigError, DeployError
 from helpers.load.address import Address
 from helpers.load.apis import API_READERS

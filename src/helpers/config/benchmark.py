@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from helpers.config.aws_regions import WELL_FORMED, nearest_region
 from helpers.config.load import Load, Search
 from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
-from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict
+from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.errors import AnalysisError, ConfigError
 from local_sagemaker.faults import Fault
 
@@ -199,7 +200,9 @@ class VpcConfig(Strict):
 class AwsConfig(Strict):
     """Where on AWS, and as whom."""
 
-    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    region: Annotated[
+        str, *in_words(WELL_FORMED, "a region of AWS, such as us-east-1 or eu-central-1", nearest_region)
+    ] = "us-east-1"
     execution_role: str | None = Field(
         default=None,
         description="ARN of the role that the endpoints assume; default, in SageMaker only, that of the notebook.",
@@ -233,7 +236,14 @@ class EndpointsConfig(Strict):
     )
 
 
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+VariableName = Annotated[
+    str,
+    *in_words(
+        "[A-Za-z_][A-Za-z0-9_]*",
+        "letters, digits and _, the first of them no digit",
+        lambda text: plain(text, "_", "_").lstrip("0123456789") or "NAME",
+    ),
+]
 
 
 class RehearsedFault(Strict, Fault):
@@ -276,7 +286,14 @@ SingleValue = Annotated[bool | int | float | str | None, BeforeValidator(_single
 class BenchmarkConfig(Strict):
     """One benchmark: a model, options to serve it, a workload, and what to expect of it."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,29}$", description="Short; the run id starts with it.")
+    name: Annotated[
+        str,
+        *in_words(
+            r"[a-z0-9][a-z0-9.\-]{0,29}",
+            "1 to 30 of the letters a to z, digits, . and -, the first of them a letter or digit",
+            lambda text: plain(text.lower(), r".\-")[:30] or "benchmark-1",
+        ),
+    ] = Field(description="Short; the run id starts with it.")
     description: str = ""
     seed: int = Field(default=42, ge=0)
     model: ModelConfig

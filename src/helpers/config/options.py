@@ -13,11 +13,16 @@ from helpers.config.containers.accelerators import known_instance, unknown_insta
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.imports import ResultFiles
 from helpers.config.price import NamedPrice, Price
-from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict
+from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict, in_words
 from helpers.config.unquoted import Json
 
 FOUND_INSTANCE_TYPE = "as found"
 """Instance type of an existing endpoint, until it is described."""
+
+
+def sagemaker_instance(text: str) -> str:
+    """What was meant by an instance type: EC2's name is SageMaker's without `ml.`."""
+    return f"ml.{text}" if re.fullmatch(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", text) else "ml.g5.12xlarge"
 
 
 class OptionBase(Strict):
@@ -115,11 +120,12 @@ class SageMakerOption(SignedOption):
         description="invocations: InvokeEndpointWithResponseStream, signed. openai: its OpenAI-compatible path, with a "
         "bearer token and plain server-sent events; chat alone.",
     )
-    instance_type: str = Field(
-        default=FOUND_INSTANCE_TYPE,
-        pattern=r"^(ml\.[^/\s\x00-\x1f]+|as found)$",
-        description="For example ml.g5.12xlarge.",
-    )
+    instance_type: Annotated[
+        str,
+        *in_words(
+            r"ml\.[^/\s\x00-\x1f]+|as found", "an instance type of SageMaker, which begins with ml.", sagemaker_instance
+        ),
+    ] = Field(default=FOUND_INSTANCE_TYPE, description="For example ml.g5.12xlarge.")
     instance_count: PositiveInt = 1
     container: AnyContainer | None = None
     jumpstart: JumpStart | None = None
@@ -135,9 +141,18 @@ class SageMakerOption(SignedOption):
         description="Machine image, and so driver and CUDA; default what data/inference_amis.csv has for the container.",
     )
     volume_gb: int | None = Field(default=None, ge=1, le=512, description="EBS volume, for instances without disks.")
-    capacity_reservation: str | None = Field(
+    capacity_reservation: (
+        Annotated[
+            str,
+            *in_words(
+                r"arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:[a-z0-9\-]{1,14}/.{1,200}",
+                "the ARN of a training plan or of reserved capacity",
+                lambda _: "arn:aws:sagemaker:us-east-1:123456789012:training-plan/my-plan",
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
-        pattern=r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}:[a-z0-9\-]{1,14}/.{1,200}$",
         description="ARN of a training plan or reserved capacity: instances come from it alone. Give its `price`.",
     )
     on_no_capacity: NoCapacity = NoCapacity()

@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
-Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.()_+=\-]*$")]
+
+
+def in_words(pattern: str, expected: str, suggest: Callable[[str], str]) -> tuple[AfterValidator, FieldInfo]:
+    """For `Annotated[str, *in_words(...)]`: text that follows a pattern, given in messages in words, with one that would do."""
+    whole = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if whole.fullmatch(value):
+            return value
+        raise ValueError(f"expected {expected}. Next: write for example {suggest(value)!r}")
+
+    return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern})$"})
+
+
+def plain(text: str, others: str, instead: str = "-") -> str:
+    """Text in ASCII letters, digits and `others` (as in a character class), beginning with a letter or digit."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(rf"[^A-Za-z0-9{others}]+", instead, ascii_text).strip(" ,.()_+=-")
+
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9 ,.()_+=\-]{0,79}"
+Name = Annotated[
+    str,
+    *in_words(
+        _NAME,
+        "1 to 80 of the letters A to Z and a to z, digits, spaces and , . ( ) _ + = -, the first of them a letter or digit",
+        lambda text: plain(text, r" ,.()_+=\-")[:80].strip() or "name-1",
+    ),
+]
 """The name of an option or a dataset."""
 
 

@@ -11,6 +11,7 @@ import re
 
 import pandas as pd
 
+from helpers.config.aws_regions import unknown_region_words
 from helpers.config.benchmark import BenchmarkConfig, Dataset
 from helpers.config.load import LoadLevel, Ramp, Search
 from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
@@ -104,6 +105,8 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
             f" At {' and '.join(f'{rate:g}' for rate in short)} requests/s, {config.load.max_duration_s:g} s are too short "
             f"to show the SLO, which takes {requests_for_slo(config.slo)} requests or more: these load points stay undecided."
         )
+    if any(map(_is_on_aws, config.options)) and (unknown_region := unknown_region_words(config.aws.region)):
+        said += f" {unknown_region}."
     billed_at_once = min(config.endpoints.max_parallel_endpoints, sum(is_made_on_aws(o) for o in config.options))
     if config.max_parallel_loads() < billed_at_once:
         said += (
