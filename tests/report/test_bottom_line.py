@@ -127,9 +127,14 @@ def test_where_all_miss_the_nearest_is_named():
 
 @pytest.mark.parametrize(("higher", "words"), [("undecided", True), ("missed", False)])
 def test_a_sweep_that_is_too_short_gives_a_lower_bound(higher, words):
-    text = said({"option": "a", "level": 1}, {"option": "a", "level": 4, "slo": higher, "rate": 1})
+    points = {"option": "a", "level": 1}, {"option": "a", "level": 4, "slo": higher, "rate": 1}
+    text = said(*points)
     assert ("**At least:** no load above the chosen one was decided for “a”" in text) is words
     assert ("serves at least 600 requests a minute" in text) is words
+    table = capacity_table(
+        *verdict_and_config({"option": "a", "level": 1}, {"option": "a", "level": 4, "slo": higher, "rate": 1})
+    )
+    assert ("At least: " in table.caption) is words
 
 
 def test_a_lower_bound_names_the_dataset_on_which_no_higher_load_was_decided():

@@ -79,11 +79,14 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
         numeric("usd_per_1m", "$ per 1M tokens"),
         Column("status", "verdict"),
     ]
+    is_bounded = any(row["bound"] == "at least" for row in rows)
+    at_least = (
+        " At least: on a dataset no higher load was decided, so an instance may serve more." if is_bounded else ""
+    )
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
         f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that {_standing(verdict)}, "
-        f"{as_measured(config.load)}. At least: on a dataset no higher load was "
-        "decided, so an instance may serve more. $ per 1M tokens are those of this traffic, idle time included. A month has "
+        f"{as_measured(config.load)}.{at_least} $ per 1M tokens are those of this traffic, idle time included. A month has "
         f"{HOURS_PER_MONTH} hours."
     )
     return Table(pd.DataFrame(rows), columns, caption)
