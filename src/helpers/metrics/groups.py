@@ -136,6 +136,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     }
     for name in ("prompt_tokens", "output_tokens"):
         row[f"{name}_mean"], row[f"{name}_sd"] = _mean_and_sd(here[name], ok)
+    row["cached_tokens_mean"] = 0.0  # no tool tells them
     effect = _effect(here, load)
     failed_alike = effect if 0 < failures < n else 1.0
     row["error_rate_low"], row["error_rate_high"] = share_bounds(failures, n, (1 + CONFIDENCE) / 2, failed_alike)
