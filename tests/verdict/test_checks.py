@@ -206,7 +206,7 @@ FAULTS = {
     "prompts that ran out": (
         {"windows": [facts(ended_because=PROMPTS_RAN_OUT)]},
         "ended_early",
-        "Load points ended because of: prompts ran out. Next: raise the `count` of their datasets, with a source that has more, "
+        "Load points ended early: prompts ran out. Next: raise the `count` of their datasets, with a source that has more, "
         "or set load.repeat_prompts: true.",
         [facts().load_point],
     ),

@@ -188,7 +188,7 @@ def test_the_winner_is_not_flipped_by_a_tokenizer_of_another_model():
     )
     said = str(bottom_line(verdict, config).markdown)
     assert "**Tokens were not counted alike** (a: output tokens with the tokenizer" in said and "Next: " in said
-    assert "**May be cheaper than the recommended:** “b”: tokens were not counted alike" in said
+    assert "**May be cheaper than the recommended option:** “b”: tokens were not counted alike" in said
     assert "compared per 1,000 requests" in said and "unequal work" not in said
 
 

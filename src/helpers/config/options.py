@@ -13,7 +13,7 @@ from helpers.config.containers.accelerators import known_instance, unknown_insta
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.imports import ResultFiles
 from helpers.config.price import NamedPrice, Price
-from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict, in_words
+from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.config.unquoted import Json
 
 FOUND_INSTANCE_TYPE = "as found"
@@ -106,9 +106,18 @@ class SageMakerOption(SignedOption):
     target: Literal["sagemaker"]
     deploy: bool = Field(default=True, description="False: measure the endpoint `endpoint_name` and leave it alone.")
     endpoint_name: str | None = Field(default=None, description="The existing endpoint, with `deploy: false`.")
-    inference_component: str | None = Field(
+    inference_component: (
+        Annotated[
+            str,
+            *in_words(
+                r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}",
+                "the name of an inference component: 1 to 63 letters, digits and hyphens",
+                lambda text: plain(text, "")[:63] or "my-component",
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
-        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$",
         description="The inference component to measure, of an existing endpoint that holds some. They share its instances: give "
         "a `price`, or that of the whole endpoint counts.",
     )

@@ -25,6 +25,7 @@ from helpers.metrics.intervals import (
 from helpers.metrics.level_latencies import PERCENTS, percentile_columns
 from helpers.metrics.sample_size import requests_lacking
 from helpers.metrics.summary import prices_of, served_rates
+from helpers.metrics.token_samples import no_sample
 from helpers.run.folder import RunFolder
 from helpers.run.group_records import read_groups
 from helpers.run.ledger import EndpointRecord
@@ -137,6 +138,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     for name in ("prompt_tokens", "output_tokens"):
         row[f"{name}_mean"], row[f"{name}_sd"] = _mean_and_sd(here[name], ok)
     row["cached_tokens_mean"] = 0.0  # no tool tells them
+    row |= no_sample()
     effect = _effect(here, load)
     failed_alike = effect if 0 < failures < n else 1.0
     row["error_rate_low"], row["error_rate_high"] = share_bounds(failures, n, (1 + CONFIDENCE) / 2, failed_alike)

@@ -20,6 +20,10 @@ MOST_TIMES = 1000.0
 """What would take more than this many times the requests that were sent counts as out of reach."""
 
 
+MOST = 1e18
+"""More requests than anybody could send: what asks for more than that is not told apart."""
+
+
 def requests_to_show(share: float, confidence: float) -> int:
     """Fewest independent requests that can show that at most this share is beyond a limit: none of them is.
 
@@ -27,7 +31,7 @@ def requests_to_show(share: float, confidence: float) -> int:
     """
     if share <= 0:
         raise ValueError("a share of 0 cannot be shown by any number of requests")
-    return math.ceil(round(math.log(1 - confidence) / math.log(1 - share), 9))
+    return math.ceil(min(round(math.log(1 - confidence) / math.log1p(-share), 9), MOST))
 
 
 def requests_for_errors(slo: ServiceLevel) -> int:

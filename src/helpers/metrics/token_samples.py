@@ -18,3 +18,9 @@ def sample_columns(requests: pd.DataFrame) -> dict[str, float | str | None]:
         row |= {f"{tokens}_sampled_server": float(both[tokens].sum())}
         row |= {f"{tokens}_sampled_tokenizer": float(both[f"{tokens}_by_tokenizer"].sum())}
     return row
+
+
+def no_sample() -> dict[str, float | None]:
+    """The same columns for results of other tools, of which no text is at hand."""
+    sampled = {f"{tokens}_sampled{end}": 0.0 for tokens in COUNTED for end in ("", "_server", "_tokenizer")}
+    return sampled | {f"{tokens}_source": None for tokens in COUNTED}
