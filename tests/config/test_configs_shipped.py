@@ -1,4 +1,4 @@
-"""The configs that come with the project, and what README, docs/aws.md and docs/studio.md say of them, without a network."""
+"""The configs that come with the project, and what README and the pages in docs say of them, without a network."""
 
 import ast
 import json
@@ -34,9 +34,8 @@ from helpers.report.plan_report import plan_table
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yml"))
 SHARED = sorted((PROJECT_ROOT / "configs" / "shared").glob("*.yml"))
 NAMES = [path.stem for path in CONFIGS]
-GUIDE = "".join(
-    (PROJECT_ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/aws.md", "docs/studio.md")
-)
+GUIDES = ("README.md", "docs/aws.md", "docs/permissions.md", "docs/running.md", "docs/studio.md")
+GUIDE = "".join((PROJECT_ROOT / name).read_text(encoding="utf-8") for name in GUIDES)
 OWN_PROMPTS = PROJECT_ROOT / "docs" / "own_prompts.md"
 PLACEHOLDER = "https://example.com/placeholder"
 TARGETS = {
@@ -332,7 +331,7 @@ def test_the_papermill_commands_in_the_guide_name_notebooks_and_parameters_that_
 @cache
 def policy(name):
     """Actions that a policy of the guide allows."""
-    (text,) = re.findall(rf"```json {name}\n(.*?)```", GUIDE, flags=re.DOTALL)
+    text = (PROJECT_ROOT / f"docs/policies/{name}.json").read_text(encoding="utf-8")
     document = json.loads(text)
     assert document["Version"] == "2012-10-17"
     actions = []
@@ -344,13 +343,13 @@ def policy(name):
 
 
 def test_jumpstart_is_looked_up_with_the_callers_credentials_in_its_bucket():
-    (text,) = re.findall(r"```json caller\n(.*?)```", GUIDE, flags=re.DOTALL)
+    text = (PROJECT_ROOT / "docs/policies/caller.json").read_text(encoding="utf-8")
     (mine,) = [each for each in json.loads(text)["Statement"] if each["Sid"] == "JumpStartModels"]
     assert mine["Action"] == "s3:GetObject" and mine["Resource"] == "arn:aws:s3:::jumpstart-cache-prod-*/*"
 
 
 def test_only_what_a_run_made_may_be_deleted():
-    (text,) = re.findall(r"```json caller\n(.*?)```", GUIDE, flags=re.DOTALL)
+    text = (PROJECT_ROOT / "docs/policies/caller.json").read_text(encoding="utf-8")
     deleting = [each for each in json.loads(text)["Statement"] if "Delete" in str(each["Action"])]
     assert [each["Condition"] for each in deleting] == [{"StringEquals": {"aws:ResourceTag/created-by": CREATED_BY}}]
     tags = resource_tags("run", datetime.now(UTC), {"created-by": "somebody else"})
@@ -430,7 +429,7 @@ def test_the_policy_of_the_caller_allows_what_the_code_calls_and_no_more():
 
 
 def test_the_policy_of_the_caller_covers_what_a_bedrock_model_id_may_name():
-    (text,) = re.findall(r"```json caller\n(.*?)```", GUIDE, flags=re.DOTALL)
+    text = (PROJECT_ROOT / "docs/policies/caller.json").read_text(encoding="utf-8")
     (bedrock,) = [each for each in json.loads(text)["Statement"] if each["Sid"] == "Bedrock"]
     assert {arn.split(":")[5].split("/")[0] for arn in bedrock["Resource"]} == {
         "foundation-model",

@@ -1,4 +1,4 @@
-"""The exit status of the commands, so that a script knows what came of a run. README.md lists them."""
+"""The exit status of the commands, so that a script knows what came of a run. docs/running.md lists them."""
 
 from __future__ import annotations
 
