@@ -83,9 +83,11 @@ benchmark-verdict: .venv/.setup-dev  ## is the verdict right? 300 simulated camp
 benchmark-analysis: .venv/.setup-dev  ## time and memory of analysing a million request records
 	@$(BIN)/python tests/benchmarks/analysis.py
 
-lint: .venv/.setup-dev  ## ruff, and notebooks without outputs
+lint: .venv/.setup-dev  ## style, imports that go down, dependencies that are said, notebooks without outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/deptry src
 	$(BIN)/nbstripout --verify --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
 
 clean:           ## delete .venv; run folders stay

@@ -35,7 +35,7 @@ from helpers.endpoints.deployments import start_deployments
 from helpers.endpoints.preflight import first_answers
 from helpers.endpoints.targets.base import target_of
 from helpers.errors import ConfigError, DeployError
-from helpers.load.address import Address
+from helpers.load.address import Address, SigV4
 from helpers.load.apis import API_READERS
 from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.load.connection import Exchange
@@ -221,7 +221,7 @@ def test_the_endpoint_is_the_regions_where_nothing_points_elsewhere(tmp_path, mo
     address = address_of(tmp_path, model_id="eu.amazon.nova-lite-v1:0")
     host = f"https://bedrock-runtime.{REGION}.amazonaws.com"
     assert address.url == f"{host}/model/eu.amazon.nova-lite-v1%3A0/converse-stream"
-    assert address.sigv4.model_dump(exclude_none=True) == {"service": "bedrock", "region": REGION}
+    assert address.sigv4 == SigV4(service="bedrock", region=REGION)
     assert (address.api, address.framing) == ("bedrock_converse", "aws_event_stream")
     plain = address_of(tmp_path, model_id=PROVISIONED, stream=False)
     encoded = "arn%3Aaws%3Abedrock%3Aeu-central-1%3A123456789012%3Aprovisioned-model%2Fabc123xyz"

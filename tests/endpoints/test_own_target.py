@@ -150,9 +150,9 @@ def test_the_documented_example_is_deployed_loaded_and_deleted(example, tmp_path
 
 DEPLOY_AND_DIE = """
 import os, sys, time
-from helpers.deployment import Deployment
-from helpers.ledger import Ledger
-from helpers.run_folder import open_run
+from helpers.endpoints.deployment import Deployment
+from helpers.run.ledger import Ledger
+from helpers.run.folder import open_run
 
 config, run = open_run(sys.argv[1], new=True)
 deployment = Deployment(config.benchmark.options[0], config.benchmark, run, Ledger(run.ledger_file, run.run_id))
@@ -288,7 +288,7 @@ def test_an_address_may_say_all_that_a_request_needs(tmp_path):
         "bearer_token": "t0ken",
         "served_model": "m",
         "framing": "aws_event_stream",
-        "sigv4": {"service": "sagemaker", "region": "eu-west-1"},
+        "sigv4": {"service": "sagemaker", "region": "eu-west-1", "as_bearer_token": False},
         "request_id_header": "X-My-Id",
     }
     target, record = target_and_record(own_config(tmp_path, COMPLETE, address=address))

@@ -32,7 +32,7 @@ SOURCES = str(Path(__file__).parents[2] / "src")
 HOLDER = """
 import sys, time
 from pathlib import Path
-from helpers.holding import holding
+from helpers.run.holding import holding
 with holding(Path(sys.argv[1]), "notebook 03"):
     print("holds", flush=True)
     sys.stdin.readline()
@@ -40,7 +40,7 @@ with holding(Path(sys.argv[1]), "notebook 03"):
 RUNNER = f"""
 import subprocess, sys
 from pathlib import Path
-from helpers.holding import holding
+from helpers.run.holding import holding
 with holding(Path(sys.argv[1]), "make report"):
     kernel = subprocess.Popen([sys.executable, "-c", {HOLDER!r}, sys.argv[1]], stdin=subprocess.PIPE)
     print("kernel", kernel.pid, flush=True)

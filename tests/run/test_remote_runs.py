@@ -177,16 +177,16 @@ def test_a_run_is_analysed_and_reported_on_another_machine(run_copy, bucket, mac
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     run_id = run_copy.run.run_id
     _, here = open_run(str(config_path), str(run_copy.run.path))
-    assert f"Stored in {ROOT}/{run_id}" in plain(written_files(here, "requests").markdown)
+    assert f"Stored in `{ROOT}/{run_id}" in plain(written_files(here, "requests").markdown)
     measured = {f"requests/{path.name}" for path in here.requests.glob("*.parquet")}
     assert len(measured) == 8
     assert measured < bucket.names(run_id)
     assert "report.html" not in bucket.names(run_id)
 
     analysed = machine.execute("04_analyse_metrics", config_path=config_path, run_dir="", explore=False)
-    assert f"Stored in {ROOT}/{run_id}" in plain(analysed)
+    assert f"Stored in `{ROOT}/{run_id}" in plain(analysed)
     reported = machine.execute("05_report", config_path=config_path, run_dir=f"{ROOT}/{run_id}")
-    assert f"Stored in {ROOT}/{run_id}" in plain(reported)
+    assert f"Stored in `{ROOT}/{run_id}" in plain(reported)
     assert {"metrics/load_points.csv", "figures/price_performance.svg", "report.html"} < bucket.names(run_id)
     assert SECRET.encode() not in b"".join(bucket.read(run_id, name) for name in bucket.names(run_id))
 
@@ -543,9 +543,9 @@ def test_without_s3_boto3_is_not_imported(tmp_path):
     config.write_text(yaml.safe_dump(config_data(run_root="runs")))
     code = f"""
 import sys
-from helpers.ledger import EndpointRecord, Ledger
+from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.report import written_files
-from helpers.run_folder import find_run, open_run
+from helpers.run.folder import find_run, open_run
 _, run = open_run({str(config)!r}, new=True)
 Ledger(run.ledger_file, run.run_id).put(EndpointRecord.model_validate({endpoint().model_dump()!r}))
 written_files(find_run(str(run.path)), "run.json")

@@ -325,7 +325,7 @@ def test_no_change_is_lost_between_threads(ledger):
 
 WRITER = """
 import sys
-from helpers.ledger import EndpointRecord, Ledger
+from helpers.run.ledger import EndpointRecord, Ledger
 from pathlib import Path
 ledger, who = Ledger(Path(sys.argv[1]), "run-1"), sys.argv[2]
 print("ready", flush=True)

@@ -126,7 +126,7 @@ class SageMakerOption(SignedOption):
     )
     route: Literal["invocations", "openai"] = Field(
         default="invocations",
-        description="invocations: InvokeEndpointWithResponseStream, signed. openai: its OpenAI-compatible path, with a "
+        description="invocations: InvokeEndpointWithResponseStream, signed. openai: its OpenAI-compatible API, with a "
         "bearer token and plain server-sent events; chat alone.",
     )
     instance_type: Annotated[

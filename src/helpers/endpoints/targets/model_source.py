@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LOOKS_LIKE_A_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
 JUMPSTART_STEP = (
     "let the caller read JumpStart's bucket (s3:GetObject on arn:aws:s3:::jumpstart-cache-prod-*/*, statement JumpStartModels "
-    "of docs/policies/caller.json): the list of models is read with the caller's credentials, not with those of the execution role"
+    "of docs/policies/caller.json): its list of models is read with the caller's credentials, not with the execution role's"
 )
 SHORTEST_SECRET = 4
 """Shorter values are no secrets, and blotting them out would blot out words."""
