@@ -232,5 +232,5 @@ def test_open_files_that_run_out_under_load_are_the_clients_failure(stub, tmp_pa
         resource.prlimit(team.pids[0], resource.RLIMIT_NOFILE, (100, 100))
         requests, facts = measure(team, order(tmp_path, stub, "hang", load=load, level=LoadLevel("open_loop", 40)))
     own = requests[requests["error_type"] == "client"]
-    assert len(own) and own["error"].str.contains("Too many open files").all()
+    assert len(own) and own["error"].str.contains("too many open files").all()
     assert any(why.startswith(f"this machine failed {len(own)} requests: ") for why in facts.client_limited)

@@ -21,7 +21,7 @@ pytest_plugins = ["local_sagemaker_fixtures"]
 
 def test_two_callers_start_one_server(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from local_sagemaker import launcher; "
+        "import sys; from pathlib import Path; from helpers.run import local_server as launcher; "
         "print(launcher.ensure_running(Path(sys.argv[1]) / 'address.json', Path(sys.argv[1]) / 'logs').url)"
     )
     callers = [
@@ -74,5 +74,5 @@ def is_gone(process: psutil.Process) -> bool:
 
 def test_server_that_cannot_start_is_explained(tmp_path: Path) -> None:
     assert issubclass(launcher.LocalSageMakerError, ServingVerdictError)
-    with pytest.raises(launcher.LocalSageMakerError, match=r"engines\.x\n.*valid list"):
+    with pytest.raises(launcher.LocalSageMakerError, match=r"engines\.x\n.*valid array"):
         launcher.ensure_running(tmp_path / "address.json", tmp_path, {"x": "a b"})  # type: ignore[dict-item]
