@@ -178,7 +178,7 @@ def test_an_existing_endpoint_is_measured_and_left_alone(lab, prepared):
     record = records_of(run)["a"]
     assert (record.state, record.instance_type, record.instance_count) == ("external", "ml.g5.2xlarge", 1)
     assert record.image == "small-server"
-    assert record.usd_per_instance_hour is not None, "the price of what was found"
+    assert record.price is not None, "the price of what was found"
     assert len(load_points(run)) == 2
     verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
     assert verdict.options[0].instance_type == "ml.g5.2xlarge"
@@ -247,7 +247,7 @@ def test_an_inference_component_is_measured_by_each_route_and_left_alone(lab, ro
     record = records_of(run)["a"]
     assert (record.state, record.instance_type, record.image) == ("external", "ml.g5.2xlarge", "small-server")
     assert record.serving == {"inference_component": "theirs-a", "copies": "1"}
-    assert record.price_source.endswith("of the whole endpoint, whose instances its inference components share")
+    assert record.price.source.endswith("of the whole endpoint, whose instances its inference components share")
     assert len(load_points(run)) == 2
     assert set(statuses(run, "a")) == {"ok"}
     (answer,) = first_answers(run)

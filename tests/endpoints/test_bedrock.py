@@ -26,6 +26,7 @@ from bedrock_stub import (
 from botocore.config import Config
 from botocore.exceptions import EventStreamError
 from conftest import small_config
+from examples import token_price
 from load_orders import measure, order, write_prompts_file
 
 from helpers.config.benchmark import Generation
@@ -429,8 +430,7 @@ def test_a_bedrock_option_is_measured_and_left_alone(stub, tmp_path, monkeypatch
     write_prompts(make_prompts(config.benchmark, path.parent, default_cache_dir()).tables, run.payloads)
     (record,) = start_deployments(config.benchmark, run, on_change=lambda records: None)
     assert (record.state, record.region, record.instance_type) == ("external", REGION, "Bedrock")
-    assert (record.usd_per_1m_input_tokens, record.usd_per_1m_output_tokens) == (0.06, 0.24)
-    assert (record.usd_per_instance_hour, record.price_source, record.price_as_of) == (None, "config", "2026-11-01")
+    assert record.price == token_price(0.06, 0.24, source="config", as_of="2026-11-01")
     (record,) = load_all(config.benchmark, run, on_event=lambda event: None)
     requests = read_requests(run.requests)
     assert set(requests["status"]) == {"ok"}
@@ -447,17 +447,18 @@ def test_model_units_are_priced_by_the_hour(tmp_path):
     path = bedrock_config(tmp_path, model_id=PROVISIONED, instance_count=2, price={"usd_per_hour": 39.6})
     config, run = open_run(str(path), new=True)
     record = target_of(config.benchmark.options[0], config.benchmark, run).plan()
-    assert (record.usd_per_hour(), record.usd_per_1m_input_tokens) == (79.2, None)
+    assert (record.usd_per_option_hour(), record.is_billed_per_token) == (79.2, False)
     assert record.serving == {"model_id": PROVISIONED, "operation": "ConverseStream"}
     unpriced = open_run(str(bedrock_config(tmp_path)), new=True)
     record = target_of(unpriced[0].benchmark.options[0], unpriced[0].benchmark, unpriced[1]).plan()
-    assert (record.usd_per_instance_hour, record.usd_per_1m_input_tokens, record.price_source) == (None, None, None)
+    assert record.price is None
 
 
 @pytest.mark.parametrize(
     ("option", "words"),
     [
         ({"price": {"usd_per_hour": 1}}, "on-demand use is billed per token"),
+        ({"price": {"usd_per_vcpu_hour": 1, "vcpus": 2}}, "on-demand use is billed per token"),
         (
             {
                 "model_id": PROVISIONED,

@@ -136,7 +136,7 @@ def test_the_documented_example_is_deployed_loaded_and_deleted(example, tmp_path
     assert answers(record)
     assert record.file == str(tmp_path / "own" / "target.py")
     assert record.settings == config.benchmark.options[0].settings
-    assert (record.target, record.instance_type, record.usd_per_hour()) == ("python", "c7i.4xlarge", 1.428)
+    assert (record.target, record.instance_type, record.usd_per_option_hour()) == ("python", "c7i.4xlarge", 1.428)
     assert re.fullmatch(r"small-.*-my-own-[0-9a-f]{6}", record.endpoint_name)
     (record,) = load_all(config.benchmark, run, on_event=lambda event: None)
     requests = read_requests(run.requests)

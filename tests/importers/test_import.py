@@ -172,7 +172,7 @@ def test_the_ledger_holds_what_was_served_and_costs_nothing(tmp_path, imported):
     found = imported(*write_all(tmp_path, files.closed_loop(4, 20)))
     assert {record.state for record in found.endpoints} == {"external"}
     assert {record.model for record in found.endpoints} == {"meta-llama/Llama-3.1-8B-Instruct"}
-    assert {record.usd_per_instance_hour for record in found.endpoints} == {7.2}
+    assert {record.price.usd_per_instance_hour for record in found.endpoints} == {7.2}
     ledger = Ledger(found.run.ledger_file, found.run.run_id)
     assert (ledger.remaining(), ledger.cost_usd()) == ([], 0.0)
 

@@ -134,8 +134,8 @@ def test_a_named_price_is_used_where_an_option_has_it(measured):
     before = {option.option: option for option in judge(found.points, found.endpoints, [], config, run.run_id).options}
     after = {option.option: option for option in outcome.verdict.options}
     assert after["no batching"].capacity == before["no batching"].capacity
-    assert after["batch of 4"].capacity.usd_per_hour == pytest.approx(
-        before["batch of 4"].capacity.usd_per_hour * 0.01 / 0.102
+    assert after["batch of 4"].capacity.usd_per_fleet_hour == pytest.approx(
+        before["batch of 4"].capacity.usd_per_fleet_hour * 0.01 / 0.102
     )
     for row, old in zip(outcome.points.to_dict("records"), found.points.to_dict("records"), strict=True):
         factor = 0.01 / 0.102 if row["option"] == "batch of 4" else 1

@@ -8,6 +8,7 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
+from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import SCHEMA, ArrivalFacts, LoadPoint, LoadPointFacts, LoadProcessFacts, write_requests
 
@@ -151,14 +152,18 @@ def write_run(folder: Path, rows: list[dict], windows: list[LoadPointFacts]) -> 
     return folder
 
 
-def endpoint(name="a", usd_per_hour=3.6, **changes):
+def token_price(prompt, output, **changes):
+    return Price(name="per token", usd_per_1m_input_tokens=prompt, usd_per_1m_output_tokens=output, **changes)
+
+
+def endpoint(name="a", usd_per_instance_hour=3.6, **changes):
     known = {
         "target": "openai",
         "state": "external",
         "endpoint_name": name,
         "instance_type": "self-hosted",
         "instance_count": 1,
-        "usd_per_instance_hour": usd_per_hour,
+        "price": None if usd_per_instance_hour is None else Price(usd_per_instance_hour=usd_per_instance_hour),
     }
     return EndpointRecord(option=name, **{**known, **changes})
 

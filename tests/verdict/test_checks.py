@@ -5,9 +5,10 @@ from datetime import date
 
 import pandas as pd
 import pytest
-from examples import endpoint, facts, load_point, make_config, open_facts, option, request, write_run
+from examples import endpoint, facts, load_point, make_config, open_facts, option, request, token_price, write_run
 
 from helpers.metrics.summary import read_levels
+from helpers.price import Price
 from helpers.run.records import PROMPTS_RAN_OUT
 from helpers.verdict.checks import check_run, same_output_length, same_prompts, served_models
 from helpers.verdict.request_checks import audit
@@ -263,13 +264,13 @@ FAULTS = {
         ["a: 2 of 3"],
     ),
     "an unknown price": (
-        {"endpoints": [endpoint(usd_per_hour=None)]},
+        {"endpoints": [endpoint(usd_per_instance_hour=None)]},
         "no_price",
         "No price is known: measured, but not ranked.",
         ["a"],
     ),
     "an old price": (
-        {"endpoints": [endpoint(price_as_of="2025-11-30")]},
+        {"endpoints": [endpoint(price=Price(usd_per_instance_hour=1.0, as_of="2025-11-30"))]},
         "old_price",
         "Prices were looked up more than 90 days ago.",
         ["a: 2025-11-30"],
@@ -307,9 +308,9 @@ def test_a_fault_is_one_warning_with_its_rows(check, run, kind, message, rows):
         {"points": [load_point(n=50)], "config": make_config(slo={"percentile": 90})},
         {"points": [load_point(achieved_concurrency=0.99)]},
         {"requests": [request(0, 0.5), request(1, output_tokens=None, output_tokens_source=None)]},
-        {"endpoints": [endpoint(price_as_of="2025-12-01")]},
-        {"endpoints": [endpoint(), endpoint("never measured", usd_per_hour=None)]},
-        {"endpoints": [endpoint(usd_per_hour=None, usd_per_1m_input_tokens=3.0, usd_per_1m_output_tokens=15.0)]},
+        {"endpoints": [endpoint(price=Price(usd_per_instance_hour=1.0, as_of="2025-12-01"))]},
+        {"endpoints": [endpoint(), endpoint("never measured", usd_per_instance_hour=None)]},
+        {"endpoints": [endpoint(price=token_price(3.0, 15.0))]},
         {"endpoints": [endpoint(model="m")]},
         {"points": [load_point("a"), load_point("b", prompt_tokens_mean=104.0)], "config": TWO},
         {  # 100 and 110 tokens on average, as 200 prompts of 1 to 500 may well be by chance: 4 x sqrt(2) x 140 / sqrt(200)
@@ -342,7 +343,7 @@ def test_all_faults_are_told_the_gravest_first_and_prompts_last(check):
         windows=[facts(ended_because="prompts ran out")],
         prompts=["few prompts"],
         config=make_config(["a", option("b", model="n")]),
-        endpoints=[endpoint(usd_per_hour=None)],
+        endpoints=[endpoint(usd_per_instance_hour=None)],
     )
     assert [warning.kind for warning in found] == [
         "missing",

@@ -12,7 +12,7 @@ from helpers.config.containers import AnyContainer, JumpStart, RequestApi
 from helpers.config.containers.accelerators import known_instance, unknown_instance
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.imports import ResultFiles
-from helpers.config.price import NamedPrice, Price
+from helpers.config.price import HourlyPrice, NamedPrice, StatedPrice, TokenPrice
 from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.config.unquoted import Json
 
@@ -32,7 +32,7 @@ class OptionBase(Strict):
     datasets: list[Name] | None = Field(default=None, min_length=1, description="Datasets to run; default all.")
     tokenizer: str | None = Field(default=None, description="Tokenizer that counts tokens; default the model's.")
     model: str | None = Field(default=None, description="Model identity, where it differs from `model.name`.")
-    price: Price | None = Field(default=None, description="Price of one instance; default the price list.")
+    price: StatedPrice | None = Field(default=None, description="Price of one instance; default the price list.")
     other_prices: list[NamedPrice] = Field(
         default_factory=list, description="Other prices of one instance that capacity is also computed for."
     )
@@ -242,10 +242,11 @@ class BedrockOption(SignedOption):
 
     @model_validator(mode="after")
     def _price_of_its_kind(self) -> BedrockOption:
-        per_token = self.price is not None and not hasattr(self.price, "usd_per_hour")
-        if self.provisioned and per_token:
+        if self.price is None:
+            return self
+        if self.provisioned and not isinstance(self.price, HourlyPrice):
             raise ValueError("provisioned throughput is billed by the hour: give `usd_per_hour` of one model unit")
-        if not self.provisioned and self.price is not None and not per_token:
+        if not self.provisioned and not isinstance(self.price, TokenPrice):
             raise ValueError(
                 "on-demand use is billed per token: give usd_per_1m_input_tokens and usd_per_1m_output_tokens"
             )

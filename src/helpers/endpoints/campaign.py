@@ -295,7 +295,7 @@ class _Campaign:
 
     def _note_tokens(self, record: EndpointRecord, records: Path) -> None:
         """Add the tokens of a load point to what is billed, where tokens are billed."""
-        if record.usd_per_1m_input_tokens is None and record.usd_per_1m_output_tokens is None:
+        if not record.is_billed_per_token:
             return
         input_tokens, output_tokens, cached_tokens = tokens_of(records)
         self._ledger.update(

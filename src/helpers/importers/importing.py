@@ -17,7 +17,7 @@ from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.file import LoadedConfig
 from helpers.config.load import LEVEL_NAMES, LoadLevel, Search
 from helpers.config.options import ImportedOption
-from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.pricing import price_of
 from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.consistent import check_point
 from helpers.importers.files import OpenedFile, find_files, only_model
@@ -224,7 +224,6 @@ def write_results(results: list[ReadOption], config: BenchmarkConfig, run: RunFo
 def _endpoint(read: ReadOption, config: BenchmarkConfig) -> EndpointRecord:
     """The ledger's entry: what served the option, which this run neither made nor deletes."""
     option = read.option
-    price = price_of(option, config.aws.region, describe_machine()["vcpus"])
     return EndpointRecord(
         option=option.name,
         target="imported",
@@ -236,7 +235,7 @@ def _endpoint(read: ReadOption, config: BenchmarkConfig) -> EndpointRecord:
         image=read.served.image,
         model=read.served.model,
         failure=None if read.points else NOTHING_FITS,
-        **as_ledger_fields(price),
+        price=price_of(option, config.aws.region, describe_machine()["vcpus"]),
     )
 
 

@@ -26,6 +26,7 @@ from helpers.metrics.level_latencies import PERCENTS, percentile_columns
 from helpers.metrics.sample_size import requests_lacking
 from helpers.metrics.summary import prices_of, served_rates
 from helpers.metrics.token_samples import no_sample
+from helpers.price import Price
 from helpers.run.folder import RunFolder
 from helpers.run.group_records import read_groups
 from helpers.run.ledger import EndpointRecord
@@ -133,7 +134,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
         "asked_rate_per_s": None,
         "achieved_rate_per_s": None,
         "schedule_lag_p99_ms": None,
-        "usd_per_hour": endpoint and endpoint.usd_per_hour(),
+        "usd_per_hour": endpoint and endpoint.usd_per_option_hour(),
     }
     for name in ("prompt_tokens", "output_tokens"):
         row[f"{name}_mean"], row[f"{name}_sd"] = _mean_and_sd(here[name], ok)
@@ -144,7 +145,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     row["error_rate_low"], row["error_rate_high"] = share_bounds(failures, n, (1 + CONFIDENCE) / 2, failed_alike)
     row |= _rates(here, ok, wall_s, config.slo)
     row |= served_rates(row, {})
-    row |= _prices(row, endpoint)
+    row |= _prices(row, endpoint and endpoint.price)
     for column in LATENCIES:
         row |= _percentiles(here, column, effect, config.slo.percentile)
     row |= {f"itl_s_p{p:g}": None for p in PERCENTS}
@@ -235,13 +236,13 @@ def _good(here: pd.DataFrame, slo: ServiceLevel) -> pd.Series | None:
     return (here["requests"] - missed.max(axis=1)).astype(float)
 
 
-def _prices(row: dict, endpoint: EndpointRecord | None) -> dict:
+def _prices(row: dict, price: Price | None) -> dict:
     """Prices where the rates that they follow from are known."""
-    by_the_token = endpoint is not None and endpoint.usd_per_1m_output_tokens is not None
+    by_the_token = price is not None and price.is_per_token
     unknown = [name for name in ("requests", "output_tokens", "prompt_tokens") if row[f"served_{name}_per_s"] is None]
     if by_the_token or not unknown:
-        return prices_of(row, endpoint)
-    found = prices_of(row | {f"served_{name}_per_s": 0.0 for name in unknown}, endpoint)
+        return prices_of(row, price)
+    found = prices_of(row | {f"served_{name}_per_s": 0.0 for name in unknown}, price)
     return found | {"usd_per_1m_tokens": None}
 
 

@@ -32,6 +32,7 @@ from helpers.metrics.intervals import (
 )
 from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
 from helpers.metrics.token_samples import sample_columns
+from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import PROMPTS_RAN_OUT, SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
 
@@ -180,13 +181,13 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "prompt_tokens_sd": _sd(here.loc[ok, "prompt_tokens"]),
         "output_tokens_mean": _mean(here.loc[ok, "output_tokens"]),
         "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
-        "usd_per_hour": endpoint and endpoint.usd_per_hour(),
+        "usd_per_hour": endpoint and endpoint.usd_per_option_hour(),
     } | sample_columns(level.requests)
     latencies, streams = LevelLatencies(here), _streams(row)
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
     row |= _rates(level, ok, window_s, streams, config)
     row |= served_rates(row, {name: _mean_interval(here.loc[ok, name], streams) for name in TOKENS})
-    row |= prices_of(row, endpoint)
+    row |= prices_of(row, endpoint and endpoint.price)
     for column in LATENCIES:
         row |= latencies.percentiles(column, config.slo.percentile)
     row |= {f"itl_s_p{p:g}": None if level.inter_token_s is None else level.inter_token_s[p] for p in PERCENTS}
@@ -311,10 +312,13 @@ def _mean_interval(values: pd.Series, streams: int) -> Interval:
     return ratio_interval(*batches(known, np.ones(len(known)), streams)) if len(known) else NO_INTERVAL
 
 
-def prices_of(row: dict, endpoint: EndpointRecord | None) -> dict:
-    """Prices from what is served, or from prices per token; the highest price follows from the lowest rate."""
-    if endpoint is not None and endpoint.usd_per_1m_output_tokens is not None:
-        return _token_prices(row, endpoint)
+def prices_of(row: dict, price: Price | None) -> dict:
+    """Prices of requests and tokens: from the rate served at `usd_per_hour` (of all instances), or from a price per token.
+
+    The upper bound of a price follows from the lower bound of the rate.
+    """
+    if price is not None and price.is_per_token:
+        return _token_prices(row, price)
     usd, output, prompt = (
         row["usd_per_hour"],
         row["served_output_tokens_per_s"],
@@ -335,13 +339,12 @@ def prices_of(row: dict, endpoint: EndpointRecord | None) -> dict:
     return prices
 
 
-def _token_prices(row: dict, endpoint: EndpointRecord) -> dict:
-    """What is billed by the token costs the same at every load; only the tokens of a mean request are uncertain, and
-    these are the same prompts and the same asked output length for every option.
+def _token_prices(row: dict, price: Price) -> dict:
+    """A request that is billed by the token costs the same at every load. Only the tokens of a mean request are uncertain,
+    and every option gets the same prompts and the same requested output length.
     """
-    rates = (endpoint.usd_per_1m_input_tokens, endpoint.usd_per_1m_output_tokens)
-    cached = (row.get("cached_tokens_mean") or 0.0, endpoint.usd_per_1m_cached_input_tokens)
-    per_request = metrics.usd_per_request(row["prompt_tokens_mean"], row["output_tokens_mean"], *rates, *cached)
+    cached = row.get("cached_tokens_mean") or 0.0
+    per_request = price.usd_of_tokens(row["prompt_tokens_mean"], row["output_tokens_mean"], cached)
     prices = {"usd_per_1k_requests": per_request and per_request * 1e3}
     for name, tokens in (
         ("usd_per_1m_output_tokens", row["output_tokens_mean"]),

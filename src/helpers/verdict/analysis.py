@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
-from helpers.endpoints.pricing import as_ledger_fields, price_of, stated_price
+from helpers.endpoints.pricing import price_of
 from helpers.errors import AnalysisError
 from helpers.importers.importing import import_warnings
 from helpers.metrics.failure_counts import count_failures
@@ -125,11 +125,9 @@ def read_endpoints(config: BenchmarkConfig, run: RunFolder) -> list[EndpointReco
 
 
 def _at_todays_price(record: EndpointRecord, option: OptionBase | None, region: str, vcpus: int) -> EndpointRecord:
-    price = stated_price(option, vcpus) if option else None
-    known = record.usd_per_instance_hour is not None or record.usd_per_1m_output_tokens is not None
-    if price is None and option is not None and not known:
-        price = price_of(option, region, vcpus, instance_type=record.instance_type)
-    return record if price is None else record.model_copy(update=as_ledger_fields(price))
+    if option is None or (option.price is None and record.price is not None):
+        return record
+    return record.model_copy(update={"price": price_of(option, region, vcpus, instance_type=record.instance_type)})
 
 
 def write_metrics(run: RunFolder, measured: Measurements) -> None:

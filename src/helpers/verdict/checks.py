@@ -236,17 +236,13 @@ def _with_failures(row: pd.Series) -> str:
 
 def _prices(points: pd.DataFrame, endpoints: list[EndpointRecord], today: date) -> Iterable[ReportWarning]:
     measured = [record for record in endpoints if record.option in set(points["option"])]
-    unpriced = [
-        record.option
-        for record in measured
-        if record.usd_per_instance_hour is None and record.usd_per_1m_output_tokens is None
-    ]
+    unpriced = [record.option for record in measured if record.price is None]
     if unpriced:
         yield ReportWarning(kind="no_price", message="No price is known: measured, but not ranked.", rows=unpriced)
     old = [
-        f"{record.option}: {record.price_as_of}"
+        f"{record.option}: {record.price.as_of}"
         for record in measured
-        if record.price_as_of and (today - date.fromisoformat(record.price_as_of)).days > PRICE_AGE_DAYS
+        if record.price and record.price.as_of and (today - record.price.as_of).days > PRICE_AGE_DAYS
     ]
     if old:
         yield ReportWarning(

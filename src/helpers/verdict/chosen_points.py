@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.metrics.formulas import LATENCIES
+from helpers.metrics.formulas import LATENCIES, MET
 from helpers.verdict.verdict import ChosenPoint, CostBasis, Estimate
 
 
@@ -26,9 +26,16 @@ def traffic_shares(config: BenchmarkConfig) -> dict[str, float]:
     return {name: share for name, share in config.traffic_mix().items() if share > 0}
 
 
-def best_load(rows: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> pd.Series:
-    """Of load points of one option and dataset, the cheapest, and the fastest of equally cheap ones; without a price, that
-    of the highest throughput (the same order).
+def cheapest_within_slo(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> pd.Series | None:
+    """Of the load points of one option and dataset, the cheapest that is shown to meet the SLO; None if there is none."""
+    met = here[here["slo"] == MET]
+    return None if met.empty else cheapest_load(met, basis, config)
+
+
+def cheapest_load(rows: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> pd.Series:
+    """The cheapest of some load points of one option and dataset, and of equally cheap ones the fastest.
+
+    Without a price it is the one with the highest throughput, which gives the same order.
     """
     keys, ascending = ([basis, percentile_column(config)], True)
     if rows[basis].isna().any():

@@ -21,15 +21,16 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Load, Search
 from helpers.config.options import OptionBase
-from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED
+from helpers.metrics.formulas import CLIENT_LIMITED, MISSED
+from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.capacity import capacity_of, requests_per_minute
 from helpers.verdict.checks import same_model, same_output_length, same_prompts
-from helpers.verdict.chosen_points import best_load, chosen_point, mixed_cost, traffic_shares
+from helpers.verdict.chosen_points import cheapest_within_slo, chosen_point, mixed_cost, traffic_shares
 from helpers.verdict.counted import cheaper_if_counted_alike, counted_apart
 from helpers.verdict.open_points import cheaper_because, effort_to_settle, estimated_loads, nearest_to_slo, open_because
-from helpers.verdict.verdict import CostBasis, Estimate, InstancePrice, OptionVerdict, TokenRates, Verdict
+from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict, Verdict
 
 PER_TOKEN: CostBasis = "usd_per_1m_output_tokens"
 LEVEL_WORDS = {"closed_loop": "concurrency", "open_loop": "rate", "trace": "speed", "ramp": "ramp"}
@@ -109,17 +110,16 @@ def _assess(
         instance_count=record.instance_count if record else option.instance_count,
         status="feasible",
         reason="meets the SLO",
-        **_prices(option, record),
+        prices=_prices(option, record),
     )
     at = {dataset: points[points["dataset"] == dataset] for dataset in traffic_shares(config)}
     if (excluded := _not_measured(at, record)) is not None:
         return verdict.model_copy(update=excluded)
-    met = {dataset: here[here["slo"] == MET] for dataset, here in at.items()}
-    for dataset, here in met.items():
-        if here.empty:
+    loads = {dataset: cheapest_within_slo(here, basis, config) for dataset, here in at.items()}
+    for dataset, load in loads.items():
+        if load is None:
             verdict = verdict.model_copy(update=_why_not(at[dataset], dataset, config))
             return verdict if verdict.status == "infeasible" else _estimated(verdict, at, record, basis, config)
-    loads = {dataset: best_load(here, basis, config) for dataset, here in met.items()}
     verdict = _at_loads(verdict, loads, at, basis, config)
     if verdict.cost is None:
         unknown = "price is" if requests_per_minute(verdict.points) else "throughput, and so its price, are"
@@ -178,31 +178,10 @@ def _estimated(
     return placed.model_copy(update={"is_estimate": True, "open_limits": limits, "to_settle": effort})
 
 
-def _prices(option: OptionBase, record: EndpointRecord | None) -> dict:
-    """The option's prices: the one that it was measured at first, then the others that the config names."""
-    prices = []
-    if record is not None and record.usd_per_instance_hour is not None:
-        prices.append(
-            InstancePrice(
-                name="on demand",
-                usd_per_hour=record.usd_per_instance_hour,
-                source=record.price_source,
-                as_of=record.price_as_of,
-            )
-        )
-    for other in option.other_prices:
-        day = other.as_of.isoformat() if other.as_of else None
-        prices.append(InstancePrice(name=other.name, usd_per_hour=other.usd_per_hour, source=other.source, as_of=day))
-    rates = None
-    if record is not None and record.usd_per_1m_output_tokens is not None:
-        rates = TokenRates(
-            usd_per_1m_input_tokens=record.usd_per_1m_input_tokens,
-            usd_per_1m_cached_input_tokens=record.usd_per_1m_cached_input_tokens,
-            usd_per_1m_output_tokens=record.usd_per_1m_output_tokens,
-            source=record.price_source,
-            as_of=record.price_as_of,
-        )
-    return {"prices": prices, "token_rates": rates}
+def _prices(option: OptionBase, record: EndpointRecord | None) -> list[Price]:
+    """The option's prices: first the one at which it was measured, then the others in the config."""
+    measured = [record.price] if record is not None and record.price is not None else []
+    return measured + [other.as_price() for other in option.other_prices]
 
 
 # --- why not ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.run.ledger import EndpointRecord
-from helpers.verdict.chosen_points import best_load, estimate_of, mixed_cost, traffic_shares
+from helpers.verdict.chosen_points import cheapest_load, estimate_of, mixed_cost, traffic_shares
 from helpers.verdict.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
 
 ONE_SIDED = 1.6449 / 1.9600
@@ -142,7 +142,7 @@ def estimated_loads(
         within = here[(here["slo"] == MET) | (here["estimates_within_slo"].eq(True) & _may_be_met(here))]
         if within.empty:
             return None
-        found[dataset] = best_load(within, basis, config)
+        found[dataset] = cheapest_load(within, basis, config)
     return found
 
 
@@ -188,7 +188,7 @@ def _how_to_send_more(rows: list[pd.Series], config: BenchmarkConfig) -> str | N
 
 def _dollars(row: pd.Series, record: EndpointRecord | None, requests: int, seconds: float) -> float:
     """NaN where no price is known."""
-    by_the_token = record is not None and record.usd_per_1m_output_tokens is not None
+    by_the_token = record is not None and record.is_billed_per_token
     each, quantity = ("usd_per_1k_requests", requests / 1e3) if by_the_token else ("usd_per_hour", seconds / 3600)
     return math.nan if pd.isna(row[each]) else float(row[each]) * quantity
 

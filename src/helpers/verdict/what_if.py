@@ -20,10 +20,10 @@ from helpers.metrics.summary import Level, prices_of, read_levels
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.analysis import Measurements
-from helpers.verdict.capacity import HOURS_PER_MONTH, fleet
+from helpers.verdict.capacity import HOURS_PER_MONTH, instances_for
 from helpers.verdict.chosen_points import main_latency
 from helpers.verdict.judging import judge
-from helpers.verdict.verdict import Capacity, Estimate, OptionVerdict, Verdict
+from helpers.verdict.verdict import Verdict
 
 KEYS = ["option", "dataset", "load_kind", "level"]
 MONTH = "usd_per_month"
@@ -156,7 +156,7 @@ class WhatIf:
         named = {price.name: price for price in option.other_prices} if option else {}
         if name not in named:
             return record
-        return record.model_copy(update={"usd_per_instance_hour": named[name].usd_per_hour})
+        return record.model_copy(update={"price": named[name].as_price()})
 
 
 class _HeldLevel:
@@ -172,8 +172,8 @@ class _HeldLevel:
         """The row at another SLO, and at the price of `endpoint` if one is given."""
         slo, row = config.slo, dict(self._row)
         if endpoint is not None:
-            row["usd_per_hour"] = endpoint.usd_per_hour()
-            row |= prices_of(row, endpoint)
+            row["usd_per_hour"] = endpoint.usd_per_option_hour()
+            row |= prices_of(row, endpoint.price)
         for column in dict.fromkeys([*slo.limits_s(), metric]):
             row |= self._percentiles(column, slo.percentile)
         return row | self._latencies.slo_columns(slo, self._steady, row["client_limited"])
@@ -205,17 +205,14 @@ def _monthly_usd(
     config: BenchmarkConfig,
 ) -> float | None:
     """The bill at a served rate, in whole instances, or by the request; None where price or rate is unknown."""
-    traffic = config.traffic
-    if record is not None and record.usd_per_1m_output_tokens is not None:
+    if record is None or record.price is None:
+        return None
+    traffic, together = config.traffic, record.instance_count
+    if record.price.is_per_token:
         each = usd_per_1k_requests
         return None if each is None else each / 1e3 * traffic.requests_per_minute * 60 * HOURS_PER_MONTH
-    if record is None or record.usd_per_instance_hour is None or served_per_s is None or not served_per_s > 0:
+    if served_per_s is None or not served_per_s > 0:
         return None
-    one = Estimate(value=served_per_s * 60 / record.instance_count, low=None, high=None)
-    option = OptionVerdict.model_construct(
-        instance_count=record.instance_count,
-        token_rates=None,
-        capacity=Capacity.model_construct(requests_per_minute_per_instance=one),
-    )
-    need = fleet(option, traffic.requests_per_minute, traffic.headroom, record.usd_per_instance_hour)
-    return need.usd_per_hour * HOURS_PER_MONTH
+    per_instance = served_per_s * 60 / together
+    instances = instances_for(traffic.requests_per_minute, per_instance, together, traffic.headroom)
+    return record.price.usd_per_instance_hour * instances * HOURS_PER_MONTH

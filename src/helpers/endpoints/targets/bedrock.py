@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import BedrockOption
-from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.pricing import price_of
 from helpers.endpoints.targets.base import EndpointStatus
 from helpers.errors import DeployError
 from helpers.load.address import Address, SigV4
@@ -34,7 +34,6 @@ class BedrockTarget:
 
     def plan(self) -> EndpointRecord:
         """An external endpoint, with the price of tokens or of model units that the config states."""
-        price = price_of(self._option, self._region, self._run.about()["machine"]["vcpus"])
         return EndpointRecord(
             option=self._option.name,
             target="bedrock",
@@ -43,7 +42,7 @@ class BedrockTarget:
             instance_type=self._option.instance_type,
             instance_count=self._option.instance_count,
             region=self._region,
-            **as_ledger_fields(price),
+            price=price_of(self._option, self._region, self._run.about()["machine"]["vcpus"]),
             serving={
                 "model_id": self._option.model_id,
                 "operation": self._operation,

@@ -24,7 +24,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import PythonOption
 from helpers.config.secret_names import SECRET_NAME
 from helpers.config.yaml import expanded
-from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.pricing import price_of
 from helpers.endpoints.targets.base import EndpointStatus
 from helpers.endpoints.targets.certificates import certificates_file
 from helpers.endpoints.targets.sagemaker_resources import resource_name
@@ -70,7 +70,7 @@ class PythonFileTarget:
             endpoint_name=resource_name(self._run.run_id, self._option.name),
             instance_type=self._option.instance_type,
             instance_count=self._option.instance_count,
-            **as_ledger_fields(price_of(self._option, self._region, about["machine"]["vcpus"])),
+            price=price_of(self._option, self._region, about["machine"]["vcpus"]),
             file=str(file),
             settings=self._option.settings,
         )

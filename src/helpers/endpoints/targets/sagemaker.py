@@ -6,7 +6,6 @@ resource was made, and take seconds to load.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from helpers.endpoints.failures import (
     deploy_error,
     is_passing,
 )
-from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.pricing import price_of
 from helpers.endpoints.targets.base import EndpointStatus
 from helpers.endpoints.targets.container_logs import last_log_lines
 from helpers.endpoints.targets.execution_role import find_execution_role
@@ -74,11 +73,11 @@ class SageMakerTarget:
             found = describe_existing(option, self._session())
             price = price_of(option, region, vcpus, instance_type=found.instance_type)
             if price and option.inference_component and option.price is None:
-                price = replace(price, source=f"{price.source}, {OF_THE_WHOLE_ENDPOINT}")
+                price = price.model_copy(update={"source": f"{price.source}, {OF_THE_WHOLE_ENDPOINT}"})
             return EndpointRecord(
                 **known,
                 **found._asdict(),
-                **as_ledger_fields(price),
+                price=price,
                 state="external",
                 endpoint_name=option.endpoint_name,
             )
@@ -86,7 +85,7 @@ class SageMakerTarget:
         image = source.image_uri(option.instance_type, region) if option.container else None
         return EndpointRecord(
             **known,
-            **as_ledger_fields(price_of(option, region, vcpus)),
+            price=price_of(option, region, vcpus),
             endpoint_name=resource_name(self._run.run_id, option.name),
             instance_type=option.instance_type,
             instance_count=option.instance_count,
