@@ -333,7 +333,7 @@ def test_a_look_that_takes_too_long_is_given_up(aws_stub, monkeypatch):
     aws_stub.quotas = {QUOTA: 1}
     found = read_quotas([TYPE], REGION)[TYPE]
     assert found.limit is None
-    assert found.unknown_because.startswith("list_service_quotas went on for more than 0 s; Could not connect")
+    assert found.unknown_because.startswith("list_service_quotas took more than 0 s; Could not connect")
 
 
 @pytest.mark.parametrize("options", [[endpoint(local=True)], [EXISTING], [option("a")], [BEDROCK]])

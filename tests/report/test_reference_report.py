@@ -214,7 +214,7 @@ def test_each_fault_that_the_data_show_has_its_warning(all_bins):
     assert "g5.24xlarge" in rows
     assert "up to 103.0 tokens" in rows
     assert re.search(
-        r"p4d.*en_3000-4000: 31\.5 output tokens a request, and 3,474 of the prompt", said(all_bins, "echoed_prompt")
+        r"p4d.*en_3000-4000: 31\.5 output tokens per request, and 3,474 of the prompt", said(all_bins, "echoed_prompt")
     )  # 3
     assert "by up to 1.76 times" in said(all_bins, "mean_of_rates")  # 4
     assert "84 volleys at concurrency 2, concurrency 4" in said(all_bins, "volleys")  # 5

@@ -108,13 +108,13 @@ FAULTS = {
             image="1.dkr.ecr.us-east-1.amazonaws.com/djl-inference:0.26.0-deepspeed0.12.6",
         ),
         "stale_name",
-        "An option's name says another version than the image that ran.",
-        ["DJL 0.25.0 on ml.g5.12xlarge: says 0.25.0, its image is djl-inference:0.26.0-deepspeed0.12.6"],
+        "An option's name gives another version than the image that ran.",
+        ["DJL 0.25.0 on ml.g5.12xlarge: the name says 0.25.0, its image is djl-inference:0.26.0-deepspeed0.12.6"],
     ),
     "a mean that hides the tail": (
         {"points": [load_point(slo="missed", latency_s_mean_ok=0.9, latency_s_p95=1.2)]},
         "mean_hides_tail",
-        "The limit is met by the mean, but not by p95: a report of means would pass these.",
+        "The mean meets the limit, but p95 does not: a report of means would pass these.",
         [f"{A}: mean 900 ms, p95 1.20 s, limit 1 s"],
     ),
     "a mean that hides an endless tail": (
@@ -126,7 +126,7 @@ FAULTS = {
     "a mean that hides the tail of TTFT": (
         {"points": [load_point(slo="missed", ttft_s_p95=0.4)], "config": make_config(slo={"ttft_s": 0.3})},
         "mean_hides_tail",
-        "The limit is met by the mean, but not by p95",
+        "The mean meets the limit, but p95 does not",
         [f"{A}: mean 70 ms, p95 400 ms, limit 0.3 s"],
     ),
     "prompts of unequal length": (
@@ -144,7 +144,7 @@ FAULTS = {
     "short answers": (
         {"requests": [request(0, 0.5), request(1, 0.5, output_tokens=23), request(2, output_tokens=1)]},
         "output_length",
-        "1 of 2 answers have fewer than the 24 output tokens asked for.",
+        "1 of 2 answers have fewer than the 24 output tokens requested.",
         [f"{A}: 1 of 2"],
     ),
     "long answers": (
@@ -153,7 +153,7 @@ FAULTS = {
             "config": make_config(generation={"fixed_output_length": False}),
         },
         "output_length",
-        "1 of 2 answers have more than the 24 output tokens asked for.",
+        "1 of 2 answers have more than the 24 output tokens requested.",
         [f"{A}: 1 of 2"],
     ),
     "echoed prompts": (
@@ -171,7 +171,7 @@ FAULTS = {
     "load points that the client limited": (
         {"windows": [facts(client_limited=["process 0 used 95% of its CPU", "late"]), facts(load_point="sound")]},
         "client_limited",
-        "The client, not the server, shaped these load points: they are shown, but feed no verdict.",
+        "The client, not the server, limited these load points: they are shown, but the verdict ignores them.",
         [f"{POINT}: process 0 used 95% of its CPU; late"],
     ),
     "a latency that drifts": (
@@ -195,7 +195,7 @@ FAULTS = {
     "few samples": (
         {"points": [load_point(n=58), load_point(level=4, n=59)]},
         "few_samples",
-        "Fewer than the 59 requests that it takes to show p95 with 95% confidence, unless the limit is far away.",
+        "Fewer than the 59 requests that are needed to show p95 with 95% confidence, unless the limit is far away.",
         [f"{A}: n = 58"],
     ),
     "an early end": (
@@ -214,8 +214,8 @@ FAULTS = {
     "less load than asked": (
         {"points": [load_point(achieved_concurrency=0.97)]},
         "concurrency",
-        "Fewer requests were in flight than asked.",
-        ["a, short: 0.97 of 1 asked"],
+        "Fewer requests were in flight than requested.",
+        ["a, short: 0.97 of 1 requested"],
     ),
     "fewer sends than scheduled": (
         {
@@ -260,7 +260,7 @@ FAULTS = {
     "requests that went out twice": (
         {"requests": [request(i, 0.5, resent=i > 0, phase="warmup" if i == 1 else "steady") for i in range(3)]},
         "resent",
-        "2 requests were sent a second time on a new connection, because the server had closed the kept one",
+        "2 requests were sent a second time on a new connection, because the server closed the kept-alive one",
         ["a: 2 of 3"],
     ),
     "an unknown price": (
@@ -379,7 +379,7 @@ VLLM = "vllm/vllm-openai:v0.6.3"
 def test_a_version_in_a_name_that_did_not_run_is_stale(check, name, image, said):
     (warning,) = check(**named(name, image))
     assert warning.kind == "stale_name"
-    assert warning.rows == [f"{name}: says {said}, its image is {image.rpartition('/')[2]}"]
+    assert warning.rows == [f"{name}: the name says {said}, its image is {image.rpartition('/')[2]}"]
 
 
 @pytest.mark.parametrize(

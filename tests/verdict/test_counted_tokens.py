@@ -184,7 +184,7 @@ def test_the_winner_is_not_flipped_by_a_tokenizer_of_another_model():
     ]
     assert verdict.may_be_cheaper == ["b"]
     assert verdict.option("b").may_be_cheaper_because == (
-        "tokens were not counted alike, and by the counts that there are it costs $2.98 per 1M output tokens, a $4.17"
+        "tokens were not counted alike, and by the available counts it costs $2.98 per 1M output tokens, a $4.17"
     )
     said = str(bottom_line(verdict, config).markdown)
     assert "**Tokens were not counted alike** (a: output tokens with the tokenizer" in said and "Next: " in said
@@ -211,7 +211,7 @@ def test_a_server_that_counts_half_does_not_lose_by_it():
         sampled(server=12, tokenizer=26, option="b", rate=10, output_tokens_mean=12.0),
     ]
     verdict = verdict_of(*points)
-    assert (verdict.recommended, verdict.may_be_cheaper) == ("b", ["a"]), "by the counts that there are a costs less"
+    assert (verdict.recommended, verdict.may_be_cheaper) == ("b", ["a"]), "by the available counts a costs less"
     assert verdict.counted_apart == ["a: by the server", "b: by the server, which contradicts the texts"]
 
 
@@ -272,5 +272,5 @@ def test_the_checks_claim_no_unequal_work_where_it_may_be_the_counting(tmp_path)
     found = check_run(points, [], [], [endpoint("a"), endpoint("b")], [], config, pd.Timestamp("2026-03-01").date())
     (lengths,) = (warning for warning in found if warning.kind == "output_length")
     assert lengths.message.endswith(
-        "but tokens were not counted alike, so nobody knows whether requests are unequal work."
+        "but tokens were not counted alike, so it is not known whether requests are unequal work."
     )

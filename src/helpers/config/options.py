@@ -68,7 +68,7 @@ class OptionBase(Strict):
 
     @property
     def request_api(self) -> str | None:
-        """The request and response format; null where nothing is sent."""
+        """The request and response format; None where nothing is sent."""
         return getattr(self, "api", None)
 
     @property

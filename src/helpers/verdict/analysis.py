@@ -1,4 +1,4 @@
-"""From a run folder's request records to its tables, and back from the files that hold them."""
+"""From a run folder's request records to its tables, and reading these back from their files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SAMPLED = ["ok", "prompt_tokens", "latency_s", "ttft_s", "tpot_s"]
 
 @dataclass(frozen=True)
 class Measurements:
-    """Everything that was measured in a run."""
+    """All measurements of a run."""
 
     points: pd.DataFrame
     """One row per load point: `summary.summarise_load_points`."""
@@ -95,7 +95,7 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
 
 
 def _numbers_as_numbers(column: pd.Series) -> pd.Series:
-    """A column that lacks every value, or holds numbers and None, as numbers: as it will be read back from its file."""
+    """A column that is empty, or holds numbers and None, as floats: as it is when read back from its file."""
     known = column.dropna()
     is_other = column.dtype != object or known.map(lambda value: isinstance(value, str | bool)).any()
     return column if is_other else column.astype(float)
@@ -113,8 +113,8 @@ def _sample(level: Level, seed: int) -> pd.DataFrame:
 def read_endpoints(config: BenchmarkConfig, run: RunFolder) -> list[EndpointRecord]:
     """The ledger's endpoints, each at the price that the config states now, else at the one it was measured with.
 
-    A price that was looked up is looked up again only where none was found: judging a run again months later moves no
-    price but those that a person changed.
+    A price is looked up again only where none was found: judging a run again months later changes no price except those that
+    the user changed in the config.
     """
     vcpus = run.about()["machine"]["vcpus"]
     options = {option.name: option for option in config.options}
@@ -139,7 +139,7 @@ def write_metrics(run: RunFolder, measured: Measurements) -> None:
 
 
 def read_points(run: RunFolder) -> pd.DataFrame:
-    """The load-point table, exactly as it was written: names stay text, numbers keep every digit."""
+    """The load-point table, exactly as it was written: names stay text, and numbers keep every digit."""
     path = run.require(f"metrics/{POINTS_FILE}", "04_analyse_metrics")
     names = dict.fromkeys(TEXT_COLUMNS, str)
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
@@ -153,7 +153,7 @@ def read_failures(run: RunFolder) -> pd.DataFrame:
 
 
 def read_warnings(run: RunFolder) -> list[ReportWarning]:
-    """The warnings of the checks."""
+    """The warnings from the checks."""
     path = run.require(f"metrics/{WARNINGS_FILE}", "04_analyse_metrics")
     return [ReportWarning.model_validate(item) for item in json.loads(path.read_text(encoding="utf-8"))]
 
@@ -164,6 +164,6 @@ def write_verdict(verdict: Verdict, run: RunFolder) -> None:
 
 
 def read_verdict(run: RunFolder) -> Verdict:
-    """What notebook 05 wrote into verdict.json."""
+    """The verdict that notebook 05 wrote."""
     path = run.require("verdict.json", "05_report")
     return Verdict.model_validate_json(path.read_text(encoding="utf-8"))

@@ -49,7 +49,7 @@ def requests_per_minute(points: list[ChosenPoint], bound: str = "value") -> floa
 def instances_for(traffic: float, per_instance: float, together: int, headroom: float) -> int:
     """Instances for `traffic` requests per minute, each loaded up to 1 - `headroom` of the `per_instance` that it serves.
 
-    They come in groups of `together`, the number that was measured as one (tensor parallel over several needs all of them).
+    They come in replicas of `together` instances, as measured (tensor parallel over several instances needs all of them).
     """
     return together * max(1, math.ceil(traffic / (per_instance * together * (1 - headroom)) - 1e-9))
 
@@ -150,7 +150,7 @@ def _edges(options: list[OptionVerdict], headroom: float) -> list[float]:
     edges = {LOWEST_TRAFFIC, HIGHEST_TRAFFIC}
     for option in options:
         if not option.is_billed_per_token:
-            full = _full_group(option, headroom)
+            full = _full_replica(option, headroom)
             edges |= {full * k for k in range(1, math.ceil(HIGHEST_TRAFFIC / full))}
     for one in options:
         for other in options:
@@ -159,8 +159,8 @@ def _edges(options: list[OptionVerdict], headroom: float) -> list[float]:
     return sorted(edge for edge in edges if LOWEST_TRAFFIC <= edge <= HIGHEST_TRAFFIC)
 
 
-def _full_group(option: OptionVerdict, headroom: float) -> float:
-    """Requests per minute that fill one group of instances, up to the headroom."""
+def _full_replica(option: OptionVerdict, headroom: float) -> float:
+    """Requests per minute that fill one replica (the instances of one endpoint), headroom left free."""
     per_instance = option.capacity.requests_per_minute_per_instance.value
     return per_instance * option.instance_count * (1 - headroom)
 
@@ -178,13 +178,13 @@ def break_even(by_token: OptionVerdict, by_hour: OptionVerdict, headroom: float)
 
 
 def _crossings(by_token: OptionVerdict, by_hour: OptionVerdict, headroom: float) -> list[float]:
-    """Traffic at which both bills are equal: k x price of a group / price of a request, as long as k groups can serve it."""
+    """Traffic at which both bills are equal: k x price of a replica / price of a request, where k replicas carry it."""
     per_minute = _usd_per_hour_of_tokens(by_token.points, by_token.price, 1.0)
     if not per_minute or by_hour.price is None:
         return []
-    full, usd_per_group_hour = (
-        _full_group(by_hour, headroom),
+    full, usd_per_replica_hour = (
+        _full_replica(by_hour, headroom),
         by_hour.price.usd_per_instance_hour * by_hour.instance_count,
     )
-    equal = [(k, k * usd_per_group_hour / per_minute) for k in range(1, math.ceil(HIGHEST_TRAFFIC / full) + 1)]
+    equal = [(k, k * usd_per_replica_hour / per_minute) for k in range(1, math.ceil(HIGHEST_TRAFFIC / full) + 1)]
     return [at for k, at in equal if (k - 1) * full < at <= k * full and LOWEST_TRAFFIC <= at <= HIGHEST_TRAFFIC]

@@ -1,15 +1,14 @@
 """The rules of the verdict.
 
-An option must meet the SLO, with the config's confidence, on every dataset of the traffic. Of its load points that do,
-the cheapest counts. The cheapest option wins; options whose 95% intervals overlap with the winner's are tied with it.
-An option that might be as cheap at a load that is not decided is named too: the recommended option, those tied with it
-and those that may be cheaper hold the truly cheapest one with the confidence of the intervals. An option of which nothing
-was answered has failed: nothing is said of its latency.
+An option must meet the SLO, with the config's confidence, on every dataset of the traffic. On each dataset it is judged at
+the cheapest of its load points that do. The cheapest option wins; options whose 95% intervals overlap with the winner's are
+tied with it. An option that might be as cheap at a load that is not decided is listed as well: with the confidence of the
+intervals, the truly cheapest option is the recommended one, one that is tied with it, or one that may be cheaper. An option
+that answered no request has failed, and its latency is not judged.
 
-Prices are per 1,000 requests, or per 1M output tokens where requests are unequal work. Where it is the counting that may
-differ, prices stay per request: tokens that were not counted alike move no option before another, but one that would then be
-cheaper is named. A load point that the client
-limited is not judged: it speaks neither for an option nor against it.
+Prices are per 1,000 requests, or per 1M output tokens where requests are unequal work. Where only the counting may differ,
+prices stay per request: tokens that were counted in different ways do not change the ranking, but an option that would be
+cheaper by them is listed. A load point that the client limited is not judged: it counts neither for an option nor against it.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ def judge(
 
 
 def _best_estimate(options: list[OptionVerdict]) -> str | None:
-    """Of the options that may meet the SLO, the one whose estimated cost is lowest."""
+    """Of the options that may meet the SLO, the one with the lowest estimated cost."""
     priced = [o for o in options if o.is_estimate and o.cost is not None]
     return min(priced, key=lambda o: o.cost.value).option if priced else None
 
@@ -103,7 +102,7 @@ def _assess_all(
 def _assess(
     option: OptionBase, record: EndpointRecord | None, points: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig
 ) -> OptionVerdict:
-    """Where an option stands by itself: feasible, or the first thing that excludes it."""
+    """One option, without regard to the others: feasible, or the first reason that excludes it."""
     verdict = OptionVerdict(
         option=option.name,
         instance_type=record.instance_type if record else option.instance_type,
@@ -128,7 +127,7 @@ def _assess(
 
 
 def _not_measured(at: dict[str, pd.DataFrame], record: EndpointRecord | None) -> dict | None:
-    """Status and reason of an option that has no answer on a dataset; None where it has some on each."""
+    """Status and reason of an option without an answer on some dataset; None where it has answers on each."""
     silent = {name: here for name, here in at.items() if len(here) and (here["failures"] == here["n"]).all()}
     if silent:
         of_them = pd.concat(silent.values())
@@ -151,7 +150,7 @@ def _at_loads(
     basis: CostBasis,
     config: BenchmarkConfig,
 ) -> OptionVerdict:
-    """The option at one load per dataset: what it costs there, and what the traffic needs of it."""
+    """The option at one load per dataset: its cost there, and the capacity that the traffic needs."""
     shares, traffic = traffic_shares(config), config.traffic
     points = [chosen_point(row, at[dataset], shares[dataset], basis, config) for dataset, row in loads.items()]
     placed = verdict.model_copy(update={"points": points})
@@ -169,7 +168,7 @@ def _estimated(
     basis: CostBasis,
     config: BenchmarkConfig,
 ) -> OptionVerdict:
-    """An undecided option at the cheapest loads whose estimates are within the SLO, if each dataset has one."""
+    """An undecided option at the cheapest loads whose estimates are within the SLO, if there is one for each dataset."""
     loads = estimated_loads(at, basis, config)
     if loads is None:
         return verdict
@@ -195,8 +194,8 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
     if judged.empty:
         return {
             "status": "not_judged",
-            "reason": f"the client, not the server, limited every load point on {dataset}: more load.processes, or a "
-            "machine with more CPUs, would show more",
+            "reason": f"the client, not the server, limited every load point on {dataset}: more load.processes or a "
+            "machine with more CPUs would show more",
         }
     if (judged["load_kind"] == "ramp").all():
         return {"status": "undecided", "reason": f"a ramp cannot show whether the SLO is met ({limits}) on {dataset}"}
@@ -211,7 +210,7 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
 
 
 def _most_telling(is_open: pd.DataFrame) -> pd.Series:
-    """Of the open load points the lowest, those first whose figures can be trusted, and of these those within the SLO."""
+    """The lowest open load point; first of those whose figures can be trusted and, among these, of those within the SLO."""
     order = is_open.assign(
         doubtful=(is_open["slo"] == CLIENT_LIMITED) | is_open["steady"].eq(False),
         beyond=~is_open["estimates_within_slo"].eq(True),
@@ -262,7 +261,7 @@ def _placed(
 
 
 def loads_of(option: OptionVerdict) -> str:
-    """The loads at which an option is judged, as a phrase: `at concurrency 8`, with the datasets where they differ."""
+    """The loads at which an option is judged, as a phrase: `at concurrency 8`, with datasets where the loads differ."""
     datasets: dict[str, list[str]] = {}
     for point in option.points:
         datasets.setdefault(point.load, []).append(point.dataset)
@@ -272,7 +271,7 @@ def loads_of(option: OptionVerdict) -> str:
 
 
 def _against(option: OptionVerdict, winner: OptionVerdict) -> str:
-    """Against whom, and at which loads where they differ."""
+    """What it is compared with, and at which loads where they differ."""
     if [point.load for point in option.points] == [point.load for point in winner.points]:
         return f"than the cheapest, both {loads_of(option)}"
     return f"{loads_of(option)} than the cheapest {loads_of(winner)}"

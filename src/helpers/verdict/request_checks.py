@@ -1,4 +1,4 @@
-"""Checks of single requests and of load points: what they show that a reader of their summary must know."""
+"""Checks of single requests and of load points: what a reader of their summary must know."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from helpers.run.report_warning import ReportWarning
 CONCURRENCY_TOLERANCE = 0.98
 RATE_TOLERANCE = 0.02
 PLANNED_ENDS = {ENOUGH_REQUESTS, WHOLE_SCHEDULE}
-"""Why a load point ends as it should; ramps and traces end with their schedule."""
+"""Reasons for which a load point ends as planned; ramps and traces end with their schedule."""
 NEXT_STEPS = {
     PROMPTS_RAN_OUT: " Next: raise the `count` of their datasets, with a source that has more, or set load.repeat_prompts: true."
 }
 TREND = "latency has a trend"
-"""How `load.steady` words a drift over the window."""
+"""How `load.steady` describes a drift over the window."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class LevelAudit:
     """Option, dataset and load, as warnings name them."""
     answers: int
     longer: int
-    """Answers with more output tokens than asked for."""
+    """Answers with more output tokens than requested."""
     shorter: int
     echoed: int
     not_streamed: int
     requests: int = 0
     """Of all phases."""
     resent: int = 0
-    """Of all phases: sent a second time, because the kept connection was closed before the answer."""
+    """Of all phases: sent a second time because the kept-alive connection was closed before the answer."""
     prompt_sources: frozenset[str] = frozenset()
     """Who counted prompt tokens: `server` or `tokenizer`."""
     output_sources: frozenset[str] = frozenset()
@@ -77,7 +77,7 @@ def audit(level: Level) -> LevelAudit:
 
 
 def check_requests(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    """Warnings about what was asked, sent, answered and counted."""
+    """Warnings about how requests were sent, answered and counted."""
     yield from _token_counts(audits, config)
     yield from _echoed(audits)
     yield from _token_sources(audits, config)
@@ -95,7 +95,7 @@ def _token_counts(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable
             count = sum(getattr(one, column) for one in off)
             yield ReportWarning(
                 kind="output_length",
-                message=f"{count} of {total} answers have {word} than the {asked} output tokens asked for.",
+                message=f"{count} of {total} answers have {word} than the {asked} output tokens requested.",
                 rows=[f"{one.label}: {getattr(one, column)} of {one.answers}" for one in off],
             )
 
@@ -127,13 +127,13 @@ def _token_sources(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterabl
 
 
 def _by_tokenizer(option: str, config: BenchmarkConfig) -> str:
-    """With its name where it is not that of the model."""
+    """The tokenizer in words, with its name if it is not the model's."""
     own = None if config.imported else next((o.tokenizer for o in config.options if o.name == option), None)
     return f"tokenizer {own}" if own and own != config.model.tokenizer else "tokenizer"
 
 
 def _repeated_prompts(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
-    """A server that keeps the prefixes of earlier prompts answers a repeated one faster."""
+    """A server with a prefix cache answers a repeated prompt faster."""
     sent: dict[str, Counter[str]] = {}
     for one in audits:
         sent.setdefault(one.option, Counter()).update(one.prompts)
@@ -167,9 +167,9 @@ def _resent(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
         were = "request was" if total == 1 else "requests were"
         yield ReportWarning(
             kind="resent",
-            message=f"{total:,} {were} sent a second time on a new connection, because the server had closed the kept one before "
-            "it answered. Latency counts from the second send in a closed loop. Next: where they are many, let the server or "
-            "the proxy before it keep idle connections open for longer.",
+            message=f"{total:,} {were} sent a second time on a new connection, because the server closed the kept-alive one "
+            "before it answered. In a closed loop, latency counts from the second send. Next: if there are many, let the server "
+            "or the proxy in front of it keep idle connections open for longer.",
             rows=[f"{option}: {resent[option]:,} of {sent[option]:,}" for option in sent if resent[option]],
         )
 
@@ -180,7 +180,7 @@ def _resent(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
 def check_load_points(
     points: pd.DataFrame, facts: list[LoadPointFacts], config: BenchmarkConfig
 ) -> Iterable[ReportWarning]:
-    """Warnings about how load was made and how sure the numbers are."""
+    """Warnings about how load was generated and how certain the numbers are."""
     yield from _client_limited(facts)
     yield from _busy_machine(facts)
     yield from _not_steady(facts)
@@ -197,25 +197,25 @@ def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
     if rows:
         yield ReportWarning(
             kind="client_limited",
-            message="The client, not the server, shaped these load points: they are shown, but feed no verdict.",
+            message="The client, not the server, limited these load points: they are shown, but the verdict ignores them.",
             rows=rows,
         )
 
 
 def _busy_machine(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
-    """Where the server runs on the machine that sends, what else the machine does is measured with it."""
+    """Where the server runs on the machine that sends, other activity of the machine is measured with it."""
     served = [f for f in facts if f.machine is not None and f.machine.serves]
     if busy := [f for f in served if f.machine.is_busy]:
         yield ReportWarning(
             kind=BUSY_MACHINE,
             message=f"{busy_words([f.machine for f in busy])} during {len(busy)} of {len(served)} load points. An idle "
-            "machine may give other figures. Next: end other programs and run it again.",
+            "machine may give other figures. Next: close other programs and run it again.",
             rows=[f"{f.load_point}: {f.machine.words}" for f in busy],
         )
 
 
 def _not_steady(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
-    """Load points that looked for a steady state and found none; a ramp looks for none."""
+    """Load points that found no steady state; a ramp does not look for one."""
     unsteady = [f for f in facts if f.steady is False]
     drifting = [f for f in unsteady if f.steady_because.startswith(TREND)]
     for kind, mine, message in (
@@ -239,7 +239,7 @@ def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
 
 
 def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    """Load points of fewer requests than a window goes on for: so few show a percentile only where the limit is far away."""
+    """Load points with fewer requests than a window waits for: they show a percentile only where the limit is far away."""
     slo = config.slo
     needed = requests_for_percentile(slo)
     few = points[points["n"] < needed].sort_values("n", kind="stable")
@@ -247,7 +247,7 @@ def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[Repo
         rows = [f"{r.option}, {r.dataset}, {r.load}: n = {r.n}" for r in few.itertuples()]
         yield ReportWarning(
             kind="few_samples",
-            message=f"Fewer than the {needed} requests that it takes to show p{slo.percentile:g} with {slo.confidence:.0%} "
+            message=f"Fewer than the {needed} requests that are needed to show p{slo.percentile:g} with {slo.confidence:.0%} "
             "confidence, unless the limit is far away.",
             rows=rows,
         )
@@ -263,13 +263,15 @@ def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
 
 
 def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
-    """Of closed loops only: an open loop has as many requests in flight as the server leaves unanswered."""
+    """Closed loops only: in an open loop the server decides how many requests are in flight."""
     closed = points[points["load_kind"] == "closed_loop"]
     closed = closed.iloc[(closed["achieved_concurrency"].astype(float) / closed["level"]).argsort(kind="stable")]
     low = closed[closed["achieved_concurrency"] < CONCURRENCY_TOLERANCE * closed["level"]]
     if len(low):
-        rows = [f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} asked" for r in low.itertuples()]
-        yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than asked.", rows=rows)
+        rows = [
+            f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} requested" for r in low.itertuples()
+        ]
+        yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than requested.", rows=rows)
     high = closed[closed["achieved_concurrency"] > closed["level"] / CONCURRENCY_TOLERANCE]
     if len(high):
         rows = [
@@ -277,13 +279,13 @@ def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
         ]
         yield ReportWarning(
             kind="concurrency",
-            message="More requests were in flight than the concurrency allows: it, or a time, is not what the file says.",
+            message="More requests were in flight than the concurrency allows: the file has a wrong concurrency or time.",
             rows=rows,
         )
 
 
 def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
-    """Of open loops only: requests sent per second against those of the schedule that was drawn."""
+    """Open loops only: requests sent per second, compared with the random schedule."""
     scheduled = points[points["asked_rate_per_s"].notna() & points["achieved_rate_per_s"].notna()]
     off = (scheduled["achieved_rate_per_s"] / scheduled["asked_rate_per_s"] - 1).abs()
     rows = [
@@ -307,6 +309,6 @@ def _clock_sources(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
         rows = [f"{option}: {' and '.join(sorted(used))}" for option, used in sources.items()]
         yield ReportWarning(
             kind="clock_sources",
-            message="Receive times come from more than one clock: some from the kernel, some from the load process.",
+            message="Receive times come from more than one clock: some from the kernel, others from the load process.",
             rows=rows,
         )

@@ -1,7 +1,7 @@
 """What the verdict would be at another SLO, traffic or price, from requests that are held in memory. Times in seconds.
 
-Requests are read once. At other settings only what depends on them is computed again, by the functions that the report's
-numbers come from, so at the settings of the config the verdict is that of the report.
+Requests are read once. Only what depends on the settings is computed again, by the functions that compute the report, so at
+the settings of the config the verdict is that of the report.
 """
 
 from __future__ import annotations
@@ -28,48 +28,48 @@ from helpers.verdict.verdict import Verdict
 KEYS = ["option", "dataset", "load_kind", "level"]
 MONTH = "usd_per_month"
 REMEMBERED = 50
-"""Tables of load points that are kept."""
+"""Number of load-point tables that are cached."""
 DEPENDS_ON_SLO = ("goodput_per_s", "estimates_within_slo", "slo", "lacking")
-"""Beginnings of the columns that are not taken over from the run's own table."""
+"""Prefixes of the columns that are not copied from the run's own table."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What may be changed."""
+    """The settings that may be changed."""
 
     dataset: str | None
     """None: all datasets, in the traffic's mix."""
     metric: str
-    """The latency that `limit_s` is on: a column of the request records."""
+    """The latency that `limit_s` limits: a column of the request records."""
     percentile: float
     """In percent."""
     limit_s: float
     keeps_other_limits: bool
-    """Do the limits that the config puts on other latencies hold too?"""
+    """True if the config's limits on other latencies apply too."""
     error_rate: float
     """Largest share of failed requests."""
     requests_per_minute: float
     headroom: float
     """Share of the capacity that is kept free."""
     price: str | None
-    """One of the config's other prices, for the options that have it; None: the price that was measured at."""
+    """One of the config's other prices, for the options that have it; None: the price at which the run was measured."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The verdict at some settings, and what it rests on."""
+    """The verdict at some settings, and what it follows from."""
 
     config: BenchmarkConfig
     """The config with the settings in place."""
     points: pd.DataFrame
     """The load points that count, with the columns of `summary.summarise` that depend on no SLO or on this one."""
     endpoints: list[EndpointRecord]
-    """With the price in place."""
+    """At the price of the settings."""
     verdict: Verdict
 
 
 def settings_of(config: BenchmarkConfig) -> Settings:
-    """The settings that a config has itself."""
+    """The settings of a config."""
     metric = main_latency(config)
     return Settings(
         dataset=None,
@@ -85,7 +85,7 @@ def settings_of(config: BenchmarkConfig) -> Settings:
 
 
 def config_at(config: BenchmarkConfig, settings: Settings) -> BenchmarkConfig:
-    """The config with these settings in place: one that a file might hold."""
+    """The config with these settings in place, as a file might hold it."""
     others = config.slo.limits_s() if settings.keeps_other_limits else {}
     limits = dict.fromkeys(LATENCIES) | others | {settings.metric: settings.limit_s}
     slo = limits | {"percentile": settings.percentile, "error_rate": settings.error_rate}
@@ -125,7 +125,7 @@ class WhatIf:
         return list(dict.fromkeys(names))
 
     def latency_range_s(self, metric: str) -> tuple[float, float] | None:
-        """The smallest and the largest percentile of a latency that was measured at any load; None where none is known."""
+        """The smallest and largest percentiles of a latency that were measured at any load; None where none is known."""
         columns = [f"{metric}_p{percent:g}" for percent in PERCENTS]
         values = self.measured.points[columns].to_numpy(dtype=float)
         values = values[np.isfinite(values) & (values > 0)]
@@ -183,8 +183,8 @@ class _HeldLevel:
 
 
 def with_bills(outcome: Outcome) -> pd.DataFrame:
-    """The points with what the traffic would cost a month if all of it were of the point's dataset, $: `usd_per_month`,
-    with an interval from that of the served rate.
+    """The points with `usd_per_month`: what the traffic would cost a month if all of it came from the point's dataset, $, with
+    an interval that follows from that of the served rate.
     """
     points, record = outcome.points, {endpoint.option: endpoint for endpoint in outcome.endpoints}
     bills = {}
@@ -204,7 +204,7 @@ def _monthly_usd(
     usd_per_1k_requests: float | None,
     config: BenchmarkConfig,
 ) -> float | None:
-    """The bill at a served rate, in whole instances, or by the request; None where price or rate is unknown."""
+    """The bill at a served rate, in whole instances or by the token; None where price or rate is unknown."""
     if record is None or record.price is None:
         return None
     traffic, together = config.traffic, record.instance_count

@@ -23,8 +23,8 @@ Source: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-use.html""
 class BedrockTarget:
     """Sends to the regional endpoint of Bedrock; the ledger lists it as external.
 
-    `aws.region` of the config says where. Credentials come from the usual AWS chain; a Bedrock API key wins, as it does
-    in the AWS SDKs. Provisioned throughput goes by the ARN of the provisioned model, and is neither bought nor given up.
+    The region is the config's `aws.region`. Credentials come from the usual AWS chain; a Bedrock API key takes precedence, as
+    it does in the AWS SDKs. Provisioned throughput is named by the ARN of its model, and is neither bought nor given up.
     """
 
     def __init__(self, option: BedrockOption, config: BenchmarkConfig, run: RunFolder) -> None:
@@ -55,7 +55,7 @@ class BedrockTarget:
         return record
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
-        """Always in service: whether the model may be called shows in the request records."""
+        """Always in service: the request records show whether the model may be called."""
         return EndpointStatus("in_service")
 
     def address(self, record: EndpointRecord) -> Address:

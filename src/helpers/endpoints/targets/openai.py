@@ -43,7 +43,7 @@ class OpenAITarget:
         return record
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
-        """External servers count as in service: whether they answer shows in the request records."""
+        """External servers count as in service: the request records show whether they answer."""
         return EndpointStatus("in_service")
 
     def address(self, record: EndpointRecord) -> Address:

@@ -38,7 +38,7 @@ STATES = ("creating", "in_service", "gone")
 FAILED = "failed: "
 ADDRESS_KEYS = ("url", "bearer_token", "served_model", "ca_file", "framing", "sigv4", "request_id_header")
 NAME_OF_A_SECRET = re.compile(r"arn:aws[a-z-]*:(secretsmanager|ssm):")
-"""ARNs of Secrets Manager and of the Parameter Store: they name a secret and are none."""
+"""ARNs of Secrets Manager and of the Parameter Store: they name a secret, and are not secret themselves."""
 
 
 class PythonFileTarget:
@@ -81,7 +81,7 @@ class PythonFileTarget:
         return record
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
-        """The file's `status`. Raises DeployError, also for an answer that is no state."""
+        """The file's `status`. Raises DeployError, also for an answer that is not a state."""
         answer = self._call("status", record)
         if answer in STATES:
             return EndpointStatus(answer, utc_now())

@@ -52,7 +52,7 @@ OF_THE_WHOLE_ENDPOINT = "of the whole endpoint, whose instances its inference co
 LONGEST_LINE = 300
 """Characters of a line of a container that are kept."""
 CAUSES_IN_LOGS = (Cause.CRASH, Cause.STARTUP, Cause.OTHER)
-"""Causes of which the container's log tells more than SageMaker does."""
+"""Causes about which the container's log says more than SageMaker does."""
 
 
 class SageMakerTarget:
@@ -177,7 +177,7 @@ class SageMakerTarget:
         )
 
     def _subnets(self, attempts: int) -> list[str]:
-        """Subnets of an attempt: those for want of capacity in turn, else those of the config; empty outside a VPC."""
+        """Subnets of an attempt: one after another where capacity was lacking, else those of the config; empty outside a VPC."""
         turns = self._option.on_no_capacity.subnets
         if turns:
             return turns[(max(attempts, 1) - 1) % len(turns)]
@@ -203,8 +203,8 @@ class SageMakerTarget:
             lines = [
                 line[:LONGEST_LINE] for line in self._mask(printed).splitlines()
             ]  # half a secret is not found any more
-            told = cause_of_log("\n".join(lines))
-            cause = cause if told == Cause.OTHER else told
+            logged = cause_of_log("\n".join(lines))
+            cause = cause if logged == Cause.OTHER else logged
         quoted = "\nLast lines of the container:\n" + "\n".join(f"  {line}" for line in lines) + "\n" if lines else " "
         is_silent = not lines and cause in (Cause.CRASH, Cause.STARTUP)
         next_step = f"{NEXT_STEP[cause]}; {NO_LOG_STEP}" if is_silent else NEXT_STEP[cause]
