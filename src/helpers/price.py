@@ -32,6 +32,10 @@ class Price(BaseModel):
         """Source and day, for a table."""
         return f"{self.source or 'unknown'}{f', {self.as_of}' if self.as_of else ''}"
 
+    def usd_per_option_hour(self, instances: int) -> float | None:
+        """Price of all instances of an option, $/h; None for a price per token."""
+        return None if self.usd_per_instance_hour is None else self.usd_per_instance_hour * instances
+
     def usd_of_tokens(
         self, prompt_tokens: float | None, output_tokens: float | None, cached_tokens: float = 0.0
     ) -> float | None:

@@ -29,8 +29,12 @@ def test_capacity_is_shown_at_every_price(two):
     """600 requests/min with 30% head-room: 2 instances of `a` carry 2 x 420, one of `b` carries 4,200."""
     config, verdict = two
     rows = capacity_table(verdict, config).rows.set_index(["option", "price"])
-    assert rows.loc[("a", "on demand"), ["instances", "usd_per_hour", "usd_per_month"]].tolist() == [2, 7.2, 7.2 * 730]
-    assert rows.loc[("a", SAVINGS["name"]), ["instances", "usd_per_hour"]].tolist() == [2, 3.6]
+    assert rows.loc[("a", "on demand"), ["instances", "usd_per_fleet_hour", "usd_per_month"]].tolist() == [
+        2,
+        7.2,
+        7.2 * 730,
+    ]
+    assert rows.loc[("a", SAVINGS["name"]), ["instances", "usd_per_fleet_hour"]].tolist() == [2, 3.6]
     assert rows.loc[("b", "on demand"), ["instances", "utilisation"]].tolist() == [1, 10.0]
     tokens_per_hour = 600 * 60 * 24
     assert rows.loc[("a", "on demand"), "usd_per_1m_output"] == pytest.approx(7.2 / tokens_per_hour * 1e6)

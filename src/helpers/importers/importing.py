@@ -1,7 +1,7 @@
 """From a config whose options are imported to the request records, groups and ledger of a run folder.
 
-Everything is read and checked before the run folder is made. What the files do not tell is kept in `import.json` and
-becomes a warning of the report.
+Everything is read and checked before the run folder is made. What the files do not contain is noted in `import.json` and
+becomes a warning in the report.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COUNTS_ALIKE = 0.01
 
 @dataclass
 class Origin:
-    """Where the results of one option come from, and what their files do not tell."""
+    """Where the results of one option come from, and what their files do not contain."""
 
     option: str
     format: str | None = None
@@ -48,20 +48,20 @@ class Origin:
     """Name, bytes and SHA-256 of each."""
     unknown: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    """Parts of the files that the config does not ask for, or of which nothing can be made."""
+    """Parts of the files that the config does not ask for, or that cannot be used."""
     model: str | None = None
-    """The served model's id, as the config or the files name it; null where neither does."""
+    """The served model's id, as the config or the files name it; None where neither does."""
     deployment: str | None = None
     counts: TwoCounts | None = None
     """Output tokens by the tool and by the server, over all files that hold both."""
     measured_from: str | None = None
-    """ISO 8601, UTC; null where the files do not tell."""
+    """ISO 8601, UTC; None where the files do not say."""
     measured_until: str | None = None
 
 
 @dataclass(frozen=True)
 class ReadOption:
-    """What was read of one option: its load points and what its files say of it."""
+    """What was read for one option: its load points and what its files say about it."""
 
     option: ImportedOption
     points: list[tuple[LoadPoint, FoundPoint]]
@@ -252,22 +252,22 @@ def read_origins(run: RunFolder) -> list[Origin]:
 
 
 def import_warnings(run: RunFolder) -> list[ReportWarning]:
-    """What a reader must know of imported results: which tool, what its files do not tell, what was left out."""
+    """What a reader must know of imported results: which tool, what its files lack, what was left out."""
     origins = read_origins(run)
     if not origins:
         return []
-    told = []
+    sources = []
     for origin in origins:
         files = ", ".join(str(file["path"]) for file in origin.files)
         unknown = "; ".join(origin.unknown) or "nothing that matters here"
-        told.append((origin.option, f"{', '.join(origin.tools)} ({files}); not in the files: {unknown}"))
+        sources.append((origin.option, f"{', '.join(origin.tools)} ({files}); not in the files: {unknown}"))
     left_out = [(origin.option, words) for origin in origins for words in origin.left_out]
     found = [
         ReportWarning(
             kind="imported",
             message="Nothing was measured here: these are results of other tools. What their files do not hold is unknown, and "
             "the load generator's checks of itself do not apply.",
-            rows=_by_option(told, len(origins)),
+            rows=_by_option(sources, len(origins)),
         )
     ]
     if left_out:
@@ -291,7 +291,7 @@ def _unknown_models(origins: list[Origin]) -> list[ReportWarning]:
 
 
 def _two_counts(origins: list[Origin]) -> list[ReportWarning]:
-    """Where the tool and the server counted the same output tokens, and not alike."""
+    """Where the tool and the server counted the same output tokens differently."""
     both = [(one.option, one.counts.tool, one.counts.server) for one in origins if one.counts]
     rows = [
         f"{option}: {tool:,} by the tool's tokenizer, {server:,} by the server; by the server's count the price per output "
@@ -307,7 +307,7 @@ def _two_counts(origins: list[Origin]) -> list[ReportWarning]:
 
 
 def _by_option(said: list[tuple[str, str]], options: int) -> list[str]:
-    """One row for each thing said, with the options of which it is said."""
+    """One row for each statement, with the options to which it applies."""
     of: dict[str, list[str]] = {}
     for option, words in said:
         of.setdefault(words, []).append(option)

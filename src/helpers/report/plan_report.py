@@ -52,7 +52,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
         Column("instances", "instances"),
         numeric("points", "load points, at most" if isinstance(config.load, Search) else "load points", decimals=0),
         numeric("minutes", "estimate, min", decimals=0),
-        numeric("usd_per_hour", "$/h", decimals=3),
+        numeric("usd_per_option_hour", "$/h", decimals=3),
         numeric("usd", "estimate, $", decimals=2),
         Column("source", "price from", wraps=True),
         Column("basis", "the estimate rests on", wraps=True),
@@ -65,7 +65,6 @@ def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[s
     startup, startup_basis = _startup_minutes(option)
     minutes = startup + points * _minutes_per_point(config)
     usd, usd_basis = _dollars(option, config, price, minutes)
-    hourly = price and price.usd_per_instance_hour
     load_basis = f"{plural(points, 'load point')} of at most {number(_minutes_per_point(config), 1)} min"
     return {
         "option": option.name,
@@ -73,7 +72,7 @@ def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[s
         "instances": f"{option.instance_count} x {option.instance_type}",
         "points": points,
         "minutes": minutes,
-        "usd_per_hour": hourly and hourly * option.instance_count,
+        "usd_per_option_hour": price and price.usd_per_option_hour(option.instance_count),
         "usd": usd,
         "source": "unknown" if price is None else price.origin,
         "basis": "; ".join(filter(None, (startup_basis, load_basis, usd_basis))),
@@ -195,7 +194,7 @@ def _dollars(option: Option, config: BenchmarkConfig, price: Price | None, minut
         return None, "no price is known"
     if price.is_per_token:
         return _token_dollars(option, config, price)
-    return price.usd_per_instance_hour * option.instance_count * minutes / 60, ""
+    return price.usd_per_option_hour(option.instance_count) * minutes / 60, ""
 
 
 def _runs_anyway(option: Option) -> bool:

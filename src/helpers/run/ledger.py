@@ -95,16 +95,14 @@ class EndpointRecord(BaseModel):
 
     def usd_per_option_hour(self) -> float | None:
         """Price of all instances of the option, $/h; None if unknown or per token."""
-        if self.price is None or self.price.usd_per_instance_hour is None:
-            return None
-        return self.price.usd_per_instance_hour * self.instance_count
+        return self.price and self.price.usd_per_option_hour(self.instance_count)
 
     def cost_usd(self) -> float | None:
         """Cost so far, $: hours x price, or tokens x price; None without a price, 0 if it was never created."""
-        hours, usd_per_hour = self.billed_hours(), self.usd_per_option_hour()
+        hours, usd_per_option_hour = self.billed_hours(), self.usd_per_option_hour()
         if hours is None:
             return self.tokens_usd()
-        return None if usd_per_hour is None else hours * usd_per_hour
+        return None if usd_per_option_hour is None else hours * usd_per_option_hour
 
     def tokens_usd(self) -> float:
         """Cost of the tokens sent and received so far, $; 0 if it is not billed per token."""

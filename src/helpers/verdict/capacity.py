@@ -57,7 +57,7 @@ def instances_for(traffic: float, per_instance: float, together: int, headroom: 
 def fleet(option: OptionVerdict, traffic: float, headroom: float, price: Price | None) -> Fleet:
     """What `traffic` requests per minute need of an option that has its capacity, at a price."""
     if price is not None and price.is_per_token:
-        return Fleet(None, None, _usd_per_hour_of_tokens(option.points, price, traffic))
+        return Fleet(None, None, _usd_per_fleet_hour_of_tokens(option.points, price, traffic))
     per_instance = option.capacity.requests_per_minute_per_instance.value
     instances = instances_for(traffic, per_instance, option.instance_count, headroom)
     usd = None if price is None else price.usd_per_instance_hour * instances
@@ -110,7 +110,7 @@ def _per_million(usd_per_fleet_hour: float | None, traffic: float, tokens: float
     return usd_per_fleet_hour / (traffic * 60 * tokens) * 1e6
 
 
-def _usd_per_hour_of_tokens(points: list[ChosenPoint], price: Price, traffic: float) -> float | None:
+def _usd_per_fleet_hour_of_tokens(points: list[ChosenPoint], price: Price, traffic: float) -> float | None:
     prompt, output, cached = (mean_tokens(points, kind) for kind in ("prompt", "output", "cached"))
     each = price.usd_of_tokens(prompt, output, cached or 0.0)
     return None if each is None else each * traffic * 60
@@ -179,12 +179,10 @@ def break_even(by_token: OptionVerdict, by_hour: OptionVerdict, headroom: float)
 
 def _crossings(by_token: OptionVerdict, by_hour: OptionVerdict, headroom: float) -> list[float]:
     """Traffic at which both bills are equal: k x price of a replica / price of a request, where k replicas carry it."""
-    per_minute = _usd_per_hour_of_tokens(by_token.points, by_token.price, 1.0)
+    per_minute = _usd_per_fleet_hour_of_tokens(by_token.points, by_token.price, 1.0)
     if not per_minute or by_hour.price is None:
         return []
-    full, usd_per_replica_hour = (
-        _full_replica(by_hour, headroom),
-        by_hour.price.usd_per_instance_hour * by_hour.instance_count,
-    )
+    full = _full_replica(by_hour, headroom)
+    usd_per_replica_hour = by_hour.price.usd_per_option_hour(by_hour.instance_count)
     equal = [(k, k * usd_per_replica_hour / per_minute) for k in range(1, math.ceil(HIGHEST_TRAFFIC / full) + 1)]
     return [at for k, at in equal if (k - 1) * full < at <= k * full and LOWEST_TRAFFIC <= at <= HIGHEST_TRAFFIC]
