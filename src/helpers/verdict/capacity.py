@@ -56,9 +56,12 @@ def instances_for(traffic: float, per_instance: float, together: int, headroom: 
 
 def fleet(option: OptionVerdict, traffic: float, headroom: float, price: Price | None) -> Fleet:
     """What `traffic` requests per minute need of an option that has its capacity, at a price."""
+    return _fleet(option, option.capacity.requests_per_minute_per_instance.value, traffic, headroom, price)
+
+
+def _fleet(option: OptionVerdict, per_instance: float, traffic: float, headroom: float, price: Price | None) -> Fleet:
     if price is not None and price.is_per_token:
         return Fleet(None, None, _usd_per_fleet_hour_of_tokens(option.points, price, traffic))
-    per_instance = option.capacity.requests_per_minute_per_instance.value
     instances = instances_for(traffic, per_instance, option.instance_count, headroom)
     usd = None if price is None else price.usd_per_instance_hour * instances
     return Fleet(instances, traffic / (per_instance * instances), usd)
@@ -66,33 +69,21 @@ def fleet(option: OptionVerdict, traffic: float, headroom: float, price: Price |
 
 def capacity_of(option: OptionVerdict, traffic: float, headroom: float) -> Capacity:
     """The capacity of an option at its points, and what `traffic` requests per minute need of it."""
-    value, low, high = (requests_per_minute(option.points, bound) for bound in ("value", "low", "high"))
     count = option.instance_count
-    per_instance = Estimate(
-        value=value / count, low=None if low is None else low / count, high=None if high is None else high / count
-    )
-    empty = Capacity(
-        requests_per_minute_per_instance=per_instance,
-        instances=None,
-        utilisation=None,
-        usd_per_fleet_hour=None,
-        usd_per_month=None,
-        usd_per_1m_output_tokens=None,
-        usd_per_1m_tokens=None,
-        at_least=any(point.may_serve_more for point in option.points),
-    )
-    need = fleet(option.model_copy(update={"capacity": empty}), traffic, headroom, option.price)
+    rates = {bound: requests_per_minute(option.points, bound) for bound in ("value", "low", "high")}
+    per_instance = Estimate(**{bound: None if rate is None else rate / count for bound, rate in rates.items()})
+    need = _fleet(option, per_instance.value, traffic, headroom, option.price)
     usd = need.usd_per_fleet_hour
     prompt, output = (mean_tokens(option.points, kind) for kind in ("prompt", "output"))
-    return empty.model_copy(
-        update={
-            "instances": need.instances,
-            "utilisation": need.utilisation,
-            "usd_per_fleet_hour": usd,
-            "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
-            "usd_per_1m_output_tokens": _per_million(usd, traffic, output),
-            "usd_per_1m_tokens": _per_million(usd, traffic, None if None in (prompt, output) else prompt + output),
-        }
+    return Capacity(
+        requests_per_minute_per_instance=per_instance,
+        instances=need.instances,
+        utilisation=need.utilisation,
+        usd_per_fleet_hour=usd,
+        usd_per_month=None if usd is None else usd * HOURS_PER_MONTH,
+        usd_per_1m_output_tokens=_per_million(usd, traffic, output),
+        usd_per_1m_tokens=_per_million(usd, traffic, None if None in (prompt, output) else prompt + output),
+        at_least=any(point.may_serve_more for point in option.points),
     )
 
 
