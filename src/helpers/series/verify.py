@@ -86,8 +86,8 @@ def verify_verdict(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     if [option.option for option in verdict.options] != [option.name for option in config.options]:
         raise AnalysisError("the verdict does not cover every option")
     if verdict.recommended is not None:
-        dearest = verdict.option(verdict.recommended).cost.value
-        cheaper = [o.option for o in verdict.options if o.status in ("feasible", "tied") and o.cost.value < dearest]
+        cost = verdict.option(verdict.recommended).cost.value
+        cheaper = [o.option for o in verdict.options if o.status in ("feasible", "tied") and o.cost.value < cost]
         if cheaper:
             raise AnalysisError(f"{cheaper} meet the SLO at a lower price than {verdict.recommended!r}")
     return Prose(f"All {len(verdict.options)} options are judged.")

@@ -201,7 +201,7 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
         return {"status": "undecided", "reason": f"a ramp cannot show whether the SLO is met ({limits}) on {dataset}"}
     if (judged["slo"] == MISSED).all() and judged["level"].min() == here["level"].min():
         return {"status": "infeasible", "reason": f"misses the SLO ({limits}) at {_every(config.load)} on {dataset}"}
-    row = _most_telling(here[here["slo"] != MISSED])
+    row = _most_informative(here[here["slo"] != MISSED])
     return {
         "status": "undecided",
         "reason": f"not shown to meet the SLO ({limits}) with {config.slo.confidence:.0%} confidence on {dataset}: at "
@@ -209,7 +209,7 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
     }
 
 
-def _most_telling(is_open: pd.DataFrame) -> pd.Series:
+def _most_informative(is_open: pd.DataFrame) -> pd.Series:
     """The lowest open load point; first of those whose figures can be trusted and, among these, of those within the SLO."""
     order = is_open.assign(
         doubtful=(is_open["slo"] == CLIENT_LIMITED) | is_open["steady"].eq(False),
