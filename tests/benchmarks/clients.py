@@ -29,7 +29,7 @@ from helpers.load.address import Address, SigV4
 from helpers.load.alarm import Alarm
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam
-from helpers.run.records import LoadPointFacts
+from helpers.run.records import AttemptFacts
 
 EVENTS = 64
 PROMPTS = 512
@@ -183,7 +183,7 @@ def _prompts_file(folder: Path, count: int) -> Path:
     return path
 
 
-def _run(team: LoadTeam, an_order: Order, seconds: float) -> LoadPointFacts:
+def _run(team: LoadTeam, an_order: Order, seconds: float) -> AttemptFacts:
     """The load to its end, or LoadError if it has none."""
     watchdog = threading.Timer(seconds + LONGEST_REST_S, team.kill)
     watchdog.start()

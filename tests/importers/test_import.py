@@ -17,7 +17,7 @@ from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.summary import summarise_load_points
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.ledger import EndpointRecord, Ledger
-from helpers.run.records import LoadPointFacts, read_facts, read_requests
+from helpers.run.records import AttemptFacts, read_facts, read_requests
 from helpers.run.report_warning import ReportWarning
 
 CONCURRENT = {"type_": "concurrent", "streams": 4}
@@ -29,7 +29,7 @@ class Imported:
 
     run: RunFolder
     said: list[str]
-    facts: list[LoadPointFacts]
+    facts: list[AttemptFacts]
     endpoints: list[EndpointRecord]
     timed: pd.DataFrame
     grouped: pd.DataFrame

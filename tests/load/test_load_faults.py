@@ -21,7 +21,7 @@ from helpers.load.schedule import arrival_facts
 from helpers.load.spool import ClockPairs, ExchangeReader, Row, SpoolWriter
 from helpers.load.team import LoadTeam
 from helpers.load.window import Window
-from helpers.run.records import OVERLOAD, LoadPointFacts
+from helpers.run.records import OVERLOAD, AttemptFacts
 
 pytestmark = pytest.mark.timing
 
@@ -46,7 +46,7 @@ def open_loop(folder, url, rate, load=None, **changes):
     return order(folder, url, load=load, level=LoadLevel("open_loop", rate), tokens=EVENTS)
 
 
-def arrivals_of(requests: pd.DataFrame, facts: LoadPointFacts) -> pd.DataFrame:
+def arrivals_of(requests: pd.DataFrame, facts: AttemptFacts) -> pd.DataFrame:
     """`due` and `sent`, ns, of the requests up to the close of the window, in the order in which they were due.
 
     When they were sent says how they were spread over the load processes. When they were due does not depend on

@@ -16,7 +16,7 @@ from helpers.load.progress import LoadProgress
 from helpers.run.folder import RunFolder
 from helpers.series.live_plot import HISTORY, LivePlot, progress_words
 from helpers.series.progress import ProgressBars
-from helpers.series.status import Clock, point_words, read_progress
+from helpers.series.status import Clock, attempt_words, read_progress
 
 SVG = "{http://www.w3.org/2000/svg}"
 UNDER_WAY = LoadProgress(
@@ -224,7 +224,7 @@ def test_failures_stand_in_the_line_of_their_load_point(run_copy):
     status = ["timeout" if i in steady[:3] else "ok" for i in range(len(table))]
     at = table.schema.get_field_index("status")
     pq.write_table(table.set_column(at, table.schema.field(at), [status]), path)
-    assert point_words(run_copy.run, path.stem, config) == f"n = {len(steady)}, 3 failed (3 timeout)"
+    assert attempt_words(run_copy.run, path.stem, config) == f"n = {len(steady)}, 3 failed (3 timeout)"
 
 
 @pytest.mark.parametrize("style", ["widget", "text"])

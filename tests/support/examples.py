@@ -9,7 +9,7 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import SCHEMA, ArrivalFacts, LoadPoint, LoadPointFacts, LoadProcessFacts, write_requests
+from helpers.run.records import SCHEMA, ArrivalFacts, Attempt, AttemptFacts, LoadProcessFacts, write_requests
 
 SECOND_NS = 1_000_000_000
 
@@ -121,8 +121,8 @@ def facts(open_s=0.0, close_s=10.0, **changes):
     }
     known |= changes
     level = LoadLevel(known["load_kind"], known["level"])
-    here = {"load_point": LoadPoint(known["option"], known["dataset"], level, known["repetition"]).id}
-    return LoadPointFacts(**here | known)
+    here = {"load_point": Attempt(known["option"], known["dataset"], level, known["repetition"]).id}
+    return AttemptFacts(**here | known)
 
 
 def open_facts(rate=10.0, open_s=0.0, close_s=10.0, **changes):
@@ -138,7 +138,7 @@ def open_facts(rate=10.0, open_s=0.0, close_s=10.0, **changes):
     return facts(open_s, close_s, **{**known, **changes})
 
 
-def write_run(folder: Path, rows: list[dict], windows: list[LoadPointFacts]) -> Path:
+def write_run(folder: Path, rows: list[dict], windows: list[AttemptFacts]) -> Path:
     """Write request records as load points leave them: a file for each of the facts, with the rows of its option, dataset,
     level and repetition.
     """

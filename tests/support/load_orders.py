@@ -18,7 +18,7 @@ from helpers.load.address import Address
 from helpers.load.order import Order
 from helpers.load.team import LoadTeam
 from helpers.metrics.formulas import with_latencies
-from helpers.run.records import LoadPointFacts, read_facts, read_requests
+from helpers.run.records import AttemptFacts, read_facts, read_requests
 
 TOKENS = 8
 STUB = Path(__file__).with_name("stub_server.py")
@@ -96,14 +96,14 @@ def order(
     )
 
 
-def measure(team: LoadTeam, an_order: Order) -> tuple[pd.DataFrame, LoadPointFacts]:
+def measure(team: LoadTeam, an_order: Order) -> tuple[pd.DataFrame, AttemptFacts]:
     """Run a load point; its records with latencies, and its facts, both read back from the file."""
     team.run(an_order, on_progress=lambda progress: None)
     folder = Path(an_order.output_file).parent
     return with_latencies(read_requests(folder)), read_facts(folder)[0]
 
 
-def mean_in_flight(requests: pd.DataFrame, facts: LoadPointFacts) -> float:
+def mean_in_flight(requests: pd.DataFrame, facts: AttemptFacts) -> float:
     """Mean number of requests under way in the steady window."""
     opened, closed = facts.window_open_ns, facts.window_close_ns
     inside = requests["done_ns"].clip(upper=closed) - requests["sent_ns"].clip(lower=opened)

@@ -22,7 +22,7 @@ from helpers.load.conductor import LOOK_EVERY_S, LOOK_SHARE
 from helpers.load.schedule import arrival_facts
 from helpers.load.window import Window, find_window
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
-from helpers.run.records import ENOUGH_REQUESTS, OVERLOAD, LoadPoint, write_requests
+from helpers.run.records import ENOUGH_REQUESTS, OVERLOAD, Attempt, write_requests
 
 START_NS = 1_000_000_000_000
 """Of every load point, on the simulated clock."""
@@ -74,7 +74,7 @@ def write_campaign(campaign: Campaign, folder: Path) -> None:
     service_s, refused = (np.stack([getattr(w, name) for w in works], axis=1) for name in ("service_s", "refused"))
     served = serve(stations, service_s, refused, TIMEOUT_S, **how)
     for number, (option, dataset, level) in enumerate(points):
-        point = LoadPoint(option, dataset, level, 0)
+        point = Attempt(option, dataset, level, 0)
         mine = Served(*(part[:, number] for part in served))
         _write_point(point, mine, works[number], after_last_s[number], campaign, folder)
 
@@ -85,7 +85,7 @@ def _arrivals_s(campaign: Campaign, dataset: str, level: LoadLevel, count: int) 
 
 
 def _write_point(
-    point: LoadPoint, served: Served, work: Work, after_last_s: float, campaign: Campaign, folder: Path
+    point: Attempt, served: Served, work: Work, after_last_s: float, campaign: Campaign, folder: Path
 ) -> None:
     sent_ns, done_ns, first_ns = (_ns(times) for times in (served.sent_s, served.done_s, _first_token_s(served, work)))
     ended = conduct(Times(sent_ns, done_ns, served.worker), point.level, after_last_s, campaign)
@@ -127,7 +127,7 @@ def _first_token_s(served: Served, work: Work) -> np.ndarray:
 
 
 def _rows(
-    point: LoadPoint,
+    point: Attempt,
     served: Served,
     work: Work,
     times_ns: tuple[np.ndarray, np.ndarray, np.ndarray],

@@ -28,7 +28,7 @@ from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.load.address import Address
 from helpers.load.calibration import calibrate
 from helpers.load.order import Order
-from helpers.load.plan import load_points_of, missing_load_points
+from helpers.load.plan import attempts_of, missing_attempts
 from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
@@ -36,7 +36,7 @@ from helpers.metrics.single_requests import run_single_requests, single_request_
 from helpers.number_text import plural
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
-from helpers.run.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
+from helpers.run.records import Attempt, Silence, error_types, set_aside, silence_at_end, tokens_of
 
 BUDGET_LOOK_S = 2.0
 MOST_REPEATS = 2
@@ -63,8 +63,8 @@ class LoadEvent:
     option: str
     state: str
     """`not begun`, `waiting`, `starting`, `loading`, `stopping`, `deleting`, `done`, `stopped` or `failed`."""
-    points_done: int
-    points_total: int
+    attempts_done: int
+    attempts_total: int
     detail: str = ""
     progress: LoadProgress | None = None
     """Of the load point under way; null where there is none."""
@@ -85,7 +85,7 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
     with guarded(run, "03_run_inference"), delete_after_failure(run):
-        if not run.instrument_file.is_file() and any(missing_load_points(o, config, run) for o in config.options):
+        if not run.instrument_file.is_file() and any(missing_attempts(o, config, run) for o in config.options):
             calibrate(config, run)
         _serve_all(_Campaign(config, run, ledger, on_event), config, ledger)
         if not config.endpoints.keep and ledger.remaining():
@@ -152,7 +152,7 @@ class _Campaign:
             tell("not begun")
             return
         self._begun.add(option.name)
-        if not missing_load_points(option, self._config, self._run):
+        if not missing_attempts(option, self._config, self._run):
             self._delete(option)
             tell("done")
             return
@@ -161,7 +161,7 @@ class _Campaign:
             ready = self._wait_until_ready(deployment, tell)
             if ready:
                 with self._load_places:
-                    ready = self._run_points(deployment, tell)
+                    ready = self._run_attempts(deployment, tell)
                 tell("deleting")
         finally:
             self._delete(option)
@@ -187,20 +187,20 @@ class _Campaign:
             record = deployment.step()
         return record.state in READY
 
-    def _run_points(self, deployment: Deployment, tell: _Teller) -> bool:
+    def _run_attempts(self, deployment: Deployment, tell: _Teller) -> bool:
         """Run the missing load points, if a first request is answered; false if the endpoint was lost on the way."""
         option = deployment.option
         address = deployment.answering_address()
         if address is None:
             return False
-        repeated: Counter[LoadPoint] = Counter()
+        repeated: Counter[Attempt] = Counter()
         with self._new_team(option) as team:
             try:
                 self._run_single_requests(option, address, team, tell)
-                while points := missing_load_points(option, self._config, self._run):
+                while attempts := missing_attempts(option, self._config, self._run):
                     if self._stopping.is_set():
                         return False
-                    order = self._order(option, points[0], address)
+                    order = self._order(option, attempts[0], address)
                     label = f"{order.dataset}, {order.level.label}"
                     team.run(order, lambda progress, label=label: tell.progress(label, progress))
                     if not self._goes_on(deployment, order, repeated, tell):
@@ -219,11 +219,11 @@ class _Campaign:
         """Where the SLO follows the machine: what it is a multiple of."""
         if not self._config.slo.multiples():
             return
-        firsts = {point.dataset: point for point in reversed(load_points_of(option, self._config, self._run))}
-        orders = [single_request_order(self._order(option, point, address), self._run) for point in firsts.values()]
+        firsts = {attempt.dataset: attempt for attempt in reversed(attempts_of(option, self._config, self._run))}
+        orders = [single_request_order(self._order(option, attempt, address), self._run) for attempt in firsts.values()]
         run_single_requests(orders, lambda order: team.run(order, lambda seen: tell.progress("single requests", seen)))
 
-    def _goes_on(self, deployment: Deployment, order: Order, repeated: Counter[LoadPoint], tell: _Teller) -> bool:
+    def _goes_on(self, deployment: Deployment, order: Order, repeated: Counter[Attempt], tell: _Teller) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
         Requests that were refused because of credentials, or that failed at an endpoint that is no more, say nothing about how
@@ -245,24 +245,26 @@ class _Campaign:
             set_aside(records)
         return False
 
-    def _still_answers(self, deployment: Deployment, order: Order, repeated: Counter[LoadPoint], tell: _Teller) -> bool:
+    def _still_answers(self, deployment: Deployment, order: Order, repeated: Counter[Attempt], tell: _Teller) -> bool:
         """False if the server fell silent in a load point and does not answer a single request either.
 
         Such a load point says nothing of the option: it is set aside, and what is missing is not run, which the ledger says.
         Where the server could not be reached and now is back, the load point is set aside too and run again; what was cut off
         more often than that ends the option.
         """
-        records, point = Path(order.output_file), order.point
+        records, attempt = Path(order.output_file), order.attempt
         silence = silence_at_end(records)
         if silence is None:
             return True
-        situation = self._silence_in_words(deployment.option, point, silence)
+        situation = self._silence_in_words(deployment.option, attempt, silence)
         answers = deployment.answering_address(situation) is not None
-        if answers and (silence.was_reached or repeated[point]):
+        if answers and (silence.was_reached or repeated[attempt]):
             return True
-        repeated[point] += 1
+        repeated[attempt] += 1
         set_aside(records)
-        return answers or (repeated[point] <= MOST_REPEATS and self._answers_again(deployment.option, situation, tell))
+        return answers or (
+            repeated[attempt] <= MOST_REPEATS and self._answers_again(deployment.option, situation, tell)
+        )
 
     def _answers_again(self, option: OptionBase, situation: str, tell: _Teller) -> bool:
         """Wait for a server that was lost under load; false if it is gone for good or too long, which the ledger says."""
@@ -282,13 +284,13 @@ class _Campaign:
                 return True
         return False
 
-    def _silence_in_words(self, option: OptionBase, point: LoadPoint, silence: Silence) -> str:
+    def _silence_in_words(self, option: OptionBase, attempt: Attempt, silence: Silence) -> str:
         """In which load point a server fell silent, and which are not run for that."""
-        left = [point, *missing_load_points(option, self._config, self._run)]
-        named = "; ".join(f"{p.dataset} at {p.level.label}" for p in left[:MOST_NAMED])
+        left = [attempt, *missing_attempts(option, self._config, self._run)]
+        named = "; ".join(f"{a.dataset} at {a.level.label}" for a in left[:MOST_NAMED])
         more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
         return (
-            f"fell silent under load ({point.dataset} at {point.level.label}: {silence.answered} of "
+            f"fell silent under load ({attempt.dataset} at {attempt.level.label}: {silence.answered} of "
             f"{plural(silence.requests, 'request')} answered, none of the last {silence.trailing}) and then gave no answer to "
             f"a single request; {plural(len(left), 'load point')} not measured: {named}{more}"
         )
@@ -315,19 +317,19 @@ class _Campaign:
             self._teams.add(team)
             return team
 
-    def _order(self, option: OptionBase, point: LoadPoint, address: Address) -> Order:
+    def _order(self, option: OptionBase, attempt: Attempt, address: Address) -> Order:
         config = self._config
         tokenizer = config.tokenizer_of(option)
         config_dir = Path(self._run.about()["config_dir"])
-        points = [p for p in load_points_of(option, config, self._run) if p.dataset == point.dataset]
-        most = max(config.load.most_levels * config.load.repetitions, len(points))
+        attempts = [a for a in attempts_of(option, config, self._run) if a.dataset == attempt.dataset]
+        most = max(config.load.most_levels * config.load.repetitions, len(attempts))
         return Order(
-            option=point.option,
-            dataset=point.dataset,
-            level=point.level,
-            repetition=point.repetition,
+            option=attempt.option,
+            dataset=attempt.dataset,
+            level=attempt.level,
+            repetition=attempt.repetition,
             seed=config.seed,
-            start_of_prompts=points.index(point) / most,
+            start_of_prompts=attempts.index(attempt) / most,
             address=address,
             load=load_for_slo(config),
             percentile=config.slo.percentile,
@@ -336,10 +338,10 @@ class _Campaign:
             extra_body=option.extra_body,
             omit_body_keys=option.omit_body_keys,
             tokenizer=_absolute_folder(tokenizer, config_dir),
-            prompts_file=str(self._run.payloads / f"{slug(point.dataset)}.parquet"),
+            prompts_file=str(self._run.payloads / f"{slug(attempt.dataset)}.parquet"),
             prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
             base_dir=str(config_dir),
-            output_file=str(self._run.requests / f"{point.id}.parquet"),
+            output_file=str(self._run.requests / f"{attempt.id}.parquet"),
         )
 
     def _delete(self, option: OptionBase) -> None:
@@ -368,9 +370,9 @@ class _Teller:
         self._done = self._total = 0
 
     def __call__(self, state: str, detail: str = "") -> None:
-        points = load_points_of(self._option, self._config, self._run)
-        missing = missing_load_points(self._option, self._config, self._run)
-        self._done, self._total = len(points) - len(missing), len(points)
+        attempts = attempts_of(self._option, self._config, self._run)
+        missing = missing_attempts(self._option, self._config, self._run)
+        self._done, self._total = len(attempts) - len(missing), len(attempts)
         self._on_event(LoadEvent(self._option.name, state, self._done, self._total, detail))
 
     def progress(self, label: str, progress: LoadProgress) -> None:

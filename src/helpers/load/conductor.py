@@ -27,7 +27,7 @@ from helpers.run.records import (
     OVERLOAD,
     PROMPTS_RAN_OUT,
     WHOLE_SCHEDULE,
-    LoadPointFacts,
+    AttemptFacts,
     facts_metadata,
 )
 
@@ -49,14 +49,14 @@ NOTHING_YET = messages.Progress(sent=0, done=0, failed=0, in_flight=0, oldest_t0
 class Finished(NamedTuple):
     """A load point whose records are on disk."""
 
-    facts: LoadPointFacts
+    facts: AttemptFacts
     requests: int
     failed: int
     write_cpu_s: float
     """CPU seconds that joining the parts took."""
 
 
-class LoadPointRun:
+class AttemptRun:
     """One load point, from its schedule to its records. Used once."""
 
     def __init__(self, team: LoadTeam, order: Order, on_progress: OnProgress) -> None:

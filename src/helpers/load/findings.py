@@ -14,7 +14,7 @@ from helpers.load.spool import index_blocks
 from helpers.load.spread import percentiles_ms
 from helpers.load.window import Window
 from helpers.run.machine import MachineFacts
-from helpers.run.records import ArrivalFacts, LoadPointFacts, LoadProcessFacts
+from helpers.run.records import ArrivalFacts, AttemptFacts, LoadProcessFacts
 
 BUSY_SHARE = 0.9
 """A load process that used more of its CPU than this had no room for what comes late."""
@@ -47,10 +47,10 @@ class Ended:
     machine: MachineFacts | None = None
 
 
-def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
+def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
     """The facts, from the index of the spool and from what the load processes told; `parsed` by load process."""
     order, window, close_ns = ended.order, ended.window, ended.close_ns
-    point, is_open = order.point, order.level.is_open
+    attempt, is_open = order.attempt, order.level.is_open
     lag_ns = turnaround_ns = None
     if is_open:
         lag_ns = _of_all_rows(ended, _schedule_lag_ns)
@@ -59,13 +59,13 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
     processes = [_process_facts(i, ended.pids[i], told, parsed.get(i, [])) for i, told in sorted(ended.sent.items())]
     clock_source = _clock_source([one for told in parsed.values() for one in told])
     lag_ms = _spread_or_none(lag_ns)
-    return LoadPointFacts(
-        option=point.option,
-        dataset=point.dataset,
-        load_point=point.id,
+    return AttemptFacts(
+        option=attempt.option,
+        dataset=attempt.dataset,
+        load_point=attempt.id,
         load_kind=order.level.kind,
         level=float(order.level.value),
-        repetition=point.repetition,
+        repetition=attempt.repetition,
         window_open_ns=window.open_ns,
         window_close_ns=close_ns if window.open_ns is not None else None,
         ended_because=ended.ended_because,

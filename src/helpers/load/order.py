@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from helpers.config.benchmark import Generation
 from helpers.config.load import Load, LoadLevel
 from helpers.load.address import Address
-from helpers.run.records import LoadPoint
+from helpers.run.records import Attempt
 
 LONGEST_DRAIN_TIMEOUTS = 3
 SLACK_S = 60.0
@@ -49,9 +49,9 @@ class Order(BaseModel):
     """SageMaker takes inference ids of at most 64 characters."""
 
     @property
-    def point(self) -> LoadPoint:
-        """The load point that is to be run."""
-        return LoadPoint(self.option, self.dataset, self.level, self.repetition)
+    def attempt(self) -> Attempt:
+        """What is to be run."""
+        return Attempt(self.option, self.dataset, self.level, self.repetition)
 
     @property
     def spool(self) -> Path:

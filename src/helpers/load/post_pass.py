@@ -129,7 +129,7 @@ class _RowBuilder:
         self._constant = {
             "option": order.option,
             "dataset": order.dataset,
-            "load_point": order.point.id,
+            "load_point": order.attempt.id,
             "level": float(order.level.value),
             "repetition": order.repetition,
             "load_process": message.load_process,

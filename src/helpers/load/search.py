@@ -10,7 +10,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
 from helpers.metrics.attempts import could_be_judged, repetitions_that_count, was_overloaded
 from helpers.metrics.formulas import estimates_within, with_latencies
-from helpers.run.records import LoadPointFacts
+from helpers.run.records import AttemptFacts
 
 
 def next_level(search: Search, probes: dict[float, bool]) -> float | None:
@@ -35,7 +35,7 @@ def next_level(search: Search, probes: dict[float, bool]) -> float | None:
     return middle if passed < middle < failed else None
 
 
-def probe_is_feasible(requests: pd.DataFrame, facts: list[LoadPointFacts], config: BenchmarkConfig) -> bool:
+def probe_is_feasible(requests: pd.DataFrame, facts: list[AttemptFacts], config: BenchmarkConfig) -> bool:
     """Did a level meet the SLO as measured, the repetitions that count pooled: each percentile within its limit, error
     rate too.
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from helpers.errors import LoadError
 from helpers.load import order as messages
-from helpers.load.conductor import Finished, LoadPointRun
+from helpers.load.conductor import AttemptRun, Finished
 from helpers.load.order import Order
 from helpers.load.progress import OnProgress
 from helpers.run.disk_errors import disk_fault
@@ -78,7 +78,7 @@ class LoadTeam:
         shutil.rmtree(order.spool, ignore_errors=True)
         try:
             order.spool.mkdir(parents=True)
-            return LoadPointRun(self, order, on_progress).run()
+            return AttemptRun(self, order, on_progress).run()
         except OSError as error:
             raise LoadError(
                 f"{_where(order)}: {disk_fault(error, order.spool)}, {CONTINUE}; finished load points are kept"

@@ -121,7 +121,7 @@ def _median(name: str, option: str, dataset: str, run: RunFolder) -> MeasuredLim
     path = run.path / FOLDER / f"{slug(option)}__{slug(dataset)}.parquet"
     if not path.is_file():
         return None
-    rows = with_latencies(read_requests(path.parent, load_points=[path.stem]))
+    rows = with_latencies(read_requests(path.parent, attempts=[path.stem]))
     values = rows[rows["ok"] & (rows["phase"] != "warmup")][name].dropna()
     if values.empty:
         return None

@@ -33,7 +33,7 @@ from helpers.metrics.intervals import (
 from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
 from helpers.metrics.token_samples import sample_columns
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import PROMPTS_RAN_OUT, SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
+from helpers.run.records import PROMPTS_RAN_OUT, SCHEMA, ArrivalFacts, AttemptFacts, nullable, read_requests
 
 COLUMNS = (
     "phase",
@@ -70,7 +70,7 @@ STALL = 3.0
 class Level:
     """What was measured at one level."""
 
-    facts: list[LoadPointFacts]
+    facts: list[AttemptFacts]
     """One for each repetition that has a steady window."""
     requests: pd.DataFrame
     """Its requests of all phases by repetition and t0, with `metrics.with_latencies`."""
@@ -83,7 +83,7 @@ class Level:
         return self.requests[self.requests["phase"] == "steady"]
 
 
-def read_levels(requests_dir: Path, facts: list[LoadPointFacts], config: BenchmarkConfig) -> Iterator[Level]:
+def read_levels(requests_dir: Path, facts: list[AttemptFacts], config: BenchmarkConfig) -> Iterator[Level]:
     """Every level that has requests in a steady window: options and datasets in the config's order, levels ascending.
 
     A repetition that could not be judged, and in whose place another was measured, does not count. A load point of which
@@ -100,7 +100,7 @@ def read_levels(requests_dir: Path, facts: list[LoadPointFacts], config: Benchma
                     yield level
 
 
-def _as_window(facts: LoadPointFacts, requests_dir: Path) -> LoadPointFacts:
+def _as_window(facts: AttemptFacts, requests_dir: Path) -> AttemptFacts:
     """The facts, with a window from the first send to the last failure where nothing was answered at all."""
     if facts.window_s:
         return facts
@@ -111,7 +111,7 @@ def _as_window(facts: LoadPointFacts, requests_dir: Path) -> LoadPointFacts:
     return replace(facts, window_open_ns=first, window_close_ns=max(last, first + 1), steady=False)
 
 
-def _read_level(requests_dir: Path, facts: list[LoadPointFacts]) -> Level:
+def _read_level(requests_dir: Path, facts: list[AttemptFacts]) -> Level:
     names = [f.load_point for f in facts]
     requests = with_latencies(read_requests(requests_dir, list(COLUMNS), names))
     requests = requests.sort_values(["repetition", "t0_ns"], ignore_index=True)
@@ -122,7 +122,7 @@ def _read_level(requests_dir: Path, facts: list[LoadPointFacts]) -> Level:
 
 
 def summarise_load_points(
-    requests_dir: Path, facts: list[LoadPointFacts], endpoints: list[EndpointRecord], config: BenchmarkConfig
+    requests_dir: Path, facts: list[AttemptFacts], endpoints: list[EndpointRecord], config: BenchmarkConfig
 ) -> pd.DataFrame:
     """One row per level, in the order of `read_levels`; its columns are those of `summarise`."""
     endpoint = {record.option: record for record in endpoints}
@@ -132,9 +132,9 @@ def summarise_load_points(
 
 def no_load_points(config: BenchmarkConfig) -> pd.DataFrame:
     """The table of a run in which nothing was measured: the columns of `summarise`, and no row."""
-    unknown = dict.fromkeys(field.name for field in fields(LoadPointFacts))
+    unknown = dict.fromkeys(field.name for field in fields(AttemptFacts))
     known = {"load_kind": "closed_loop", "level": 1.0, "repetition": 1, "client_limited": []}
-    facts = LoadPointFacts(**{**unknown, **known, "window_open_ns": 0, "window_close_ns": 1})
+    facts = AttemptFacts(**{**unknown, **known, "window_open_ns": 0, "window_close_ns": 1})
     row = {"phase": "steady", "repetition": 1, "sent_ns": 0, "done_ns": 1, "status": "connection"}
     records = pa.Table.from_pylist([row], SCHEMA).select(list(COLUMNS)).to_pandas(types_mapper=nullable)
     return pd.DataFrame([summarise(Level([facts], with_latencies(records), None), None, config)]).iloc[:0]
@@ -193,7 +193,7 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
     return row | latencies.slo_columns(config.slo, row["steady"], row["client_limited"])
 
 
-def _in_flight(sent: pd.DataFrame, facts: LoadPointFacts) -> float:
+def _in_flight(sent: pd.DataFrame, facts: AttemptFacts) -> float:
     mine = sent[sent["repetition"] == facts.repetition].dropna(subset=["sent_ns", "done_ns"])
     stamps = [mine[column].to_numpy(dtype="int64") / 1e9 for column in ("sent_ns", "done_ns")]
     return metrics.achieved_concurrency(*stamps, (facts.window_open_ns / 1e9, facts.window_close_ns / 1e9))
@@ -244,7 +244,7 @@ def _rates(level: Level, ok: np.ndarray, window_s: float, streams: int, config: 
     return row
 
 
-def _rate_interval(here: pd.DataFrame, windows: list[LoadPointFacts], amounts: np.ndarray, streams: int) -> Interval:
+def _rate_interval(here: pd.DataFrame, windows: list[AttemptFacts], amounts: np.ndarray, streams: int) -> Interval:
     """From the repetitions where there are at least three, else from batches of consecutive requests."""
     repetition = here["repetition"].to_numpy()
     if len(windows) >= 3:

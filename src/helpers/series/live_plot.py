@@ -56,18 +56,18 @@ class LivePlot:
         self.widget = HTML()
         self._samples: deque[Sample] = deque(maxlen=HISTORY)
         self._failed = 0
-        self._point: int | None = None
+        self._attempt: int | None = None
         self._drawn_s = float("-inf")
 
-    def show(self, progress: LoadProgress, point: int, now_s: float) -> bool:
+    def show(self, progress: LoadProgress, attempt: int, now_s: float) -> bool:
         """Draw, unless it was drawn less than a second ago; returns whether it drew.
 
-        `point` numbers the load points, so that the first sample of each is known; `now_s` is a monotonic time.
+        `attempt` numbers the attempts, so that the first sample of each is known; `now_s` is a monotonic time.
         """
         if now_s - self._drawn_s < REDRAW_S:
             return False
         self._drawn_s = now_s
-        begins = point != self._point
+        begins = attempt != self._attempt
         self._samples.append(
             Sample(
                 at_s=now_s,
@@ -79,7 +79,7 @@ class LivePlot:
                 begins=begins,
             )
         )
-        self._point, self._failed = point, progress.failed
+        self._attempt, self._failed = attempt, progress.failed
         self.widget.value = draw(list(self._samples), progress_words(progress))
         return True
 

@@ -19,7 +19,7 @@ from helpers.metrics.summary import Level, no_load_points, read_levels, summaris
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompt_warnings
-from helpers.run.records import LoadPointFacts, read_facts
+from helpers.run.records import AttemptFacts, read_facts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.checks import check_run
 from helpers.verdict.group_checks import group_warnings
@@ -53,7 +53,7 @@ class Measurements:
     samples: pd.DataFrame
     """Requests of the steady windows for figures, at most SAMPLES_PER_LEVEL of each level: option, dataset, level, ok,
     prompt_tokens, latency_s, ttft_s, tpot_s."""
-    facts: list[LoadPointFacts]
+    facts: list[AttemptFacts]
     endpoints: list[EndpointRecord]
     warnings: list[ReportWarning]
     failures: pd.DataFrame

@@ -18,7 +18,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import MET
 from helpers.number_text import duration, plural
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import LoadPointFacts
+from helpers.run.records import AttemptFacts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.counted import check_counts, counted_apart
 from helpers.verdict.request_checks import LevelAudit, check_load_points, check_requests
@@ -33,7 +33,7 @@ WORD_AND_VERSION = re.compile(r"([a-z]+)(\d+(?:\.\d+)+)")
 def check_run(
     points: pd.DataFrame,
     audits: list[LevelAudit],
-    facts: list[LoadPointFacts],
+    facts: list[AttemptFacts],
     endpoints: list[EndpointRecord],
     prompt_warnings: list[str],
     config: BenchmarkConfig,

@@ -12,7 +12,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.sample_size import requests_for_percentile
 from helpers.metrics.summary import Level
 from helpers.run.machine import BUSY_MACHINE, busy_words
-from helpers.run.records import ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, LoadPointFacts
+from helpers.run.records import ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, AttemptFacts
 from helpers.run.report_warning import ReportWarning
 
 CONCURRENCY_TOLERANCE = 0.98
@@ -178,7 +178,7 @@ def _resent(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
 
 
 def check_load_points(
-    points: pd.DataFrame, facts: list[LoadPointFacts], config: BenchmarkConfig
+    points: pd.DataFrame, facts: list[AttemptFacts], config: BenchmarkConfig
 ) -> Iterable[ReportWarning]:
     """Warnings about how load was made and how sure the numbers are."""
     yield from _client_limited(facts)
@@ -192,7 +192,7 @@ def check_load_points(
     yield from _clock_sources(facts)
 
 
-def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _client_limited(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     rows = [f"{f.load_point}: {'; '.join(f.client_limited)}" for f in facts if f.client_limited]
     if rows:
         yield ReportWarning(
@@ -202,7 +202,7 @@ def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
         )
 
 
-def _busy_machine(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _busy_machine(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     """Where the server runs on the machine that sends, what else the machine does is measured with it."""
     served = [f for f in facts if f.machine is not None and f.machine.serves]
     if busy := [f for f in served if f.machine.is_busy]:
@@ -214,7 +214,7 @@ def _busy_machine(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
         )
 
 
-def _not_steady(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _not_steady(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     """Load points that looked for a steady state and found none; a ramp looks for none."""
     unsteady = [f for f in facts if f.steady is False]
     drifting = [f for f in unsteady if f.steady_because.startswith(TREND)]
@@ -253,7 +253,7 @@ def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[Repo
         )
 
 
-def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _ended_early(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     for reason in sorted({f.ended_because for f in facts} - PLANNED_ENDS):
         yield ReportWarning(
             kind="ended_early",
@@ -299,7 +299,7 @@ def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
         )
 
 
-def _clock_sources(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _clock_sources(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     sources: dict[str, set[str]] = {}
     for f in facts:
         sources.setdefault(f.option, set()).add(f.clock_source)
