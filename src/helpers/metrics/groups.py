@@ -22,7 +22,7 @@ from helpers.metrics.intervals import (
     samples_to_show,
     share_bounds,
 )
-from helpers.metrics.level_latencies import PERCENTS, percentile_columns
+from helpers.metrics.load_point_latencies import PERCENTS, percentile_columns
 from helpers.metrics.sample_size import requests_lacking
 from helpers.metrics.summary import prices_of, served_rates
 from helpers.metrics.token_samples import no_sample

@@ -8,7 +8,7 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.errors import AnalysisError, DeployError, LoadError, PromptError
 from helpers.load.plan import attempts_of, missing_attempts
-from helpers.metrics.level_latencies import PERCENTS
+from helpers.metrics.load_point_latencies import PERCENTS
 from helpers.report.display import Prose
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger

@@ -21,7 +21,7 @@ from helpers.run.ledger import EndpointRecord
 from helpers.run.records import AttemptFacts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.counted import check_counts, counted_apart
-from helpers.verdict.request_checks import LevelAudit, check_load_points, check_requests
+from helpers.verdict.request_checks import LoadPointAudit, check_load_points, check_requests
 
 LENGTH_TOLERANCE = 0.05
 STANDARD_ERRORS = 4
@@ -32,7 +32,7 @@ WORD_AND_VERSION = re.compile(r"([a-z]+)(\d+(?:\.\d+)+)")
 
 def check_run(
     points: pd.DataFrame,
-    audits: list[LevelAudit],
+    audits: list[LoadPointAudit],
     facts: list[AttemptFacts],
     endpoints: list[EndpointRecord],
     prompt_warnings: list[str],
