@@ -7,14 +7,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from examples import arrivals, endpoint, facts, load_point, make_config, open_facts, request, write_run
+from examples import (
+    arrivals,
+    endpoint,
+    facts,
+    load_point,
+    make_config,
+    open_facts,
+    request,
+    summarise_load_points,
+    write_run,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.metrics.chunks import inter_token_percentiles
 from helpers.metrics.intervals import batch_rates, percentile, percentile_interval, ratio_interval
 from helpers.metrics.load_point_latencies import PERCENTS
-from helpers.metrics.summary import read_load_points, summarise_load_points
+from helpers.metrics.summary import read_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.records import SCHEMA
 from helpers.verdict.analysis import POINTS_FILE, read_points

@@ -8,6 +8,7 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
+from helpers.metrics.summary import read_load_points, summarise
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import SCHEMA, ArrivalFacts, Attempt, AttemptFacts, LoadProcessFacts, write_requests
 
@@ -149,6 +150,15 @@ def write_run(folder: Path, rows: list[dict], windows: list[AttemptFacts]) -> Pa
         named = [{"request_id": f"q{i}"} | row | {"load_point": of_it.load_point} for i, row in enumerate(mine)]
         write_requests(folder / f"{of_it.load_point}.parquet", named, of_it)
     return folder
+
+
+def summarise_load_points(
+    requests_dir: Path, facts: list[AttemptFacts], endpoints: list[EndpointRecord], config: BenchmarkConfig
+) -> pd.DataFrame:
+    """One row per load point of a folder of request records."""
+    known = {record.option: record for record in endpoints}
+    points = read_load_points(requests_dir, facts, config)
+    return pd.DataFrame([summarise(point, known.get(point.facts[0].option), config) for point in points])
 
 
 def endpoint(name="a", usd_per_hour=3.6, **changes):

@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from answer_shapes import DONE, data, event
 from command_line import config_of, openai, run_main
-from examples import endpoint, load_point, make_config, option, request, write_run
+from examples import endpoint, load_point, make_config, option, request, summarise_load_points, write_run
 from examples import facts as facts_of_point
 from load_orders import measure, order
 from raw_server import raw_server
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.load.team import LoadTeam
-from helpers.metrics.summary import no_load_points, summarise_load_points
+from helpers.metrics.summary import no_load_points
 from helpers.report.bottom_line_text import bottom_line
 from helpers.run.records import LIST_COLUMNS, SCHEMA, read_facts, read_requests
 from helpers.verdict.checks import check_run

@@ -15,7 +15,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.importers.found import CUT_OFF, FoundPoint, TimedRequest
 from helpers.load.schedule import arrival_facts
 from helpers.load.spread import percentiles_ms
-from helpers.load.steady import judge
+from helpers.load.steady import steadiness_of
 from helpers.run.group_records import Group
 from helpers.run.records import WHOLE_SCHEDULE, ArrivalFacts, Attempt, AttemptFacts
 
@@ -145,7 +145,7 @@ def find_window(requests: list[TimedRequest], point: Attempt) -> Window:
     latency_s = (done[first:] - t0[first:]) / 1e9
     span_s = (until_ns - int(t0[first])) / 1e9
     in_flight = float(latency_s.sum() / span_s) if point.level.is_open and span_s > 0 else float(streams)
-    finding = judge(latency_s, in_flight)
+    finding = steadiness_of(latency_s, in_flight)
     opened = first + finding.start
     if opened >= len(t0):
         return Window(None, None, False, finding.because)

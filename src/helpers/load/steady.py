@@ -37,7 +37,7 @@ class Steadiness:
     """Latency rises throughout and has more than doubled: more comes than is served."""
 
 
-def judge(latency_s: np.ndarray, streams: float) -> Steadiness:
+def steadiness_of(latency_s: np.ndarray, streams: float) -> Steadiness:
     """Find the end of the warm-up among requests in order of their t0, and judge what follows.
 
     `latency_s` are the end-to-end latencies (failures: the time to the failure); `streams` how many were in flight.

@@ -9,7 +9,7 @@ import numpy as np
 
 from helpers.config.load import Ramp, TraceReplay, warmup_answers
 from helpers.load.order import Order
-from helpers.load.steady import judge, relative_half_widths
+from helpers.load.steady import relative_half_widths, steadiness_of
 from helpers.metrics.intervals import design_effect
 
 
@@ -78,7 +78,7 @@ def find_window(times: Times, order: Order, start_ns: int, until_ns: int) -> Win
     latency_s = (done[first:known] - t0[first:known]) / 1e9
     span_s = (until_ns - int(t0[first])) / 1e9
     streams = float(latency_s.sum() / span_s) if order.level.is_open and span_s > 0 else order.level.value
-    finding = judge(latency_s, streams)
+    finding = steadiness_of(latency_s, streams)
     opened = first + finding.start
     if opened >= known:
         return NO_WINDOW

@@ -121,15 +121,6 @@ def _read_load_point(requests_dir: Path, facts: list[AttemptFacts]) -> LoadPoint
     return LoadPoint(facts, requests, inter_token_percentiles(files, PERCENTS))
 
 
-def summarise_load_points(
-    requests_dir: Path, facts: list[AttemptFacts], endpoints: list[EndpointRecord], config: BenchmarkConfig
-) -> pd.DataFrame:
-    """One row per load point, in the order of `read_load_points`; its columns are those of `summarise`."""
-    endpoint = {record.option: record for record in endpoints}
-    points = read_load_points(requests_dir, facts, config)
-    return pd.DataFrame([summarise(point, endpoint.get(point.facts[0].option), config) for point in points])
-
-
 def no_load_points(config: BenchmarkConfig) -> pd.DataFrame:
     """The table of a run in which nothing was measured: the columns of `summarise`, and no row."""
     unknown = dict.fromkeys(field.name for field in fields(AttemptFacts))

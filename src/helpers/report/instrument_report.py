@@ -47,7 +47,7 @@ def instrument_table(facts: list[AttemptFacts]) -> Table | Prose:
 
 
 def pacing_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Table | Prose:
-    """The load that was asked for against the one that was made. `points`: `metrics.summarise_load_points`."""
+    """The load that was asked for against the one that was made. `points`: `summary.summarise`."""
     if not facts:
         return Prose("")
     return _schedule_table(facts) if any(f.load.is_open for f in facts) else _turnaround_table(facts, points)

@@ -49,7 +49,7 @@ class Measurements:
     """Everything that was measured in a run."""
 
     points: pd.DataFrame
-    """One row per load point: `summary.summarise_load_points`."""
+    """One row per load point: `summary.summarise`."""
     samples: pd.DataFrame
     """Requests of the steady windows for figures, at most SAMPLES_PER_LOAD_POINT of each load point: option, dataset, level, ok,
     prompt_tokens, latency_s, ttft_s, tpot_s."""
@@ -60,7 +60,7 @@ class Measurements:
     """Failed requests by load point and kind: `failure_counts.count_failures`."""
 
 
-def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
+def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     """Read the request records, load point by load point, and the groups of imported results, and summarise them.
 
     Raises AnalysisError where nothing was measured and no failure of an option explains it.

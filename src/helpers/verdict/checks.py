@@ -39,7 +39,7 @@ def check_run(
     config: BenchmarkConfig,
     today: date,
 ) -> list[ReportWarning]:
-    """All warnings of a run, the gravest first. `points` is the table of `summary.summarise_load_points`."""
+    """All warnings of a run, the gravest first. `points` is the table of `summary.summarise`."""
     found = [
         *_missing_points(points, endpoints, config),
         *_missing_repetitions(points, config),
