@@ -62,7 +62,7 @@ def test_a_drift_that_may_be_chance_is_passed_over_unless_it_is_large():
     assert finding.because.startswith("drift +15.7%")
     finding = steadiness_of(batches_of([0.9, 1.5, 1.4, 1.0, 1.5, 0.8, 1.1, 0.9], 5), 1)
     assert not finding.steady
-    assert finding.because.startswith("40 requests are too few to steadiness_of: drift -33.3%")
+    assert finding.because.startswith("40 requests are too few to judge: drift -33.3%")
 
 
 def test_a_queue_that_grows_is_overload():

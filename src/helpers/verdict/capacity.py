@@ -55,8 +55,8 @@ def fleet(option: OptionVerdict, traffic: float, headroom: float, usd_per_instan
         return Fleet(None, None, _usd_per_hour_by_token(option.points, option.token_rates, traffic))
     per_instance = option.capacity.requests_per_minute_per_instance.value
     together = option.instance_count
-    groups = max(1, math.ceil(traffic / (per_instance * together * (1 - headroom)) - 1e-9))
-    instances = groups * together
+    replicas = max(1, math.ceil(traffic / (per_instance * together * (1 - headroom)) - 1e-9))
+    instances = replicas * together
     usd = None if usd_per_instance_hour is None else usd_per_instance_hour * instances
     return Fleet(instances, traffic / (per_instance * instances), usd)
 
@@ -149,7 +149,7 @@ def _edges(options: list[OptionVerdict], headroom: float) -> list[float]:
     edges = {LOWEST_TRAFFIC, HIGHEST_TRAFFIC}
     for option in options:
         if option.token_rates is None:
-            full = _full_group(option, headroom)
+            full = _full_replica(option, headroom)
             edges |= {full * k for k in range(1, math.ceil(HIGHEST_TRAFFIC / full))}
     for one in options:
         for other in options:
@@ -158,8 +158,8 @@ def _edges(options: list[OptionVerdict], headroom: float) -> list[float]:
     return sorted(edge for edge in edges if LOWEST_TRAFFIC <= edge <= HIGHEST_TRAFFIC)
 
 
-def _full_group(option: OptionVerdict, headroom: float) -> float:
-    """Requests per minute that fill the instances that belong together, headroom left free."""
+def _full_replica(option: OptionVerdict, headroom: float) -> float:
+    """Requests per minute that fill one replica (the instances of one endpoint), headroom left free."""
     per_instance = option.capacity.requests_per_minute_per_instance.value
     return per_instance * option.instance_count * (1 - headroom)
 
@@ -177,13 +177,13 @@ def break_even(by_token: OptionVerdict, by_hour: OptionVerdict, headroom: float)
 
 
 def _crossings(by_token: OptionVerdict, by_hour: OptionVerdict, headroom: float) -> list[float]:
-    """Traffic at which both bills are equal: k x price of a group / price of a request, as long as k groups carry it."""
+    """Traffic at which both bills are equal: k x price of a replica / price of a request, as long as k replicas carry it."""
     per_minute = _usd_per_hour_by_token(by_token.points, by_token.token_rates, 1.0)
     price = _price(by_hour)
     if not per_minute or price is None:
         return []
-    full, group = _full_group(by_hour, headroom), price * by_hour.instance_count
-    equal = [(k, k * group / per_minute) for k in range(1, math.ceil(HIGHEST_TRAFFIC / full) + 1)]
+    full, replica = _full_replica(by_hour, headroom), price * by_hour.instance_count
+    equal = [(k, k * replica / per_minute) for k in range(1, math.ceil(HIGHEST_TRAFFIC / full) + 1)]
     return [at for k, at in equal if (k - 1) * full < at <= k * full and LOWEST_TRAFFIC <= at <= HIGHEST_TRAFFIC]
 
 
