@@ -27,7 +27,7 @@ from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
 from helpers.load.address import Address, SigV4
 from helpers.load.alarm import Alarm
-from helpers.load.order import Order
+from helpers.load.messages import AttemptSpec
 from helpers.load.team import LoadTeam
 from helpers.run.records import AttemptFacts
 
@@ -106,14 +106,14 @@ def measure_ours(work: Work, folder: Path, server_pid: int, begin: Callable[[], 
     """Run the load in load processes of its own. `begin()` is called between their warming up and the load."""
     with LoadTeam(log_file=folder / "load.log", processes=work.processes, first_place=0) as team:
         imports = replace(work, concurrency=work.processes, rate=None, seconds=0.3)
-        _run(team, order(imports, folder), imports.seconds)
+        _run(team, spec_of(imports, folder), imports.seconds)
         begin()
-        an_order = order(work, folder)
+        spec = spec_of(work, folder)
         before = usage(server_pid, team.pids)
-        facts = _run(team, an_order, work.seconds)
+        facts = _run(team, spec, work.seconds)
         used = usage(server_pid, team.pids) - before
         peak_memory_mb = max(peak_memory(pid) for pid in team.pids)
-    table = pq.read_table(an_order.output_file, columns=RECORD_COLUMNS).to_pandas()
+    table = pq.read_table(spec.output_file, columns=RECORD_COLUMNS).to_pandas()
     failed = table[table["status"] != "ok"]
     if len(failed):
         raise RuntimeError(f"{len(failed)} of {len(table)} requests failed, the first: {failed.iloc[0].to_dict()}")
@@ -127,8 +127,8 @@ def measure_ours(work: Work, folder: Path, server_pid: int, begin: Callable[[], 
     )
 
 
-def order(work: Work, folder: Path, requests: int | None = None) -> Order:
-    """The order for a load of `work.seconds`, or of so many requests."""
+def spec_of(work: Work, folder: Path, requests: int | None = None) -> AttemptSpec:
+    """What to run for a load of `work.seconds`, or of so many requests."""
     common = {
         "min_requests": requests or 1_000_000,
         "max_duration_s": 60 if requests else work.seconds,
@@ -156,7 +156,7 @@ def order(work: Work, folder: Path, requests: int | None = None) -> Order:
         ca_file=work.ca_file,
     )
     (folder / "requests").mkdir(exist_ok=True)
-    return Order(
+    return AttemptSpec(
         option="benchmark",
         dataset="benchmark",
         level=level,
@@ -183,12 +183,12 @@ def _prompts_file(folder: Path, count: int) -> Path:
     return path
 
 
-def _run(team: LoadTeam, an_order: Order, seconds: float) -> AttemptFacts:
+def _run(team: LoadTeam, spec: AttemptSpec, seconds: float) -> AttemptFacts:
     """The load to its end, or LoadError if it has none."""
     watchdog = threading.Timer(seconds + LONGEST_REST_S, team.kill)
     watchdog.start()
     try:
-        return team.run(an_order, on_progress=_ignore).facts
+        return team.run(spec, on_progress=_ignore).facts
     finally:
         watchdog.cancel()
 
@@ -202,7 +202,7 @@ def send_ten_requests() -> None:
     given = json.load(sys.stdin)
     folder = Path(given.pop("folder"))
     with LoadTeam(log_file=folder / "load.log", processes=1, first_place=0) as team:
-        requests = team.run(order(Work(**given), folder, requests=10), on_progress=_ignore).requests
+        requests = team.run(spec_of(Work(**given), folder, requests=10), on_progress=_ignore).requests
         peak_memory_mb = peak_memory(os.getpid()) + sum(peak_memory(pid) for pid in team.pids)
     print(json.dumps({"requests": requests, "peak_memory_mb": peak_memory_mb}))
 

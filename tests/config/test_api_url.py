@@ -146,7 +146,7 @@ class AsksForAPassword(http.server.BaseHTTPRequestHandler):
 
 
 def test_a_server_gets_the_password_and_what_it_quotes_is_hidden(tmp_path, monkeypatch):
-    from load_orders import measure, order
+    from attempt_specs import measure, spec_of
 
     from helpers.load.team import LoadTeam
 
@@ -157,7 +157,7 @@ def test_a_server_gets_the_password_and_what_it_quotes_is_hidden(tmp_path, monke
         address, _, _ = address_of(tmp_path, url)
         with LoadTeam(tmp_path / "load.log") as team:
             requests, _ = measure(
-                team, order(tmp_path, address.url, address=address.model_dump(), tokens=6, max_duration_s=1)
+                team, spec_of(tmp_path, address.url, address=address.model_dump(), tokens=6, max_duration_s=1)
             )
         server.shutdown()
     encoded = base64.b64encode(b"me:p@ss-w0rd-0001").decode()

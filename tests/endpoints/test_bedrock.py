@@ -11,6 +11,7 @@ from pathlib import Path
 import boto3
 import pyarrow.parquet as pq
 import pytest
+from attempt_specs import measure, spec_of, write_prompts_file
 from bedrock_stub import (
     ACCESS_KEY,
     ITL_S,
@@ -26,7 +27,6 @@ from bedrock_stub import (
 from botocore.config import Config
 from botocore.exceptions import EventStreamError
 from conftest import small_config
-from load_orders import measure, order, write_prompts_file
 
 from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
@@ -302,16 +302,16 @@ def test_json_with_line_ends_is_one_event():
 # --- under load ---------------------------------------------------------------------------------------------------
 
 
-def bedrock_order(folder: Path, model: str, stream: bool = True, **load: object):
+def bedrock_spec(folder: Path, model: str, stream: bool = True, **load: object):
     where = address_of(folder, model_id=model, stream=stream).model_dump()
     known = {"concurrency": [4], "min_requests": 24, "warmup_requests": 1}
-    an_order = order(folder, where["url"], address=where, tokens=TOKENS, **{**known, **load})
-    return an_order.model_copy(update={"extra_body": {}})
+    spec = spec_of(folder, where["url"], address=where, tokens=TOKENS, **{**known, **load})
+    return spec.model_copy(update={"extra_body": {}})
 
 
 @pytest.mark.timing
 def test_a_load_point_has_times_tokens_and_request_ids(stub, team, tmp_path):
-    requests, facts = measure(team, bedrock_order(tmp_path, "test.text"))
+    requests, facts = measure(team, bedrock_spec(tmp_path, "test.text"))
     assert set(requests["status"]) == {"ok"}
     assert (requests["output_tokens"] == TOKENS).all() and (requests["prompt_tokens"] == PROMPT_TOKENS).all()
     assert set(requests["output_tokens_source"]) == set(requests["prompt_tokens_source"]) == {"server"}
@@ -325,7 +325,7 @@ def test_a_load_point_has_times_tokens_and_request_ids(stub, team, tmp_path):
 
 
 def test_converse_without_streaming_has_no_ttft(team, tmp_path):
-    requests, _ = measure(team, bedrock_order(tmp_path, "test.text", stream=False))
+    requests, _ = measure(team, bedrock_spec(tmp_path, "test.text", stream=False))
     assert set(requests["status"]) == {"ok"}
     assert requests["ttft_s"].isna().all() and requests["tpot_s"].isna().all()
     assert (requests["latency_s"] > 0).all()
@@ -333,7 +333,7 @@ def test_converse_without_streaming_has_no_ttft(team, tmp_path):
 
 
 def test_throttles_are_rows_among_the_answers(team, tmp_path):
-    requests, _ = measure(team, bedrock_order(tmp_path, "test.busy", min_requests=30))
+    requests, _ = measure(team, bedrock_spec(tmp_path, "test.busy", min_requests=30))
     throttled = requests[requests["status"] == "throttled"]
     assert set(requests["status"]) == {"ok", "throttled"}
     assert 0.2 < len(throttled) / len(requests) < 0.45, "a third"
@@ -356,7 +356,7 @@ def test_throttles_are_rows_among_the_answers(team, tmp_path):
     ],
 )
 def test_every_failure_is_a_row_with_its_status(team, tmp_path, model, status, http_status, error_type):
-    requests, _ = measure(team, bedrock_order(tmp_path, model, max_duration_s=1.0))
+    requests, _ = measure(team, bedrock_spec(tmp_path, model, max_duration_s=1.0))
     assert len(requests) > 0
     assert set(requests["status"]) == {status}
     assert set(requests["http_status"]) == {http_status}

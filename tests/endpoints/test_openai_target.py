@@ -12,8 +12,8 @@ import urllib.error
 import urllib.request
 
 import pytest
+from attempt_specs import measure, spec_of
 from conftest import small_config
-from load_orders import measure, order
 
 from helpers.config.file import load_config
 from helpers.endpoints.campaign import load_all
@@ -121,7 +121,7 @@ def test_a_certificate_is_verified_and_ca_file_says_which_are_trusted(tls_target
     address = target.address(target.plan())
     with LoadTeam(tmp_path / "load.log") as team:
         requests, _ = measure(
-            team, order(tmp_path, address.url, address=address.model_dump(), tokens=6, max_duration_s=1)
+            team, spec_of(tmp_path, address.url, address=address.model_dump(), tokens=6, max_duration_s=1)
         )
     assert set(requests["status"]) == {status}
     if status == "connection":

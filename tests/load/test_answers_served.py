@@ -11,7 +11,7 @@ from typing import NamedTuple, get_args
 import pyarrow.parquet as pq
 import pytest
 from answer_shapes import SHAPES, Shape, wire_of
-from load_orders import order
+from attempt_specs import spec_of
 from raw_server import raw_server
 
 from helpers.endpoints.targets.base import Address
@@ -70,9 +70,9 @@ def records(tmp_path_factory) -> dict[Case, dict]:
             folder = tmp_path_factory.mktemp(api)
             with raw_server(lambda connection, number, cases=cases: serve(connection, cases[number])) as server:
                 load = {"concurrency": [4], "min_requests": len(cases), "max_duration_s": 60, "warmup_requests": 0}
-                an_order = order(folder, server.url, api=api, prompts=len(cases), **load)
-                team.run(an_order, on_progress=lambda progress: None)
-            for row in pq.read_table(an_order.output_file).to_pylist():
+                spec = spec_of(folder, server.url, api=api, prompts=len(cases), **load)
+                team.run(spec, on_progress=lambda progress: None)
+            for row in pq.read_table(spec.output_file).to_pylist():
                 found[cases[int(row["request_id"].rpartition("-")[2])]] = row
     return found
 

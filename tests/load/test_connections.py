@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from answer_shapes import ANTHROPIC, BODY, DJL_LAST, TGI_DETAILS, WHOLE, data, djl, lines, named, tgi
-from load_orders import measure, order
+from attempt_specs import measure, spec_of
 from raw_server import raw_server
 
 from helpers.config.load import LoadLevel, OpenLoop
@@ -55,7 +55,7 @@ def test_an_answer_is_whole_where_its_api_ends_it(team, tmp_path, kind, closes):
 
     with raw_server(send) as server:
         load = {"concurrency": [2], "min_requests": 20, "request_timeout_s": 10, "max_duration_s": 25}
-        requests, facts = measure(team, order(tmp_path, server.url, api=api, **load))
+        requests, facts = measure(team, spec_of(tmp_path, server.url, api=api, **load))
     assert set(requests["status"]) == {"ok"}, requests["error"].iloc[0]
     assert (requests["output_tokens"] == 2).all()
     assert requests["latency_s"].median() < 0.1, "silence is no latency"
@@ -95,7 +95,7 @@ def closes_in_silence(after: int):
 def test_a_request_on_a_stale_connection_goes_out_once_more(team, tmp_path):
     with raw_server(closes_in_silence(after=1)) as server:
         load = {"concurrency": [2], "min_requests": 20, "max_duration_s": 20}
-        requests, _ = measure(team, order(tmp_path, server.url, **load))
+        requests, _ = measure(team, spec_of(tmp_path, server.url, **load))
     assert set(requests["status"]) == {"ok"}
     assert requests["resent"].sum() == len(requests) - 2, "all but the first of each worker"
     assert requests[requests["resent"]]["connect_ns"].notna().all()
@@ -108,7 +108,7 @@ def test_an_open_loop_sends_once_more_too(team, tmp_path):
         kind="open_loop", rate=[20], arrivals="constant", min_requests=20, max_duration_s=4, repeat_prompts=True
     )
     with raw_server(closes_in_silence(after=1)) as server:
-        requests, _ = measure(team, order(tmp_path, server.url, load=load, level=LoadLevel("open_loop", 20)))
+        requests, _ = measure(team, spec_of(tmp_path, server.url, load=load, level=LoadLevel("open_loop", 20)))
     assert set(requests["status"]) == {"ok"} and requests["resent"].any()
     assert requests["request_id"].is_unique and len(server.seen) == len(requests) + requests["resent"].sum()
 
@@ -116,7 +116,7 @@ def test_an_open_loop_sends_once_more_too(team, tmp_path):
 def test_a_server_that_never_answers_is_asked_no_third_time(team, tmp_path):
     with raw_server(closes_in_silence(after=0)) as server:
         load = {"concurrency": [1], "min_requests": 5, "warmup_requests": 0, "max_duration_s": 5}
-        requests, _ = measure(team, order(tmp_path, server.url, **load))
+        requests, _ = measure(team, spec_of(tmp_path, server.url, **load))
         name = server.url.split("/")[2]
     assert set(requests["status"]) == {"connection"} and not requests["resent"].any()
     assert max(Counter(server.seen).values()) == 1, "a new connection says all that there is to say"
@@ -129,7 +129,7 @@ def test_what_breaks_after_a_byte_is_not_sent_again(team, tmp_path):
         return number % 2 == 0
 
     with raw_server(send) as server:
-        requests, _ = measure(team, order(tmp_path, server.url, min_requests=8))
+        requests, _ = measure(team, spec_of(tmp_path, server.url, min_requests=8))
     assert set(requests["status"]) == {"ok", "cut_short"} and not requests["resent"].any()
     assert len(server.seen) == len(requests)
 
@@ -153,7 +153,7 @@ def listening(backlog: int = 50, fill: bool = False):
 
 def reason(team, folder, url: str) -> str:
     load = {"min_requests": 2, "warmup_requests": 0, "request_timeout_s": 0.4, "max_duration_s": 2}
-    requests, _ = measure(team, order(folder, url, **load))
+    requests, _ = measure(team, spec_of(folder, url, **load))
     assert set(requests["status"]) == {"connection"}
     [words] = set(requests["error"])
     return words
@@ -193,7 +193,7 @@ def test_a_time_out_says_how_far_the_answer_came(team, tmp_path):
 
     with raw_server(send) as server:
         load = {"min_requests": 4, "warmup_requests": 0, "request_timeout_s": 0.4, "max_duration_s": 3}
-        requests, _ = measure(team, order(tmp_path, server.url, **load))
+        requests, _ = measure(team, spec_of(tmp_path, server.url, **load))
         name = server.url.split("/")[2]
     assert set(requests["status"]) == {"timeout"}
     begin = f"no complete answer after 0.4 s from {name}: "

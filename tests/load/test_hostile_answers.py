@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from load_orders import measure, order
+from attempt_specs import measure, spec_of
 from raw_server import raw_server
 
 from helpers.config.secret_names import HIDDEN
@@ -65,7 +65,7 @@ def rows_of(team, folder: Path, *hostile: bytes, stays_open: bool = True, every:
     known = {"concurrency": [4], "min_requests": 24, "max_duration_s": 20, "request_timeout_s": 10, "prompts": 400}
     with raw_server(answer) as server:
         address = {"bearer_token": KEY}
-        requests, _ = measure(team, order(folder, server.url, address=address, **{**known, **load}))
+        requests, _ = measure(team, spec_of(folder, server.url, address=address, **{**known, **load}))
         assert len(requests) == len(server.seen), "one row for each request, and one request for each row"
     number = requests["request_id"].str.split("-").str[1].astype(int)
     sound = requests[number % every != 0]
@@ -258,7 +258,7 @@ def test_an_answer_without_end_is_given_up_at_the_limit(tmp_path, framing):
     with raw_server(answer) as server, LoadTeam(tmp_path / "load.log") as fresh:
         limits = {"max_answer_bytes": limit, "max_duration_s": 20, "request_timeout_s": 15}
         requests, facts = measure(
-            fresh, order(tmp_path, server.url, concurrency=[4], min_requests=12, warmup_requests=0, **limits)
+            fresh, spec_of(tmp_path, server.url, concurrency=[4], min_requests=12, warmup_requests=0, **limits)
         )
     endless = requests[requests["request_id"].str.split("-").str[1].astype(int) % 4 == 0]
     assert set(requests["status"]) == {"ok", "bad_response"} and set(endless["status"]) == {"bad_response"}
@@ -292,7 +292,7 @@ def test_bytes_on_an_idle_connection_are_nobodys_answer(team, tmp_path):
         kind="open_loop", rate=[4], arrivals="constant", min_requests=8, max_duration_s=4, repeat_prompts=True
     )
     with raw_server(answer) as server:
-        requests, _ = measure(team, order(tmp_path, server.url, load=load, level=LoadLevel("open_loop", 4)))
+        requests, _ = measure(team, spec_of(tmp_path, server.url, load=load, level=LoadLevel("open_loop", 4)))
         assert len(requests) == len(server.seen)
     assert set(requests["status"]) == {"ok"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from load_orders import TOKENS, mean_in_flight, measure, moody_stub, order, server_log
+from attempt_specs import TOKENS, mean_in_flight, measure, moody_stub, server_log, spec_of
 
 from helpers.errors import LoadError
 from helpers.load.team import LoadTeam
@@ -44,7 +44,7 @@ def doomed_team(tmp_path):
 
 def test_latencies_agree_with_the_servers_own_stamps(stub, team, tmp_path):
     """What is reported is what the server did, which sleeps too long where the machine is busy."""
-    requests, _ = measure(team, order(tmp_path, stub, min_requests=12))
+    requests, _ = measure(team, spec_of(tmp_path, stub, min_requests=12))
     log = server_log(stub)
     served = [log[request_id] for request_id in requests["request_id"]]
     first = np.array([one["writes_ns"][1] for one in served])
@@ -59,13 +59,13 @@ def test_latencies_agree_with_the_servers_own_stamps(stub, team, tmp_path):
 
 
 def test_a_role_only_chunk_is_not_a_token(stub, team, tmp_path):
-    requests, _ = measure(team, order(tmp_path, stub, "role_first"))
+    requests, _ = measure(team, spec_of(tmp_path, stub, "role_first"))
     assert (requests["ttft_s"] > 0.09).all()
     assert (requests["first_token_ns"] - requests["first_byte_ns"]).median() > 90e6
 
 
 def test_a_chunk_is_not_a_token(stub, team, tmp_path):
-    requests, _ = measure(team, order(tmp_path, stub, "four_tokens_a_chunk"))
+    requests, _ = measure(team, spec_of(tmp_path, stub, "four_tokens_a_chunk"))
     assert (requests["output_tokens"] == 20).all()
     assert 0.9 < requests["tpot_s"].median() / (4 * 0.04 / 19) < 3, "4.75 if the 5 chunks were taken for tokens"
     table = pq.read_table(tmp_path / "requests" / "point.parquet")
@@ -74,7 +74,7 @@ def test_a_chunk_is_not_a_token(stub, team, tmp_path):
 
 
 def test_an_answer_that_is_not_streamed_has_no_ttft(stub, team, tmp_path):
-    requests, _ = measure(team, order(tmp_path, stub, "whole"))
+    requests, _ = measure(team, spec_of(tmp_path, stub, "whole"))
     assert requests["ttft_s"].isna().all()
     assert requests["tpot_s"].isna().all()
     assert (requests["latency_s"] >= 0.05).all() and requests["latency_s"].min() < 0.1
@@ -83,7 +83,7 @@ def test_an_answer_that_is_not_streamed_has_no_ttft(stub, team, tmp_path):
 
 @pytest.mark.parametrize("salt", [False, True])
 def test_an_echoed_prompt_is_stripped_and_flagged(stub, team, tmp_path, salt):
-    requests, _ = measure(team, order(tmp_path, stub, "echo", api="openai_completions", prefix_cache_salt=salt))
+    requests, _ = measure(team, spec_of(tmp_path, stub, "echo", api="openai_completions", prefix_cache_salt=salt))
     assert requests["echoed_prompt"].all()
     assert (requests["output_tokens"] < 20).all(), "not the 99 that the server counted with the prompt"
     assert (requests["output_tokens_source"] == "tokenizer").all()
@@ -107,7 +107,7 @@ def test_an_echoed_prompt_is_stripped_and_flagged(stub, team, tmp_path, salt):
 )
 def test_every_failure_is_a_row_with_its_status(stub, team, tmp_path, behaviour, status, http_status, words):
     patience = {"request_timeout_s": 0.5} if behaviour == "hang" else {}
-    requests, _ = measure(team, order(tmp_path, stub, behaviour, concurrency=[4], max_duration_s=1.2, **patience))
+    requests, _ = measure(team, spec_of(tmp_path, stub, behaviour, concurrency=[4], max_duration_s=1.2, **patience))
     assert set(requests["status"]) == {status}
     assert requests["error"].str.contains(words).all()
     assert set(requests["http_status"].dropna()) == ({http_status} if http_status else set())
@@ -119,19 +119,19 @@ def test_every_failure_is_a_row_with_its_status(stub, team, tmp_path, behaviour,
 
 @pytest.mark.parametrize("behaviour", ["closes_each_time", "interim_head_and_trailers"])
 def test_what_http_allows_is_no_failure(stub, team, tmp_path, behaviour):
-    requests, _ = measure(team, order(tmp_path, stub, behaviour, concurrency=[4], min_requests=12))
+    requests, _ = measure(team, spec_of(tmp_path, stub, behaviour, concurrency=[4], min_requests=12))
     assert set(requests["status"]) == {"ok"}
     assert set(requests["http_status"]) == {200}
 
 
 def test_a_server_that_is_not_there_gives_rows_too(team, tmp_path):
-    requests, _ = measure(team, order(tmp_path, "http://127.0.0.1:9", max_duration_s=1))
+    requests, _ = measure(team, spec_of(tmp_path, "http://127.0.0.1:9", max_duration_s=1))
     assert set(requests["status"]) == {"connection"}
     assert requests["error"].str.contains("could not connect").all()
 
 
 def test_failures_do_not_end_the_load_point(stub, team, tmp_path):
-    requests, facts = measure(team, order(tmp_path, stub, "every_third_fails", min_requests=30))
+    requests, facts = measure(team, spec_of(tmp_path, stub, "every_third_fails", min_requests=30))
     steady = requests[requests["phase"] == "steady"]
     assert len(steady) >= 30
     assert (steady["status"] == "http_error").mean() == pytest.approx(1 / 3, abs=0.04)
@@ -139,7 +139,7 @@ def test_failures_do_not_end_the_load_point(stub, team, tmp_path):
 
 
 def test_the_closed_loop_keeps_all_workers_busy(stub, team, tmp_path):
-    requests, facts = measure(team, order(tmp_path, stub, concurrency=[4], min_requests=40, warmup_requests=2))
+    requests, facts = measure(team, spec_of(tmp_path, stub, concurrency=[4], min_requests=40, warmup_requests=2))
     steady = requests[requests["phase"] == "steady"]
     assert 0.9 * 4 <= mean_in_flight(requests, facts) <= 4
     assert facts.steady and not facts.client_limited, facts.steady_because
@@ -150,31 +150,31 @@ def test_the_closed_loop_keeps_all_workers_busy(stub, team, tmp_path):
 
 
 def test_prompts_are_not_repeated_and_their_order_is_seeded(stub, team, tmp_path):
-    first, _ = measure(team, order(tmp_path, stub, concurrency=[4], min_requests=20))
-    again, _ = measure(team, order(tmp_path, stub, concurrency=[4], min_requests=20))
-    other, _ = measure(team, order(tmp_path, stub, concurrency=[4], min_requests=20).model_copy(update={"seed": 2}))
+    first, _ = measure(team, spec_of(tmp_path, stub, concurrency=[4], min_requests=20))
+    again, _ = measure(team, spec_of(tmp_path, stub, concurrency=[4], min_requests=20))
+    other, _ = measure(team, spec_of(tmp_path, stub, concurrency=[4], min_requests=20).model_copy(update={"seed": 2}))
     assert not first["prompt_id"].duplicated().any()
     start = lambda table: table.sort_values("sent_ns")["prompt_id"].tolist()[:4]  # noqa: E731
     assert start(first) == start(again) != start(other)
 
 
 def test_options_get_the_same_prompts(stub, team, tmp_path):
-    an_order = order(tmp_path, stub, concurrency=[4], min_requests=20)
-    one, _ = measure(team, an_order)
-    other, _ = measure(team, an_order.model_copy(update={"option": "another"}))
+    spec = spec_of(tmp_path, stub, concurrency=[4], min_requests=20)
+    one, _ = measure(team, spec)
+    other, _ = measure(team, spec.model_copy(update={"option": "another"}))
     in_order = lambda table: table.sort_values("sent_ns")["prompt_id"].tolist()[:16]  # noqa: E731
     assert set(in_order(one)) == set(in_order(other))
 
 
 def test_prompts_that_run_out_close_the_window(stub, team, tmp_path):
-    requests, facts = measure(team, order(tmp_path, stub, prompts=10, min_requests=100))
+    requests, facts = measure(team, spec_of(tmp_path, stub, prompts=10, min_requests=100))
     assert len(requests) == 10
     assert facts.ended_because == "prompts ran out"
     assert facts.window_s > 0
 
 
 def test_max_duration_s_ends_a_load_point(stub, team, tmp_path):
-    requests, facts = measure(team, order(tmp_path, stub, min_requests=1000, max_duration_s=1, repeat_prompts=True))
+    requests, facts = measure(team, spec_of(tmp_path, stub, min_requests=1000, max_duration_s=1, repeat_prompts=True))
     assert facts.ended_because == "max_duration_s"
     assert facts.window_s < 10, "a thousand requests take two minutes"
     assert 1 < len(requests) < 100
@@ -183,7 +183,7 @@ def test_max_duration_s_ends_a_load_point(stub, team, tmp_path):
 
 def test_times_are_monotonic_and_anchored_to_the_wall_clock(stub, team, tmp_path):
     before = time.monotonic_ns()
-    requests, facts = measure(team, order(tmp_path, stub))
+    requests, facts = measure(team, spec_of(tmp_path, stub))
     assert requests["sent_ns"].between(before, time.monotonic_ns()).all()
     (mono_a, wall_a), (mono_b, wall_b) = facts.clock_pairs
     assert mono_a <= requests["sent_ns"].min() <= requests["done_ns"].max() <= mono_b
@@ -192,8 +192,8 @@ def test_times_are_monotonic_and_anchored_to_the_wall_clock(stub, team, tmp_path
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_load_process_that_is_killed_is_an_error_that_names_it(stub, doomed_team, tmp_path, victim):
-    done, _ = measure(doomed_team, order(tmp_path, stub))
-    endless = order(tmp_path, stub, concurrency=[4], min_requests=10_000, repeat_prompts=True, processes=2)
+    done, _ = measure(doomed_team, spec_of(tmp_path, stub))
+    endless = spec_of(tmp_path, stub, concurrency=[4], min_requests=10_000, repeat_prompts=True, processes=2)
     endless = endless.model_copy(update={"output_file": str(tmp_path / "requests" / "second.parquet")})
     pid = doomed_team.pids[victim]
     threading.Timer(0.5, lambda: os.kill(pid, signal.SIGKILL)).start()
@@ -206,23 +206,23 @@ def test_a_load_process_that_is_killed_is_an_error_that_names_it(stub, doomed_te
 
 
 def test_a_load_process_imports_nothing_heavy(stub, team, tmp_path):
-    measure(team, order(tmp_path, stub))
+    measure(team, spec_of(tmp_path, stub))
     mapped = Path(f"/proc/{team.pids[0]}/maps").read_text()
     assert "site-packages/pyarrow" in mapped
     assert [name for name in ("pandas", "scipy", "matplotlib", "botocore") if f"site-packages/{name}" in mapped] == []
 
 
 def test_load_processes_end_when_their_parent_dies(stub, tmp_path):
-    endless = order(tmp_path, stub, min_requests=100_000, repeat_prompts=True)
-    (tmp_path / "order.json").write_text(endless.model_dump_json())
+    endless = spec_of(tmp_path, stub, min_requests=100_000, repeat_prompts=True)
+    (tmp_path / "spec.json").write_text(endless.model_dump_json())
     parent_code = f"""
 from pathlib import Path
 from helpers.load.team import LoadTeam
-from helpers.load.order import Order
-order = Order.model_validate_json(Path({str(tmp_path / "order.json")!r}).read_text())
+from helpers.load.messages import AttemptSpec
+spec = AttemptSpec.model_validate_json(Path({str(tmp_path / "spec.json")!r}).read_text())
 with LoadTeam(Path({str(tmp_path / "load.log")!r}), 2) as team:
     print(*team.pids, flush=True)
-    team.run(order, lambda p: p.phase == "connecting" or print(p, flush=True))
+    team.run(spec, lambda p: p.phase == "connecting" or print(p, flush=True))
 """
     parent = subprocess.Popen([sys.executable, "-c", parent_code], stdout=subprocess.PIPE, text=True)
     pids = parent.stdout.readline().split()
@@ -244,7 +244,7 @@ def is_alive(pid: str) -> bool:
 
 
 def test_two_load_processes_share_the_work_and_no_prompt(stub, doomed_team, tmp_path):
-    requests, facts = measure(doomed_team, order(tmp_path, stub, concurrency=[4], min_requests=40, processes=2))
+    requests, facts = measure(doomed_team, spec_of(tmp_path, stub, concurrency=[4], min_requests=40, processes=2))
     assert set(requests["load_process"]) == {0, 1}
     assert len(facts.processes) == 2 and facts.steady
     assert requests["load_process"].value_counts().min() > 0.3 * len(requests)

@@ -10,13 +10,13 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from load_orders import mean_in_flight, measure, moody_stub, order
+from attempt_specs import mean_in_flight, measure, moody_stub, spec_of
 
 from helpers.config.load import LoadLevel, OpenLoop, Ramp, TraceReplay
 from helpers.load.connection import RawExchange
 from helpers.load.findings import Ended, facts_of
 from helpers.load.loopback_stub import LoopbackStub
-from helpers.load.order import Parsed, Ready, Sent
+from helpers.load.messages import Parsed, Ready, Sent
 from helpers.load.schedule import arrival_facts
 from helpers.load.spool import ClockPairs, ExchangeReader, Row, SpoolWriter
 from helpers.load.team import LoadTeam
@@ -43,7 +43,7 @@ def team(tmp_path_factory):
 def open_loop(folder, url, rate, load=None, **changes):
     known = {"min_requests": 100, "max_duration_s": 20, "request_timeout_s": 10, "repeat_prompts": True, "processes": 2}
     load = load or OpenLoop(kind="open_loop", rate=[rate], **{**known, **changes})
-    return order(folder, url, load=load, level=LoadLevel("open_loop", rate), tokens=EVENTS)
+    return spec_of(folder, url, load=load, level=LoadLevel("open_loop", rate), tokens=EVENTS)
 
 
 def arrivals_of(requests: pd.DataFrame, facts: AttemptFacts) -> pd.DataFrame:
@@ -123,8 +123,8 @@ def test_an_overloaded_server_gets_nothing_more(stub, team, tmp_path):
 def test_a_ramp_rises_and_claims_no_steady_state(stub, team, tmp_path):
     stub.configure()
     load = Ramp(kind="ramp", from_rate=10, to_rate=90, duration_s=4, arrivals="constant", repeat_prompts=True)
-    an_order = order(tmp_path, stub.chat_url, load=load, level=load.levels()[0], tokens=EVENTS)
-    requests, facts = measure(team, an_order)
+    spec = spec_of(tmp_path, stub.chat_url, load=load, level=load.levels()[0], tokens=EVENTS)
+    requests, facts = measure(team, spec)
     assert len(requests) == pytest.approx(200, abs=1)
     assert facts.steady is None
     at = np.sort(requests["scheduled_ns"].to_numpy(dtype="int64")) / 1e9
@@ -137,8 +137,8 @@ def test_a_trace_is_replayed_at_its_times(stub, team, tmp_path):
     times = [5.0, 5.5, 5.5, 6.75, 5.2, 7.0, *np.arange(7.25, 11, 0.25)]
     (tmp_path / "trace.jsonl").write_text("".join(json.dumps({"timestamp": t}) + "\n" for t in times))
     load = TraceReplay(kind="trace", path="trace.jsonl", speed=[2.0])
-    an_order = order(tmp_path, stub.chat_url, load=load, level=load.levels()[0], tokens=EVENTS)
-    requests, facts = measure(team, an_order.model_copy(update={"base_dir": str(tmp_path)}))
+    spec = spec_of(tmp_path, stub.chat_url, load=load, level=load.levels()[0], tokens=EVENTS)
+    requests, facts = measure(team, spec.model_copy(update={"base_dir": str(tmp_path)}))
     arrivals = arrivals_of(requests, facts)
     offsets = (arrivals["due"] - arrivals["due"][0]) / 1e9
     assert offsets.tolist() == pytest.approx([0, 0.1, 0.25, 0.25, 0.875, 1.0, *np.arange(1.125, 3, 0.125)], abs=1e-6)
@@ -175,7 +175,7 @@ def timespec(ns: int) -> bytes:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has kernel receive stamps")
 def test_the_kernel_stamps_what_a_busy_client_reads_late(stub, team, tmp_path):
     stub.configure(ttft_s=0.03, itl_s=0.002, events=EVENTS)
-    requests, facts = measure(team, order(tmp_path, stub.chat_url, concurrency=[8], min_requests=100, tokens=EVENTS))
+    requests, facts = measure(team, spec_of(tmp_path, stub.chat_url, concurrency=[8], min_requests=100, tokens=EVENTS))
     assert facts.clock_source != "user"
     assert (requests["clock_source"] == "kernel").mean() > 0.9
     log = {served.request_id: served for served in stub.log()}
@@ -188,8 +188,8 @@ def test_connections_are_made_before_and_told_apart(team, tmp_path, tls):
     with LoopbackStub(tls=tls) as stub:
         stub.configure(ttft_s=0.02, itl_s=0.001, events=EVENTS)
         address = {"ca_file": stub.ca_file}
-        an_order = order(tmp_path, stub.chat_url, concurrency=[24], min_requests=200, address=address, tokens=EVENTS)
-        requests, facts = measure(team, an_order.model_copy(update={"load": an_order.load}))
+        spec = spec_of(tmp_path, stub.chat_url, concurrency=[24], min_requests=200, address=address, tokens=EVENTS)
+        requests, facts = measure(team, spec.model_copy(update={"load": spec.load}))
         connections = {served.connection for served in stub.log()}
     assert set(requests["status"]) == {"ok"}
     assert facts.connect_ms["n"] == 24
@@ -200,7 +200,7 @@ def test_connections_are_made_before_and_told_apart(team, tmp_path, tls):
 
 def test_a_certificate_that_is_not_trusted_is_a_failure_not_a_success(team, tmp_path):
     with LoopbackStub(tls=True) as stub:
-        requests, _ = measure(team, order(tmp_path, stub.chat_url, max_duration_s=1))
+        requests, _ = measure(team, spec_of(tmp_path, stub.chat_url, max_duration_s=1))
     assert set(requests["status"]) == {"connection"}
     assert requests["error"].str.contains("CERTIFICATE_VERIFY_FAILED").all()
 
@@ -238,7 +238,7 @@ def test_no_attempt_is_repeated_in_secret(team, tmp_path, answer, status):
     with Refusing(answer) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/v1/chat/completions"
-        requests, _ = measure(team, order(tmp_path, url, concurrency=[4], max_duration_s=0.5))
+        requests, _ = measure(team, spec_of(tmp_path, url, concurrency=[4], max_duration_s=0.5))
         server.shutdown()
     assert set(requests["status"]) == {status}
     assert len(requests) == server.seen
@@ -246,7 +246,9 @@ def test_no_attempt_is_repeated_in_secret(team, tmp_path, answer, status):
 
 def test_counting_tokens_is_outside_the_latency(team, tmp_path):
     with moody_stub() as url:
-        requests, facts = measure(team, order(tmp_path, url, "long_text_without_usage", max_duration_s=0.3, prompts=30))
+        requests, facts = measure(
+            team, spec_of(tmp_path, url, "long_text_without_usage", max_duration_s=0.3, prompts=30)
+        )
     assert (requests["output_tokens_source"] == "tokenizer").all()
     assert requests["output_tokens"].min() > 10_000
     counting_s = sum(p.parse_cpu_s for p in facts.processes) / len(requests)
@@ -255,10 +257,8 @@ def test_counting_tokens_is_outside_the_latency(team, tmp_path):
 
 def test_all_workers_stay_busy_and_start_with_different_prompts(stub, team, tmp_path):
     stub.configure(ttft_s=0.093, itl_s=0.001, events=EVENTS, workers=4)
-    an_order = order(
-        tmp_path, stub.chat_url, concurrency=[16], min_requests=100, prompts=400, processes=2, tokens=EVENTS
-    )
-    requests, facts = measure(team, an_order)
+    spec = spec_of(tmp_path, stub.chat_url, concurrency=[16], min_requests=100, prompts=400, processes=2, tokens=EVENTS)
+    requests, facts = measure(team, spec)
     assert 0.95 * 16 <= mean_in_flight(requests, facts) <= 16, "10 in volleys, which wait for their last answer"
     assert not requests["prompt_id"].duplicated().any()
     assert not facts.client_limited
@@ -266,9 +266,9 @@ def test_all_workers_stay_busy_and_start_with_different_prompts(stub, team, tmp_
 
 def test_fewer_tokens_than_asked_is_a_status_of_its_own(stub, team, tmp_path):
     stub.configure(events=EVENTS)
-    an_order = order(tmp_path, stub.chat_url, concurrency=[4], max_duration_s=0.3, repeat_prompts=True,
+    spec = spec_of(tmp_path, stub.chat_url, concurrency=[4], max_duration_s=0.3, repeat_prompts=True,
                      tokens=EVENTS + 4, fixed_output_length=True)  # fmt: skip
-    requests, _ = measure(team, an_order)
+    requests, _ = measure(team, spec)
     assert set(requests["status"]) == {"too_few_tokens"}
     assert requests["error"].str.contains("8 of 12").all()
 
@@ -277,11 +277,11 @@ def test_memory_does_not_grow_with_the_number_of_requests(stub, team, tmp_path):
     stub.configure()
 
     def peak(requests: int) -> float:
-        an_order = order(
+        spec = spec_of(
             tmp_path, stub.chat_url, concurrency=[16], min_requests=requests, repeat_prompts=True, processes=1
         )
         with LoadTeam(tmp_path / "load.log") as fresh:
-            _, facts = measure(fresh, an_order)
+            _, facts = measure(fresh, spec)
         return facts.processes[0].peak_memory_mb
 
     assert peak(12_000) < peak(1_000) + 15
@@ -293,8 +293,8 @@ def test_memory_does_not_grow_with_the_number_of_requests(stub, team, tmp_path):
 def facts_told(folder, level, rows, cpu_s=1.0, lag_p99_ms=0.1, by_kernel=True):
     """The facts of a load point of 10 s whose requests are these rows of (due, idle since, sent, done), s; 0: not so."""
     load = OpenLoop(kind="open_loop", rate=[level.value]) if level.is_open else None
-    an_order = order(folder, "http://localhost", load=load, level=level, concurrency=[int(level.value)])
-    writer = SpoolWriter(an_order.part_folder(0))
+    spec = spec_of(folder, "http://localhost", load=load, level=level, concurrency=[int(level.value)])
+    writer = SpoolWriter(spec.part_folder(0))
     for number, row in enumerate(rows):
         due, idle_since, sent, done = (round(seconds * 1e9) for seconds in row)
         exchange = RawExchange(sent_ns=sent, done_ns=done, complete=True)
@@ -302,7 +302,7 @@ def facts_told(folder, level, rows, cpu_s=1.0, lag_p99_ms=0.1, by_kernel=True):
     writer.close()
     lag = {"p50": 0.0, "p99": lag_p99_ms, "max": 9.0}
     ended = Ended(
-        order=an_order,
+        spec=spec,
         start_ns=0,
         schedule_ns=np.array([round(due * 1e9) for due, *_ in rows]),
         window=Window(10**9, len(rows), 10.0, True, "", False, True),

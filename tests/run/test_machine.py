@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from attempt_specs import measure, spec_of
 from examples import facts, make_config
-from load_orders import measure, order
 
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.team import LoadTeam
@@ -54,7 +54,7 @@ def test_a_hog_of_somebody_else_shows_in_the_facts_of_a_load_point(tmp_path: Pat
     try:
         with LoopbackStub() as stub, LoadTeam(tmp_path / "load.log") as team:
             stub.configure(ttft_s=0.01, itl_s=0.001, events=6)
-            _, found = measure(team, order(tmp_path, stub.chat_url, tokens=6, max_duration_s=1, min_duration_s=1))
+            _, found = measure(team, spec_of(tmp_path, stub.chat_url, tokens=6, max_duration_s=1, min_duration_s=1))
     finally:
         psutil.Process(pid).kill()
     machine = found.machine

@@ -175,7 +175,7 @@ def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campa
     """When the conductor would have closed the window. `times` are those of all requests that there are prompts for;
     `after_last_s` is when an open loop would have sent one more.
     """
-    order = SimpleNamespace(
+    spec = SimpleNamespace(
         load=load_for_slo(campaign.config),
         level=level,
         percentile=float(PERCENT),
@@ -192,7 +192,7 @@ def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campa
         if because is None and len(seen.t0_ns) >= campaign.requests:
             sent = times.t0_ns <= now_ns
             waiting = times.t0_ns[sent & (times.done_ns > now_ns)]
-            window = find_window(seen, order, START_NS, int(waiting.min()) if len(waiting) else now_ns)
+            window = find_window(seen, spec, START_NS, int(waiting.min()) if len(waiting) else now_ns)
             because = ENOUGH_REQUESTS if window.enough else None
             because = OVERLOAD if window.overloaded else because
         next_s = look_s + max(LOOK_EVERY_S, LOOK_SHARE * look_s)
@@ -202,7 +202,7 @@ def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campa
             stop_ns = now_ns if because == OVERLOAD else answered_ns
             following = times.t0_ns[(times.t0_ns >= close_ns) & (times.t0_ns <= stop_ns)]
             close_ns = int(following[0]) if len(following) else close_ns
-            window = find_window(times.ended_by(answered_ns), order, START_NS, close_ns)
+            window = find_window(times.ended_by(answered_ns), spec, START_NS, close_ns)
             if because != ENOUGH_REQUESTS or window.enough:
                 return Ended(window, close_ns, stop_ns, because)
             next_s = max(next_s, (answered_ns - START_NS) / 1e9)

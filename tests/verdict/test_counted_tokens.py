@@ -8,10 +8,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from answer_shapes import DONE, data, event
+from attempt_specs import measure, spec_of
 from command_line import config_of, openai, run_main
 from examples import endpoint, load_point, make_config, option, request, summarise_load_points, write_run
 from examples import facts as facts_of_point
-from load_orders import measure, order
 from raw_server import raw_server
 
 from helpers.config.benchmark import BenchmarkConfig
@@ -54,7 +54,7 @@ def test_fewer_tokens_than_pieces_of_text_are_said_before_the_load(tmp_path):
 def counted_by(team: LoadTeam, folder, answer: bytes, **closed_loop: object) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The records of a load on a server that gives this answer, and the load points of a run of it."""
     with raw_server(lambda connection, number: connection.sendall(answer)) as server:
-        requests, facts = measure(team, order(folder, server.url, **closed_loop))
+        requests, facts = measure(team, spec_of(folder, server.url, **closed_loop))
     (folder / "requests" / "point.parquet").rename(folder / "requests" / f"{facts.load_point}.parquet")
     config = make_config(["stub"], ["stream"])
     points = summarise_load_points(folder / "requests", read_facts(folder / "requests"), [endpoint("stub")], config)

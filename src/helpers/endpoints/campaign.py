@@ -27,12 +27,12 @@ from helpers.endpoints.watchdog import guarded
 from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.load.address import Address
 from helpers.load.calibration import calibrate
-from helpers.load.order import Order
+from helpers.load.messages import AttemptSpec
 from helpers.load.plan import attempts_of, missing_attempts
 from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
-from helpers.metrics.single_requests import run_single_requests, single_request_order
+from helpers.metrics.single_requests import run_single_requests, single_request_spec
 from helpers.number_text import plural
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
@@ -200,10 +200,10 @@ class _Campaign:
                 while attempts := missing_attempts(option, self._config, self._run):
                     if self._stopping.is_set():
                         return False
-                    order = self._order(option, attempts[0], address)
-                    label = f"{order.dataset}, {order.level.label}"
-                    team.run(order, lambda progress, label=label: tell.progress(label, progress))
-                    if not self._goes_on(deployment, order, repeated, tell):
+                    spec = self._spec(option, attempts[0], address)
+                    label = f"{spec.dataset}, {spec.level.label}"
+                    team.run(spec, lambda progress, label=label: tell.progress(label, progress))
+                    if not self._goes_on(deployment, spec, repeated, tell):
                         return False
                     tell("loading", label)
             except LoadError:
@@ -220,16 +220,16 @@ class _Campaign:
         if not self._config.slo.multiples():
             return
         firsts = {attempt.dataset: attempt for attempt in reversed(attempts_of(option, self._config, self._run))}
-        orders = [single_request_order(self._order(option, attempt, address), self._run) for attempt in firsts.values()]
-        run_single_requests(orders, lambda order: team.run(order, lambda seen: tell.progress("single requests", seen)))
+        specs = [single_request_spec(self._spec(option, attempt, address), self._run) for attempt in firsts.values()]
+        run_single_requests(specs, lambda spec: team.run(spec, lambda seen: tell.progress("single requests", seen)))
 
-    def _goes_on(self, deployment: Deployment, order: Order, repeated: Counter[Attempt], tell: _Teller) -> bool:
+    def _goes_on(self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], tell: _Teller) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
         Requests that were refused because of credentials, or that failed at an endpoint that is no more, say nothing about how
         the option serves: such a load point is set aside. Raises CredentialsError.
         """
-        name, records = deployment.option.name, Path(order.output_file)
+        name, records = deployment.option.name, Path(spec.output_file)
         self._note_tokens(self._ledger.record(name), records)
         errors = error_types(records)
         if refused := [error for error in errors if error in CREDENTIAL_CODES]:
@@ -240,19 +240,21 @@ class _Campaign:
                 Cause.CREDENTIALS,
             )
         if deployment.step().state in READY:
-            return self._still_answers(deployment, order, repeated, tell)
+            return self._still_answers(deployment, spec, repeated, tell)
         if errors:
             set_aside(records)
         return False
 
-    def _still_answers(self, deployment: Deployment, order: Order, repeated: Counter[Attempt], tell: _Teller) -> bool:
+    def _still_answers(
+        self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], tell: _Teller
+    ) -> bool:
         """False if the server fell silent in a load point and does not answer a single request either.
 
         Such a load point says nothing of the option: it is set aside, and what is missing is not run, which the ledger says.
         Where the server could not be reached and now is back, the load point is set aside too and run again; what was cut off
         more often than that ends the option.
         """
-        records, attempt = Path(order.output_file), order.attempt
+        records, attempt = Path(spec.output_file), spec.attempt
         silence = silence_at_end(records)
         if silence is None:
             return True
@@ -317,13 +319,13 @@ class _Campaign:
             self._teams.add(team)
             return team
 
-    def _order(self, option: OptionBase, attempt: Attempt, address: Address) -> Order:
+    def _spec(self, option: OptionBase, attempt: Attempt, address: Address) -> AttemptSpec:
         config = self._config
         tokenizer = config.tokenizer_of(option)
         config_dir = Path(self._run.about()["config_dir"])
         attempts = [a for a in attempts_of(option, config, self._run) if a.dataset == attempt.dataset]
         most = max(config.load.most_levels * config.load.repetitions, len(attempts))
-        return Order(
+        return AttemptSpec(
             option=attempt.option,
             dataset=attempt.dataset,
             level=attempt.level,

@@ -1,6 +1,6 @@
 """The load generator. It runs in processes of its own, which do one thing while they measure: send bytes, stamp bytes.
 
-    order         what crosses the pipe between conductor and load processes
+    messages      what crosses the pipe between conductor and load processes
     team          load processes, one per CPU, seen from the notebook
     conductor     one load point: start, look whether it is enough, stop, parse, write
     schedule      arrivals of an open loop, drawn beforehand and checked afterwards

@@ -19,7 +19,7 @@ from helpers.config.load import ClosedLoop, LoadLevel
 from helpers.load.address import Address
 from helpers.load.conductor import Finished
 from helpers.load.loopback_stub import LoopbackStub
-from helpers.load.order import Order
+from helpers.load.messages import AttemptSpec
 from helpers.load.spread import percentiles_ms
 from helpers.load.team import LoadTeam
 from helpers.run.folder import RunFolder
@@ -67,7 +67,7 @@ def _streams(config: BenchmarkConfig) -> list[int]:
 
 def _measure(stub: LoopbackStub, team: LoadTeam, streams: int, scratch: Path) -> Measured:
     stub.configure(ttft_s=TTFT_S, itl_s=ITL_S, events=EVENTS)
-    finished = team.run(_order(stub, streams, scratch), lambda progress: None)
+    finished = team.run(_spec(stub, streams, scratch), lambda progress: None)
     log = {served.request_id: served for served in stub.log()}
     table = pq.read_table(scratch / "records.parquet", filters=[("status", "=", "ok")])
     pairs = [(row, log[row["request_id"]]) for row in table.to_pylist() if row["request_id"] in log]
@@ -98,12 +98,12 @@ def _cpu_ms(finished: Finished) -> float:
     return seconds / finished.requests * 1e3
 
 
-def _order(stub: LoopbackStub, streams: int, scratch: Path) -> Order:
+def _spec(stub: LoopbackStub, streams: int, scratch: Path) -> AttemptSpec:
     prompts = scratch / "prompts.parquet"
     text = "How long does this take? " * 40
     columns = {"prompt_id": ["calibration"], "text": [text], "rendered": [text], "prompt_tokens": [240]}
     pq.write_table(pa.table(columns), prompts)
-    return Order(
+    return AttemptSpec(
         option="calibration",
         dataset="calibration",
         level=LoadLevel("closed_loop", streams),

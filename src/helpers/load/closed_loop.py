@@ -18,7 +18,7 @@ class ClosedLoopSender(Sender):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._workers = range(self._share, int(self._order.level.value), self._of)
+        self._workers = range(self._share, int(self._spec.level.value), self._of)
         self._connections: dict[int, HttpConnection] = {}
         self._next = self._share
 

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from helpers.config.load import Ramp, TraceReplay, processes_for
-from helpers.load import order as messages
+from helpers.load import messages
 from helpers.load.findings import Ended, facts_of
-from helpers.load.order import OPENING_AT_ONCE, Order
+from helpers.load.messages import OPENING_AT_ONCE, AttemptSpec
 from helpers.load.progress import OnProgress, ProgressView
 from helpers.load.schedule import draw_arrivals
 from helpers.load.spool import IndexReader
@@ -59,10 +59,10 @@ class Finished(NamedTuple):
 class AttemptRun:
     """One load point, from its schedule to its records. Used once."""
 
-    def __init__(self, team: LoadTeam, order: Order, on_progress: OnProgress) -> None:
-        self._team, self._order = team, order
-        self._senders = range(processes_for(order.load, order.level, len(team)))
-        self._indices = [IndexReader(order.part_folder(i)) for i in self._senders]
+    def __init__(self, team: LoadTeam, spec: AttemptSpec, on_progress: OnProgress) -> None:
+        self._team, self._spec = team, spec
+        self._senders = range(processes_for(spec.load, spec.level, len(team)))
+        self._indices = [IndexReader(spec.part_folder(i)) for i in self._senders]
         self._times = Times()
         self._latest = dict.fromkeys(self._senders, NOTHING_YET)
         self._schedule_ns = np.empty(0, "int64")
@@ -72,20 +72,20 @@ class AttemptRun:
         self._ended_because = ENOUGH_REQUESTS
         self._window = NO_WINDOW
         self._next_look_s = 0.0
-        self._view = ProgressView(order.load, on_progress)
+        self._view = ProgressView(spec.load, on_progress)
 
     def run(self) -> Finished:
         """Connect, load, judge, parse, write. Raises LoadError if a load process dies."""
-        order = self._order
-        if order.level.is_open:
-            self._schedule_ns = draw_arrivals(order.load, order.level, self._schedule_seed(), Path(order.base_dir))
+        spec = self._spec
+        if spec.level.is_open:
+            self._schedule_ns = draw_arrivals(spec.load, spec.level, self._schedule_seed(), Path(spec.base_dir))
             in_memory = io.BytesIO()  # np.save to a full disk raises an error that names neither cause nor file
             np.save(in_memory, self._schedule_ns)
-            order.schedule_file.write_bytes(in_memory.getbuffer())
-        machine = MachineWatch(order.address.url)
+            spec.schedule_file.write_bytes(in_memory.getbuffer())
+        machine = MachineWatch(spec.address.url)
         self._view.show("connecting", self._latest.values(), NO_WINDOW)
         for i in self._senders:
-            self._team.send(i, messages.Prepare(order=order, load_process=i, of=len(self._senders)))
+            self._team.send(i, messages.Prepare(spec=spec, load_process=i, of=len(self._senders)))
         ready = self._collect(messages.Ready, Counter(self._senders), "it prepared to send", self._preparation_s())
         machine.begin()
         self._start_ns = time.monotonic_ns() + START_DELAY_NS
@@ -98,7 +98,7 @@ class AttemptRun:
         window, close_ns = self._final_window()
         return self._write_records(
             Ended(
-                order=order,
+                spec=spec,
                 start_ns=self._start_ns,
                 schedule_ns=self._schedule_ns,
                 window=window,
@@ -114,14 +114,14 @@ class AttemptRun:
 
     def _schedule_seed(self) -> int:
         """One per load point: the same for all options, so that they get the same arrivals."""
-        order = self._order
-        words = [order.seed, *order.dataset.encode(), order.repetition, *order.level.slug.encode()]
+        spec = self._spec
+        words = [spec.seed, *spec.dataset.encode(), spec.repetition, *spec.level.slug.encode()]
         return int(np.random.SeedSequence(words).generate_state(1, "uint64")[0])
 
     def _preparation_s(self) -> float:
         """How long a process may take to make bodies and connections: those that are not answered are waited for in turn."""
-        rounds = math.ceil(self._order.level.value / len(self._senders) / OPENING_AT_ONCE)
-        return self._team.silence_s + rounds * self._order.load.request_timeout_s
+        rounds = math.ceil(self._spec.level.value / len(self._senders) / OPENING_AT_ONCE)
+        return self._team.silence_s + rounds * self._spec.load.request_timeout_s
 
     def _tell_all(self, message: BaseModel) -> None:
         for i in self._senders:
@@ -132,7 +132,7 @@ class AttemptRun:
         got: dict[int, list] = {i: [] for i in owed}
         self._team.expect(owed, doing, patience_s)
         while any(len(got[i]) < count for i, count in owed.items()):
-            found = self._team.next_told(1.0, self._order)
+            found = self._team.next_told(1.0, self._spec)
             if found is not None and isinstance(found[1], kind):
                 index, told = found
                 got[index].append(told)
@@ -146,7 +146,7 @@ class AttemptRun:
         sent: dict[int, messages.Sent] = {}
         self._team.expect(self._senders, "it sent requests", self._team.silence_s)
         while len(sent) < len(self._senders):
-            found = self._team.next_told(LOOK_EVERY_S, self._order)
+            found = self._team.next_told(LOOK_EVERY_S, self._spec)
             if found is not None:
                 index, told = found
                 if isinstance(told, messages.Sent):
@@ -165,16 +165,16 @@ class AttemptRun:
 
     def _hold_to_deadline(self, sent: dict[int, messages.Sent]) -> None:
         """Processes end load by themselves if nobody stops them; one that does not is stopped from outside."""
-        longest_s = self._order.longest_load_s + self._team.silence_s
+        longest_s = self._spec.longest_load_s + self._team.silence_s
         if time.monotonic_ns() > self._start_ns + longest_s * 1e9:
             index = next(i for i in self._senders if i not in sent)
-            raise self._team.give_up(index, f"its load did not end within {longest_s:g} s", self._order)
+            raise self._team.give_up(index, f"its load did not end within {longest_s:g} s", self._spec)
 
     def _look(self) -> None:
         """Look at what has ended so far, and close the window if it is enough."""
         elapsed_s = (time.monotonic_ns() - self._start_ns) / 1e9
         reason = self._end_of_supply()
-        if reason is None and elapsed_s >= self._order.load.max_duration_s:
+        if reason is None and elapsed_s >= self._spec.load.max_duration_s:
             reason = "max_duration_s"
         if reason is None:
             if elapsed_s < self._next_look_s:
@@ -183,7 +183,7 @@ class AttemptRun:
             self._read_indices()
             oldest = [p.oldest_t0_ns for p in self._latest.values() if p.oldest_t0_ns is not None]
             self._window = find_window(
-                self._times, self._order, self._start_ns, min(oldest, default=time.monotonic_ns())
+                self._times, self._spec, self._start_ns, min(oldest, default=time.monotonic_ns())
             )
             if self._window.overloaded:
                 reason = OVERLOAD
@@ -200,7 +200,7 @@ class AttemptRun:
     def _nothing_is_answered(self, elapsed_s: float) -> bool:
         """Has every stream failed, none been answered, and is that enough to know."""
         done, failed = (sum(getattr(p, name) for p in self._latest.values()) for name in ("done", "failed"))
-        streams = 0 if self._order.level.is_open else self._order.level.value
+        streams = 0 if self._spec.level.is_open else self._spec.level.value
         return done == failed >= max(FEWEST_FAILURES, streams) and elapsed_s >= SHORTEST_FAILURE_S
 
     def _stop_or_reopen(self) -> None:
@@ -223,9 +223,9 @@ class AttemptRun:
         """Why nothing more can be sent; null if something can."""
         if not any(progress.ended for progress in self._latest.values()):
             return None
-        if not self._order.level.is_open or self._sent_count() < len(self._schedule_ns):
+        if not self._spec.level.is_open or self._sent_count() < len(self._schedule_ns):
             return PROMPTS_RAN_OUT
-        return WHOLE_SCHEDULE if isinstance(self._order.load, Ramp | TraceReplay) else "max_duration_s"
+        return WHOLE_SCHEDULE if isinstance(self._spec.load, Ramp | TraceReplay) else "max_duration_s"
 
     def _sent_count(self) -> int:
         return sum(progress.sent for progress in self._latest.values())
@@ -247,10 +247,10 @@ class AttemptRun:
         following = int(np.searchsorted(t0, close_ns))
         if following < len(t0):
             close_ns = int(t0[following])
-        elif self._ended_because == PROMPTS_RAN_OUT and not self._order.level.is_open and len(t0):
+        elif self._ended_because == PROMPTS_RAN_OUT and not self._spec.level.is_open and len(t0):
             freed = done[done > t0[-1]]
             close_ns = min(close_ns, int(freed.min())) if len(freed) else close_ns
-        return find_window(self._times, self._order, self._start_ns, close_ns), close_ns
+        return find_window(self._times, self._spec, self._start_ns, close_ns), close_ns
 
     def _write_records(self, ended: Ended) -> Finished:
         self._view.show("parsing", self._latest.values(), self._window)
@@ -267,7 +267,7 @@ class AttemptRun:
         write = messages.Write(
             part_files=[task.part_file for task in tasks],
             metadata=facts_metadata(facts),
-            output_file=self._order.output_file,
+            output_file=self._spec.output_file,
         )
         self._team.send(0, write)
         written = self._collect(messages.Written, Counter([0]), "it wrote the records", patience_s)[0][0]
@@ -281,14 +281,14 @@ class AttemptRun:
         opened = ended.window.open_ns is not None
         return [
             messages.Parse(
-                order=self._order,
+                spec=self._spec,
                 load_process=i,
                 first=first,
                 last=min(first + size, told.requests),
                 open_ns=ended.window.open_ns,
                 close_ns=ended.close_ns if opened else None,
                 clock_pairs=told.clock_pairs,
-                part_file=str(self._order.spool / f"part-{i:04}-{first:012}.arrow"),
+                part_file=str(self._spec.spool / f"part-{i:04}-{first:012}.arrow"),
             )
             for i, told in sorted(ended.sent.items())
             for first in range(0, told.requests, size)

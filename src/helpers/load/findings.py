@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.load.order import Order, Parsed, Ready, Sent
+from helpers.load.messages import AttemptSpec, Parsed, Ready, Sent
 from helpers.load.schedule import arrival_facts
 from helpers.load.spool import index_blocks
 from helpers.load.spread import percentiles_ms
@@ -32,7 +32,7 @@ LOOP_LAG_MS = 5.0
 class Ended:
     """A load point whose load is over, before its answers are parsed."""
 
-    order: Order
+    spec: AttemptSpec
     start_ns: int
     schedule_ns: np.ndarray
     """Offsets of all arrivals; empty for a closed loop."""
@@ -49,8 +49,8 @@ class Ended:
 
 def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
     """The facts, from the index of the spool and from what the load processes told; `parsed` by load process."""
-    order, window, close_ns = ended.order, ended.window, ended.close_ns
-    attempt, is_open = order.attempt, order.level.is_open
+    spec, window, close_ns = ended.spec, ended.window, ended.close_ns
+    attempt, is_open = spec.attempt, spec.level.is_open
     lag_ns = turnaround_ns = None
     if is_open:
         lag_ns = _of_all_rows(ended, _schedule_lag_ns)
@@ -63,16 +63,16 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
         option=attempt.option,
         dataset=attempt.dataset,
         load_point=attempt.id,
-        load_kind=order.level.kind,
-        level=float(order.level.value),
+        load_kind=spec.level.kind,
+        level=float(spec.level.value),
         repetition=attempt.repetition,
         window_open_ns=window.open_ns,
         window_close_ns=close_ns if window.open_ns is not None else None,
         ended_because=ended.ended_because,
         steady=window.steady,
         steady_because=window.because,
-        asked_output_tokens=order.generation.max_output_tokens,
-        fixed_output_length=order.generation.fixed_output_length,
+        asked_output_tokens=spec.generation.max_output_tokens,
+        fixed_output_length=spec.generation.fixed_output_length,
         processes=processes,
         scheduled=_scheduled_facts(ended) if is_open else None,
         achieved=_achieved_facts(ended) if is_open else None,
@@ -117,7 +117,7 @@ def _limits(
 ) -> list[str]:
     return [
         *_busy(processes),
-        *_idle(turnaround_ns, ended.order, ended.window, ended.close_ns),
+        *_idle(turnaround_ns, ended.spec, ended.window, ended.close_ns),
         *_stood_still(ended),
         *_late(lag_ms, ended),
         *_unstamped(processes, clock_source),
@@ -145,11 +145,11 @@ def _busy(processes: list[LoadProcessFacts]) -> list[str]:
     ]
 
 
-def _idle(turnaround_ns: np.ndarray | None, order: Order, window: Window, close_ns: int) -> list[str]:
+def _idle(turnaround_ns: np.ndarray | None, spec: AttemptSpec, window: Window, close_ns: int) -> list[str]:
     """Workers of a closed loop that wait between an answer and the next send are not c streams."""
     if turnaround_ns is None or window.open_ns is None:
         return []
-    share = float(turnaround_ns.sum() / (order.level.value * max(close_ns - window.open_ns, 1)))
+    share = float(turnaround_ns.sum() / (spec.level.value * max(close_ns - window.open_ns, 1)))
     return [f"workers waited {share:.1%} of the time between an answer and the next send"] if share > IDLE_SHARE else []
 
 
@@ -235,6 +235,6 @@ def _spread_or_none(values_ns: np.ndarray | None) -> dict[str, float] | None:
 
 def _of_all_rows(ended: Ended, column_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """One column made from the rows of all load processes, block by block."""
-    folders = [ended.order.part_folder(i) for i in sorted(ended.sent)]
+    folders = [ended.spec.part_folder(i) for i in sorted(ended.sent)]
     columns = [column_of(rows) for folder in folders for rows in index_blocks(folder)]
     return np.concatenate(columns) if columns else np.empty(0, "int64")

@@ -11,7 +11,7 @@ import numpy as np
 from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest
 from helpers.load.connection import HttpConnection, RawExchange
-from helpers.load.order import OPENING_AT_ONCE
+from helpers.load.messages import OPENING_AT_ONCE
 from helpers.load.sender import Sender
 from helpers.load.spool import Row
 
@@ -24,7 +24,7 @@ class OpenLoopSender(Sender):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._schedule_ns: list[int] = np.load(self._order.schedule_file)[self._share :: self._of].tolist()
+        self._schedule_ns: list[int] = np.load(self._spec.schedule_file)[self._share :: self._of].tolist()
         self._position = 0
         self._free: list[HttpConnection] = []
         self._opening = 0
@@ -35,7 +35,7 @@ class OpenLoopSender(Sender):
         self._start_ns = 0
 
     def _connections_wanted(self) -> int:
-        return min(MOST_OPENED_BEFOREHAND, max(2 * FEWEST_SPARE, math.ceil(self._order.level.value / self._of)))
+        return min(MOST_OPENED_BEFOREHAND, max(2 * FEWEST_SPARE, math.ceil(self._spec.level.value / self._of)))
 
     def _keep(self, index: int, connection: HttpConnection) -> None:
         self._free.append(connection)

@@ -18,7 +18,7 @@ import traceback
 from pydantic import BaseModel
 
 from helpers.errors import LoadError
-from helpers.load import order as messages
+from helpers.load import messages
 from helpers.load.bodies import prepare_requests
 from helpers.load.closed_loop import ClosedLoopSender
 from helpers.load.open_loop import OpenLoopSender
@@ -68,7 +68,7 @@ async def _serve() -> None:
         try:
             match message:
                 case messages.Prepare():
-                    place = str(message.order.part_folder(message.load_process))
+                    place = str(message.spec.part_folder(message.load_process))
                     sender = _make_sender(message)
                     teller.tell(await sender.prepare())
                 case messages.Go():
@@ -94,19 +94,19 @@ async def _run(sender: Sender, start_ns: int, teller: _Teller) -> None:
 
 
 def _make_sender(message: messages.Prepare) -> Sender:
-    order = message.order
-    load = order.load
+    spec = message.spec
+    load = spec.load
     requests = prepare_requests(
-        ordered_prompts(order),
-        order.address,
-        order.generation,
-        order.extra_body,
+        ordered_prompts(spec),
+        spec.address,
+        spec.generation,
+        spec.extra_body,
         load.prefix_cache_salt,
-        order.omit_body_keys,
+        spec.omit_body_keys,
     )
-    spool = SpoolWriter(order.part_folder(message.load_process))
-    kind = OpenLoopSender if order.level.is_open else ClosedLoopSender
-    return kind(order, message.load_process, message.of, requests, spool)
+    spool = SpoolWriter(spec.part_folder(message.load_process))
+    kind = OpenLoopSender if spec.level.is_open else ClosedLoopSender
+    return kind(spec, message.load_process, message.of, requests, spool)
 
 
 def _fault_of(context: dict) -> Exception:

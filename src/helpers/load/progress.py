@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.config.load import LoadBase
-from helpers.load.order import Progress
+from helpers.load.messages import Progress
 from helpers.load.window import Window
 
 TELL_EVERY_S = 0.25

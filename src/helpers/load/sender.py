@@ -27,7 +27,7 @@ from helpers.errors import LoadError
 from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest, RequestWriter
 from helpers.load.connection import HttpConnection, RawExchange, Server, words_of_refusal
-from helpers.load.order import OPENING_AT_ONCE, Order, Progress, Ready, Sent
+from helpers.load.messages import OPENING_AT_ONCE, AttemptSpec, Progress, Ready, Sent
 from helpers.load.spool import ClockPairs, Row, SpoolWriter
 from helpers.load.spread import percentiles_ms
 from helpers.load.system import OWN_ERRORS, open_files_lacking
@@ -57,15 +57,17 @@ OWN_NEXT_STEP = "free what it lacks (open files, ports, memory), or lower the lo
 class Sender(ABC):
     """One load process's share of a load point: number `share` of `of`."""
 
-    def __init__(self, order: Order, share: int, of: int, requests: list[PreparedRequest], spool: SpoolWriter) -> None:
-        self._order = order
+    def __init__(
+        self, spec: AttemptSpec, share: int, of: int, requests: list[PreparedRequest], spool: SpoolWriter
+    ) -> None:
+        self._spec = spec
         self._share, self._of = share, of
         self._requests = requests
-        self._id_prefix = order.request_id_prefix
+        self._id_prefix = spec.request_id_prefix
         self._spool = spool
-        self._server = Server(order.address.url, order.address.ca_file, order.address.api)
-        self._writer = RequestWriter(order.address)
-        self._timeout_ns = int(order.load.request_timeout_s * 1e9)
+        self._server = Server(spec.address.url, spec.address.ca_file, spec.address.api)
+        self._writer = RequestWriter(spec.address)
+        self._timeout_ns = int(spec.load.request_timeout_s * 1e9)
         self._loop = asyncio.get_running_loop()
         self._in_flight: dict[HttpConnection, Row] = {}
         self._tasks: set[asyncio.Task] = set()
@@ -121,7 +123,7 @@ class Sender(ABC):
         gc.disable()
         ticking = asyncio.create_task(self._tick(tell))
         ticking.add_done_callback(raise_its_error)
-        longest_s = self._order.longest_load_s
+        longest_s = self._spec.longest_load_s
         last_resort = self._loop.call_later(longest_s, self._never_stopped, longest_s)
         self._clocks.take()
         cpu, wall = time.process_time(), time.perf_counter()
@@ -190,7 +192,7 @@ class Sender(ABC):
         """(prompt, request) of a number; null if prompts may not repeat and are used up."""
         prompt = number
         if prompt >= len(self._requests):
-            if not self._order.load.repeat_prompts:
+            if not self._spec.load.repeat_prompts:
                 self._ended = True
                 return None
             prompt %= len(self._requests)
@@ -224,7 +226,7 @@ class Sender(ABC):
 
     async def _open(self) -> tuple[HttpConnection | None, Refusal]:
         """A connection, or why there is none."""
-        load = self._order.load
+        load = self._spec.load
         try:
             connection = await HttpConnection.open(self._server, load.request_timeout_s, load.max_answer_bytes)
         except (OSError, TimeoutError) as error:
@@ -319,7 +321,7 @@ class Sender(ABC):
         for connection in late:
             connection.look()  # it may be whole by what it says
             how = "none of it came" if connection.is_unanswered else "it began and did not end"
-            words = f"no complete answer after {self._order.load.request_timeout_s:g} s"
+            words = f"no complete answer after {self._spec.load.request_timeout_s:g} s"
             connection.give_up("timeout", f"{words} from {self._server.name}: {how}")
 
     def _progress(self) -> Progress:

@@ -16,9 +16,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from helpers.errors import LoadError
-from helpers.load import order as messages
+from helpers.load import messages
 from helpers.load.conductor import AttemptRun, Finished
-from helpers.load.order import Order
+from helpers.load.messages import AttemptSpec
 from helpers.load.progress import OnProgress
 from helpers.run.disk_errors import disk_fault
 
@@ -73,18 +73,18 @@ class LoadTeam:
         for process in self._processes:
             process.kill()
 
-    def run(self, order: Order, on_progress: OnProgress) -> Finished:
+    def run(self, spec: AttemptSpec, on_progress: OnProgress) -> Finished:
         """Run one load point to its end; its records are then on disk. Raises LoadError if a load process dies or hangs."""
-        shutil.rmtree(order.spool, ignore_errors=True)
+        shutil.rmtree(spec.spool, ignore_errors=True)
         try:
-            order.spool.mkdir(parents=True)
-            return AttemptRun(self, order, on_progress).run()
+            spec.spool.mkdir(parents=True)
+            return AttemptRun(self, spec, on_progress).run()
         except OSError as error:
             raise LoadError(
-                f"{_where(order)}: {disk_fault(error, order.spool)}, {CONTINUE}; finished load points are kept"
+                f"{_where(spec)}: {disk_fault(error, spec.spool)}, {CONTINUE}; finished load points are kept"
             ) from error
         finally:
-            shutil.rmtree(order.spool, ignore_errors=True)
+            shutil.rmtree(spec.spool, ignore_errors=True)
 
     # --- for the run of a load point ------------------------------------------------------------------------------
 
@@ -105,41 +105,41 @@ class LoadTeam:
         """A process owes nothing more."""
         self._owing.pop(index, None)
 
-    def next_told(self, timeout_s: float, order: Order) -> tuple[int, BaseModel] | None:
+    def next_told(self, timeout_s: float, spec: AttemptSpec) -> tuple[int, BaseModel] | None:
         """(process, message) once there is one; None after the time-out. Raises LoadError for one that died or hangs."""
         try:
             index, told = self._told.get(timeout=timeout_s)
         except queue.Empty:
-            self._note_silence(timeout_s, order)
+            self._note_silence(timeout_s, spec)
             return None
         if told is None:
-            raise self._died(index, order)
+            raise self._died(index, spec)
         if isinstance(told, messages.Failed):
             self._processes[index].kill()
             raise LoadError(
-                f"{self._name(index)}, {_where(order)}: {told.cause}. Finished load points are kept. "
+                f"{self._name(index)}, {_where(spec)}: {told.cause}. Finished load points are kept. "
                 f"Next: {told.next_step}, {CONTINUE}"
             )
         if index in self._owing:
             self._owing[index] = 0.0
-        self._note_silence(timeout_s, order)
+        self._note_silence(timeout_s, spec)
         return index, told
 
-    def give_up(self, index: int, why: str, order: Order) -> LoadError:
+    def give_up(self, index: int, why: str, spec: AttemptSpec) -> LoadError:
         """Kill a process that does not do its part; returns the error to raise."""
         self._processes[index].kill()  # also where it is stopped, or spins
         return LoadError(
-            f"{self._name(index)}, {_where(order)}: {why}. It was killed; finished load points are kept. Next: see that "
+            f"{self._name(index)}, {_where(spec)}: {why}. It was killed; finished load points are kept. Next: see that "
             f"nothing stops the process or holds up this machine (memory, disk, a debugger), {CONTINUE}; if it happens "
             f"again, report it with {self._log_file}"
         )
 
-    def _note_silence(self, timeout_s: float, order: Order) -> None:
+    def _note_silence(self, timeout_s: float, spec: AttemptSpec) -> None:
         now = time.monotonic()
         passed_s, self._looked_s = min(now - self._looked_s, timeout_s + 1), now
         for index, silent_s in self._owing.items():
             if silent_s + passed_s > self._patience_s:
-                raise self.give_up(index, f"it said nothing for {self._patience_s:g} s while {self._doing}", order)
+                raise self.give_up(index, f"it said nothing for {self._patience_s:g} s while {self._doing}", spec)
             self._owing[index] = silent_s + passed_s
 
     def _name(self, index: int) -> str:
@@ -177,14 +177,14 @@ class LoadTeam:
                 self._told.put((index, messages.Told.model_validate({"message": json.loads(line)}).message))
         self._told.put((index, None))
 
-    def _died(self, index: int, order: Order) -> LoadError:
+    def _died(self, index: int, spec: AttemptSpec) -> LoadError:
         process = self._processes[index]
         try:
             code = process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             code = "unknown"
         return LoadError(
-            f"{self._name(index)} ended with code {code} during {_where(order)}. Finished load points are kept. Next: see "
+            f"{self._name(index)} ended with code {code} during {_where(spec)}. Finished load points are kept. Next: see "
             f"{self._log_file}, {CONTINUE}\n{self._log_tail()}"
         )
 
@@ -196,5 +196,5 @@ class LoadTeam:
         return "\n".join(lines[-LOG_TAIL_LINES:]) or "(its log is empty)"
 
 
-def _where(order: Order) -> str:
-    return f"option {order.option!r}, dataset {order.dataset!r}, {order.level.label}"
+def _where(spec: AttemptSpec) -> str:
+    return f"option {spec.option!r}, dataset {spec.dataset!r}, {spec.level.label}"

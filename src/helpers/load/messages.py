@@ -19,7 +19,7 @@ OPENING_AT_ONCE = 64
 """Connections that a load process makes at the same time."""
 
 
-class Order(BaseModel):
+class AttemptSpec(BaseModel):
     """One load point to run. Holds secrets (the bearer token): it is piped, never written to a file."""
 
     model_config = ConfigDict(extra="forbid")
@@ -78,7 +78,7 @@ class Prepare(BaseModel):
     """Make ready to send: bodies, connections. Answered by `Ready`."""
 
     do: Literal["prepare"] = "prepare"
-    order: Order
+    spec: AttemptSpec
     load_process: int
     of: int
 
@@ -107,7 +107,7 @@ class Parse(BaseModel):
     """Turn rows [first, last) of one spool into a part file. Answered by `Parsed`."""
 
     do: Literal["parse"] = "parse"
-    order: Order
+    spec: AttemptSpec
     load_process: int
     first: int
     last: int
