@@ -27,8 +27,8 @@ from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
 from helpers.load.address import Address, SigV4
 from helpers.load.alarm import Alarm
+from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
-from helpers.load.team import LoadTeam
 from helpers.run.records import AttemptFacts
 
 EVENTS = 64
@@ -104,15 +104,15 @@ def prompt_texts() -> list[str]:
 
 def measure_ours(work: Work, folder: Path, server_pid: int, begin: Callable[[], None]) -> Sample:
     """Run the load in load processes of its own. `begin()` is called between their warming up and the load."""
-    with LoadTeam(log_file=folder / "load.log", processes=work.processes, first_place=0) as team:
+    with LoadProcesses(log_file=folder / "load.log", processes=work.processes, first_place=0) as processes:
         imports = replace(work, concurrency=work.processes, rate=None, seconds=0.3)
-        _run(team, spec_of(imports, folder), imports.seconds)
+        _run(processes, spec_of(imports, folder), imports.seconds)
         begin()
         spec = spec_of(work, folder)
-        before = usage(server_pid, team.pids)
-        facts = _run(team, spec, work.seconds)
-        used = usage(server_pid, team.pids) - before
-        peak_memory_mb = max(peak_memory(pid) for pid in team.pids)
+        before = usage(server_pid, processes.pids)
+        facts = _run(processes, spec, work.seconds)
+        used = usage(server_pid, processes.pids) - before
+        peak_memory_mb = max(peak_memory(pid) for pid in processes.pids)
     table = pq.read_table(spec.output_file, columns=RECORD_COLUMNS).to_pandas()
     failed = table[table["status"] != "ok"]
     if len(failed):
@@ -183,12 +183,12 @@ def _prompts_file(folder: Path, count: int) -> Path:
     return path
 
 
-def _run(team: LoadTeam, spec: AttemptSpec, seconds: float) -> AttemptFacts:
+def _run(processes: LoadProcesses, spec: AttemptSpec, seconds: float) -> AttemptFacts:
     """The load to its end, or LoadError if it has none."""
-    watchdog = threading.Timer(seconds + LONGEST_REST_S, team.kill)
+    watchdog = threading.Timer(seconds + LONGEST_REST_S, processes.kill)
     watchdog.start()
     try:
-        return team.run(spec, on_progress=_ignore).facts
+        return processes.run(spec, on_progress=_ignore).facts
     finally:
         watchdog.cancel()
 
@@ -201,9 +201,9 @@ def send_ten_requests() -> None:
     """A whole life: read the work from standard input, start a load process, send ten requests, write the records."""
     given = json.load(sys.stdin)
     folder = Path(given.pop("folder"))
-    with LoadTeam(log_file=folder / "load.log", processes=1, first_place=0) as team:
-        requests = team.run(spec_of(Work(**given), folder, requests=10), on_progress=_ignore).requests
-        peak_memory_mb = peak_memory(os.getpid()) + sum(peak_memory(pid) for pid in team.pids)
+    with LoadProcesses(log_file=folder / "load.log", processes=1, first_place=0) as processes:
+        requests = processes.run(spec_of(Work(**given), folder, requests=10), on_progress=_ignore).requests
+        peak_memory_mb = peak_memory(os.getpid()) + sum(peak_memory(pid) for pid in processes.pids)
     print(json.dumps({"requests": requests, "peak_memory_mb": peak_memory_mb}))
 
 

@@ -15,8 +15,8 @@ import pandas as pd
 from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadBase, LoadLevel
 from helpers.load.address import Address
+from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
-from helpers.load.team import LoadTeam
 from helpers.metrics.formulas import with_latencies
 from helpers.run.records import AttemptFacts, read_facts, read_requests
 
@@ -96,9 +96,9 @@ def spec_of(
     )
 
 
-def measure(team: LoadTeam, spec: AttemptSpec) -> tuple[pd.DataFrame, AttemptFacts]:
+def measure(processes: LoadProcesses, spec: AttemptSpec) -> tuple[pd.DataFrame, AttemptFacts]:
     """Run a load point; its records with latencies, and its facts, both read back from the file."""
-    team.run(spec, on_progress=lambda progress: None)
+    processes.run(spec, on_progress=lambda progress: None)
     folder = Path(spec.output_file).parent
     return with_latencies(read_requests(folder)), read_facts(folder)[0]
 

@@ -1,7 +1,7 @@
 """From a planted campaign to the request records that measuring it would have left, load point by load point.
 
 The stations are simulated with their cold start, and the simulated times are put before the project's own functions: the
-steady window is what `load.window.find_window` finds when it is asked as the conductor asks it, again and again, and the
+steady window is what `load.window.find_window` finds when it is asked as `AttemptRun` asks it, again and again, and the
 load point ends when it says that there is enough, that the station is overloaded, or when the prompts run out.
 """
 
@@ -18,7 +18,7 @@ from planted_campaigns import PERCENT, TIMEOUT_S, Campaign, load_of
 from simulation import Served, Work, draw_work, serve
 
 from helpers.config.load import LoadLevel
-from helpers.load.conductor import LOOK_EVERY_S, LOOK_SHARE
+from helpers.load.attempt_run import LOOK_EVERY_S, LOOK_SHARE
 from helpers.load.schedule import arrival_facts
 from helpers.load.window import Window, find_window
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
@@ -172,7 +172,7 @@ def _rows(
 
 
 def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campaign) -> Ended:
-    """When the conductor would have closed the window. `times` are those of all requests that there are prompts for;
+    """When `AttemptRun` would have closed the window. `times` are those of all requests that there are prompts for;
     `after_last_s` is when an open loop would have sent one more.
     """
     spec = SimpleNamespace(

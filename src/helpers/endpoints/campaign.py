@@ -27,10 +27,10 @@ from helpers.endpoints.watchdog import guarded
 from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.load.address import Address
 from helpers.load.calibration import calibrate
+from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
 from helpers.load.plan import attempts_of, missing_attempts
 from helpers.load.progress import LoadProgress
-from helpers.load.team import LoadTeam
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.metrics.single_requests import run_single_requests, single_request_spec
 from helpers.number_text import plural
@@ -130,7 +130,7 @@ class _Campaign:
         self._on_event = on_event
         self._load_places = threading.Semaphore(config.max_parallel_loads())
         self._stopping = threading.Event()
-        self._teams: set[LoadTeam] = set()
+        self._running: set[LoadProcesses] = set()
         self._begun: set[str] = set()
         self._lock = threading.Lock()
 
@@ -138,8 +138,8 @@ class _Campaign:
         """End all load; the threads then delete their endpoints."""
         self._stopping.set()
         with self._lock:
-            for team in self._teams:
-                team.kill()
+            for processes in self._running:
+                processes.kill()
         for option in self._config.options:
             _Teller(option, self._config, self._run, self._on_event)(
                 "stopping" if option.name in self._begun else "not begun"
@@ -194,15 +194,15 @@ class _Campaign:
         if address is None:
             return False
         repeated: Counter[Attempt] = Counter()
-        with self._new_team(option) as team:
+        with self._start_processes(option) as processes:
             try:
-                self._run_single_requests(option, address, team, tell)
+                self._run_single_requests(option, address, processes, tell)
                 while attempts := missing_attempts(option, self._config, self._run):
                     if self._stopping.is_set():
                         return False
                     spec = self._spec(option, attempts[0], address)
                     label = f"{spec.dataset}, {spec.level.label}"
-                    team.run(spec, lambda progress, label=label: tell.progress(label, progress))
+                    processes.run(spec, lambda progress, label=label: tell.progress(label, progress))
                     if not self._goes_on(deployment, spec, repeated, tell):
                         return False
                     tell("loading", label)
@@ -212,16 +212,20 @@ class _Campaign:
                 return False
             finally:
                 with self._lock:
-                    self._teams.discard(team)
+                    self._running.discard(processes)
         return True
 
-    def _run_single_requests(self, option: OptionBase, address: Address, team: LoadTeam, tell: _Teller) -> None:
+    def _run_single_requests(
+        self, option: OptionBase, address: Address, processes: LoadProcesses, tell: _Teller
+    ) -> None:
         """Where the SLO follows the machine: what it is a multiple of."""
         if not self._config.slo.multiples():
             return
         firsts = {attempt.dataset: attempt for attempt in reversed(attempts_of(option, self._config, self._run))}
         specs = [single_request_spec(self._spec(option, attempt, address), self._run) for attempt in firsts.values()]
-        run_single_requests(specs, lambda spec: team.run(spec, lambda seen: tell.progress("single requests", seen)))
+        run_single_requests(
+            specs, lambda spec: processes.run(spec, lambda seen: tell.progress("single requests", seen))
+        )
 
     def _goes_on(self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], tell: _Teller) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
@@ -309,15 +313,15 @@ class _Campaign:
             billed_output_tokens=record.billed_output_tokens + output_tokens,
         )
 
-    def _new_team(self, option: OptionBase) -> LoadTeam:
-        """A team on CPUs that no other has: an even share of them for each endpoint that is loaded at once."""
+    def _start_processes(self, option: OptionBase) -> LoadProcesses:
+        """Load processes on CPUs that no others use: an even share of them for each endpoint that is loaded at once."""
         size = max(1, usable_cpu_count() // self._config.max_parallel_loads())
         with self._lock:
-            taken = {place for team in self._teams for place in team.places}
+            taken = {place for processes in self._running for place in processes.places}
             first = next(i for i in range(0, len(taken) + size, size) if not taken & set(range(i, i + size)))
-            team = LoadTeam(self._run.logs / f"load-{slug(option.name)}.log", size, first)
-            self._teams.add(team)
-            return team
+            processes = LoadProcesses(self._run.logs / f"load-{slug(option.name)}.log", size, first)
+            self._running.add(processes)
+            return processes
 
     def _spec(self, option: OptionBase, attempt: Attempt, address: Address) -> AttemptSpec:
         config = self._config

@@ -1,8 +1,8 @@
 """The load generator. It runs in processes of its own, which do one thing while they measure: send bytes, stamp bytes.
 
-    messages      what crosses the pipe between conductor and load processes
-    team          load processes, one per CPU, seen from the notebook
-    conductor     one load point: start, look whether it is enough, stop, parse, write
+    messages        what crosses the pipes to and from load processes
+    load_processes  load processes, one per CPU, seen from the notebook
+    attempt_run     one attempt: start, look whether it is enough, stop, parse, write
     schedule      arrivals of an open loop, drawn beforehand and checked afterwards
     window        from the requests so far to the steady window
     steady        the end of a warm-up, and whether what follows is steady

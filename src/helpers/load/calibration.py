@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from helpers.config.benchmark import BenchmarkConfig, Generation
 from helpers.config.load import ClosedLoop, LoadLevel
 from helpers.load.address import Address
-from helpers.load.conductor import Finished
+from helpers.load.attempt_run import Finished
+from helpers.load.load_processes import LoadProcesses
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.messages import AttemptSpec
 from helpers.load.spread import percentiles_ms
-from helpers.load.team import LoadTeam
 from helpers.run.folder import RunFolder
 
 TTFT_S, ITL_S, EVENTS = 0.02, 0.002, 16
@@ -46,8 +46,8 @@ def calibrate(config: BenchmarkConfig, run: RunFolder) -> dict:
     the request to the write of the first (last) event, so that loopback both ways is in them.
     """
     log_file = run.logs / "calibration.log"
-    with TemporaryDirectory() as scratch, LoopbackStub() as stub, LoadTeam(log_file, LOAD_PROCESSES) as team:
-        measured = [_measure(stub, team, streams, Path(scratch)) for streams in _streams(config)]
+    with TemporaryDirectory() as scratch, LoopbackStub() as stub, LoadProcesses(log_file, LOAD_PROCESSES) as processes:
+        measured = [_measure(stub, processes, streams, Path(scratch)) for streams in _streams(config)]
     clocks = {one.clock_source for one in measured}
     found = {
         "clock_source": clocks.pop() if len(clocks) == 1 else "mixed",
@@ -65,9 +65,9 @@ def _streams(config: BenchmarkConfig) -> list[int]:
     return sorted({1, highest})
 
 
-def _measure(stub: LoopbackStub, team: LoadTeam, streams: int, scratch: Path) -> Measured:
+def _measure(stub: LoopbackStub, processes: LoadProcesses, streams: int, scratch: Path) -> Measured:
     stub.configure(ttft_s=TTFT_S, itl_s=ITL_S, events=EVENTS)
-    finished = team.run(_spec(stub, streams, scratch), lambda progress: None)
+    finished = processes.run(_spec(stub, streams, scratch), lambda progress: None)
     log = {served.request_id: served for served in stub.log()}
     table = pq.read_table(scratch / "records.parquet", filters=[("status", "=", "ok")])
     pairs = [(row, log[row["request_id"]]) for row in table.to_pylist() if row["request_id"] in log]

@@ -48,7 +48,7 @@ class Ended:
 
 
 def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
-    """The facts, from the index of the spool and from what the load processes told; `parsed` by load process."""
+    """The facts, from the index of the spool and from the replies of the load processes; `parsed` by load process."""
     spec, window, close_ns = ended.spec, ended.window, ended.close_ns
     attempt, is_open = spec.attempt, spec.level.is_open
     lag_ns = turnaround_ns = None
@@ -56,8 +56,8 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
         lag_ns = _of_all_rows(ended, _schedule_lag_ns)
     else:
         turnaround_ns = _of_all_rows(ended, lambda rows: _turnaround_ns(rows, window.open_ns, close_ns))
-    processes = [_process_facts(i, ended.pids[i], told, parsed.get(i, [])) for i, told in sorted(ended.sent.items())]
-    clock_source = _clock_source([one for told in parsed.values() for one in told])
+    processes = [_process_facts(i, ended.pids[i], sent, parsed.get(i, [])) for i, sent in sorted(ended.sent.items())]
+    clock_source = _clock_source([one for parts in parsed.values() for one in parts])
     lag_ms = _spread_or_none(lag_ns)
     return AttemptFacts(
         option=attempt.option,
@@ -95,8 +95,8 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
 
 def _was_served(ended: Ended, parsed: dict[int, list[Parsed]]) -> bool:
     """Was any request of the window answered? Where all failed, the server was measured, however busy the client was."""
-    told = [one for parts in parsed.values() for one in parts]
-    if sum(one.failed for one in told) == sum(one.requests for one in told):
+    counts = [one for parts in parsed.values() for one in parts]
+    if sum(one.failed for one in counts) == sum(one.requests for one in counts):
         return False
     opened = ended.window.open_ns or 0
     return bool(_of_all_rows(ended, lambda rows: rows["ok"][_t0_ns(rows) >= opened]).any())
@@ -104,7 +104,7 @@ def _was_served(ended: Ended, parsed: dict[int, list[Parsed]]) -> bool:
 
 def _own_failures(ended: Ended) -> list[str]:
     """Requests that this machine could not send or receive: none of them says anything of the server."""
-    counts = sum((Counter(told.own_failures) for told in ended.sent.values()), Counter())
+    counts = sum((Counter(sent.own_failures) for sent in ended.sent.values()), Counter())
     return [f"this machine failed {count} requests: {words}" for words, count in counts.most_common(3)]
 
 
@@ -130,8 +130,8 @@ def _stood_still(ended: Ended) -> list[str]:
     if opened is None:
         return []
     found = []
-    for index, told in sorted(ended.sent.items()):
-        still_ns = sum(max(0, min(end, closed) - max(start, opened)) for start, end in told.standstills)
+    for index, sent in sorted(ended.sent.items()):
+        still_ns = sum(max(0, min(end, closed) - max(start, opened)) for start, end in sent.standstills)
         if still_ns > STANDSTILL_SHARE * (closed - opened):
             found.append(f"load process {index} did not run for {still_ns / (closed - opened):.1%} of the window")
     return found
@@ -172,16 +172,16 @@ def _unstamped(processes: list[LoadProcessFacts], clock_source: str) -> list[str
 # --- parts of the facts -------------------------------------------------------------------------------------------
 
 
-def _process_facts(index: int, pid: int, told: Sent, parsed: list[Parsed]) -> LoadProcessFacts:
+def _process_facts(index: int, pid: int, sent: Sent, parsed: list[Parsed]) -> LoadProcessFacts:
     return LoadProcessFacts(
         load_process=index,
         pid=pid,
-        requests=told.requests,
-        cpu_s=told.cpu_s,
-        cpu_share=told.cpu_s / told.wall_s if told.wall_s else 0.0,
+        requests=sent.requests,
+        cpu_s=sent.cpu_s,
+        cpu_share=sent.cpu_s / sent.wall_s if sent.wall_s else 0.0,
         parse_cpu_s=sum(one.cpu_s for one in parsed),
-        loop_lag_ms=told.loop_lag_ms,
-        peak_memory_mb=told.peak_memory_mb,
+        loop_lag_ms=sent.loop_lag_ms,
+        peak_memory_mb=sent.peak_memory_mb,
     )
 
 
@@ -223,7 +223,7 @@ def _turnaround_ns(rows: np.ndarray, open_ns: int | None, close_ns: int) -> np.n
 
 def _counted_spread(ended: Ended, column: str) -> dict[str, float] | None:
     """n and percentiles, ms, of connections made beforehand and of those that a request waited for; null if there was none."""
-    beforehand = [ns for told in ended.ready.values() for ns in getattr(told, column)]
+    beforehand = [ns for ready in ended.ready.values() for ns in getattr(ready, column)]
     under_load = _of_all_rows(ended, lambda rows: rows[column][rows[column] > 0])
     values = np.concatenate([np.array(beforehand, "int64"), under_load])
     return {"n": len(values), **percentiles_ms(values)} if len(values) else None

@@ -1,4 +1,4 @@
-"""What crosses the pipe between whoever orders load and the load processes: one JSON line a message."""
+"""What crosses the pipes between the process that wants load and its load processes: one JSON line per message."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class AttemptSpec(BaseModel):
 class Prepare(BaseModel):
     """Make ready to send: bodies, connections. Answered by `Ready`."""
 
-    do: Literal["prepare"] = "prepare"
+    command: Literal["prepare"] = "prepare"
     spec: AttemptSpec
     load_process: int
     of: int
@@ -86,27 +86,27 @@ class Prepare(BaseModel):
 class Go(BaseModel):
     """Start at this moment of CLOCK_MONOTONIC. Answered by `Sent`, after the load."""
 
-    do: Literal["go"] = "go"
+    command: Literal["go"] = "go"
     start_ns: int
 
 
 class Close(BaseModel):
     """The steady window ends here: tell when every request before it is answered, and go on. Null: it does not end yet."""
 
-    do: Literal["close"] = "close"
+    command: Literal["close"] = "close"
     close_ns: int | None
 
 
 class Stop(BaseModel):
     """Send nothing more; what is in flight is waited for."""
 
-    do: Literal["stop"] = "stop"
+    command: Literal["stop"] = "stop"
 
 
 class Parse(BaseModel):
     """Turn rows [first, last) of one spool into a part file. Answered by `Parsed`."""
 
-    do: Literal["parse"] = "parse"
+    command: Literal["parse"] = "parse"
     spec: AttemptSpec
     load_process: int
     first: int
@@ -120,30 +120,30 @@ class Parse(BaseModel):
 class Write(BaseModel):
     """Join part files to the load point's request records. Answered by `Written`."""
 
-    do: Literal["write"] = "write"
+    command: Literal["write"] = "write"
     part_files: list[str]
     metadata: str
     output_file: str
 
 
-class Message(BaseModel):
-    """From the conductor."""
+class Command(BaseModel):
+    """To a load process."""
 
-    message: Prepare | Go | Close | Stop | Parse | Write = Field(discriminator="do")
+    message: Prepare | Go | Close | Stop | Parse | Write = Field(discriminator="command")
 
 
 class Ready(BaseModel):
     """Connections are open; what they took, ns."""
 
-    tell: Literal["ready"] = "ready"
+    reply: Literal["ready"] = "ready"
     connect_ns: list[int]
     tls_ns: list[int]
 
 
-class Progress(BaseModel):
+class SendingStatus(BaseModel):
     """How a load process is getting on."""
 
-    tell: Literal["progress"] = "progress"
+    reply: Literal["sending"] = "sending"
     sent: int
     done: int
     failed: int
@@ -155,13 +155,13 @@ class Progress(BaseModel):
     ended: bool = False
     """All prompts, or all of the schedule, are used up."""
     clear_ns: int | None = None
-    """Every request before this close of the window is answered; null while that is not so."""
+    """Every request before this close of the window is answered; None until then."""
 
 
 class Sent(BaseModel):
     """The load of one process is over."""
 
-    tell: Literal["sent"] = "sent"
+    reply: Literal["sent"] = "sent"
     requests: int
     ended: bool
     cpu_s: float
@@ -178,7 +178,7 @@ class Sent(BaseModel):
 class Parsed(BaseModel):
     """A part file is there."""
 
-    tell: Literal["parsed"] = "parsed"
+    reply: Literal["parsed"] = "parsed"
     requests: int
     failed: int
     answered: int
@@ -190,25 +190,25 @@ class Parsed(BaseModel):
 class Written(BaseModel):
     """The request records are there."""
 
-    tell: Literal["written"] = "written"
+    reply: Literal["written"] = "written"
     cpu_s: float
 
 
 class Alive(BaseModel):
     """Still parsing or writing; said every few seconds."""
 
-    tell: Literal["alive"] = "alive"
+    reply: Literal["alive"] = "alive"
 
 
 class Failed(BaseModel):
     """The load process cannot go on, and ends. Said here because the disk of its log may be what failed."""
 
-    tell: Literal["failed"] = "failed"
+    reply: Literal["failed"] = "failed"
     cause: str
     next_step: str
 
 
-class Told(BaseModel):
+class Reply(BaseModel):
     """From a load process."""
 
-    message: Ready | Progress | Sent | Parsed | Written | Alive | Failed = Field(discriminator="tell")
+    message: Ready | SendingStatus | Sent | Parsed | Written | Alive | Failed = Field(discriminator="reply")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.config.load import LoadBase
-from helpers.load.messages import Progress
+from helpers.load.messages import SendingStatus
 from helpers.load.window import Window
 
 TELL_EVERY_S = 0.25
@@ -51,12 +51,12 @@ class ProgressView:
         self._shown_s = 0.0
         self._phase = ""
 
-    def note(self, progress: Progress) -> None:
+    def note(self, progress: SendingStatus) -> None:
         """Remember times to the first byte."""
         now = time.monotonic()
         self._first_s.extend((now, value) for value in progress.first_s)
 
-    def show(self, phase: str | None, latest: Iterable[Progress], window: Window) -> None:
+    def show(self, phase: str | None, latest: Iterable[SendingStatus], window: Window) -> None:
         """Tell the listener, if it is time to, or if a new phase has begun."""
         now = time.monotonic()
         phase = phase or ("warmup" if window.open_ns is None else "steady")

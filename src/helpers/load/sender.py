@@ -1,7 +1,7 @@
 """What closed and open loops share in sending the requests of one load process. Bytes are stamped and kept, nothing is
 parsed: connections, the requests in flight and their time-out, the spool, ticks that observe the event loop, and
-the end: after the window's close, load goes on until the conductor has heard from every load process that each request
-of the window is answered, so that the last ones are not measured on a server that is already emptying.
+the end: after the window's close, load goes on until every load process has reported that each request of the window is
+answered, so that the last ones are not measured on a server that is already emptying.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from helpers.errors import LoadError
 from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest, RequestWriter
 from helpers.load.connection import HttpConnection, RawExchange, Server, words_of_refusal
-from helpers.load.messages import OPENING_AT_ONCE, AttemptSpec, Progress, Ready, Sent
+from helpers.load.messages import OPENING_AT_ONCE, AttemptSpec, Ready, SendingStatus, Sent
 from helpers.load.spool import ClockPairs, Row, SpoolWriter
 from helpers.load.spread import percentiles_ms
 from helpers.load.system import OWN_ERRORS, open_files_lacking
@@ -76,7 +76,7 @@ class Sender(ABC):
         self._ended = False
         """Are all prompts, or all arrivals, used up."""
         self._close_ns: int | None = None
-        self._told_clear = False
+        self._reported_clear = False
         self._sent = self._done = self._failed = 0
         self._first_s: deque[float] = deque(maxlen=FIRST_BYTES_TOLD)
         self._lags = array("q")
@@ -84,7 +84,7 @@ class Sender(ABC):
         self._own_failures: Counter[str] = Counter()
         self._clocks = ClockPairs()
 
-    # --- what the conductor asks ----------------------------------------------------------------------------------
+    # --- commands -------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> Ready:
         """Open the connections that the start needs. One that cannot be had is tried again when it is needed.
@@ -117,11 +117,11 @@ class Sender(ABC):
             tls_ns=[connection.tls_ns for connection in opened if connection.tls_ns is not None],
         )
 
-    async def run(self, start_ns: int, tell: Callable[[object], None]) -> Sent:
+    async def run(self, start_ns: int, report: Callable[[object], None]) -> Sent:
         """Send from `start_ns` on until `stop`; then wait for what is in flight."""
         gc.freeze()
         gc.disable()
-        ticking = asyncio.create_task(self._tick(tell))
+        ticking = asyncio.create_task(self._tick(report))
         ticking.add_done_callback(raise_its_error)
         longest_s = self._spec.longest_load_s
         last_resort = self._loop.call_later(longest_s, self._never_stopped, longest_s)
@@ -153,7 +153,7 @@ class Sender(ABC):
     def close_window(self, close_ns: int | None) -> None:
         """The steady window ends here; null: it does not end yet."""
         self._close_ns = close_ns
-        self._told_clear = False
+        self._reported_clear = False
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -256,7 +256,7 @@ class Sender(ABC):
             self._end_if_idle()
 
     def _never_stopped(self, after_s: float) -> None:
-        """Load must end, whatever became of the conductor. As a fault of the event loop, this ends the process."""
+        """Load must end, even if nobody is left to stop it. As a fault of the event loop, this ends the process."""
         raise LoadError(f"nobody stopped this load within {after_s:g} s")
 
     def _end_if_idle(self) -> None:
@@ -281,7 +281,7 @@ class Sender(ABC):
 
     # --- every ten milliseconds -----------------------------------------------------------------------------------
 
-    async def _tick(self, tell: Callable[[object], None]) -> None:
+    async def _tick(self, report: Callable[[object], None]) -> None:
         """Observe how late the event loop is, give up what takes too long, tell how it goes."""
         rang = asyncio.Event()
         alarm = Alarm(rang.set)
@@ -300,12 +300,12 @@ class Sender(ABC):
                 for connection in list(islice(self._in_flight, ticks % TICKS_PER_LOOK, None, TICKS_PER_LOOK)):
                     connection.look()
                 ticks += 1
-                clear = not self._told_clear and self._is_clear()
+                clear = not self._reported_clear and self._is_clear()
                 if clear or ticks % TICKS_PER_PROGRESS == 0:
-                    self._told_clear |= clear
+                    self._reported_clear |= clear
                     self._clocks.take()
                     self._spool.flush()
-                    tell(self._progress())
+                    report(self._status())
                 if ticks % TICKS_PER_COLLECTION == 0:
                     gc.collect(1)
         finally:
@@ -324,8 +324,8 @@ class Sender(ABC):
             words = f"no complete answer after {self._spec.load.request_timeout_s:g} s"
             connection.give_up("timeout", f"{words} from {self._server.name}: {how}")
 
-    def _progress(self) -> Progress:
-        progress = Progress(
+    def _status(self) -> SendingStatus:
+        status = SendingStatus(
             sent=self._sent,
             done=self._done,
             failed=self._failed,
@@ -333,10 +333,10 @@ class Sender(ABC):
             oldest_t0_ns=self._oldest_t0_ns(),
             first_s=list(self._first_s),
             ended=self._ended,
-            clear_ns=self._close_ns if self._told_clear else None,
+            clear_ns=self._close_ns if self._reported_clear else None,
         )
         self._first_s.clear()
-        return progress
+        return status
 
 
 def raise_its_error(task: asyncio.Task) -> None:

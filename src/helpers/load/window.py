@@ -1,4 +1,4 @@
-"""From the index of a load point to its steady window: what the conductor looks at while load runs, and at its end."""
+"""From the index of a load point to its steady window: what `AttemptRun` looks at while load runs, and at its end."""
 
 from __future__ import annotations
 

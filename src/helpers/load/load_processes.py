@@ -1,4 +1,4 @@
-"""Load processes that work together, and how to speak with them. Whoever wants load (a notebook kernel) sends none."""
+"""Load processes that work together, and the pipes to them. The process that wants load (a notebook kernel) sends none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from helpers.errors import LoadError
 from helpers.load import messages
-from helpers.load.conductor import AttemptRun, Finished
+from helpers.load.attempt_run import AttemptRun, Finished
 from helpers.load.messages import AttemptSpec
 from helpers.load.progress import OnProgress
 from helpers.run.disk_errors import disk_fault
@@ -29,7 +29,7 @@ SILENCE_S = 60.0
 CONTINUE = "then run notebooks/03_run_inference again on this run folder to continue"
 
 
-class LoadTeam:
+class LoadProcesses:
     """Load processes that work together; a context manager that ends them. Each has a CPU: `first_place` and following."""
 
     def __init__(self, log_file: Path, processes: int = 1, first_place: int = 0, silence_s: float = SILENCE_S) -> None:
@@ -41,20 +41,20 @@ class LoadTeam:
             self._log = log_file.open("ab")
         except OSError as error:
             raise LoadError(f"the log of the load processes: {disk_fault(error, log_file)}") from error
-        self._told: queue.Queue[tuple[int, BaseModel | None]] = queue.Queue()
+        self._replies: queue.Queue[tuple[int, BaseModel | None]] = queue.Queue()
         self._processes = [self._start(index) for index in range(processes)]
-        self._letters = [self._post(process) for process in self._processes]
+        self._outboxes = [self._open_outbox(process) for process in self._processes]
         self._owing: dict[int, float] = {}
         """How long each process that owes a message has been silent, s. Only time in which this process ran is counted."""
         self._patience_s, self._doing = silence_s, ""
         self._looked_s = time.monotonic()
 
-    def __enter__(self) -> LoadTeam:
+    def __enter__(self) -> LoadProcesses:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for letters in self._letters:
-            letters.put(None)
+        for outbox in self._outboxes:
+            outbox.put(None)
         for process in self._processes:
             try:
                 process.wait(END_TIMEOUT_S)
@@ -92,8 +92,8 @@ class LoadTeam:
         return len(self._processes)
 
     def send(self, index: int, message: BaseModel) -> None:
-        """Send one message to one process. Waits for nothing: one that does not read must not hold up its conductor."""
-        self._letters[index].put(message.model_dump_json() + "\n")
+        """Send one message to one process. Waits for nothing: a process that does not read must not hold up the caller."""
+        self._outboxes[index].put(message.model_dump_json() + "\n")
 
     def expect(self, indices: Iterable[int], doing: str, patience_s: float) -> None:
         """From now on these processes owe a message, and may be silent for so long; `doing`: what they do, in words."""
@@ -105,25 +105,25 @@ class LoadTeam:
         """A process owes nothing more."""
         self._owing.pop(index, None)
 
-    def next_told(self, timeout_s: float, spec: AttemptSpec) -> tuple[int, BaseModel] | None:
+    def next_reply(self, timeout_s: float, spec: AttemptSpec) -> tuple[int, BaseModel] | None:
         """(process, message) once there is one; None after the time-out. Raises LoadError for one that died or hangs."""
         try:
-            index, told = self._told.get(timeout=timeout_s)
+            index, reply = self._replies.get(timeout=timeout_s)
         except queue.Empty:
             self._note_silence(timeout_s, spec)
             return None
-        if told is None:
+        if reply is None:
             raise self._died(index, spec)
-        if isinstance(told, messages.Failed):
+        if isinstance(reply, messages.Failed):
             self._processes[index].kill()
             raise LoadError(
-                f"{self._name(index)}, {_where(spec)}: {told.cause}. Finished load points are kept. "
-                f"Next: {told.next_step}, {CONTINUE}"
+                f"{self._name(index)}, {_where(spec)}: {reply.cause}. Finished load points are kept. "
+                f"Next: {reply.next_step}, {CONTINUE}"
             )
         if index in self._owing:
             self._owing[index] = 0.0
         self._note_silence(timeout_s, spec)
-        return index, told
+        return index, reply
 
     def give_up(self, index: int, why: str, spec: AttemptSpec) -> LoadError:
         """Kill a process that does not do its part; returns the error to raise."""
@@ -145,20 +145,20 @@ class LoadTeam:
     def _name(self, index: int) -> str:
         return f"load process {index} (pid {self._processes[index].pid})"
 
-    def _post(self, process: subprocess.Popen) -> queue.Queue[str | None]:
+    def _open_outbox(self, process: subprocess.Popen) -> queue.Queue[str | None]:
         """Where messages to a process are put; a thread writes them, and closes its input after None."""
-        letters: queue.Queue[str | None] = queue.Queue()
+        outbox: queue.Queue[str | None] = queue.Queue()
 
         def write() -> None:
             with contextlib.suppress(OSError, ValueError):  # it has died, which `_read` finds too
-                while (letter := letters.get()) is not None:
-                    process.stdin.write(letter)
+                while (line := outbox.get()) is not None:
+                    process.stdin.write(line)
                     process.stdin.flush()
             with contextlib.suppress(OSError):
                 process.stdin.close()
 
         threading.Thread(target=write, daemon=True).start()
-        return letters
+        return outbox
 
     def _start(self, index: int) -> subprocess.Popen:
         process = subprocess.Popen(
@@ -174,8 +174,8 @@ class LoadTeam:
     def _read(self, index: int, process: subprocess.Popen) -> None:
         with process.stdout as lines:
             for line in lines:
-                self._told.put((index, messages.Told.model_validate({"message": json.loads(line)}).message))
-        self._told.put((index, None))
+                self._replies.put((index, messages.Reply.model_validate({"message": json.loads(line)}).message))
+        self._replies.put((index, None))
 
     def _died(self, index: int, spec: AttemptSpec) -> LoadError:
         process = self._processes[index]
