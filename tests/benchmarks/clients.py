@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
 from helpers.load.address import Address, SigV4
-from helpers.load.alarm import Alarm
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
+from helpers.load.precise_timer import PreciseTimer
 from helpers.run.records import AttemptFacts
 
 EVENTS = 64
@@ -223,15 +223,15 @@ def timer_lateness_ns(rate: float, seconds: float) -> list[int]:
                 due = start + round(len(lateness) * gap_ns)
                 now = time.monotonic_ns()
                 if due > now:
-                    alarm.set(due)
+                    timer.set(due)
                     return
                 lateness.append(now - due)
             over.set()
 
-        alarm = Alarm(ring)
-        alarm.set(start)
+        timer = PreciseTimer(ring)
+        timer.set(start)
         await over.wait()
-        alarm.close()
+        timer.close()
 
     asyncio.run(wait())
     return lateness

@@ -12,8 +12,8 @@ from attempt_specs import measure, spec_of
 from raw_server import raw_server
 
 from helpers.config.load import LoadLevel, OpenLoop
+from helpers.load.api_end import ends_by_api
 from helpers.load.load_processes import LoadProcesses
-from helpers.load.said_end import says_its_end
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
 SSE, JSON = CHUNKED % b"text/event-stream", CHUNKED % b"application/json; charset=utf-8"
@@ -68,11 +68,11 @@ def test_an_answer_is_whole_where_its_api_ends_it(processes, tmp_path, kind, clo
 )
 def test_the_end_is_seen_wherever_the_network_cuts_and_never_before(api, body):
     wire = SSE + b"".join(chunk(body[at : at + 20]) for at in range(0, len(body), 20))
-    ends = [at for at in range(1, len(wire)) if says_its_end([wire[:at]], api)]
+    ends = [at for at in range(1, len(wire)) if ends_by_api([wire[:at]], api)]
     assert ends and ends == list(range(ends[0], len(wire))) and len(wire) - ends[0] < 80
     for cut in range(1, len(wire)):
-        assert says_its_end([wire[:cut], wire[cut:]], api)
-    assert says_its_end([bytes([byte]) for byte in wire], api)
+        assert ends_by_api([wire[:cut], wire[cut:]], api)
+    assert ends_by_api([bytes([byte]) for byte in wire], api)
 
 
 # --- kept alive, and closed in silence ------------------------------------------------------------------------------

@@ -16,7 +16,7 @@
     alarm         a timer that is exact to microseconds
     system        what that and the stamps ask of the operating system
     spool         what came back, on disk while the load point runs
-    post_pass     after the load point: bytes and stamps become request records, by way of
+    postprocessing     after the load point: bytes and stamps become request records, by way of
     responses     an answer from its bytes; `http_body`, `event_stream`, `events` and `apis` peel its layers
 
     spread        percentiles of many times

@@ -41,7 +41,7 @@ LOOK_SHARE = 0.05
 FEWEST_ROWS_TO_PARSE = 500
 FEWEST_FAILURES, SHORTEST_FAILURE_S = 30, 1.0
 """A load point of which nothing is answered ends after so many failures and seconds."""
-POST_PASS_PATIENCE = 5
+POSTPROCESSING_PATIENCE = 5
 """Times the silence that is allowed under load: a single answer may be long to read."""
 NOTHING_YET = messages.SendingStatus(sent=0, done=0, failed=0, in_flight=0, oldest_t0_ns=None, first_s=[])
 
@@ -258,7 +258,7 @@ class AttemptRun:
         for turn, task in enumerate(tasks):
             self._processes.send(turn % len(self._processes), task)
         owed = Counter(turn % len(self._processes) for turn in range(len(tasks)))
-        patience_s = POST_PASS_PATIENCE * self._processes.silence_s
+        patience_s = POSTPROCESSING_PATIENCE * self._processes.silence_s
         replies = self._collect(messages.Parsed, owed, "it read the answers", patience_s)
         parsed: dict[int, list[messages.Parsed]] = {}
         for turn, task in enumerate(tasks):  # a process answers its tasks in the order in which it got them

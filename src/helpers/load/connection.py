@@ -22,7 +22,7 @@ from time import monotonic_ns
 from urllib.parse import urlsplit
 
 from helpers.load.answer_end import HEADERS_END, AnswerEnd
-from helpers.load.said_end import SILENCE_NS, SaidEnd, says_its_end
+from helpers.load.api_end import SILENCE_NS, ApiEnd, ends_by_api
 from helpers.load.system import OWN_ERRORS, STAMP_SPACE, want_receive_stamps
 
 READ_BYTES = 65536
@@ -93,7 +93,7 @@ class Server:
 
     def leaves_answers_open(self) -> None:
         """HTTP's end of a whole answer did not come: those to come are believed at once."""
-        self.new_end = partial(SaidEnd, api=self.api)
+        self.new_end = partial(ApiEnd, api=self.api)
 
     async def addresses(self) -> list[tuple]:
         """(family, type, protocol, name, address) of the host. Raises OSError if it cannot be found."""
@@ -219,7 +219,7 @@ class HttpConnection:
         return bool(exchange.reads) and monotonic_ns() - exchange.reads[-1][0] > SILENCE_NS
 
     def _is_whole_by_its_words(self, exchange: RawExchange) -> bool:
-        return says_its_end([data for _, _, data in exchange.reads], self._server.api)
+        return ends_by_api([data for _, _, data in exchange.reads], self._server.api)
 
     def _end_here(self, exchange: RawExchange) -> None:
         """The answer is complete with its last read; nothing more comes over this connection."""

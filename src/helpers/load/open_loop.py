@@ -8,10 +8,10 @@ from time import monotonic_ns
 
 import numpy as np
 
-from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest
 from helpers.load.connection import HttpConnection, RawExchange
 from helpers.load.messages import OPENING_AT_ONCE
+from helpers.load.precise_timer import PreciseTimer
 from helpers.load.sender import Sender
 from helpers.load.spool import Row
 
@@ -31,7 +31,7 @@ class OpenLoopSender(Sender):
         self._waiting: deque[tuple[Row, PreparedRequest]] = deque()
         self._again: dict[int, int] = {}
         """Number -> scheduled time of the requests for which a new connection is made."""
-        self._alarm: Alarm | None = None
+        self._timer: PreciseTimer | None = None
         self._start_ns = 0
 
     def _connections_wanted(self) -> int:
@@ -42,18 +42,18 @@ class OpenLoopSender(Sender):
 
     def _start(self, start_ns: int) -> None:
         self._start_ns = start_ns
-        self._alarm = Alarm(self._send_due)
-        self._alarm.set(start_ns + self._schedule_ns[0] if self._schedule_ns else start_ns)
+        self._timer = PreciseTimer(self._send_due)
+        self._timer.set(start_ns + self._schedule_ns[0] if self._schedule_ns else start_ns)
 
     def _send_due(self) -> None:
-        """Send every request whose time has come, and set the alarm for the next."""
+        """Send every request whose time has come, and set the timer for the next."""
         while not self._stopping:
             if self._position >= len(self._schedule_ns):
                 self._ended = True
                 return
             due = self._start_ns + self._schedule_ns[self._position]
             if due > monotonic_ns():
-                self._alarm.set(due)
+                self._timer.set(due)
                 return
             number = self._share + self._position * self._of
             found = self._request_of(number)
@@ -125,7 +125,7 @@ class OpenLoopSender(Sender):
         self._note(row, exchange)
 
     def _hang_up(self) -> None:
-        self._alarm.close()
+        self._timer.close()
         for connection in self._free:
             connection.close()
 

@@ -22,7 +22,7 @@ from helpers.load import messages
 from helpers.load.bodies import prepare_requests
 from helpers.load.closed_loop import ClosedLoopSender
 from helpers.load.open_loop import OpenLoopSender
-from helpers.load.post_pass import ordered_prompts, parse, write
+from helpers.load.postprocessing import ordered_prompts, parse, write
 from helpers.load.sender import Sender, raise_its_error
 from helpers.load.spool import SpoolWriter
 from helpers.load.system import raise_open_files_limit

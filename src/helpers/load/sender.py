@@ -24,10 +24,10 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.errors import LoadError
-from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest, RequestWriter
 from helpers.load.connection import HttpConnection, RawExchange, Server, words_of_refusal
 from helpers.load.messages import OPENING_AT_ONCE, AttemptSpec, Ready, SendingStatus, Sent
+from helpers.load.precise_timer import PreciseTimer
 from helpers.load.spool import ClockPairs, Row, SpoolWriter
 from helpers.load.spread import percentiles_ms
 from helpers.load.system import OWN_ERRORS, open_files_lacking
@@ -284,12 +284,12 @@ class Sender(ABC):
     async def _tick(self, report: Callable[[object], None]) -> None:
         """Observe how late the event loop is, give up what takes too long, tell how it goes."""
         rang = asyncio.Event()
-        alarm = Alarm(rang.set)
+        timer = PreciseTimer(rang.set)
         ticks, due = 0, monotonic_ns()
         try:
             while True:
                 due = max(due + TICK_NS, monotonic_ns())
-                alarm.set(due)
+                timer.set(due)
                 await rang.wait()
                 rang.clear()
                 now = monotonic_ns()
@@ -309,7 +309,7 @@ class Sender(ABC):
                 if ticks % TICKS_PER_COLLECTION == 0:
                     gc.collect(1)
         finally:
-            alarm.close()
+            timer.close()
 
     def _give_up_late(self, now: int) -> None:
         limit = now - self._timeout_ns

@@ -1,6 +1,6 @@
 """What a load process keeps of a load point: two files that grow while it runs, so that its memory does not.
 
-    index.bin   one fixed-size row per request (`INDEX`), for progress, the steady window and the post-pass;
+    index.bin   one fixed-size row per request (`INDEX`), for progress, the steady window and post-processing;
     data.bin    what came back, as it came: one marshalled tuple per request, at the row's `offset` and `length` bytes long.
 
 The files live as long as the load point is under way. Kernel stamps are wall-clock times; they are converted here, with

@@ -103,7 +103,7 @@ class LoadProcessFacts:
     cpu_share: float
     """CPU seconds per second of load."""
     parse_cpu_s: float
-    """CPU seconds of the post-pass."""
+    """CPU seconds of post-processing."""
     loop_lag_ms: dict[str, float]
     """p50, p99 and max of how late the event loop served a timer."""
     peak_memory_mb: float

@@ -1,7 +1,7 @@
 """Answers that are complete by what they say, though HTTP's end does not come: a body that never ends, or breaks off behind it.
 
 Never looked for while bytes arrive in time: only where an answer has been silent for a moment, or its connection is lost. A
-server that was found to leave answers open is believed at once from then on (`SaidEnd`).
+server that was found to leave answers open is believed at once from then on (`ApiEnd`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BETWEEN_CHUNKS = re.compile(rb"\r\n[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n")
 _JSON = re.compile(rb"\r\ncontent-type:[^\r]*\bjson\b", re.IGNORECASE)
 
 
-def says_its_end(pieces: list[bytes], api: str) -> bool:
+def ends_by_api(pieces: list[bytes], api: str) -> bool:
     """Does what came of an answer end as answers of its API do: with their last event, or one JSON value that is whole?"""
     if not pieces or not _may_be_over(pieces):
         return False
@@ -52,7 +52,7 @@ def _may_be_over(pieces: list[bytes]) -> bool:
     return bool(_SAYS_ITS_END.search(end) or _JSON.search(b"".join(pieces[:MOST_READS_OF_HEAD])[:TAIL_BYTES]))
 
 
-class SaidEnd(AnswerEnd):
+class ApiEnd(AnswerEnd):
     """The end of an answer of a server that leaves them open: where HTTP ends it, or where it says so itself."""
 
     __slots__ = ("_api", "_pieces")
@@ -67,6 +67,6 @@ class SaidEnd(AnswerEnd):
         if super().feed(data):
             return True
         self._pieces.append(data)
-        is_over = says_its_end(self._pieces, self._api)
+        is_over = ends_by_api(self._pieces, self._api)
         self.closes = self.closes or is_over
         return is_over
