@@ -30,8 +30,8 @@ from conftest import small_config
 
 from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
-from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.endpoints.preflight import first_answers
 from helpers.endpoints.targets.base import target_of
 from helpers.errors import ConfigError, DeployError

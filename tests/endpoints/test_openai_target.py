@@ -16,8 +16,8 @@ from attempt_specs import measure, spec_of
 from conftest import small_config
 
 from helpers.config.file import load_config
-from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.endpoints.targets.base import Target, target_of
 from helpers.errors import DeployError
 from helpers.load.load_processes import LoadProcesses

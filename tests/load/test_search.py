@@ -10,8 +10,8 @@ from conftest import small_config
 from examples import facts, make_config, request
 
 from helpers.config.load import LoadLevel, Search
-from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.load import findings
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.plan import attempts_of, missing_attempts

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from helpers.config.load import Ramp, TraceReplay, processes_for
 from helpers.load import messages
+from helpers.load.attempt_progress import AttemptProgressView, OnProgress
 from helpers.load.findings import Ended, facts_of
 from helpers.load.messages import OPENING_AT_ONCE, AttemptSpec
-from helpers.load.progress import OnProgress, ProgressView
 from helpers.load.schedule import draw_arrivals
 from helpers.load.spool import IndexReader
 from helpers.load.window import NO_WINDOW, Times, Window, find_window
@@ -72,7 +72,7 @@ class AttemptRun:
         self._ended_because = ENOUGH_REQUESTS
         self._window = NO_WINDOW
         self._next_look_s = 0.0
-        self._view = ProgressView(spec.load, on_progress)
+        self._view = AttemptProgressView(spec.load, on_progress)
 
     def run(self) -> Finished:
         """Connect, load, judge, parse, write. Raises LoadError if a load process dies."""

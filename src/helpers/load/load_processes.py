@@ -17,9 +17,9 @@ from pydantic import BaseModel
 
 from helpers.errors import LoadError
 from helpers.load import messages
+from helpers.load.attempt_progress import OnProgress
 from helpers.load.attempt_run import AttemptRun, Finished
 from helpers.load.messages import AttemptSpec
-from helpers.load.progress import OnProgress
 from helpers.run.disk_errors import disk_fault
 
 LOG_TAIL_LINES = 15

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from helpers import number_text as text
-from helpers.load.progress import LoadProgress
+from helpers.load.attempt_progress import AttemptProgress
 from helpers.report.display import in_html
 
 REDRAW_S = 1.0
@@ -59,7 +59,7 @@ class LivePlot:
         self._attempt: int | None = None
         self._drawn_s = float("-inf")
 
-    def show(self, progress: LoadProgress, attempt: int, now_s: float) -> bool:
+    def show(self, progress: AttemptProgress, attempt: int, now_s: float) -> bool:
         """Draw, unless it was drawn less than a second ago; returns whether it drew.
 
         `attempt` numbers the attempts, so that the first sample of each is known; `now_s` is a monotonic time.
@@ -93,7 +93,7 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1000
 
 
-def progress_words(progress: LoadProgress) -> str:
+def progress_words(progress: AttemptProgress) -> str:
     """A load point under way in one line; what is not known is left out."""
     words = [progress.phase]
     if progress.wanted:

@@ -34,7 +34,7 @@ class OptionProgress(BaseModel):
     """How far an option is."""
 
     state: str
-    """As in `campaign.LoadEvent`; "not begun" before its first."""
+    """As in `option_runner.LoadEvent`; "not begun" before its first."""
     detail: str = ""
     done: int
     total: int

@@ -26,11 +26,11 @@ from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
 from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.load.address import Address
+from helpers.load.attempt_progress import AttemptProgress
 from helpers.load.calibration import calibrate
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
 from helpers.load.plan import attempts_of, missing_attempts
-from helpers.load.progress import LoadProgress
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.metrics.single_requests import run_single_requests, single_request_spec
 from helpers.number_text import plural
@@ -66,7 +66,7 @@ class LoadEvent:
     attempts_done: int
     attempts_total: int
     detail: str = ""
-    progress: LoadProgress | None = None
+    progress: AttemptProgress | None = None
     """Of the load point under way; null where there is none."""
 
 
@@ -87,7 +87,7 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     with guarded(run, "03_run_inference"), delete_after_failure(run):
         if not run.instrument_file.is_file() and any(missing_attempts(o, config, run) for o in config.options):
             calibrate(config, run)
-        _serve_all(_Campaign(config, run, ledger, on_event), config, ledger)
+        _serve_all(_OptionRunner(config, run, ledger, on_event), config, ledger)
         if not config.endpoints.keep and ledger.remaining():
             delete_remaining(run)
         if not any(run.requests.glob("*.parquet")):
@@ -95,11 +95,11 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     return ledger.records()
 
 
-def _serve_all(campaign: _Campaign, config: BenchmarkConfig, ledger: Ledger) -> None:
+def _serve_all(runner: _OptionRunner, config: BenchmarkConfig, ledger: Ledger) -> None:
     """Serve every option, those first whose endpoints are up; watches the budget meanwhile."""
     up_first = sorted(config.options, key=lambda option: not _is_up(ledger.record(option.name)))
     with ThreadPoolExecutor(config.endpoints.max_parallel_endpoints, thread_name_prefix="option") as pool:
-        futures: list[Future] = [pool.submit(campaign.serve, option) for option in up_first]
+        futures: list[Future] = [pool.submit(runner.serve, option) for option in up_first]
         try:
             pending = set(futures)
             while pending:
@@ -110,7 +110,7 @@ def _serve_all(campaign: _Campaign, config: BenchmarkConfig, ledger: Ledger) -> 
                 if pending:
                     stay_within_budget(config, ledger)
         except BaseException:
-            campaign.stop()
+            runner.stop()
             for future in futures:
                 future.cancel()
             raise
@@ -120,7 +120,7 @@ def _is_up(record: EndpointRecord | None) -> bool:
     return record is not None and record.state in UP
 
 
-class _Campaign:
+class _OptionRunner:
     """The load of all options of a run. One thread serves one option at a time: its place is the endpoint's."""
 
     def __init__(self, config: BenchmarkConfig, run: RunFolder, ledger: Ledger, on_event: OnEvent) -> None:
@@ -141,39 +141,39 @@ class _Campaign:
             for processes in self._running:
                 processes.kill()
         for option in self._config.options:
-            _Teller(option, self._config, self._run, self._on_event)(
+            _Notifier(option, self._config, self._run, self._on_event)(
                 "stopping" if option.name in self._begun else "not begun"
             )
 
     def serve(self, option: OptionBase) -> None:
         """Deploy an option if it is not yet, run its missing load points, delete it."""
-        tell = _Teller(option, self._config, self._run, self._on_event)
+        notify = _Notifier(option, self._config, self._run, self._on_event)
         if self._stopping.is_set():
-            tell("not begun")
+            notify("not begun")
             return
         self._begun.add(option.name)
         if not missing_attempts(option, self._config, self._run):
             self._delete(option)
-            tell("done")
+            notify("done")
             return
         deployment = Deployment(option, self._config, self._run, self._ledger)
         try:
-            ready = self._wait_until_ready(deployment, tell)
+            ready = self._wait_until_ready(deployment, notify)
             if ready:
                 with self._load_places:
-                    ready = self._run_attempts(deployment, tell)
-                tell("deleting")
+                    ready = self._run_attempts(deployment, notify)
+                notify("deleting")
         finally:
             self._delete(option)
         if self._stopping.is_set() and not ready:
-            tell("stopped")
+            notify("stopped")
             return
         failure = self._ledger.record(option.name).failure
-        tell("done" if ready else "failed", "" if ready else failure or "")
+        notify("done" if ready else "failed", "" if ready else failure or "")
 
-    def _wait_until_ready(self, deployment: Deployment, tell: _Teller) -> bool:
+    def _wait_until_ready(self, deployment: Deployment, notify: _Notifier) -> bool:
         """True once the endpoint is in service; false if it failed for good, or all is to stop."""
-        tell("starting")
+        notify("starting")
         record = deployment.plan()
         # Of an earlier load that was cut off, or that got no answers; what else failed is begun anew by notebook 02 alone.
         may_answer_now = record.failure is None or record.cause in list(NoAnswer)
@@ -182,12 +182,12 @@ class _Campaign:
         pauses = growing_pauses()
         while record.state in UNDER_WAY and not self._stopping.is_set():
             if record.state == "waiting":
-                tell("waiting", record.cause or "")
+                notify("waiting", record.cause or "")
             next(pauses)
             record = deployment.step()
         return record.state in READY
 
-    def _run_attempts(self, deployment: Deployment, tell: _Teller) -> bool:
+    def _run_attempts(self, deployment: Deployment, notify: _Notifier) -> bool:
         """Run the missing load points, if a first request is answered; false if the endpoint was lost on the way."""
         option = deployment.option
         address = deployment.answering_address()
@@ -196,16 +196,16 @@ class _Campaign:
         repeated: Counter[Attempt] = Counter()
         with self._start_processes(option) as processes:
             try:
-                self._run_single_requests(option, address, processes, tell)
+                self._run_single_requests(option, address, processes, notify)
                 while attempts := missing_attempts(option, self._config, self._run):
                     if self._stopping.is_set():
                         return False
                     spec = self._spec(option, attempts[0], address)
                     label = f"{spec.dataset}, {spec.level.label}"
-                    processes.run(spec, lambda progress, label=label: tell.progress(label, progress))
-                    if not self._goes_on(deployment, spec, repeated, tell):
+                    processes.run(spec, lambda progress, label=label: notify.progress(label, progress))
+                    if not self._goes_on(deployment, spec, repeated, notify):
                         return False
-                    tell("loading", label)
+                    notify("loading", label)
             except LoadError:
                 if not self._stopping.is_set():
                     raise
@@ -216,7 +216,7 @@ class _Campaign:
         return True
 
     def _run_single_requests(
-        self, option: OptionBase, address: Address, processes: LoadProcesses, tell: _Teller
+        self, option: OptionBase, address: Address, processes: LoadProcesses, notify: _Notifier
     ) -> None:
         """Where the SLO follows the machine: what it is a multiple of."""
         if not self._config.slo.multiples():
@@ -224,10 +224,12 @@ class _Campaign:
         firsts = {attempt.dataset: attempt for attempt in reversed(attempts_of(option, self._config, self._run))}
         specs = [single_request_spec(self._spec(option, attempt, address), self._run) for attempt in firsts.values()]
         run_single_requests(
-            specs, lambda spec: processes.run(spec, lambda seen: tell.progress("single requests", seen))
+            specs, lambda spec: processes.run(spec, lambda seen: notify.progress("single requests", seen))
         )
 
-    def _goes_on(self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], tell: _Teller) -> bool:
+    def _goes_on(
+        self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], notify: _Notifier
+    ) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
         Requests that were refused because of credentials, or that failed at an endpoint that is no more, say nothing about how
@@ -244,13 +246,13 @@ class _Campaign:
                 Cause.CREDENTIALS,
             )
         if deployment.step().state in READY:
-            return self._still_answers(deployment, spec, repeated, tell)
+            return self._still_answers(deployment, spec, repeated, notify)
         if errors:
             set_aside(records)
         return False
 
     def _still_answers(
-        self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], tell: _Teller
+        self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], notify: _Notifier
     ) -> bool:
         """False if the server fell silent in a load point and does not answer a single request either.
 
@@ -269,10 +271,10 @@ class _Campaign:
         repeated[attempt] += 1
         set_aside(records)
         return answers or (
-            repeated[attempt] <= MOST_REPEATS and self._answers_again(deployment.option, situation, tell)
+            repeated[attempt] <= MOST_REPEATS and self._answers_again(deployment.option, situation, notify)
         )
 
-    def _answers_again(self, option: OptionBase, situation: str, tell: _Teller) -> bool:
+    def _answers_again(self, option: OptionBase, situation: str, notify: _Notifier) -> bool:
         """Wait for a server that was lost under load; false if it is gone for good or too long, which the ledger says."""
         longest_s = self._config.endpoints.unreachable_for_s
         deadline, pauses = time.monotonic() + longest_s, growing_pauses()
@@ -280,7 +282,7 @@ class _Campaign:
         while time.monotonic() < deadline and not self._stopping.is_set():
             if self._ledger.record(option.name).cause not in MAY_PASS:
                 return False
-            tell("waiting", situation)
+            notify("waiting", situation)
             next(pauses)
             # With a session of its own: one that was opened before may look for the endpoint where it is no more.
             deployment = Deployment(option, self._config, self._run, self._ledger)
@@ -368,7 +370,7 @@ def _absolute_folder(tokenizer: str, base_dir: Path) -> str:
     return str(folder.resolve()) if folder.is_dir() else tokenizer
 
 
-class _Teller:
+class _Notifier:
     """Tells what becomes of an option, with how many of its load points are measured."""
 
     def __init__(self, option: OptionBase, config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> None:
@@ -381,6 +383,6 @@ class _Teller:
         self._done, self._total = len(attempts) - len(missing), len(attempts)
         self._on_event(LoadEvent(self._option.name, state, self._done, self._total, detail))
 
-    def progress(self, label: str, progress: LoadProgress) -> None:
+    def progress(self, label: str, progress: AttemptProgress) -> None:
         """Tell of the load point under way."""
         self._on_event(LoadEvent(self._option.name, "loading", self._done, self._total, label, progress))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.endpoints.campaign import LoadEvent
+from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import ParameterError
 from helpers.load.plan import attempts_of, missing_attempts
 from helpers.report.display import Column, Table, numeric
