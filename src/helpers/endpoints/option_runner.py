@@ -1,6 +1,6 @@
 """Notebook 03: loads each option as soon as it is ready, deletes its endpoint when its load is done, starts the next.
 
-Between notebook 02 and this stands only the ledger.
+Notebook 02 hands over through the ledger alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from helpers.run.records import Attempt, Silence, error_types, set_aside, silenc
 
 BUDGET_LOOK_S = 2.0
 MOST_REPEATS = 2
-"""Times that a load point which lost its server is run again."""
+"""Times that an attempt which lost its server is repeated."""
 MAY_PASS = (
     NoAnswer.HOST,
     NoAnswer.PORT,
@@ -67,7 +67,7 @@ class LoadEvent:
     attempts_total: int
     detail: str = ""
     progress: AttemptProgress | None = None
-    """Of the load point under way; null where there is none."""
+    """Of the running attempt; None where there is none."""
 
 
 OnEvent = Callable[[LoadEvent], None]
@@ -79,8 +79,8 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     Options whose endpoint fails, or does not answer, are noted in the ledger and the others go on. Raises LoadError if a
     load process died, NoOptionLeft if nothing could be measured of any option, BudgetExceeded if the estimated spend reached
     the budget, CredentialsError where AWS credentials have expired, TeardownError for what could not be deleted. Whatever
-    stops it, everything in the ledger is deleted; finished load points are on disk in any case, and running this again
-    continues with what is missing.
+    stops it, everything in the ledger is deleted; finished attempts stay on disk, and running this again continues with the
+    missing ones.
     """
     config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
@@ -233,7 +233,7 @@ class _OptionRunner:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
         Requests that were refused because of credentials, or that failed at an endpoint that is no more, say nothing about how
-        the option serves: such a load point is set aside. Raises CredentialsError.
+        the option serves: such an attempt is set aside. Raises CredentialsError.
         """
         name, records = deployment.option.name, Path(spec.output_file)
         self._note_tokens(self._ledger.record(name), records)
@@ -256,9 +256,9 @@ class _OptionRunner:
     ) -> bool:
         """False if the server fell silent in a load point and does not answer a single request either.
 
-        Such a load point says nothing of the option: it is set aside, and what is missing is not run, which the ledger says.
-        Where the server could not be reached and now is back, the load point is set aside too and run again; what was cut off
-        more often than that ends the option.
+        Such an attempt says nothing about the option: it is set aside, and the remaining ones are not run, as the ledger
+        records. If the server could not be reached and is back now, the attempt is set aside and repeated; one that loses
+        its server more than `MOST_REPEATS` times ends the option.
         """
         records, attempt = Path(spec.output_file), spec.attempt
         silence = silence_at_end(records)
@@ -275,7 +275,7 @@ class _OptionRunner:
         )
 
     def _answers_again(self, option: OptionBase, situation: str, notify: _Notifier) -> bool:
-        """Wait for a server that was lost under load; false if it is gone for good or too long, which the ledger says."""
+        """Wait for a server that was lost under load; false if it is gone for good or too long, which the ledger records."""
         longest_s = self._config.endpoints.unreachable_for_s
         deadline, pauses = time.monotonic() + longest_s, growing_pauses()
         situation = f"{situation}; waited up to {longest_s:g} s for it"
@@ -371,7 +371,7 @@ def _absolute_folder(tokenizer: str, base_dir: Path) -> str:
 
 
 class _Notifier:
-    """Tells what becomes of an option, with how many of its load points are measured."""
+    """Reports the state of an option, with how many of its attempts are measured."""
 
     def __init__(self, option: OptionBase, config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> None:
         self._option, self._config, self._run, self._on_event = option, config, run, on_event
@@ -384,5 +384,5 @@ class _Notifier:
         self._on_event(LoadEvent(self._option.name, state, self._done, self._total, detail))
 
     def progress(self, label: str, progress: AttemptProgress) -> None:
-        """Tell of the load point under way."""
+        """Report the running attempt."""
         self._on_event(LoadEvent(self._option.name, "loading", self._done, self._total, label, progress))

@@ -1,4 +1,4 @@
-"""A load point under way, for whoever shows it."""
+"""The progress of an attempt, for display."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from helpers.config.load import LoadBase
 from helpers.load.messages import SendingStatus
 from helpers.load.window import Window
 
-TELL_EVERY_S = 0.25
+SHOW_EVERY_S = 0.25
 RATE_OVER_S = 1.5
 LATENCIES_OVER_S = 5.0
 
 
 @dataclass(frozen=True)
 class AttemptProgress:
-    """Counts and rates of a load point under way, all its load processes together; unknown is null."""
+    """Counts and rates of a running attempt, over all its load processes; unknown is None."""
 
     phase: str
     """`connecting`, `warmup`, `steady`, `drain` or `parsing`."""
@@ -57,10 +57,10 @@ class AttemptProgressView:
         self._first_s.extend((now, value) for value in status.first_s)
 
     def show(self, phase: str | None, latest: Iterable[SendingStatus], window: Window) -> None:
-        """Tell the listener, if it is time to, or if a new phase has begun."""
+        """Notify the listener if it is time to, or if a new phase has begun."""
         now = time.monotonic()
         phase = phase or ("warmup" if window.open_ns is None else "steady")
-        if phase == self._phase and now - self._shown_s < TELL_EVERY_S:
+        if phase == self._phase and now - self._shown_s < SHOW_EVERY_S:
             return
         self._phase, self._shown_s = phase, now
         latest = list(latest)

@@ -40,14 +40,14 @@ LOOK_SHARE = 0.05
 """Looking again waits for this share of the time so far: what is looked at grows with it."""
 FEWEST_ROWS_TO_PARSE = 500
 FEWEST_FAILURES, SHORTEST_FAILURE_S = 30, 1.0
-"""A load point of which nothing is answered ends after so many failures and seconds."""
+"""An attempt of which nothing is answered ends after this many failures and seconds."""
 POSTPROCESSING_PATIENCE = 5
 """Times the silence that is allowed under load: a single answer may be long to read."""
 NOTHING_YET = messages.SendingStatus(sent=0, done=0, failed=0, in_flight=0, oldest_t0_ns=None, first_s=[])
 
 
 class Finished(NamedTuple):
-    """A load point whose records are on disk."""
+    """An attempt whose records are on disk."""
 
     facts: AttemptFacts
     requests: int
@@ -57,7 +57,7 @@ class Finished(NamedTuple):
 
 
 class AttemptRun:
-    """One load point, from its schedule to its records. Used once."""
+    """One attempt, from its schedule to its records. Used once."""
 
     def __init__(self, processes: LoadProcesses, spec: AttemptSpec, on_progress: OnProgress) -> None:
         self._processes, self._spec = processes, spec
@@ -113,7 +113,7 @@ class AttemptRun:
         )
 
     def _schedule_seed(self) -> int:
-        """One per load point: the same for all options, so that they get the same arrivals."""
+        """One per attempt: the same for all options, so that they get the same arrivals."""
         spec = self._spec
         words = [spec.seed, *spec.dataset.encode(), spec.repetition, *spec.level.slug.encode()]
         return int(np.random.SeedSequence(words).generate_state(1, "uint64")[0])
@@ -220,7 +220,7 @@ class AttemptRun:
         self._send_to_all(messages.Stop())
 
     def _end_of_supply(self) -> str | None:
-        """Why nothing more can be sent; null if something can."""
+        """Why nothing more can be sent; None if something can."""
         if not any(status.ended for status in self._latest.values()):
             return None
         if not self._spec.level.is_open or self._sent_count() < len(self._schedule_ns):

@@ -31,7 +31,7 @@ class PreparedRequest:
     """The whole body, or what stands before the salt."""
     after_salt: bytes | None = None
     sha256: str | None = None
-    """Hash of the whole body; null where it is not signed or still lacks its salt."""
+    """Hash of the whole body; None where it is not signed or still lacks its salt."""
 
 
 def prepare_requests(
@@ -208,7 +208,7 @@ class RequestWriter:
 
 
 def _signer(address: Address, headers: dict[str, str]) -> RequestSigner | BearerToken | None:
-    """Signs with AWS credentials found as the AWS tools find them; null for an address that is not signed."""
+    """Signs with AWS credentials found as the AWS tools find them; None for an address that is not signed."""
     if address.sigv4 is None:
         return None
     from helpers.run.sessions import session_of_profile

@@ -32,12 +32,12 @@ READS_KEPT = 1
 """Of an answer that was given up for its length."""
 
 RawRead = tuple[int, bytes | None, bytes]
-"""User-space stamp (ns, monotonic), the kernel's stamp as it came (struct timespec, wall clock) or null, bytes."""
+"""User-space stamp (ns, monotonic), the kernel's stamp as it came (struct timespec, wall clock) or None, bytes."""
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and the bytes that came back. Times in ns; null where the event did not happen."""
+    """One request and the bytes that came back. Times in ns; None where the event did not happen."""
 
     sent_ns: int = 0
     done_ns: int = 0
@@ -168,7 +168,7 @@ class HttpConnection:
         return connection
 
     def send(self, request: bytes, on_done: OnDone) -> None:
-        """Send one request; `on_done` gets its exchange, whatever becomes of it."""
+        """Send one request; `on_done` gets its exchange, whatever happens to it."""
         self._end = self._server.new_end(self._most_bytes)
         self._on_done = on_done
         exchange = self._exchange = RawExchange()

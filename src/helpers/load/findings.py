@@ -1,4 +1,4 @@
-"""What is known of a load point beside its requests, and whether it was the server that was measured."""
+"""What is known of an attempt beside its requests, and whether it was the server that was measured."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOOP_LAG_MS = 5.0
 
 @dataclass(frozen=True)
 class Ended:
-    """A load point whose load is over, before its answers are parsed."""
+    """An attempt whose load is over, before its answers are parsed."""
 
     spec: AttemptSpec
     start_ns: int
@@ -103,7 +103,7 @@ def _was_served(ended: Ended, parsed: dict[int, list[Parsed]]) -> bool:
 
 
 def _own_failures(ended: Ended) -> list[str]:
-    """Requests that this machine could not send or receive: none of them says anything of the server."""
+    """Requests that this machine could not send or receive: none of them says anything about the server."""
     counts = sum((Counter(sent.own_failures) for sent in ended.sent.values()), Counter())
     return [f"this machine failed {count} requests: {words}" for words, count in counts.most_common(3)]
 
@@ -222,7 +222,7 @@ def _turnaround_ns(rows: np.ndarray, open_ns: int | None, close_ns: int) -> np.n
 
 
 def _counted_spread(ended: Ended, column: str) -> dict[str, float] | None:
-    """n and percentiles, ms, of connections made beforehand and of those that a request waited for; null if there was none."""
+    """n and percentiles, ms, of connections made beforehand and of those that a request waited for; None if there was none."""
     beforehand = [ns for ready in ended.ready.values() for ns in getattr(ready, column)]
     under_load = _of_all_rows(ended, lambda rows: rows[column][rows[column] > 0])
     values = np.concatenate([np.array(beforehand, "int64"), under_load])

@@ -25,7 +25,7 @@ from helpers.run.disk_errors import disk_fault
 LOG_TAIL_LINES = 15
 END_TIMEOUT_S = 10
 SILENCE_S = 60.0
-"""A load process under load reports ten times a second. One that is silent for so long hangs, or was stopped."""
+"""A load process reports ten times a second while it sends. One that is silent for this long hangs, or was stopped."""
 CONTINUE = "then run notebooks/03_run_inference again on this run folder to continue"
 
 
@@ -65,7 +65,7 @@ class LoadProcesses:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids, for whoever watches from outside."""
+        """Process ids, for monitoring from outside."""
         return [process.pid for process in self._processes]
 
     def kill(self) -> None:
@@ -96,7 +96,7 @@ class LoadProcesses:
         self._outboxes[index].put(message.model_dump_json() + "\n")
 
     def expect(self, indices: Iterable[int], doing: str, patience_s: float) -> None:
-        """From now on these processes owe a message, and may be silent for so long; `doing`: what they do, in words."""
+        """From now on these processes owe a message, and may be silent for `patience_s`; `doing`: what they do, in words."""
         self._owing = dict.fromkeys(indices, 0.0)
         self._patience_s, self._doing = patience_s, doing
         self._looked_s = time.monotonic()

@@ -20,7 +20,7 @@ OPENING_AT_ONCE = 64
 
 
 class AttemptSpec(BaseModel):
-    """One load point to run. Holds secrets (the bearer token): it is piped, never written to a file."""
+    """One attempt to run. Holds secrets (the bearer token): it is piped, never written to a file."""
 
     model_config = ConfigDict(extra="forbid")
     option: str
@@ -29,7 +29,7 @@ class AttemptSpec(BaseModel):
     repetition: int
     seed: int
     start_of_prompts: float = 0.0
-    """Share of the shuffled prompts at which this load point starts, so that load points share as few as may be."""
+    """Share of the shuffled prompts at which this attempt starts, so that attempts have as few prompts in common as possible."""
     address: Address
     load: Load
     percentile: float = 95.0
@@ -55,7 +55,7 @@ class AttemptSpec(BaseModel):
 
     @property
     def spool(self) -> Path:
-        """Where load processes keep what came back while the load point is under way."""
+        """Where load processes keep responses while the attempt is running."""
         output = Path(self.output_file)
         return output.parent / f".{output.stem}.spool"
 
@@ -65,7 +65,7 @@ class AttemptSpec(BaseModel):
 
     @property
     def longest_load_s(self) -> float:
-        """After this, load has ended or something is wrong with whoever should end it."""
+        """By then the load has ended, or the process that should end it has failed."""
         return self.load.max_duration_s + LONGEST_DRAIN_TIMEOUTS * self.load.request_timeout_s + SLACK_S
 
     @property
@@ -75,7 +75,7 @@ class AttemptSpec(BaseModel):
 
 
 class Prepare(BaseModel):
-    """Make ready to send: bodies, connections. Answered by `Ready`."""
+    """Prepare to send: bodies, connections. Answered by `Ready`."""
 
     command: Literal["prepare"] = "prepare"
     spec: AttemptSpec
@@ -91,14 +91,14 @@ class Go(BaseModel):
 
 
 class Close(BaseModel):
-    """The steady window ends here: tell when every request before it is answered, and go on. Null: it does not end yet."""
+    """The steady window ends here: keep sending, and report when every request before it is answered. None: not yet."""
 
     command: Literal["close"] = "close"
     close_ns: int | None
 
 
 class Stop(BaseModel):
-    """Send nothing more; what is in flight is waited for."""
+    """Send nothing more, and wait for what is in flight."""
 
     command: Literal["stop"] = "stop"
 
@@ -118,7 +118,7 @@ class Parse(BaseModel):
 
 
 class Write(BaseModel):
-    """Join part files to the load point's request records. Answered by `Written`."""
+    """Join part files into the attempt's request records. Answered by `Written`."""
 
     command: Literal["write"] = "write"
     part_files: list[str]
@@ -149,9 +149,9 @@ class SendingStatus(BaseModel):
     failed: int
     in_flight: int
     oldest_t0_ns: int | None
-    """t0 of the oldest request in flight; null if there is none."""
+    """t0 of the oldest request in flight; None if there is none."""
     first_s: list[float]
-    """Times to the first byte of the body of requests that ended since the last message; some of them, if many."""
+    """Times to the first byte of the body of requests that ended since the last status; a sample if there are many."""
     ended: bool = False
     """All prompts, or all of the schedule, are used up."""
     clear_ns: int | None = None
@@ -170,38 +170,38 @@ class Sent(BaseModel):
     standstills: list[tuple[int, int]] = []
     """[from, to) of CLOCK_MONOTONIC in which the event loop did not run, where that was long."""
     own_failures: dict[str, int] = {}
-    """Requests that failed because of this machine, by what it said."""
+    """Requests that failed because of this machine, by error message."""
     peak_memory_mb: float
     clock_pairs: list[tuple[int, int]]
 
 
 class Parsed(BaseModel):
-    """A part file is there."""
+    """A part file is written."""
 
     reply: Literal["parsed"] = "parsed"
     requests: int
     failed: int
     answered: int
-    """Requests of which at least a byte came back."""
+    """Requests for which at least one byte came back."""
     stamped_by_kernel: int
     cpu_s: float
 
 
 class Written(BaseModel):
-    """The request records are there."""
+    """The request records are written."""
 
     reply: Literal["written"] = "written"
     cpu_s: float
 
 
 class Alive(BaseModel):
-    """Still parsing or writing; said every few seconds."""
+    """Still parsing or writing; sent every few seconds."""
 
     reply: Literal["alive"] = "alive"
 
 
 class Failed(BaseModel):
-    """The load process cannot go on, and ends. Said here because the disk of its log may be what failed."""
+    """The load process cannot continue, and exits. Reported here because the disk that holds its log may be what failed."""
 
     reply: Literal["failed"] = "failed"
     cause: str

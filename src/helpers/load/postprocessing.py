@@ -1,5 +1,5 @@
-"""After the load point: what came back becomes request records. Done by load processes side by side, batch by batch, so
-that memory does not grow with the length of the load point.
+"""After an attempt: responses become request records. Done by load processes in parallel, batch by batch, so that memory
+does not grow with the length of the attempt.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from helpers.run.records import METADATA_KEY, SCHEMA
 
 BATCH_ROWS = 2000
 BATCH_CHUNKS = 500_000
-"""A batch is written once it has so many rows, or so many chunks of text: a single answer may have any number."""
+"""A batch is written once it has this many rows or chunks of text: a single answer may have any number of chunks."""
 ROW_GROUP_BYTES = 64_000_000
 ECHO_MIN_CHARACTERS = 16
 COUNTED_ANSWERS, COUNTED_CHARACTERS = 32, 100_000
-"""Of each part, about so many answers are counted by the tokenizer too, to hold the server's counts against; none that is
-longer.
+"""Of each part, about this many answers are also counted by the tokenizer, to check the server's counts; longer answers
+are not.
 """
 
 
 def ordered_prompts(spec: AttemptSpec) -> pa.Table:
-    """The prompts of a load point in the order in which they are sent: the same for all options."""
+    """The prompts of an attempt in the order in which they are sent: the same for all options."""
     prompts = pq.read_table(spec.prompts_file)
     shuffled = np.random.default_rng([spec.seed, *spec.dataset.encode()]).permutation(len(prompts))
     return prompts.take(np.roll(shuffled, -round(spec.start_of_prompts * len(prompts))))
@@ -192,7 +192,7 @@ class _RowBuilder:
         return answer, echoed, None if answer.output_tokens is None else "tokenizer"
 
     def _counted_again(self, answer: Answer) -> int | None:
-        """Output tokens by the tokenizer; null where it is not at hand, and for reasoning, which a server may count and hide."""
+        """Output tokens by the tokenizer; None where it is not available, and for reasoning, which a server may hide."""
         tokenizer = _tokenizer_at_hand(self._spec.tokenizer)
         if tokenizer is None or answer.tells_reasoning or len(answer.text) > COUNTED_CHARACTERS:
             return None
@@ -248,7 +248,7 @@ def _tokenizer_at_hand(name: str):
 
 
 def _count_tokens(tokenizer: str, text: str) -> int | None:
-    """Tokens of an answer; null where the tokenizer cannot be had, which must not cost the measurement."""
+    """Tokens of an answer; None where the tokenizer is not available, which must not cost the measurement."""
     try:
         return len(_tokenizer(tokenizer).encode(text, add_special_tokens=False))
     except PromptError as error:

@@ -1,6 +1,6 @@
 """The load process: takes messages from its standard input, one JSON line each, and answers on standard output.
 
-It ends when its input ends, also when whoever gave the orders has died.
+It ends when its input ends, and also when the process that commands it has died.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _end_with_fault(replies: _ReplyWriter, place: str, error: Exception) -> None
 
 
 def _read_messages(loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue) -> None:
-    """Hand on messages; end the process at once if the pipe closes: whoever could use its work is gone."""
+    """Pass on commands; exit at once if the pipe closes, because nobody is left to use the results."""
     for line in sys.stdin:
         message = messages.Command.model_validate({"message": json.loads(line)}).message
         loop.call_soon_threadsafe(inbox.put_nowait, message)
@@ -161,7 +161,7 @@ class _ReplyWriter:
             self.send(status)
 
     def send_alive(self) -> None:
-        """To be called often: says every few seconds that work goes on."""
+        """To be called often: reports every few seconds that work continues."""
         if (now := time.monotonic()) - self._alive_s > ALIVE_S:
             self._alive_s = now
             self.send(messages.Alive())

@@ -14,10 +14,10 @@ from helpers.run.records import AttemptFacts
 
 
 def next_level(search: Search, probes: dict[float, bool]) -> float | None:
-    """The level to try next, given which were feasible; null when the highest feasible one is known well enough.
+    """The level to try next, given which were feasible; None once the highest feasible one is known well enough.
 
     Doubles from the lowest until a level fails, then halves the bracket. The lowest level that failed bounds the search,
-    even if a higher one passed by luck.
+    even if a higher one passed by chance.
     """
     if not probes:
         return search.lowest

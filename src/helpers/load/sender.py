@@ -151,7 +151,7 @@ class Sender(ABC):
         )
 
     def close_window(self, close_ns: int | None) -> None:
-        """The steady window ends here; null: it does not end yet."""
+        """The steady window ends here; None: not yet."""
         self._close_ns = close_ns
         self._reported_clear = False
 
@@ -189,7 +189,7 @@ class Sender(ABC):
     # --- sending --------------------------------------------------------------------------------------------------
 
     def _request_of(self, number: int) -> tuple[int, PreparedRequest] | None:
-        """(prompt, request) of a number; null if prompts may not repeat and are used up."""
+        """(prompt, request) of a number; None if prompts may not repeat and are used up."""
         prompt = number
         if prompt >= len(self._requests):
             if not self._spec.load.repeat_prompts:
@@ -282,7 +282,7 @@ class Sender(ABC):
     # --- every ten milliseconds -----------------------------------------------------------------------------------
 
     async def _tick(self, report: Callable[[object], None]) -> None:
-        """Observe how late the event loop is, give up what takes too long, tell how it goes."""
+        """Observe how late the event loop is, give up what takes too long, report the status."""
         rang = asyncio.Event()
         timer = PreciseTimer(rang.set)
         ticks, due = 0, monotonic_ns()
@@ -319,7 +319,7 @@ class Sender(ABC):
                 break
             late.append(connection)
         for connection in late:
-            connection.look()  # it may be whole by what it says
+            connection.look()  # its API may have ended it
             how = "none of it came" if connection.is_unanswered else "it began and did not end"
             words = f"no complete answer after {self._spec.load.request_timeout_s:g} s"
             connection.give_up("timeout", f"{words} from {self._server.name}: {how}")
@@ -346,7 +346,7 @@ def raise_its_error(task: asyncio.Task) -> None:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident set of this process, MB; where Linux tells it, without that of the process that started this one."""
+    """Largest resident set of this process, MB; where Linux reports it, without that of the process that started this one."""
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024 / 1e6

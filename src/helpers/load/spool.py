@@ -120,7 +120,7 @@ class IndexReader:
 
 
 def index_blocks(folder: Path, first: int = 0, last: int | None = None) -> Iterator[np.ndarray]:
-    """Rows [first, last) of an index, some at a time, because there may be many. `last` null: all that are there."""
+    """Rows [first, last) of an index, in blocks, because there may be many. `last` None: all written so far."""
     path = folder / "index.bin"
     last = path.stat().st_size // INDEX.itemsize if last is None else last
     for start in range(first, last, BLOCK_ROWS):

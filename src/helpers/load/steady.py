@@ -20,7 +20,7 @@ SMALLEST_BATCH = 5
 LARGEST_DRIFT = 0.05
 TREND_P = 0.05
 UNPROVEN_DRIFT = 0.2
-"""A drift beyond this is not passed over, even where chance may have made it: there are too few requests to tell."""
+"""A drift beyond this is not ignored even if it may be chance: there are too few requests to decide."""
 LARGEST_SPREAD = 0.5
 OVERLOAD_P = 0.001
 OVERLOAD_GROWTH = 2.0
@@ -66,7 +66,7 @@ def steadiness_of(latency_s: np.ndarray, streams: float) -> Steadiness:
 
 def _end_of_warmup(latency_s: np.ndarray, streams: float) -> int | None:
     """The truncation point that gives the rest the smallest squared standard error (MSER, White 1997), or 0 where head
-    and rest differ by less than the drift allowed; null if it is not within the first half: the warm-up is not over.
+    and rest differ by less than the drift allowed; None if it is not within the first half: the warm-up is not over.
 
     Only the first half is searched: near the end a few batches that happen to be alike would win.
     """

@@ -46,7 +46,7 @@ class Window:
     """What is known of the steady window. Times in ns of CLOCK_MONOTONIC."""
 
     open_ns: int | None
-    """Null while the warm-up lasts."""
+    """None while the warm-up lasts."""
     requests: int
     length_s: float
     steady: bool | None
@@ -115,7 +115,7 @@ def _effect_so_far(latency_s: np.ndarray, spec: AttemptSpec) -> float:
 def _warmup_floor_ns(
     t0: np.ndarray, done: np.ndarray, worker: np.ndarray, spec: AttemptSpec, start_ns: int
 ) -> int | None:
-    """Earliest possible end of the warm-up; null if it is not reached.
+    """Earliest possible end of the warm-up; None if it has not been reached.
 
     Closed loop: `warmup_requests` answers per worker on average, and one by each. Open loop: `warmup_s`.
     """

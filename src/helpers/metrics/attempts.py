@@ -1,4 +1,4 @@
-"""Which repetitions of a level count, and how many a search measures: one that says nothing of its server is measured again.
+"""Which attempts at a load count, and how many a search makes: one that says nothing about its server is repeated.
 
 What went wrong while a load point ran (the client was late, the machine stood still) is neither the server's fault nor its
 merit. A further repetition takes the place of such a load point; the records of both are kept.
@@ -6,7 +6,7 @@ merit. A further repetition takes the place of such a load point; the records of
 
 from __future__ import annotations
 
-from helpers.run.records import OVERLOAD, AttemptFacts
+from helpers.run.records import OVERLOAD, PROMPTS_RAN_OUT, AttemptFacts
 
 MORE_ATTEMPTS = 2
 """Repetitions beyond those of the config that a level may get because some could not be judged."""
@@ -24,6 +24,16 @@ def could_be_judged(facts: AttemptFacts) -> bool:
 def was_overloaded(facts: AttemptFacts) -> bool:
     """Did more come than was served, so that latency rose throughout?"""
     return facts.ended_because == OVERLOAD
+
+
+def end_columns(facts: list[AttemptFacts]) -> dict[str, str | bool | None]:
+    """Why the attempts of a load point ended, for its row: every reason, and whether two of them are among the reasons."""
+    reasons = [reason for reason in dict.fromkeys(f.ended_because for f in facts) if reason]
+    return {
+        "ended_because": "; ".join(reasons) or None,
+        "prompts_ran_out": PROMPTS_RAN_OUT in reasons,
+        "overloaded": OVERLOAD in reasons,
+    }
 
 
 def repetitions_wanted(facts: list[AttemptFacts], repetitions: int) -> int:

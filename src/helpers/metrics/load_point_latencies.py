@@ -67,7 +67,7 @@ class LoadPointLatencies:
         return self._values[column]
 
     def effect(self, column: str, percent: float) -> float:
-        """How many requests say as much about this percentile as one independent request (`intervals.design_effect`)."""
+        """How many requests carry as much about this percentile as one independent request (`intervals.design_effect`)."""
         key = column, percent
         if key not in self._effects:
             known = ~self._ok | self._requests[column].notna().to_numpy()

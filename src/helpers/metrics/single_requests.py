@@ -114,7 +114,7 @@ def _limit(name: str, times: float, config: BenchmarkConfig, run: RunFolder) -> 
 
 
 def _median(name: str, option: str, dataset: str, run: RunFolder) -> MeasuredLimit | None:
-    """The median over the answers after warm-up; null where there is none."""
+    """The median over the answers after warm-up; None where there is none."""
     from helpers.metrics.formulas import with_latencies
     from helpers.run.records import read_facts, read_requests
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics import formulas as metrics
-from helpers.metrics.attempts import repetitions_that_count, was_overloaded
+from helpers.metrics.attempts import end_columns, repetitions_that_count
 from helpers.metrics.chunks import inter_token_percentiles
 from helpers.metrics.failure_counts import commonest_failure
 from helpers.metrics.formulas import LATENCIES, with_latencies
@@ -33,7 +33,7 @@ from helpers.metrics.intervals import (
 from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
 from helpers.metrics.token_samples import sample_columns
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import PROMPTS_RAN_OUT, SCHEMA, ArrivalFacts, AttemptFacts, nullable, read_requests
+from helpers.run.records import SCHEMA, ArrivalFacts, AttemptFacts, nullable, read_requests
 
 COLUMNS = (
     "phase",
@@ -153,9 +153,7 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
         "repetitions": len(windows),
         "steady": None if any(f.steady is None for f in windows) else all(f.steady for f in windows),
         "not_steady": "; ".join(dict.fromkeys(f.steady_because for f in windows if f.steady is False)) or None,
-        "ended_because": "; ".join(dict.fromkeys(f.ended_because for f in windows if f.ended_because)) or None,
-        "prompts_ran_out": any(f.ended_because == PROMPTS_RAN_OUT for f in windows),
-        "overloaded": any(was_overloaded(f) for f in windows),
+        **end_columns(windows),
         "client_limited": any(f.client_limited for f in windows),
         "n": n,
         "failures": failures,
