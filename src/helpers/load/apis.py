@@ -99,12 +99,12 @@ def read_openai(events: list[_OpenAIEvent]) -> Reading:
             reading.cached_tokens = _cached_of(usage.prompt_tokens_details)
             reading.prompt_tokens = usage.prompt_tokens
             reading.output_tokens = usage.completion_tokens
-            reading.tells_reasoning = _tells_reasoning(usage.completion_tokens_details)
+            reading.reports_reasoning = _reports_reasoning(usage.completion_tokens_details)
     reading.ended = reading.finish_reason is not None
     return reading
 
 
-def _tells_reasoning(details: Any) -> bool:
+def _reports_reasoning(details: Any) -> bool:
     return isinstance(details, dict) and bool(details.get("reasoning_tokens"))
 
 

@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 START_DELAY_NS = 50_000_000
 LOOK_EVERY_S = 0.25
 LOOK_SHARE = 0.05
-"""Looking again waits for this share of the time so far: what is looked at grows with it."""
+"""The next look waits for this share of the time so far, because each look costs more as requests accumulate."""
 FEWEST_ROWS_TO_PARSE = 500
 FEWEST_FAILURES, SHORTEST_FAILURE_S = 30, 1.0
 """An attempt of which nothing is answered ends after this many failures and seconds."""
 POSTPROCESSING_PATIENCE = 5
-"""Times the silence that is allowed under load: a single answer may be long to read."""
+"""Multiple of the silence allowed under load: parsing a single answer may take long."""
 NOTHING_YET = messages.SendingStatus(sent=0, done=0, failed=0, in_flight=0, oldest_t0_ns=None, first_s=[])
 
 
@@ -119,7 +119,7 @@ class AttemptRun:
         return int(np.random.SeedSequence(words).generate_state(1, "uint64")[0])
 
     def _preparation_s(self) -> float:
-        """How long a process may take to make bodies and connections: those that are not answered are waited for in turn."""
+        """How long a process may take to make bodies and connections: unanswered ones time out in turn."""
         rounds = math.ceil(self._spec.level.value / len(self._senders) / OPENING_AT_ONCE)
         return self._processes.silence_s + rounds * self._spec.load.request_timeout_s
 
@@ -164,14 +164,14 @@ class AttemptRun:
         return sent
 
     def _hold_to_deadline(self, sent: dict[int, messages.Sent]) -> None:
-        """Processes end load by themselves if nobody stops them; one that does not is stopped from outside."""
+        """Processes end the load themselves if they are not stopped; one that does not is killed."""
         longest_s = self._spec.longest_load_s + self._processes.silence_s
         if time.monotonic_ns() > self._start_ns + longest_s * 1e9:
             index = next(i for i in self._senders if i not in sent)
             raise self._processes.give_up(index, f"its load did not end within {longest_s:g} s", self._spec)
 
     def _look(self) -> None:
-        """Look at what has ended so far, and close the window if it is enough."""
+        """Look at the requests that have ended so far, and close the window if they are enough."""
         elapsed_s = (time.monotonic_ns() - self._start_ns) / 1e9
         reason = self._end_of_supply()
         if reason is None and elapsed_s >= self._spec.load.max_duration_s:
@@ -198,15 +198,15 @@ class AttemptRun:
             self._stop()
 
     def _nothing_is_answered(self, elapsed_s: float) -> bool:
-        """Has every stream failed, none been answered, and is that enough to know."""
+        """True if every stream has failed and none has been answered, often and long enough to be sure."""
         done, failed = (sum(getattr(p, name) for p in self._latest.values()) for name in ("done", "failed"))
         streams = 0 if self._spec.level.is_open else self._spec.level.value
         return done == failed >= max(FEWEST_FAILURES, streams) and elapsed_s >= SHORTEST_FAILURE_S
 
     def _stop_or_reopen(self) -> None:
-        """Now that all its requests are answered: is the window still enough? Otherwise load, which never stopped, goes on.
+        """Once all its requests are answered: is the window still enough? Otherwise load, which never stopped, continues.
 
-        The window was closed at a moment that no answer had a say in; judged then, it lacked its slowest requests.
+        The window was closed regardless of requests in flight; judged at that moment, it would lack its slowest ones.
         """
         window, _ = self._final_window()
         if self._ended_because == ENOUGH_REQUESTS and not window.enough:

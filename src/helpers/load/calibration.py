@@ -1,4 +1,4 @@
-"""How much of what is measured is the client itself: a short load point against a loopback server with a known schedule.
+"""How much of what is measured is the client itself: a short attempt against a loopback server with a known schedule.
 
 Done before the first load of a run and kept beside it, so that a report can show what the instrument adds.
 """
@@ -32,7 +32,7 @@ LOAD_PROCESSES = 1
 
 
 class Measured(NamedTuple):
-    """What came of one concurrency."""
+    """What was measured at one concurrency."""
 
     level: dict
     """As `instrument.json` lists it."""
@@ -43,7 +43,7 @@ def calibrate(config: BenchmarkConfig, run: RunFolder) -> dict:
     """Measure the client at the lowest and the highest concurrency of the config; writes `run.instrument_file`.
 
     Overheads are what the client reports minus what the stub's own log says, per request, in ms: from the arrival of
-    the request to the write of the first (last) event, so that loopback both ways is in them.
+    the request to the write of the first (last) event, so they include loopback both ways.
     """
     log_file = run.logs / "calibration.log"
     with TemporaryDirectory() as scratch, LoopbackStub() as stub, LoadProcesses(log_file, LOAD_PROCESSES) as processes:

@@ -30,7 +30,7 @@ CONTINUE = "then run notebooks/03_run_inference again on this run folder to cont
 
 
 class LoadProcesses:
-    """Load processes that work together; a context manager that ends them. Each has a CPU: `first_place` and following."""
+    """Load processes that work together; a context manager that ends them. Each has its own CPU, from `first_place` on."""
 
     def __init__(self, log_file: Path, processes: int = 1, first_place: int = 0, silence_s: float = SILENCE_S) -> None:
         """Start the processes. One that owes a message and is silent for `silence_s` is killed. Raises LoadError."""
@@ -69,12 +69,12 @@ class LoadProcesses:
         return [process.pid for process in self._processes]
 
     def kill(self) -> None:
-        """End all processes at once; a `run` under way in another thread raises LoadError."""
+        """Kill all processes at once; a `run` in progress in another thread raises LoadError."""
         for process in self._processes:
             process.kill()
 
     def run(self, spec: AttemptSpec, on_progress: OnProgress) -> Finished:
-        """Run one load point to its end; its records are then on disk. Raises LoadError if a load process dies or hangs."""
+        """Run one attempt to its end; its records are then on disk. Raises LoadError if a load process dies or hangs."""
         shutil.rmtree(spec.spool, ignore_errors=True)
         try:
             spec.spool.mkdir(parents=True)

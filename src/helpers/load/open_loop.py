@@ -97,7 +97,7 @@ class OpenLoopSender(Sender):
             self._open_spares()
 
     def _serve(self, connection: HttpConnection, connect_ns: int = 0, tls_ns: int = 0) -> None:
-        """Give a free connection to the request that waits longest, or keep it."""
+        """Give a free connection to the request that has waited longest, or keep it."""
         if self._waiting:
             row, request = self._waiting.popleft()
             self._send(connection, row._replace(connect_ns=connect_ns, tls_ns=tls_ns), request)

@@ -194,7 +194,7 @@ class _RowBuilder:
     def _counted_again(self, answer: Answer) -> int | None:
         """Output tokens by the tokenizer; None where it is not available, and for reasoning, which a server may hide."""
         tokenizer = _tokenizer_at_hand(self._spec.tokenizer)
-        if tokenizer is None or answer.tells_reasoning or len(answer.text) > COUNTED_CHARACTERS:
+        if tokenizer is None or answer.reports_reasoning or len(answer.text) > COUNTED_CHARACTERS:
             return None
         try:
             return len(tokenizer.encode(answer.text, add_special_tokens=False))

@@ -34,7 +34,7 @@ class Reading:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
-    tells_reasoning: bool = False
+    reports_reasoning: bool = False
     """The server says that some of the output tokens are reasoning, which it may hide."""
     cached_tokens: int | None = None
     """Of the prompt tokens, those that were read from a prompt cache."""

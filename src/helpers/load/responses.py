@@ -73,7 +73,7 @@ class Answer:
     cached_tokens: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
-    tells_reasoning: bool = False
+    reports_reasoning: bool = False
     """The server says that some of the output tokens are reasoning, which it may hide."""
 
     @property
@@ -193,7 +193,7 @@ def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int |
 
 
 def _fill(answer: Answer, reading: Reading, arrivals_ns: list[int], streamed: bool) -> None:
-    answer.finish_reason, answer.tells_reasoning = reading.finish_reason, reading.tells_reasoning
+    answer.finish_reason, answer.reports_reasoning = reading.finish_reason, reading.reports_reasoning
     answer.prompt_tokens, answer.output_tokens = _possible(reading.prompt_tokens), _possible(reading.output_tokens)
     cached = _possible(reading.cached_tokens)
     answer.cached_tokens = cached if cached is not None and cached <= (answer.prompt_tokens or 0) else None

@@ -20,7 +20,7 @@ def draw_arrivals(
 ) -> np.ndarray:
     """Offsets of all arrivals from the start, ns, int64, ascending, up to the load's longest duration.
 
-    `seed` is the load point's own. Raises ConfigError where a trace cannot be read.
+    `seed` is the attempt's own. Raises ConfigError where a trace cannot be read.
     """
     rng = np.random.default_rng(seed)
     if isinstance(load, TraceReplay):

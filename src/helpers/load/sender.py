@@ -34,19 +34,19 @@ from helpers.load.system import OWN_ERRORS, open_files_lacking
 
 TICK_NS = 10_000_000
 STANDSTILL_NS = 20_000_000
-"""An event loop that is late by more did not just have much to do: its process did not run."""
-TICKS_PER_PROGRESS = 10
+"""An event loop that is later than this was not merely busy: its process did not run."""
+TICKS_PER_STATUS = 10
 TICKS_PER_COLLECTION = 100
 TICKS_PER_LOOK = 50
 """Each connection is looked at twice a second, a few at every tick."""
-FIRST_BYTES_TOLD = 100
+FIRST_BYTES_REPORTED = 100
 
 
 class Refusal(NamedTuple):
     """Why there is no connection."""
 
     failure: str
-    """`connection`, or `client` where it is this machine that does not allow one more."""
+    """`connection`, or `client` if it is this machine that allows no more."""
     words: str
 
 
@@ -55,7 +55,7 @@ OWN_NEXT_STEP = "free what it lacks (open files, ports, memory), or lower the lo
 
 
 class Sender(ABC):
-    """One load process's share of a load point: number `share` of `of`."""
+    """One load process's share of an attempt: number `share` of `of`."""
 
     def __init__(
         self, spec: AttemptSpec, share: int, of: int, requests: list[PreparedRequest], spool: SpoolWriter
@@ -74,11 +74,11 @@ class Sender(ABC):
         self._over = asyncio.Event()
         self._stopping = False
         self._ended = False
-        """Are all prompts, or all arrivals, used up."""
+        """True once all prompts, or all arrivals, are used up."""
         self._close_ns: int | None = None
         self._reported_clear = False
         self._sent = self._done = self._failed = 0
-        self._first_s: deque[float] = deque(maxlen=FIRST_BYTES_TOLD)
+        self._first_s: deque[float] = deque(maxlen=FIRST_BYTES_REPORTED)
         self._lags = array("q")
         self._standstills: list[tuple[int, int]] = []
         self._own_failures: Counter[str] = Counter()
@@ -87,7 +87,7 @@ class Sender(ABC):
     # --- commands -------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> Ready:
-        """Open the connections that the start needs. One that cannot be had is tried again when it is needed.
+        """Open the connections that the start needs. One that fails is retried when it is needed.
 
         Raises LoadError where this machine does not allow them.
         """
@@ -168,7 +168,7 @@ class Sender(ABC):
 
     @abstractmethod
     def _keep(self, index: int, connection: HttpConnection) -> None:
-        """Take a connection that is free."""
+        """Accept a free connection."""
 
     @abstractmethod
     def _start(self, start_ns: int) -> None:
@@ -176,7 +176,7 @@ class Sender(ABC):
 
     @abstractmethod
     def _hang_up(self) -> None:
-        """Close every connection that is left."""
+        """Close the remaining connections."""
 
     @abstractmethod
     async def _send_again(self, row: Row) -> None:
@@ -237,8 +237,8 @@ class Sender(ABC):
         return connection, NO_REFUSAL
 
     def _was_stale(self, connection: HttpConnection) -> None:
-        """A kept-alive connection was closed before one byte of the answer: as HTTP allows, the request goes out once more, on
-        a new connection, and its row says so.
+        """A kept-alive connection was closed before the first byte of the answer: as HTTP allows, the request is sent again on
+        a new connection, and its row records that.
         """
         row = self._in_flight.pop(connection)._replace(resent=1)
         self._sent -= 1
@@ -264,7 +264,7 @@ class Sender(ABC):
             self._over.set()
 
     def _is_clear(self) -> bool:
-        """Is every request of the window answered."""
+        """True if every request of the window is answered."""
         oldest = self._oldest_t0_ns()
         return (
             self._close_ns is not None
@@ -273,7 +273,7 @@ class Sender(ABC):
         )
 
     def _oldest_t0_ns(self) -> int | None:
-        """t0 of the oldest request under way."""
+        """t0 of the oldest request in flight."""
         connection = next(iter(self._in_flight), None)
         if connection is None:
             return None
@@ -301,7 +301,7 @@ class Sender(ABC):
                     connection.look()
                 ticks += 1
                 clear = not self._reported_clear and self._is_clear()
-                if clear or ticks % TICKS_PER_PROGRESS == 0:
+                if clear or ticks % TICKS_PER_STATUS == 0:
                     self._reported_clear |= clear
                     self._clocks.take()
                     self._spool.flush()
@@ -340,7 +340,7 @@ class Sender(ABC):
 
 
 def raise_its_error(task: asyncio.Task) -> None:
-    """As a callback: an error that nobody awaits becomes a fault of the event loop, and is not lost."""
+    """As a callback: an error that nobody awaits becomes a fault of the event loop instead of being lost."""
     if not task.cancelled() and (error := task.exception()) is not None:
         raise error
 

@@ -34,7 +34,7 @@ class Steadiness:
     steady: bool
     because: str
     overloaded: bool = False
-    """Latency rises throughout and has more than doubled: more comes than is served."""
+    """Latency rises throughout and has more than doubled: more arrives than is served."""
 
 
 def steadiness_of(latency_s: np.ndarray, streams: float) -> Steadiness:
@@ -68,7 +68,7 @@ def _end_of_warmup(latency_s: np.ndarray, streams: float) -> int | None:
     """The truncation point that gives the rest the smallest squared standard error (MSER, White 1997), or 0 where head
     and rest differ by less than the drift allowed; None if it is not within the first half: the warm-up is not over.
 
-    Only the first half is searched: near the end a few batches that happen to be alike would win.
+    Only the first half is searched: near the end, a few batches that are similar by chance would win.
     """
     size = _batch_size(len(latency_s), streams)
     means = _means_of(latency_s, size)
@@ -104,7 +104,7 @@ def trend(means: np.ndarray) -> tuple[float, float]:
 
 
 def _grows(latency_s: np.ndarray) -> bool:
-    """Does latency rise throughout, to more than twice what it was."""
+    """True if latency rises throughout, to more than twice its first value."""
     means = _means_of(latency_s, max(SMALLEST_BATCH, len(latency_s) // BATCHES))
     if len(means) < BATCHES // 2:
         return False

@@ -40,10 +40,10 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Trace:
-    """When the requests of a trace came."""
+    """When the requests of a trace arrived."""
 
     seconds: np.ndarray
-    """From the first on, ascending."""
+    """Since the first, ascending."""
     read_as: str
     """How its times were read, for people."""
 

@@ -1,4 +1,4 @@
-"""From the index of a load point to its steady window: what `AttemptRun` looks at while load runs, and at its end."""
+"""From the index of an attempt to its steady window: what `AttemptRun` checks while load runs, and at its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Times:
             self._in_order = False
 
     def in_order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(t0_ns, done_ns, worker), in order of t0. One column after the other: there may be millions."""
+        """(t0_ns, done_ns, worker), in order of t0. One column at a time: there may be millions of rows."""
         if not self._in_order:
             order = None
             for parts in self._columns:
@@ -53,7 +53,7 @@ class Window:
     because: str
     overloaded: bool
     enough: bool
-    """Nothing is missing: requests, length, steadiness, and the width of the intervals if that is asked."""
+    """True if nothing is lacking: requests, length, steadiness and, if configured, the width of the intervals."""
 
 
 NO_WINDOW = Window(None, 0, 0.0, False, "the warm-up did not end", False, False)
@@ -103,10 +103,10 @@ def find_window(times: Times, spec: AttemptSpec, start_ns: int, until_ns: int) -
 
 
 def _effect_so_far(latency_s: np.ndarray, spec: AttemptSpec) -> float:
-    """The design effect of the first `min_requests` requests, or of twice, four times, ... as many, the most that there are.
+    """The design effect of the first `min_requests` requests, or of the largest available power of two times as many.
 
-    It is looked at seldom because a window that closed as soon as its requests happened to look independent would be judged
-    by just that luck.
+    It is rarely recomputed: a window that closed as soon as its requests happened to look independent would be selected
+    by chance.
     """
     doublings = max(0, math.floor(math.log2(len(latency_s) / spec.load.min_requests)))
     return design_effect([latency_s[: spec.load.min_requests * 2**doublings]], spec.percentile)

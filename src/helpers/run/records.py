@@ -202,7 +202,7 @@ def write_requests(path: Path, rows: list[dict], facts: AttemptFacts) -> None:
 
 def read_facts(requests_dir: Path) -> list[AttemptFacts]:
     """The facts of every finished attempt, from the file metadata."""
-    return [facts_of(path) for path in sorted(requests_dir.glob("*.parquet"))]
+    return [read_attempt_facts(path) for path in sorted(requests_dir.glob("*.parquet"))]
 
 
 def read_requests(
@@ -287,7 +287,7 @@ def nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
     return {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get(kind)
 
 
-def facts_of(path: Path) -> AttemptFacts:
+def read_attempt_facts(path: Path) -> AttemptFacts:
     """The facts of one attempt, from its file's metadata."""
     metadata = pq.read_schema(path).metadata or {}
     if METADATA_KEY not in metadata:

@@ -16,7 +16,7 @@ from helpers.report.display import Column, Table, numeric
 from helpers.report.plan_report import longest_point_s
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import facts_of
+from helpers.run.records import read_attempt_facts
 from helpers.series.live_plot import LivePlot
 from helpers.series.status import Clock, OptionProgress, RunProgress, attempt_words, write_progress
 
@@ -131,10 +131,10 @@ class _Lines:
 
     def __init__(self, config: BenchmarkConfig, run: RunFolder) -> None:
         self._config, self._run = config, run
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def open(self) -> None:
-        self._told = self._finished()
+        self._reported = self._finished()
 
     def _finished(self) -> set[str]:
         return {path.stem for path in self._run.requests.glob("*.parquet")}
@@ -144,9 +144,9 @@ class _Lines:
             return
         done, total = progress.counts()
         count, left = f"{done} of {total}", f"; {progress.left_words()}" if done < total else ""
-        for load_point in sorted(self._finished() - self._told):
-            self._told.add(load_point)
-            facts = facts_of(self._run.requests / f"{load_point}.parquet")
+        for load_point in sorted(self._finished() - self._reported):
+            self._reported.add(load_point)
+            facts = read_attempt_facts(self._run.requests / f"{load_point}.parquet")
             measured = attempt_words(self._run, load_point, self._config)
             where = f"{facts.option}, {facts.dataset}, {facts.load.label}"
             print(f"{count}: {where}: {measured}{left}", flush=True)  # noqa: T201
