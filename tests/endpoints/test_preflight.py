@@ -6,12 +6,12 @@ import re
 import socket
 
 import pytest
+from attempt_specs import measure, moody_stub, spec_of
 from command_line import config_of, openai, run_main
 from faulty_server import KEY, faulty_server, tls_of_localhost
-from load_orders import measure, moody_stub, order
 
 from helpers.endpoints.preflight import first_answers
-from helpers.load.team import LoadTeam
+from helpers.load.load_processes import LoadProcesses
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import read_requests
@@ -209,18 +209,18 @@ def test_a_key_that_is_revoked_under_load_is_named(some_dead):
 
 @pytest.mark.parametrize("fault", ["server_error", "reset_at_once"])
 def test_a_load_point_of_which_nothing_is_answered_ends_early(tmp_path, fault):
-    with moody_stub() as url, LoadTeam(tmp_path / "load.log") as team:
+    with moody_stub() as url, LoadProcesses(tmp_path / "load.log") as processes:
         load = {"concurrency": [4], "min_requests": 1_000_000, "repeat_prompts": True, "max_duration_s": 60}
-        requests, facts = measure(team, order(tmp_path, url, fault, **load))
+        requests, facts = measure(processes, spec_of(tmp_path, url, fault, **load))
     assert facts.ended_because == "nothing was answered"
     assert len(requests) >= 30 and "ok" not in set(requests["status"])
     assert (requests["done_ns"].max() - requests["sent_ns"].min()) / 1e9 < 15
 
 
 def test_a_load_point_of_which_something_is_answered_goes_on(tmp_path):
-    with moody_stub() as url, LoadTeam(tmp_path / "load.log") as team:
+    with moody_stub() as url, LoadProcesses(tmp_path / "load.log") as processes:
         load = {"concurrency": [4], "min_requests": 1_000_000, "repeat_prompts": True, "max_duration_s": 3}
-        _, facts = measure(team, order(tmp_path, url, "every_third_fails", **load))
+        _, facts = measure(processes, spec_of(tmp_path, url, "every_third_fails", **load))
     assert facts.ended_because == "max_duration_s"
 
 

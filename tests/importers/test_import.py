@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import result_files as files
+from examples import summarise_load_points
 
 from helpers.config.file import load_config
 from helpers.importers.importing import import_warnings, read_origins, read_results, write_results
 from helpers.metrics.groups import read_groups, summarise_groups
-from helpers.metrics.summary import summarise_load_points
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.ledger import EndpointRecord, Ledger
-from helpers.run.records import LoadPointFacts, read_facts, read_requests
+from helpers.run.records import AttemptFacts, read_facts, read_requests
 from helpers.run.report_warning import ReportWarning
 
 CONCURRENT = {"type_": "concurrent", "streams": 4}
@@ -29,7 +29,7 @@ class Imported:
 
     run: RunFolder
     said: list[str]
-    facts: list[LoadPointFacts]
+    facts: list[AttemptFacts]
     endpoints: list[EndpointRecord]
     timed: pd.DataFrame
     grouped: pd.DataFrame

@@ -21,7 +21,7 @@ from helpers.config.file import load_config
 from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.importing import import_warnings, read_results, write_results
 from helpers.run.folder import open_run
-from helpers.verdict.analysis import measure
+from helpers.verdict.analysis import read_measurements
 from helpers.verdict.judging import judge
 
 CASES = PROJECT_ROOT.parent / "shared" / "cases" / "results"
@@ -187,7 +187,7 @@ def outcome(config) -> str:
         return str(error)
     _, run = open_run(str(config.path), new=True)
     write_results(results, config.benchmark, run)
-    measured = measure(config.benchmark, run)
+    measured = read_measurements(config.benchmark, run)
     return judge(measured.points, measured.endpoints, measured.warnings, config.benchmark, run.run_id).options[0].status
 
 
@@ -347,7 +347,7 @@ def warnings_of(config) -> dict[str, list[str]]:
     results = read_results(config)
     _, run = open_run(str(config.path), new=True)
     write_results(results, config.benchmark, run)
-    found = measure(config.benchmark, run).warnings
+    found = read_measurements(config.benchmark, run).warnings
     assert import_warnings(run)[0] in found
     return {warning.kind: warning.rows for warning in found}
 

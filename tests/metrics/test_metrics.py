@@ -142,7 +142,7 @@ def test_goodput_counts_what_met_every_limit_and_a_failure_is_a_miss(slo, good):
     rows = [request(0, 1.0, 0.25), request(1, 1.2, 0.1), request(2, 2.0, 1.0), request(3, 3.0, 1.5), request(4)]
     rows[0]["output_tokens"] = 2
     config = make_config(slo={"latency_s": None, **slo})
-    assert metrics.goodput(with_latencies(requests_table(rows)), config.slo, 10.0) == pytest.approx(good / 10)
+    assert metrics.within_slo(with_latencies(requests_table(rows)), config.slo).sum() / 10.0 == pytest.approx(good / 10)
 
 
 def test_a_latency_that_a_request_does_not_have_misses_no_limit():

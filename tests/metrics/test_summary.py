@@ -7,14 +7,25 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from examples import arrivals, endpoint, facts, load_point, make_config, open_facts, request, token_price, write_run
+from examples import (
+    arrivals,
+    endpoint,
+    facts,
+    load_point,
+    make_config,
+    open_facts,
+    request,
+    summarise_load_points,
+    token_price,
+    write_run,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.metrics.chunks import inter_token_percentiles
 from helpers.metrics.intervals import batch_rates, percentile, percentile_interval, ratio_interval
-from helpers.metrics.level_latencies import PERCENTS
-from helpers.metrics.summary import read_levels, summarise_load_points
+from helpers.metrics.load_point_latencies import PERCENTS
+from helpers.metrics.summary import read_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.records import SCHEMA
 from helpers.verdict.analysis import POINTS_FILE, read_points
@@ -665,7 +676,7 @@ def test_one_level_is_read_at_a_time(tmp_path):
     windows = [facts(level=1.0), facts(level=2.0)]
     folder = write_run(tmp_path, [request(i, 0.5, level=level) for level in (1.0, 2.0) for i in range(3)], windows)
     (folder / f"{windows[1].load_point}.parquet").write_bytes(b"")
-    levels = read_levels(folder, windows, make_config())
+    levels = read_load_points(folder, windows, make_config())
     assert next(levels).facts == windows[:1]
     with pytest.raises(pa.ArrowInvalid):
         next(levels)

@@ -20,8 +20,8 @@ import pytest
 import yaml
 from examples import config_data, make_config
 
-from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.errors import RunFolderError, StorageError
 from helpers.run.folder import find_run, open_run
 from helpers.run.holding import holding

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from attempt_specs import measure, spec_of
 from examples import facts, make_config
-from load_orders import measure, order
 
+from helpers.load.load_processes import LoadProcesses
 from helpers.load.loopback_stub import LoopbackStub
-from helpers.load.team import LoadTeam
 from helpers.run.machine import BUSY_MACHINE, MachineFacts, MachineWatch, machine_sentence
 from helpers.verdict.request_checks import check_load_points
 
@@ -52,9 +52,11 @@ def test_a_hog_of_somebody_else_shows_in_the_facts_of_a_load_point(tmp_path: Pat
     script = f"import subprocess, sys; print({hog}.pid)"
     pid = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
     try:
-        with LoopbackStub() as stub, LoadTeam(tmp_path / "load.log") as team:
+        with LoopbackStub() as stub, LoadProcesses(tmp_path / "load.log") as processes:
             stub.configure(ttft_s=0.01, itl_s=0.001, events=6)
-            _, found = measure(team, order(tmp_path, stub.chat_url, tokens=6, max_duration_s=1, min_duration_s=1))
+            _, found = measure(
+                processes, spec_of(tmp_path, stub.chat_url, tokens=6, max_duration_s=1, min_duration_s=1)
+            )
     finally:
         psutil.Process(pid).kill()
     machine = found.machine

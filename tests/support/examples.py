@@ -8,9 +8,10 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
+from helpers.metrics.summary import read_load_points, summarise
 from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import SCHEMA, ArrivalFacts, LoadPoint, LoadPointFacts, LoadProcessFacts, write_requests
+from helpers.run.records import SCHEMA, ArrivalFacts, Attempt, AttemptFacts, LoadProcessFacts, write_requests
 
 SECOND_NS = 1_000_000_000
 
@@ -122,8 +123,8 @@ def facts(open_s=0.0, close_s=10.0, **changes):
     }
     known |= changes
     level = LoadLevel(known["load_kind"], known["level"])
-    here = {"load_point": LoadPoint(known["option"], known["dataset"], level, known["repetition"]).id}
-    return LoadPointFacts(**here | known)
+    here = {"load_point": Attempt(known["option"], known["dataset"], level, known["repetition"]).id}
+    return AttemptFacts(**here | known)
 
 
 def open_facts(rate=10.0, open_s=0.0, close_s=10.0, **changes):
@@ -139,7 +140,7 @@ def open_facts(rate=10.0, open_s=0.0, close_s=10.0, **changes):
     return facts(open_s, close_s, **{**known, **changes})
 
 
-def write_run(folder: Path, rows: list[dict], windows: list[LoadPointFacts]) -> Path:
+def write_run(folder: Path, rows: list[dict], windows: list[AttemptFacts]) -> Path:
     """Write request records as load points leave them: a file for each of the facts, with the rows of its option, dataset,
     level and repetition.
     """
@@ -150,6 +151,15 @@ def write_run(folder: Path, rows: list[dict], windows: list[LoadPointFacts]) -> 
         named = [{"request_id": f"q{i}"} | row | {"load_point": of_it.load_point} for i, row in enumerate(mine)]
         write_requests(folder / f"{of_it.load_point}.parquet", named, of_it)
     return folder
+
+
+def summarise_load_points(
+    requests_dir: Path, facts: list[AttemptFacts], endpoints: list[EndpointRecord], config: BenchmarkConfig
+) -> pd.DataFrame:
+    """One row per load point of a folder of request records."""
+    known = {record.option: record for record in endpoints}
+    points = read_load_points(requests_dir, facts, config)
+    return pd.DataFrame([summarise(point, known.get(point.facts[0].option), config) for point in points])
 
 
 def token_price(prompt, output, **changes):

@@ -35,7 +35,7 @@ from local_sagemaker.faults import Fault
 KERNELS = multiprocessing.get_context("forkserver")
 """Forks kernels from a process that has imported what takes each of them eight seconds."""
 KERNELS.set_forkserver_preload(
-    ["helpers.endpoints.campaign", "helpers.endpoints.deployments", "boto3", "sagemaker.core.resources"]
+    ["helpers.endpoints.option_runner", "helpers.endpoints.deployments", "boto3", "sagemaker.core.resources"]
 )
 SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS")
 SMALL_SERVER = [sys.executable, str(Path(__file__).with_name("small_server.py"))]

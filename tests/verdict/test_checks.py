@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from examples import endpoint, facts, load_point, make_config, open_facts, option, request, token_price, write_run
 
-from helpers.metrics.summary import read_levels
+from helpers.metrics.summary import read_load_points
 from helpers.price import Price
 from helpers.run.records import PROMPTS_RAN_OUT
 from helpers.verdict.checks import check_run, same_output_length, same_prompts, served_models
@@ -28,7 +28,7 @@ def check(tmp_path):
         levels = dict.fromkeys((row["option"], row["level"]) for row in requests)
         measured = [facts(option=o, level=level, asked_output_tokens=asked) for o, level in levels]
         names = dict.fromkeys(o for o, _ in levels)
-        read = read_levels(write_run(tmp_path, requests, measured), measured, make_config(names))
+        read = read_load_points(write_run(tmp_path, requests, measured), measured, make_config(names))
         return check_run(
             pd.DataFrame([load_point()] if points is None else points),
             [audit(level) for level in read],

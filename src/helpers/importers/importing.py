@@ -28,7 +28,7 @@ from helpers.number_text import plural
 from helpers.run.folder import RunFolder, describe_machine, write_atomically
 from helpers.run.group_records import without_echo, write_groups
 from helpers.run.ledger import EndpointRecord, Ledger
-from helpers.run.records import LoadPoint, write_requests
+from helpers.run.records import Attempt, write_requests
 from helpers.run.report_warning import ReportWarning
 
 ORIGIN_FILE = "import.json"
@@ -64,7 +64,7 @@ class ReadOption:
     """What was read for one option: its load points and what its files say about it."""
 
     option: ImportedOption
-    points: list[tuple[LoadPoint, FoundPoint]]
+    points: list[tuple[Attempt, FoundPoint]]
     served: Served
     origin: Origin
 
@@ -95,7 +95,7 @@ def read_results(config: LoadedConfig) -> list[ReadOption]:
 def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> ReadOption:
     key = f"{config.path}: options[{index}]"
     origin = Origin(option.name)
-    points: list[tuple[LoadPoint, FoundPoint]] = []
+    points: list[tuple[Attempt, FoundPoint]] = []
     served: list[Served] = []
     models: list[str | None] = []
     repetitions: Counter[tuple[str, LoadLevel]] = Counter()
@@ -112,7 +112,7 @@ def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> Re
                 origin.left_out += [where] if where not in origin.left_out else []
                 continue
             check_point(one)
-            point = LoadPoint(option.name, where[0], where[1], repetitions[where] + 1)
+            point = Attempt(option.name, where[0], where[1], repetitions[where] + 1)
             kept = with_window(one, point)
             if isinstance(kept, str):
                 origin.left_out.append(kept)

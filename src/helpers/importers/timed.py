@@ -15,9 +15,9 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.importers.found import CUT_OFF, FoundPoint, TimedRequest
 from helpers.load.schedule import arrival_facts
 from helpers.load.spread import percentiles_ms
-from helpers.load.steady import judge
+from helpers.load.steady import steadiness_of
 from helpers.run.group_records import Group
-from helpers.run.records import WHOLE_SCHEDULE, ArrivalFacts, LoadPoint, LoadPointFacts
+from helpers.run.records import WHOLE_SCHEDULE, ArrivalFacts, Attempt, AttemptFacts
 
 CLOCK_SOURCE = "user"
 """These tools stamp what they read in their own process, not in the kernel."""
@@ -35,7 +35,7 @@ class Window:
     because: str
 
 
-def records_of(found: FoundPoint, point: LoadPoint, config: BenchmarkConfig) -> tuple[list[dict], LoadPointFacts]:
+def records_of(found: FoundPoint, point: Attempt, config: BenchmarkConfig) -> tuple[list[dict], AttemptFacts]:
     """The request records of a load point, in order of t0, and the facts beside them."""
     requests = sorted(found.requests, key=_t0)
     window = find_window(requests, point)
@@ -43,7 +43,7 @@ def records_of(found: FoundPoint, point: LoadPoint, config: BenchmarkConfig) -> 
     is_open = point.level.is_open
     lags = [r.sent_ns - r.scheduled_ns for r in requests if r.scheduled_ns is not None] if is_open else []
     generation = config.generation
-    facts = LoadPointFacts(
+    facts = AttemptFacts(
         option=point.option,
         dataset=point.dataset,
         load_point=point.id,
@@ -71,7 +71,7 @@ def records_of(found: FoundPoint, point: LoadPoint, config: BenchmarkConfig) -> 
     return rows, facts
 
 
-def with_window(found: FoundPoint, point: LoadPoint) -> FoundPoint | str:
+def with_window(found: FoundPoint, point: Attempt) -> FoundPoint | str:
     """The load point as it is if a window is found in it, else as the group of its requests; or why it is neither."""
     if not found.requests:
         return found
@@ -121,7 +121,7 @@ def _tpot_s(one: TimedRequest) -> float | None:
     return _seconds(one.first_token_ns, one.last_token_ns) / (one.output_tokens - 1)
 
 
-def find_window(requests: list[TimedRequest], point: LoadPoint) -> Window:
+def find_window(requests: list[TimedRequest], point: Attempt) -> Window:
     """The steady window among requests in order of their t0."""
     measured = [i for i, request in enumerate(requests) if request.measured and request.done_ns is not None]
     if not measured:
@@ -145,7 +145,7 @@ def find_window(requests: list[TimedRequest], point: LoadPoint) -> Window:
     latency_s = (done[first:] - t0[first:]) / 1e9
     span_s = (until_ns - int(t0[first])) / 1e9
     in_flight = float(latency_s.sum() / span_s) if point.level.is_open and span_s > 0 else float(streams)
-    finding = judge(latency_s, in_flight)
+    finding = steadiness_of(latency_s, in_flight)
     opened = first + finding.start
     if opened >= len(t0):
         return Window(None, None, False, finding.because)
@@ -163,7 +163,7 @@ def _arrivals(times_ns: list[int | None], window: Window) -> ArrivalFacts | None
     return arrival_facts(np.array([time for time in times_ns if time < window.close_ns], dtype="int64"))
 
 
-def _row(number: int, request: TimedRequest, window: Window, found: FoundPoint, point: LoadPoint) -> dict:
+def _row(number: int, request: TimedRequest, window: Window, found: FoundPoint, point: Attempt) -> dict:
     """One request record; what the file does not tell is null."""
     return {
         "option": point.option,

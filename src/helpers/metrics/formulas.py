@@ -85,11 +85,6 @@ def error_rate(failures: int, requests: int) -> float | None:
     return failures / requests if requests else None
 
 
-def goodput(requests: pd.DataFrame, slo: ServiceLevel, window_s: float) -> float:
-    """Requests per second of the steady window that succeeded and met every latency limit of the SLO."""
-    return float(within_slo(requests, slo).sum()) / window_s
-
-
 def within_slo(requests: pd.DataFrame, slo: ServiceLevel) -> np.ndarray:
     """For each request (`with_latencies`): did it succeed and meet every latency limit of the SLO?
 
@@ -127,7 +122,7 @@ def limit_is_met(values: np.ndarray, limit: float, percent: float, confidence: f
 
     The percentile p is within the limit exactly if the share of requests beyond it is at most 1 - p. The share's
     one-sided bounds decide: upper bound at most 1 - p is met, lower bound above it is missed. `effect` is how many
-    requests tell as much as one independent request (`intervals.design_effect`). A limit so far away that mean and
+    requests carry the information of one independent request (`intervals.design_effect`). A limit so far away that mean and
     standard deviation show it (`intervals.percentile_bound_by_moments`) is met too. Too few samples to show the
     percentile never show that it is met.
     """

@@ -77,8 +77,8 @@ LIST_COLUMNS = ("chunk_ns", "chunk_tokens")
 
 
 @dataclass(frozen=True)
-class LoadPoint:
-    """Option x dataset x level, one repetition of it."""
+class Attempt:
+    """One repetition of a load point (option x dataset x load)."""
 
     option: str
     dataset: str
@@ -103,7 +103,7 @@ class LoadProcessFacts:
     cpu_share: float
     """CPU seconds per second of load."""
     parse_cpu_s: float
-    """CPU seconds of the post-pass."""
+    """CPU seconds of post-processing."""
     loop_lag_ms: dict[str, float]
     """p50, p99 and max of how late the event loop served a timer."""
     peak_memory_mb: float
@@ -122,8 +122,8 @@ class ArrivalFacts:
 
 
 @dataclass(frozen=True)
-class LoadPointFacts:
-    """What is known of a load point beside its requests. Times in ns, shares as fractions; unknown is null."""
+class AttemptFacts:
+    """What is known of an attempt beside its requests. Times in ns, shares as fractions; unknown is null."""
 
     option: str
     dataset: str
@@ -186,13 +186,13 @@ class LoadPointFacts:
         return max((process.cpu_share for process in self.processes), default=None)
 
 
-def facts_metadata(facts: LoadPointFacts) -> str:
+def facts_metadata(facts: AttemptFacts) -> str:
     """The facts as they stand in the file's metadata under `METADATA_KEY`."""
     return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(facts)})
 
 
-def write_requests(path: Path, rows: list[dict], facts: LoadPointFacts) -> None:
-    """Write the records of one load point, whole or not at all."""
+def write_requests(path: Path, rows: list[dict], facts: AttemptFacts) -> None:
+    """Write the records of one attempt, whole or not at all."""
     schema = SCHEMA.with_metadata({METADATA_KEY: facts_metadata(facts).encode()})
     table = pa.Table.from_pylist(rows, schema=schema)
     temporary = path.with_suffix(".tmp")
@@ -200,20 +200,20 @@ def write_requests(path: Path, rows: list[dict], facts: LoadPointFacts) -> None:
     temporary.replace(path)
 
 
-def read_facts(requests_dir: Path) -> list[LoadPointFacts]:
-    """The facts of every finished load point, from the file metadata."""
-    return [facts_of(path) for path in sorted(requests_dir.glob("*.parquet"))]
+def read_facts(requests_dir: Path) -> list[AttemptFacts]:
+    """The facts of every finished attempt, from the file metadata."""
+    return [read_attempt_facts(path) for path in sorted(requests_dir.glob("*.parquet"))]
 
 
 def read_requests(
-    requests_dir: Path, columns: list[str] | None = None, load_points: list[str] | None = None
+    requests_dir: Path, columns: list[str] | None = None, attempts: list[str] | None = None
 ) -> pd.DataFrame:
-    """The records of all finished load points, or of those named; without the per-chunk lists unless asked for.
+    """The records of all finished attempts, or of those named; without the per-chunk lists unless asked for.
 
     Null is NA.
     """
     files = sorted(requests_dir.glob("*.parquet"))
-    files = [file for file in files if load_points is None or file.stem in load_points]
+    files = [file for file in files if attempts is None or file.stem in attempts]
     if not files:
         raise AnalysisError(
             f"{requests_dir}: holds no request records. Next: run notebooks/03_run_inference on this run"
@@ -287,8 +287,8 @@ def nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
     return {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get(kind)
 
 
-def facts_of(path: Path) -> LoadPointFacts:
-    """The facts of one load point, from its file's metadata."""
+def read_attempt_facts(path: Path) -> AttemptFacts:
+    """The facts of one attempt, from its file's metadata."""
     metadata = pq.read_schema(path).metadata or {}
     if METADATA_KEY not in metadata:
         raise AnalysisError(f"{path}: is not a request file of this project (no {METADATA_KEY.decode()} metadata)")
@@ -303,4 +303,4 @@ def facts_of(path: Path) -> LoadPointFacts:
     for name in ("scheduled", "achieved"):
         content[name] = content[name] and ArrivalFacts(**content[name])
     content["machine"] = MachineFacts(**content["machine"]) if content.get("machine") else None
-    return LoadPointFacts(**content)
+    return AttemptFacts(**content)

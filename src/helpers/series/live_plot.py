@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from helpers import number_text as text
-from helpers.load.progress import LoadProgress
+from helpers.load.attempt_progress import AttemptProgress
 from helpers.report.display import in_html
 
 REDRAW_S = 1.0
@@ -56,18 +56,18 @@ class LivePlot:
         self.widget = HTML()
         self._samples: deque[Sample] = deque(maxlen=HISTORY)
         self._failed = 0
-        self._point: int | None = None
+        self._attempt: int | None = None
         self._drawn_s = float("-inf")
 
-    def show(self, progress: LoadProgress, point: int, now_s: float) -> bool:
+    def show(self, progress: AttemptProgress, attempt: int, now_s: float) -> bool:
         """Draw, unless it was drawn less than a second ago; returns whether it drew.
 
-        `point` numbers the load points, so that the first sample of each is known; `now_s` is a monotonic time.
+        `attempt` numbers the attempts, so that the first sample of each is known; `now_s` is a monotonic time.
         """
         if now_s - self._drawn_s < REDRAW_S:
             return False
         self._drawn_s = now_s
-        begins = point != self._point
+        begins = attempt != self._attempt
         self._samples.append(
             Sample(
                 at_s=now_s,
@@ -79,7 +79,7 @@ class LivePlot:
                 begins=begins,
             )
         )
-        self._point, self._failed = point, progress.failed
+        self._attempt, self._failed = attempt, progress.failed
         self.widget.value = draw(list(self._samples), progress_words(progress))
         return True
 
@@ -93,7 +93,7 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1000
 
 
-def progress_words(progress: LoadProgress) -> str:
+def progress_words(progress: AttemptProgress) -> str:
     """A load point under way in one line; what is not known is left out."""
     words = [progress.phase]
     if progress.wanted:

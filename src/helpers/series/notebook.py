@@ -11,7 +11,7 @@ from helpers.config.file import LoadedConfig
 from helpers.metrics.single_requests import with_measured_limits
 from helpers.run import folder
 from helpers.run.folder import RunFolder
-from helpers.run.records import LoadPointFacts, read_facts
+from helpers.run.records import AttemptFacts, read_facts
 from helpers.series.parameters import coerce_parameters
 
 
@@ -32,7 +32,7 @@ class Run(RunFolder):
         """The folder that the config's relative paths start at."""
         return self.loaded.path.parent
 
-    def facts(self) -> list[LoadPointFacts]:
+    def facts(self) -> list[AttemptFacts]:
         """What each load point says of itself."""
         return read_facts(self.requests)
 

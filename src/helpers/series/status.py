@@ -34,7 +34,7 @@ class OptionProgress(BaseModel):
     """How far an option is."""
 
     state: str
-    """As in `campaign.LoadEvent`; "not begun" before its first."""
+    """As in `option_runner.LoadEvent`; "not begun" before its first."""
     detail: str = ""
     done: int
     total: int
@@ -95,9 +95,9 @@ def read_progress(run: RunFolder) -> RunProgress | None:
     return None
 
 
-def point_words(run: RunFolder, load_point: str, config: BenchmarkConfig) -> str:
+def attempt_words(run: RunFolder, load_point: str, config: BenchmarkConfig) -> str:
     """A finished load point: its requests in the steady window, and the SLO's percentile or how many failed."""
-    requests = with_latencies(read_requests(run.requests, load_points=[load_point]))
+    requests = with_latencies(read_requests(run.requests, attempts=[load_point]))
     steady = requests[requests["phase"] == "steady"]
     failed = steady[steady["status"] != "ok"]
     if len(failed):

@@ -7,8 +7,8 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.errors import AnalysisError, DeployError, LoadError, PromptError
-from helpers.load.plan import load_points_of, missing_load_points
-from helpers.metrics.level_latencies import PERCENTS
+from helpers.load.plan import attempts_of, missing_attempts
+from helpers.metrics.load_point_latencies import PERCENTS
 from helpers.report.display import Prose
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
@@ -39,7 +39,7 @@ def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, r
     absent = {option.name for option in config.options} - {record.option for record in endpoints}
     if absent:
         raise DeployError(f"not in the ledger: {', '.join(sorted(absent))}")
-    if not any(missing_load_points(option, config, run) for option in config.options):
+    if not any(missing_attempts(option, config, run) for option in config.options):
         return Prose("Every load point is already measured: nothing was deployed.")
     ready = [r.option for r in endpoints if r.state in ("in_service", "external") and r.failure is None]
     to_come = [r.option for r in endpoints if r.state in ("planned", "creating", "waiting")]
@@ -53,8 +53,8 @@ def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, r
 def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
     """Every option that came up has all its load points, and nothing is left that costs money."""
     ledger = Ledger(run.ledger_file, run.run_id)
-    asked = sum(len(load_points_of(option, config, run)) for option in config.options)
-    missing = {option.name: len(missing_load_points(option, config, run)) for option in config.options}
+    asked = sum(len(attempts_of(option, config, run)) for option in config.options)
+    missing = {option.name: len(missing_attempts(option, config, run)) for option in config.options}
     unexplained = [name for name, count in missing.items() if count and not ledger.record(name).failure]
     if unexplained:
         raise LoadError(f"load points are missing of {', '.join(unexplained)}. Next: run this notebook again")

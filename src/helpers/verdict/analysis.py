@@ -15,11 +15,11 @@ from helpers.errors import AnalysisError
 from helpers.importers.importing import import_warnings
 from helpers.metrics.failure_counts import count_failures
 from helpers.metrics.groups import read_groups, summarise_groups
-from helpers.metrics.summary import Level, no_load_points, read_levels, summarise
+from helpers.metrics.summary import LoadPoint, no_load_points, read_load_points, summarise
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompt_warnings
-from helpers.run.records import LoadPointFacts, read_facts
+from helpers.run.records import AttemptFacts, read_facts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.checks import check_run
 from helpers.verdict.group_checks import group_warnings
@@ -29,7 +29,7 @@ from helpers.verdict.verdict import Verdict
 POINTS_FILE = "load_points.csv"
 FAILURES_FILE = "failures.csv"
 WARNINGS_FILE = "warnings.json"
-SAMPLES_PER_LEVEL = 5000
+SAMPLES_PER_LOAD_POINT = 5000
 TEXT_COLUMNS = (
     "option",
     "dataset",
@@ -49,19 +49,19 @@ class Measurements:
     """All measurements of a run."""
 
     points: pd.DataFrame
-    """One row per load point: `summary.summarise_load_points`."""
+    """One row per load point: `summary.summarise`."""
     samples: pd.DataFrame
-    """Requests of the steady windows for figures, at most SAMPLES_PER_LEVEL of each level: option, dataset, level, ok,
+    """Requests of the steady windows for figures, at most SAMPLES_PER_LOAD_POINT of each load point: option, dataset, level, ok,
     prompt_tokens, latency_s, ttft_s, tpot_s."""
-    facts: list[LoadPointFacts]
+    facts: list[AttemptFacts]
     endpoints: list[EndpointRecord]
     warnings: list[ReportWarning]
     failures: pd.DataFrame
     """Failed requests by load point and kind: `failure_counts.count_failures`."""
 
 
-def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
-    """Read the request records, level by level, and the groups of imported results, and summarise them.
+def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
+    """Read the request records, load point by load point, and the groups of imported results, and summarise them.
 
     Raises AnalysisError where nothing was measured and no failure of an option explains it.
     """
@@ -69,10 +69,10 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     endpoints = read_endpoints(config, run)
     endpoint = {record.option: record for record in endpoints}
     rows, audits, samples = [], [], []
-    for level in read_levels(run.requests, facts, config):
-        rows.append(summarise(level, endpoint.get(level.facts[0].option), config))
-        audits.append(audit(level))
-        samples.append(_sample(level, config.seed))
+    for point in read_load_points(run.requests, facts, config):
+        rows.append(summarise(point, endpoint.get(point.facts[0].option), config))
+        audits.append(audit(point))
+        samples.append(_sample(point, config.seed))
     groups = read_groups(run)
     grouped = summarise_groups(run, endpoints, config)
     if not rows and grouped.empty and not any(record.failure for record in endpoints):
@@ -101,12 +101,12 @@ def _numbers_as_numbers(column: pd.Series) -> pd.Series:
     return column if is_other else column.astype(float)
 
 
-def _sample(level: Level, seed: int) -> pd.DataFrame:
-    """Requests of a level for figures: all, or a random part of them in the order of sending."""
-    here = level.steady
-    if len(here) > SAMPLES_PER_LEVEL:
-        here = here.sample(SAMPLES_PER_LEVEL, random_state=seed).sort_index()
-    first = level.facts[0]
+def _sample(point: LoadPoint, seed: int) -> pd.DataFrame:
+    """Requests of a load point for figures: all, or a random part of them in the order of sending."""
+    here = point.steady
+    if len(here) > SAMPLES_PER_LOAD_POINT:
+        here = here.sample(SAMPLES_PER_LOAD_POINT, random_state=seed).sort_index()
+    first = point.facts[0]
     return here[SAMPLED].assign(option=first.option, dataset=first.dataset, level=float(first.level))
 
 

@@ -18,10 +18,10 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import MET
 from helpers.number_text import duration, plural
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import LoadPointFacts
+from helpers.run.records import AttemptFacts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.counted import check_counts, counted_apart
-from helpers.verdict.request_checks import LevelAudit, check_load_points, check_requests
+from helpers.verdict.request_checks import LoadPointAudit, check_load_points, check_requests
 
 LENGTH_TOLERANCE = 0.05
 STANDARD_ERRORS = 4
@@ -32,14 +32,14 @@ WORD_AND_VERSION = re.compile(r"([a-z]+)(\d+(?:\.\d+)+)")
 
 def check_run(
     points: pd.DataFrame,
-    audits: list[LevelAudit],
-    facts: list[LoadPointFacts],
+    audits: list[LoadPointAudit],
+    facts: list[AttemptFacts],
     endpoints: list[EndpointRecord],
     prompt_warnings: list[str],
     config: BenchmarkConfig,
     today: date,
 ) -> list[ReportWarning]:
-    """All warnings of a run, the gravest first. `points` is the table of `summary.summarise_load_points`."""
+    """All warnings of a run, the gravest first. `points` is the table of `summary.summarise`."""
     found = [
         *_missing_points(points, endpoints, config),
         *_missing_repetitions(points, config),

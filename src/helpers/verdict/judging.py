@@ -42,7 +42,7 @@ def judge(
     config: BenchmarkConfig,
     run_id: str,
 ) -> Verdict:
-    """Judge the load points of a run (`summary.summarise_load_points`); `endpoints` hold prices, models and failures."""
+    """Judge the load points of a run (`summary.summarise`); `endpoints` hold prices, models and failures."""
     same, is_equal = same_model(config, endpoints), same_output_length(points) and same_prompts(points)
     apart = counted_apart(points, config, same, is_equal)
     are_sent_alike = not config.imported or same_prompts(points)

@@ -10,9 +10,9 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.sample_size import requests_for_percentile
-from helpers.metrics.summary import Level
+from helpers.metrics.summary import LoadPoint
 from helpers.run.machine import BUSY_MACHINE, busy_words
-from helpers.run.records import ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, LoadPointFacts
+from helpers.run.records import ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, AttemptFacts
 from helpers.run.report_warning import ReportWarning
 
 CONCURRENCY_TOLERANCE = 0.98
@@ -27,8 +27,8 @@ TREND = "latency has a trend"
 
 
 @dataclass(frozen=True)
-class LevelAudit:
-    """What the requests of one level show beside its metrics; counts are of the steady window, prompts of all phases."""
+class LoadPointAudit:
+    """What the requests of one load point show beside its metrics; counts are of the steady window, prompts of all phases."""
 
     option: str
     label: str
@@ -50,14 +50,14 @@ class LevelAudit:
     """Prompt -> times sent."""
 
 
-def audit(level: Level) -> LevelAudit:
-    """Look over the requests of a level."""
-    steady = level.steady
+def audit(point: LoadPoint) -> LoadPointAudit:
+    """Look over the requests of a load point."""
+    steady = point.steady
     ok = steady[steady["ok"]]
-    first = level.facts[0]
+    first = point.facts[0]
     asked = first.asked_output_tokens
-    times_sent = level.requests["prompt_id"].dropna().value_counts()
-    return LevelAudit(
+    times_sent = point.requests["prompt_id"].dropna().value_counts()
+    return LoadPointAudit(
         option=first.option,
         label=f"{first.option}, {first.dataset}, {first.load.label}",
         answers=len(ok),
@@ -65,8 +65,8 @@ def audit(level: Level) -> LevelAudit:
         shorter=0 if asked is None else int((ok["output_tokens"] < asked).sum()),
         echoed=int(steady["echoed_prompt"].fillna(False).sum()),
         not_streamed=int(ok["first_token_ns"].isna().sum()),
-        requests=len(level.requests),
-        resent=int(level.requests["resent"].fillna(False).sum()),
+        requests=len(point.requests),
+        resent=int(point.requests["resent"].fillna(False).sum()),
         prompt_sources=frozenset(steady["prompt_tokens_source"].dropna().unique()),
         output_sources=frozenset(steady["output_tokens_source"].dropna().unique()),
         prompts=Counter(dict(zip(times_sent.index.tolist(), times_sent.tolist(), strict=True))),
@@ -76,7 +76,7 @@ def audit(level: Level) -> LevelAudit:
 # --- single requests ----------------------------------------------------------------------------------------------
 
 
-def check_requests(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
+def check_requests(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
     """Warnings about how requests were sent, answered and counted."""
     yield from _token_counts(audits, config)
     yield from _echoed(audits)
@@ -86,7 +86,7 @@ def check_requests(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterabl
     yield from _resent(audits)
 
 
-def _token_counts(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
+def _token_counts(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
     asked = config.generation.max_output_tokens if config.generation else None
     total = sum(one.answers for one in audits)
     for word, column in (("fewer", "shorter"), ("more", "longer")):
@@ -100,7 +100,7 @@ def _token_counts(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable
             )
 
 
-def _echoed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+def _echoed(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     echoed = [one for one in audits if one.echoed]
     if echoed:
         yield ReportWarning(
@@ -111,7 +111,7 @@ def _echoed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
         )
 
 
-def _token_sources(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
+def _token_sources(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
     for name in ("prompt", "output"):
         sources: dict[str, set[str]] = {}
         for one in audits:
@@ -132,7 +132,7 @@ def _by_tokenizer(option: str, config: BenchmarkConfig) -> str:
     return f"tokenizer {own}" if own and own != config.model.tokenizer else "tokenizer"
 
 
-def _repeated_prompts(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+def _repeated_prompts(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     """A server with a prefix cache answers a repeated prompt faster."""
     sent: dict[str, Counter[str]] = {}
     for one in audits:
@@ -150,7 +150,7 @@ def _repeated_prompts(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
         )
 
 
-def _not_streamed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+def _not_streamed(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     rows = sorted({one.option for one in audits if one.not_streamed})
     if rows:
         yield ReportWarning(
@@ -158,7 +158,7 @@ def _not_streamed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
         )
 
 
-def _resent(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+def _resent(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     sent, resent = Counter(), Counter()
     for one in audits:
         sent[one.option] += one.requests
@@ -178,7 +178,7 @@ def _resent(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
 
 
 def check_load_points(
-    points: pd.DataFrame, facts: list[LoadPointFacts], config: BenchmarkConfig
+    points: pd.DataFrame, facts: list[AttemptFacts], config: BenchmarkConfig
 ) -> Iterable[ReportWarning]:
     """Warnings about how load was generated and how certain the numbers are."""
     yield from _client_limited(facts)
@@ -192,7 +192,7 @@ def check_load_points(
     yield from _clock_sources(facts)
 
 
-def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _client_limited(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     rows = [f"{f.load_point}: {'; '.join(f.client_limited)}" for f in facts if f.client_limited]
     if rows:
         yield ReportWarning(
@@ -202,7 +202,7 @@ def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
         )
 
 
-def _busy_machine(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _busy_machine(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     """Where the server runs on the machine that sends, other activity of the machine is measured with it."""
     served = [f for f in facts if f.machine is not None and f.machine.serves]
     if busy := [f for f in served if f.machine.is_busy]:
@@ -214,7 +214,7 @@ def _busy_machine(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
         )
 
 
-def _not_steady(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _not_steady(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     """Load points that found no steady state; a ramp does not look for one."""
     unsteady = [f for f in facts if f.steady is False]
     drifting = [f for f in unsteady if f.steady_because.startswith(TREND)]
@@ -253,7 +253,7 @@ def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[Repo
         )
 
 
-def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _ended_early(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     for reason in sorted({f.ended_because for f in facts} - PLANNED_ENDS):
         yield ReportWarning(
             kind="ended_early",
@@ -301,7 +301,7 @@ def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
         )
 
 
-def _clock_sources(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _clock_sources(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     sources: dict[str, set[str]] = {}
     for f in facts:
         sources.setdefault(f.option, set()).add(f.clock_source)

@@ -15,8 +15,8 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
-from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
-from helpers.metrics.summary import Level, prices_of, read_levels
+from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
+from helpers.metrics.summary import LoadPoint, prices_of, read_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.analysis import Measurements
@@ -104,11 +104,11 @@ class WhatIf:
         self.config, self.run, self.measured = config, run, measured
         steady = measured.points.drop(columns=[c for c in measured.points if c.startswith(DEPENDS_ON_SLO)])
         known = {tuple(row[key] for key in KEYS): row for row in steady.to_dict("records")}
-        self._levels = []
-        for level in read_levels(run.requests, measured.facts, config):
-            first = level.facts[0]
+        self._points = []
+        for point in read_load_points(run.requests, measured.facts, config):
+            first = point.facts[0]
             row = known[first.option, first.dataset, first.load_kind, float(first.level)]
-            self._levels.append(_HeldLevel(level, row))
+            self._points.append(_HeldLoadPoint(point, row))
         self._has_groups = not read_groups(run).empty
         self._points_at = lru_cache(REMEMBERED)(self._points_at)
 
@@ -146,7 +146,7 @@ class WhatIf:
         config = self.config.model_copy(update={"slo": type(self.config.slo).model_validate_json(slo)})
         endpoints = [self._at_price(record, price) for record in self.measured.endpoints]
         changed = {record.option: record for record in endpoints} if price is not None else {}
-        rows = [level.row_at(config, metric, changed.get(level.option)) for level in self._levels]
+        rows = [point.row_at(config, metric, changed.get(point.option)) for point in self._points]
         if not self._has_groups:
             return pd.DataFrame(rows)
         return pd.concat([pd.DataFrame(rows), summarise_groups(self.run, endpoints, config)], ignore_index=True)
@@ -159,13 +159,13 @@ class WhatIf:
         return record.model_copy(update={"price": named[name].as_price()})
 
 
-class _HeldLevel:
-    """One level: the row of the run's table, and the latencies from which its SLO columns follow."""
+class _HeldLoadPoint:
+    """One load point: the row of the run's table, and the latencies from which its SLO columns follow."""
 
-    def __init__(self, level: Level, row: dict) -> None:
+    def __init__(self, point: LoadPoint, row: dict) -> None:
         self.option, self._row = row["option"], row
         self._steady = None if pd.isna(row["steady"]) else bool(row["steady"])
-        self._latencies = LevelLatencies(level.steady)
+        self._latencies = LoadPointLatencies(point.steady)
         self._percentiles = cache(self._latencies.percentiles)
 
     def row_at(self, config: BenchmarkConfig, metric: str, endpoint: EndpointRecord | None) -> dict:

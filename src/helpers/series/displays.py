@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.endpoints.campaign import LoadEvent
+from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import ParameterError
-from helpers.load.plan import load_points_of, missing_load_points
+from helpers.load.plan import attempts_of, missing_attempts
 from helpers.report.display import Column, Table, numeric
 from helpers.report.plan_report import longest_point_s
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import facts_of
+from helpers.run.records import read_attempt_facts
 from helpers.series.live_plot import LivePlot
-from helpers.series.status import Clock, OptionProgress, RunProgress, point_words, write_progress
+from helpers.series.status import Clock, OptionProgress, RunProgress, attempt_words, write_progress
 
 STYLES = ("widget", "text")
 
@@ -78,8 +78,8 @@ class ProgressBars:
         if style not in STYLES:
             raise ParameterError(f"progress: bad value {style!r}. Expected one of: {', '.join(STYLES)}")
         self._run, self._config = run, config
-        totals = {option.name: len(load_points_of(option, config, run)) for option in config.options}
-        missing = {option.name: len(missing_load_points(option, config, run)) for option in config.options}
+        totals = {option.name: len(attempts_of(option, config, run)) for option in config.options}
+        missing = {option.name: len(missing_attempts(option, config, run)) for option in config.options}
         self._options = {
             name: OptionProgress(state="not begun", done=total - missing[name], total=total)
             for name, total in totals.items()
@@ -111,7 +111,7 @@ class ProgressBars:
     def _show(self, event: LoadEvent) -> None:
         if event.progress is None:
             self._options[event.option] = OptionProgress(
-                state=event.state, detail=event.detail, done=event.points_done, total=event.points_total
+                state=event.state, detail=event.detail, done=event.attempts_done, total=event.attempts_total
             )
         progress = RunProgress(
             options=self._options, seconds_left=None, is_bound=False, at=datetime.now(UTC).replace(microsecond=0)
@@ -131,10 +131,10 @@ class _Lines:
 
     def __init__(self, config: BenchmarkConfig, run: RunFolder) -> None:
         self._config, self._run = config, run
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def open(self) -> None:
-        self._told = self._finished()
+        self._reported = self._finished()
 
     def _finished(self) -> set[str]:
         return {path.stem for path in self._run.requests.glob("*.parquet")}
@@ -144,10 +144,10 @@ class _Lines:
             return
         done, total = progress.counts()
         count, left = f"{done} of {total}", f"; {progress.left_words()}" if done < total else ""
-        for load_point in sorted(self._finished() - self._told):
-            self._told.add(load_point)
-            facts = facts_of(self._run.requests / f"{load_point}.parquet")
-            measured = point_words(self._run, load_point, self._config)
+        for load_point in sorted(self._finished() - self._reported):
+            self._reported.add(load_point)
+            facts = read_attempt_facts(self._run.requests / f"{load_point}.parquet")
+            measured = attempt_words(self._run, load_point, self._config)
             where = f"{facts.option}, {facts.dataset}, {facts.load.label}"
             print(f"{count}: {where}: {measured}{left}", flush=True)  # noqa: T201
         if event.state in ("failed", "not begun", "stopped"):
@@ -180,13 +180,13 @@ class _Panels:
         left = f"; {progress.left_words()}" if done < total else ""
         self._left.value = f"{done} of {total} load points{left}"
         plot = self._plots[event.option]
-        if event.progress is not None and not plot.show(event.progress, event.points_done, time.monotonic()):
+        if event.progress is not None and not plot.show(event.progress, event.attempts_done, time.monotonic()):
             return
         if event.state in ("deleting", "done", "stopping", "stopped", "failed"):
             plot.finish("no load under way")
         bar = self._bars[event.option]
-        bar.max, bar.value = event.points_total, event.points_done
-        self._words[event.option].value = f"{event.points_done} of {event.points_total}: {event_state(event)}"
+        bar.max, bar.value = event.attempts_total, event.attempts_done
+        self._words[event.option].value = f"{event.attempts_done} of {event.attempts_total}: {event_state(event)}"
 
 
 def event_state(event: LoadEvent) -> str:
