@@ -413,7 +413,7 @@ def test_regions_are_taken_that_are_newer_than_the_sdk(config_file, region):
 
 def test_a_region_that_the_sdk_does_not_know_is_said_with_the_nearest():
     assert unknown_region_words("eu-central-1") is unknown_region_words("us-gov-west-1") is None
-    assert "does not know the region us-est-1; it is used all the same. Next: if you meant us-" in unknown_region_words(
+    assert "does not know the region us-est-1; it is used nevertheless. Next: if you meant us-" in unknown_region_words(
         "us-est-1"
     )
 
@@ -465,7 +465,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"none\.yml: no config file: it is not there\. Next: "):
+    with pytest.raises(ConfigError, match=r"none\.yml: no config file: it does not exist\. Next: "):
         load_config(tmp_path / "none.yml")
 
 

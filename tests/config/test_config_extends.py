@@ -166,7 +166,7 @@ def test_an_unset_variable_is_told_where_it_stands(write):
     defaults = replaced(DEFAULTS, "name: m,", "name: '${NO_SUCH_VARIABLE}',")
     assert told(write(defaults=defaults)) == [
         "defaults.yml:1: model.name: environment variable NO_SUCH_VARIABLE is not set. "
-        "Next: export NO_SUCH_VARIABLE=..., or write the value if it is no secret"
+        "Next: export NO_SUCH_VARIABLE=..., or write the value if it is not a secret"
     ]
 
 
@@ -238,7 +238,7 @@ def test_keys_that_the_other_file_takes_by_an_anchor_are_told_there(write):
         ("5", "bad value 5. Expected the path of one YAML file"),
         ("[defaults.yml]", "bad value "),
         ("null", "bad value None. Expected the path of one YAML file"),
-        ("none.yml", "bad value 'none.yml'. Expected a YAML file, but none.yml is not there. Next: "),
+        ("none.yml", "bad value 'none.yml'. Expected a YAML file, but none.yml does not exist. Next: "),
         (".", "bad value '.'. Expected the path of one YAML file, *.yml or *.yaml. Next: "),
     ],
 )

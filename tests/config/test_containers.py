@@ -428,9 +428,9 @@ def test_a_region_without_the_image_is_told(container):
         ("optimum_neuron", "ml.inf2.8xlarge", 4, "more than the 2 NeuronCores"),
         ("optimum_neuron", "ml.trn1.32xlarge", 32, None),
         ("optimum_neuron", "ml.g5.12xlarge", 1, "runs on NeuronCores; ml.g5.12xlarge has GPUs"),
-        ("djl_neuron", "ml.inf1.xlarge", 1, "runs on the families inf2, trn1, trn1n; ml.inf1.xlarge is of another"),
-        ("optimum_neuron", "ml.trn2.48xlarge", 1, "is of another"),
-        ("vllm_neuron", "ml.trn2.48xlarge", 64, "is of another"),  # optimum-neuron 0.4.5: "not supported yet"
+        ("djl_neuron", "ml.inf1.xlarge", 1, "runs on the families inf2, trn1, trn1n; ml.inf1.xlarge is in another"),
+        ("optimum_neuron", "ml.trn2.48xlarge", 1, "is in another"),
+        ("vllm_neuron", "ml.trn2.48xlarge", 64, "is in another"),  # optimum-neuron 0.4.5: "not supported yet"
         ("vllm_neuron", "ml.trn1.32xlarge", 32, None),
     ],
 )

@@ -135,7 +135,7 @@ def test_without_an_execution_role_it_says_how_to_make_one(lab, moto_server):
         ({"endpoint_name": "mine"}, "set `deploy: false` too"),
         ({"deploy": False, "container": None}, "give `endpoint_name`"),
         ({"deploy": False, "endpoint_name": "mine"}, "delete `container` and `jumpstart`"),
-        ({"volume_gb": 100}, "ml.g5.xlarge has disks of its own"),
+        ({"volume_gb": 100}, "ml.g5.xlarge has local disks"),
         ({"api": None}, "give `api`"),
         ({"instance_type": "ml.c5.large", "container": VLLM}, "runs on GPUs"),
     ],
@@ -276,7 +276,7 @@ def test_a_component_that_is_not_there_or_not_needed_is_told(lab):
         ({"inference_component": "c"}, "one of an existing endpoint: set `deploy: false`"),
         ({**EXISTING, "inference_component": "a b"}, "inference_component"),
         ({"headers": {"authorization": "Bearer x"}}, "target sagemaker are signed.*Next: delete it from headers"),
-        ({"route": "openai", "api": "tgi"}, "`route: openai` takes chat alone .* and api is tgi. Next: set `api"),
+        ({"route": "openai", "api": "tgi"}, "`route: openai` takes only chat .* and api is tgi. Next: set `api"),
     ],
 )
 def test_routes_and_components_that_do_not_fit_are_refused(tmp_path, changes, words):

@@ -331,9 +331,9 @@ def test_what_the_config_does_not_ask_for_is_left_out_and_named(tmp_path, import
     found = imported(files.option("a", "guidellm", "sweep.json"))
     assert found.timed["level"].tolist() == [4]
     assert found.warnings[1].rows == [
-        "a: sweep.json: benchmarks[1]: its load is throughput, which is not held at a level",
+        "a: sweep.json: benchmarks[1]: its load is throughput, which has no fixed level",
         "a: sweep.json: benchmarks[0]: concurrency 1, which is not among the levels of `load`",
-        "a: sweep.json: benchmarks[3]: 10 requests/s, which is no closed_loop as load.kind says",
+        "a: sweep.json: benchmarks[3]: 10 requests/s, which does not fit load.kind: closed_loop",
     ]
 
 
@@ -343,7 +343,7 @@ def test_an_option_of_which_the_files_hold_nothing_is_kept_with_the_reason(tmp_p
     found = imported(files.option("a", "vllm", "a.json"), files.option("b", "vllm", "b.json"))
     assert [record.failure for record in found.endpoints] == [
         None,
-        "its result files hold nothing of what the config asks for",
+        "its result files have nothing that the config asks for",
     ]
     assert found.warnings[1].rows == ["b: b.json:1: concurrency 8, which is not among the levels of `load`"]
 

@@ -54,7 +54,7 @@ def test_prompts_and_generation_are_needed_where_requests_are_sent(tmp_path, sec
 def test_imported_and_measured_options_do_not_mix(tmp_path):
     path = files.write_config(tmp_path, MEASURED, files.option("a", "vllm", "x.json"))
     assert fault_of(path).startswith(
-        "options[1].target: imported and measured options cannot stand in one config. Expected "
+        "options[1].target: imported and measured options cannot be in one config. Expected "
     )
     assert (
         path.read_text().splitlines()[int(re.search(r":(\d+):", str(_refused(path)))[1]) - 1].strip()
@@ -124,7 +124,7 @@ def test_import_wants_imported_options(tmp_path, capsys):
 def test_a_plan_of_imported_results_makes_nothing(tmp_path, capsys):
     path = files.write_config(tmp_path, files.option("a", "vllm", "x.json"))
     assert main(["plan", "--config", str(path)]) == 0
-    assert "Nothing would be made" in capsys.readouterr().out
+    assert "Nothing would be deployed" in capsys.readouterr().out
 
 
 # --- the files ----------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_several_experiments_in_one_table(tmp_path):
 @pytest.mark.parametrize(
     ("select", "message"),
     [
-        ({"experiment": "one"}, "select.experiment: there is no such column."),
+        ({"experiment": "one"}, "select.experiment: no such column."),
         ({"experiment_name": "three"}, "select.experiment_name: no row holds 'three'. Expected one of: one, two."),
     ],
 )
@@ -261,7 +261,7 @@ def test_a_load_that_was_not_held(tmp_path):
 def test_a_load_that_the_file_does_not_tell(tmp_path):
     (tmp_path / "records.jsonl").write_text(files.aiperf_records(files.closed_loop(4, 10)))
     message = refusal(tmp_path, files.option("a", "aiperf", "records.jsonl"))
-    assert_says(message, "options[0].path: records.jsonl does not say its load.", "{path: records.jsonl, level: ...}")
+    assert_says(message, "options[0].path: records.jsonl does not state its load.", "{path: records.jsonl, level: ...}")
 
 
 def test_a_dataset_that_the_file_does_not_tell(tmp_path):

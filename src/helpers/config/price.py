@@ -1,4 +1,4 @@
-"""What a config may say about prices: per instance and hour, per vCPU and hour, or per token. All in US dollars."""
+"""Prices in a config: per instance-hour, per vCPU-hour, or per token. All in US dollars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helpers.config.strict import PositiveInt, Strict
 
 
 class HourlyPrice(Strict):
-    """A price per instance and hour."""
+    """A price per instance-hour."""
 
     usd_per_hour: float = Field(ge=0, description="On-demand price of one instance, $/h.")
     source: str = Field(default="config", description="Where the price comes from.")
@@ -19,7 +19,7 @@ class HourlyPrice(Strict):
 
 
 class PricePerVcpu(Strict):
-    """A price per vCPU and hour, for options that use a part of a machine or all of an unknown one."""
+    """A price per vCPU-hour, for options that use part of a machine or all of an unknown one."""
 
     usd_per_vcpu_hour: float = Field(ge=0, description="Price of one vCPU, $/h.")
     vcpus: PositiveInt | Literal["all"] = Field(description="vCPUs that the option uses; `all` counts this machine's.")
@@ -28,13 +28,13 @@ class PricePerVcpu(Strict):
 
 
 class TokenPrice(Strict):
-    """Prices per token, for what is not billed by the hour."""
+    """Prices per token, for options that are not billed by the hour."""
 
     usd_per_1m_input_tokens: float = Field(ge=0, description="Price of a million prompt tokens, $.")
     usd_per_1m_cached_input_tokens: float | None = Field(
         default=None,
         ge=0,
-        description="Price of a million prompt tokens that are read from a prompt cache, $; default that of other prompt tokens.",
+        description="Price of a million prompt tokens read from a prompt cache, $; default: the price of other prompt tokens.",
     )
     usd_per_1m_output_tokens: float = Field(ge=0, description="Price of a million output tokens, $.")
     source: str = Field(default="config", description="Where the price comes from.")
@@ -42,7 +42,7 @@ class TokenPrice(Strict):
 
 
 class NamedPrice(HourlyPrice):
-    """Another price of an instance, for example of a savings plan."""
+    """An alternative price of an instance, for example with a savings plan."""
 
     name: str = Field(
         min_length=1, max_length=60, description="As the report names it, for example 1-year savings plan."
@@ -50,7 +50,7 @@ class NamedPrice(HourlyPrice):
 
 
 def _price_kind(price: object) -> str:
-    """Which of the prices is meant, so that a fault is told once and with the right keys."""
+    """Which kind of price is meant, so that a fault is reported once and with the right keys."""
     if isinstance(price, dict):
         if any(key.startswith("usd_per_1m_") for key in price):
             return "per token"
