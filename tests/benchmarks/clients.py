@@ -59,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds by whom, in so many seconds."""
+    """CPU seconds per process, over N seconds."""
 
     wall_s: float
     client_s: float
@@ -128,7 +128,7 @@ def measure_ours(work: Work, folder: Path, server_pid: int, begin: Callable[[], 
 
 
 def order(work: Work, folder: Path, requests: int | None = None) -> Order:
-    """The order for a load of `work.seconds`, or of so many requests."""
+    """The order for a load of `work.seconds`, or of N requests."""
     common = {
         "min_requests": requests or 1_000_000,
         "max_duration_s": 60 if requests else work.seconds,

@@ -1,4 +1,4 @@
-"""Kinds of containers: what a config may say, and what SageMaker and the container are told."""
+"""Kinds of containers: what a config may say, and what is sent to SageMaker and the container."""
 
 import json
 import re
@@ -386,14 +386,14 @@ def test_a_version_chooses_the_image_and_an_image_is_taken_as_it_is(container):
     assert container(**LEAST["vllm"], image=mine).image_uri("ml.g5.xlarge", "us-east-1") == mine
 
 
-def test_a_version_that_the_sdk_does_not_know_is_told_with_those_that_it_knows(container):
+def test_a_version_that_the_sdk_does_not_know_is_reported_with_those_that_it_knows(container):
     with pytest.raises(
         DeployError, match=r"container.version '0.1'.* kind vllm .*eu-west-1.*Expected one of: .*0\.30\.0.*Next: "
     ):
         container(**LEAST["vllm"], version="0.1").image_uri("ml.g5.xlarge", "eu-west-1")
 
 
-def test_a_region_without_the_image_is_told(container):
+def test_a_region_without_the_image_is_reported(container):
     with pytest.raises(
         DeployError, match=r"kind djl_neuron: no image for region me-south-1: .*us-east-1.*Next: change aws.region"
     ):
@@ -486,7 +486,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("keys", "message"), FAULTS)
-def test_a_fault_is_told_where_it_is(load, keys, message):
+def test_a_fault_is_reported_where_it_is(load, keys, message):
     with pytest.raises(ConfigError, match=rf"config.yml:\d+: options\[0\]\.container{message}"):
         load(keys, api="tgi")
 

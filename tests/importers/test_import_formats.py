@@ -196,7 +196,7 @@ def test_a_sweep_is_told_apart_by_its_parameters(tmp_path):
 def test_inferencex_needs_the_number_of_requests(folder, tmp_path):
     option = files.option("a", None, str(folder / "agg.json"))
     with pytest.raises(
-        ConfigError, match=r"does not say how many requests.*Expected .*Next: write the entry as .*requests"
+        ConfigError, match=r"does not state how many requests.*Expected .*Next: write the entry as .*requests"
     ):
         read_results(load_config(files.write_config(tmp_path, option)))
 

@@ -228,7 +228,7 @@ def test_failures_stand_in_the_line_of_their_load_point(run_copy):
 
 
 @pytest.mark.parametrize("style", ["widget", "text"])
-def test_a_fault_of_the_display_never_reaches_the_load_and_is_told_at_the_end(run, style, capsys):
+def test_a_fault_of_the_display_never_reaches_the_load_and_is_reported_at_the_end(run, style, capsys):
     with ProgressBars(make_config(), run, style) as show:
         show(event(done=None))
         show(event())

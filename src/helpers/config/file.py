@@ -104,7 +104,7 @@ def load_config(config_path: str | Path) -> LoadedConfig:
         found = [_fault(fault, as_written, unexpanded) for fault in error.errors()]
         faults += [(at, message) for at, message in found if at not in dict(not_expanded)]
     if faults:
-        raise ConfigError(_told(root, faults))
+        raise ConfigError(_fault_lines(root, faults))
     _show_as_written(benchmark, unexpanded)
     return LoadedConfig(benchmark, path.resolve(), unexpanded)
 
@@ -239,16 +239,16 @@ def _is_secret(at: KeyPath, value: object) -> bool:
 # --- one line per fault -------------------------------------------------------------------------------------------
 
 
-def _told(root: Node, faults: list[tuple[KeyPath, str]]) -> str:
+def _fault_lines(root: Node, faults: list[tuple[KeyPath, str]]) -> str:
     """One line per fault: its place, and what is wrong. A fault that several options share is reported once."""
     options_of: dict[tuple[bool, Path, int, str], list[str]] = {}
     for at, message in faults:
         place = root.place_of(at)
-        told = options_of.setdefault(
+        options = options_of.setdefault(
             (place.path != root.place.path, place.path, place.line, f"{dotted(place.at)}: {message}"), []
         )
-        if place.at[:1] == (OPTION_DEFAULTS,) and dotted(at[:2]) not in told:
-            told.append(dotted(at[:2]))
+        if place.at[:1] == (OPTION_DEFAULTS,) and dotted(at[:2]) not in options:
+            options.append(dotted(at[:2]))
     lines = []
     for (_, path, line, message), options in sorted(options_of.items()):
         lines.append(f"{path}:{line}: {message}" + (f" (in {', '.join(options)})" if options else ""))

@@ -354,6 +354,6 @@ def only_model(names: Iterable[str | None], where: str, option: ResultFiles) -> 
         names, apart = ", ".join(map(shown, held[:5])), "`select`, or " if option.format in SELECTABLE else ""
         raise ResultFileError(
             f"{where}: model: holds {len(held)} models: {names}. Expected one per option. Next: make an option of each "
-            f"({apart}files of its own in `path`); or, if the names mean the same, write `model: ...` in the option"
+            f"({apart}separate files in `path`); or, if the names mean the same, write `model: ...` in the option"
         )
     return held[0] if held else None

@@ -33,7 +33,6 @@ from helpers.run.group_records import Group
 
 TOOL = "GenAI-Perf"
 STATISTICS_MARKS = ("request_latency", "request_throughput", "input_config.perf_analyzer")
-OLDER_MARKS = ("request_latency", "request_throughput", "input_config.service_kind")
 PROFILE_MARKS = ("experiments", "service_kind")
 COLUMN = {"request_latency": "latency_s", "time_to_first_token": "ttft_s", "inter_token_latency": "tpot_s"}
 LEVELS = {"concurrency": "closed_loop", "request_rate": "open_loop"}

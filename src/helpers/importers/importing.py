@@ -257,18 +257,18 @@ def import_warnings(run: RunFolder) -> list[ReportWarning]:
     origins = read_origins(run)
     if not origins:
         return []
-    told = []
+    missing = []
     for origin in origins:
         files = ", ".join(str(file["path"]) for file in origin.files)
         unknown = "; ".join(origin.unknown) or "nothing that matters here"
-        told.append((origin.option, f"{', '.join(origin.tools)} ({files}); not in the files: {unknown}"))
+        missing.append((origin.option, f"{', '.join(origin.tools)} ({files}); not in the files: {unknown}"))
     left_out = [(origin.option, words) for origin in origins for words in origin.left_out]
     found = [
         ReportWarning(
             kind="imported",
             message="Nothing was measured here: these are other tools' results. What their files lack is unknown, and "
             "the load generator's self-checks do not apply.",
-            rows=_by_option(told, len(origins)),
+            rows=_by_option(missing, len(origins)),
         )
     ]
     if left_out:
@@ -307,11 +307,12 @@ def _two_counts(origins: list[Origin]) -> list[ReportWarning]:
     return [ReportWarning(kind="token_counts", message=message, rows=rows)] if rows else []
 
 
-def _by_option(said: list[tuple[str, str]], options: int) -> list[str]:
+def _by_option(statements: list[tuple[str, str]], options: int) -> list[str]:
     """One row per statement, with the options that it applies to."""
-    of: dict[str, list[str]] = {}
-    for option, words in said:
-        of.setdefault(words, []).append(option)
+    options_of: dict[str, list[str]] = {}
+    for option, words in statements:
+        options_of.setdefault(words, []).append(option)
     return [
-        f"{'All options' if 1 < len(names) == options else ', '.join(names)}: {words}" for words, names in of.items()
+        f"{'All options' if 1 < len(names) == options else ', '.join(names)}: {words}"
+        for words, names in options_of.items()
     ]

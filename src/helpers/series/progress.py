@@ -131,10 +131,10 @@ class _Lines:
 
     def __init__(self, config: BenchmarkConfig, run: RunFolder) -> None:
         self._config, self._run = config, run
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
     def open(self) -> None:
-        self._told = self._finished()
+        self._printed = self._finished()
 
     def _finished(self) -> set[str]:
         return {path.stem for path in self._run.requests.glob("*.parquet")}
@@ -144,8 +144,8 @@ class _Lines:
             return
         done, total = progress.counts()
         count, left = f"{done} of {total}", f"; {progress.left_words()}" if done < total else ""
-        for load_point in sorted(self._finished() - self._told):
-            self._told.add(load_point)
+        for load_point in sorted(self._finished() - self._printed):
+            self._printed.add(load_point)
             facts = facts_of(self._run.requests / f"{load_point}.parquet")
             measured = point_words(self._run, load_point, self._config)
             where = f"{facts.option}, {facts.dataset}, {facts.load.label}"
