@@ -148,7 +148,7 @@ def test_an_estimate_above_the_budget_is_reported(budget_usd, words):
     assert words in caption
 
 
-def test_time_in_which_endpoints_wait_for_their_turn_is_reported_to_be_missing():
+def test_time_in_which_endpoints_wait_for_their_turn_is_reported_as_missing():
     options = [endpoint("a"), endpoint("b"), endpoint("c")]
     endpoints = {"max_parallel_endpoints": 2, "max_parallel_loads": 1}
     words = "Up to 2 endpoints exist at once and 1 are loaded at once"

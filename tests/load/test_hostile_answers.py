@@ -133,7 +133,7 @@ def test_framing_that_contradicts_itself_is_a_bad_response(team, tmp_path, heade
     assert bad["error"].str.contains(words).all()
 
 
-def test_a_content_length_that_is_reported_twice_is_one(team, tmp_path):
+def test_a_content_length_that_is_sent_twice_counts_once(team, tmp_path):
     twice = b"content-length : %d\r\n" % len(BODY) * 2
     good, _ = rows_of(team, tmp_path, HEAD + twice + b"\r\n" + BODY)
     assert set(good["status"]) == {"ok"}

@@ -286,7 +286,7 @@ def test_a_distribution_compares_options_at_the_highest_load_that_all_were_measu
     assert latency_by_prompt_length(samples_of(rows), config, tmp_path).caption.endswith("at concurrency 1.")
 
 
-def test_datasets_measured_at_different_loads_are_reported_to_be(tmp_path):
+def test_datasets_measured_at_different_loads_are_reported(tmp_path):
     config = make_config(["a"], ["short", "long"], load={"kind": "search", "over": "concurrency", "highest": 64})
     rows = [request(i, 0.1, dataset=d, level=c) for d, c in (("short", 4), ("long", 2)) for i in range(5)]
     caption = distribution(samples_of(rows), "latency_s", config, tmp_path).caption
