@@ -47,9 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     report = commands.add_parser("report", help="run the five notebooks on a config and write the report")
-    report.add_argument(
-        "--config", default="", help=f"default: {DEFAULT_CONFIG}, or the config of the run that is continued"
-    )
+    report.add_argument("--config", default="", help=f"default: {DEFAULT_CONFIG}, or the continued run's config")
     report.add_argument("--run-dir", default="", help="continue this run (id, folder or s3://...) with what is missing")
     report.set_defaults(command=_report)
 
@@ -74,9 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     cleanup.add_argument("run", help="run id, run folder or its s3:// URL")
     cleanup.set_defaults(command=_cleanup)
 
-    orphans = commands.add_parser(
-        "cleanup-orphans", help="list resources that runs left on SageMaker, by tag, and delete them"
-    )
+    orphans = commands.add_parser("cleanup-orphans", help="list what runs left on SageMaker, by tag, and delete it")
     orphans.add_argument("--region", default="", help="default: the region of your AWS settings")
     orphans.add_argument("--expired", action="store_true", help="only resources past the time in their tag expires-at")
     orphans.add_argument("--yes", action="store_true", help="delete without asking")
@@ -180,9 +176,7 @@ def _cleanup_orphans(arguments: argparse.Namespace) -> None:
 def _confirmed(question: str) -> bool:
     """True if a person at a terminal says yes."""
     if not sys.stdin.isatty():
-        print(
-            "Cannot ask, as there is no terminal. Next: look at the list, then run this again with --yes (make: YES=1)"
-        )
+        print("Cannot ask without a terminal. Next: look at the list, then run this again with --yes (make: YES=1)")
         return False
     return input(question).strip().lower() == "yes"
 

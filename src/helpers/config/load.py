@@ -121,9 +121,7 @@ class ClosedLoop(LoadBase):
 
     kind: Literal["closed_loop"] = "closed_loop"
     concurrency: list[PositiveInt] = Field(min_length=1)
-    warmup_requests: int = Field(
-        default=4, ge=0, description="Requests completed per worker before measuring, at least one."
-    )
+    warmup_requests: int = Field(default=4, ge=0, description="Requests per worker before measuring, at least one.")
 
     @field_validator("concurrency")
     @classmethod

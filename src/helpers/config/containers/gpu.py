@@ -119,7 +119,7 @@ class TgiContainer(GpuContainer):
     dtype: Literal["float16", "bfloat16"] | None = Field(default=None, description="Type of weights and activations.")
     max_input_tokens: PositiveInt | None = Field(
         default=None,
-        description="Maximum prompt length; default max_model_tokens minus one in new versions, 1024 in old ones.",
+        description="Maximum prompt length; default max_model_tokens - 1 in new versions, 1024 in old ones.",
     )
     speculative_tokens: PositiveInt | None = Field(
         default=None, description="Tokens to guess ahead: with the model's Medusa heads, else by n-grams."

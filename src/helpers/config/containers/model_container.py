@@ -41,10 +41,8 @@ class ModelContainer(Environment):
     tensor_parallel_degree: PositiveInt | None = Field(
         default=None, description="GPUs, or NeuronCores, that share one copy of the model."
     )
-    max_batch: PositiveInt | None = Field(default=None, description="Maximum number of sequences processed at once.")
-    max_model_tokens: PositiveInt | None = Field(
-        default=None, description="Maximum length of prompt plus output, in tokens."
-    )
+    max_batch: PositiveInt | None = Field(default=None, description="Maximum sequences processed at once.")
+    max_model_tokens: PositiveInt | None = Field(default=None, description="Maximum tokens of prompt plus output.")
 
     framework: ClassVar[str]
     """Name of the image in `sagemaker.core.image_uris`."""
