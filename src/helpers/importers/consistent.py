@@ -42,7 +42,7 @@ def _check_request(request: TimedRequest, where: str) -> None:
         if later < earlier - SLACK_NS:
             _refuse(where, f"{after} lies {(earlier - later) / 1e9:.3g} s before {before}")
     if request.scheduled_ns is not None and request.scheduled_ns > max(ns for _, ns in times):
-        _refuse(where, "it was to be sent after it had ended")
+        _refuse(where, "its scheduled send is after its end")
 
 
 def _check_group(group: Group) -> None:
