@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def write_run(run: RunFolder, records: int, chunks: int, load_points: int) -> int:
-    """Write the records of one option at so many levels; returns the bytes of the files."""
+    """Write the records of one option at N levels; returns the bytes of the files."""
     each, rng = records // load_points, np.random.default_rng(1)
     levels = list(range(1, load_points + 1))
     for level in levels:

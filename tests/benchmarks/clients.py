@@ -59,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds by whom, in so many seconds."""
+    """CPU seconds per process, over N seconds."""
 
     wall_s: float
     client_s: float

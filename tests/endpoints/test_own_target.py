@@ -401,7 +401,7 @@ def test_a_file_that_was_moved_cannot_delete(tmp_path):
         delete_python(record)
 
 
-def test_a_person_can_delete_by_the_command_that_is_told(tmp_path):
+def test_a_person_can_delete_with_the_command_in_the_message(tmp_path):
     code = COMPLETE + "\ndef delete(name, settings):\n    open(settings['it\\'s'] + name, 'w').close()\n"
     _, record = target_and_record(own_config(tmp_path, code, **{"it's": str(tmp_path / 'a "b" ')}))
     subprocess.run(python_delete_command(record), shell=True, check=True)

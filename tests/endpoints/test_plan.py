@@ -143,12 +143,12 @@ def test_a_region_is_named_only_where_something_runs_there(on, where):
     ("budget_usd", "words"),
     [(2, "; budget_usd is 2."), (1.5, "That is above budget_usd 1.5"), (None, "us-east-1. Min")],
 )
-def test_an_estimate_above_the_budget_is_said(budget_usd, words):
+def test_an_estimate_above_the_budget_is_reported(budget_usd, words):
     caption = plan_table(make_config([endpoint()], load=LOAD, budget_usd=budget_usd)).caption
     assert words in caption
 
 
-def test_time_in_which_endpoints_wait_for_their_turn_is_said_to_be_missing():
+def test_time_in_which_endpoints_wait_for_their_turn_is_reported_as_missing():
     options = [endpoint("a"), endpoint("b"), endpoint("c")]
     endpoints = {"max_parallel_endpoints": 2, "max_parallel_loads": 1}
     words = "Up to 2 endpoints exist at once and 1 are loaded at once"

@@ -94,7 +94,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("option", [*FAULTS, *UNREACHED])
-def test_what_fails_is_said_with_what_was_sent_what_came_back_and_the_next_step(checked, option):
+def test_what_fails_is_reported_with_what_was_sent_what_came_back_and_the_next_step(checked, option):
     words, next_step = {**FAULTS, **UNREACHED}[option]
     message = message_of(checked[1], option)
     key = "a key" if option == "wrong_key" else "no key"
@@ -108,7 +108,7 @@ def test_an_answer_that_is_not_as_asked_for_is_no_failure_and_says_what_that_mea
     assert re.search(rf"option {option!r}: answers after .* Sent: POST .*; .*{ODD[option]}", checked[1])
 
 
-def test_the_check_tells_by_its_exit_status_and_shows_no_secret(checked):
+def test_the_check_sets_its_exit_status_and_shows_no_secret(checked):
     status, said = checked
     assert status == 6
     assert said.splitlines()[-1] == "exit status 6: not every option answers: see above"

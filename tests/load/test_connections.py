@@ -79,7 +79,7 @@ def test_the_end_is_seen_wherever_the_network_cuts_and_never_before(api, body):
 
 
 def closes_in_silence(after: int):
-    """Answers so many requests on each connection, and closes it when the next is there."""
+    """Answers N requests on each connection, and closes it when the next is there."""
     asked: Counter[tuple] = Counter()
 
     def send(connection: socket.socket, number: int) -> bool:

@@ -327,7 +327,7 @@ def closed(pause_s):
 
 
 def opened(late_s, latency_s, every=50):
-    """An arrival each 0.05 s, every so many of them sent late."""
+    """An arrival each 0.05 s, every N-th of them sent late."""
     return [(at, 0, at + late_s * (i % every == 0), at + latency_s) for i, at in enumerate(1 + np.arange(200) * 0.05)]
 
 

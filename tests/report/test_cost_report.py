@@ -26,7 +26,7 @@ def two():
 
 
 def test_capacity_is_shown_at_every_price(two):
-    """600 requests/min with 30% head-room: 2 instances of `a` carry 2 x 420, one of `b` carries 4,200."""
+    """600 requests/min with 30% headroom: 2 instances of `a` carry 2 x 420, one of `b` carries 4,200."""
     config, verdict = two
     rows = capacity_table(verdict, config).rows.set_index(["option", "price"])
     assert rows.loc[("a", "on demand"), ["instances", "usd_per_fleet_hour", "usd_per_month"]].tolist() == [

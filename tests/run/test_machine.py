@@ -79,7 +79,7 @@ def test_a_machine_is_busy_where_others_take_what_its_server_needs(machine: Mach
     assert machine.is_busy == busy
 
 
-def test_a_busy_machine_is_said_once_with_its_figures() -> None:
+def test_a_busy_machine_is_reported_once_with_its_figures() -> None:
     busy = replace(QUIET, others_cpus=1.43, load_average=5.24)
     mine = [facts(load_point="a", machine=QUIET), facts(load_point="b", machine=busy), facts(load_point="c")]
     import pandas as pd

@@ -82,7 +82,7 @@ def test_an_empty_folder_means_the_run_that_started_last(config_file, tmp_path):
     assert open_run(config_file())[1] == newest
 
 
-def test_without_a_run_the_next_step_is_told(config_file, tmp_path):
+def test_without_a_run_the_next_step_is_reported(config_file, tmp_path):
     with pytest.raises(RunFolderError, match=r"holds no run of 'test'\. Next: run notebooks/01_generate_data"):
         open_run(config_file())
     with pytest.raises(RunFolderError, match=r"no run\.json there. Next: run notebooks/01_generate_data"):

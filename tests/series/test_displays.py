@@ -158,7 +158,7 @@ def test_when_the_load_is_done_the_plot_stays_and_its_words_go(run, capsys):
         for name in ("a", "b"):
             show(event(name, done=3, state="done"))
         plots = [row.children[1].value for row in show.view.widget.children[1:]]
-    assert plots[0].endswith("</svg><div>no load under way</div>")
+    assert plots[0].endswith("</svg><div>no load in progress</div>")
     assert "answers/s: 41.2" in plots[0]
     assert plots[1] == "", "an option that was never loaded has no plot"
 
@@ -228,7 +228,7 @@ def test_failures_stand_in_the_line_of_their_load_point(run_copy):
 
 
 @pytest.mark.parametrize("style", ["widget", "text"])
-def test_a_fault_of_the_display_never_reaches_the_load_and_is_told_at_the_end(run, style, capsys):
+def test_a_fault_of_the_display_never_reaches_the_load_and_is_reported_at_the_end(run, style, capsys):
     with ProgressBars(make_config(), run, style) as show:
         show(event(done=None))
         show(event())

@@ -1,6 +1,6 @@
 """Hostile answers for every API: valid ones, mutated in bytes and in structure, sent by a real server to a real load process.
 
-`python tests/support/fuzz_answers.py --count 10000` sends so many of each API. Which they are follows from the seed alone.
+`python tests/support/fuzz_answers.py --count 10000` sends that many for each API. They depend only on the seed.
 """
 
 from __future__ import annotations

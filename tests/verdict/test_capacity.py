@@ -229,7 +229,7 @@ def test_the_token_is_cheaper_until_an_instance_is_full_enough_by_hand():
 
 
 def test_the_break_even_is_the_last_one_where_new_instances_bring_the_token_back():
-    """150 a minute each at 6 $/h: equal at 100, then dearer from the second on (12 $/h against 9) up to 200, and from
+    """150 a minute each at 6 $/h: equal at 100, then more expensive from the second on (12 $/h against 9) up to 200, and from
     the third on (18 against 18) never again.
     """
     tokens, hour = by_token("tokens", 1.0), option("hour", [point(2.5)], usd=6.0)

@@ -337,7 +337,7 @@ def test_what_is_just_right_is_no_fault(check, run):
     assert check(**run) == []
 
 
-def test_all_faults_are_told_the_gravest_first_and_prompts_last(check):
+def test_all_faults_are_reported_the_gravest_first_and_prompts_last(check):
     found = check(
         points=[load_point(failures=1, n=9)],
         windows=[facts(ended_because="prompts ran out")],

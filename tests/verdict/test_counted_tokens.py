@@ -39,7 +39,7 @@ def six_pieces(**usage: object) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
-def test_fewer_tokens_than_pieces_of_text_are_said_before_the_load(tmp_path):
+def test_fewer_tokens_than_pieces_of_text_are_reported_before_the_load(tmp_path):
     answer = six_pieces(prompt_tokens=80, completion_tokens=1)
     with raw_server(lambda connection, number: connection.sendall(answer)) as server:
         option = openai("a", server.url.removesuffix("/chat/completions"))

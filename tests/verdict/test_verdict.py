@@ -55,7 +55,7 @@ def test_the_cheapest_option_that_meets_the_slo_wins():
     assert verdict.option("a").reason == "meets the SLO, 100% more expensive than the cheapest, both at concurrency 1"
 
 
-def test_a_faster_but_dearer_option_is_not_recommended():
+def test_a_faster_but_more_expensive_option_is_not_recommended():
     verdict = verdict_on(
         {"option": "cheap", "rate": 10, "usd_per_hour": 1.0},
         {"option": "fast", "rate": 100, "usd_per_hour": 30.0, "latency_s_p95": 0.01},
@@ -85,7 +85,7 @@ def test_options_whose_intervals_overlap_with_the_winner_are_tied(rate, tied):
     assert verdict.option("b").status == ("tied" if tied else "feasible")
 
 
-def test_tied_is_told_of_the_winner_not_of_each_other():
+def test_tied_refers_to_the_winner_not_to_each_other():
     verdict = verdict_on({"option": "a", "rate": 10}, {"option": "b", "rate": 8.5}, {"option": "c", "rate": 7.5})
     assert verdict.tied == ["b"]
 
@@ -119,7 +119,7 @@ def test_of_equally_cheap_loads_the_faster_one_is_chosen(swapped):
 
 
 def test_a_dominated_load_point_is_never_chosen():
-    """Dearer and slower than another of the same option that meets the SLO, at a higher and at a lower concurrency."""
+    """More expensive and slower than another of the same option that meets the SLO, at a higher and at a lower concurrency."""
     loads = [(1, 5, 0.9), (2, 8, 0.5), (4, 10, 0.4), (8, 9, 0.6), (16, 2, 0.9)]
     verdict = verdict_on(*({"level": level, "rate": rate, "latency_s_p95": p95} for level, rate, p95 in loads))
     (point,) = verdict.option("a").points
@@ -151,9 +151,9 @@ WINNER = {"option": "w", "rate": 10}
     ("rate", "slo", "may"),
     [
         (50.0, "undecided", ["b"]),
-        # 0.01236 dearer; the difference is sure to 0.839 x hypot(0.1124 - 1 / 9.79, 1 / 9 - 0.1) = 0.01266
+        # 0.01236 more expensive; the difference is sure to 0.839 x hypot(0.1124 - 1 / 9.79, 1 / 9 - 0.1) = 0.01266
         (8.9, "undecided", ["b"]),
-        # 0.01364 dearer, sure to 0.01273, though the intervals overlap: 1 / 9.68 is less than 1 / 9
+        # 0.01364 more expensive, sure to 0.01273, though the intervals overlap: 1 / 9.68 is less than 1 / 9
         (8.8, "undecided", []),
         (50.0, "missed", []),
         (1.0, "client_limited", ["b"]),  # it was the client that was slow: nothing is known of the server
@@ -357,7 +357,7 @@ SEARCH = make_config(load={"kind": "search", "over": "rate", "highest": 64})
         (make_config(load={"kind": "trace", "path": "t.csv"}), "trace", "at every speed on short"),
     ],
 )
-def test_what_is_missed_everywhere_is_said_in_the_words_of_the_load(config, kind, words):
+def test_what_is_missed_everywhere_is_reported_in_the_words_of_the_load(config, kind, words):
     option_verdict = verdict_on({"level": 5, "kind": kind, "slo": "missed"}, config=config).option("a")
     assert option_verdict.status == "infeasible"
     assert option_verdict.reason.endswith(words)

@@ -1,4 +1,4 @@
-"""What a config may say about prices: per instance and hour, per vCPU and hour, or per token. All in US dollars."""
+"""Prices in a config: per instance-hour, per vCPU-hour, or per token. All in US dollars."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TokenPrice(_Dated):
     usd_per_1m_cached_input_tokens: float | None = Field(
         default=None,
         ge=0,
-        description="Price of a million prompt tokens that are read from a prompt cache, $; default that of other prompt tokens.",
+        description="Price of a million prompt tokens read from a prompt cache, $; default: the price of other prompt tokens.",
     )
     usd_per_1m_output_tokens: float = Field(ge=0, description="Price of a million output tokens, $.")
 
@@ -56,7 +56,7 @@ class TokenPrice(_Dated):
 
 
 class NamedPrice(HourlyPrice):
-    """Another price of an instance, for example of a savings plan."""
+    """An alternative price of an instance, for example with a savings plan."""
 
     name: str = Field(
         min_length=1, max_length=60, description="As the report names it, for example 1-year savings plan."

@@ -32,7 +32,7 @@ from helpers.run.records import Attempt, write_requests
 from helpers.run.report_warning import ReportWarning
 
 ORIGIN_FILE = "import.json"
-NOTHING_FITS = "its result files hold nothing of what the config asks for"
+NOTHING_FITS = "its result files have nothing that the config asks for"
 SCHEMA_VERSION = 1
 COUNTS_ALIKE = 0.01
 
@@ -53,7 +53,7 @@ class Origin:
     """The served model's id, as the config or the files name it; None where neither does."""
     deployment: str | None = None
     counts: TwoCounts | None = None
-    """Output tokens by the tool and by the server, over all files that hold both."""
+    """Output tokens by the tool and by the server, over all files that have both."""
     measured_from: str | None = None
     """ISO 8601, UTC; None where the files do not say."""
     measured_until: str | None = None
@@ -61,7 +61,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class ReadOption:
-    """What was read for one option: its load points and what its files say about it."""
+    """What was read for one option: its load points, and what its files say about it."""
 
     option: ImportedOption
     points: list[tuple[Attempt, FoundPoint]]
@@ -132,7 +132,7 @@ def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> Re
 def _place(
     one: FoundPoint, file: OpenedFile, option: ImportedOption, config: BenchmarkConfig, key: str
 ) -> tuple[str, LoadLevel] | str:
-    """Dataset and level of a load point; or, in words, why the config does not ask for it."""
+    """Dataset and level of a load point, or the reason why the config does not ask for it."""
     datasets = [dataset.name for dataset in config.datasets_of(option)]
     name = file.entry.dataset or (option.dataset_names.get(one.dataset, one.dataset) if one.dataset else None)
     if name is None and len(datasets) > 1:
@@ -147,11 +147,11 @@ def _place(
     level = LoadLevel(kind, file.entry.level) if file.entry.level is not None else one.level
     if level is None:
         raise ConfigError(
-            f"{key}.path: {file.shown} does not say its load. Expected a level ({LEVEL_NAMES[kind]}). Next: write the entry as "
+            f"{key}.path: {file.shown} does not state its load. Expected a level ({LEVEL_NAMES[kind]}). Next: write the entry as "
             f"{{path: {file.entry.path}, level: ...}}"
         )
     if level.kind != kind:
-        return f"{one.where}: {level.label}, which is no {kind} as load.kind says"
+        return f"{one.where}: {level.label}, which does not fit load.kind: {kind}"
     if isinstance(config.load, Search):
         return dataset, level
     asked = [planned for planned in config.load.levels() if math.isclose(planned.value, level.value, rel_tol=1e-9)]
@@ -173,7 +173,7 @@ def _fingerprint(file: OpenedFile) -> dict[str, str | int]:
 
 
 def _joined(served: list[Served]) -> Served:
-    """What the files of one option say together."""
+    """What the files of one option say, combined."""
 
     def values(name: str) -> str | None:
         return " and ".join(sorted({getattr(one, name) for one in served} - {None})) or None
@@ -222,7 +222,7 @@ def write_results(results: list[ReadOption], config: BenchmarkConfig, run: RunFo
 
 
 def _endpoint(read: ReadOption, config: BenchmarkConfig) -> EndpointRecord:
-    """The ledger's entry: what served the option, which this run neither made nor deletes."""
+    """The ledger entry: what served the option, which this run neither made nor deletes."""
     option = read.option
     return EndpointRecord(
         option=option.name,
@@ -239,11 +239,11 @@ def _endpoint(read: ReadOption, config: BenchmarkConfig) -> EndpointRecord:
     )
 
 
-# --- what the report says of it -----------------------------------------------------------------------------------
+# --- for the report -----------------------------------------------------------------------------------
 
 
 def read_origins(run: RunFolder) -> list[Origin]:
-    """Where the results of each option come from; empty for a run that was measured here."""
+    """Where each option's results come from; empty for a run that was measured here."""
     path = run.path / ORIGIN_FILE
     if not path.is_file():
         return []
@@ -283,8 +283,8 @@ def _unknown_models(origins: list[Origin]) -> list[ReportWarning]:
         if one.model is None
     ]
     message = (
-        "The result files do not name the model that these options served. That all served the config's model is taken on "
-        "trust: the name of a deployment shows neither that models are the same nor that they differ. Next: write "
+        "The result files do not name the model that these options served. It is assumed, but not verified, that all "
+        "served the config's model: deployment names prove neither that models are the same nor that they differ. Next: write "
         "`model: ...` in each option."
     )
     return [ReportWarning(kind="unknown_model", message=message, rows=rows)] if rows else []
@@ -295,12 +295,12 @@ def _two_counts(origins: list[Origin]) -> list[ReportWarning]:
     both = [(one.option, one.counts.tool, one.counts.server) for one in origins if one.counts]
     rows = [
         f"{option}: {tool:,} by the tool's tokenizer, {server:,} by the server; by the server's count the price per output "
-        f"token is {tool / server:.2f} times what is said here"
+        f"token is {tool / server:.2f} times the one given here"
         for option, tool, server in both
         if abs(tool - server) > COUNTS_ALIKE * server
     ]
     message = (
-        "Output tokens were counted twice, and not alike. Figures here follow the tool's own count, as its print does: check "
+        "Output tokens were counted twice, with different results. Figures here use the tool's count, as its output does: check "
         "its tokenizer, or export again with the server's count (AIPerf: --use-server-token-count)."
     )
     return [ReportWarning(kind="token_counts", message=message, rows=rows)] if rows else []
@@ -312,5 +312,6 @@ def _by_option(said: list[tuple[str, str]], options: int) -> list[str]:
     for option, words in said:
         of.setdefault(words, []).append(option)
     return [
-        f"{'All options' if 1 < len(names) == options else ', '.join(names)}: {words}" for words, names in of.items()
+        f"{'All options' if 1 < len(names) == options else ', '.join(names)}: {words}"
+        for words, names in options_of.items()
     ]

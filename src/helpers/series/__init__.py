@@ -1,4 +1,4 @@
-"""The series of notebooks: how each begins, what it shows while it runs, and what becomes of it at the end."""
+"""The series of notebooks: how each one starts, what it shows while it runs, and how it is published."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Progress in a notebook: a live table while endpoints come up, a bar and a plot per option while they are under load."""
+"""Progress in a notebook: a live table while endpoints start, and a bar and a plot per option while they are under load."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LiveEndpoints:
 
 
 def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
-    """State, time since the create call, and failure of every endpoint."""
+    """State, time since the create call, and failure reason of every endpoint."""
     now = datetime.now(UTC)
     rows = pd.DataFrame(
         {
@@ -67,11 +67,11 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
 
 
 class ProgressBars:
-    """Progress in load points and the time left in all: a bar and a live plot per option in JupyterLab, in batch a line of
-    text per load point. Kept in the run folder for whoever else looks.
+    """Progress in load points and the total time left: a bar and a live plot per option in JupyterLab, a line of
+    text per load point in batch. It is also written to the run folder, for `status`.
 
-    A context manager; call it with each LoadEvent. Events come from the threads that load, so a fault of the display
-    never reaches them: the display stops, and says why at the end.
+    A context manager; call it with each LoadEvent. Events come from the load threads, so an error in the display
+    never reaches them: the display stops, and reports the reason at the end.
     """
 
     def __init__(self, config: BenchmarkConfig, run: RunFolder, style: str = "widget") -> None:
@@ -105,7 +105,7 @@ class ProgressBars:
             if self._fault is None:
                 try:
                     self._show(event)
-                except Exception as fault:  # noqa: BLE001 (no display may stop a load)
+                except Exception as fault:  # noqa: BLE001 (a display error must not stop the load)
                     self._fault = fault
 
     def _show(self, event: LoadEvent) -> None:
@@ -127,7 +127,7 @@ class ProgressBars:
 
 
 class _Lines:
-    """A line of text per load point, and per option that fails."""
+    """One line of text per load point, and per option that fails."""
 
     def __init__(self, config: BenchmarkConfig, run: RunFolder) -> None:
         self._config, self._run = config, run
@@ -183,14 +183,14 @@ class _Panels:
         if event.progress is not None and not plot.show(event.progress, event.attempts_done, time.monotonic()):
             return
         if event.state in ("deleting", "done", "stopping", "stopped", "failed"):
-            plot.finish("no load under way")
+            plot.finish("no load in progress")
         bar = self._bars[event.option]
         bar.max, bar.value = event.attempts_total, event.attempts_done
         self._words[event.option].value = f"{event.attempts_done} of {event.attempts_total}: {event_state(event)}"
 
 
 def event_state(event: LoadEvent) -> str:
-    """What an option is doing, and on what; of one that failed, why."""
+    """What an option is doing, and on what; or why it failed."""
     if event.state == "failed" and event.detail:
         return f"failed: {event.detail.removeprefix(f'option {event.option!r}: ')}"
     return f"{event.state} {event.detail}".strip()

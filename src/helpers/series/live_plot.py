@@ -1,7 +1,7 @@
-"""A small picture of the load point under way, drawn again in place about once a second, and the same in words.
+"""A small picture of the load point in progress, redrawn in place about once a second, with the same facts as text.
 
-It is written by hand as SVG: a redraw takes about a millisecond, and the history is bounded, so it costs the notebook's
-kernel next to nothing. The kernel sends no load itself.
+The SVG is generated directly: a redraw takes about a millisecond, and the history is bounded, so it costs the notebook's
+kernel next to nothing. The kernel does not send load itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from helpers.report.display import in_html
 
 REDRAW_S = 1.0
 HISTORY = 240
-"""Samples that are kept: with one a second the last four minutes."""
+"""Samples that are kept: at one per second, the last four minutes."""
 STRIP_PX = (220, 56)
 GAP_PX = 24
 HEAD_PX = 16
@@ -25,7 +25,7 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 
 @dataclass(frozen=True)
 class Sample:
-    """What was known at one moment; unknown is None."""
+    """What was known at one moment; unknown values are None."""
 
     at_s: float
     rate_per_s: float | None
@@ -33,9 +33,9 @@ class Sample:
     ttft_p50_ms: float | None
     ttft_p95_ms: float | None
     failures: float
-    """New since the sample before."""
+    """New since the previous sample."""
     begins: bool
-    """The first of its load point."""
+    """True for the first sample of a load point."""
 
 
 STRIPS: list[tuple[str, Callable[[float | None], str], list[tuple[str, Callable[[Sample], float | None]]]]] = [
@@ -44,7 +44,7 @@ STRIPS: list[tuple[str, Callable[[float | None], str], list[tuple[str, Callable[
     ("TTFT p50, p95, ms", text.significant, [(BLUE, lambda s: s.ttft_p50_ms), (ORANGE, lambda s: s.ttft_p95_ms)]),
     ("new failures", text.number, [(ORANGE, lambda s: s.failures)]),
 ]
-"""Title, how its values are written, and its lines: colour and value."""
+"""Title, number format, and lines: colour and value."""
 
 
 class LivePlot:
@@ -84,7 +84,7 @@ class LivePlot:
         return True
 
     def finish(self, words: str) -> None:
-        """Leave the picture as it is, with these words in place of what was under way."""
+        """Keep the picture, with these words in place of the progress."""
         if self._samples:
             self.widget.value = draw(list(self._samples), words)
 
@@ -111,7 +111,7 @@ def progress_words(progress: AttemptProgress) -> str:
 
 
 def draw(samples: Sequence[Sample], words: str) -> str:
-    """The four strips as one SVG, the newest sample at the right; `words` stand below and are its alternative text."""
+    """The four strips as one SVG, the newest sample at the right; `words` is its alternative text."""
     width, height = STRIP_PX
     parts = []
     for i, (title, write, lines) in enumerate(STRIPS):
