@@ -31,10 +31,11 @@ from helpers.config.benchmark import PROJECT_ROOT, usable_cpu_count
 from helpers.config.file import LoadedConfig, load_config
 from helpers.config.yaml import expanded
 from helpers.errors import RunFolderError, log_errors_to, shown
+from helpers.run.disk_errors import os_errors_in_words
 from helpers.run.ledger import merge_ledgers
 from helpers.run.measured_config import is_corrected, measured_digests, refuse_other_measurement
 from helpers.run.remote import RemoteRun, is_remote, newest_run_url, remote_of, run_id_of, run_url, say_once
-from helpers.run.whole_files import keep_private, os_errors_in_words, write_atomically
+from helpers.run.whole_files import keep_private, write_atomically
 
 SCHEMA_VERSION = 1
 _About = TypeAdapter(dict[str, JsonValue])
