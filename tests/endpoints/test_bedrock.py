@@ -28,8 +28,8 @@ from botocore.exceptions import EventStreamError
 from conftest import small_config
 from load_orders import measure, order, write_prompts_file
 
-from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
+from helpers.config.workload import Generation
 from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
 from helpers.endpoints.preflight import first_answers

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from helpers.config.benchmark import BenchmarkConfig, Dataset, slug
+from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.workload import Dataset
 from helpers.errors import PromptError
 from helpers.metrics.sample_size import fewest_prompts_to_decide
 from helpers.number_text import plural
