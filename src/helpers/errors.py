@@ -4,6 +4,7 @@
     ├── ConfigError            the YAML config: unknown key, bad value, missing variable
     ├── ParameterError         a notebook parameter that does not exist or has the wrong type
     ├── RunFolderError         a run folder that is missing, incomplete, in use or of another config
+    │   ├── NoSuchRun          no run by the name that was given
     │   └── StorageError       a file or folder that the operating system refuses: full disk, no permission
     ├── ResultFileError        results of another tool that are not what the config says
     ├── PromptError            a prompt source or bin that cannot give what the config asks
@@ -84,6 +85,10 @@ class RunFolderError(ServingVerdictError):
     """A run folder that is missing, in use, lacks a file that this step reads, or belongs to another config."""
 
 
+class NoSuchRun(RunFolderError):
+    """What was given names no run: neither a folder, nor a run id, nor a run in S3."""
+
+
 class StorageError(RunFolderError, OSError):
     """A file or folder that the operating system refuses; an OSError too, for whoever goes on without the file."""
 
@@ -101,7 +106,7 @@ class PromptError(ServingVerdictError):
 
 
 class DeployError(ServingVerdictError):
-    """An option that could not be deployed; carries the cause (a `failures.Cause`) where it is known."""
+    """An option that could not be deployed; carries the cause (an `endpoints.failures.Cause`) where it is known."""
 
     def __init__(self, message: str, cause: str | None = None) -> None:
         super().__init__(message)

@@ -1,9 +1,9 @@
 """Reads a config file: YAML with `${NAME}` from the environment, checked before anything starts.
 
-Every fault becomes one line `file:line: key: what is wrong`, so that a config with five faults is mended in one go.
+Every fault becomes one line `file:line: key: what is wrong`, so that a config with five faults is corrected in one go.
 Values that came from the environment are treated as secrets: they are used, but written back as `${NAME}`. What is only
 shown, such as the source of a price, is not looked up at all; parameters of notebooks are looked up by these.
-What a config takes from other files is in `config_yaml`.
+What a config takes from other files is in `config.yaml`.
 """
 
 from __future__ import annotations
