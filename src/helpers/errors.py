@@ -4,6 +4,7 @@
     ├── ConfigError            the YAML config: unknown key, bad value, missing variable
     ├── ParameterError         a notebook parameter that does not exist or has the wrong type
     ├── RunFolderError         a run folder that is missing, incomplete, in use, or made from another config
+    │   ├── NoSuchRun          no run by the given name
     │   └── StorageError       a file or folder that the operating system refuses: full disk, no permission
     ├── ResultFileError        results of another tool that are not what the config says
     ├── PromptError            a prompt source or bin that cannot provide what the config asks for
@@ -82,6 +83,10 @@ class ParameterError(ServingVerdictError):
 
 class RunFolderError(ServingVerdictError):
     """A run folder that is missing, in use, without a file that this step reads, or made from another config."""
+
+
+class NoSuchRun(RunFolderError):
+    """What was given names no run: neither a folder, nor a run id, nor a run in S3."""
 
 
 class StorageError(RunFolderError, OSError):

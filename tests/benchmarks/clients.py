@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
+from helpers.config.workload import Generation
 from helpers.load.address import Address, SigV4
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec

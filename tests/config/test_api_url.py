@@ -8,8 +8,8 @@ import threading
 import pytest
 from config_text import TEXT
 
-from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
+from helpers.config.workload import Generation
 from helpers.endpoints.targets.base import target_of
 from helpers.errors import ConfigError
 from helpers.load.bodies import RequestWriter, prepare_requests

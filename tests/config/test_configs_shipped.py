@@ -17,12 +17,13 @@ import yaml
 from aws_bodies import SNAPSHOT
 from botocore import xform_name
 
-from helpers.config.benchmark import PROJECT_ROOT, FileSource, PythonReferenceSource, ShareGPTSource
+from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.containers import ModelContainer
 from helpers.config.containers.accelerators import accelerator_of, accelerators_on, known_instance
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.file import config_schema, load_config
 from helpers.config.load import closed_loop_prompts
+from helpers.config.workload import FileSource, PythonReferenceSource, ShareGPTSource
 from helpers.endpoints.targets.sagemaker_requests import machine_image_of
 from helpers.endpoints.targets.sagemaker_resources import CREATED_BY, resource_tags
 from helpers.errors import ConfigError

@@ -29,8 +29,8 @@ from botocore.exceptions import EventStreamError
 from conftest import small_config
 from examples import token_price
 
-from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
+from helpers.config.workload import Generation
 from helpers.endpoints.deployments import start_deployments
 from helpers.endpoints.option_runner import load_all
 from helpers.endpoints.preflight import first_answers

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from config_text import TEXT
 
-from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
+from helpers.config.workload import Generation
 from helpers.errors import ConfigError
 from helpers.load.address import Address
 from helpers.load.bodies import RequestWriter, prepare_requests

@@ -18,7 +18,7 @@ from examples import config_data, endpoint, make_config, option, token_price
 
 from helpers.endpoints.deployments import start_deployments
 from helpers.endpoints.pricing import price_of
-from helpers.errors import NoOptionLeft, RunFolderError
+from helpers.errors import NoOptionLeft, NoSuchRun, RunFolderError
 from helpers.price import Price
 from helpers.run.folder import find_run, open_run, write_atomically
 from helpers.run.ledger import Ledger, merge_ledgers
@@ -193,7 +193,7 @@ def test_a_file_that_an_earlier_step_writes_is_asked_for_by_the_step(config_file
 def test_a_run_is_found_by_its_folder(config_file):
     _, run = open_run(config_file(), new=True)
     assert find_run(str(run.path)) == run
-    with pytest.raises(RunFolderError, match="'nowhere' is neither a run folder nor a run id"):
+    with pytest.raises(NoSuchRun, match="'nowhere' is neither a run folder nor a run id"):
         find_run("nowhere")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadBase, LoadLevel
+from helpers.config.workload import Generation
 from helpers.load.address import Address
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from helpers.endpoints.failures import is_not_found
 from helpers.endpoints.price_list import impatient_session
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _instances_of(client: Any, endpoint_name: str) -> Counter[str]:
         endpoint = client.describe_endpoint(EndpointName=endpoint_name)
         config = client.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in ("ValidationException", "ResourceNotFound"):
+        if is_not_found(error):
             return used
         raise
     for key in ("ProductionVariants", "ShadowProductionVariants"):

@@ -308,9 +308,9 @@ def _two_counts(origins: list[Origin]) -> list[ReportWarning]:
 
 def _by_option(said: list[tuple[str, str]], options: int) -> list[str]:
     """One row for each statement, with the options to which it applies."""
-    of: dict[str, list[str]] = {}
+    options_of: dict[str, list[str]] = {}
     for option, words in said:
-        of.setdefault(words, []).append(option)
+        options_of.setdefault(words, []).append(option)
     return [
         f"{'All options' if 1 < len(names) == options else ', '.join(names)}: {words}"
         for words, names in options_of.items()

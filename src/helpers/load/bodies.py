@@ -10,7 +10,7 @@ from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from helpers.config.benchmark import Generation
+from helpers.config.workload import Generation
 from helpers.errors import LoadError
 from helpers.load.address import Address
 from helpers.load.signing import BearerToken, RequestSigner

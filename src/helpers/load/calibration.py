@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers.config.benchmark import BenchmarkConfig, Generation
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import ClosedLoop, LoadLevel
+from helpers.config.workload import Generation
 from helpers.load.address import Address
 from helpers.load.attempt_run import Finished
 from helpers.load.load_processes import LoadProcesses

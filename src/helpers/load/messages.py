@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from helpers.config.benchmark import Generation
 from helpers.config.load import Load, LoadLevel
+from helpers.config.workload import Generation
 from helpers.load.address import Address
 from helpers.run.records import Attempt
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.config.benchmark import BenchmarkConfig, Dataset, slug
+from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.load import LoadLevel, Search
 from helpers.config.options import OptionBase
+from helpers.config.workload import Dataset
 from helpers.load.search import next_level, probe_is_feasible
 from helpers.metrics.attempts import repetitions_wanted
 from helpers.run.folder import RunFolder

@@ -12,10 +12,11 @@ import re
 import pandas as pd
 
 from helpers.config.aws_regions import unknown_region_words
-from helpers.config.benchmark import BenchmarkConfig, Dataset
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel, Ramp, Search
 from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
 from helpers.config.secret_names import SECRET_NAME
+from helpers.config.workload import Dataset
 from helpers.endpoints.pricing import price_of
 from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.metrics.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo

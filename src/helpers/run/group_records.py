@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from helpers.errors import AnalysisError
 from helpers.run.folder import RunFolder
 from helpers.run.records import Attempt
+from helpers.run.whole_files import write_parquet
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"serving_verdict"
@@ -109,8 +110,7 @@ def write_groups(run: RunFolder, attempt: Attempt, groups: list[Group]) -> Path:
     rows = [constant | {"group": i} | asdict(group) for i, group in enumerate(groups)]
     schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps({"schema_version": SCHEMA_VERSION}).encode()})
     path = run.folder(FOLDER) / f"{attempt.id}.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path.with_suffix(".tmp"), compression="zstd")
-    path.with_suffix(".tmp").replace(path)
+    write_parquet(path, pa.Table.from_pylist(rows, schema=schema))
     return path
 
 

@@ -20,6 +20,7 @@ from helpers.config.benchmark import slug
 from helpers.config.load import LoadLevel
 from helpers.errors import AnalysisError
 from helpers.run.machine import MachineFacts
+from helpers.run.whole_files import write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,10 +195,7 @@ def facts_metadata(facts: AttemptFacts) -> str:
 def write_requests(path: Path, rows: list[dict], facts: AttemptFacts) -> None:
     """Write the records of one attempt, whole or not at all."""
     schema = SCHEMA.with_metadata({METADATA_KEY: facts_metadata(facts).encode()})
-    table = pa.Table.from_pylist(rows, schema=schema)
-    temporary = path.with_suffix(".tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
+    write_parquet(path, pa.Table.from_pylist(rows, schema=schema))
 
 
 def read_facts(requests_dir: Path) -> list[AttemptFacts]:

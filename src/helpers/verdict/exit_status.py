@@ -19,7 +19,7 @@ MEANINGS = {
 MEANINGS_OF_CHECK = {0: "every check passed", 6: "not every option answers: see above"}
 VERDICT, FAILED, USAGE, INFEASIBLE, UNDECIDED, BUDGET, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 _OF_ERROR = {
-    **dict.fromkeys(("ConfigError", "ParameterError", "PromptError", "ResultFileError"), USAGE),
+    **dict.fromkeys(("ConfigError", "NoSuchRun", "ParameterError", "PromptError", "ResultFileError"), USAGE),
     "BudgetExceeded": BUDGET,
     "NoOptionLeft": NOTHING,
 }
