@@ -14,6 +14,34 @@ from helpers.config.strict import PositiveInt, PositiveSeconds, Strict
 Arrivals = Literal["constant", "poisson", "gamma"]
 
 
+@dataclass(frozen=True)
+class KindWords:
+    """What one kind of load is called, wherever it is named."""
+
+    noun: str
+    """In a sentence, for example in `every rate`."""
+    axis: str
+    """On an axis or in the header of a table."""
+    label: str
+    """One level, as a format of its value."""
+    slug: str
+    """What stands before the value in file names."""
+    measured: str
+    """How the traffic arrived that was measured, as a format of `arrivals`."""
+
+
+KIND_WORDS = {
+    "closed_loop": KindWords(
+        "concurrency", "concurrency", "concurrency {:g}", "c", "in a closed loop: arrivals in bursts need more"
+    ),
+    "open_loop": KindWords("rate", "requests/s offered", "{:g} requests/s", "rate", "with {arrivals}arrivals"),
+    "trace": KindWords(
+        "speed", "speed of the trace", "trace at {:g} times its speed", "trace", "under the arrivals of the trace"
+    ),
+    "ramp": KindWords("ramp", "highest requests/s", "ramp to {:g} requests/s", "ramp", "on a ramp"),
+}
+
+
 @dataclass(frozen=True, order=True)
 class LoadLevel:
     """The level of a load point: requests in flight, or requests per second."""
@@ -26,32 +54,17 @@ class LoadLevel:
     @property
     def label(self) -> str:
         """As shown to readers, for example `concurrency 4`."""
-        return {
-            "closed_loop": f"concurrency {self.value:g}",
-            "open_loop": f"{self.value:g} requests/s",
-            "trace": f"trace at {self.value:g} times its speed",
-            "ramp": f"ramp to {self.value:g} requests/s",
-        }[self.kind]
+        return KIND_WORDS[self.kind].label.format(self.value)
 
     @property
     def slug(self) -> str:
         """As used in file names, for example `c4`."""
-        return {"closed_loop": "c", "open_loop": "rate", "trace": "trace", "ramp": "ramp"}[
-            self.kind
-        ] + f"{self.value:g}"
+        return f"{KIND_WORDS[self.kind].slug}{self.value:g}"
 
     @property
     def is_open(self) -> bool:
         """True if requests follow a schedule, whether or not earlier ones were answered."""
         return self.kind != "closed_loop"
-
-
-LEVEL_NAMES = {
-    "closed_loop": "concurrency",
-    "open_loop": "requests/s offered",
-    "trace": "speed of the trace",
-    "ramp": "highest requests/s",
-}
 
 
 class LoadBase(Strict):
@@ -89,9 +102,9 @@ class LoadBase(Strict):
         return self
 
     @property
-    @abstractmethod
     def level_kind(self) -> str:
-        """The kind of the load points."""
+        """The kind of its load points, a key of KIND_WORDS."""
+        return self.kind
 
     @abstractmethod
     def levels(self) -> list[LoadLevel]:
@@ -99,8 +112,8 @@ class LoadBase(Strict):
 
     @property
     def level_name(self) -> str:
-        """The level's name on an axis or in a table header."""
-        return LEVEL_NAMES[self.level_kind]
+        """What the level is called on an axis or in a table's head."""
+        return KIND_WORDS[self.level_kind].axis
 
     @property
     def most_levels(self) -> int:
@@ -127,10 +140,6 @@ class ClosedLoop(LoadBase):
     @classmethod
     def _distinct(cls, value: list[int]) -> list[int]:
         return distinct(value, "concurrency")
-
-    @property
-    def level_kind(self) -> str:  # noqa: D102
-        return "closed_loop"
 
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("closed_loop", c) for c in self.concurrency]
@@ -161,10 +170,6 @@ class OpenLoop(LoadBase):
     def _burstiness_with_gamma(self) -> OpenLoop:
         return burstiness_with_gamma(self)
 
-    @property
-    def level_kind(self) -> str:  # noqa: D102
-        return "open_loop"
-
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("open_loop", rate) for rate in self.rate]
 
@@ -188,10 +193,6 @@ class TraceReplay(LoadBase):
     def _distinct(cls, value: list[float]) -> list[float]:
         return distinct(value, "speed")
 
-    @property
-    def level_kind(self) -> str:  # noqa: D102
-        return "trace"
-
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("trace", speed) for speed in self.speed]
 
@@ -214,10 +215,6 @@ class Ramp(LoadBase):
                 f"duration_s {self.duration_s:g} exceeds max_duration_s {self.max_duration_s:g}: the ramp would be cut off"
             )
         return self
-
-    @property
-    def level_kind(self) -> str:  # noqa: D102
-        return "ramp"
 
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("ramp", max(self.from_rate, self.to_rate))]

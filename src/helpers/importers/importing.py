@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.file import LoadedConfig
-from helpers.config.load import LEVEL_NAMES, LoadLevel, Search
+from helpers.config.load import KIND_WORDS, LoadLevel, Search
 from helpers.config.options import ImportedOption
 from helpers.endpoints.pricing import price_of
 from helpers.errors import ConfigError, ResultFileError
@@ -147,7 +147,7 @@ def _place(
     level = LoadLevel(kind, file.entry.level) if file.entry.level is not None else one.level
     if level is None:
         raise ConfigError(
-            f"{key}.path: {file.shown} does not state its load. Expected a level ({LEVEL_NAMES[kind]}). Next: write the entry as "
+            f"{key}.path: {file.shown} does not state its load. Expected a level ({KIND_WORDS[kind].axis}). Next: write the entry as "
             f"{{path: {file.entry.path}, level: ...}}"
         )
     if level.kind != kind:

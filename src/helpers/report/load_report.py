@@ -9,7 +9,7 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import ClosedLoop, Load, OpenLoop, Search, TraceReplay
+from helpers.config.load import KIND_WORDS, ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.report.display import Column, Table
 from helpers.verdict.chosen_points import cheapest_within_slo, main_latency, percentile_column
@@ -23,7 +23,8 @@ SLO_WORDS = {MET: "met", MISSED: "missed", UNDECIDED: "undecided", CLIENT_LIMITE
 def load_words(load: Load) -> str:
     """The load as a phrase that says under what something was measured."""
     if isinstance(load, Search):
-        unit = "concurrency" if load.over == "concurrency" else f"rate of {_arrivals(load)}arrivals"
+        noun = KIND_WORDS[load.level_kind].noun
+        unit = noun if load.over == "concurrency" else f"{noun} of {_arrivals(load)}arrivals"
         return (
             f"in search of the highest {unit} from {load.lowest:g} to {load.highest:g}"
             f"{'' if load.over == 'concurrency' else ' requests/s'} that meets the SLO, to within {load.tolerance:.0%}"
@@ -46,11 +47,8 @@ def _arrivals(load: OpenLoop | Search) -> str:
 
 def as_measured(load: Load) -> str:
     """What the traffic was like that capacity was measured with."""
-    if load.level_kind == "closed_loop":
-        return "as measured in a closed loop: arrivals in bursts need more"
-    if load.level_kind == "open_loop":
-        return f"as measured with {_arrivals(load)}arrivals"
-    return "as measured under the arrivals of the trace" if load.level_kind == "trace" else "as measured on a ramp"
+    arrivals = _arrivals(load) if load.level_kind == "open_loop" else ""
+    return f"as measured {KIND_WORDS[load.level_kind].measured.format(arrivals=arrivals)}"
 
 
 def level_column(config: BenchmarkConfig) -> Column:

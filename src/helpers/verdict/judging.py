@@ -18,7 +18,7 @@ import math
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import Load, Search
+from helpers.config.load import KIND_WORDS, Load, Search
 from helpers.config.options import OptionBase
 from helpers.metrics.formulas import CLIENT_LIMITED, MISSED
 from helpers.price import Price
@@ -32,7 +32,6 @@ from helpers.verdict.open_points import cheaper_because, effort_to_settle, estim
 from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict, Verdict
 
 PER_TOKEN: CostBasis = "usd_per_1m_output_tokens"
-LEVEL_WORDS = {"closed_loop": "concurrency", "open_loop": "rate", "trace": "speed", "ramp": "ramp"}
 
 
 def judge(
@@ -219,7 +218,7 @@ def _most_informative(is_open: pd.DataFrame) -> pd.Series:
 
 
 def _every(load: Load) -> str:
-    return f"every {LEVEL_WORDS[load.level_kind]}{' that was tried' if isinstance(load, Search) else ''}"
+    return f"every {KIND_WORDS[load.level_kind].noun}{' that was tried' if isinstance(load, Search) else ''}"
 
 
 # --- options among each other -------------------------------------------------------------------------------------
