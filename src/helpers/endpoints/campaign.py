@@ -67,7 +67,7 @@ class LoadEvent:
     points_total: int
     detail: str = ""
     progress: LoadProgress | None = None
-    """Of the load point under way; null where there is none."""
+    """Of the load point under way; None where there is none."""
 
 
 OnEvent = Callable[[LoadEvent], None]

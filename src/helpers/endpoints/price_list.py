@@ -48,7 +48,7 @@ class ListedPrice:
 
 
 def hosting_price(instance_type: str, region: str) -> ListedPrice | None:
-    """The on-demand price of one instance of an endpoint; null where the Price List has none, or more than one.
+    """The on-demand price of one instance of an endpoint; None where the Price List has none, or more than one.
 
     A price on disk serves for 7 days without a call, and longer where the API cannot be asked.
     """
@@ -106,7 +106,7 @@ class _PriceList:
 
 
 def _read(path: Path) -> ListedPrice | None:
-    """The price on disk; null if there is none, or none that can be read."""
+    """The price on disk; None if there is none, or none that can be read."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         day = date.fromisoformat(kept["as_of"])
@@ -136,7 +136,7 @@ def _products(instance_type: str, region: str) -> Iterator[object]:
 
 
 def only_hourly_price(products: Iterable[object], instance_type: str, region: str) -> float | None:
-    """The one positive on-demand price per hour that products of the Price List give; null if there is none or several.
+    """The one positive on-demand price per hour that products of the Price List give; None if there is none or several.
 
     A price of 0 is not one: it stands for what was paid for beforehand.
     """
@@ -172,7 +172,7 @@ def _is_price(usd: object) -> bool:
 
 
 def _at(value: object, *keys: str) -> object:
-    """What lies under nested keys; null where one of them is missing."""
+    """What lies under nested keys; None where one of them is missing."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value

@@ -44,7 +44,7 @@ def price_of(
     price_list: Path = PRICE_LIST,
     instance_type: str | None = None,
 ) -> FoundPrice | None:
-    """The price of an option; null where no source knows it.
+    """The price of an option; None where no source knows it.
 
     `instance_type` is what was found to serve it, where that is not what the option says. Asking the Price List takes
     seconds at most, and is left out for local options, for what does not run on SageMaker, and for stated prices.
@@ -67,7 +67,7 @@ def price_of(
 
 
 def stated_price(option: OptionBase, machine_vcpus: int) -> FoundPrice | None:
-    """The price that the config states for an option; null if it states none."""
+    """The price that the config states for an option; None if it states none."""
     price = option.price
     if price is None:
         return None

@@ -38,7 +38,7 @@ class Quota:
     unknown_because: str | None = None
 
     def suffices(self, needed: int) -> bool | None:
-        """Whether so many more instances fit; null if that is unknown."""
+        """Whether so many more instances fit; None if that is unknown."""
         if self.limit is None:
             return None
         if self.in_use is None:

@@ -64,7 +64,7 @@ class EndpointRecord(BaseModel):
     deleted_at: str | None = None
     failure: str | None = None
     cause: str | None = None
-    """Cause of the failure, a `helpers.endpoints.failures.Cause`; null if there is none or it is unknown."""
+    """Cause of the failure, a `helpers.endpoints.failures.Cause`; None if there is none or it is unknown."""
     billed_input_tokens: int = 0
     billed_cached_tokens: int = 0
     """Of the input tokens, those that were read from a prompt cache."""
@@ -79,14 +79,14 @@ class EndpointRecord(BaseModel):
         return self.state in ("creating", "in_service", "failed", "deleting")
 
     def billed_hours(self, now: datetime | None = None) -> float | None:
-        """Hours from the create call to the deletion (or now), of all endpoints that the option had; null if none."""
+        """Hours from the create call to the deletion (or now), of all endpoints that the option had; None if none."""
         if self.create_called_at is None:
             return self.earlier_hours or None
         end = datetime.fromisoformat(self.deleted_at) if self.deleted_at else (now or datetime.now(UTC))
         return self.earlier_hours + (end - datetime.fromisoformat(self.create_called_at)).total_seconds() / 3600
 
     def usd_per_hour(self) -> float | None:
-        """Price of all instances, $/h; null if unknown."""
+        """Price of all instances, $/h; None if unknown."""
         return None if self.usd_per_instance_hour is None else self.usd_per_instance_hour * self.instance_count
 
     def cost_usd(self) -> float | None:
