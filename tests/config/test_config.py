@@ -273,7 +273,7 @@ ONE_FAULT = {
     "a dataset that no option uses": (
         ("  - name: endpoint", "    datasets: [short]\n  - name: endpoint\n    datasets: [short]"),
         10,
-        "datasets[1].name: no option uses dataset 'long': delete it, or name it in an option's `datasets`",
+        "datasets[1].name: no option uses dataset 'long'. Next: delete it, or name it in an option's `datasets`",
     ),
     "an option that names no dataset": (
         ("served_model: m", "served_model: m\n    datasets: [long, shrt]"),

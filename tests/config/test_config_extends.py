@@ -189,7 +189,7 @@ FAULTS_OF_THE_OTHER_FILE = {
     ),
     "missing key": (
         ("generation: {max_output_tokens: 24}", "generation: {}"),
-        "defaults.yml:6: generation.max_output_tokens: this key is required",
+        "defaults.yml:6: generation.max_output_tokens: this key is required. Next: add it",
     ),
     "not valid YAML": (("[1, 4]", "[1, 4"), "defaults.yml:10: not valid YAML: "),
     "values that do not fit together": (
@@ -219,7 +219,7 @@ def test_faults_of_both_files_are_reported_together_those_of_the_given_file_firs
 
 def test_a_key_that_is_in_no_file_is_reported_at_the_given_file(write):
     assert told(write(defaults=replaced(DEFAULTS, "traffic: {requests_per_minute: 60}\n", ""))) == [
-        "config.yml:1: traffic: this key is required"
+        "config.yml:1: traffic: this key is required. Next: add it"
     ]
 
 
@@ -320,7 +320,7 @@ def test_a_fault_of_an_option_is_reported_at_the_option(write):
 
 def test_a_key_that_options_and_defaults_lack_is_reported_at_the_option(write):
     assert told(write(replaced(CONFIG, "name: large\n    instance_type", "instance_type"))) == [
-        "config.yml:9: options[1].name: this key is required"
+        "config.yml:9: options[1].name: this key is required. Next: add it"
     ]
 
 

@@ -225,12 +225,12 @@ class BenchmarkConfig(Strict):
             raise PydanticCustomError(
                 "inconsistent",
                 "imported and measured options cannot be in one config. Expected `target: imported` for all options or "
-                "for none: write two configs",
+                "for none. Next: write two configs",
                 {"path": ["options", imported.index(True), "target"]},
             )
         for name in () if self.imported else ("prompts", "generation"):
             if getattr(self, name) is None:
-                raise PydanticCustomError("inconsistent", "this key is required", {"path": [name]})
+                raise PydanticCustomError("inconsistent", "this key is required. Next: add it", {"path": [name]})
         return self
 
     @model_validator(mode="after")
@@ -241,8 +241,8 @@ class BenchmarkConfig(Strict):
                 if one in slugs[:i]:
                     raise PydanticCustomError(
                         "inconsistent",
-                        f"{kind} names {names[slugs.index(one)]!r} and {names[i]!r} give the same file name {one!r}: "
-                        "rename one",
+                        f"{kind} names {names[slugs.index(one)]!r} and {names[i]!r} give the same file name {one!r}. "
+                        "Next: rename one",
                         {"path": [f"{kind}s", i, "name"]},
                     )
         known = [dataset.name for dataset in self.datasets]
@@ -262,7 +262,7 @@ class BenchmarkConfig(Strict):
             if name not in used:
                 raise PydanticCustomError(
                     "inconsistent",
-                    f"no option uses dataset {name!r}: delete it, or name it in an option's `datasets`",
+                    f"no option uses dataset {name!r}. Next: delete it, or name it in an option's `datasets`",
                     {"path": ["datasets", i, "name"]},
                 )
         for name in self.traffic.mix or {}:
@@ -297,7 +297,7 @@ class BenchmarkConfig(Strict):
                 raise PydanticCustomError(
                     "inconsistent",
                     f"{dataset.count} prompts are too few: a load point sends up to {needed} (warm-up, min_requests and "
-                    "drain at the highest concurrency) and prompts are not repeated; raise `count`, lower "
+                    "drain at the highest concurrency) and prompts are not repeated. Next: raise `count`, lower "
                     "load.min_requests, or set load.repeat_prompts: true",
                     {"path": ["datasets", i, "count"]},
                 )
@@ -305,7 +305,7 @@ class BenchmarkConfig(Strict):
                 raise PydanticCustomError(
                     "inconsistent",
                     f"prompts of {low} tokens and {self.generation.max_output_tokens} output tokens exceed "
-                    f"model.context_tokens {self.model.context_tokens}",
+                    f"model.context_tokens {self.model.context_tokens}. Next: lower one of the two, or raise context_tokens",
                     {"path": ["datasets", i, "prompt_tokens"]},
                 )
         return self

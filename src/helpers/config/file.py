@@ -60,6 +60,14 @@ _EXPECTED = {
     re.compile("a valid string"): "text",
 }
 """What pydantic expects -> its description."""
+_NEXT = {
+    "unknown_key": "correct or delete this key",
+    "missing": "add it",
+    "missing_dataset": "write the name of one",
+    "union_tag_invalid": "write one of these",
+    "union_tag_not_found": "add it",
+}
+"""Kind of fault -> the next step, where the message has none."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +298,7 @@ def _fault(fault: dict, data: object, unexpanded: dict[KeyPath, str]) -> tuple[K
             message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. E{message[1:]}"
         elif not fault["msg"].startswith("Value error"):
             message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. Expected {message}{_unit_hint(at)}"
-    return at, message
+    return at, message if "Next: " in message else f"{message}. Next: {_NEXT.get(kind, 'correct this value')}"
 
 
 def _data_path(loc: tuple, data: object) -> KeyPath:

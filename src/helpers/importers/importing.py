@@ -147,8 +147,8 @@ def _place(
     level = LoadLevel(kind, file.entry.level) if file.entry.level is not None else one.level
     if level is None:
         raise ConfigError(
-            f"{key}.path: {file.shown} does not state its load. Expected a level ({KIND_WORDS[kind].axis}). Next: write the entry as "
-            f"{{path: {file.entry.path}, level: ...}}"
+            f"{key}.path: {file.shown} does not state its load. Expected a level ({KIND_WORDS[kind].axis}). Next: write the "
+            f"entry as {{path: {file.entry.path}, level: ...}}"
         )
     if level.kind != kind:
         return f"{one.where}: {level.label}, which does not fit load.kind: {kind}"

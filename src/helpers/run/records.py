@@ -136,7 +136,7 @@ class AttemptFacts:
     window_close_ns: int | None
     ended_because: str
     steady: bool | None
-    """Was a steady state found; null where none is looked for (ramps)."""
+    """Was a steady state found; None where none is looked for (ramps)."""
     steady_because: str
     """What speaks for or against it, with figures."""
     asked_output_tokens: int | None
@@ -145,15 +145,15 @@ class AttemptFacts:
     processes: list[LoadProcessFacts]
     """Empty for imported results."""
     scheduled: ArrivalFacts | None
-    """Of the whole schedule up to the end of the window; null for a closed loop."""
+    """Of the whole schedule up to the end of the window; None for a closed loop."""
     achieved: ArrivalFacts | None
     """The same of the times at which requests were sent."""
     schedule_lag_ms: dict[str, float] | None
-    """p50, p99 and max of sent - scheduled; null for a closed loop."""
+    """p50, p99 and max of sent - scheduled; None for a closed loop."""
     turnaround_ms: dict[str, float] | None
-    """p50, p99 and max of the time from an answer's end to the worker's next send; null for an open loop."""
+    """p50, p99 and max of the time from an answer's end to the worker's next send; None for an open loop."""
     connect_ms: dict[str, float] | None
-    """n, p50, p99 and max of the TCP connects; null if none was made."""
+    """n, p50, p99 and max of the TCP connects; None if none was made."""
     tls_ms: dict[str, float] | None
     """The same of the TLS handshakes; null without TLS."""
     clock_source: str
@@ -162,11 +162,11 @@ class AttemptFacts:
     """Why the client, not the server, shaped this load point; empty if it did not. Such a point feeds no verdict."""
     clock_pairs: list[tuple[int, int]]
     machine: MachineFacts | None = None
-    """What else the machine did; null for imported results."""
+    """What else the machine did; None for imported results."""
 
     @property
     def window_s(self) -> float | None:
-        """Length of the steady window; null if there was none."""
+        """Length of the steady window; None if there was none."""
         if self.window_open_ns is None or self.window_close_ns is None:
             return None
         return (self.window_close_ns - self.window_open_ns) / 1e9
@@ -178,12 +178,12 @@ class AttemptFacts:
 
     @property
     def loop_lag_ms(self) -> dict[str, float] | None:
-        """p50, p99 and max of the load process that was latest; null where none told."""
+        """p50, p99 and max of the load process that was latest; None where none told."""
         return max((process.loop_lag_ms for process in self.processes), key=lambda lag: lag["p99"], default=None)
 
     @property
     def load_process_cpu_share(self) -> float | None:
-        """CPU share of the busiest load process; null where none told."""
+        """CPU share of the busiest load process; None where none told."""
         return max((process.cpu_share for process in self.processes), default=None)
 
 
@@ -250,7 +250,7 @@ class Silence(NamedTuple):
 
 
 def silence_at_end(path: Path) -> Silence | None:
-    """What became of a load point whose last requests, in the order in which they ended, all failed; null of any other."""
+    """What became of a load point whose last requests, in the order in which they ended, all failed; None of any other."""
     table = pq.read_table(path, columns=["status", "http_status", "done_ns"]).sort_by("done_ns")
     statuses, http = table["status"].to_pylist(), table["http_status"].to_pylist()
     last = slice(-LAST_REQUESTS, None)

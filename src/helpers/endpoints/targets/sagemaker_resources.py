@@ -52,7 +52,7 @@ def resource_tags(run_id: str, expires_at: datetime, more: dict[str, str]) -> di
 
 
 def find_endpoint(endpoint_name: str, client: BaseClient) -> dict | None:
-    """The endpoint as DescribeEndpoint tells it now; null if there is none."""
+    """The endpoint as DescribeEndpoint tells it now; None if there is none."""
     from botocore.exceptions import ClientError
 
     try:
