@@ -202,6 +202,8 @@ def load_point(
         "commonest_failure": None,
         "error_rate_low": 0.0,
         "error_rate_high": 0.018,
+        "failure_effect": 1.0,
+        "failures_pooled_over": 1,
         "achieved_concurrency": float(level),
         "asked_rate_per_s": float(level) if scheduled else None,
         "achieved_rate_per_s": float(level) if scheduled else None,

@@ -104,7 +104,7 @@ class LevelLatencies:
                 state, int((values > limit).sum()), len(values), 1 - slo.percentile / 100, slo.confidence, effect
             )
         of_errors = self.failures, self.n, slo.error_rate, slo.confidence, self.failure_effect
-        states["slo_error_rate"] = metrics.share_is_met(*of_errors)
+        states["slo_error_rate"] = metrics.share_is_met(*of_errors)  # by itself: see `pooled_failures`
         lacking["lacking_error_rate"] = _lacking(states["slo_error_rate"], *of_errors)
         return (
             states

@@ -31,6 +31,7 @@ from helpers.metrics.intervals import (
     share_bounds,
 )
 from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
+from helpers.metrics.pooled_failures import pool_failures
 from helpers.metrics.token_samples import sample_columns
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import PROMPTS_RAN_OUT, SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
@@ -127,7 +128,8 @@ def summarise_load_points(
     """One row per level, in the order of `read_levels`; its columns are those of `summarise`."""
     endpoint = {record.option: record for record in endpoints}
     levels = read_levels(requests_dir, facts, config)
-    return pd.DataFrame([summarise(level, endpoint.get(level.facts[0].option), config) for level in levels])
+    rows = [summarise(level, endpoint.get(level.facts[0].option), config) for level in levels]
+    return pool_failures(pd.DataFrame(rows), config.slo)
 
 
 def no_load_points(config: BenchmarkConfig) -> pd.DataFrame:
@@ -146,7 +148,8 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
     Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the load (`steady`: of all
     repetitions; `client_limited`: of any); who counted tokens, with the sample (`token_samples.sample_columns`); n, failures,
     window_s and rates with 95% intervals (`_low`, `_high`); percentiles of latency_s, ttft_s, tpot_s and itl_s; prices;
-    `slo` (met, missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that
+    `failure_effect` (`intervals.design_effect` of failures) and over how many load points they are pooled
+    (`pooled_failures`); `slo` (met, missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that
     is: see `LevelLatencies.slo_columns`. Unknown is None.
     """
     windows, here = level.facts, level.steady
@@ -184,6 +187,7 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
     } | sample_columns(level.requests)
     latencies, streams = LevelLatencies(here), _streams(row)
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
+    row |= {"failure_effect": latencies.failure_effect, "failures_pooled_over": 1}
     row |= _rates(level, ok, window_s, streams, config)
     row |= served_rates(row, {name: _mean_interval(here.loc[ok, name], streams) for name in TOKENS})
     row |= prices_of(row, endpoint)

@@ -103,7 +103,7 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
     if short := rates_too_short(config):
         said += (
             f" At {' and '.join(f'{rate:g}' for rate in short)} requests/s, {config.load.max_duration_s:g} s are too short "
-            f"to show the SLO, which takes {requests_for_slo(config.slo)} requests or more: these load points stay undecided."
+            f"to show the SLO, which takes {requests_for_slo(config)} requests or more: these load points stay undecided."
         )
     if any(map(_is_on_aws, config.options)) and (unknown_region := unknown_region_words(config.aws.region)):
         said += f" {unknown_region}."

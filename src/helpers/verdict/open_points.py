@@ -2,7 +2,8 @@
 could change the ranking.
 
 As a rule, latency and throughput rise with load. So a load beyond one that is shown to miss the SLO changes nothing, and
-neither does one below a load that is shown to meet it, unless its own estimates say otherwise.
+neither does an untrustworthy one below a load that is shown to meet it. Which loads could change the ranking is decided by what
+is shown, never by which side of a limit an estimate lies on: the true one lies on the other side as often as chance has it.
 """
 
 from __future__ import annotations
@@ -239,7 +240,7 @@ def _candidates(mine: pd.DataFrame, dataset: str, basis: CostBasis, config: Benc
     for _, row in here[_may_be_met(here) & (here["slo"] != MET)].iterrows():
         because = f"at {row['load']}{where}, {open_because(row, config)}"
         is_trusted = row["slo"] == UNDECIDED and row["steady"] != False  # noqa: E712
-        if is_trusted and row["estimates_within_slo"] == True and not pd.isna(row[basis]):  # noqa: E712
+        if is_trusted and row["level"] < ceiling and not pd.isna(row[basis]):
             found.append(_Candidate(estimate_of(row, basis), because))
         elif not is_trusted and floor < row["level"] < ceiling:
             found.append(_Candidate(_at_best(row["level"], row, here, basis), because))
