@@ -28,8 +28,8 @@ def test_the_fewest_requests_that_can_show_a_share(share, confidence, needed):
 
 def test_the_slo_asks_for_what_its_hardest_limit_asks_for():
     slo = {"percentile": 99, "latency_s": 1, "error_rate": 0.05, "confidence": 0.95}
-    assert requests_for_slo(make_config(slo=slo)) == 299
-    assert requests_for_slo(make_config(slo=slo | {"percentile": 50, "error_rate": 0.03})) == 99
+    assert requests_for_slo(make_config(slo=slo).slo) == 299
+    assert requests_for_slo(make_config(slo=slo | {"percentile": 50, "error_rate": 0.03}).slo) == 99
 
 
 @pytest.mark.parametrize(("count", "total", "effect"), [(0, 60, 1.0), (1, 120, 1.0), (2, 100, 3.0), (0, 40, 8.0)])

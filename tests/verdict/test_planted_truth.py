@@ -23,7 +23,7 @@ from simulation import (
     upper_percentile,
 )
 
-from helpers.metrics.sample_size import requests_for_errors
+from helpers.metrics.sample_size import requests_for_slo
 from helpers.run.records import ENOUGH_REQUESTS, read_facts, read_requests
 
 PROMPTS = (300, 301)
@@ -190,7 +190,7 @@ def test_a_steady_load_point_ends_with_enough_requests_and_drains():
     ended = conduct(times, level, math.inf, campaign)
     assert (ended.because, ended.window.steady) == (ENOUGH_REQUESTS, True)
     assert ended.window.open_ns == t0_ns[4]  # four answers by the worker come first
-    needed = requests_for_errors(campaign.config.slo)
+    needed = requests_for_slo(campaign.config.slo, len(campaign.levels))
     assert (
         needed <= ended.window.requests <= 1.1 * needed and ended.close_ns in t0_ns and ended.stop_ns >= ended.close_ns
     )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers.metrics.formulas import UNDECIDED, judged_state, share_is_met
+from helpers.metrics.formulas import UNDECIDED, share_is_met
+from helpers.metrics.room import rejudge, show_room
 from helpers.metrics.sample_size import requests_lacking
 
 if TYPE_CHECKING:
@@ -44,14 +45,17 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
         of_errors = failures, n, slo.error_rate, slo.confidence, effect
         state = share_is_met(*of_errors)
         lacking = requests_lacking(*of_errors) if state == UNDECIDED else 0
-        limits = [f"slo_{name}" for name in slo.limits_s()]
-        for at, row in alike.iterrows():
-            steady = None if row["steady"] is None or row["steady"] != row["steady"] else bool(row["steady"])
+        for at in alike.index:
             points.at[at, "slo_error_rate"] = state
             points.at[at, "lacking_error_rate"] = np.nan if lacking is None else lacking
             points.at[at, "failures_pooled_over"] = len(alike)
-            points.at[at, "slo"] = judged_state([state, *row[limits]], steady, client_limited=False)
+            rejudge(points, at, slo)
     return points
+
+
+def judge_across_loads(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
+    """The table of load points with what the loads of an option say of each other: room below capacity, and failures."""
+    return pool_failures(show_room(points, slo), slo)
 
 
 def _alike(mine: pd.DataFrame) -> np.ndarray:

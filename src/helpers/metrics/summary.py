@@ -31,7 +31,8 @@ from helpers.metrics.intervals import (
     share_bounds,
 )
 from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
-from helpers.metrics.pooled_failures import pool_failures
+from helpers.metrics.pooled_failures import judge_across_loads
+from helpers.metrics.room import saturated_rate
 from helpers.metrics.token_samples import sample_columns
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import PROMPTS_RAN_OUT, SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
@@ -129,7 +130,7 @@ def summarise_load_points(
     endpoint = {record.option: record for record in endpoints}
     levels = read_levels(requests_dir, facts, config)
     rows = [summarise(level, endpoint.get(level.facts[0].option), config) for level in levels]
-    return pool_failures(pd.DataFrame(rows), config.slo)
+    return judge_across_loads(pd.DataFrame(rows), config.slo)
 
 
 def no_load_points(config: BenchmarkConfig) -> pd.DataFrame:
@@ -148,9 +149,10 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
     Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the load (`steady`: of all
     repetitions; `client_limited`: of any); who counted tokens, with the sample (`token_samples.sample_columns`); n, failures,
     window_s and rates with 95% intervals (`_low`, `_high`); percentiles of latency_s, ttft_s, tpot_s and itl_s; prices;
-    `failure_effect` (`intervals.design_effect` of failures) and over how many load points they are pooled
-    (`pooled_failures`); `slo` (met, missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that
-    is: see `LevelLatencies.slo_columns`. Unknown is None.
+    `failure_effect` (`intervals.design_effect` of failures), and over how many load points they are pooled
+    (`pooled_failures`); `shows_room` of an open loop, and what an overloaded one answered per second (`room`); `slo` (met,
+    missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that is: see
+    `LevelLatencies.slo_columns`. Unknown is None.
     """
     windows, here = level.facts, level.steady
     window_s = sum(f.window_s for f in windows)
@@ -185,8 +187,10 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
         "usd_per_hour": endpoint and endpoint.usd_per_hour(),
     } | sample_columns(level.requests)
-    latencies, streams = LevelLatencies(here), _streams(row)
+    latencies, streams = LevelLatencies(here, is_open=row["load_kind"] == "open_loop"), _streams(row)
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
+    saturated = _saturated(level) if row["overloaded"] and row["load_kind"] == "open_loop" else NO_INTERVAL
+    row |= {"saturated_per_s_low": saturated.low, "saturated_per_s_high": saturated.high, "shows_room": None}
     row |= {"failure_effect": latencies.failure_effect, "failures_pooled_over": 1}
     row |= _rates(level, ok, window_s, streams, config)
     row |= served_rates(row, {name: _mean_interval(here.loc[ok, name], streams) for name in TOKENS})
@@ -201,6 +205,12 @@ def _in_flight(sent: pd.DataFrame, facts: LoadPointFacts) -> float:
     mine = sent[sent["repetition"] == facts.repetition].dropna(subset=["sent_ns", "done_ns"])
     stamps = [mine[column].to_numpy(dtype="int64") / 1e9 for column in ("sent_ns", "done_ns")]
     return metrics.achieved_concurrency(*stamps, (facts.window_open_ns / 1e9, facts.window_close_ns / 1e9))
+
+
+def _saturated(level: Level) -> Interval:
+    facts = next(f for f in level.facts if was_overloaded(f))
+    mine = level.requests[level.requests["repetition"] == facts.repetition]
+    return saturated_rate(mine, facts.window_open_ns, facts.window_close_ns)
 
 
 def _pooled_rate(arrivals: list[ArrivalFacts | None]) -> float | None:

@@ -17,6 +17,7 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
+from helpers.metrics.room import ROOM
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.chosen_points import best_load, estimate_of, mixed_cost, traffic_shares
 from helpers.verdict.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
@@ -45,6 +46,11 @@ def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
     if row["steady"] == False:  # noqa: E712
         advice = [TO_GO_ON[end] for end in TO_GO_ON if end in str(row.get("ended_because"))]
         return f"it found no steady state{''.join(f'; {one} may help' for one in advice)}"
+    if row.get("shows_room") == False:  # noqa: E712
+        return (
+            "no higher rate shows that there is room below capacity, so a quiet spell may have hidden what waits there: "
+            f"{row['level'] / ROOM:.3g} requests/s kept up with would show it"
+        )
     limits = open_limits(row, config)
     if not limits:
         return "the SLO is not decided there"
