@@ -77,8 +77,9 @@ benchmark: benchmark-instrument benchmark-verdict benchmark-analysis  ## the thr
 benchmark-instrument: .venv/.setup  ## speed and accuracy of the load generator, and of a simple client for comparison
 	@$(BIN)/python tests/benchmarks/instrument.py
 
-benchmark-verdict: .venv/.setup-dev  ## is the verdict right? 300 simulated campaigns with known truth
+benchmark-verdict: .venv/.setup-dev  ## is the verdict right? 300 simulated campaigns with known truth, and 60 of each harder world
 	@$(BIN)/python tests/benchmarks/planted_truth.py
+	@$(BIN)/python tests/benchmarks/harder_worlds.py
 
 benchmark-analysis: .venv/.setup-dev  ## time and memory of analysing a million request records
 	@$(BIN)/python tests/benchmarks/analysis.py

@@ -8,6 +8,7 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
+from helpers.metrics.pooled_failures import judge_across_loads
 from helpers.metrics.summary import read_load_points, summarise
 from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
@@ -159,7 +160,8 @@ def summarise_load_points(
     """One row per load point of a folder of request records."""
     known = {record.option: record for record in endpoints}
     points = read_load_points(requests_dir, facts, config)
-    return pd.DataFrame([summarise(point, known.get(point.facts[0].option), config) for point in points])
+    rows = [summarise(point, known.get(point.facts[0].option), config) for point in points]
+    return judge_across_loads(pd.DataFrame(rows), config.slo)
 
 
 def token_price(prompt, output, **changes):
@@ -217,6 +219,11 @@ def load_point(
         "commonest_failure": None,
         "error_rate_low": 0.0,
         "error_rate_high": 0.018,
+        "failure_effect": 1.0,
+        "failures_pooled_over": 1,
+        "saturated_per_s_low": None,
+        "saturated_per_s_high": None,
+        "shows_room": True if kind == "open_loop" else None,
         "achieved_concurrency": float(level),
         "asked_rate_per_s": float(level) if scheduled else None,
         "achieved_rate_per_s": float(level) if scheduled else None,

@@ -29,7 +29,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -48,7 +48,7 @@ TIMEOUT_S = 60.0
 ERROR_LIMIT = 0.03
 LEVELS = (1, 2, 4, 8)
 SHARES_OF_CAPACITY = (0.2, 0.4, 0.6, 0.8)
-DATASETS = {"short": (100, 500), "long": (1000, 2000)}
+DATASETS = {"short": (100, 500), "long": (1000, 2000), "middle": (500, 1000)}
 OUTPUT_TOKENS = 64
 LONGEST_OUTPUT = 1024
 PROMPTS_PER_REQUEST = 5
@@ -72,6 +72,11 @@ class Campaign:
     truths: dict[tuple[str, str, LoadLevel], Truth]
     """By option, dataset and level."""
     limit_s: float
+    """Of latency; inf where the SLO limits only others."""
+    other_limits_s: dict[str, float] = field(default_factory=dict)
+    """`ttft_s`, `tpot_s` -> limit."""
+    slower: dict[tuple[str, str, LoadLevel], tuple[float, float]] = field(default_factory=dict)
+    """By what the service is multiplied when the load point begins and when it ends, where drift or neighbours do so."""
 
     @property
     def is_open(self) -> bool:
@@ -102,9 +107,15 @@ class Campaign:
             seed=self.seed,
             generation={"max_output_tokens": OUTPUT_TOKENS if fixed else LONGEST_OUTPUT, "fixed_output_length": fixed},
             load=load,
-            slo={"percentile": PERCENT, "latency_s": self.limit_s, "error_rate": ERROR_LIMIT},
+            slo={"percentile": PERCENT, "latency_s": None, **self.limits_s, "error_rate": ERROR_LIMIT},
             traffic={"requests_per_minute": 600, "mix": self.shares},
         )
+
+    @property
+    def limits_s(self) -> dict[str, float]:
+        """The latency limits of the SLO."""
+        of_latency = {"latency_s": self.limit_s} if math.isfinite(self.limit_s) else {}
+        return of_latency | self.other_limits_s
 
     @property
     def warmup_s(self) -> float:
@@ -137,7 +148,8 @@ class Campaign:
     def is_feasible(self, option: str, dataset: str, level: LoadLevel, margin: float = 0.0) -> bool:
         """Does a load point truly meet the SLO, by a margin of this share?"""
         truth = self.truths[option, dataset, level]
-        return truth.p_latency_s <= self.limit_s / (1 + margin) and truth.error_rate <= ERROR_LIMIT / (1 + margin)
+        reached = [getattr(truth, f"p_{name}") * (1 + margin) <= limit for name, limit in self.limits_s.items()]
+        return all(reached) and truth.error_rate <= ERROR_LIMIT / (1 + margin)
 
     def true_prices(self, margin: float = 0.0) -> dict[str, float]:
         """Option -> its true price over the traffic, of those that truly meet the SLO on every dataset; cheapest first."""
@@ -164,48 +176,50 @@ def draw_campaign(seed: int, requests: int = 120, truth_requests: int = 60_000, 
     if rng.random() < 0.4:
         share = round(float(rng.uniform(0.2, 0.8)), 2)
         shares = {"short": share, "long": round(1 - share, 2)}
-    stations = {f"option-{i}": _draw_station(lengths, rng) for i in range(1, rng.integers(3, 7) + 1)}
+    stations = {f"option-{i}": draw_station(lengths, rng) for i in range(1, rng.integers(3, 7) + 1)}
     levels = tuple(LoadLevel("closed_loop", float(c)) for c in LEVELS)
     if is_open:
-        levels = _rates(stations, shares)
-    truths = _truths(seed, stations, shares, levels, truth_requests, cache)
+        levels = rates_of(stations, shares)
+    truths = truths_of(seed, stations, shares, levels, truth_requests, cache)
     known = [truth.p_latency_s for truth in truths.values() if math.isfinite(truth.p_latency_s)]
-    limit_s = _log_uniform(rng, 0.9 * min(known), max(known))
+    limit_s = log_uniform(rng, 0.9 * min(known), max(known))
     return Campaign(seed, stations, shares, levels, lengths, requests, truths, limit_s)
 
 
-def _draw_station(lengths: str, rng: np.random.Generator) -> Station:
-    alone_s, prefill_share = _log_uniform(rng, 1, 4), rng.uniform(0.1, 0.4)
+def draw_station(lengths: str, rng: np.random.Generator) -> Station:
+    alone_s, prefill_share = log_uniform(rng, 1, 4), rng.uniform(0.1, 0.4)
     fails, is_cold, slows = rng.random() < 0.25, rng.random() < 0.5, rng.random() < 0.5
     return Station(
-        slots=round(_log_uniform(rng, 1, 16)),
+        slots=round(log_uniform(rng, 1, 16)),
         prefill_s_per_token=alone_s * prefill_share / 300,
         s_per_output_token=alone_s * (1 - prefill_share) / OUTPUT_TOKENS,
         noise_cv=float(rng.uniform(0.05, 0.6)),
         noise="gamma" if rng.random() < 0.5 else "lognormal",
         slowdown=float(rng.uniform(0.02, 0.3)) if slows else 0.0,
-        output_tokens=_log_uniform(rng, 32, 128) if lengths == "unequal" else OUTPUT_TOKENS,
+        output_tokens=log_uniform(rng, 32, 128) if lengths == "unequal" else OUTPUT_TOKENS,
         output_cv=0.0 if lengths == "fixed" else 0.3,
-        error_rate=_log_uniform(rng, 0.002, 0.08) if fails else 0.0,
+        error_rate=log_uniform(rng, 0.002, 0.08) if fails else 0.0,
         hang_share=max(0.0, float(rng.uniform(-3, 1))) if fails else 0.0,
         cold_excess=float(rng.uniform(0.5, 3)) if is_cold else 0.0,
         cold_requests=float(rng.uniform(3, 15)),
-        usd_per_hour=_log_uniform(rng, 1, 4),
+        usd_per_hour=log_uniform(rng, 1, 4),
     )
 
 
-def _rates(stations: dict[str, Station], shares: dict[str, float]) -> tuple[LoadLevel, ...]:
+def rates_of(
+    stations: dict[str, Station], shares: dict[str, float], shares_of_capacity: tuple[float, ...] = SHARES_OF_CAPACITY
+) -> tuple[LoadLevel, ...]:
     """Of the longest prompts' capacity, so that most options can serve most rates."""
     longest = max(_mean_prompt(name) for name in shares)
     capacity = float(np.median([station.capacity_per_s(longest, TIMEOUT_S) for station in stations.values()]))
-    return tuple(LoadLevel("open_loop", float(f"{share * capacity:.3g}")) for share in SHARES_OF_CAPACITY)
+    return tuple(LoadLevel("open_loop", float(f"{share * capacity:.3g}")) for share in shares_of_capacity)
 
 
 def _mean_prompt(dataset: str) -> float:
     return Load(DATASETS[dataset]).mean_prompt_tokens
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
 
 
@@ -216,7 +230,7 @@ def load_of(dataset: str, level: LoadLevel) -> Load:
     return Load(DATASETS[dataset], concurrency=int(level.value))
 
 
-def _truths(
+def truths_of(
     seed: int,
     stations: dict[str, Station],
     shares: dict[str, float],

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from examples import facts, process
 from planted_campaigns import PERCENT, TIMEOUT_S, Campaign, load_of
-from simulation import Served, Work, draw_work, serve
+from simulation import Served, Work, draw_weather, draw_work, serve
 
 from helpers.config.load import LoadLevel
 from helpers.load.attempt_run import LOOK_EVERY_S, LOOK_SHARE
@@ -62,7 +62,14 @@ def write_campaign(campaign: Campaign, folder: Path) -> None:
     stations = [campaign.stations[option] for option, _, _ in points]
     rngs = [np.random.default_rng([campaign.seed, 2, number]) for number in range(len(points))]
     works = [
-        draw_work(campaign.stations[option], load_of(dataset, level), count, rng, cold=True)
+        draw_work(
+            campaign.stations[option],
+            load_of(dataset, level),
+            count,
+            rng,
+            cold=True,
+            slower=_slower(campaign, (option, dataset, level), count),
+        )
         for (option, dataset, level), rng in zip(points, rngs, strict=True)
     ]
     how = {"concurrency": [int(level.value) for _, _, level in points]}
@@ -72,11 +79,21 @@ def write_campaign(campaign: Campaign, folder: Path) -> None:
         how = {"arrivals_s": np.stack([one[:-1] for one in arrivals], axis=1)}
         after_last_s = [one[-1] for one in arrivals]
     service_s, refused = (np.stack([getattr(w, name) for w in works], axis=1) for name in ("service_s", "refused"))
+    how |= {"stall_s": np.stack([work.stall_s for work in works], axis=1)}
+    how |= {"weather": draw_weather(stations, np.random.default_rng([campaign.seed, 5]))}
     served = serve(stations, service_s, refused, TIMEOUT_S, **how)
     for number, (option, dataset, level) in enumerate(points):
         point = Attempt(option, dataset, level, 0)
         mine = Served(*(part[:, number] for part in served))
         _write_point(point, mine, works[number], after_last_s[number], campaign, folder)
+
+
+def _slower(campaign: Campaign, point: tuple[str, str, LoadLevel], count: int) -> np.ndarray | float:
+    """What drift and neighbours make of the service of a load point that ends with its window."""
+    if point not in campaign.slower:
+        return 1.0
+    first, last = campaign.slower[point]
+    return first + (last - first) * np.minimum(np.arange(count) / (1.5 * campaign.requests), 1)
 
 
 def _arrivals_s(campaign: Campaign, dataset: str, level: LoadLevel, count: int) -> np.ndarray:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from planted_campaigns import ERROR_LIMIT, TIMEOUT_S, Campaign, draw_campaign, load_of
 from planted_records import write_campaign
-from planted_rules import QUANTITIES, RULES, Answer, Stated
+from planted_rules import QUANTITIES, RULES, Answer, Stated, our_rules
+from planted_worlds import draw_world
 
 from helpers.config.load import LoadLevel
 
@@ -35,6 +36,8 @@ class Outcome:
     infeasible_load_point_named: bool | None
     """Or at the load point at which it is to run?"""
     left: int
+    within_5_percent: bool | None = None
+    """Does the named option cost, where it is to run, at most 5% more than the truly cheapest? Asked of what is feasible."""
     why: dict[str, str] = field(default_factory=dict)
     """Which of the above went wrong -> the cause."""
     intervals: list[tuple[str, str, str]] = field(default_factory=list)
@@ -48,6 +51,14 @@ def score_campaign(seed: int, requests: int, truth_requests: int, cache: Path | 
         folder = Path(name)
         write_campaign(campaign, folder)
         return {rule: asdict(outcome(campaign, judged(campaign, folder))) for rule, judged in RULES.items()}
+
+
+def score_world(world_and_seed: tuple[str, int], requests: int, truth_requests: int, cache: Path | None) -> dict:
+    """The outcome of our rules on the campaign of a seed in a world."""
+    campaign = draw_world(*world_and_seed, requests, truth_requests, cache)
+    with tempfile.TemporaryDirectory(prefix="planted-") as name:
+        write_campaign(campaign, Path(name))
+        return asdict(outcome(campaign, our_rules(campaign, Path(name))))
 
 
 def outcome(campaign: Campaign, answer: Answer) -> Outcome:
@@ -71,6 +82,9 @@ def outcome(campaign: Campaign, answer: Answer) -> Outcome:
         infeasible_named=infeasible if feasible_by_margin else None,
         infeasible_load_point_named=infeasible_point if feasible_by_margin else None,
         left=len(answer.candidates),
+        within_5_percent=None
+        if named is None or infeasible_point or answer.chosen.keys() != campaign.shares.keys()
+        else _is_near_best(campaign, answer, prices),
     )
     if not contained:
         found.why["contained"] = _why_not_contained(campaign, answer, winner)
@@ -80,6 +94,11 @@ def outcome(campaign: Campaign, answer: Answer) -> Outcome:
         found.why["infeasible"] = "; ".join(_missed_points(campaign, answer))
     found.intervals = [_interval(campaign, stated) for stated in answer.intervals if _has_truth(campaign, stated)]
     return found
+
+
+def _is_near_best(campaign: Campaign, answer: Answer, prices: dict[str, float]) -> bool:
+    cost = sum(share * campaign.price(answer.recommended, d, answer.chosen[d]) for d, share in campaign.shares.items())
+    return cost <= 1.05 * min(prices.values())
 
 
 # --- causes -------------------------------------------------------------------------------------------------------
@@ -93,8 +112,9 @@ def _missed_points(campaign: Campaign, answer: Answer) -> list[str]:
         if campaign.is_feasible(answer.recommended, dataset, level):
             continue
         what, over = "errors", truth.error_rate / ERROR_LIMIT - 1
-        if truth.p_latency_s > campaign.limit_s:
-            what, over = "p95", truth.p_latency_s / campaign.limit_s - 1
+        for name, limit in campaign.limits_s.items():
+            if getattr(truth, f"p_{name}") > limit:
+                what, over = "p95", getattr(truth, f"p_{name}") / limit - 1
         size = "by 5% at most" if over <= 0.05 else "by 5-15%" if over <= 0.15 else "by more than 15%"
         missed.append(f"{what} beyond its limit {size}, {_place(campaign, answer.recommended, dataset, level)}")
     return missed
@@ -143,7 +163,8 @@ def _state_at_best(campaign: Campaign, answer: Answer, option: str) -> str:
     for dataset, level in _cheapest_levels(campaign, option).items():
         rows = answer.points[(answer.points["option"] == option) & (answer.points["dataset"] == dataset)]
         rows = rows[rows["level"] == level.value]
-        room = 1 - campaign.truths[option, dataset, level].p_latency_s / campaign.limit_s
+        truth = campaign.truths[option, dataset, level]
+        room = min(1 - getattr(truth, f"p_{name}") / limit for name, limit in campaign.limits_s.items())
         near = "p95 within 10% of its limit" if room < 0.1 else "p95 clear of its limit"
         if campaign.truths[option, dataset, level].error_rate > 0:
             near += ", with errors"
@@ -210,7 +231,14 @@ def share(values: Iterable[bool | None]) -> float | None:
 
 def totals(outcomes: list[dict]) -> dict:
     """The figures of one rule over all campaigns, with how often each question arose and the causes of what went wrong."""
-    names = ("contained", "single_winner", "one_left", "infeasible_named", "infeasible_load_point_named")
+    names = (
+        "contained",
+        "single_winner",
+        "one_left",
+        "infeasible_named",
+        "infeasible_load_point_named",
+        "within_5_percent",
+    )
     asked = {name: sum(o[name] is not None for o in outcomes) for name in names}
     stated = [tuple(interval) for o in outcomes for interval in o["intervals"]]
     return {
@@ -219,6 +247,7 @@ def totals(outcomes: list[dict]) -> dict:
         "one_left_when_clear": share(o["one_left"] for o in outcomes),
         "infeasible_named": share(o["infeasible_named"] for o in outcomes),
         "infeasible_load_point_named": share(o["infeasible_load_point_named"] for o in outcomes),
+        "within_5_percent": share(o["within_5_percent"] for o in outcomes),
         "coverage_95": coverage(stated),
         "coverage_95_by_quantity": {q: coverage(s for s in stated if s[0] == q) for q in QUANTITIES},
         "coverage_95_by_place": _by_place(stated),

@@ -1,6 +1,7 @@
 """The simulator is right by closed forms, gives the same records for the same seed, and its campaigns are judged well."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -8,10 +9,21 @@ import pytest
 from planted_campaigns import ERROR_LIMIT, draw_campaign
 from planted_records import Times, conduct, write_campaign
 from planted_rules import RULES, our_rules
-from planted_scores import outcome, score_campaign, totals
-from simulation import QUICK_ERROR_S, WORKER_GAP_S, Load, Station, draw_work, serve, true_figures, upper_percentile
+from planted_scores import outcome, score_campaign, score_world, totals
+from planted_worlds import WORLDS
+from simulation import (
+    QUICK_ERROR_S,
+    WORKER_GAP_S,
+    Load,
+    Station,
+    draw_weather,
+    draw_work,
+    serve,
+    true_figures,
+    upper_percentile,
+)
 
-from helpers.metrics.sample_size import requests_for_errors
+from helpers.metrics.sample_size import requests_for_slo
 from helpers.run.records import ENOUGH_REQUESTS, read_facts, read_requests
 
 PROMPTS = (300, 301)
@@ -178,7 +190,7 @@ def test_a_steady_load_point_ends_with_enough_requests_and_drains():
     ended = conduct(times, level, math.inf, campaign)
     assert (ended.because, ended.window.steady) == (ENOUGH_REQUESTS, True)
     assert ended.window.open_ns == t0_ns[4]  # four answers by the worker come first
-    needed = requests_for_errors(campaign.config.slo)
+    needed = requests_for_slo(campaign.config.slo, len(campaign.levels))
     assert (
         needed <= ended.window.requests <= 1.1 * needed and ended.close_ns in t0_ns and ended.stop_ns >= ended.close_ns
     )
@@ -229,3 +241,45 @@ def test_the_verdict_on_a_dozen_campaigns(outcomes):
     assert ours["coverage_95"] >= 0.85
     assert reference["coverage_95"] is None
     assert reference["infeasible_load_point_named"] > ours["infeasible_load_point_named"]
+
+
+# --- harder worlds ------------------------------------------------------------------------------------------------
+
+
+def test_weather_has_the_mean_and_memory_that_it_is_to_have():
+    station = dataclasses.replace(ONE_SECOND, weather_cv=0.3, weather_s=10.0)
+    weather = draw_weather([station] * 40, np.random.default_rng(1))
+    values = weather.slower
+    assert values.mean() == pytest.approx(1, abs=0.01) and values.std() == pytest.approx(0.3, abs=0.01)
+    later = round(10 / weather.step_s[0])
+    alike = [np.corrcoef(one[:-later], one[later:])[0, 1] for one in values.T]
+    assert np.mean(alike) == pytest.approx(math.exp(-1), abs=0.05)
+
+
+def test_stalls_take_their_time_from_one_request_or_from_all():
+    """One worker, one second each, and every 200th 10 s: 21/20 s on average; a whole station that stalls holds up all four."""
+    stalls = dataclasses.replace(ONE_SECOND, slots=4, stall_share=1 / 200, stall_s=10.0)
+    assert truth(stalls, concurrency=1).requests_per_s == pytest.approx(1 / 1.05, rel=0.02)
+    alone = truth(stalls, concurrency=4).requests_per_s
+    together = truth(dataclasses.replace(stalls, stalls_all=True), concurrency=4).requests_per_s
+    assert alone == pytest.approx(4 / 1.05, rel=0.02)
+    assert together == pytest.approx(1 / (0.25 + 10 / 200), rel=0.05)
+
+
+def test_drift_is_averaged_over_the_visit():
+    drifting = dataclasses.replace(ONE_SECOND, drift=0.2)
+    assert truth(drifting, concurrency=1, requests=2400).requests_per_s == pytest.approx(1 / 1.1, rel=0.01)
+
+
+def test_limits_of_ttft_and_tpot_have_their_truth():
+    """A tenth of a second for the prompt; 0.9 s for 64 tokens, the first of which is waited for."""
+    found = truth(ONE_SECOND, concurrency=1, requests=2400)
+    assert found.p_ttft_s == pytest.approx(0.1) and found.p_tpot_s == pytest.approx(0.9 / 63)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_world_is_judged_and_is_the_same_again(world):
+    score = functools.partial(score_world, (world, 7), requests=60, truth_requests=1_200, cache=None)
+    found = score()
+    assert found == score()
+    assert found["intervals"]

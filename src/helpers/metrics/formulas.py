@@ -117,17 +117,19 @@ def usd_per_1m_tokens(usd_per_option_hour: float | None, tokens_per_s: float) ->
 # --- the SLO ------------------------------------------------------------------------------------------------------
 
 
-def limit_is_met(values: np.ndarray, limit: float, percent: float, confidence: float, effect: float = 1.0) -> str:
+def limit_is_met(
+    values: np.ndarray, limit: float, percent: float, confidence: float, effect: float = 1.0, by_moments: bool = True
+) -> str:
     """Is the percentile of `values` (failures are +inf) below the limit: `met`, `missed` or `undecided`.
 
     The percentile p is within the limit exactly if the share of requests beyond it is at most 1 - p. The share's
     one-sided bounds decide: upper bound at most 1 - p is met, lower bound above it is missed. `effect` is how many
     requests carry the information of one independent request (`intervals.design_effect`). A limit so far away that mean and
-    standard deviation show it (`intervals.percentile_bound_by_moments`) is met too. Too few samples to show the
-    percentile never show that it is met.
+    standard deviation show it (`intervals.percentile_bound_by_moments`) is met too, where these may speak
+    (`by_moments`). Too few samples to show the percentile never show that it is met.
     """
     state = share_is_met(int((values > limit).sum()), len(values), 1 - percent / 100, confidence, effect)
-    if state == UNDECIDED and percentile_bound_by_moments(values, percent, confidence, effect) <= limit:
+    if by_moments and state == UNDECIDED and percentile_bound_by_moments(values, percent, confidence, effect) <= limit:
         state = MET
     return UNDECIDED if state == MET and len(values) < samples_to_show(percent) else state
 

@@ -142,6 +142,8 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     effect = _effect(here, load)
     failed_alike = effect if 0 < failures < n else 1.0
     row["error_rate_low"], row["error_rate_high"] = share_bounds(failures, n, (1 + CONFIDENCE) / 2, failed_alike)
+    row |= {"failure_effect": failed_alike, "failures_pooled_over": 1}
+    row |= {"saturated_per_s_low": None, "saturated_per_s_high": None, "shows_room": None}
     row |= _rates(here, ok, wall_s, config.slo)
     row |= served_rates(row, {})
     row |= _prices(row, endpoint and endpoint.price)

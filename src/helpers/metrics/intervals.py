@@ -92,14 +92,14 @@ def _initial_monotone(correlation: Callable[[int], float], most: int) -> float:
     return total
 
 
-def percentile_interval(values: np.ndarray, percent: float, effect: float = 1.0) -> Interval:
+def percentile_interval(values: np.ndarray, percent: float, effect: float = 1.0, by_moments: bool = True) -> Interval:
     """95% interval of a percentile, for non-negative values.
 
     From order statistics, so no distribution is assumed: the r-th of n independent values lies at or above the
     percentile p with the probability that a Beta(r, n + 1 - r) variable exceeds p (David and Nagaraja, Order Statistics,
     2003, section 7.1); fractional ranks are interpolated (Hutson 1999). n is the effective number, len(values) / `effect`;
-    see `design_effect`. The upper bound is that of `percentile_bound_by_moments` where that is lower. Where there are too
-    few values for a bound it is 0 or +inf.
+    see `design_effect`. `by_moments`: the upper bound is that of `percentile_bound_by_moments` where that is
+    lower. Where there are too few values for a bound it is 0 or +inf.
     """
     n = len(values)
     if n < 2:
@@ -109,10 +109,10 @@ def percentile_interval(values: np.ndarray, percent: float, effect: float = 1.0)
     ordered = np.sort(values)
     ranks = [_rank(percent / 100, effective, at_or_above) for at_or_above in (tail, 1 - tail)]
     low, high = (None if rank is None else rank * (n + 1) / (effective + 1) - 1 for rank in ranks)
-    by_moments = percentile_bound_by_moments(ordered, percent, 1 - tail, effect)
+    most = percentile_bound_by_moments(ordered, percent, 1 - tail, effect) if by_moments else math.inf
     return Interval(
         0.0 if low is None or low < 0 else _at(ordered, min(low, n - 1)),
-        by_moments if high is None else min(by_moments, _at(ordered, high)),
+        most if high is None else min(most, _at(ordered, high)),
     )
 
 

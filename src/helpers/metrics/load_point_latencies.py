@@ -25,10 +25,12 @@ from helpers.metrics.sample_size import requests_lacking
 PERCENTS = (50, 90, 95, 99)
 
 
-def percentile_columns(column: str, values: np.ndarray, effect: float, slo_percent: float) -> dict[str, float | None]:
+def percentile_columns(
+    column: str, values: np.ndarray, effect: float, slo_percent: float, by_moments: bool = True
+) -> dict[str, float | None]:
     """Columns of a latency: n, effective n, mean of the successes, percentiles, and the interval of the SLO's percentile.
 
-    `values` hold failures as +inf; `effect` is their design effect.
+    `values` hold failures as +inf; `effect` is their design effect; `by_moments` as in `percentile_interval`.
     """
     ordered = np.sort(values)
     finite = ordered[np.isfinite(ordered)]
@@ -42,20 +44,22 @@ def percentile_columns(column: str, values: np.ndarray, effect: float, slo_perce
             percentile(ordered, percent) if len(values) >= samples_to_show(percent) else None
         )
     shown = row[f"{column}_p{slo_percent:g}"] is not None
-    interval = percentile_interval(ordered, slo_percent, effect) if shown else NO_INTERVAL
+    interval = percentile_interval(ordered, slo_percent, effect, by_moments) if shown else NO_INTERVAL
     return row | {f"{column}_p{slo_percent:g}_low": interval.low, f"{column}_p{slo_percent:g}_high": interval.high}
 
 
 class LoadPointLatencies:
     """Latencies of the requests of a steady window in order of sending, failures as +inf.
 
-    `here` are these requests by repetition and t0 (`metrics.with_latencies`).
+    `here` are these requests by repetition and t0 (`metrics.with_latencies`). In an open loop (`is_open`) mean and standard
+    deviation say nothing of the percentile: those of a quiet spell are small.
     """
 
-    def __init__(self, here: pd.DataFrame) -> None:
+    def __init__(self, here: pd.DataFrame, *, is_open: bool) -> None:
         self._requests = here[["ok", *LATENCIES]]
         self._ok = here["ok"].to_numpy(dtype=bool)
         self._repetition = here["repetition"].to_numpy()
+        self._by_moments = not is_open
         self.n, self.failures = len(here), int((~self._ok).sum())
         self._values: dict[str, np.ndarray] = {}
         self._effects: dict[tuple[str, float], float] = {}
@@ -86,7 +90,7 @@ class LoadPointLatencies:
 
     def percentiles(self, column: str, percent: float) -> dict[str, float | None]:
         """The columns of a latency, with an interval at this percentile: see `percentile_columns`."""
-        return percentile_columns(column, self.values(column), self.effect(column, percent), percent)
+        return percentile_columns(column, self.values(column), self.effect(column, percent), percent, self._by_moments)
 
     def slo_columns(
         self, slo: ServiceLevel, steady: bool | None, client_limited: bool
@@ -98,13 +102,13 @@ class LoadPointLatencies:
         states, lacking = {}, {}
         for column, limit in slo.limits_s().items():
             values, effect = self.values(column), self.effect(column, slo.percentile)
-            state = metrics.limit_is_met(values, limit, slo.percentile, slo.confidence, effect)
+            state = metrics.limit_is_met(values, limit, slo.percentile, slo.confidence, effect, self._by_moments)
             states[f"slo_{column}"] = state
             lacking[f"lacking_{column}"] = _lacking(
                 state, int((values > limit).sum()), len(values), 1 - slo.percentile / 100, slo.confidence, effect
             )
         of_errors = self.failures, self.n, slo.error_rate, slo.confidence, self.failure_effect
-        states["slo_error_rate"] = metrics.share_is_met(*of_errors)
+        states["slo_error_rate"] = metrics.share_is_met(*of_errors)  # by itself: see `pooled_failures`
         lacking["lacking_error_rate"] = _lacking(states["slo_error_rate"], *of_errors)
         return (
             states

@@ -44,9 +44,16 @@ def requests_for_percentile(slo: ServiceLevel) -> int:
     return requests_to_show(1 - slo.percentile / 100, slo.confidence)
 
 
-def requests_for_slo(slo: ServiceLevel) -> int:
-    """Fewest requests that can show the whole SLO."""
-    return max(requests_for_errors(slo), requests_for_percentile(slo))
+def requests_for_slo(slo: ServiceLevel, levels: int = 1) -> int:
+    """Fewest requests at each of an option's `levels` that can show the whole SLO: failures are pooled over them
+    (`pooled_failures`), latencies are not.
+    """
+    return max(math.ceil(requests_for_errors(slo) / levels), requests_for_percentile(slo))
+
+
+def levels_of(config: BenchmarkConfig) -> int:
+    """Levels at which each option is measured for certain: one where they are searched for."""
+    return max(1, len(config.load.levels()))
 
 
 def requests_lacking(count: int, total: int, share: float, confidence: float, effect: float = 1.0) -> int | None:
@@ -83,7 +90,7 @@ def load_for_slo(config: BenchmarkConfig) -> Load:
     """The config's load, with `min_requests` raised to what the SLO's error rate asks of a repetition."""
     if config.slo.error_rate == 0:
         return config.load
-    needed = math.ceil(requests_for_errors(config.slo) / config.load.repetitions)
+    needed = math.ceil(requests_for_errors(config.slo) / (levels_of(config) * config.load.repetitions))
     return config.load.model_copy(update={"min_requests": max(config.load.min_requests, needed)})
 
 
@@ -92,7 +99,7 @@ def fewest_prompts_to_decide(config: BenchmarkConfig) -> int:
     load = config.load
     if config.slo.error_rate == 0 or isinstance(load, Ramp):
         return load.fewest_prompts()
-    needed = math.ceil(requests_for_slo(config.slo) / load.repetitions)
+    needed = math.ceil(requests_for_slo(config.slo, levels_of(config)) / load.repetitions)
     return load.model_copy(update={"min_requests": max(load.min_requests, needed)}).fewest_prompts()
 
 
@@ -110,10 +117,11 @@ def refuse_what_cannot_decide(config: BenchmarkConfig) -> None:
             "slo.error_rate: 0 cannot be shown by any number of requests, so no option could be recommended. Expected a share "
             f"above 0. Next: write for example {SMALL_ERROR_RATE:g}, which {smallest} requests without a failure can show"
         )
-    needed = math.ceil(requests_for_slo(slo) / load.repetitions)
+    at_each = requests_for_slo(config.slo, levels_of(config))
+    needed = math.ceil(at_each / load.repetitions)
     words = (
         f"the SLO (p{slo.percentile:g}, at most {slo.error_rate:.3g} errors, {slo.confidence:.3g} confidence) can be shown "
-        f"only by {requests_for_slo(slo)} requests or more at each load, even if none of them is slow or fails"
+        f"only by {at_each} requests or more at each load, even if none of them is slow or fails"
     )
     if load.level_kind == "open_loop":
         _refuse_short(config, needed, words)
@@ -144,7 +152,7 @@ def rates_too_short(config: BenchmarkConfig) -> list[float]:
     """The rates of an open loop at which a load point ends before it can hold the requests that the SLO asks for."""
     if not isinstance(config.load, OpenLoop) or config.slo.error_rate == 0:
         return []
-    needed = requests_for_slo(config.slo) / config.load.repetitions
+    needed = requests_for_slo(config.slo, levels_of(config)) / config.load.repetitions
     return [level.value for level in config.load.levels() if _sent_within(config, level.value) < needed]
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics import formulas as metrics
-from helpers.metrics.attempts import end_columns, repetitions_that_count
+from helpers.metrics.attempts import end_columns, repetitions_that_count, was_overloaded
 from helpers.metrics.chunks import inter_token_percentiles
 from helpers.metrics.failure_counts import commonest_failure
 from helpers.metrics.formulas import LATENCIES, with_latencies
@@ -31,6 +31,7 @@ from helpers.metrics.intervals import (
     share_bounds,
 )
 from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
+from helpers.metrics.room import saturated_rate
 from helpers.metrics.token_samples import sample_columns
 from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
@@ -138,8 +139,10 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
     Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the load (`steady`: of all
     repetitions; `client_limited`: of any); who counted tokens, with the sample (`token_samples.sample_columns`); n, failures,
     window_s and rates with 95% intervals (`_low`, `_high`); percentiles of latency_s, ttft_s, tpot_s and itl_s; prices;
-    `slo` (met, missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that
-    is: see `LoadPointLatencies.slo_columns`. Unknown is None.
+    `failure_effect` (`intervals.design_effect` of failures), and over how many load points they are pooled
+    (`pooled_failures`); `shows_room` of an open loop, and what an overloaded one answered per second (`room`); `slo` (met,
+    missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that is: see
+    `LoadPointLatencies.slo_columns`. Unknown is None.
     """
     windows, here = point.facts, point.steady
     window_s = sum(f.window_s for f in windows)
@@ -172,8 +175,11 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
         "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
         "usd_per_hour": endpoint and endpoint.usd_per_option_hour(),
     } | sample_columns(point.requests)
-    latencies, streams = LoadPointLatencies(here), _streams(row)
+    latencies, streams = LoadPointLatencies(here, is_open=row["load_kind"] == "open_loop"), _streams(row)
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
+    saturated = _saturated(point) if row["overloaded"] and row["load_kind"] == "open_loop" else NO_INTERVAL
+    row |= {"saturated_per_s_low": saturated.low, "saturated_per_s_high": saturated.high, "shows_room": None}
+    row |= {"failure_effect": latencies.failure_effect, "failures_pooled_over": 1}
     row |= _rates(point, ok, window_s, streams, config)
     row |= served_rates(row, {name: _mean_interval(here.loc[ok, name], streams) for name in TOKENS})
     row |= prices_of(row, endpoint and endpoint.price)
@@ -187,6 +193,12 @@ def _in_flight(sent: pd.DataFrame, facts: AttemptFacts) -> float:
     mine = sent[sent["repetition"] == facts.repetition].dropna(subset=["sent_ns", "done_ns"])
     stamps = [mine[column].to_numpy(dtype="int64") / 1e9 for column in ("sent_ns", "done_ns")]
     return metrics.achieved_concurrency(*stamps, (facts.window_open_ns / 1e9, facts.window_close_ns / 1e9))
+
+
+def _saturated(point: LoadPoint) -> Interval:
+    facts = next(f for f in point.facts if was_overloaded(f))
+    mine = point.requests[point.requests["repetition"] == facts.repetition]
+    return saturated_rate(mine, facts.window_open_ns, facts.window_close_ns)
 
 
 def _pooled_rate(arrivals: list[ArrivalFacts | None]) -> float | None:

@@ -19,7 +19,7 @@ from helpers.config.secret_names import SECRET_NAME
 from helpers.config.workload import Dataset
 from helpers.endpoints.pricing import price_of
 from helpers.endpoints.quotas import Quota, read_quotas
-from helpers.metrics.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
+from helpers.metrics.sample_size import levels_of, rates_too_short, refuse_what_cannot_decide, requests_for_slo
 from helpers.number_text import number, plural
 from helpers.price import Price
 from helpers.report.display import Column, Table, numeric
@@ -102,9 +102,10 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
         f"{config.load.request_timeout_s:g} s."
     )
     if short := rates_too_short(config):
+        needed = requests_for_slo(config.slo, levels_of(config))
         said += (
             f" At {' and '.join(f'{rate:g}' for rate in short)} requests/s, {config.load.max_duration_s:g} s are too short "
-            f"to show the SLO, which takes {requests_for_slo(config.slo)} requests or more: these load points stay undecided."
+            f"to show the SLO, which takes {needed} requests or more: these load points stay undecided."
         )
     if any(map(_is_on_aws, config.options)) and (unknown_region := unknown_region_words(config.aws.region)):
         said += f" {unknown_region}."

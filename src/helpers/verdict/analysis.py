@@ -15,6 +15,7 @@ from helpers.errors import AnalysisError
 from helpers.importers.importing import import_warnings
 from helpers.metrics.failure_counts import count_failures
 from helpers.metrics.groups import read_groups, summarise_groups
+from helpers.metrics.pooled_failures import judge_across_loads
 from helpers.metrics.summary import LoadPoint, no_load_points, read_load_points, summarise
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.run.ledger import EndpointRecord, Ledger
@@ -82,7 +83,7 @@ def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
         )
     measured = pd.DataFrame(rows) if rows else no_load_points(config)
     points = measured if grouped.empty else pd.concat([pd.DataFrame(rows), grouped], ignore_index=True)
-    points = points.apply(_numbers_as_numbers)
+    points = judge_across_loads(points.apply(_numbers_as_numbers), config.slo)
     warnings = [
         *check_run(
             points, audits, facts, endpoints, read_prompt_warnings(run.payloads), config, datetime.now(UTC).date()

@@ -1,8 +1,9 @@
 """Load points that are neither shown to meet the SLO nor shown to miss it: why, what would settle them, and whether they
 could change the ranking.
 
-As a rule, latency and throughput rise with load. So a load above one that is shown to miss the SLO changes nothing, and
-neither does one below a load that is shown to meet it, unless its own estimates indicate otherwise.
+As a rule, latency and throughput rise with load. So a load beyond one that is shown to miss the SLO changes nothing, and
+neither does an untrustworthy one below a load that is shown to meet it. Which loads could change the ranking is decided by what
+is shown, never by which side of a limit an estimate lies on: the true one lies on the other side as often as chance has it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
+from helpers.metrics.room import ROOM
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.chosen_points import cheapest_load, estimate_of, mixed_cost, traffic_shares
 from helpers.verdict.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
@@ -44,6 +46,11 @@ def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
     if row["steady"] == False:  # noqa: E712
         advice = [TO_GO_ON[end] for end in TO_GO_ON if end in str(row.get("ended_because"))]
         return f"it found no steady state{''.join(f'; {one} may help' for one in advice)}"
+    if row.get("shows_room") == False:  # noqa: E712
+        return (
+            "no higher rate shows that there is room below capacity, so a quiet spell may have hidden what waits there: "
+            f"{row['level'] / ROOM:.3g} requests/s kept up with would show it"
+        )
     limits = open_limits(row, config)
     if not limits:
         return "the SLO is not decided there"
@@ -241,7 +248,7 @@ def _candidates(mine: pd.DataFrame, dataset: str, basis: CostBasis, config: Benc
     for _, row in here[_may_be_met(here) & (here["slo"] != MET)].iterrows():
         because = f"at {row['load']}{where}, {open_because(row, config)}"
         is_trusted = row["slo"] == UNDECIDED and row["steady"] != False  # noqa: E712
-        if is_trusted and row["estimates_within_slo"] == True and not pd.isna(row[basis]):  # noqa: E712
+        if is_trusted and row["level"] < ceiling and not pd.isna(row[basis]):
             found.append(_Candidate(estimate_of(row, basis), because))
         elif not is_trusted and floor < row["level"] < ceiling:
             found.append(_Candidate(_at_best(row["level"], row, here, basis), because))

@@ -16,6 +16,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
+from helpers.metrics.pooled_failures import judge_across_loads
 from helpers.metrics.summary import LoadPoint, prices_of, read_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
@@ -148,8 +149,9 @@ class WhatIf:
         changed = {record.option: record for record in endpoints} if price is not None else {}
         rows = [point.row_at(config, metric, changed.get(point.option)) for point in self._points]
         if not self._has_groups:
-            return pd.DataFrame(rows)
-        return pd.concat([pd.DataFrame(rows), summarise_groups(self.run, endpoints, config)], ignore_index=True)
+            return judge_across_loads(pd.DataFrame(rows), config.slo)
+        groups = summarise_groups(self.run, endpoints, config)
+        return judge_across_loads(pd.concat([pd.DataFrame(rows), groups], ignore_index=True), config.slo)
 
     def _at_price(self, record: EndpointRecord, name: str | None) -> EndpointRecord:
         option = next((option for option in self.config.options if option.name == record.option), None)
@@ -165,7 +167,7 @@ class _HeldLoadPoint:
     def __init__(self, point: LoadPoint, row: dict) -> None:
         self.option, self._row = row["option"], row
         self._steady = None if pd.isna(row["steady"]) else bool(row["steady"])
-        self._latencies = LoadPointLatencies(point.steady)
+        self._latencies = LoadPointLatencies(point.steady, is_open=row["load_kind"] == "open_loop")
         self._percentiles = cache(self._latencies.percentiles)
 
     def row_at(self, config: BenchmarkConfig, metric: str, endpoint: EndpointRecord | None) -> dict:
@@ -176,6 +178,7 @@ class _HeldLoadPoint:
             row |= prices_of(row, endpoint.price)
         for column in dict.fromkeys([*slo.limits_s(), metric]):
             row |= self._percentiles(column, slo.percentile)
+        row |= {"failures_pooled_over": 1, "shows_room": None}
         return row | self._latencies.slo_columns(slo, self._steady, row["client_limited"])
 
 

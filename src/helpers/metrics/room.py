@@ -1,0 +1,94 @@
+"""Open loops: is there room below capacity, so that a window speaks for the long run?
+
+Near its capacity a queue remembers for a time that grows as (1 - ρ)^-2 (Whitt, Management Science 35, 1989): a window may lie
+within one quiet spell, and nothing in it says so. So an open loop shows that a latency limit is met only where other load points
+of the same option show room: a rate well below one that was kept up with, or below what a saturated server answered; or where
+the window is long against that memory. Where more comes than can be served latency grows without end, and every limit is missed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED, judged_state
+from helpers.metrics.intervals import NO_INTERVAL, Interval, batches, ratio_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from helpers.config.benchmark import ServiceLevel
+
+ROOM = 0.75
+"""A rate up to this share of what an option is known to keep up with has room."""
+MEMORIES = 100.0
+"""A window of so many times service time / (1 - ρ)^2 needs no other load point."""
+
+
+def saturated_rate(requests: pd.DataFrame, opened_ns: int, closed_ns: int) -> Interval:
+    """95% interval of the requests per second that an overloaded server ends, from the second half of its window, in which
+    requests wait all the time. `requests` are those of one repetition, all phases.
+    """
+    done = np.sort(requests["done_ns"].dropna().to_numpy(dtype="int64"))
+    done = done[(done >= (opened_ns + closed_ns) // 2) & (done <= closed_ns)]
+    if len(done) < 2:
+        return NO_INTERVAL
+    return ratio_interval(*batches(np.ones(len(done) - 1), np.diff(done) / 1e9))
+
+
+def show_room(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
+    """The table of load points (`summary.summarise`) with `shows_room` of each open loop, and what follows: without room no
+    latency limit is met, and a percentile has no upper bound; beyond capacity each limit is missed.
+    """
+    if points.empty or not (points["load_kind"] == "open_loop").any():
+        return points
+    points = points.copy()
+    for _, mine in points[points["load_kind"] == "open_loop"].groupby(["option", "dataset"], sort=False):
+        kept_up = mine[mine["steady"].eq(True) & ~mine["overloaded"] & ~mine["client_limited"]]
+        answered = mine.loc[
+            mine["overloaded"] & ~mine["client_limited"], ["saturated_per_s_low", "saturated_per_s_high"]
+        ]
+        answered = answered.astype(float).dropna()
+        lowest = mine.loc[mine["level"].idxmin(), "latency_s_mean_ok"]
+        for at, row in mine.iterrows():
+            others = kept_up.loc[kept_up.index != at, "level"]
+            known = max([*others, *answered["saturated_per_s_low"]], default=0.0)
+            if len(answered) and row["level"] > answered["saturated_per_s_high"].min():
+                _overwrite(points, at, slo, {UNDECIDED: MISSED, MET: MISSED})
+                points.at[at, "shows_room"] = False
+                continue
+            has_room = row["level"] <= ROOM * known or _is_long(row, lowest, answered["saturated_per_s_low"].min())
+            points.at[at, "shows_room"] = has_room
+            if not has_room:
+                _overwrite(points, at, slo, {MET: UNDECIDED})
+                for name in LATENCIES:
+                    if row[f"{name}_p{slo.percentile:g}_high"] is not None:
+                        points.at[at, f"{name}_p{slo.percentile:g}_high"] = math.inf
+    return points
+
+
+def _is_long(row: pd.Series, service_s: float, capacity_per_s: float) -> bool:
+    """Is the window long against the memory of the queue, at the utilisation that a saturated load point gives?"""
+    if not capacity_per_s > row["level"]:  # NaN: none was saturated
+        return False
+    return row["window_s"] * (1 - row["level"] / capacity_per_s) ** 2 >= MEMORIES * service_s
+
+
+def _overwrite(points: pd.DataFrame, at: int, slo: ServiceLevel, changed: dict[str, str]) -> None:
+    """Change the states of the latency limits, and the state of the load point that follows from them."""
+    for name in slo.limits_s():
+        before = points.at[at, f"slo_{name}"]
+        if before in changed:
+            points.at[at, f"slo_{name}"] = changed[before]
+            points.at[at, f"lacking_{name}"] = 0 if changed[before] == MISSED else np.nan
+    rejudge(points, at, slo)
+
+
+def rejudge(points: pd.DataFrame, at: int, slo: ServiceLevel) -> None:
+    """Write the state of a load point from those of its limits."""
+    steady = points.at[at, "steady"]
+    steady = None if steady is None or steady != steady else bool(steady)
+    states = [points.at[at, f"slo_{name}"] for name in ("error_rate", *slo.limits_s())]
+    points.at[at, "slo"] = judged_state(states, steady, bool(points.at[at, "client_limited"]))

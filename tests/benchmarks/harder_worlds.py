@@ -1,0 +1,107 @@
+"""Is the verdict right in harder worlds? Seeded campaigns of simulated options with a known truth, world by world.
+
+    .venv/bin/python tests/benchmarks/harder_worlds.py [--campaigns 60] [--seed 1] [--requests 120] [--worlds calm drift ...]
+
+The worlds are described in `planted_worlds`. Writes runs/benchmarks/harder_worlds.json.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import json
+import multiprocessing
+import shlex
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from planted_scores import score_world, totals  # noqa: E402
+from planted_worlds import WORLDS  # noqa: E402
+
+OUTPUT = ROOT / "runs" / "benchmarks"
+COLUMNS = {
+    "held": ("contains_true_winner", ">= 97%"),
+    "infeas.": ("infeasible_named", "<= 1%"),
+    "at inf. load": ("infeasible_load_point_named", "<= 1%"),
+    "single": ("single_winner_when_clear", ">= 95%"),
+    "p95": ("latency", ">= 90%"),
+    "rate": ("requests_per_s", ">= 90%"),
+    "price": ("price", ">= 90%"),
+    "within 5%": ("within_5_percent", ">= 95%"),
+}
+"""Header -> figure of `planted_scores.totals`, or quantity whose 95% intervals are counted; what is wanted."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Is the verdict right in harder worlds? Campaigns whose truth is known."
+    )
+    parser.add_argument("--campaigns", type=int, default=60, help="of each world")
+    parser.add_argument("--seed", type=int, default=1, help="of the first campaign; the others follow")
+    parser.add_argument("--requests", type=int, default=120, help="that a steady window must hold")
+    parser.add_argument("--truth-requests", type=int, default=60_000, help="per load point, for its truth")
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--worlds", nargs="*", choices=list(WORLDS), default=list(WORLDS))
+    parser.add_argument("--output", type=Path, default=OUTPUT / "harder_worlds.json")
+    parser.add_argument("--causes", action="store_true", help="print what went wrong, with the seeds")
+    arguments = parser.parse_args()
+    begin, found = time.monotonic(), {}
+    score = partial(
+        score_world, requests=arguments.requests, truth_requests=arguments.truth_requests, cache=OUTPUT / ".cache"
+    )
+    jobs = [(world, arguments.seed + i) for world in arguments.worlds for i in range(arguments.campaigns)]
+    print(
+        f"{arguments.campaigns} campaigns of each world, seeds from {arguments.seed}, {arguments.requests} requests a load point"
+    )
+    print(_line("", list(COLUMNS), "clear"))
+    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+        outcomes: list[dict] = []
+        for (world, _), one in zip(jobs, pool.imap(score, jobs), strict=True):
+            outcomes.append(one)
+            if len(outcomes) == arguments.campaigns:
+                found[world] = totals(outcomes)
+                print(row(world, found[world]), flush=True)
+                if arguments.causes:
+                    print(causes(outcomes), flush=True)
+                outcomes = []
+    print(_line("wanted", [wanted for _, wanted in COLUMNS.values()], ""))
+    result = {
+        "campaigns": arguments.campaigns,
+        "seed": arguments.seed,
+        "requests_per_load_point": arguments.requests,
+        "command": shlex.join(["python", *sys.argv]),
+        "seconds": round(time.monotonic() - begin, 1),
+        "worlds": found,
+    }
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{result['seconds']:.0f} s; written: {arguments.output}")
+
+
+def row(world: str, figures: dict) -> str:
+    """The line of a world."""
+    values = figures | figures["coverage_95_by_quantity"]
+    cells = ["–" if values[name] is None else f"{values[name]:.1%}" for name, _ in COLUMNS.values()]
+    return _line(world, cells, str(figures["asked"]["single_winner"]))
+
+
+def causes(outcomes: list[dict]) -> str:
+    """What went wrong, campaign by campaign."""
+    return "\n".join(f"    {o['seed']}: {what}: {why}" for o in outcomes for what, why in o["why"].items())
+
+
+def _line(first: str, cells: list[str], last: str) -> str:
+    return f"{first:16}" + "".join(f"{cell:>14}" for cell in cells) + f"{last:>8}"
+
+
+if __name__ == "__main__":
+    main()
