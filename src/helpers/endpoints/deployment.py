@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase, SageMakerOption
 from helpers.endpoints import preflight
-from helpers.endpoints.failures import NEXT_STEP, NO_LOG_STEP, Cause
+from helpers.endpoints.failures import NEXT_STEP, NO_LOG_STEP
 from helpers.endpoints.targets.base import target_of
 from helpers.endpoints.teardown import delete_endpoint
 from helpers.errors import CredentialsError, DeployError, TeardownError
 from helpers.load.address import Address
+from helpers.run.aws_errors import Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger, utc_now
 

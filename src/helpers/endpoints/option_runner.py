@@ -19,7 +19,7 @@ from helpers.config.options import OptionBase
 from helpers.config.yaml import expanded
 from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
-from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
+from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.no_answer import NoAnswer
 from helpers.endpoints.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.endpoints.waiting import growing_pauses
@@ -34,6 +34,7 @@ from helpers.load.plan import attempts_of, missing_attempts
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.metrics.single_requests import run_single_requests, single_request_spec
 from helpers.number_text import plural
+from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.records import Attempt, Silence, error_types, set_aside, silence_at_end, tokens_of

@@ -22,7 +22,7 @@ from helpers.config.load import TraceReplay
 from helpers.config.options import Option
 from helpers.config.price import TokenPrice
 from helpers.config.secret_words import secret_hider
-from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
+from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.no_answer import (
     NoAnswer,
     kind_of_answer,
@@ -39,6 +39,7 @@ from helpers.load.connection import Exchange, HttpConnection, RawExchange, Serve
 from helpers.load.responses import Answer, read_answer
 from helpers.load.trace import read_trace
 from helpers.metrics.sample_size import refuse_what_cannot_decide
+from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import utc_now
 from helpers.run.prompt_files import read_prompts

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from helpers.endpoints.failures import is_not_found
 from helpers.endpoints.price_list import impatient_session
+from helpers.run.aws_errors import code_of, is_not_found
 
 if TYPE_CHECKING:
     import boto3
@@ -82,7 +82,7 @@ def _read(
     except NoCredentialsError:
         return None, "no AWS credentials were found"
     except ClientError as error:
-        return None, f"{error.operation_name}: {error.response.get('Error', {}).get('Code', 'error')}"
+        return None, f"{error.operation_name}: {code_of(error) or 'error'}"
     except _Late as error:
         return None, str(error)
     except (BotoCoreError, OSError, ValueError) as error:

@@ -67,7 +67,7 @@ class EndpointRecord(BaseModel):
     deleted_at: str | None = None
     failure: str | None = None
     cause: str | None = None
-    """Cause of the failure, a `helpers.endpoints.failures.Cause`; None if there is none or it is unknown."""
+    """Cause of the failure, a `helpers.run.aws_errors.Cause`; None if there is none or it is unknown."""
     billed_input_tokens: int = 0
     billed_cached_tokens: int = 0
     """Of the input tokens, those that were read from a prompt cache."""

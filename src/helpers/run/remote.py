@@ -32,6 +32,7 @@ from pydantic import BaseModel
 
 from helpers.errors import RunFolderError
 from helpers.number_text import plural
+from helpers.run.aws_errors import code_of
 from helpers.run.s3_errors import s3_errors_in_words
 from helpers.run.whole_files import hidden_beside, lock_of, write_atomically
 
@@ -235,7 +236,7 @@ def _read_about(client: BaseClient, bucket: str, folder: str, config_name: str) 
     try:
         about = json.loads(client.get_object(Bucket=bucket, Key=f"{folder}run.json")["Body"].read())
     except ClientError as error:
-        if error.response["Error"].get("Code") == "NoSuchKey":
+        if code_of(error) == "NoSuchKey":
             return None
         raise
     return about if about["config_name"] == config_name else None

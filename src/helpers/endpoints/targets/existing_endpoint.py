@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers.endpoints.failures import deploy_error, is_not_found
+from helpers.endpoints.failures import deploy_error
 from helpers.errors import DeployError
+from helpers.run.aws_errors import is_not_found
 
 if TYPE_CHECKING:
     import boto3
@@ -39,7 +40,7 @@ def describe_existing(option: SageMakerOption, session: boto3.Session) -> Existi
         variant = _only_variant(option, endpoint, config)
         image, serving = _component(option, client) if option.inference_component else _model(variant, client)
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and is_not_found(error):
+        if is_not_found(error):
             keys = "endpoint_name and inference_component" if option.inference_component else "endpoint_name"
             raise _refusal(option, f"is not there ({error})", f"check {keys} and aws.region") from None
         raise deploy_error(option.name, f"cannot describe endpoint {name}", error) from error

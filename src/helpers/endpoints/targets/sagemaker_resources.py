@@ -13,9 +13,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import slug
-from helpers.endpoints.failures import NEXT_STEP, Cause, cause_of_error, is_not_found, is_passing
+from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.waiting import growing_pauses
 from helpers.errors import TeardownError
+from helpers.run.aws_errors import Cause, cause_of_error, code_of, is_not_found, is_passing
 from helpers.run.ledger import EndpointRecord
 
 if TYPE_CHECKING:
@@ -120,14 +121,12 @@ def _delete_endpoint(record: EndpointRecord, client: BaseClient, deadline: float
 
 
 def _delete_if_there(delete: Callable[..., object], record: EndpointRecord, deadline: float, **name: str) -> None:
-    from botocore.exceptions import ClientError
-
     for _ in growing_pauses():
         try:
             delete(**name)
             return
         except Exception as error:
-            if isinstance(error, ClientError) and is_not_found(error):
+            if is_not_found(error):
                 return
             if not _is_refused_for_now(error, record) or time.monotonic() > deadline:
                 raise
@@ -138,8 +137,4 @@ def _is_refused_for_now(error: Exception, record: EndpointRecord) -> bool:
 
     A local SageMaker that is not reached has ended, and comes back no more.
     """
-    from botocore.exceptions import ClientError
-
-    if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in STILL_IN_USE:
-        return True
-    return is_passing(error) and not record.local
+    return code_of(error) in STILL_IN_USE or (is_passing(error) and not record.local)
