@@ -30,9 +30,9 @@ def significant(value: float | None, digits: int = 3) -> str:
     return number(value, decimals_for([value], digits))
 
 
-def dollars(value: float | None, digits: int = 3) -> str:
+def dollars(value: float | None) -> str:
     """Dollars with a few significant digits, without cents from $100."""
-    return UNKNOWN if not is_known(value) else f"${significant(value, digits)}"
+    return UNKNOWN if not is_known(value) else f"${significant(value)}"
 
 
 def money(usd: float | None) -> str:

@@ -178,13 +178,8 @@ class AttemptFacts:
 
     @property
     def loop_lag_ms(self) -> dict[str, float] | None:
-        """p50, p99 and max of the load process that was latest; None where none told."""
+        """p50, p99 and max of the load process that was latest; None if none reported it."""
         return max((process.loop_lag_ms for process in self.processes), key=lambda lag: lag["p99"], default=None)
-
-    @property
-    def load_process_cpu_share(self) -> float | None:
-        """CPU share of the busiest load process; None where none told."""
-        return max((process.cpu_share for process in self.processes), default=None)
 
 
 def facts_metadata(facts: AttemptFacts) -> str:

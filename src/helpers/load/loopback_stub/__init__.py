@@ -2,7 +2,7 @@
 
     with LoopbackStub() as stub:
         stub.configure(ttft_s=0.2, itl_s=0.02, events=64)
-        ...                                   # send requests to stub.chat_url or stub.sagemaker_url
+        ...                                   # send requests to stub.chat_url
         served = stub.log()
 
 or, from a shell, `python -m helpers.load.loopback_stub`, which prints its address as one JSON line and ends when its

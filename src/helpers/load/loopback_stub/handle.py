@@ -52,11 +52,6 @@ class LoopbackStub:
         """Answers OpenAI chat completions."""
         return f"{self.url}/v1/chat/completions"
 
-    @property
-    def sagemaker_url(self) -> str:
-        """Answers `InvokeEndpointWithResponseStream`; signatures are not checked."""
-        return f"{self.url}/endpoints/stub/invocations-response-stream"
-
     def configure(
         self,
         ttft_s: float = 0.0,
