@@ -1,4 +1,4 @@
-"""Finds what runs left behind on SageMaker by its tags, where no ledger tells of it, and deletes it on request."""
+"""Finds what runs left behind on SageMaker by its tags, where no ledger lists it, and deletes it on request."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class FirstAnswer:
     """What the report will lack or count otherwise because of how this server answers."""
 
 
-# --- what needs no server -----------------------------------------------------------------------------------------
+# --- without a server ---------------------------------------------------------------------------------------------
 
 
 def check_files(config: BenchmarkConfig, base_dir: Path) -> list[str]:
@@ -173,7 +173,7 @@ def _fixed_output_tokens(config: BenchmarkConfig) -> int | None:
 
 
 async def _exchange(address: Address, request: bytes, timeout_s: float, most_bytes: int) -> Exchange:
-    """One request on a connection of its own. Raises OSError where there is none to be had."""
+    """One request on a separate connection. Raises OSError if it cannot be opened."""
     server = Server(address.url, address.ca_file, address.api)
     connection = await HttpConnection.open(server, timeout_s, most_bytes)
     ended: asyncio.Future[RawExchange] = asyncio.get_running_loop().create_future()
@@ -223,7 +223,7 @@ def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer,
         cached = option.price.usd_per_1m_cached_input_tokens
         counted = "usd_per_1m_input_tokens" if cached is None else "usd_per_1m_cached_input_tokens (those read)"
         notes.append(
-            "some prompt tokens were written to or read from a prompt cache: they are billed at prices of their own, and are "
+            "some prompt tokens were written to or read from a prompt cache: they are billed at different prices, and are "
             f"counted here at {counted}"
         )
     if address.api == "openai_chat" and _REASONING.search(body) and not _CONTENT.search(body):
@@ -231,7 +231,7 @@ def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer,
     return notes
 
 
-# --- what came of it ----------------------------------------------------------------------------------------------
+# --- the result ---------------------------------------------------------------------------------------------------
 
 
 def keep(answer: FirstAnswer, run: RunFolder) -> None:

@@ -26,7 +26,7 @@ from helpers.errors import PromptError, cut
 from helpers.prompts.hub import from_hub
 
 Value = tuple[str, object]
-"""Where it stands (`file:line`, in Parquet `file:row`), and the value."""
+"""Its place (`file:line`, in Parquet `file:row`), and the value."""
 
 FORMATS = "JSON lines, a JSON list, CSV or TSV with a header, Parquet, or .txt with a prompt per line"
 _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t"}
@@ -36,7 +36,7 @@ _HEAD_BYTES = 4096
 _PARQUET_ROWS = 256
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 JSON_CHUNK_CHARACTERS = 1 << 20
-_UNFINISHED_CHARACTERS = 16  # a fault this near the end of a chunk may be a value that goes on in the next one
+_UNFINISHED_CHARACTERS = 16  # a fault this near the end of a chunk may be a value that continues in the next one
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 
 

@@ -26,8 +26,8 @@ ChatTemplate = Literal["model", "none"]
 def load_tokenizer(name: str, model_cache_dir: Path, base_dir: Path = Path()) -> PreTrainedTokenizerBase:
     """The tokenizer of that name: `synthetic:SIZE`, a local folder (relative to `base_dir`), or a Hugging Face id.
 
-    A synthetic model is made under `model_cache_dir` if it is not there. A Hugging Face tokenizer in the local cache
-    needs no network. Raises PromptError if there is none, or if it cannot tell where in a text its tokens stand.
+    A synthetic model is made under `model_cache_dir` if it does not exist. A Hugging Face tokenizer in the local cache
+    needs no network. Raises PromptError if there is none, or if it cannot give the positions of its tokens in a text.
     """
     if name.startswith(SYNTHETIC):
         tokenizer = _load_folder(_synthetic_folder(name, model_cache_dir))
@@ -125,7 +125,7 @@ def _synthetic_folder(name: str, model_cache_dir: Path) -> Path:
 
 
 def _without_its_code(name: str, **where: bool) -> PreTrainedTokenizerBase:
-    """Load a tokenizer; one that brings Python code of its own is refused, without asking on stdin whether to run it."""
+    """Load a tokenizer; one with its own Python code is refused, without asking on stdin whether to run it."""
     os.environ.setdefault(
         "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
     )  # advice to install PyTorch, which tokenizers do not need

@@ -26,7 +26,7 @@ NEXT_STEPS = {
     errno.EPERM: _ANOTHER_FOLDER,
     errno.ENOTDIR: _NOT_A_FOLDER,
     errno.EEXIST: _NOT_A_FOLDER,
-    errno.EISDIR: "a folder stands where a file is to be written: move it away",
+    errno.EISDIR: "there is a folder where a file must be written: move it away",
     errno.ENAMETOOLONG: "shorten `name` in the config, or run_root (or run_dir)",
     errno.EMFILE: _MORE_FILES,
     errno.ENFILE: _MORE_FILES,

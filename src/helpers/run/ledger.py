@@ -110,7 +110,7 @@ class EndpointRecord(BaseModel):
         return self.price.usd_of_tokens(*billed) if self.is_billed_per_token else 0.0
 
     def why_failed(self) -> str | None:
-        """The failure without the option's name, which its message begins with; None if there is none."""
+        """The failure without the option's name at its beginning; None if there is none."""
         return None if self.failure is None else self.failure.removeprefix(f"option {self.option!r}: ")
 
     def startup_s(self) -> float | None:

@@ -1,6 +1,6 @@
 """Starts, finds and stops the local SageMaker. Times are in seconds.
 
-The server is a process of its own, in a session of its own: Ctrl-C in the caller does not reach it, so that the
+The server is a separate process with its own session: Ctrl-C in the caller does not reach it, so that the
 caller can still delete its endpoints. It ends by itself when it is no longer needed.
 """
 
@@ -56,7 +56,7 @@ def ensure_running(
     """Address and credentials of the server named in the address file, which is started if it does not run.
 
     `engines` maps further image names to commands, `engine_variables` names variables of a container that those know
-    beside the default engine's, `idle_timeout_s` is the time without a call after which the server
+    in addition to the default engine's, `idle_timeout_s` is the time without a call after which the server
     ends, `faults` are calls that go wrong (with them it does not end when everything is deleted). All of them concern a
     server that is started here, not one that already runs. Of several callers at once one starts it. Raises
     `LocalSageMakerError` with the end of the server's log if it does not come up in 20 s.

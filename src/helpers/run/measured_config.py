@@ -1,7 +1,7 @@
-"""What of a config decides what was measured, and when a run may go on with another one.
+"""What of a config decides what was measured, and when a run may continue with another one.
 
 SLO, traffic and prices may change between measuring and judging. All else may change only where nothing was measured with it:
-an option whose first request failed is corrected in the config, and the same run goes on.
+an option whose first request failed is corrected in the config, and the same run continues.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def measured_digests(config: BenchmarkConfig) -> dict[str, dict[str, str]]:
     for option in data["options"]:
         option.pop("price", None)
         option.pop("other_prices", None)
-        for name in ("headers", "omit_body_keys"):  # runs of before there were such keys stay the same
+        for name in ("headers", "omit_body_keys"):  # runs from before these keys existed stay the same
             if not option.get(name):
                 option.pop(name, None)
         _forget_secrets(option)
@@ -65,19 +65,19 @@ def is_corrected(config: BenchmarkConfig, run: RunFolder, about: dict) -> bool:
 
 
 def refuse_other_measurement(config: LoadedConfig, run: RunFolder, about: dict) -> None:
-    """Raises RunFolderError where the run was begun with another model, workload or set of options."""
+    """Raises RunFolderError where the run was started with another model, workload or set of options."""
     changed, _ = _changes(config.benchmark, about)
     if changed:
         raise RunFolderError(
-            f"{run.path}: was begun with other values of {', '.join(changed)} than {config.path} has now. "
+            f"{run.path}: was started with other values of {', '.join(changed)} than {config.path} has now. "
             "Next: start a new run (empty run_dir), or restore these sections; compare with config.yml in the run folder. "
             "Where nothing of what you changed was measured, and no endpoint of it is left, make report "
-            f"RUN={run.path} goes on with the new values"
+            f"RUN={run.path} continues with the new values"
         )
 
 
 def _changes(config: BenchmarkConfig, about: dict) -> tuple[list[str], set[str]]:
-    """The sections that differ, and the options, as they stand in file names; all, of a run that kept no digests of them."""
+    """The sections that differ and the options, as in file names; all, for a run that kept no digests of them."""
     now = measured_digests(config)
     sections = [name for name, digest in now[BY_SECTION].items() if about[BY_SECTION].get(name) != digest]
     before, after = about.get(BY_OPTION, {}), now[BY_OPTION]

@@ -36,7 +36,7 @@ class ModelSource:
     model_data_url: str | None
     accept_eula: bool = False
     secret_names: frozenset[str] = frozenset()
-    """Environment variables from Secrets Manager, whatever they are called."""
+    """Environment variables from Secrets Manager, under any name."""
 
     def without_secrets(self, text: str) -> str:
         """A text of AWS or of the container, which may quote its environment, without the secrets in it."""

@@ -1,7 +1,7 @@
 """The three resources that one option makes on SageMaker, all of one name: a model, an endpoint config, an endpoint.
 
 Finding and deleting them needs only the ledger entry, so that it works without the config, and only boto3, which is there at
-once (the SageMaker SDK takes seconds to load). Deleting is safe to repeat: what is not there counts as deleted.
+once (the SageMaker SDK takes seconds to load). Deleting is safe to repeat: what does not exist counts as deleted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def resource_name(run_id: str, option_name: str) -> str:
 
 
 def resource_tags(run_id: str, expires_at: datetime, more: dict[str, str]) -> dict[str, str]:
-    """Tags by which what a run made is found again, whatever became of its ledger."""
+    """Tags by which the resources of a run are found, even without its ledger."""
     return {
         **more,
         "created-by": CREATED_BY,
@@ -53,7 +53,7 @@ def resource_tags(run_id: str, expires_at: datetime, more: dict[str, str]) -> di
 
 
 def find_endpoint(endpoint_name: str, client: BaseClient) -> dict | None:
-    """The endpoint as DescribeEndpoint tells it now; None if there is none."""
+    """The endpoint as DescribeEndpoint reports it now; None if there is none."""
     from botocore.exceptions import ClientError
 
     try:
@@ -97,7 +97,7 @@ def delete_commands(record: EndpointRecord) -> list[str]:
 def _delete_endpoint(record: EndpointRecord, client: BaseClient, deadline: float) -> None:
     """Ask for deletion until the endpoint is gone; SageMaker refuses while it is still being created.
 
-    A create call that nobody saw the end of may still be under way: then it is waited for, for a while.
+    A create call whose result is unknown may still be under way: it is given a few seconds.
     """
     settled = time.monotonic()
     if record.create_called_at and not record.confirmed_at:
