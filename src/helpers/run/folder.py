@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -346,10 +345,12 @@ def _adopt(config: LoadedConfig, run: RunFolder, may_correct: bool) -> None:
 
 def describe_machine() -> dict:
     """This machine, as far as the measurements depend on it."""
+    import psutil
+
     return {
         "cpu": _cpu_name(),
         "vcpus": usable_cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
     }
@@ -361,12 +362,6 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or "unknown"
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def _memory_gib() -> float | None:
-    if not hasattr(os, "sysconf"):
-        return None
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
 
 
 def _versions() -> dict[str, str]:
