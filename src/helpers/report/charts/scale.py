@@ -45,8 +45,7 @@ def axis_top(rows: pd.DataFrame, column: str) -> float:
     if not has_failed(rows).all():
         rows = rows[~has_failed(rows)]
     values = rows[column].to_numpy(float)
-    intervals = bars(rows, column)
-    reach = values if intervals is None else values + intervals[1]
+    reach = values + bars(rows, column)[1]
     near = np.isfinite(values) & ~is_far(values)
     if not near.any():
         return 1.0
