@@ -14,6 +14,7 @@ import psutil
 import pytest
 import yaml
 from filelock import FileLock
+from warm_kernels import provisioner
 
 from helpers.run.folder import RunFolder
 from helpers.series.series import run_series
@@ -112,11 +113,19 @@ def nothing_is_left_running():
     assert commands == []
 
 
+@pytest.fixture(autouse=True, scope="session")
+def warm_kernels():
+    """Kernels fork from a process that has imported what they need."""
+    with provisioner("warm"):
+        yield
+
+
 def started_with(name: str, value: str) -> Iterator[psutil.Process]:
-    """Processes that have a variable in their environment, but for those of Python's multiprocessing, which end with this one."""
+    """Processes that have a variable in their environment, but for this one's servers of multiprocessing, which end with it."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get(name) == value and "multiprocessing." not in " ".join(process.cmdline()):
+            is_server = process.ppid() == os.getpid() and "multiprocessing." in " ".join(process.cmdline())
+            if process.environ().get(name) == value and not is_server:
                 yield process
 
 
@@ -161,7 +170,11 @@ def finished_run(made_once: MakeOnce) -> FinishedRun:
     """The small config, run by the series runner with real papermill, endpoints and engine."""
 
     def make(folder: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            provisioner("local-provisioner"),
+            redirect_stdout(io.StringIO()) as said,
+        ):
             patch.setenv("TEST_SECRET", SECRET)
             run_series(str(small_config(folder)))
         (folder / "said.txt").write_text(said.getvalue())
