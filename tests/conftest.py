@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
@@ -84,9 +85,52 @@ def small_config(folder: Path, **changes: object) -> Path:
     return path
 
 
+STARTERS = {
+    "finished_run",
+    "made_once",
+    "lab",
+    "engines",
+    "model_folder",
+    "server_url",
+    "opened",
+    "team",
+    "doomed_team",
+}
+STARTERS |= {"browser", "page", "moto_process", "some_dead", "checked", "followed", "outcomes", "records", "example"}
+"""Fixtures that start an engine, a browser, load processes or a series, or take long."""
+HEAVY = ("local_sagemaker", "ipykernel_launcher", "playwright", "helpers report")
+"""Words in commands that only tests marked `slow` or `timing` may start."""
+_quick_test: pytest.Item | None = None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if STARTERS.intersection(item.fixturenames) or item.path.parent.name == "local_sagemaker":
+            item.add_marker(pytest.mark.slow)
     place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    global _quick_test
+    _quick_test = None if {"slow", "timing", "tools"}.intersection(m.name for m in item.iter_markers()) else item
+    try:
+        return (yield)
+    finally:
+        _quick_test = None
+
+
+def _refuse_heavy(event: str, arguments: tuple) -> None:
+    """A test that starts more than `make test-quick` allows fails, in whichever pass it runs."""
+    if event == "subprocess.Popen" and _quick_test is not None:
+        words = arguments[1] if isinstance(arguments[1], str) else " ".join(map(os.fsdecode, arguments[1]))
+        if any(heavy in words for heavy in HEAVY):
+            raise RuntimeError(f"{_quick_test.nodeid} starts {words[:200]!r}. Next: mark it slow")
+
+
+sys.addaudithook(_refuse_heavy)
 
 
 @pytest.fixture(autouse=True, scope="session")
