@@ -1,14 +1,14 @@
-# Which instance type and serving stack should serve a model? `make report` answers it for configs/quickstart.yml.
-# The same commands without make: .venv/bin/python -m helpers --help
+# Which instance type and serving stack should serve a model? `make report` answers that for configs/quickstart.yml.
+# Without make, the same commands are in: .venv/bin/python -m helpers --help
 
 PYTHON ?= python3
 CONFIG ?= configs/quickstart.yml
 BIN := .venv/bin
-# uv does in seconds what takes pip minutes. Where uv gets nothing (a mirror that only pip's settings name), pip does it.
+# uv takes seconds where pip takes minutes. pip is the fallback if uv cannot install (a mirror that only pip is configured for).
 UV = $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(BIN)/uv)
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python $(1) \
 	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
-# Not empty: .venv is of a Python that is gone or was upgraded (with Studio's image), or its folder was moved. It is made anew.
+# Not empty if .venv's Python is gone or was upgraded (with Studio's image), or its folder was moved: .venv is then recreated.
 STALE := $(if $(wildcard .venv/.setup),$(shell $(BIN)/python -c 'import importlib.util as u; u.find_spec("helpers").origin' \
 	2>/dev/null || echo stale))
 
@@ -17,12 +17,12 @@ STALE := $(if $(wildcard .venv/.setup),$(shell $(BIN)/python -c 'import importli
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: .venv/.setup  ## make .venv with everything that a run needs
+setup: .venv/.setup  ## create .venv with everything that a run needs
 
 .venv/.setup: requirements.txt pyproject.toml $(STALE)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "Python 3.11 to 3.13 is needed; this is $$($(PYTHON) --version). Next: make PYTHON=python3.11 ..."; exit 1; }
-	$(if $(STALE),@rm -rf .venv && echo "Making .venv anew: its Python has changed or its folder was moved")
+	$(if $(STALE),@rm -rf .venv && echo "Recreating .venv: its Python has changed or its folder was moved")
 	$(PYTHON) -m venv .venv
 	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 || true
 	$(call INSTALL,-r requirements.txt -e .)
@@ -40,19 +40,19 @@ report: .venv/.setup  ## run the five notebooks on CONFIG=configs/x.yml and writ
 	@$(BIN)/python -m helpers report $(if $(RUN),--run-dir $(RUN)) \
 		$(if $(and $(RUN),$(filter file,$(origin CONFIG))),,--config $(CONFIG))
 
-status: .venv/.setup  ## how far RUN=<run id, folder or s3://...> is, and who runs it
+status: .venv/.setup  ## progress of RUN=<run id, folder or s3://...>, and which process runs it
 	@$(BIN)/python -m helpers status $(RUN)
 
-import: .venv/.setup  ## report on results of other tools that CONFIG=configs/x.yml names; see docs/import.md
+import: .venv/.setup  ## report on other tools' results, named in CONFIG=configs/x.yml; see docs/import.md
 	@$(BIN)/python -m helpers import --config $(CONFIG)
 
-plan: .venv/.setup  ## what a run on CONFIG would make and cost; CHECK=1 also tries files, prompts and servers; makes nothing
+plan: .venv/.setup  ## what a run on CONFIG would create and cost; CHECK=1 also tries files, prompts and servers; creates nothing
 	@$(BIN)/python -m helpers plan --config $(CONFIG) $(if $(CHECK),--check)
 
-cleanup: .venv/.setup  ## delete what is left of RUN=<run id, folder or s3://...>
+cleanup: .venv/.setup  ## delete the remaining resources of RUN=<run id, folder or s3://...>
 	@$(BIN)/python -m helpers cleanup $(RUN)
 
-cleanup-orphans: .venv/.setup  ## list what runs left in REGION=<region> on SageMaker, by tag, and delete it if you say so
+cleanup-orphans: .venv/.setup  ## list what runs left in REGION=<region> on SageMaker, by tag, and delete it if you confirm
 	@$(BIN)/python -m helpers cleanup-orphans $(if $(REGION),--region $(REGION)) $(if $(EXPIRED),--expired) $(if $(YES),--yes)
 
 lab: .venv/.setup-lab  ## explore the notebooks in JupyterLab
@@ -64,7 +64,7 @@ kernel: .venv/.setup  ## register .venv as a Jupyter kernel, for SageMaker Studi
 schema: .venv/.setup  ## write configs/schema.json, which gives editors completion in configs
 	@$(BIN)/python -m helpers schema
 
-test: .venv/.setup-dev  ## all tests but those of test-tools
+test: .venv/.setup-dev  ## all tests except test-tools
 	@MADE_ONCE=$$(mktemp -d) && export MADE_ONCE && trap 'rm -rf "$$MADE_ONCE"' EXIT \
 		&& $(BIN)/python -m pytest -m "not timing and not tools" --numprocesses 3 --dist worksteal `# many of them mostly wait` \
 		&& $(BIN)/python -m pytest -m timing
@@ -73,21 +73,21 @@ test-quick: .venv/.setup-dev  ## tests that need no engine, no browser, no netwo
 	$(BIN)/python -m pytest -m "not slow and not timing and not tools and not browser and not network" --numprocesses 2 \
 		--dist worksteal
 
-test-tools: .venv/.setup-dev  ## the commands of docs/import.md: runs the tools of others, some minutes
+test-tools: .venv/.setup-dev  ## the commands of docs/import.md: runs the other tools, a few minutes
 	$(BIN)/python -m pytest -m tools
 
 benchmark: benchmark-instrument benchmark-verdict benchmark-analysis  ## the three below, about 15 minutes
 
-benchmark-instrument: .venv/.setup  ## speed and accuracy of the load generator, beside a client written by hand
+benchmark-instrument: .venv/.setup  ## speed and accuracy of the load generator, and of a simple client for comparison
 	@$(BIN)/python tests/benchmarks/instrument.py
 
-benchmark-verdict: .venv/.setup-dev  ## is the verdict right? 300 simulated campaigns whose truth is known
+benchmark-verdict: .venv/.setup-dev  ## is the verdict right? 300 simulated campaigns with known truth
 	@$(BIN)/python tests/benchmarks/planted_truth.py
 
 benchmark-analysis: .venv/.setup-dev  ## time and memory of analysing a million request records
 	@$(BIN)/python tests/benchmarks/analysis.py
 
-lint: .venv/.setup-dev  ## style, imports that go down, dependencies that are said, notebooks without outputs
+lint: .venv/.setup-dev  ## style, import layers, declared dependencies, notebooks without outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache

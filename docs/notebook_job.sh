@@ -1,5 +1,5 @@
-# Start-up script for notebook jobs of SageMaker Studio: makes the kernel on the job's machine, and the job run in it.
-# The job sources it with `set -ex`: what fails ends the job, and each command stands in its log, so no token belongs here.
+# Start-up script for notebook jobs of SageMaker Studio: installs the kernel on the job's machine and makes the job use it.
+# The job sources it with `set -ex`: a failing command ends the job, and every command is logged, so do not put tokens here.
 # REPOSITORY, an environment variable of the job, is the address of your clone, with your configs committed.
 
 CLONE=${TMPDIR:-/tmp}/llm-serving-verdict

@@ -93,8 +93,8 @@ STARTERS = {
     "model_folder",
     "server_url",
     "opened",
-    "team",
-    "doomed_team",
+    "processes",
+    "doomed_processes",
 }
 STARTERS |= {"browser", "page", "moto_process", "some_dead", "checked", "followed", "outcomes", "records", "example"}
 """Fixtures that start an engine, a browser, load processes or a series, or take long."""

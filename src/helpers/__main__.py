@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     report = commands.add_parser("report", help="run the five notebooks on a config and write the report")
-    report.add_argument("--config", default="", help=f"default: {DEFAULT_CONFIG}, or that of the run that is continued")
+    report.add_argument("--config", default="", help=f"default: {DEFAULT_CONFIG}, or the continued run's config")
     report.add_argument("--run-dir", default="", help="continue this run (id, folder or s3://...) with what is missing")
     report.set_defaults(command=_report)
 
@@ -68,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("run", help="run id, run folder or its s3:// URL")
     status.set_defaults(command=_status)
 
-    cleanup = commands.add_parser("cleanup", help="delete what is left of a run")
+    cleanup = commands.add_parser("cleanup", help="delete a run's remaining resources")
     cleanup.add_argument("run", help="run id, run folder or its s3:// URL")
     cleanup.set_defaults(command=_cleanup)
 
     orphans = commands.add_parser("cleanup-orphans", help="list what runs left on SageMaker, by tag, and delete it")
     orphans.add_argument("--region", default="", help="default: the region of your AWS settings")
-    orphans.add_argument("--expired", action="store_true", help="only what is older than its tag expires-at")
+    orphans.add_argument("--expired", action="store_true", help="only resources past the time in their tag expires-at")
     orphans.add_argument("--yes", action="store_true", help="delete without asking")
     orphans.set_defaults(command=_cleanup_orphans)
 
@@ -118,7 +118,7 @@ def _plan(arguments: argparse.Namespace) -> int | None:
     config = load_config(arguments.config)
     parameters_of_all(config)
     if config.benchmark.imported:
-        print("Nothing would be made: every option is imported. Next: make import")
+        print("Nothing would be deployed: every option is imported. Next: make import")
         return None
     for make_table in (plan_table, machines_table, quota_table):
         table = make_table(config.benchmark)
@@ -151,7 +151,7 @@ def _cleanup(arguments: argparse.Namespace) -> None:
 
 
 def _cleanup_orphans(arguments: argparse.Namespace) -> None:
-    """List first; delete only what a person has seen and confirmed."""
+    """List first; delete only after a person confirms."""
     from helpers.endpoints.orphans import delete_orphans, find_orphans
     from helpers.report.endpoint_tables import orphans_table
     from helpers.run.sessions import session_of_profile
@@ -176,7 +176,7 @@ def _cleanup_orphans(arguments: argparse.Namespace) -> None:
 def _confirmed(question: str) -> bool:
     """True if a person at a terminal says yes."""
     if not sys.stdin.isatty():
-        print("Not asked, as there is no terminal. Next: look at the list, then repeat it with --yes (make: YES=1)")
+        print("Cannot ask without a terminal. Next: look at the list, then run this again with --yes (make: YES=1)")
         return False
     return input(question).strip().lower() == "yes"
 

@@ -3,10 +3,11 @@
     ServingVerdictError
     ├── ConfigError            the YAML config: unknown key, bad value, missing variable
     ├── ParameterError         a notebook parameter that does not exist or has the wrong type
-    ├── RunFolderError         a run folder that is missing, incomplete, in use or of another config
+    ├── RunFolderError         a run folder that is missing, incomplete, in use, or made from another config
+    │   ├── NoSuchRun          no run by the given name
     │   └── StorageError       a file or folder that the operating system refuses: full disk, no permission
     ├── ResultFileError        results of another tool that are not what the config says
-    ├── PromptError            a prompt source or bin that cannot give what the config asks
+    ├── PromptError            a prompt source or bin that cannot provide what the config asks for
     ├── DeployError            an option that could not be deployed
     │   ├── CredentialsError   AWS credentials that are missing or have expired: everything stops
     │   └── NoOptionLeft       every option has failed, so there is nothing to measure
@@ -15,10 +16,10 @@
     │   └── BudgetExceeded     the estimated spend reached budget_usd
     ├── AnalysisError          request records from which nothing can be computed
     ├── NotebookFailed         a notebook of the series stopped with an error
-    └── Stopped                a person stopped a notebook: no fault at all
+    └── Stopped                a person stopped a notebook: not an error
 
 A message names the file and key (or the resource), the bad value, what was expected and the next step. A notebook shows the
-message; where in the program it was raised goes to the log of the run.
+message; the traceback goes to the run's log.
 """
 
 from __future__ import annotations
@@ -39,31 +40,31 @@ _log_file: Path | None = None
 
 
 def cut(text: str, most: int = MOST_CHARACTERS_OF_A_VALUE) -> str:
-    """Text of at most about so many characters: what is longer lacks its middle, and says its length."""
+    """Text of at most about `most` characters: longer text loses its middle, and its length is given."""
     if len(text) <= most:
         return text
     return f"{text[: most * 2 // 3]}... ({len(text):,} characters) ...{text[-(most // 3) :]}"
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it, whatever its size."""
+    """A value as a message shows it, of limited size."""
     return cut(repr(value) if isinstance(value, str) else _SHORT.repr(value))
 
 
 def log_errors_to(path: Path) -> None:
-    """From now on, where an error that a notebook shows was raised is written to this file."""
+    """From now on, write the tracebacks of errors that a notebook shows to this file."""
     global _log_file
     _log_file = path
 
 
 class ServingVerdictError(Exception):
-    """Base of all errors of this package. However long what a message quotes, each of its lines has a sane length."""
+    """Base of all errors of this package. Lines of messages are limited in length, whatever they quote."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__("\n".join(cut(line, MOST_CHARACTERS_OF_A_LINE) for line in message.split("\n")))
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of the traceback: the message, with what was added to it on the way."""
+        """What IPython shows in place of the traceback: the message and its notes."""
         words = "\n".join([f"{type(self).__name__}: {self}", *getattr(self, "__notes__", [])])
         if _log_file is not None:
             with suppress(OSError), _log_file.open("a", encoding="utf-8", errors="replace") as log:
@@ -73,7 +74,7 @@ class ServingVerdictError(Exception):
 
 
 class ConfigError(ServingVerdictError):
-    """One or more faults in a config file, one line each: `file:line: key: what is wrong`."""
+    """One or more errors in a config file, one line each: `file:line: key: what is wrong`."""
 
 
 class ParameterError(ServingVerdictError):
@@ -81,11 +82,15 @@ class ParameterError(ServingVerdictError):
 
 
 class RunFolderError(ServingVerdictError):
-    """A run folder that is missing, in use, lacks a file that this step reads, or belongs to another config."""
+    """A run folder that is missing, in use, without a file that this step reads, or made from another config."""
+
+
+class NoSuchRun(RunFolderError):
+    """What was given names no run: neither a folder, nor a run id, nor a run in S3."""
 
 
 class StorageError(RunFolderError, OSError):
-    """A file or folder that the operating system refuses; an OSError too, for whoever goes on without the file."""
+    """A file or folder that the operating system refuses; also an OSError, for callers that can continue without the file."""
 
     def __init__(self, message: str, number: int | None = None) -> None:
         super().__init__(message)
@@ -93,15 +98,15 @@ class StorageError(RunFolderError, OSError):
 
 
 class ResultFileError(ServingVerdictError):
-    """A result file of another tool that is not what the config says, or from which nothing can be made."""
+    """A result file of another tool that is not what the config says, or that cannot be used."""
 
 
 class PromptError(ServingVerdictError):
-    """A prompt source, template, tokenizer or bin that cannot give the prompts asked for."""
+    """A prompt source, template, tokenizer or bin that cannot provide the requested prompts."""
 
 
 class DeployError(ServingVerdictError):
-    """An option that could not be deployed; carries the cause (a `failures.Cause`) where it is known."""
+    """An option that could not be deployed; has the cause (a `failures.Cause`) if it is known."""
 
     def __init__(self, message: str, cause: str | None = None) -> None:
         super().__init__(message)
@@ -113,7 +118,7 @@ class CredentialsError(DeployError):
 
 
 class NoOptionLeft(DeployError):
-    """Every option has failed: none could be deployed, or none answers. The message holds the failure of each."""
+    """Every option has failed: none could be deployed, or none answers. The message lists each failure."""
 
 
 class TeardownError(ServingVerdictError):
@@ -121,7 +126,7 @@ class TeardownError(ServingVerdictError):
 
 
 class LoadError(ServingVerdictError):
-    """A load process that died, or a load point that cannot be run as asked."""
+    """A load process that died, or a load point that cannot be run as configured."""
 
 
 class BudgetExceeded(LoadError):
@@ -133,7 +138,7 @@ class AnalysisError(ServingVerdictError):
 
 
 class NotebookFailed(ServingVerdictError):
-    """A notebook stopped with an error, whose class is `error_name`; names the saved copy that shows where."""
+    """A notebook stopped with an error of class `error_name`; the message names the saved copy, which shows where."""
 
     def __init__(self, message: str, error_name: str = "") -> None:
         super().__init__(message)
@@ -141,4 +146,4 @@ class NotebookFailed(ServingVerdictError):
 
 
 class Stopped(ServingVerdictError):
-    """A person stopped a notebook; the message says what is kept and how to go on."""
+    """A person stopped a notebook; the message says what is kept and how to continue."""

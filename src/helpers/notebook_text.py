@@ -1,4 +1,4 @@
-"""What a notebook prints, as against what it displays."""
+"""What a notebook prints, as opposed to what it displays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def show_as_text(kind: type[Exception]) -> None:
-    """From now on IPython prints the message of such an error where it would show a fault; cells that follow do not run."""
+    """From now on IPython prints only the message of such an error, without a traceback; the remaining cells do not run."""
     if "IPython" not in sys.modules:
         return
     from IPython import get_ipython

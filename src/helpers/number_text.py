@@ -9,7 +9,7 @@ UNKNOWN = "–"
 
 
 def decimals_for(values: Iterable[float | None], significant: int = 3) -> int:
-    """Decimals that show the smallest non-zero value with a number of significant digits; the same for a whole column."""
+    """Decimals that a column needs to show its smallest non-zero value with `significant` digits."""
     sizes = [abs(v) for v in values if is_known(v) and math.isfinite(v) and v != 0]
     if not sizes:
         return 0
@@ -17,7 +17,7 @@ def decimals_for(values: Iterable[float | None], significant: int = 3) -> int:
 
 
 def number(value: float | None, decimals: int = 0) -> str:
-    """A number with thousands separators; unknown as a dash."""
+    """A number with thousands separators; a dash if it is unknown."""
     if not is_known(value):
         return UNKNOWN
     if math.isinf(value):
@@ -26,22 +26,22 @@ def number(value: float | None, decimals: int = 0) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A number with a number of significant digits, for prose."""
+    """A number with a few significant digits, for prose."""
     return number(value, decimals_for([value], digits))
 
 
 def dollars(value: float | None, digits: int = 3) -> str:
-    """Dollars with a number of significant digits, and cents from 100 on not shown."""
+    """Dollars with a few significant digits, without cents from $100."""
     return UNKNOWN if not is_known(value) else f"${significant(value, digits)}"
 
 
 def money(usd: float | None) -> str:
-    """An amount of dollars: whole from 10 on, with cents below."""
+    """An amount of dollars, with cents below $10."""
     return UNKNOWN if not is_known(usd) else f"${number(usd, 0 if usd >= 10 else 2)}"
 
 
 def percent(share: float | None, decimals: int = 0) -> str:
-    """A share as percent."""
+    """A share in percent."""
     return UNKNOWN if not is_known(share) else f"{share * 100:.{decimals}f}%"
 
 

@@ -1,9 +1,9 @@
-"""Who may call the local SageMaker: whoever holds its secret, and no page in a browser.
+"""Who may call the local SageMaker: anyone who has its secret, and no web page.
 
-Another user of this machine reaches a port on loopback as well as its owner does, and so does a web page whose name
-was made to point to 127.0.0.1. Every call but a ping is therefore verified as AWS does it, with botocore's own signer.
-Sources: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html, and for the bearer tokens of the OpenAI-compatible
-path sagemaker.core.token_generator.
+Any user of this machine can reach a loopback port, and so can a web page through DNS rebinding. Every call except a ping is
+therefore verified as AWS does it, with botocore's own signer.
+Sources: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html; for the bearer tokens of the OpenAI-compatible
+path, sagemaker.core.token_generator.
 """
 
 import base64
@@ -26,7 +26,7 @@ from local_sagemaker.json_protocol import Handler, refusal, target_of
 
 ACCESS_KEY_ID = "local"
 CLOCK_TOLERANCE_S = 300
-"""As much as AWS allows."""
+"""What AWS allows."""
 UNSIGNED = ("/ping",)
 SERVER_NAMES = ("127.0.0.1", "localhost")
 
@@ -44,14 +44,14 @@ EMPTY_BODY = sha256(b"").hexdigest()
 
 
 class Gate:
-    """Lets calls in that are signed with the secret of this server."""
+    """Admits only calls that are signed with this server's secret."""
 
     def __init__(self, secret: str) -> None:
         self._credentials = Credentials(ACCESS_KEY_ID, secret)
 
     @web.middleware
     async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Hands a call on, with its region in `request["region"]`, or refuses it as AWS does."""
+        """Passes a call on, with its region in `request["region"]`, or refuses it as AWS does."""
         try:
             _check_addressee(request)
             if request.path not in UNSIGNED:
@@ -92,7 +92,7 @@ class Gate:
         request["region"] = claim["region"]
 
     def _region_of_token(self, token: str) -> str:
-        """The region of a bearer token: a URL, signed beforehand, in base64. Raises `ApiError` for one that AWS would refuse."""
+        """The region of a bearer token (a presigned URL in base64). Raises `ApiError` for a token that AWS would refuse."""
         try:
             url = base64.b64decode(token.removeprefix(TOKEN_PREFIX), validate=True).decode()
         except (binascii.Error, ValueError):
@@ -122,7 +122,7 @@ class Gate:
 
 
 def _check_life(query: dict[str, str], date: str) -> None:
-    """Raises `ApiError` for a token that is not valid now."""
+    """Raises `ApiError` for a token that is expired or not yet valid."""
     try:
         begins_s, life_s = _seconds_of(query.get("X-Amz-Date", "")), int(query.get("X-Amz-Expires", ""))
     except ValueError as error:
@@ -138,7 +138,7 @@ def _bad_token(why: str) -> ApiError:
 
 
 class _Signer(SigV4Auth):
-    """botocore's, without doing anew for each request what is known: the hash of the body, and the signing key."""
+    """botocore's signer, which reuses the body's hash and the signing key instead of computing them per request."""
 
     def payload(self, request: AWSRequest) -> str:
         return str(request.context["body_sha256"])
@@ -151,7 +151,7 @@ class _Signer(SigV4Auth):
 
 @lru_cache(maxsize=16)
 def _signing_key(secret_key: str, *scope: str) -> bytes:
-    """Day, region and service in turn."""
+    """`scope` is day, region and service, in this order."""
     key = f"AWS4{secret_key}".encode()
     for part in (*scope, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -159,7 +159,7 @@ def _signing_key(secret_key: str, *scope: str) -> bytes:
 
 
 def _check_addressee(request: web.Request) -> None:
-    """Refuses what a browser sends for a page of somebody else: another Host, or another Origin."""
+    """Refuses what a browser sends on behalf of a foreign page: another Host or Origin."""
     port = request.transport.get_extra_info("sockname")[1] if request.transport else 0
     own = [f"{name}:{port}" for name in SERVER_NAMES]
     if [host.lower() for host in request.headers.getall("Host", [])] not in ([name] for name in own):
@@ -169,7 +169,7 @@ def _check_addressee(request: web.Request) -> None:
 
 
 def _fresh_stamp(request: web.Request, date: str) -> str:
-    """The time in a signature, as it is written there."""
+    """The signature's timestamp, as written in the header."""
     stamp = request.headers.get("X-Amz-Date", "")
     try:
         signed_s = _seconds_of(stamp)
@@ -182,7 +182,7 @@ def _fresh_stamp(request: web.Request, date: str) -> str:
 
 @lru_cache(maxsize=16)
 def _seconds_of(stamp: str) -> int:
-    """Seconds since 1970; raises ValueError. The same for all requests of a second."""
+    """Seconds since 1970; raises ValueError. Cached, because all requests within a second share a stamp."""
     return timegm(time.strptime(stamp, SIGV4_TIMESTAMP))
 
 
@@ -194,7 +194,7 @@ async def _body_of(request: web.Request) -> bytes:
 
 
 def _signed_part(request: web.Request, names: list[str], body: bytes) -> AWSRequest:
-    """The request as far as its signature covers it; every header of AWS, and the body, must be covered."""
+    """The part of the request that its signature covers, which must include the body and every AWS header."""
     headers = HTTPHeaders()
     for name, value in request.headers.items():
         if name.lower() in names:

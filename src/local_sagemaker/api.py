@@ -1,4 +1,4 @@
-"""The APIs of SageMaker and CloudWatch Logs as botocore describes them: what a request may hold, and how it is refused."""
+"""The APIs of SageMaker and CloudWatch Logs as botocore describes them: valid parameters, and errors for the rest."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def service_model(service: str) -> ServiceModel:
 
 
 def check_parameters(service: str, operation: str, parameters: Record) -> None:
-    """Raises `ApiError` for parameters that AWS would refuse: wrong types, missing, not in the enum, too long."""
+    """Raises `ApiError` for parameters that AWS would refuse: wrong type, missing, not in the enum, too long."""
     shape = service_model(service).operation_model(operation).input_shape
     code = "ValidationException" if service == "sagemaker" else "InvalidParameterException"
     report = ParamValidator().validate(parameters, shape)
@@ -44,7 +44,7 @@ def check_parameters(service: str, operation: str, parameters: Record) -> None:
 
 
 def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
-    """Broken constraints that botocore leaves to the service: enums, patterns and greatest lengths."""
+    """Violated constraints that botocore leaves to the service: enums, patterns and maximum lengths."""
     if isinstance(shape, StructureShape):
         for key, member in value.items():
             if key in shape.members and member is not None:

@@ -1,9 +1,9 @@
 """Models, endpoint configs, endpoints, inference components and their tags: the control plane of the local SageMaker.
 
-Requests are checked against botocore's own description of SageMaker, so that what AWS refuses is refused here, in
-the same words. Times are seconds since the epoch. Nothing is kept per region: a name exists once.
-Container environments may hold secrets: they are kept, handed to the model server and shown by `DescribeModel`, as on
-AWS, and never written to a log.
+Requests are checked against botocore's description of SageMaker, so that what AWS refuses is refused here with the same
+message. Times are seconds since the epoch. Names are shared by all regions.
+Container environments may hold secrets: they are stored, passed to the model server and shown by `DescribeModel`, as on
+AWS, and never logged.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ DEFAULT_STARTUP_TIMEOUT_S = 600
 
 @dataclass
 class Resource:
-    """One model, endpoint config, endpoint or inference component: `record` is what Describe shows. `refusal` is what
-    InvokeEndpoint says of an endpoint without a model server."""
+    """One model, endpoint config, endpoint or inference component: `record` is what Describe shows, `refusal`
+    InvokeEndpoint's error for an endpoint without a model server."""
 
     name: str
     arn: str
@@ -112,13 +112,13 @@ class ControlPlane:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is left that a user could forget to delete."""
+        """Whether no resources remain that a user could forget to delete."""
         return not any(kind.resources for kind in self._kinds)
 
     def call(self, operation: str, parameters: Record, region: str, fault: Fault | None = None) -> Record:
-        """Does one operation, e.g. CreateModel, and returns its answer; raises `ApiError`.
+        """Performs one operation, e.g. CreateModel, and returns its answer; raises `ApiError`.
 
-        Of a `fault` only what befalls a new endpoint counts here: how long Creating lasts, and whether it fails.
+        Of a `fault`, only its effects on a new endpoint apply here: how long Creating lasts, and whether it fails.
         """
         if operation not in self._operations:
             raise ApiError(
@@ -131,7 +131,7 @@ class ControlPlane:
         return self._operations[operation](parameters, region)
 
     def find_invocable(self, name: str, component: str | None) -> Resource:
-        """The endpoint, or the inference component of it, whose model server takes requests now; raises `ApiError`."""
+        """The endpoint, or its inference component, if its model server is ready for requests; raises `ApiError` otherwise."""
         endpoint = self._endpoints.resources.get(name)
         if endpoint is None or endpoint.record["EndpointStatus"] != "InService":
             raise _not_invocable(f"Endpoint {name} of account {ACCOUNT} not found.")
@@ -222,7 +222,7 @@ class ControlPlane:
         return {}
 
     def _model_of(self, variant: Record) -> Record | None:
-        """The model that a variant names; null for a variant that inference components are to come to."""
+        """The model that a variant names; None for a variant that will hold inference components."""
         return _find(self._models, variant["ModelName"]).record if "ModelName" in variant else None
 
     def _delete_endpoint(self, parameters: Record, _: str) -> Record:
@@ -307,7 +307,7 @@ def _not_invocable(message: str) -> ApiError:
 
 
 def _end_creating(resource: Resource, delay_s: float, status: str, **more: str) -> None:
-    """Sets the status after `delay_s`, unless Creating has ended by then."""
+    """Sets the status after `delay_s`, unless the endpoint is no longer Creating."""
 
     def end() -> None:
         if resource.record[_status_key(resource)] == "Creating":
@@ -328,8 +328,8 @@ def _shown_tags(resource: Resource) -> Record:
 
 
 def _list(kind: ResourceKind, parameters: Record, _: str) -> Record:
-    """One page, newest first unless asked otherwise. A token names the last resource shown, so that what is created
-    or deleted between two pages neither repeats nor hides another."""
+    """One page, newest first by default. A token names the last resource shown, so that resources created or deleted
+    between two pages neither repeat nor hide others."""
     sort_key = {"Name": kind.name_key, "Status": "EndpointStatus"}.get(parameters.get("SortBy", ""), "CreationTime")
     descending = parameters.get("SortOrder", "Descending") == "Descending"
 

@@ -1,9 +1,8 @@
-"""`InvokeEndpoint`, `InvokeEndpointWithResponseStream` and the OpenAI-compatible path: requests go to the endpoint's model server
-as they come.
+"""`InvokeEndpoint`, `InvokeEndpointWithResponseStream` and the OpenAI-compatible path, forwarded to the endpoint's model server.
 
-It stands between the load generator and the engine, so it adds as little as it can: connections to model servers are
-kept open, and each piece of a streaming answer is framed and written as it arrives. Times are in seconds.
-Limits and errors are those of AWS: 25 MB, 60 s for a plain answer, 480 s for a stream; an error of the model is
+This sits between the load generator and the engine, so it adds as little latency as possible: connections to model servers
+stay open, and each piece of a streaming answer is framed and written as it arrives. Times are in seconds.
+Limits and errors are those of AWS: 25 MB, 60 s for a plain answer, 480 s for a stream; a model error is
 424 ModelError before the first byte and a ModelStreamError frame after it.
 """
 
@@ -47,7 +46,7 @@ AnswerMethod = Callable[[web.Request, Resource, aiohttp.ClientResponse, Fault | 
 
 
 class DataPlane:
-    """The invocation routes. `http` is the pool of connections to the model servers."""
+    """The invocation routes. `http` is the connection pool to the model servers."""
 
     def __init__(self, control_plane: ControlPlane, faults: FaultRules, http: aiohttp.ClientSession) -> None:
         self._control_plane = control_plane
@@ -56,7 +55,7 @@ class DataPlane:
         self.invocations_in_flight = 0
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """All routes go to `router`."""
+        """Registers all routes with `router`."""
         router.add_post("/endpoints/{name}/invocations", self._invoke_plain)
         router.add_post("/endpoints/{name}/invocations-response-stream", self._invoke_stream)
         router.add_post("/endpoints/{name}/openai/v1/chat/completions", self._invoke_openai)
@@ -119,7 +118,7 @@ class DataPlane:
     async def _answer_as_it_comes(
         self, request: web.Request, endpoint: Resource, model_answer: aiohttp.ClientResponse, fault: Fault | None
     ) -> web.StreamResponse:
-        """Without frames: what breaks off after the headers breaks the connection."""
+        """Forwards the stream unframed: a failure after the headers breaks the connection."""
         headers = {**_headers_for_caller(endpoint, model_answer), "Content-Type": _content_type(model_answer)}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
@@ -143,7 +142,7 @@ class DataPlane:
     async def _answer_stream(
         self, request: web.Request, endpoint: Resource, model_answer: aiohttp.ClientResponse, fault: Fault | None
     ) -> web.StreamResponse:
-        """Once the headers are out, an error of the model can only be told in a last frame."""
+        """Once the headers are sent, a model error can only be reported in a final frame."""
         headers = _headers_for_caller(endpoint, model_answer)
         headers["Content-Type"] = event_stream.CONTENT_TYPE
         headers["X-Amzn-SageMaker-Content-Type"] = _content_type(model_answer)
@@ -159,13 +158,12 @@ class DataPlane:
                 await response.write(_exception_frame(fault.error_code, fault.message))
             await response.write_eof()
         except aiohttp.ClientConnectionResetError:
-            pass  # the caller went away; leaving the model's answer unread tells the model server so
+            pass  # the caller went away; the model server notices because its answer stays unread
         return response
 
 
 def reset_connection(request: web.Request) -> web.Response:
-    """Breaks the caller's connection off as a machine that went away would, with TCP's RST; what is returned reaches
-    nobody."""
+    """Resets the caller's connection (TCP RST), as a crashed machine would; the returned response is never sent."""
     transport = request.transport
     if transport is not None:
         linger_0_s = struct.pack("ii", 1, 0)
@@ -235,7 +233,7 @@ def _model_error(endpoint: Resource, status: int, message: str, http_status: int
 
 
 def _fault_answer(fault: Fault, endpoint: Resource) -> web.Response:
-    """The error that a rule asks for; a ModelError is told as one of the container, with its status 500."""
+    """The error that a rule specifies; a ModelError is reported as a status 500 from the container."""
     if fault.error_code == "ModelError":
         return _model_error(endpoint, 500, fault.message, fault.http_status)
     return _error(fault.http_status, fault.error_code or "", Message=fault.message)

@@ -4,7 +4,7 @@ import asyncio
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's, which costs less CPU for each chunk of a stream; asyncio's own where uvloop is not installed."""
+    """uvloop's, which takes less CPU per chunk of a stream; asyncio's where uvloop is not installed."""
     try:
         import uvloop
     except ImportError:

@@ -1,8 +1,8 @@
 """Frames of `application/vnd.amazon.eventstream`, the body of a streaming SageMaker answer.
 
 A frame is, big-endian: total length (4 bytes), headers length (4), CRC32 of these 8 bytes (4), headers, payload,
-CRC32 of everything before it (4). Lengths are in bytes. Only string headers exist here, as SageMaker Runtime sends
-no others: name length (1 byte), name, type 7, value length (2 bytes), value.
+CRC32 of everything before it (4). Lengths are in bytes. Headers are always strings, the only type that SageMaker Runtime
+sends: name length (1 byte), name, type 7, value length (2 bytes), value.
 Source: https://smithy.io/2.0/aws/amazon-eventstream.html
 """
 

@@ -1,4 +1,4 @@
-"""Misbehaviour on demand: which calls of the local SageMaker go wrong, how and how often. Failures can so be rehearsed."""
+"""Fault injection: which calls to the local SageMaker fail, how and how often."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ Operation = Literal[
 """Every call that the local SageMaker answers; InvokeEndpoint stands for both ways to invoke."""
 
 STREAM_ERRORS = ("ModelStreamError", "InternalStreamFailure")
-"""The errors that SageMaker sends as the last frame of a stream."""
+"""Errors that SageMaker sends as the last frame of a stream."""
 
 MODEL_ERROR_STATUS = 424
 DEFAULT_STATUS = 400
 
 
 class Fault(BaseModel):
-    """Calls that match go wrong: the first `after` of them are spared, then `times` of them are hit.
+    """A rule: of the calls that match it, the first `after` are spared, and the next `times` fail.
 
-    Each rule counts the calls that match it, whatever other rules do; where several rules hit one call, the first acts.
-    AWS clients repeat throttled and broken calls by themselves, and every attempt counts.
+    Rules count independently; if several hit the same call, the first applies.
+    AWS clients retry throttled and broken calls automatically, and every attempt counts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
@@ -57,17 +57,18 @@ class Fault(BaseModel):
     after: int = Field(default=0, ge=0, description="Matching calls that are spared first.")
     times: PositiveInt | None = Field(default=None, description="Matching calls that are hit; default all.")
     delay_s: float = Field(
-        default=0, ge=0, description="The answer comes so much later; of CreateEndpoint: Creating lasts so much longer."
+        default=0, ge=0, description="Delay of the answer; for CreateEndpoint: how much longer Creating lasts."
     )
     error_code: str | None = Field(
         default=None, min_length=1, description="Error code of the answer, for example ThrottlingException."
     )
     message: str = Field(default="", description="Message of the error, or the FailureReason.")
     status: int | None = Field(
-        default=None, ge=400, le=599, description="HTTP status of the error; default 400, of a ModelError 424."
+        default=None, ge=400, le=599, description="HTTP status of the error; default 400, for a ModelError 424."
     )
     becomes: Literal["Failed"] | None = Field(
-        default=None, description="Of CreateEndpoint: the endpoint becomes Failed, with `message` as its FailureReason."
+        default=None,
+        description="For CreateEndpoint: the endpoint becomes Failed, with `message` as its FailureReason.",
     )
     loses_answer: bool = Field(
         default=False, description="The call is carried out, but its connection breaks before the answer."
@@ -75,8 +76,8 @@ class Fault(BaseModel):
     break_after_parts: int | None = Field(
         default=None,
         ge=0,
-        description="Of InvokeEndpoint: the stream breaks after so many parts, or, with the error code of a stream "
-        "(ModelStreamError, InternalStreamFailure), ends with that error. An answer in one piece breaks at once.",
+        description="For InvokeEndpoint: the stream breaks after this many parts or, with the error code of a stream "
+        "(ModelStreamError, InternalStreamFailure), ends with that error. An answer that is not streamed breaks at once.",
     )
 
     @model_validator(mode="after")
@@ -90,7 +91,7 @@ class Fault(BaseModel):
                 "`loses_answer: true`"
             )
         if self.loses_answer and self.call == "InvokeEndpoint":
-            raise ValueError("`loses_answer` goes with other calls than InvokeEndpoint: give `break_after_parts: 0`")
+            raise ValueError("`loses_answer` goes with calls other than InvokeEndpoint: give `break_after_parts: 0`")
         if self.error_code and (self.becomes or self.loses_answer):
             raise ValueError(
                 "a call that is refused with `error_code` does nothing: delete `becomes` and `loses_answer`"
@@ -101,7 +102,7 @@ class Fault(BaseModel):
                 f"{', '.join(STREAM_ERRORS)}, and any other comes instead of the answer, without `break_after_parts`"
             )
         if self.status and (in_stream or not self.error_code):
-            raise ValueError("`status` is that of an answer with `error_code`: give one, or delete `status`")
+            raise ValueError("`status` goes with `error_code`: give one, or delete `status`")
         if self.message and not (self.error_code or self.becomes):
             raise ValueError("`message` goes with `error_code` or `becomes`: give one of them, or delete `message`")
         if not (self.delay_s or self.error_code or self.becomes or self.loses_answer or in_stream):
@@ -117,20 +118,20 @@ class Fault(BaseModel):
 
 
 class FaultRules:
-    """The rules of one server process and how many calls each has seen."""
+    """One server's rules, and how many calls each has seen."""
 
     def __init__(self, rules: Sequence[Fault]) -> None:
         self.is_empty = not rules
-        """Whether there have never been any rules."""
+        """Whether no rules were ever set."""
         self.replace(rules)
 
     def replace(self, rules: Sequence[Fault]) -> None:
-        """From now on these rules hold, and count from zero."""
+        """Replaces the rules; counts restart from zero."""
         self._rules = list(rules)
         self._seen = [0] * len(self._rules)
 
     def find(self, call: str, name: str) -> Fault | None:
-        """The rule that hits this call, which counts for every rule that it matches; null if none does."""
+        """The rule that hits this call, or None. The call counts for every rule that it matches."""
         hit = None
         for position, rule in enumerate(self._rules):
             if rule.call != call or rule.name_contains not in name:

@@ -1,4 +1,4 @@
-"""The wire of the control plane: AWS's JSON 1.1 protocol, whose requests name their operation in X-Amz-Target.
+"""The control plane's wire protocol, AWS JSON 1.1: requests name their operation in X-Amz-Target.
 
 Source: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
 """
@@ -12,21 +12,21 @@ from aiohttp import web
 from local_sagemaker.api import ApiError, Record
 
 SERVICES = {"SageMaker": "sagemaker", "Logs_20140328": "logs"}
-"""The services of the control plane: prefix of X-Amz-Target, and the name in a signature."""
+"""The control plane's services: prefix of X-Amz-Target -> name in a signature."""
 
 JSON_CONTENT_TYPE = "application/x-amz-json-1.1"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def refusal(error: ApiError) -> web.Response:
-    """An error in words that clients of both planes read."""
+    """An error in a format that clients of both planes understand."""
     response = json_answer({"__type": error.code, "message": error.message}, error.status)
     response.headers["x-amzn-ErrorType"] = error.code
     return response
 
 
 def target_of(request: web.Request) -> tuple[str, str]:
-    """The service, empty for one that is not served here, and the operation that a request is for."""
+    """The service (empty if it is not served here) and the operation of a request."""
     prefix, _, operation = request.headers.get("X-Amz-Target", "").partition(".")
     return SERVICES.get(prefix, ""), operation
 
@@ -43,6 +43,6 @@ async def read_json(request: web.Request) -> Record:
 
 
 def json_answer(content: Record, status: int = 200) -> web.Response:
-    """An answer with this content."""
+    """A JSON answer."""
     headers = {"x-amzn-RequestId": str(uuid.uuid4())}
     return web.json_response(content, status=status, content_type=JSON_CONTENT_TYPE, headers=headers)

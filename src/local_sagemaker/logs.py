@@ -1,8 +1,8 @@
 """CloudWatch Logs of the endpoints: DescribeLogStreams and GetLogEvents over the files that the model servers write.
 
-A log group outlives its endpoint, as on AWS. Lines are shown as the container printed them, which may include
-secrets, also as on AWS: hiding them is the reader's part. A file keeps no time per line, so that each event bears the
-time of the last line, in milliseconds since the epoch.
+A log group outlives its endpoint, as on AWS. Lines are returned as the container printed them, secrets included, also as on
+AWS: hiding them is up to the reader. Files have no time per line, so every event has the time of the last line, in
+milliseconds since the epoch.
 Names of groups and streams: https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
 """
 
@@ -19,7 +19,7 @@ MAX_EVENTS = 10_000
 
 @dataclass(frozen=True)
 class LogFile:
-    """What the model server of an endpoint printed, and when that began, in milliseconds since the epoch."""
+    """What an endpoint's model server printed, and when it started, in milliseconds since the epoch."""
 
     path: Path
     variant_name: str
@@ -40,7 +40,7 @@ class LogFile:
 
 
 class Logs:
-    """The two operations that read logs, of the files by endpoint name. `call` is the only way in for requests."""
+    """The two operations that read logs. `call` is the only entry point for requests."""
 
     def __init__(self, files: Mapping[str, LogFile]) -> None:
         self._files = files
@@ -50,11 +50,11 @@ class Logs:
         }
 
     def call(self, operation: str, parameters: Record, region: str) -> Record:
-        """Does one operation and returns its answer; raises `ApiError`."""
+        """Performs one operation and returns its answer; raises `ApiError`."""
         if operation not in self._operations:
             raise ApiError(
                 "UnknownOperationException",
-                f"{operation} is not part of the local SageMaker; of the logs it knows {', '.join(self._operations)}",
+                f"{operation} is not part of the local SageMaker; for logs it knows {', '.join(self._operations)}",
             )
         check_parameters("logs", operation, parameters)
         return self._operations[operation](parameters, region)
@@ -76,7 +76,7 @@ class Logs:
         return {"logStreams": [stream]}
 
     def _get_log_events(self, parameters: Record, _: str) -> Record:
-        """One page. A token is a direction and a line number; at either end of the stream it stays the same."""
+        """One page. A token is a direction and a line number; at either end of the stream it does not change."""
         _, log = self._find_group(parameters)
         if parameters["logStreamName"] != log.stream_name:
             raise ApiError("ResourceNotFoundException", "The specified log stream does not exist.")
@@ -95,7 +95,7 @@ class Logs:
         }
 
     def _find_group(self, parameters: Record) -> tuple[str, LogFile]:
-        """A log group, by its name or its ARN, and the log of its endpoint."""
+        """A log group, by name or ARN, and its endpoint's log."""
         group = str(parameters.get("logGroupName") or parameters.get("logGroupIdentifier", "")).rpartition(":")[2]
         log = self._files.get(group.removeprefix(GROUP_PREFIX))
         if not group.startswith(GROUP_PREFIX) or log is None or not log.path.exists():
@@ -104,7 +104,7 @@ class Logs:
 
 
 def _read_token(token: str) -> tuple[bool, int]:
-    """Whether it goes forward, and from which line."""
+    """The token's direction (True: forward) and line."""
     direction, _, number = token.partition("/")
     if direction not in ("f", "b") or not number.isdecimal():
         raise ApiError("InvalidParameterException", "The specified nextToken is invalid.")

@@ -1,9 +1,9 @@
 """The model servers: one process per endpoint, run as SageMaker runs a container.
 
-An image name stands for a command. The process gets those variables of the container's environment that its engine
+An image name maps to a command. The process gets those variables of the container's environment that its engine
 knows, listens on the loopback port in SAGEMAKER_BIND_TO_PORT, answers `GET /ping` with 200 once it is ready, and takes
-`POST /invocations`. Every call bears the text of ENGINE_SECRET in a header, so that a model server can refuse other
-users of this machine; the default engine does. What it prints goes to `<log_dir>/<endpoint name>.log`. Times are in seconds.
+`POST /invocations`. Every call has the value of ENGINE_SECRET in a header, so that a model server can refuse other
+users of this machine, as the default engine does. Its output goes to `<log_dir>/<endpoint name>.log`. Times are in seconds.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ _SECRET_NAME = re.compile("TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """What CreateEndpoint asks for. The environment may hold secrets, so it is left out of `repr`."""
+    """What CreateEndpoint requests. The environment may hold secrets, so it is left out of `repr`."""
 
     endpoint_name: str
     variant_name: str
@@ -57,7 +57,7 @@ class ContainerSpec:
 
 class ModelServers:
     """Starts and stops the processes; `engines` maps image names to commands, `variables` are those that engines
-    other than the default one know. `logs` holds what they printed, by endpoint name, also of those that ended."""
+    other than the default one know. `logs` has their output by endpoint name, including processes that have exited."""
 
     def __init__(
         self, engines: dict[str, list[str]], variables: Sequence[str], log_dir: Path, http: aiohttp.ClientSession
@@ -73,7 +73,7 @@ class ModelServers:
     def start(
         self, spec: ContainerSpec, on_ready: Callable[[], None], on_failure: Callable[[str], None]
     ) -> "ModelServer":
-        """Starts a process and returns at once. `on_failure` gets the reason, also for a crash after `on_ready`."""
+        """Starts a process and returns at once. `on_failure` receives the reason, also for a crash after `on_ready`."""
         log_path = self._log_dir / f"{spec.endpoint_name}.log"
         command = self._find_command(spec.image)
         known = VARIABLES if command == DEFAULT_ENGINES[DEFAULT_IMAGE] else (*VARIABLES, *self._variables)
@@ -99,7 +99,7 @@ class ModelServers:
         self._spawn_task(stop())
 
     async def stop_all(self) -> None:
-        """Ends every process, side by side."""
+        """Ends all processes, in parallel."""
         await asyncio.gather(*(self._stop(server) for server in list(self._running)))
 
     async def _stop(self, server: "ModelServer") -> None:
@@ -118,7 +118,7 @@ class ModelServers:
 
 
 class ModelServer:
-    """One process, from its start to its end."""
+    """The life of one process."""
 
     def __init__(
         self, spec: ContainerSpec, known_variables: Sequence[str], log_path: Path, http: aiohttp.ClientSession
@@ -127,7 +127,7 @@ class ModelServer:
         self.url = ""
         self._secret = secrets.token_urlsafe(SECRET_BYTES)
         self.headers = {SECRET_HEADER: self._secret}
-        """What every call to it must bear."""
+        """What every call to it must include."""
         self._environment = {name: value for name, value in spec.environment.items() if name in known_variables}
         self.task: asyncio.Task[None] | None = None
         self._log_path = log_path
@@ -165,7 +165,7 @@ class ModelServer:
             )
 
     async def stop(self) -> None:
-        """SIGTERM to the whole group, then, 5 s later, SIGKILL; returns when the process is gone."""
+        """Sends SIGTERM to the whole group and, 5 s later, SIGKILL; returns when the process is gone."""
         self._stopping = True
         if self.task is None:
             return
@@ -176,12 +176,12 @@ class ModelServer:
             await self.task
 
     async def _start_process(self, command: list[str]) -> tuple[asyncio.subprocess.Process, int]:
-        """The process, and the writing end of the pipe that is its standard input."""
+        """The process, and the write end of the pipe that is its standard input."""
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         inherited = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
         environment = {**inherited, **self._environment, PORT_VARIABLE: str(port), SECRET_VARIABLE: self._secret}
-        # If this process is killed, nobody is left to stop the model server, which would keep its cores for ever.
+        # If this process is killed, nothing else stops the model server, which would occupy its cores forever.
         # On Linux the kernel then kills it, whatever its command is. Elsewhere a model server can watch its standard
         # input instead: the other end of that pipe is open as long as this process lives. The default engine does.
         stdin, lifeline = os.pipe()
@@ -207,12 +207,12 @@ class ModelServer:
         return process, lifeline
 
     def _note_on_variables(self) -> str:
-        """What a container would pass over in silence is at least said in its log."""
+        """Logs the variables that a container would silently ignore."""
         ignored = sorted(set(self.spec.environment) - set(self._environment))
         return f"ignored variables that this engine does not know: {', '.join(ignored)}\n" if ignored else ""
 
     async def _wait_until_ready(self, process: asyncio.subprocess.Process) -> bool:
-        """True as soon as /ping answers 200; False when the process ended or the time is over."""
+        """True as soon as /ping answers 200; False if the process exits or the time runs out."""
         deadline = asyncio.get_running_loop().time() + self.spec.startup_timeout_s
         while process.returncode is None and asyncio.get_running_loop().time() < deadline:
             if await self._ping():
@@ -230,7 +230,7 @@ class ModelServer:
 
     def _signal_group(self, number: signal.Signals) -> None:
         if self._process is not None:
-            with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM for a group of zombies
+            with suppress(ProcessLookupError, PermissionError):  # macOS gives EPERM for a group of zombies
                 os.killpg(self._process.pid, number)
 
     def _log_tail(self) -> str:
@@ -258,7 +258,7 @@ def _free_port() -> int:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """For a new process, before its command: be killed when this process dies. None where the kernel cannot do it."""
+    """Called in a new process before exec: has the kernel kill it when this process dies. None where the kernel cannot."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

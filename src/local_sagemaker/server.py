@@ -1,8 +1,8 @@
-"""The process of the local SageMaker: one port on 127.0.0.1 for both planes, and the rules for its end.
+"""The local SageMaker's process: one port on 127.0.0.1 for both planes, and when it exits.
 
-It ends on SIGTERM or SIGINT, some seconds after the last resource was deleted, or when nobody has called for long;
-every model server ends with it. While it listens, an address file, for its owner alone, says where, and with which
-credentials to sign: {"url", "pid", "started_at", "access_key_id", "secret_access_key"}.
+It exits on SIGTERM or SIGINT, a few seconds after the last resource is deleted, or after a long time without calls;
+all model servers exit with it. While it listens, an address file that only its owner can read has its URL and
+credentials: {"url", "pid", "started_at", "access_key_id", "secret_access_key"}.
 Times are in seconds.
 """
 
@@ -37,7 +37,7 @@ SECRET_BYTES = 32
 OWNER_ONLY = 0o600
 DEFAULT_IDLE_TIMEOUT_S = 900.0
 EMPTY_TIMEOUT_S = 5.0
-"""How long the server stays after its last resource was deleted."""
+"""How long the server stays up after its last resource is deleted."""
 
 KEEPALIVE_TIMEOUT_S = 4.0
 """Below the keep-alive times of common model servers (uvicorn: 5 s), which must not close a connection being reused."""
@@ -45,12 +45,12 @@ KEEPALIVE_TIMEOUT_S = 4.0
 WATCH_INTERVAL_S = 0.5
 SHUTDOWN_TIMEOUT_S = 1.0
 NAME_KEYS = ("EndpointName", "EndpointConfigName", "ModelName", "ResourceArn", "NameContains", "logGroupName")
-"""What a call is about, for the rules of faults: the first of these parameters that it has."""
+"""The resource that a call is about, for fault rules: the first of these parameters that it has."""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How to run: files, port (0: any free one), life time, a command for each image name, and what goes wrong."""
+    """How to run: files, port (0: any free one), lifetime, a command for each image name, and faults."""
 
     address_file: Path
     log_dir: Path
@@ -62,7 +62,7 @@ class ServerSettings:
 
 
 class GivenSettings(BaseModel):
-    """What may hold secrets, and so does not stand among the arguments of the process, which every user can read."""
+    """Settings that may hold secrets. They are not command-line arguments, which every user can read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -72,7 +72,7 @@ class GivenSettings(BaseModel):
 
 
 class LocalSageMaker:
-    """Both planes and the logs behind one HTTP application, and what is known about their use."""
+    """Both planes and the logs behind one HTTP application, and how they are being used."""
 
     def __init__(self, settings: ServerSettings, secret: str, http: aiohttp.ClientSession) -> None:
         self._settings = settings
@@ -101,7 +101,7 @@ class LocalSageMaker:
             return None
         quiet_s = time.monotonic() - self._last_call
         is_done = self._had_endpoint and self._control_plane.is_empty
-        # A new server would count the calls of the fault rules anew: an endpoint that fails once would fail again.
+        # A new server would restart the counts of the fault rules: an endpoint that fails once would fail again.
         if is_done and self._faults.is_empty and quiet_s > EMPTY_TIMEOUT_S:
             return "everything was deleted"
         if quiet_s > self._settings.idle_timeout_s:
@@ -109,7 +109,7 @@ class LocalSageMaker:
         return None
 
     async def end(self) -> None:
-        """Answers no more pings, and stops every model server."""
+        """Stops answering pings, and stops every model server."""
         self._is_ending = True
         await self._model_servers.stop_all()
 
@@ -119,7 +119,7 @@ class LocalSageMaker:
         return web.json_response({"service": "local-sagemaker", "pid": os.getpid()})
 
     async def _replace_faults(self, request: web.Request) -> web.Response:
-        """Other rules from now on: a JSON list, as `faults` of the settings."""
+        """Replaces the rules with a JSON list like `faults` in the settings."""
         try:
             self._faults.replace(TypeAdapter(list[Fault]).validate_json(await request.read()))
         except ValidationError as error:
@@ -128,7 +128,7 @@ class LocalSageMaker:
 
     @web.middleware
     async def _note_call(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """A call counts from its beginning to its end. A ping counts too: who asks is about to use the server."""
+        """Counts a call while it is in progress. Pings count too, because the caller is about to use the server."""
         self._last_call = time.monotonic()
         try:
             return await handler(request)
@@ -187,7 +187,7 @@ async def serve(settings: ServerSettings) -> None:
 
 
 def _make_http_client() -> aiohttp.ClientSession:
-    """The connections to model servers: as many as needed, as plain as possible, without cookies."""
+    """The connection pool to the model servers: unlimited, and without cookies."""
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_TIMEOUT_S)
     return aiohttp.ClientSession(
         connector=connector,
@@ -208,7 +208,7 @@ async def _wait_for_end(local: LocalSageMaker) -> str:
 
 
 def _write_address(path: Path, url: str, secret: str) -> None:
-    """Whoever can read the file may call the server: its owner alone."""
+    """Writes the file for its owner alone, because anyone who can read it may call the server."""
     content = {"url": url, "pid": os.getpid(), "started_at": _now()}
     content |= {"access_key_id": ACCESS_KEY_ID, "secret_access_key": secret}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +220,7 @@ def _write_address(path: Path, url: str, secret: str) -> None:
 
 
 def _remove_address(path: Path) -> None:
-    """Unless another server has written its own address since."""
+    """Deletes the file, unless another server has written its own address since."""
     with suppress(FileNotFoundError, ValueError, KeyError):
         if json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid():
             path.unlink()
@@ -239,13 +239,13 @@ def _name_in(parameters: Record) -> str:
 
 
 def read_settings(arguments: list[str] | None = None) -> ServerSettings:
-    """Settings from the command line; ends the process with a message when they are wrong."""
+    """Settings from the command line; exits with a message if they are wrong."""
     parser = argparse.ArgumentParser(prog="python -m local_sagemaker", description="A SageMaker on loopback.")
     parser.add_argument("--address-file", type=Path, required=True, help="written while the server listens")
     parser.add_argument("--log-dir", type=Path, required=True, help="one log per endpoint goes here")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument(
-        "--idle-timeout-s", type=float, default=DEFAULT_IDLE_TIMEOUT_S, help="end after so long without a call"
+        "--idle-timeout-s", type=float, default=DEFAULT_IDLE_TIMEOUT_S, help="exit after this long without a call"
     )
     parser.add_argument(
         "--settings", type=argparse.FileType(), help="JSON with engines, engine_variables, faults; - is standard input"

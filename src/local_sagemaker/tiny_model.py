@@ -1,8 +1,8 @@
-"""A synthetic Llama with random weights, made on the spot from a seed: nothing is downloaded.
+"""A synthetic Llama with random weights, generated from a seed: nothing is downloaded.
 
-It computes what a real Llama of its size computes and writes nonsense, which is all that a measurement of speed
-needs. `ensure_model` leaves a folder with `model.gguf` (weights in F16), `tokenizer.json`, `tokenizer_config.json`
-and `config.json`; both the model server and `transformers.AutoTokenizer` read the same token ids out of it.
+It does the same work as a real Llama of its size and writes nonsense, which is enough for measuring speed.
+`ensure_model` makes a folder with `model.gguf` (weights in F16), `tokenizer.json`, `tokenizer_config.json`
+and `config.json`; the model server and `transformers.AutoTokenizer` get the same token ids from it.
 Sizes are in elements, context in tokens.
 """
 
@@ -35,7 +35,7 @@ CHAT_TEMPLATE = (
 )
 
 PRE_TOKENIZER = "qwen2"
-"""GGUF's name of `SPLIT_PATTERN`: it makes OpenVINO split text exactly as tokenizer.json does."""
+"""GGUF's name for `SPLIT_PATTERN`: it makes OpenVINO split text exactly as tokenizer.json does."""
 
 SPLIT_PATTERN = (
     r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
@@ -72,14 +72,14 @@ SIZES: dict[str, ModelSize] = {
 
 
 def default_cache_dir() -> Path:
-    """Where models are kept unless another folder is named."""
+    """Where models are kept by default."""
     return Path.home() / ".cache" / "llm-serving-verdict" / "models"
 
 
 def ensure_model(size: str, cache_dir: Path | None = None) -> Path:
-    """The folder of the model of this size (a key of `SIZES`) under `cache_dir`; built if it is not there yet.
+    """The folder of the model of this size (a key of `SIZES`) under `cache_dir`; built if it is missing.
 
-    Without a `cache_dir` it is `default_cache_dir()`. Raises ValueError naming the sizes for one that is not known.
+    `cache_dir` defaults to `default_cache_dir()`. Raises ValueError for an unknown size.
 
     The same size gives the same bytes on the same Python version (the tokenizer learns from prose that ships with
     CPython; its digest is in the folder's name). Safe for concurrent callers: a folder appears whole or not at all.
@@ -95,7 +95,7 @@ def ensure_model(size: str, cache_dir: Path | None = None) -> Path:
 
 
 def _training_text() -> str:
-    """The documentation of Python's keywords and types, the same on every machine with this Python version."""
+    """The documentation of Python's keywords and types, identical on every machine with this Python version."""
     from pydoc_data.topics import topics
 
     return "\n".join(topics[name] for name in sorted(topics))
@@ -109,7 +109,7 @@ def _build_atomically(folder: Path, size: ModelSize, text: str) -> None:
         unfinished.chmod(0o755)
         unfinished.rename(folder)
     except OSError:
-        if not folder.is_dir():  # otherwise another caller was first, with the same bytes
+        if not folder.is_dir():  # otherwise another caller built the same bytes first
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Production variants: what a CreateEndpointConfig may ask for, and what DescribeEndpoint then shows.
+"""Production variants: what a CreateEndpointConfig may request, and what DescribeEndpoint then shows.
 
-Only one container on one instance, invoked in real time, can be run here, or one for each inference component of an endpoint.
-Asynchronous and serverless endpoints can be created and described, so that a client can learn to tell them apart.
+An endpoint runs one container on one instance, or one container per inference component, invoked in real time.
+Asynchronous and serverless endpoints can be created and described, so that clients can be tested against them.
 """
 
 import time
@@ -12,13 +12,13 @@ COMPONENT_REQUIRED = (
     "Inference Component Name header is required for endpoints to which you plan to deploy inference components. "
     "Please include Inference Component Name header or consider using SageMaker models."
 )
-"""The words of AWS, as seen in https://github.com/langchain-ai/langchain/issues/16150."""
+"""AWS's message, as seen in https://github.com/langchain-ai/langchain/issues/16150."""
 
 COMPONENT_NOT_ALLOWED = "Inference Component Name header is not allowed for endpoints without inference components."
 
 
 def only_container(model: Record) -> Record:
-    """The one container of a model, from the parameters of its CreateModel; raises `ApiError` where it has several."""
+    """The container in the parameters of a CreateModel; raises `ApiError` unless there is exactly one."""
     containers = list(model.get("Containers") or [])
     if model.get("PrimaryContainer"):
         containers.append(model["PrimaryContainer"])
@@ -31,8 +31,8 @@ def only_container(model: Record) -> Record:
 
 
 def only_variant(config: Record) -> Record:
-    """The one variant of an endpoint config, from the parameters of its CreateEndpointConfig; raises `ApiError` for
-    what a single process on this machine cannot stand for."""
+    """The variant in the parameters of a CreateEndpointConfig; raises `ApiError` for what a single process on this
+    machine cannot represent."""
     variants = config["ProductionVariants"]
     if len(variants) != 1:
         raise ApiError(
@@ -55,7 +55,7 @@ def only_variant(config: Record) -> Record:
 
 
 def why_not_invocable(config: Record) -> str | None:
-    """What InvokeEndpoint is told where an endpoint of this config takes no real-time requests; null where it does."""
+    """InvokeEndpoint's error if an endpoint of this config takes no real-time requests; None if it does."""
     variant = config["ProductionVariants"][0]
     if "AsyncInferenceConfig" in config:
         return "The endpoint is asynchronous: it takes InvokeEndpointAsync, which the local SageMaker does not have."
@@ -65,7 +65,7 @@ def why_not_invocable(config: Record) -> str | None:
 
 
 def describe_endpoint_of(config: Record, model: Record | None) -> Record:
-    """What DescribeEndpoint takes over from the endpoint config and from its model, if it names one."""
+    """What DescribeEndpoint shows of the endpoint config and, if it names one, of its model."""
     variant = config["ProductionVariants"][0]
     weight = variant.get("InitialVariantWeight", 1.0)
     summary: Record = {"VariantName": variant["VariantName"], "CurrentWeight": weight, "DesiredWeight": weight}

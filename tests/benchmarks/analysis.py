@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def write_run(run: RunFolder, records: int, chunks: int, load_points: int) -> int:
-    """Write the records of one option at so many levels; returns the bytes of the files."""
+    """Write the records of one option at N levels; returns the bytes of the files."""
     each, rng = records // load_points, np.random.default_rng(1)
     levels = list(range(1, load_points + 1))
     for level in levels:
@@ -128,7 +128,7 @@ def _block(
 def analyse(folder: Path) -> dict[str, float]:
     """What notebook 04 does with a run, without its figures; seconds and peak memory of this process."""
     from helpers.run.ledger import Ledger
-    from helpers.verdict.analysis import measure
+    from helpers.verdict.analysis import read_measurements
     from helpers.verdict.judging import judge
 
     run = RunFolder(folder)
@@ -137,7 +137,7 @@ def analyse(folder: Path) -> dict[str, float]:
     config = make_config([option("a", price=price)], load={"concurrency": levels})
     Ledger(run.ledger_file, run.run_id).put(endpoint("a"))
     begin = time.perf_counter()
-    measured = measure(config, run)
+    measured = read_measurements(config, run)
     judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id)
     seconds = time.perf_counter() - begin
     assert measured.points["itl_s_p50"].notna().all() or measured.points["output_tokens_mean"].max() == 1

@@ -23,13 +23,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
+from helpers.config.workload import Generation
 from helpers.load.address import Address, SigV4
-from helpers.load.alarm import Alarm
-from helpers.load.order import Order
-from helpers.load.team import LoadTeam
-from helpers.run.records import LoadPointFacts
+from helpers.load.load_processes import LoadProcesses
+from helpers.load.messages import AttemptSpec
+from helpers.load.precise_timer import PreciseTimer
+from helpers.run.records import AttemptFacts
 
 EVENTS = 64
 PROMPTS = 512
@@ -59,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds by whom, in so many seconds."""
+    """CPU seconds per process, over N seconds."""
 
     wall_s: float
     client_s: float
@@ -104,16 +104,16 @@ def prompt_texts() -> list[str]:
 
 def measure_ours(work: Work, folder: Path, server_pid: int, begin: Callable[[], None]) -> Sample:
     """Run the load in load processes of its own. `begin()` is called between their warming up and the load."""
-    with LoadTeam(log_file=folder / "load.log", processes=work.processes, first_place=0) as team:
+    with LoadProcesses(log_file=folder / "load.log", processes=work.processes, first_place=0) as processes:
         imports = replace(work, concurrency=work.processes, rate=None, seconds=0.3)
-        _run(team, order(imports, folder), imports.seconds)
+        _run(processes, spec_of(imports, folder), imports.seconds)
         begin()
-        an_order = order(work, folder)
-        before = usage(server_pid, team.pids)
-        facts = _run(team, an_order, work.seconds)
-        used = usage(server_pid, team.pids) - before
-        peak_memory_mb = max(peak_memory(pid) for pid in team.pids)
-    table = pq.read_table(an_order.output_file, columns=RECORD_COLUMNS).to_pandas()
+        spec = spec_of(work, folder)
+        before = usage(server_pid, processes.pids)
+        facts = _run(processes, spec, work.seconds)
+        used = usage(server_pid, processes.pids) - before
+        peak_memory_mb = max(peak_memory(pid) for pid in processes.pids)
+    table = pq.read_table(spec.output_file, columns=RECORD_COLUMNS).to_pandas()
     failed = table[table["status"] != "ok"]
     if len(failed):
         raise RuntimeError(f"{len(failed)} of {len(table)} requests failed, the first: {failed.iloc[0].to_dict()}")
@@ -127,8 +127,8 @@ def measure_ours(work: Work, folder: Path, server_pid: int, begin: Callable[[], 
     )
 
 
-def order(work: Work, folder: Path, requests: int | None = None) -> Order:
-    """The order for a load of `work.seconds`, or of so many requests."""
+def spec_of(work: Work, folder: Path, requests: int | None = None) -> AttemptSpec:
+    """What to run for a load of `work.seconds`, or of so many requests."""
     common = {
         "min_requests": requests or 1_000_000,
         "max_duration_s": 60 if requests else work.seconds,
@@ -156,7 +156,7 @@ def order(work: Work, folder: Path, requests: int | None = None) -> Order:
         ca_file=work.ca_file,
     )
     (folder / "requests").mkdir(exist_ok=True)
-    return Order(
+    return AttemptSpec(
         option="benchmark",
         dataset="benchmark",
         level=level,
@@ -183,12 +183,12 @@ def _prompts_file(folder: Path, count: int) -> Path:
     return path
 
 
-def _run(team: LoadTeam, an_order: Order, seconds: float) -> LoadPointFacts:
+def _run(processes: LoadProcesses, spec: AttemptSpec, seconds: float) -> AttemptFacts:
     """The load to its end, or LoadError if it has none."""
-    watchdog = threading.Timer(seconds + LONGEST_REST_S, team.kill)
+    watchdog = threading.Timer(seconds + LONGEST_REST_S, processes.kill)
     watchdog.start()
     try:
-        return team.run(an_order, on_progress=_ignore).facts
+        return processes.run(spec, on_progress=_ignore).facts
     finally:
         watchdog.cancel()
 
@@ -201,9 +201,9 @@ def send_ten_requests() -> None:
     """A whole life: read the work from standard input, start a load process, send ten requests, write the records."""
     given = json.load(sys.stdin)
     folder = Path(given.pop("folder"))
-    with LoadTeam(log_file=folder / "load.log", processes=1, first_place=0) as team:
-        requests = team.run(order(Work(**given), folder, requests=10), on_progress=_ignore).requests
-        peak_memory_mb = peak_memory(os.getpid()) + sum(peak_memory(pid) for pid in team.pids)
+    with LoadProcesses(log_file=folder / "load.log", processes=1, first_place=0) as processes:
+        requests = processes.run(spec_of(Work(**given), folder, requests=10), on_progress=_ignore).requests
+        peak_memory_mb = peak_memory(os.getpid()) + sum(peak_memory(pid) for pid in processes.pids)
     print(json.dumps({"requests": requests, "peak_memory_mb": peak_memory_mb}))
 
 
@@ -223,15 +223,15 @@ def timer_lateness_ns(rate: float, seconds: float) -> list[int]:
                 due = start + round(len(lateness) * gap_ns)
                 now = time.monotonic_ns()
                 if due > now:
-                    alarm.set(due)
+                    timer.set(due)
                     return
                 lateness.append(now - due)
             over.set()
 
-        alarm = Alarm(ring)
-        alarm.set(start)
+        timer = PreciseTimer(ring)
+        timer.set(start)
         await over.wait()
-        alarm.close()
+        timer.close()
 
     asyncio.run(wait())
     return lateness

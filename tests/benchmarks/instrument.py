@@ -1,7 +1,7 @@
 """How fast and how exact is the load generator? `make benchmark` prints one table and writes runs/benchmarks/.
 
 Clients: `ours`, and `aiohttp`, what one writes by hand, on the same machine in the same minutes: read the ratio. Servers:
-the project's loopback stub, and where it is at hand a ground-truth server in C. The client (with its conductor) keeps to
+the project's loopback stub, and where it is at hand a ground-truth server in C. The client (and its parent process) keeps to
 one CPU and the server to another where there are two.
 
 * `rate`: answers of 64 events without delay, each answer in one write (`whole`), which shows how fast the client can be,

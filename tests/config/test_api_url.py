@@ -8,8 +8,8 @@ import threading
 import pytest
 from config_text import TEXT
 
-from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
+from helpers.config.workload import Generation
 from helpers.endpoints.targets.base import target_of
 from helpers.errors import ConfigError
 from helpers.load.bodies import RequestWriter, prepare_requests
@@ -146,18 +146,18 @@ class AsksForAPassword(http.server.BaseHTTPRequestHandler):
 
 
 def test_a_server_gets_the_password_and_what_it_quotes_is_hidden(tmp_path, monkeypatch):
-    from load_orders import measure, order
+    from attempt_specs import measure, spec_of
 
-    from helpers.load.team import LoadTeam
+    from helpers.load.load_processes import LoadProcesses
 
     monkeypatch.setenv("PASSWORD", PASSWORD)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), AsksForAPassword) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://me:${{PASSWORD}}@127.0.0.1:{server.server_port}/v1"
         address, _, _ = address_of(tmp_path, url)
-        with LoadTeam(tmp_path / "load.log") as team:
+        with LoadProcesses(tmp_path / "load.log") as processes:
             requests, _ = measure(
-                team, order(tmp_path, address.url, address=address.model_dump(), tokens=6, max_duration_s=1)
+                processes, spec_of(tmp_path, address.url, address=address.model_dump(), tokens=6, max_duration_s=1)
             )
         server.shutdown()
     encoded = base64.b64encode(b"me:p@ss-w0rd-0001").decode()

@@ -273,7 +273,7 @@ ONE_FAULT = {
     "a dataset that no option uses": (
         ("  - name: endpoint", "    datasets: [short]\n  - name: endpoint\n    datasets: [short]"),
         10,
-        "datasets[1].name: no option uses dataset 'long': delete it, or name it in an option's `datasets`",
+        "datasets[1].name: no option uses dataset 'long'. Next: delete it, or name it in an option's `datasets`",
     ),
     "an option that names no dataset": (
         ("served_model: m", "served_model: m\n    datasets: [long, shrt]"),
@@ -335,7 +335,7 @@ ONE_FAULT = {
 
 
 @pytest.mark.parametrize(("replacement", "line", "message"), ONE_FAULT.values(), ids=ONE_FAULT)
-def test_a_fault_is_told_once_with_line_key_value_and_what_was_expected(faults, replacement, line, message):
+def test_a_fault_is_reported_once_with_line_key_value_and_what_was_expected(faults, replacement, line, message):
     (found,) = faults(replacement)
     assert found[0] == line
     assert found[1].startswith(message)
@@ -411,14 +411,14 @@ def test_regions_are_taken_that_are_newer_than_the_sdk(config_file, region):
     assert load_config(path).benchmark.aws.region == region
 
 
-def test_a_region_that_the_sdk_does_not_know_is_said_with_the_nearest():
+def test_a_region_that_the_sdk_does_not_know_is_reported_with_the_nearest():
     assert unknown_region_words("eu-central-1") is unknown_region_words("us-gov-west-1") is None
-    assert "does not know the region us-est-1; it is used all the same. Next: if you meant us-" in unknown_region_words(
+    assert "does not know the region us-est-1; it is used nevertheless. Next: if you meant us-" in unknown_region_words(
         "us-est-1"
     )
 
 
-def test_variables_that_are_not_set_are_all_told_beside_the_other_faults(faults, monkeypatch):
+def test_all_unset_variables_are_reported_with_the_other_faults(faults, monkeypatch):
     for name in ("NO_URL", "NO_HEADROOM"):
         monkeypatch.delenv(name, raising=False)
     found = faults(
@@ -433,7 +433,7 @@ def test_variables_that_are_not_set_are_all_told_beside_the_other_faults(faults,
     assert len(found) == 3 and any("percentil" in m for m in messages)
 
 
-def test_several_faults_are_all_told_in_the_order_of_their_lines(faults):
+def test_all_faults_are_reported_in_the_order_of_their_lines(faults):
     found = faults(
         ("headroom: 0.3", "headroom: 30"),
         ("kind: python_reference", "kind: pyton_reference"),
@@ -465,7 +465,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"none\.yml: no config file: it is not there\. Next: "):
+    with pytest.raises(ConfigError, match=r"none\.yml: no config file: it does not exist\. Next: "):
         load_config(tmp_path / "none.yml")
 
 
@@ -579,7 +579,7 @@ def test_anchors_and_merge_keys_are_read_and_may_be_overridden(config_file):
     assert third.price == base.price
 
 
-def test_a_fault_in_merged_keys_is_told_where_they_are_used(faults):
+def test_a_fault_in_merged_keys_is_reported_where_they_are_used(faults):
     found = faults(
         ("load:", "  - {<<: *base, name: third}\nload:"),
         ("  - name: endpoint", "  - &base\n    name: endpoint"),

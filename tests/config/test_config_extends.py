@@ -1,5 +1,5 @@
 """Configs that share: what a file takes from the one it extends, what options take from their defaults, and where a fault in
-either is told.
+either is reported.
 """
 
 import json
@@ -162,11 +162,11 @@ def test_a_variable_in_a_value_that_the_nearer_file_replaces_need_not_be_set(wri
     assert load_config(write(defaults=defaults)).benchmark.slo.latency_s == 2
 
 
-def test_an_unset_variable_is_told_where_it_stands(write):
+def test_an_unset_variable_is_reported_with_its_place(write):
     defaults = replaced(DEFAULTS, "name: m,", "name: '${NO_SUCH_VARIABLE}',")
     assert told(write(defaults=defaults)) == [
         "defaults.yml:1: model.name: environment variable NO_SUCH_VARIABLE is not set. "
-        "Next: export NO_SUCH_VARIABLE=..., or write the value if it is no secret"
+        "Next: export NO_SUCH_VARIABLE=..., or write the value if it is not a secret"
     ]
 
 
@@ -189,7 +189,7 @@ FAULTS_OF_THE_OTHER_FILE = {
     ),
     "missing key": (
         ("generation: {max_output_tokens: 24}", "generation: {}"),
-        "defaults.yml:6: generation.max_output_tokens: this key is required",
+        "defaults.yml:6: generation.max_output_tokens: this key is required. Next: add it",
     ),
     "not valid YAML": (("[1, 4]", "[1, 4"), "defaults.yml:10: not valid YAML: "),
     "values that do not fit together": (
@@ -205,7 +205,7 @@ def test_a_fault_in_the_other_file_names_that_file_and_line(write, replacement, 
     assert line.startswith(message)
 
 
-def test_faults_of_both_files_are_told_together_those_of_the_given_file_first(write):
+def test_faults_of_both_files_are_reported_together_those_of_the_given_file_first(write):
     lines = told(
         write(
             replaced(CONFIG, "latency_s: 2", "latency_s: soon"), replaced(DEFAULTS, "percentile: 95", "percentile: 5")
@@ -217,13 +217,13 @@ def test_faults_of_both_files_are_told_together_those_of_the_given_file_first(wr
     ]
 
 
-def test_a_key_that_is_in_no_file_is_told_at_the_given_file(write):
+def test_a_key_that_is_in_no_file_is_reported_at_the_given_file(write):
     assert told(write(defaults=replaced(DEFAULTS, "traffic: {requests_per_minute: 60}\n", ""))) == [
-        "config.yml:1: traffic: this key is required"
+        "config.yml:1: traffic: this key is required. Next: add it"
     ]
 
 
-def test_keys_that_the_other_file_takes_by_an_anchor_are_told_there(write):
+def test_keys_that_the_other_file_takes_by_an_anchor_are_reported_there(write):
     defaults = DEFAULTS + "aws: &aws {tags: {a: [1]}}\nlocal_sagemaker: {engines: {<<: {one: two}}}\n"
     lines = told(write(CONFIG + "aws: {region: eu-west-1}\nlocal_sagemaker: {idle_timeout_s: 1}\n", defaults))
     assert [line.split(": ")[:2] for line in lines] == [
@@ -238,7 +238,7 @@ def test_keys_that_the_other_file_takes_by_an_anchor_are_told_there(write):
         ("5", "bad value 5. Expected the path of one YAML file"),
         ("[defaults.yml]", "bad value "),
         ("null", "bad value None. Expected the path of one YAML file"),
-        ("none.yml", "bad value 'none.yml'. Expected a YAML file, but none.yml is not there. Next: "),
+        ("none.yml", "bad value 'none.yml'. Expected a YAML file, but none.yml does not exist. Next: "),
         (".", "bad value '.'. Expected the path of one YAML file, *.yml or *.yaml. Next: "),
     ],
 )
@@ -306,21 +306,21 @@ def test_null_takes_a_default_back(write):
     assert large.jumpstart.model_id == "some-model"
 
 
-def test_a_fault_in_a_default_is_told_once_with_the_options_that_take_it(write):
+def test_a_fault_in_a_default_is_reported_once_with_the_options_that_take_it(write):
     (line,) = told(write(defaults=replaced(DEFAULTS, "api: openai_chat", "api: opena1_chat")))
     assert line.startswith("defaults.yml:17: option_defaults.api: bad value 'opena1_chat'. Expected ")
     assert line.endswith(" (in options[0], options[1])")
 
 
-def test_a_fault_of_an_option_is_told_where_the_option_stands(write):
+def test_a_fault_of_an_option_is_reported_at_the_option(write):
     assert [line.split(": ")[:2] for line in told(write(replaced(CONFIG, "THREADS: 4", "THREADS: [4]")))] == [
         ["config.yml:11", "options[1].container.environment.THREADS"]
     ]
 
 
-def test_a_key_that_options_and_defaults_lack_is_told_at_the_option(write):
+def test_a_key_that_options_and_defaults_lack_is_reported_at_the_option(write):
     assert told(write(replaced(CONFIG, "name: large\n    instance_type", "instance_type"))) == [
-        "config.yml:9: options[1].name: this key is required"
+        "config.yml:9: options[1].name: this key is required. Next: add it"
     ]
 
 
@@ -363,7 +363,7 @@ def test_a_secret_in_the_settings_of_an_own_target_is_refused(write):
     assert line.startswith("config.yml:13: options[2].settings.deep.api_key: a secret is written into the file.")
 
 
-def test_a_secret_is_told_beside_other_faults_and_not_shown_where_it_is_the_fault(write):
+def test_a_secret_is_reported_with_other_faults_and_not_shown_where_it_is_the_fault(write):
     option = f"  - {{name: third, target: openai, base_url: 'http://x', served_model: m, api_key: [{SECRET}]}}\n"
     lines = told(write(CONFIG + option, replaced(DEFAULTS, "SEQS: 8", f"HF_TOKEN: {SECRET}")))
     assert [line.split(": ")[1] for line in lines] == [

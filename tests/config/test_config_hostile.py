@@ -106,12 +106,12 @@ def test_a_fault_deep_in_a_section_is_found_at_once(config, depth, key):
         ("!!int '-'", "bad value '-'. Expected what its tag !!int says. Next: "),
         ("!!int 0b", "bad value '0b'. Expected what its tag !!int says. Next: "),
         ("!!bool maybe", "bad value 'maybe'. Expected what its tag !!bool says. Next: "),
-        ("!!float [1]", "'tag:yaml.org,2002:float' is no tag that a config takes. Next: delete the tag"),
-        ("!!set {a}", "'tag:yaml.org,2002:set' is no tag "),
-        ("!!binary aGk=", "'tag:yaml.org,2002:binary' is no tag "),
-        ("!!timestamp x", "'tag:yaml.org,2002:timestamp' is no tag "),
-        ("!!python/object/apply:os.system ['true']", "'tag:yaml.org,2002:python/object/apply:os.system' is no tag "),
-        ("!" + "x" * 300, "is no tag that a config takes"),
+        ("!!float [1]", "'tag:yaml.org,2002:float' is not a tag that a config accepts. Next: delete the tag"),
+        ("!!set {a}", "'tag:yaml.org,2002:set' is not a tag "),
+        ("!!binary aGk=", "'tag:yaml.org,2002:binary' is not a tag "),
+        ("!!timestamp x", "'tag:yaml.org,2002:timestamp' is not a tag "),
+        ("!!python/object/apply:os.system ['true']", "'tag:yaml.org,2002:python/object/apply:os.system' is not a tag "),
+        ("!" + "x" * 300, "is not a tag that a config accepts"),
         ('"\\ud83d"', "bad value: it holds half a character. Expected text. Next: "),
         ("1" * 5000, "(5,002 characters)"),
         ("1" * 5000, "Expected at most 100 digits. Next: quote it if it is text"),
@@ -119,7 +119,7 @@ def test_a_fault_deep_in_a_section_is_found_at_once(config, depth, key):
         ("1" + ":1" * 5000 + ".5", "Expected at most 100 digits"),
         ("-0x" + "f" * 5000, "Expected at most 100 digits"),
         ("1" * 90, "Expected "),
-        ("<<", "is no tag that a config takes"),
+        ("<<", "is not a tag that a config accepts"),
         ('"\\0"', "bad value: it holds a NUL character. Expected text. Next: "),
         ('"\\ud800"', "bad value: it holds half a character. Expected text. Next: "),
     ],
@@ -130,7 +130,7 @@ def test_a_value_that_is_not_what_its_tag_says_is_refused_with_line_and_value(co
     assert words in message
 
 
-def test_of_very_many_faults_the_first_are_said_and_how_many_there_are(config):
+def test_of_very_many_faults_the_first_are_reported_and_how_many_there_are(config):
     faults = "".join(f"nonsense{i}: 1\n" for i in range(2000))
     lines = refused(config, TEXT + faults).splitlines()
     assert sum(map(len, lines)) < 12_000
@@ -249,7 +249,7 @@ OTHERS = {
     "loop.yml": "loop.yml cannot be opened (Too many levels of symbolic links)",
     "x" * 300 + ".yml": " cannot be opened (File name too long). Next: ",
     '"a\\0b.yml"': "bad value: it holds a NUL character. Expected text. Next: ",
-    "~nobody-of-this-name/x.yml": "x.yml is not there. Next: ",
+    "~nobody-of-this-name/x.yml": "x.yml does not exist. Next: ",
 }
 
 

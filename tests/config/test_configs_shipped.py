@@ -17,12 +17,13 @@ import yaml
 from aws_bodies import SNAPSHOT
 from botocore import xform_name
 
-from helpers.config.benchmark import PROJECT_ROOT, FileSource, PythonReferenceSource, ShareGPTSource
+from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.containers import ModelContainer
 from helpers.config.containers.accelerators import accelerator_of, accelerators_on, known_instance
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.file import config_schema, load_config
 from helpers.config.load import closed_loop_prompts
+from helpers.config.workload import FileSource, PythonReferenceSource, ShareGPTSource
 from helpers.endpoints.targets.sagemaker_requests import machine_image_of
 from helpers.endpoints.targets.sagemaker_resources import CREATED_BY, resource_tags
 from helpers.errors import ConfigError
@@ -283,10 +284,11 @@ def test_the_page_on_own_prompts_names_every_source_field_template_and_the_reque
     assert all(f"| `{path.stem}`" in page for path in TEMPLATE_DIR.glob("*.txt"))
     p90, p95, p99, three_percent = (requests_to_show(share, 0.95) for share in (0.1, 0.05, 0.01, 0.03))
     takes = (
-        f"p90 at 95% confidence takes {p90}, p95 {p95}, p99 {p99}, an error rate of 1% {p99}, of 3% {three_percent}."
+        f"{p90} for p90 at 95% confidence, {p95} for p95, {p99} for p99, {p99} for an error rate of 1%, "
+        f"{three_percent} for 3%."
     )
     assert takes in " ".join(page.split())
-    assert f"take {shipped('own-prompts').benchmark.load.fewest_prompts()};" in page
+    assert f"takes {shipped('own-prompts').benchmark.load.fewest_prompts()};" in page
 
 
 # --- the guide --------------------------------------------------------------------------------------------------

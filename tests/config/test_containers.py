@@ -1,4 +1,4 @@
-"""Kinds of containers: what a config may say, and what SageMaker and the container are told."""
+"""Kinds of containers: what a config may say, and what is sent to SageMaker and the container."""
 
 import json
 import re
@@ -386,14 +386,14 @@ def test_a_version_chooses_the_image_and_an_image_is_taken_as_it_is(container):
     assert container(**LEAST["vllm"], image=mine).image_uri("ml.g5.xlarge", "us-east-1") == mine
 
 
-def test_a_version_that_the_sdk_does_not_know_is_told_with_those_that_it_knows(container):
+def test_a_version_that_the_sdk_does_not_know_is_reported_with_those_that_it_knows(container):
     with pytest.raises(
         DeployError, match=r"container.version '0.1'.* kind vllm .*eu-west-1.*Expected one of: .*0\.30\.0.*Next: "
     ):
         container(**LEAST["vllm"], version="0.1").image_uri("ml.g5.xlarge", "eu-west-1")
 
 
-def test_a_region_without_the_image_is_told(container):
+def test_a_region_without_the_image_is_reported(container):
     with pytest.raises(
         DeployError, match=r"kind djl_neuron: no image for region me-south-1: .*us-east-1.*Next: change aws.region"
     ):
@@ -428,9 +428,9 @@ def test_a_region_without_the_image_is_told(container):
         ("optimum_neuron", "ml.inf2.8xlarge", 4, "more than the 2 NeuronCores"),
         ("optimum_neuron", "ml.trn1.32xlarge", 32, None),
         ("optimum_neuron", "ml.g5.12xlarge", 1, "runs on NeuronCores; ml.g5.12xlarge has GPUs"),
-        ("djl_neuron", "ml.inf1.xlarge", 1, "runs on the families inf2, trn1, trn1n; ml.inf1.xlarge is of another"),
-        ("optimum_neuron", "ml.trn2.48xlarge", 1, "is of another"),
-        ("vllm_neuron", "ml.trn2.48xlarge", 64, "is of another"),  # optimum-neuron 0.4.5: "not supported yet"
+        ("djl_neuron", "ml.inf1.xlarge", 1, "runs on the families inf2, trn1, trn1n; ml.inf1.xlarge is in another"),
+        ("optimum_neuron", "ml.trn2.48xlarge", 1, "is in another"),
+        ("vllm_neuron", "ml.trn2.48xlarge", 64, "is in another"),  # optimum-neuron 0.4.5: "not supported yet"
         ("vllm_neuron", "ml.trn1.32xlarge", 32, None),
     ],
 )
@@ -486,7 +486,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("keys", "message"), FAULTS)
-def test_a_fault_is_told_where_it_is(load, keys, message):
+def test_a_fault_is_reported_where_it_is(load, keys, message):
     with pytest.raises(ConfigError, match=rf"config.yml:\d+: options\[0\]\.container{message}"):
         load(keys, api="tgi")
 

@@ -60,7 +60,7 @@ def option(**changes: object) -> SageMakerOption:
 
 @pytest.mark.parametrize("instance_type", ["ml.g7e.2xlarge", "ml.p6-b200.48xlarge", "ml.g6.xlarge", "ml.m5d.large"])
 def test_a_volume_is_refused_where_there_are_disks(instance_type):
-    with pytest.raises(ValidationError, match=r"has disks of its own: SageMaker refuses a volume size\. Next: delete"):
+    with pytest.raises(ValidationError, match=r"has local disks: SageMaker refuses a volume size\. Next: delete"):
         option(instance_type=instance_type, volume_gb=100)
 
 

@@ -8,11 +8,12 @@ import pytest
 from conftest import small_config
 from pydantic import TypeAdapter
 
-from helpers.config.benchmark import BenchmarkConfig, LocalSageMaker, Source
+from helpers.config.benchmark import BenchmarkConfig, LocalSageMaker
 from helpers.config.file import load_config
 from helpers.config.imports import ResultFiles
 from helpers.config.load import TraceReplay
 from helpers.config.options import PythonOption
+from helpers.config.workload import Source
 from helpers.endpoints.targets.certificates import certificates_file
 from helpers.endpoints.targets.python_file import PythonFileTarget
 from helpers.errors import ServingVerdictError

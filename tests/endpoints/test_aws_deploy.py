@@ -96,7 +96,7 @@ def test_all_settings_of_an_option_reach_aws(lab, secret):
         ("huggingface#tokens", "is no JSON object with the key 'tokens'"),
     ],
 )
-def test_a_secret_that_cannot_be_read_is_told(lab, secret, reference, words):
+def test_a_secret_that_cannot_be_read_is_reported(lab, secret, reference, words):
     option = {"container": {**VLLM, "secrets": {"HF_TOKEN": reference}}, "api": None}
     config = fault_config(lab.folder, ("a",), option=option)
     run = lab.begin(config)
@@ -135,7 +135,7 @@ def test_without_an_execution_role_it_says_how_to_make_one(lab, moto_server):
         ({"endpoint_name": "mine"}, "set `deploy: false` too"),
         ({"deploy": False, "container": None}, "give `endpoint_name`"),
         ({"deploy": False, "endpoint_name": "mine"}, "delete `container` and `jumpstart`"),
-        ({"volume_gb": 100}, "ml.g5.xlarge has disks of its own"),
+        ({"volume_gb": 100}, "ml.g5.xlarge has local disks"),
         ({"api": None}, "give `api`"),
         ({"instance_type": "ml.c5.large", "container": VLLM}, "runs on GPUs"),
     ],
@@ -178,7 +178,7 @@ def test_an_existing_endpoint_is_measured_and_left_alone(lab, prepared):
     record = records_of(run)["a"]
     assert (record.state, record.instance_type, record.instance_count) == ("external", "ml.g5.2xlarge", 1)
     assert record.image == "small-server"
-    assert record.usd_per_instance_hour is not None, "the price of what was found"
+    assert record.price is not None, "the price of what was found"
     assert len(load_points(run)) == 2
     verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
     assert verdict.options[0].instance_type == "ml.g5.2xlarge"
@@ -247,7 +247,7 @@ def test_an_inference_component_is_measured_by_each_route_and_left_alone(lab, ro
     record = records_of(run)["a"]
     assert (record.state, record.instance_type, record.image) == ("external", "ml.g5.2xlarge", "small-server")
     assert record.serving == {"inference_component": "theirs-a", "copies": "1"}
-    assert record.price_source.endswith("of the whole endpoint, whose instances its inference components share")
+    assert record.price.source.endswith("of the whole endpoint, whose instances its inference components share")
     assert len(load_points(run)) == 2
     assert set(statuses(run, "a")) == {"ok"}
     (answer,) = first_answers(run)
@@ -260,7 +260,7 @@ def test_an_inference_component_is_measured_by_each_route_and_left_alone(lab, ro
     assert described["InferenceComponentStatus"] == "InService"
 
 
-def test_a_component_that_is_not_there_or_not_needed_is_told(lab):
+def test_a_missing_or_unneeded_component_is_reported(lab):
     config = fault_config(lab.folder, ("a",), option={**EXISTING, "inference_component": "theirs-b"})
     run = lab.begin(config)
     lab.start()
@@ -273,10 +273,10 @@ def test_a_component_that_is_not_there_or_not_needed_is_told(lab):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"inference_component": "c"}, "one of an existing endpoint: set `deploy: false`"),
+        ({"inference_component": "c"}, "needs an existing endpoint: set `deploy: false`"),
         ({**EXISTING, "inference_component": "a b"}, "inference_component"),
         ({"headers": {"authorization": "Bearer x"}}, "target sagemaker are signed.*Next: delete it from headers"),
-        ({"route": "openai", "api": "tgi"}, "`route: openai` takes chat alone .* and api is tgi. Next: set `api"),
+        ({"route": "openai", "api": "tgi"}, "`route: openai` takes only chat .* and api is tgi. Next: set `api"),
     ],
 )
 def test_routes_and_components_that_do_not_fit_are_refused(tmp_path, changes, words):
@@ -284,7 +284,7 @@ def test_routes_and_components_that_do_not_fit_are_refused(tmp_path, changes, wo
         load_config(fault_config(tmp_path, ("a",), option=changes))
 
 
-def test_an_endpoint_that_is_not_there_is_told(lab):
+def test_a_missing_endpoint_is_reported(lab):
     config = existing_config(lab)
     run = lab.begin(config)
     lab.start()

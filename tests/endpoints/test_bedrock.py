@@ -11,6 +11,7 @@ from pathlib import Path
 import boto3
 import pyarrow.parquet as pq
 import pytest
+from attempt_specs import measure, spec_of, write_prompts_file
 from bedrock_stub import (
     ACCESS_KEY,
     ITL_S,
@@ -26,12 +27,12 @@ from bedrock_stub import (
 from botocore.config import Config
 from botocore.exceptions import EventStreamError
 from conftest import small_config
-from load_orders import measure, order, write_prompts_file
+from examples import token_price
 
-from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
-from helpers.endpoints.campaign import load_all
+from helpers.config.workload import Generation
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.endpoints.preflight import first_answers
 from helpers.endpoints.targets.base import target_of
 from helpers.errors import ConfigError, DeployError
@@ -40,8 +41,8 @@ from helpers.load.apis import API_READERS
 from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.load.connection import Exchange
 from helpers.load.event_stream import unwrap_event_stream
+from helpers.load.load_processes import LoadProcesses
 from helpers.load.responses import Answer, read_answer
-from helpers.load.team import LoadTeam
 from helpers.load.timeline import Timeline
 from helpers.prompts.making import make_prompts
 from helpers.run.folder import open_run
@@ -62,12 +63,12 @@ def stub():
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory):
+def processes(tmp_path_factory):
     """Load processes that inherit the credentials, as those of a notebook do."""
     with pytest.MonkeyPatch.context() as patch:
         sign_in(patch)
-        with LoadTeam(tmp_path_factory.mktemp("load") / "load.log") as team:
-            yield team
+        with LoadProcesses(tmp_path_factory.mktemp("load") / "load.log") as processes:
+            yield processes
 
 
 @pytest.fixture(autouse=True)
@@ -302,16 +303,16 @@ def test_json_with_line_ends_is_one_event():
 # --- under load ---------------------------------------------------------------------------------------------------
 
 
-def bedrock_order(folder: Path, model: str, stream: bool = True, **load: object):
+def bedrock_spec(folder: Path, model: str, stream: bool = True, **load: object):
     where = address_of(folder, model_id=model, stream=stream).model_dump()
     known = {"concurrency": [4], "min_requests": 24, "warmup_requests": 1}
-    an_order = order(folder, where["url"], address=where, tokens=TOKENS, **{**known, **load})
-    return an_order.model_copy(update={"extra_body": {}})
+    spec = spec_of(folder, where["url"], address=where, tokens=TOKENS, **{**known, **load})
+    return spec.model_copy(update={"extra_body": {}})
 
 
 @pytest.mark.timing
-def test_a_load_point_has_times_tokens_and_request_ids(stub, team, tmp_path):
-    requests, facts = measure(team, bedrock_order(tmp_path, "test.text"))
+def test_a_load_point_has_times_tokens_and_request_ids(stub, processes, tmp_path):
+    requests, facts = measure(processes, bedrock_spec(tmp_path, "test.text"))
     assert set(requests["status"]) == {"ok"}
     assert (requests["output_tokens"] == TOKENS).all() and (requests["prompt_tokens"] == PROMPT_TOKENS).all()
     assert set(requests["output_tokens_source"]) == set(requests["prompt_tokens_source"]) == {"server"}
@@ -324,16 +325,16 @@ def test_a_load_point_has_times_tokens_and_request_ids(stub, team, tmp_path):
     assert not facts.client_limited
 
 
-def test_converse_without_streaming_has_no_ttft(team, tmp_path):
-    requests, _ = measure(team, bedrock_order(tmp_path, "test.text", stream=False))
+def test_converse_without_streaming_has_no_ttft(processes, tmp_path):
+    requests, _ = measure(processes, bedrock_spec(tmp_path, "test.text", stream=False))
     assert set(requests["status"]) == {"ok"}
     assert requests["ttft_s"].isna().all() and requests["tpot_s"].isna().all()
     assert (requests["latency_s"] > 0).all()
     assert (requests["output_tokens"] == TOKENS).all()
 
 
-def test_throttles_are_rows_among_the_answers(team, tmp_path):
-    requests, _ = measure(team, bedrock_order(tmp_path, "test.busy", min_requests=30))
+def test_throttles_are_rows_among_the_answers(processes, tmp_path):
+    requests, _ = measure(processes, bedrock_spec(tmp_path, "test.busy", min_requests=30))
     throttled = requests[requests["status"] == "throttled"]
     assert set(requests["status"]) == {"ok", "throttled"}
     assert 0.2 < len(throttled) / len(requests) < 0.45, "a third"
@@ -355,8 +356,8 @@ def test_throttles_are_rows_among_the_answers(team, tmp_path):
         ("test.cut", "cut_short", 200, "cut_short"),
     ],
 )
-def test_every_failure_is_a_row_with_its_status(team, tmp_path, model, status, http_status, error_type):
-    requests, _ = measure(team, bedrock_order(tmp_path, model, max_duration_s=1.0))
+def test_every_failure_is_a_row_with_its_status(processes, tmp_path, model, status, http_status, error_type):
+    requests, _ = measure(processes, bedrock_spec(tmp_path, model, max_duration_s=1.0))
     assert len(requests) > 0
     assert set(requests["status"]) == {status}
     assert set(requests["http_status"]) == {http_status}
@@ -429,8 +430,7 @@ def test_a_bedrock_option_is_measured_and_left_alone(stub, tmp_path, monkeypatch
     write_prompts(make_prompts(config.benchmark, path.parent, default_cache_dir()).tables, run.payloads)
     (record,) = start_deployments(config.benchmark, run, on_change=lambda records: None)
     assert (record.state, record.region, record.instance_type) == ("external", REGION, "Bedrock")
-    assert (record.usd_per_1m_input_tokens, record.usd_per_1m_output_tokens) == (0.06, 0.24)
-    assert (record.usd_per_instance_hour, record.price_source, record.price_as_of) == (None, "config", "2026-11-01")
+    assert record.price == token_price(0.06, 0.24, source="config", as_of="2026-11-01")
     (record,) = load_all(config.benchmark, run, on_event=lambda event: None)
     requests = read_requests(run.requests)
     assert set(requests["status"]) == {"ok"}
@@ -447,17 +447,18 @@ def test_model_units_are_priced_by_the_hour(tmp_path):
     path = bedrock_config(tmp_path, model_id=PROVISIONED, instance_count=2, price={"usd_per_hour": 39.6})
     config, run = open_run(str(path), new=True)
     record = target_of(config.benchmark.options[0], config.benchmark, run).plan()
-    assert (record.usd_per_hour(), record.usd_per_1m_input_tokens) == (79.2, None)
+    assert (record.usd_per_option_hour(), record.is_billed_per_token) == (79.2, False)
     assert record.serving == {"model_id": PROVISIONED, "operation": "ConverseStream"}
     unpriced = open_run(str(bedrock_config(tmp_path)), new=True)
     record = target_of(unpriced[0].benchmark.options[0], unpriced[0].benchmark, unpriced[1]).plan()
-    assert (record.usd_per_instance_hour, record.usd_per_1m_input_tokens, record.price_source) == (None, None, None)
+    assert record.price is None
 
 
 @pytest.mark.parametrize(
     ("option", "words"),
     [
         ({"price": {"usd_per_hour": 1}}, "on-demand use is billed per token"),
+        ({"price": {"usd_per_vcpu_hour": 1, "vcpus": 2}}, "on-demand use is billed per token"),
         (
             {
                 "model_id": PROVISIONED,

@@ -1,4 +1,4 @@
-"""What AWS and containers say is told as a cause with a step that helps."""
+"""Errors from AWS and containers become a cause with a helpful next step."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def test_capacity_is_asked_for_again_within_its_time_in_the_zones_of_the_config(
     assert lab.left() == set()
 
 
-def test_a_crashing_container_is_told_in_its_last_lines(lab):
+def test_a_crashing_container_is_reported_with_its_last_lines(lab):
     crashing = {"image": "openvino-genai", "environment": {"ENGINE_MODEL": "synthetic:2m", "ENGINE_THREADS": "many"}}
     config = fault_config(lab.folder, ("b",), option={"container": crashing})
     run = lab.begin(config)

@@ -17,7 +17,7 @@ from lossy_servers import DiesAfter, Network
 from small_server import Handler
 
 from helpers.config.file import load_config
-from helpers.endpoints.campaign import load_all
+from helpers.endpoints.option_runner import load_all
 from helpers.run.folder import RunFolder
 
 pytestmark = pytest.mark.faults

@@ -12,16 +12,16 @@ import urllib.error
 import urllib.request
 
 import pytest
+from attempt_specs import measure, spec_of
 from conftest import small_config
-from load_orders import measure, order
 
 from helpers.config.file import load_config
-from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.endpoints.targets.base import Target, target_of
 from helpers.errors import DeployError
+from helpers.load.load_processes import LoadProcesses
 from helpers.load.loopback_stub import LoopbackStub
-from helpers.load.team import LoadTeam
 from helpers.prompts.making import make_prompts
 from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger
@@ -121,9 +121,9 @@ def tls_target(tmp_path):
 def test_a_certificate_is_verified_and_ca_file_says_which_are_trusted(tls_target, tmp_path, option, status):
     target = tls_target(**option)
     address = target.address(target.plan())
-    with LoadTeam(tmp_path / "load.log") as team:
+    with LoadProcesses(tmp_path / "load.log") as processes:
         requests, _ = measure(
-            team, order(tmp_path, address.url, address=address.model_dump(), tokens=6, max_duration_s=1)
+            processes, spec_of(tmp_path, address.url, address=address.model_dump(), tokens=6, max_duration_s=1)
         )
     assert set(requests["status"]) == {status}
     if status == "connection":

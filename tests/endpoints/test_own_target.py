@@ -16,8 +16,8 @@ import pytest
 from conftest import small_config
 
 from helpers.config.benchmark import PROJECT_ROOT
-from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.endpoints.targets.base import target_of
 from helpers.endpoints.targets.python_file import delete_python, python_delete_command
 from helpers.endpoints.teardown import delete_remaining
@@ -138,7 +138,7 @@ def test_the_documented_example_is_deployed_loaded_and_deleted(example, tmp_path
     assert answers(record)
     assert record.file == str(tmp_path / "own" / "target.py")
     assert record.settings == config.benchmark.options[0].settings
-    assert (record.target, record.instance_type, record.usd_per_hour()) == ("python", "c7i.4xlarge", 1.428)
+    assert (record.target, record.instance_type, record.usd_per_option_hour()) == ("python", "c7i.4xlarge", 1.428)
     assert re.fullmatch(r"small-.*-my-own-[0-9a-f]{6}", record.endpoint_name)
     (record,) = load_all(config.benchmark, run, on_event=lambda event: None)
     requests = read_requests(run.requests)
@@ -403,7 +403,7 @@ def test_a_file_that_was_moved_cannot_delete(tmp_path):
         delete_python(record)
 
 
-def test_a_person_can_delete_by_the_command_that_is_told(tmp_path):
+def test_a_person_can_delete_with_the_command_in_the_message(tmp_path):
     code = COMPLETE + "\ndef delete(name, settings):\n    open(settings['it\\'s'] + name, 'w').close()\n"
     _, record = target_and_record(own_config(tmp_path, code, **{"it's": str(tmp_path / 'a "b" ')}))
     subprocess.run(python_delete_command(record), shell=True, check=True)

@@ -143,12 +143,12 @@ def test_a_region_is_named_only_where_something_runs_there(on, where):
     ("budget_usd", "words"),
     [(2, "; budget_usd is 2."), (1.5, "That is above budget_usd 1.5"), (None, "us-east-1. Min")],
 )
-def test_an_estimate_above_the_budget_is_said(budget_usd, words):
+def test_an_estimate_above_the_budget_is_reported(budget_usd, words):
     caption = plan_table(make_config([endpoint()], load=LOAD, budget_usd=budget_usd)).caption
     assert words in caption
 
 
-def test_time_in_which_endpoints_wait_for_their_turn_is_said_to_be_missing():
+def test_time_in_which_endpoints_wait_for_their_turn_is_reported_as_missing():
     options = [endpoint("a"), endpoint("b"), endpoint("c")]
     endpoints = {"max_parallel_endpoints": 2, "max_parallel_loads": 1}
     words = "Up to 2 endpoints exist at once and 1 are loaded at once"
@@ -333,7 +333,7 @@ def test_a_look_that_takes_too_long_is_given_up(aws_stub, monkeypatch):
     aws_stub.quotas = {QUOTA: 1}
     found = read_quotas([TYPE], REGION)[TYPE]
     assert found.limit is None
-    assert found.unknown_because.startswith("list_service_quotas went on for more than 0 s; Could not connect")
+    assert found.unknown_because.startswith("list_service_quotas took more than 0 s; Could not connect")
 
 
 @pytest.mark.parametrize("options", [[endpoint(local=True)], [EXISTING], [option("a")], [BEDROCK]])

@@ -6,12 +6,12 @@ import re
 import socket
 
 import pytest
+from attempt_specs import measure, moody_stub, spec_of
 from command_line import config_of, openai, run_main
 from faulty_server import KEY, faulty_server, tls_of_localhost
-from load_orders import measure, moody_stub, order
 
 from helpers.endpoints.preflight import first_answers
-from helpers.load.team import LoadTeam
+from helpers.load.load_processes import LoadProcesses
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import read_requests
@@ -96,7 +96,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("option", [*FAULTS, *UNREACHED])
-def test_what_fails_is_said_with_what_was_sent_what_came_back_and_the_next_step(checked, option):
+def test_what_fails_is_reported_with_what_was_sent_what_came_back_and_the_next_step(checked, option):
     words, next_step = {**FAULTS, **UNREACHED}[option]
     message = message_of(checked[1], option)
     key = "a key" if option == "wrong_key" else "no key"
@@ -110,7 +110,7 @@ def test_an_answer_that_is_not_as_asked_for_is_no_failure_and_says_what_that_mea
     assert re.search(rf"option {option!r}: answers after .* Sent: POST .*; .*{ODD[option]}", checked[1])
 
 
-def test_the_check_tells_by_its_exit_status_and_shows_no_secret(checked):
+def test_the_check_sets_its_exit_status_and_shows_no_secret(checked):
     status, said = checked
     assert status == 6
     assert said.splitlines()[-1] == "exit status 6: not every option answers: see above"
@@ -211,18 +211,18 @@ def test_a_key_that_is_revoked_under_load_is_named(some_dead):
 
 @pytest.mark.parametrize("fault", ["server_error", "reset_at_once"])
 def test_a_load_point_of_which_nothing_is_answered_ends_early(tmp_path, fault):
-    with moody_stub() as url, LoadTeam(tmp_path / "load.log") as team:
+    with moody_stub() as url, LoadProcesses(tmp_path / "load.log") as processes:
         load = {"concurrency": [4], "min_requests": 1_000_000, "repeat_prompts": True, "max_duration_s": 60}
-        requests, facts = measure(team, order(tmp_path, url, fault, **load))
+        requests, facts = measure(processes, spec_of(tmp_path, url, fault, **load))
     assert facts.ended_because == "nothing was answered"
     assert len(requests) >= 30 and "ok" not in set(requests["status"])
     assert (requests["done_ns"].max() - requests["sent_ns"].min()) / 1e9 < 15
 
 
 def test_a_load_point_of_which_something_is_answered_goes_on(tmp_path):
-    with moody_stub() as url, LoadTeam(tmp_path / "load.log") as team:
+    with moody_stub() as url, LoadProcesses(tmp_path / "load.log") as processes:
         load = {"concurrency": [4], "min_requests": 1_000_000, "repeat_prompts": True, "max_duration_s": 3}
-        _, facts = measure(team, order(tmp_path, url, "every_third_fails", **load))
+        _, facts = measure(processes, spec_of(tmp_path, url, "every_third_fails", **load))
     assert facts.ended_because == "max_duration_s"
 
 

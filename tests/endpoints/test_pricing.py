@@ -12,7 +12,8 @@ from aws_stub import aws_on_loopback, empty_home, product
 from examples import make_config, option
 
 from helpers.endpoints import price_list
-from helpers.endpoints.pricing import PRICE_LIST, FoundPrice, as_ledger_fields, price_of
+from helpers.endpoints.pricing import PRICE_LIST, price_of
+from helpers.price import Price
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.verdict.analysis import read_endpoints
@@ -55,19 +56,23 @@ def keep(usd_per_hour, day, **where):
     path.write_text(json.dumps({"usd_per_hour": usd_per_hour, "as_of": day.isoformat()}))
 
 
+def listed(usd, day):
+    return Price(usd_per_instance_hour=usd, source=LISTED, as_of=day)
+
+
 # --- the Price List -----------------------------------------------------------------------------------------------
 
 
 def test_the_price_list_says_what_an_endpoint_on_aws_costs_and_when_it_was_asked(aws_stub):
     aws_stub.products = [product(TYPE, "1.5000000000")]
-    assert price_of(sagemaker(), REGION, 4) == FoundPrice(LISTED, TODAY.isoformat(), 1.5)
+    assert price_of(sagemaker(), REGION, 4) == listed(1.5, TODAY)
 
 
 def test_the_price_is_the_region_s_own(aws_stub):
     frankfurt = {"regionCode": "eu-central-1", "usagetype": f"EUC1-Host:{TYPE}"}
     aws_stub.products = [product(TYPE, "1.5"), product(TYPE, "1.9", **frankfurt)]
     found = price_of(sagemaker(), "eu-central-1", 4)
-    assert (found.usd_per_hour, found.source) == (1.9, "AWS Price List, eu-central-1, on-demand hosting")
+    assert (found.usd_per_instance_hour, found.source) == (1.9, "AWS Price List, eu-central-1, on-demand hosting")
 
 
 def test_what_was_found_to_serve_counts_where_the_option_does_not_say(aws_stub):
@@ -75,7 +80,7 @@ def test_what_was_found_to_serve_counts_where_the_option_does_not_say(aws_stub):
     existing = sagemaker(deploy=False, endpoint_name="there", instance_type=None, container=None)
     assert price_of(existing, REGION, 4) is None
     assert aws_stub.asked == {}
-    assert price_of(existing, REGION, 4, instance_type="ml.g6.xlarge").usd_per_hour == 1.2
+    assert price_of(existing, REGION, 4, instance_type="ml.g6.xlarge").usd_per_instance_hour == 1.2
 
 
 @pytest.mark.parametrize(
@@ -105,14 +110,14 @@ def test_what_was_found_to_serve_counts_where_the_option_does_not_say(aws_stub):
 )
 def test_what_is_no_hourly_hosting_price_is_passed_over(aws_stub, other):
     aws_stub.products = [other, product(TYPE, "1.5"), other]
-    assert price_of(sagemaker(), REGION, 4).usd_per_hour == 1.5
+    assert price_of(sagemaker(), REGION, 4).usd_per_instance_hour == 1.5
     assert price_list.only_hourly_price(aws_stub.products, TYPE, REGION) == 1.5
 
 
 def test_two_prices_are_none(aws_stub):
     aws_stub.products = [product(TYPE, "1.5"), product(TYPE, "1.6")]
     assert price_list.hosting_price(TYPE, REGION) is None
-    assert price_of(sagemaker(), REGION, 4).usd_per_hour == CSV_PRICE
+    assert price_of(sagemaker(), REGION, 4).usd_per_instance_hour == CSV_PRICE
     assert not kept_file().exists()
 
 
@@ -141,7 +146,7 @@ def test_a_product_of_an_unknown_shape_is_passed_over(junk):
 def test_stated_prices_and_local_options_ask_nobody(aws_stub, changes, expected):
     aws_stub.products = [product(TYPE, "1.5")]
     found = price_of(sagemaker(**changes), REGION, 4)
-    assert (found and found.usd_per_hour) == expected
+    assert (found and found.usd_per_instance_hour) == expected
     assert aws_stub.asked == {}
 
 
@@ -157,7 +162,7 @@ def test_stated_prices_and_local_options_ask_nobody(aws_stub, changes, expected)
 def test_what_does_not_run_on_sagemaker_asks_nobody(aws_stub, other):
     aws_stub.products = [product(TYPE, "1.5")]
     price = price_of(make_config([other]).options[0], REGION, 4)
-    assert (price is None) if other["target"] == "bedrock" else price.usd_per_hour == CSV_PRICE
+    assert (price is None) if other["target"] == "bedrock" else price.usd_per_instance_hour == CSV_PRICE
     assert aws_stub.asked == {}
 
 
@@ -173,14 +178,14 @@ def test_other_partitions_are_not_asked(aws_stub, region):
 def test_a_kept_price_serves_for_a_week_with_its_date(aws_stub):
     day = TODAY - timedelta(days=6)
     keep(1.1, day)
-    assert price_of(sagemaker(), REGION, 4) == FoundPrice(LISTED, day.isoformat(), 1.1)
+    assert price_of(sagemaker(), REGION, 4) == listed(1.1, day)
     assert aws_stub.asked == {}
 
 
 def test_an_older_price_is_asked_for_again(aws_stub):
     keep(1.1, TODAY - timedelta(days=9))
     aws_stub.products = [product(TYPE, "1.5")]
-    assert price_of(sagemaker(), REGION, 4) == FoundPrice(LISTED, TODAY.isoformat(), 1.5)
+    assert price_of(sagemaker(), REGION, 4) == listed(1.5, TODAY)
     assert json.loads(kept_file().read_text()) == {"usd_per_hour": 1.5, "as_of": TODAY.isoformat()}
 
 
@@ -188,7 +193,7 @@ def test_an_older_price_serves_with_its_date_where_nobody_answers(aws_stub):
     day = TODAY - timedelta(days=200)
     keep(1.1, day)
     aws_stub.errors["GetProducts"] = "AccessDeniedException"
-    assert price_of(sagemaker(), REGION, 4) == FoundPrice(LISTED, day.isoformat(), 1.1)
+    assert price_of(sagemaker(), REGION, 4) == listed(1.1, day)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"usd_per_hour": -1, "as_of": "2026-01-01"}', '{"usd_per_hour": 1.1}'])
@@ -196,7 +201,7 @@ def test_a_kept_file_that_cannot_be_read_is_replaced(aws_stub, content):
     keep(1.1, TODAY)
     kept_file().write_text(content)
     aws_stub.products = [product(TYPE, "1.5")]
-    assert price_of(sagemaker(), REGION, 4).usd_per_hour == 1.5
+    assert price_of(sagemaker(), REGION, 4).usd_per_instance_hour == 1.5
     assert json.loads(kept_file().read_text())["usd_per_hour"] == 1.5
 
 
@@ -204,7 +209,7 @@ def test_a_price_that_cannot_be_kept_is_still_a_price(aws_stub):
     aws_stub.products = [product(TYPE, "1.5")]
     kept_file().parent.parent.parent.mkdir(parents=True)
     kept_file().parent.parent.write_text("a file where the folder should be")
-    assert price_of(sagemaker(), REGION, 4).usd_per_hour == 1.5
+    assert price_of(sagemaker(), REGION, 4).usd_per_instance_hour == 1.5
 
 
 # --- where nobody answers -----------------------------------------------------------------------------------------
@@ -212,7 +217,9 @@ def test_a_price_that_cannot_be_kept_is_still_a_price(aws_stub):
 
 def test_a_refusal_is_no_error_and_is_not_repeated_for_each_option(aws_stub):
     aws_stub.errors["GetProducts"] = "ThrottlingException"
-    assert [price_of(sagemaker(instance_type=kind), REGION, 4).usd_per_hour for kind in (TYPE, "ml.g6.xlarge")] == [
+    assert [
+        price_of(sagemaker(instance_type=kind), REGION, 4).usd_per_instance_hour for kind in (TYPE, "ml.g6.xlarge")
+    ] == [
         CSV_PRICE,
         1.1267,
     ]
@@ -222,21 +229,21 @@ def test_a_refusal_is_no_error_and_is_not_repeated_for_each_option(aws_stub):
 def test_without_credentials_the_price_file_serves(aws_stub, tmp_path, monkeypatch):
     empty_home(tmp_path, monkeypatch)
     found = price_of(sagemaker(), REGION, 4)
-    assert (found.usd_per_hour, found.as_of) == (CSV_PRICE, "2026-04-21")
+    assert (found.usd_per_instance_hour, found.as_of) == (CSV_PRICE, date(2026, 4, 21))
     assert aws_stub.asked == {}
 
 
 @pytest.mark.parametrize("setting", [("AWS_PROFILE", "nobody"), ("AWS_ENDPOINT_URL_PRICING", "no url")])
 def test_wrong_aws_settings_are_no_error(aws_stub, monkeypatch, setting):
     monkeypatch.setenv(*setting)
-    assert price_of(sagemaker(), REGION, 4).usd_per_hour == CSV_PRICE
+    assert price_of(sagemaker(), REGION, 4).usd_per_instance_hour == CSV_PRICE
 
 
 def test_a_price_list_that_does_not_answer_is_given_up_soon(aws_stub, monkeypatch):
     monkeypatch.setattr(price_list, "READ_TIMEOUT_S", 0.2)
     aws_stub.errors["GetProducts"] = "hangs"
     began = time.monotonic()
-    assert price_of(sagemaker(), REGION, 4).usd_per_hour == CSV_PRICE
+    assert price_of(sagemaker(), REGION, 4).usd_per_instance_hour == CSV_PRICE
     assert time.monotonic() - began < 20  # the stub would hang for 30 s
     assert aws_stub.asked == {"GetProducts": 1}
 
@@ -270,7 +277,7 @@ def judged_again(tmp_path, option_data, price):
         instance_type=TYPE,
         instance_count=1,
         region=REGION,
-        **as_ledger_fields(price),
+        price=price,
     )
     Ledger(run.ledger_file, run.run_id).put(record)
     data = {
@@ -281,21 +288,23 @@ def judged_again(tmp_path, option_data, price):
         "container": {"image": "i"},
     }
     (judged,) = read_endpoints(make_config([{**data, **option_data}]), run)
-    return judged.usd_per_instance_hour, judged.price_source, judged.price_as_of
+    return judged.price
 
 
 def test_judging_again_keeps_a_price_that_was_looked_up(aws_stub, tmp_path):
     aws_stub.products = [product(TYPE, "9.9")]
-    measured = FoundPrice(LISTED, "2026-01-05", 1.5)
-    assert judged_again(tmp_path, {}, measured) == (1.5, LISTED, "2026-01-05")
+    measured = listed(1.5, date(2026, 1, 5))
+    assert judged_again(tmp_path, {}, measured) == measured
     assert aws_stub.asked == {}
 
 
 def test_judging_again_takes_the_price_that_the_config_states_now(aws_stub, tmp_path):
     stated = {"price": {"usd_per_hour": 2.5, "source": "offer"}}
-    assert judged_again(tmp_path, stated, FoundPrice(LISTED, "2026-01-05", 1.5)) == (2.5, "offer", None)
+    assert judged_again(tmp_path, stated, listed(1.5, date(2026, 1, 5))) == Price(
+        usd_per_instance_hour=2.5, source="offer"
+    )
 
 
 def test_judging_again_looks_up_a_price_that_was_unknown(aws_stub, tmp_path):
     aws_stub.products = [product(TYPE, "1.7")]
-    assert judged_again(tmp_path, {}, None) == (1.7, LISTED, TODAY.isoformat())
+    assert judged_again(tmp_path, {}, None) == listed(1.7, TODAY)

@@ -126,7 +126,7 @@ def test_a_jumpstart_id_becomes_image_environment_and_model_data(opened, jumpsta
     assert "tiny/prepacked/" in json.dumps(container)
 
 
-def test_an_unknown_jumpstart_id_is_told_with_the_next_step(opened, jumpstart):
+def test_an_unknown_jumpstart_id_is_reported_with_the_next_step(opened, jumpstart):
     config, run = opened(container=None, jumpstart={"model_id": "tiny-lm"})
     with pytest.raises(DeployError, match=r"tiny-lm.*Next: check id, version and instance type"):
         deploy(config, run)
@@ -166,7 +166,7 @@ def test_an_endpoint_that_is_being_created_is_deleted_once_it_may_be(opened):
     assert ledger.records()[0].state == "deleted"
 
 
-def test_what_cannot_be_deleted_in_time_is_told_with_the_commands(opened):
+def test_what_cannot_be_deleted_in_time_is_reported_with_the_commands(opened):
     config, run = opened()
     ledger = Ledger(run.ledger_file, run.run_id)
     target = target_of(config.options[0], config, run)
@@ -192,7 +192,7 @@ def test_a_create_call_that_fails_leaves_nothing_and_says_why(opened):
     assert left_over(record, run) == []
 
 
-def test_a_crashing_container_is_told_in_its_own_words(opened):
+def test_a_crashing_container_is_reported_in_its_own_words(opened):
     config, run = opened(container={"image": "openvino-genai", "environment": {**ENGINE, "ENGINE_THREADS": "many"}})
     with pytest.raises(DeployError, match="ENGINE_THREADS"):
         deploy(config, run)

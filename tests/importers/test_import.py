@@ -1,4 +1,4 @@
-"""Result files of other tools become request records and groups; what they do not tell is null and said so."""
+"""Result files of other tools become request records and groups; what they lack is null and reported."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import result_files as files
+from examples import summarise_load_points
 
 from helpers.config.file import load_config
 from helpers.importers.importing import import_warnings, read_origins, read_results, write_results
 from helpers.metrics.groups import read_groups, summarise_groups
-from helpers.metrics.summary import summarise_load_points
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.ledger import EndpointRecord, Ledger
-from helpers.run.records import LoadPointFacts, read_facts, read_requests
+from helpers.run.records import AttemptFacts, read_facts, read_requests
 from helpers.run.report_warning import ReportWarning
 
 CONCURRENT = {"type_": "concurrent", "streams": 4}
@@ -29,7 +29,7 @@ class Imported:
 
     run: RunFolder
     said: list[str]
-    facts: list[LoadPointFacts]
+    facts: list[AttemptFacts]
     endpoints: list[EndpointRecord]
     timed: pd.DataFrame
     grouped: pd.DataFrame
@@ -65,7 +65,7 @@ def imported(tmp_path):
 
 
 def write_all(folder: Path, sent: list[files.Sent]) -> list[dict]:
-    """The same requests as each of the three tools with times would tell them; the options that read them."""
+    """The same requests in the formats of the three tools with times, and the options that read them."""
     files.write_json(folder / "vllm.json", files.vllm(sent))
     (folder / "records.jsonl").write_text(files.aiperf_records(sent))
     files.write_json(folder / "records_aiperf.json", files.aiperf_statistics(sent))
@@ -127,7 +127,7 @@ def test_ramp_up_and_tail_are_not_measured(tmp_path, imported):
     assert found.timed["requests_per_s"].iloc[0] > printed, "the tool's rate counts the tail, when streams stand still"
 
 
-def test_what_a_file_does_not_tell_is_null_and_said(tmp_path, imported):
+def test_what_a_file_lacks_is_null_and_reported(tmp_path, imported):
     found = imported(*write_all(tmp_path, files.closed_loop(4, 20)))
     requests = read_requests(found.run.requests)
     for column in (
@@ -159,7 +159,7 @@ def test_what_a_file_does_not_tell_is_null_and_said(tmp_path, imported):
     assert "who counted the tokens" in warning.rows[1]
 
 
-def test_when_it_was_measured_is_kept_where_the_file_tells_the_time_of_day(tmp_path, imported):
+def test_the_time_of_measurement_is_kept_if_the_file_has_it(tmp_path, imported):
     found = imported(*write_all(tmp_path, files.closed_loop(4, 20)))
     vllm, aiperf, guidellm = read_origins(found.run)
     assert vllm.measured_from is None
@@ -172,7 +172,7 @@ def test_the_ledger_holds_what_was_served_and_costs_nothing(tmp_path, imported):
     found = imported(*write_all(tmp_path, files.closed_loop(4, 20)))
     assert {record.state for record in found.endpoints} == {"external"}
     assert {record.model for record in found.endpoints} == {"meta-llama/Llama-3.1-8B-Instruct"}
-    assert {record.usd_per_instance_hour for record in found.endpoints} == {7.2}
+    assert {record.price.usd_per_instance_hour for record in found.endpoints} == {7.2}
     ledger = Ledger(found.run.ledger_file, found.run.run_id)
     assert (ledger.remaining(), ledger.cost_usd()) == ([], 0.0)
 
@@ -282,7 +282,7 @@ def test_latency_that_grows_throughout_is_not_steady_and_shows_no_slo_to_be_met(
     assert found.timed["slo"].tolist() == ["undecided"] * 3
 
 
-def test_one_wave_has_no_window_and_becomes_a_group_which_is_said(tmp_path, imported):
+def test_one_wave_has_no_window_and_becomes_a_group_which_is_reported(tmp_path, imported):
     sent = files.closed_loop(4, 1)
     found = imported(*write_all(tmp_path, sent))
     assert found.facts == []
@@ -331,9 +331,9 @@ def test_what_the_config_does_not_ask_for_is_left_out_and_named(tmp_path, import
     found = imported(files.option("a", "guidellm", "sweep.json"))
     assert found.timed["level"].tolist() == [4]
     assert found.warnings[1].rows == [
-        "a: sweep.json: benchmarks[1]: its load is throughput, which is not held at a level",
+        "a: sweep.json: benchmarks[1]: its load is throughput, which has no fixed level",
         "a: sweep.json: benchmarks[0]: concurrency 1, which is not among the levels of `load`",
-        "a: sweep.json: benchmarks[3]: 10 requests/s, which is no closed_loop as load.kind says",
+        "a: sweep.json: benchmarks[3]: 10 requests/s, which does not fit load.kind: closed_loop",
     ]
 
 
@@ -343,7 +343,7 @@ def test_an_option_of_which_the_files_hold_nothing_is_kept_with_the_reason(tmp_p
     found = imported(files.option("a", "vllm", "a.json"), files.option("b", "vllm", "b.json"))
     assert [record.failure for record in found.endpoints] == [
         None,
-        "its result files hold nothing of what the config asks for",
+        "its result files have nothing that the config asks for",
     ]
     assert found.warnings[1].rows == ["b: b.json:1: concurrency 8, which is not among the levels of `load`"]
 
@@ -489,7 +489,7 @@ def test_an_echoed_prompt_is_subtracted_where_the_cap_shows_it(tmp_path, importe
     assert groups["echoed"].tolist() == [True, False, False]
     groups = read_groups(imported(one, load=loads).run)
     assert groups["output_tokens"].tolist() == [330, 101, 40]
-    assert groups["echoed"].isna().all(), "without a cap nobody can tell"
+    assert groups["echoed"].isna().all(), "without a cap it is unknown"
 
 
 def test_percentiles_within_a_volley_of_later_versions_are_kept(tmp_path, imported):

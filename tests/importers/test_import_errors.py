@@ -54,7 +54,7 @@ def test_prompts_and_generation_are_needed_where_requests_are_sent(tmp_path, sec
 def test_imported_and_measured_options_do_not_mix(tmp_path):
     path = files.write_config(tmp_path, MEASURED, files.option("a", "vllm", "x.json"))
     assert fault_of(path).startswith(
-        "options[1].target: imported and measured options cannot stand in one config. Expected "
+        "options[1].target: imported and measured options cannot be in one config. Expected "
     )
     assert (
         path.read_text().splitlines()[int(re.search(r":(\d+):", str(_refused(path)))[1]) - 1].strip()
@@ -96,7 +96,7 @@ def test_few_prompts_do_not_matter_where_none_is_sent(tmp_path):
         ({"selct": {"column": "x"}}, "options[0].selct: unknown key. Did you mean `select`?"),
     ],
 )
-def test_a_fault_in_an_imported_option_is_told_with_line_key_and_value(tmp_path, change, message):
+def test_a_fault_in_an_imported_option_is_reported_with_line_key_and_value(tmp_path, change, message):
     path = files.write_config(tmp_path, {**files.option("a", "guidellm", "x.json"), **change})
     assert message in fault_of(path)
 
@@ -124,7 +124,7 @@ def test_import_wants_imported_options(tmp_path, capsys):
 def test_a_plan_of_imported_results_makes_nothing(tmp_path, capsys):
     path = files.write_config(tmp_path, files.option("a", "vllm", "x.json"))
     assert main(["plan", "--config", str(path)]) == 0
-    assert "Nothing would be made" in capsys.readouterr().out
+    assert "Nothing would be deployed" in capsys.readouterr().out
 
 
 # --- the files ----------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_a_table_without_rows(tmp_path):
         ({"successes": "x"}, "x.csv:3: successes: bad value 'x'."),
     ],
 )
-def test_a_bad_value_in_a_table_is_told_with_its_line(tmp_path, change, message):
+def test_a_bad_value_in_a_table_is_reported_with_its_line(tmp_path, change, message):
     files.write_csv(tmp_path / "x.csv", [files.volley([1.0], 1.0), files.volley([1.0], 1.0, **change)])
     assert_says(refusal(tmp_path, files.option("a", "fmbench_volleys", "x.csv")), message)
 
@@ -220,7 +220,7 @@ def test_several_experiments_in_one_table(tmp_path):
 @pytest.mark.parametrize(
     ("select", "message"),
     [
-        ({"experiment": "one"}, "select.experiment: there is no such column."),
+        ({"experiment": "one"}, "select.experiment: no such column."),
         ({"experiment_name": "three"}, "select.experiment_name: no row holds 'three'. Expected one of: one, two."),
     ],
 )
@@ -258,13 +258,13 @@ def test_a_load_that_was_not_held(tmp_path):
     )
 
 
-def test_a_load_that_the_file_does_not_tell(tmp_path):
+def test_a_load_that_the_file_lacks(tmp_path):
     (tmp_path / "records.jsonl").write_text(files.aiperf_records(files.closed_loop(4, 10)))
     message = refusal(tmp_path, files.option("a", "aiperf", "records.jsonl"))
-    assert_says(message, "options[0].path: records.jsonl does not say its load.", "{path: records.jsonl, level: ...}")
+    assert_says(message, "options[0].path: records.jsonl does not state its load.", "{path: records.jsonl, level: ...}")
 
 
-def test_a_dataset_that_the_file_does_not_tell(tmp_path):
+def test_a_dataset_that_the_file_lacks(tmp_path):
     files.write_json(tmp_path / "x.json", files.vllm(files.closed_loop(4, 10)))
     message = refusal(tmp_path, files.option("a", "vllm", "x.json"), datasets=TWO_DATASETS)
     assert_says(message, "x.json names no dataset, and the option has 2. Expected one of: short, long.", "dataset: ...")

@@ -93,7 +93,7 @@ def test_requests_with_times_give_the_window_of_the_requests(points, name):
 
 def test_runs_of_llmeter_into_one_folder_are_told_apart(folder, shown, points, tmp_path):
     assert points.loc["llmeter", "n"] == len(FAILING)
-    assert "30 responses of earlier runs into the same folder" in shown.warnings("imported")
+    assert "30 responses of earlier runs in the same folder" in shown.warnings("imported")
     lines = (folder / "llmeter/responses.jsonl").read_text().splitlines()
     (tmp_path / "responses.jsonl").write_text("\n".join(lines[:100]))
     (tmp_path / "summary.json").write_text((folder / "llmeter/summary.json").read_text())
@@ -166,7 +166,7 @@ def test_the_formats_of_before_are_known_too(tmp_path):
 def test_what_is_in_no_known_format_is_refused(tmp_path):
     files.write_json(tmp_path / "other.json", {"some": "thing"})
     config = load_config(files.write_config(tmp_path, files.option("a", None, "other.json")))
-    with pytest.raises(ConfigError, match=r"other.json is in none of the known formats\. Expected one of: .*Next: "):
+    with pytest.raises(ConfigError, match=r"other.json is not in a known format\. Expected one of: .*Next: "):
         read_results(config)
 
 
@@ -180,7 +180,7 @@ def test_requests_that_were_all_sent_at_once_are_no_load(tmp_path):
     files.write_json(tmp_path / "s.jsonl", formats.sglang(FAILING, max_concurrency=None))
     config = load_config(files.write_config(tmp_path, files.option("a", None, "s.jsonl")))
     with pytest.raises(
-        ResultFileError, match=r"neither is limited.*Expected a held load.*Next: measure with --max-concurrency"
+        ResultFileError, match=r"neither is limited.*Expected a fixed load.*Next: measure with --max-concurrency"
     ):
         read_results(config)
 
@@ -196,7 +196,7 @@ def test_a_sweep_is_told_apart_by_its_parameters(tmp_path):
 def test_inferencex_needs_the_number_of_requests(folder, tmp_path):
     option = files.option("a", None, str(folder / "agg.json"))
     with pytest.raises(
-        ConfigError, match=r"does not say how many requests.*Expected .*Next: write the entry as .*requests"
+        ConfigError, match=r"does not state how many requests.*Expected .*Next: write the entry as .*requests"
     ):
         read_results(load_config(files.write_config(tmp_path, option)))
 
@@ -249,7 +249,7 @@ def test_two_counts_of_inference_perf_are_compared(tmp_path):
 def test_a_packed_file_is_refused_with_how_to_unpack_it(tmp_path):
     (tmp_path / "output.tar.gz").write_bytes(gzip.compress(b"{}"))
     config = load_config(files.write_config(tmp_path, files.option("a", None, "output.tar.gz")))
-    with pytest.raises(ResultFileError, match=r"output.tar.gz: is packed.* Expected .* Next: unpack it"):
+    with pytest.raises(ResultFileError, match=r"output.tar.gz: is compressed.* Expected .* Next: unpack it"):
         read_results(config)
 
 

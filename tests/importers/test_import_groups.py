@@ -204,7 +204,7 @@ def test_failures_do_not_hide_an_echoed_prompt(summarise):
     rows = [files.volley([1.0] * 3, 1.1, prompt=3478, output=3478 + 28, failures=1)] * 5
     _, groups, warnings = summarise(rows, generation={"max_output_tokens": 100})
     assert groups["output_tokens"].tolist() == [3 * 28] * 5
-    assert "28.0 output tokens a request, and 3,478 of the prompt" in warnings["echoed_prompt"].rows[0]
+    assert "28.0 output tokens per request, and 3,478 of the prompt" in warnings["echoed_prompt"].rows[0]
 
 
 def test_a_volley_that_failed_as_a_whole_does_not_hide_that_all_prompts_have_one_length(summarise):
@@ -246,8 +246,8 @@ def test_an_echoed_prompt_and_answers_beyond_the_cap(summarise):
     rows = [files.volley([1.0], 1.1, prompt=300 + i, output=350 + i, experiment_name="echoes") for i in range(4)]
     rows += [files.volley([1.0], 1.1, prompt=300 + i, output=102 + i, experiment_name="rambles") for i in range(4)]
     _, _, warnings = summarise(rows, generation={"max_output_tokens": 100})
-    assert warnings["echoed_prompt"].rows == ["echoes, short: 50.0 output tokens a request, and 302 of the prompt"]
-    assert warnings["output_length"].rows == ["rambles: up to 105.0 tokens a request, in 4 of 4 groups"]
+    assert warnings["echoed_prompt"].rows == ["echoes, short: 50.0 output tokens per request, and 302 of the prompt"]
+    assert warnings["output_length"].rows == ["rambles: up to 105.0 tokens per request, in 4 of 4 groups"]
 
 
 def test_prompts_that_all_have_the_same_length(summarise):
@@ -255,7 +255,7 @@ def test_prompts_that_all_have_the_same_length(summarise):
     rows += [files.volley([2.0], 2.1, prompt=700 + i, payload_file="payload_long.jsonl") for i in range(5)]
     _, _, warnings = summarise(rows)
     assert warnings["one_prompt"].rows == ["short: 300 tokens in all 5 groups, 5 to 5 requests per option"]
-    assert "they were made so, or they are one prompt" in warnings["one_prompt"].message
+    assert "they were made that way, or they are the same prompt" in warnings["one_prompt"].message
 
 
 def test_a_warm_up_that_was_measured(summarise):

@@ -11,11 +11,11 @@ from typing import NamedTuple, get_args
 import pyarrow.parquet as pq
 import pytest
 from answer_shapes import SHAPES, Shape, wire_of
-from load_orders import order
+from attempt_specs import spec_of
 from raw_server import raw_server
 
 from helpers.endpoints.targets.base import Address
-from helpers.load.team import LoadTeam
+from helpers.load.load_processes import LoadProcesses
 
 SERVED = [name for name, shape in SHAPES.items() if shape.api in get_args(Address.model_fields["api"].annotation)]
 """The others have an API that no address speaks by itself."""
@@ -64,15 +64,15 @@ def cut_at(case: Case, body: bytes, wire: bytes) -> int:
 def records(tmp_path_factory) -> dict[Case, dict]:
     """What one load process made of them: a load point for each API."""
     found: dict[Case, dict] = {}
-    with LoadTeam(tmp_path_factory.mktemp("load") / "load.log") as team:
+    with LoadProcesses(tmp_path_factory.mktemp("load") / "load.log") as processes:
         for api in sorted({SHAPES[name].api for name in SERVED}):
             cases = [Case(*both, way) for both in BOTH if SHAPES[both[0]].api == api for way in WAYS]
             folder = tmp_path_factory.mktemp(api)
             with raw_server(lambda connection, number, cases=cases: serve(connection, cases[number])) as server:
                 load = {"concurrency": [4], "min_requests": len(cases), "max_duration_s": 60, "warmup_requests": 0}
-                an_order = order(folder, server.url, api=api, prompts=len(cases), **load)
-                team.run(an_order, on_progress=lambda progress: None)
-            for row in pq.read_table(an_order.output_file).to_pylist():
+                spec = spec_of(folder, server.url, api=api, prompts=len(cases), **load)
+                processes.run(spec, on_progress=lambda progress: None)
+            for row in pq.read_table(spec.output_file).to_pylist():
                 found[cases[int(row["request_id"].rpartition("-")[2])]] = row
     return found
 

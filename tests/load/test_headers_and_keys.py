@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from config_text import TEXT
 
-from helpers.config.benchmark import Generation
 from helpers.config.file import load_config
+from helpers.config.workload import Generation
 from helpers.errors import ConfigError
 from helpers.load.address import Address
 from helpers.load.bodies import RequestWriter, prepare_requests
@@ -80,7 +80,7 @@ def test_a_key_in_a_header_is_a_secret(load):
         ('headers: {"x y": a}', "'x y': expected the name of an HTTP header"),
         ("headers: {x: ü}", "x: expected visible ASCII characters"),
         ("headers: {Content-Length: '5'}", "Content-Length: the load generator writes this header itself"),
-        ("headers: {X-a: b, x-A: c}", "a header is there twice"),
+        ("headers: {X-a: b, x-A: c}", "a header occurs twice"),
         ("api_key: ${AZURE_KEY}\n    headers: {authorization: 'Bearer ${AZURE_KEY}'}", "one Authorization header"),
         ("omit_body_keys: [messages]", "`messages` is the prompt"),
         ("extra_body: {a: 1}\n    omit_body_keys: [a]", "`a` is in extra_body and in omit_body_keys"),

@@ -10,11 +10,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from load_orders import measure, order
+from attempt_specs import measure, spec_of
 from raw_server import raw_server
 
 from helpers.config.secret_names import HIDDEN
-from helpers.load.team import LoadTeam
+from helpers.load.load_processes import LoadProcesses
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -22,9 +22,9 @@ KEY = 'sk-planted/key+0001-="&x\\y'
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory):
-    with LoadTeam(tmp_path_factory.mktemp("load") / "load.log") as team:
-        yield team
+def processes(tmp_path_factory):
+    with LoadProcesses(tmp_path_factory.mktemp("load") / "load.log") as processes:
+        yield processes
 
 
 def sse(*events: object) -> bytes:
@@ -52,7 +52,7 @@ GOOD = CHUNKED + chunk(BODY) + b"0\r\n\r\n"
 HALF = BODY[: len(BODY) // 2]
 
 
-def rows_of(team, folder: Path, *hostile: bytes, stays_open: bool = True, every: int = 2, **load: object):
+def rows_of(processes, folder: Path, *hostile: bytes, stays_open: bool = True, every: int = 2, **load: object):
     """Rows of a load point in which each `every`-th answer is hostile, as (the hostile, the others).
 
     The others must be right. After a hostile answer the server keeps the connection, or closes it.
@@ -65,7 +65,7 @@ def rows_of(team, folder: Path, *hostile: bytes, stays_open: bool = True, every:
     known = {"concurrency": [4], "min_requests": 24, "max_duration_s": 20, "request_timeout_s": 10, "prompts": 400}
     with raw_server(answer) as server:
         address = {"bearer_token": KEY}
-        requests, _ = measure(team, order(folder, server.url, address=address, **{**known, **load}))
+        requests, _ = measure(processes, spec_of(folder, server.url, address=address, **{**known, **load}))
         assert len(requests) == len(server.seen), "one row for each request, and one request for each row"
     number = requests["request_id"].str.split("-").str[1].astype(int)
     sound = requests[number % every != 0]
@@ -93,18 +93,18 @@ SIZES = [
 
 @pytest.mark.parametrize("size", SIZES, ids=[repr(size[:12]) for size in SIZES])
 @pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
-def test_a_chunk_size_that_is_none_is_a_bad_response(team, tmp_path, size, first):
+def test_a_chunk_size_that_is_none_is_a_bad_response(processes, tmp_path, size, first):
     hostile = CHUNKED + (b"" if first else chunk(HALF)) + size + b"\r\nhello\r\n0\r\n\r\n"
-    bad, _ = rows_of(team, tmp_path, hostile)
+    bad, _ = rows_of(processes, tmp_path, hostile)
     assert set(bad["status"]) == {"bad_response"}
     assert bad["error"].str.contains("not a chunk size|announces [0-9]+ bytes").all()
     assert (bad["done_ns"] - bad["sent_ns"]).max() < 5e9, "nothing waits for what cannot come"
 
 
 @pytest.mark.parametrize("extension", [b";a=b", b" ; a", b";" + b"x" * 300, b';a="\xff"'])
-def test_extensions_of_chunks_and_leading_zeros_are_http(team, tmp_path, extension):
+def test_extensions_of_chunks_and_leading_zeros_are_http(processes, tmp_path, extension):
     answer = CHUNKED + b"00%x" % len(BODY) + extension + b"\r\n" + BODY + b"\r\n000" + extension + b"\r\nX: y\r\n\r\n"
-    good, _ = rows_of(team, tmp_path, answer)
+    good, _ = rows_of(processes, tmp_path, answer)
     assert set(good["status"]) == {"ok"}
 
 
@@ -112,8 +112,8 @@ LENGTHS = [b"-5", b"+5", b"5_0", b"5.0", b"0x5", b"five", b"", b"9" * 5000, b"9"
 
 
 @pytest.mark.parametrize("length", LENGTHS, ids=[repr(length[:12]) for length in LENGTHS])
-def test_a_content_length_that_is_none_is_a_bad_response(team, tmp_path, length):
-    bad, _ = rows_of(team, tmp_path, HEAD + b"Content-Length: " + length + b"\r\n\r\n" + BODY)
+def test_a_content_length_that_is_none_is_a_bad_response(processes, tmp_path, length):
+    bad, _ = rows_of(processes, tmp_path, HEAD + b"Content-Length: " + length + b"\r\n\r\n" + BODY)
     assert set(bad["status"]) == {"bad_response"} and set(bad["http_status"]) == {200}
     assert bad["error"].str.contains("Content-Length|announces 999999999999999 bytes").all()
 
@@ -127,15 +127,15 @@ def test_a_content_length_that_is_none_is_a_bad_response(team, tmp_path, length)
         (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding"),
     ],
 )
-def test_framing_that_contradicts_itself_is_a_bad_response(team, tmp_path, headers, words):
-    bad, _ = rows_of(team, tmp_path, HEAD + headers + b"\r\n" + chunk(BODY) + b"0\r\n\r\n")
+def test_framing_that_contradicts_itself_is_a_bad_response(processes, tmp_path, headers, words):
+    bad, _ = rows_of(processes, tmp_path, HEAD + headers + b"\r\n" + chunk(BODY) + b"0\r\n\r\n")
     assert set(bad["status"]) == {"bad_response"}
     assert bad["error"].str.contains(words).all()
 
 
-def test_a_content_length_that_is_said_twice_is_one(team, tmp_path):
+def test_a_content_length_that_is_said_twice_is_one(processes, tmp_path):
     twice = b"content-length : %d\r\n" % len(BODY) * 2
-    good, _ = rows_of(team, tmp_path, HEAD + twice + b"\r\n" + BODY)
+    good, _ = rows_of(processes, tmp_path, HEAD + twice + b"\r\n" + BODY)
     assert set(good["status"]) == {"ok"}
 
 
@@ -157,21 +157,21 @@ STATUS_LINES = [
 
 
 @pytest.mark.parametrize("line", STATUS_LINES)
-def test_a_status_line_that_is_none_is_a_bad_response(team, tmp_path, line):
-    bad, _ = rows_of(team, tmp_path, line + b"\r\nContent-Length: 0\r\n\r\n")
+def test_a_status_line_that_is_none_is_a_bad_response(processes, tmp_path, line):
+    bad, _ = rows_of(processes, tmp_path, line + b"\r\nContent-Length: 0\r\n\r\n")
     assert set(bad["status"]) == {"bad_response"} and bad["http_status"].isna().all()
     assert bad["error"].str.contains("not an HTTP status line").all()
 
 
-def test_a_head_that_never_ends_and_one_without_line_ends_are_given_up(team, tmp_path):
+def test_a_head_that_never_ends_and_one_without_line_ends_are_given_up(processes, tmp_path):
     for hostile in (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, b"hello, this is another protocol\n"):
-        bad, _ = rows_of(team, tmp_path, hostile)
+        bad, _ = rows_of(processes, tmp_path, hostile)
         assert set(bad["status"]) == {"bad_response"}
 
 
-def test_an_answer_without_body_needs_no_length(team, tmp_path):
+def test_an_answer_without_body_needs_no_length(processes, tmp_path):
     none, _ = rows_of(
-        team, tmp_path, b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 199 Soon\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+        processes, tmp_path, b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 199 Soon\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
     )
     assert set(none["status"]) == {"http_error"} and set(none["http_status"]) == {204}
 
@@ -220,19 +220,19 @@ SPOILED = {
 
 @pytest.mark.parametrize("kind", SPOILED)
 @pytest.mark.parametrize("every", [2, 50], ids=["each second", "2%"])
-def test_one_answer_spoils_one_row(team, tmp_path, kind, every):
+def test_one_answer_spoils_one_row(processes, tmp_path, kind, every):
     hostile, status, words = SPOILED[kind]
-    spoiled, _ = rows_of(team, tmp_path, hostile, every=every, min_requests=60 if every == 50 else 12)
+    spoiled, _ = rows_of(processes, tmp_path, hostile, every=every, min_requests=60 if every == 50 else 12)
     assert len(spoiled) and set(spoiled["status"]) == {status}, spoiled["error"].tolist()[:1]
     if words is not None:
         assert spoiled["error"].str.contains(words).all(), spoiled["error"].tolist()[:1]
         assert spoiled["error"].str.len().max() <= 500
 
 
-def test_no_prompt_tokens_of_the_server_are_the_servers(team, tmp_path):
-    rows, _ = rows_of(team, tmp_path, streamed(text("one "), text("two", "stop"), usage(prompt_tokens=0)))
+def test_no_prompt_tokens_of_the_server_are_the_servers(processes, tmp_path):
+    rows, _ = rows_of(processes, tmp_path, streamed(text("one "), text("two", "stop"), usage(prompt_tokens=0)))
     assert set(rows["prompt_tokens"]) == {0} and set(rows["prompt_tokens_source"]) == {"server"}
-    rows, _ = rows_of(team, tmp_path, streamed(text("one "), text("two", "stop")))
+    rows, _ = rows_of(processes, tmp_path, streamed(text("one "), text("two", "stop")))
     assert set(rows["prompt_tokens"]) == {11} and set(rows["prompt_tokens_source"]) == {"tokenizer"}
 
 
@@ -255,10 +255,10 @@ def test_an_answer_without_end_is_given_up_at_the_limit(tmp_path, framing):
             connection.sendall(chunk(piece) if framing == "chunked" else begin if framing == "head" else piece)
         return False
 
-    with raw_server(answer) as server, LoadTeam(tmp_path / "load.log") as fresh:
+    with raw_server(answer) as server, LoadProcesses(tmp_path / "load.log") as fresh:
         limits = {"max_answer_bytes": limit, "max_duration_s": 20, "request_timeout_s": 15}
         requests, facts = measure(
-            fresh, order(tmp_path, server.url, concurrency=[4], min_requests=12, warmup_requests=0, **limits)
+            fresh, spec_of(tmp_path, server.url, concurrency=[4], min_requests=12, warmup_requests=0, **limits)
         )
     endless = requests[requests["request_id"].str.split("-").str[1].astype(int) % 4 == 0]
     assert set(requests["status"]) == {"ok", "bad_response"} and set(endless["status"]) == {"bad_response"}
@@ -271,14 +271,14 @@ def test_an_answer_without_end_is_given_up_at_the_limit(tmp_path, framing):
     "stray", [GOOD, b"\r\n", b"junk", sized(b"{}", "503 Busy")], ids=["answer", "newline", "junk", "503"]
 )
 @pytest.mark.parametrize("kind", ["chunked", "length"])
-def test_bytes_behind_an_answer_are_nobodys_answer(team, tmp_path, stray, kind):
+def test_bytes_behind_an_answer_are_nobodys_answer(processes, tmp_path, stray, kind):
     """Those that come with the answer; the next request goes over another connection, and has its own answer."""
     answer = GOOD if kind == "chunked" else sized(BODY)
-    rows, _ = rows_of(team, tmp_path, answer + stray)
+    rows, _ = rows_of(processes, tmp_path, answer + stray)
     assert set(rows["status"]) == {"ok"}
 
 
-def test_bytes_on_an_idle_connection_are_nobodys_answer(team, tmp_path):
+def test_bytes_on_an_idle_connection_are_nobodys_answer(processes, tmp_path):
     """A constant rate leaves connections idle, on which the server says something before it is asked again."""
     from helpers.config.load import LoadLevel, OpenLoop
 
@@ -292,7 +292,7 @@ def test_bytes_on_an_idle_connection_are_nobodys_answer(team, tmp_path):
         kind="open_loop", rate=[4], arrivals="constant", min_requests=8, max_duration_s=4, repeat_prompts=True
     )
     with raw_server(answer) as server:
-        requests, _ = measure(team, order(tmp_path, server.url, load=load, level=LoadLevel("open_loop", 4)))
+        requests, _ = measure(processes, spec_of(tmp_path, server.url, load=load, level=LoadLevel("open_loop", 4)))
         assert len(requests) == len(server.seen)
     assert set(requests["status"]) == {"ok"}
 
@@ -321,11 +321,11 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_form_of_the_key_is_in_the_records(team, tmp_path, place):
+def test_no_form_of_the_key_is_in_the_records(processes, tmp_path, place):
     """Also where the text is cut: behind 80, 100 and 500 characters, at any place of the key."""
     cuts = [0, *range(45, 100, 9), *range(450, 500, 9)]
     hostile = [PLACES[place]("x" * before + form + " tail") for form in FORMS.values() for before in cuts]
-    bad, _ = rows_of(team, tmp_path, *hostile, min_requests=2 * len(hostile))
+    bad, _ = rows_of(processes, tmp_path, *hostile, min_requests=2 * len(hostile))
     kept = " ".join(bad[["error_type", "error", "finish_reason"]].fillna("").agg(" ".join, axis=1)).lower()
     assert HIDDEN in kept
     for name, form in FORMS.items():

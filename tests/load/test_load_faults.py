@@ -10,18 +10,18 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from load_orders import mean_in_flight, measure, moody_stub, order
+from attempt_specs import mean_in_flight, measure, moody_stub, spec_of
 
 from helpers.config.load import LoadLevel, OpenLoop, Ramp, TraceReplay
 from helpers.load.connection import RawExchange
 from helpers.load.findings import Ended, facts_of
+from helpers.load.load_processes import LoadProcesses
 from helpers.load.loopback_stub import LoopbackStub
-from helpers.load.order import Parsed, Ready, Sent
+from helpers.load.messages import Parsed, Ready, Sent
 from helpers.load.schedule import arrival_facts
 from helpers.load.spool import ClockPairs, ExchangeReader, Row, SpoolWriter
-from helpers.load.team import LoadTeam
 from helpers.load.window import Window
-from helpers.run.records import OVERLOAD, LoadPointFacts
+from helpers.run.records import OVERLOAD, AttemptFacts
 
 pytestmark = pytest.mark.timing
 
@@ -35,18 +35,18 @@ def stub():
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory):
-    with LoadTeam(tmp_path_factory.mktemp("load") / "load.log", processes=2) as team:
-        yield team
+def processes(tmp_path_factory):
+    with LoadProcesses(tmp_path_factory.mktemp("load") / "load.log", processes=2) as processes:
+        yield processes
 
 
 def open_loop(folder, url, rate, load=None, **changes):
     known = {"min_requests": 100, "max_duration_s": 20, "request_timeout_s": 10, "repeat_prompts": True, "processes": 2}
     load = load or OpenLoop(kind="open_loop", rate=[rate], **{**known, **changes})
-    return order(folder, url, load=load, level=LoadLevel("open_loop", rate), tokens=EVENTS)
+    return spec_of(folder, url, load=load, level=LoadLevel("open_loop", rate), tokens=EVENTS)
 
 
-def arrivals_of(requests: pd.DataFrame, facts: LoadPointFacts) -> pd.DataFrame:
+def arrivals_of(requests: pd.DataFrame, facts: AttemptFacts) -> pd.DataFrame:
     """`due` and `sent`, ns, of the requests up to the close of the window, in the order in which they were due.
 
     When they were sent says how they were spread over the load processes. When they were due does not depend on
@@ -61,9 +61,9 @@ def arrivals_of(requests: pd.DataFrame, facts: LoadPointFacts) -> pd.DataFrame:
     return pd.DataFrame({"due": due, "sent": sent, "load_process": until["load_process"].to_numpy()})
 
 
-def test_arrivals_of_several_load_processes_are_one_poisson_process(stub, team, tmp_path):
+def test_arrivals_of_several_load_processes_are_one_poisson_process(stub, processes, tmp_path):
     stub.configure(ttft_s=0.02, itl_s=0.001, events=EVENTS)
-    requests, facts = measure(team, open_loop(tmp_path, stub.chat_url, 200, min_requests=1000))
+    requests, facts = measure(processes, open_loop(tmp_path, stub.chat_url, 200, min_requests=1000))
     arrivals = arrivals_of(requests, facts)
     assert (arrivals["load_process"] == np.arange(len(arrivals)) % 2).all(), "turn by turn, so each has half of them"
     for due in (facts.scheduled, arrival_facts(arrivals["due"].to_numpy())):
@@ -75,9 +75,9 @@ def test_arrivals_of_several_load_processes_are_one_poisson_process(stub, team, 
     assert not arrivals["due"].duplicated().any()
 
 
-def test_constant_arrivals_are_constant(stub, team, tmp_path):
+def test_constant_arrivals_are_constant(stub, processes, tmp_path):
     stub.configure(ttft_s=0.02, itl_s=0.001, events=EVENTS)
-    requests, facts = measure(team, open_loop(tmp_path, stub.chat_url, 20, arrivals="constant", min_requests=60))
+    requests, facts = measure(processes, open_loop(tmp_path, stub.chat_url, 20, arrivals="constant", min_requests=60))
     arrivals = arrivals_of(requests, facts)
     assert np.diff(arrivals["due"]) == pytest.approx(np.full(len(arrivals) - 1, 5e7), abs=2)
     assert facts.scheduled.gap_cv < 1e-6
@@ -88,19 +88,19 @@ def test_constant_arrivals_are_constant(stub, team, tmp_path):
     assert late.min() < 5e6, "who waits for a gap after each send, instead of for a time, is later and later"
 
 
-def test_gamma_arrivals_have_the_stated_burstiness(stub, team, tmp_path):
+def test_gamma_arrivals_have_the_stated_burstiness(stub, processes, tmp_path):
     stub.configure()
     requests, facts = measure(
-        team, open_loop(tmp_path, stub.chat_url, 300, arrivals="gamma", burstiness=0.25, min_requests=1200)
+        processes, open_loop(tmp_path, stub.chat_url, 300, arrivals="gamma", burstiness=0.25, min_requests=1200)
     )
     due = arrival_facts(arrivals_of(requests, facts)["due"].to_numpy())
     assert due.gap_cv == pytest.approx(2, rel=0.15), "1 / sqrt(burstiness)"
 
 
-def test_a_stall_neither_thins_the_schedule_nor_hides_in_the_tail(stub, team, tmp_path):
+def test_a_stall_neither_thins_the_schedule_nor_hides_in_the_tail(stub, processes, tmp_path):
     stub.configure(ttft_s=0.01, itl_s=0.001, events=EVENTS, stall_at_s=1.0, stall_s=2.0)
     load = {"arrivals": "constant", "min_duration_s": 5, "max_duration_s": 6, "min_requests": 200}
-    requests, _ = measure(team, open_loop(tmp_path, stub.chat_url, 50, **load))
+    requests, _ = measure(processes, open_loop(tmp_path, stub.chat_url, 50, **load))
     assert set(requests["status"]) == {"ok"}
     scheduled = np.sort(requests["scheduled_ns"].to_numpy(dtype="int64"))
     assert np.diff(scheduled) == pytest.approx(np.full(len(scheduled) - 1, 2e7), abs=2), "no arrival was left out"
@@ -110,9 +110,9 @@ def test_a_stall_neither_thins_the_schedule_nor_hides_in_the_tail(stub, team, tm
     assert 1.9 < requests["latency_s"].max() < 2.5
 
 
-def test_an_overloaded_server_gets_nothing_more(stub, team, tmp_path):
+def test_an_overloaded_server_gets_nothing_more(stub, processes, tmp_path):
     stub.configure(ttft_s=0.093, itl_s=0.001, events=EVENTS, workers=8)
-    requests, facts = measure(team, open_loop(tmp_path, stub.chat_url, 240, arrivals="constant", min_requests=50))
+    requests, facts = measure(processes, open_loop(tmp_path, stub.chat_url, 240, arrivals="constant", min_requests=50))
     assert facts.ended_because == OVERLOAD
     assert facts.steady is False
     assert set(requests["status"]) == {"ok"}, "what was sent is answered, 80 a second"
@@ -120,11 +120,11 @@ def test_an_overloaded_server_gets_nothing_more(stub, team, tmp_path):
     assert (requests["scheduled_ns"].max() - facts.window_close_ns) / 1e9 < 1, "not until the whole window is answered"
 
 
-def test_a_ramp_rises_and_claims_no_steady_state(stub, team, tmp_path):
+def test_a_ramp_rises_and_claims_no_steady_state(stub, processes, tmp_path):
     stub.configure()
     load = Ramp(kind="ramp", from_rate=10, to_rate=90, duration_s=4, arrivals="constant", repeat_prompts=True)
-    an_order = order(tmp_path, stub.chat_url, load=load, level=load.levels()[0], tokens=EVENTS)
-    requests, facts = measure(team, an_order)
+    spec = spec_of(tmp_path, stub.chat_url, load=load, level=load.levels()[0], tokens=EVENTS)
+    requests, facts = measure(processes, spec)
     assert len(requests) == pytest.approx(200, abs=1)
     assert facts.steady is None
     at = np.sort(requests["scheduled_ns"].to_numpy(dtype="int64")) / 1e9
@@ -132,13 +132,13 @@ def test_a_ramp_rises_and_claims_no_steady_state(stub, team, tmp_path):
     assert half == pytest.approx(2 * (10 + 50) / 2, abs=4), "the integral of the rate over the first half"
 
 
-def test_a_trace_is_replayed_at_its_times(stub, team, tmp_path):
+def test_a_trace_is_replayed_at_its_times(stub, processes, tmp_path):
     stub.configure()
     times = [5.0, 5.5, 5.5, 6.75, 5.2, 7.0, *np.arange(7.25, 11, 0.25)]
     (tmp_path / "trace.jsonl").write_text("".join(json.dumps({"timestamp": t}) + "\n" for t in times))
     load = TraceReplay(kind="trace", path="trace.jsonl", speed=[2.0])
-    an_order = order(tmp_path, stub.chat_url, load=load, level=load.levels()[0], tokens=EVENTS)
-    requests, facts = measure(team, an_order.model_copy(update={"base_dir": str(tmp_path)}))
+    spec = spec_of(tmp_path, stub.chat_url, load=load, level=load.levels()[0], tokens=EVENTS)
+    requests, facts = measure(processes, spec.model_copy(update={"base_dir": str(tmp_path)}))
     arrivals = arrivals_of(requests, facts)
     offsets = (arrivals["due"] - arrivals["due"][0]) / 1e9
     assert offsets.tolist() == pytest.approx([0, 0.1, 0.25, 0.25, 0.875, 1.0, *np.arange(1.125, 3, 0.125)], abs=1e-6)
@@ -173,9 +173,11 @@ def timespec(ns: int) -> bytes:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has kernel receive stamps")
-def test_the_kernel_stamps_what_a_busy_client_reads_late(stub, team, tmp_path):
+def test_the_kernel_stamps_what_a_busy_client_reads_late(stub, processes, tmp_path):
     stub.configure(ttft_s=0.03, itl_s=0.002, events=EVENTS)
-    requests, facts = measure(team, order(tmp_path, stub.chat_url, concurrency=[8], min_requests=100, tokens=EVENTS))
+    requests, facts = measure(
+        processes, spec_of(tmp_path, stub.chat_url, concurrency=[8], min_requests=100, tokens=EVENTS)
+    )
     assert facts.clock_source != "user"
     assert (requests["clock_source"] == "kernel").mean() > 0.9
     log = {served.request_id: served for served in stub.log()}
@@ -184,12 +186,12 @@ def test_the_kernel_stamps_what_a_busy_client_reads_late(stub, team, tmp_path):
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_connections_are_made_before_and_told_apart(team, tmp_path, tls):
+def test_connections_are_made_before_and_told_apart(processes, tmp_path, tls):
     with LoopbackStub(tls=tls) as stub:
         stub.configure(ttft_s=0.02, itl_s=0.001, events=EVENTS)
         address = {"ca_file": stub.ca_file}
-        an_order = order(tmp_path, stub.chat_url, concurrency=[24], min_requests=200, address=address, tokens=EVENTS)
-        requests, facts = measure(team, an_order.model_copy(update={"load": an_order.load}))
+        spec = spec_of(tmp_path, stub.chat_url, concurrency=[24], min_requests=200, address=address, tokens=EVENTS)
+        requests, facts = measure(processes, spec.model_copy(update={"load": spec.load}))
         connections = {served.connection for served in stub.log()}
     assert set(requests["status"]) == {"ok"}
     assert facts.connect_ms["n"] == 24
@@ -198,9 +200,9 @@ def test_connections_are_made_before_and_told_apart(team, tmp_path, tls):
     assert (facts.tls_ms["n"] == 24 and facts.tls_ms["p50"] > 0.1) if tls else facts.tls_ms is None
 
 
-def test_a_certificate_that_is_not_trusted_is_a_failure_not_a_success(team, tmp_path):
+def test_a_certificate_that_is_not_trusted_is_a_failure_not_a_success(processes, tmp_path):
     with LoopbackStub(tls=True) as stub:
-        requests, _ = measure(team, order(tmp_path, stub.chat_url, max_duration_s=1))
+        requests, _ = measure(processes, spec_of(tmp_path, stub.chat_url, max_duration_s=1))
     assert set(requests["status"]) == {"connection"}
     assert requests["error"].str.contains("CERTIFICATE_VERIFY_FAILED").all()
 
@@ -234,54 +236,54 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 0
 
 
 @pytest.mark.parametrize(("answer", "status"), [(BUSY, "throttled"), (b"", "connection")], ids=["busy", "closed"])
-def test_no_attempt_is_repeated_in_secret(team, tmp_path, answer, status):
+def test_no_attempt_is_repeated_in_secret(processes, tmp_path, answer, status):
     with Refusing(answer) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/v1/chat/completions"
-        requests, _ = measure(team, order(tmp_path, url, concurrency=[4], max_duration_s=0.5))
+        requests, _ = measure(processes, spec_of(tmp_path, url, concurrency=[4], max_duration_s=0.5))
         server.shutdown()
     assert set(requests["status"]) == {status}
     assert len(requests) == server.seen
 
 
-def test_counting_tokens_is_outside_the_latency(team, tmp_path):
+def test_counting_tokens_is_outside_the_latency(processes, tmp_path):
     with moody_stub() as url:
-        requests, facts = measure(team, order(tmp_path, url, "long_text_without_usage", max_duration_s=0.3, prompts=30))
+        requests, facts = measure(
+            processes, spec_of(tmp_path, url, "long_text_without_usage", max_duration_s=0.3, prompts=30)
+        )
     assert (requests["output_tokens_source"] == "tokenizer").all()
     assert requests["output_tokens"].min() > 10_000
     counting_s = sum(p.parse_cpu_s for p in facts.processes) / len(requests)
     assert requests["latency_s"].min() < counting_s / 2, "counting takes longer than the answer took"
 
 
-def test_all_workers_stay_busy_and_start_with_different_prompts(stub, team, tmp_path):
+def test_all_workers_stay_busy_and_start_with_different_prompts(stub, processes, tmp_path):
     stub.configure(ttft_s=0.093, itl_s=0.001, events=EVENTS, workers=4)
-    an_order = order(
-        tmp_path, stub.chat_url, concurrency=[16], min_requests=100, prompts=400, processes=2, tokens=EVENTS
-    )
-    requests, facts = measure(team, an_order)
+    spec = spec_of(tmp_path, stub.chat_url, concurrency=[16], min_requests=100, prompts=400, processes=2, tokens=EVENTS)
+    requests, facts = measure(processes, spec)
     assert 0.95 * 16 <= mean_in_flight(requests, facts) <= 16, "10 in volleys, which wait for their last answer"
     assert not requests["prompt_id"].duplicated().any()
     assert not facts.client_limited
 
 
-def test_fewer_tokens_than_asked_is_a_status_of_its_own(stub, team, tmp_path):
+def test_fewer_tokens_than_asked_is_a_status_of_its_own(stub, processes, tmp_path):
     stub.configure(events=EVENTS)
-    an_order = order(tmp_path, stub.chat_url, concurrency=[4], max_duration_s=0.3, repeat_prompts=True,
+    spec = spec_of(tmp_path, stub.chat_url, concurrency=[4], max_duration_s=0.3, repeat_prompts=True,
                      tokens=EVENTS + 4, fixed_output_length=True)  # fmt: skip
-    requests, _ = measure(team, an_order)
+    requests, _ = measure(processes, spec)
     assert set(requests["status"]) == {"too_few_tokens"}
     assert requests["error"].str.contains("8 of 12").all()
 
 
-def test_memory_does_not_grow_with_the_number_of_requests(stub, team, tmp_path):
+def test_memory_does_not_grow_with_the_number_of_requests(stub, processes, tmp_path):
     stub.configure()
 
     def peak(requests: int) -> float:
-        an_order = order(
+        spec = spec_of(
             tmp_path, stub.chat_url, concurrency=[16], min_requests=requests, repeat_prompts=True, processes=1
         )
-        with LoadTeam(tmp_path / "load.log") as fresh:
-            _, facts = measure(fresh, an_order)
+        with LoadProcesses(tmp_path / "load.log") as fresh:
+            _, facts = measure(fresh, spec)
         return facts.processes[0].peak_memory_mb
 
     assert peak(12_000) < peak(1_000) + 15
@@ -293,8 +295,8 @@ def test_memory_does_not_grow_with_the_number_of_requests(stub, team, tmp_path):
 def facts_told(folder, level, rows, cpu_s=1.0, lag_p99_ms=0.1, by_kernel=True):
     """The facts of a load point of 10 s whose requests are these rows of (due, idle since, sent, done), s; 0: not so."""
     load = OpenLoop(kind="open_loop", rate=[level.value]) if level.is_open else None
-    an_order = order(folder, "http://localhost", load=load, level=level, concurrency=[int(level.value)])
-    writer = SpoolWriter(an_order.part_folder(0))
+    spec = spec_of(folder, "http://localhost", load=load, level=level, concurrency=[int(level.value)])
+    writer = SpoolWriter(spec.part_folder(0))
     for number, row in enumerate(rows):
         due, idle_since, sent, done = (round(seconds * 1e9) for seconds in row)
         exchange = RawExchange(sent_ns=sent, done_ns=done, complete=True)
@@ -302,7 +304,7 @@ def facts_told(folder, level, rows, cpu_s=1.0, lag_p99_ms=0.1, by_kernel=True):
     writer.close()
     lag = {"p50": 0.0, "p99": lag_p99_ms, "max": 9.0}
     ended = Ended(
-        order=an_order,
+        spec=spec,
         start_ns=0,
         schedule_ns=np.array([round(due * 1e9) for due, *_ in rows]),
         window=Window(10**9, len(rows), 10.0, True, "", False, True),
@@ -325,7 +327,7 @@ def closed(pause_s):
 
 
 def opened(late_s, latency_s, every=50):
-    """An arrival each 0.05 s, every so many of them sent late."""
+    """An arrival each 0.05 s, every N-th of them sent late."""
     return [(at, 0, at + late_s * (i % every == 0), at + latency_s) for i, at in enumerate(1 + np.arange(200) * 0.05)]
 
 

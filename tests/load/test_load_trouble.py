@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from load_orders import measure, moody_stub, order
+from attempt_specs import measure, moody_stub, spec_of
 from raw_server import raw_server
 
 from helpers.config.load import LoadLevel, OpenLoop
 from helpers.errors import LoadError
-from helpers.load.team import LoadTeam
+from helpers.load.load_processes import LoadProcesses
 
 pytestmark = pytest.mark.timing
 
@@ -42,9 +42,9 @@ def stop(pid: int) -> None:
 )
 def test_a_process_that_hangs_is_killed_from_outside(stub, tmp_path, phase, doing):
     """Stopped, it neither reads nor writes, and no time-out of its own can fire: as if it spun."""
-    with LoadTeam(tmp_path / "load.log", silence_s=1.0) as team:
-        [pid] = team.pids
-        measure(team, order(tmp_path, stub))  # it works
+    with LoadProcesses(tmp_path / "load.log", silence_s=1.0) as processes:
+        [pid] = processes.pids
+        measure(processes, spec_of(tmp_path, stub))  # it works
         endless = phase != "parsing"
         load = {"min_requests": 10_000 if endless else 6, "repeat_prompts": True, "request_timeout_s": 1}
 
@@ -54,7 +54,7 @@ def test_a_process_that_hangs_is_killed_from_outside(stub, tmp_path, phase, doin
 
         began = time.monotonic()
         with pytest.raises(LoadError) as caught:
-            team.run(order(tmp_path, stub, **load), on_progress)
+            processes.run(spec_of(tmp_path, stub, **load), on_progress)
         assert time.monotonic() - began < 30
         said = str(caught.value)
         assert (
@@ -81,8 +81,8 @@ def small_disk(tmp_path):
 
 
 def said_of(folder: Path, log: Path, url: str, behaviour: str = "whole_at_once", **load: object) -> str:
-    with LoadTeam(log) as team, pytest.raises(LoadError) as caught:
-        team.run(order(folder, url, behaviour, repeat_prompts=True, **load), on_progress=lambda progress: None)
+    with LoadProcesses(log) as processes, pytest.raises(LoadError) as caught:
+        processes.run(spec_of(folder, url, behaviour, repeat_prompts=True, **load), on_progress=lambda progress: None)
     return str(caught.value)
 
 
@@ -94,44 +94,42 @@ def test_a_full_disk_is_named_while_load_runs(small_disk):
 
     with raw_server(answer) as server:
         said = said_of(small_disk, small_disk / "load.log", server.url, min_requests=1000)
-    assert f"{small_disk}/requests/.point.spool" in said and "cannot be written: the disk is full (0 MB free)" in said
-    assert "Next: free some space there, or set run_root to a folder on another disk" in said
+    assert f"{small_disk}/requests/.point.spool" in said and "No space left on device (0 MB free)" in said
+    assert "Next: free space on this disk" in said
     assert not list((small_disk / "requests").iterdir()), "nothing half done is left"
 
 
 @pytest.mark.parametrize("leave", [0, 20_000, 60_000])
 def test_a_disk_that_is_full_from_the_start_is_named(stub, small_disk, leave):
-    an_order = order(small_disk, stub, min_requests=40, concurrency=[4], repeat_prompts=True)
+    spec = spec_of(small_disk, stub, min_requests=40, concurrency=[4], repeat_prompts=True)
     log = (small_disk / "load.log").open("ab")
     with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
         while filler.write(b"x" * 4096):
             pass
     os.truncate(small_disk / "filler", (small_disk / "filler").stat().st_size - leave)
     log.close()
-    with LoadTeam(small_disk / "load.log") as team, pytest.raises(LoadError) as caught:
-        team.run(an_order, on_progress=lambda progress: None)
-    assert "cannot be written: the disk is full" in str(caught.value) and "Next: free some space" in str(caught.value)
+    with LoadProcesses(small_disk / "load.log") as processes, pytest.raises(LoadError) as caught:
+        processes.run(spec, on_progress=lambda progress: None)
+    assert "No space left on device" in str(caught.value) and "Next: free space" in str(caught.value)
 
 
 def test_a_file_that_may_not_grow_is_named(stub, tmp_path):
-    with LoadTeam(tmp_path / "load.log") as team:
-        resource.prlimit(team.pids[0], resource.RLIMIT_FSIZE, (2000, 2000))
-        with pytest.raises(
-            LoadError, match=r"requests/.*larger than the system allows.*Next: raise the limit.*ulimit -f"
-        ):
-            team.run(order(tmp_path, stub, min_requests=40, concurrency=[4]), on_progress=lambda progress: None)
+    with LoadProcesses(tmp_path / "load.log") as processes:
+        resource.prlimit(processes.pids[0], resource.RLIMIT_FSIZE, (2000, 2000))
+        with pytest.raises(LoadError, match=r"requests/.*File too large.*Next: raise the limit.*ulimit -f"):
+            processes.run(spec_of(tmp_path, stub, min_requests=40, concurrency=[4]), on_progress=lambda progress: None)
 
 
 def test_a_folder_that_is_a_file_is_named(stub, tmp_path):
-    an_order = order(tmp_path, stub)
-    below_a_file = an_order.model_copy(update={"output_file": str(tmp_path / "prompts.parquet" / "point.parquet")})
+    spec = spec_of(tmp_path, stub)
+    below_a_file = spec.model_copy(update={"output_file": str(tmp_path / "prompts.parquet" / "point.parquet")})
     with (
-        LoadTeam(tmp_path / "load.log") as team,
+        LoadProcesses(tmp_path / "load.log") as processes,
         pytest.raises(LoadError, match=r"prompts.parquet.*Next: set run_root"),
     ):
-        team.run(below_a_file, on_progress=lambda progress: None)
+        processes.run(below_a_file, on_progress=lambda progress: None)
     with pytest.raises(LoadError, match=r"the log of the load processes: .*Next: "):
-        LoadTeam(tmp_path / "prompts.parquet" / "load.log")
+        LoadProcesses(tmp_path / "prompts.parquet" / "load.log")
 
 
 # --- whose fault was it? ----------------------------------------------------------------------------------------------
@@ -143,22 +141,22 @@ def test_a_client_that_stands_still_says_so(stub, tmp_path, is_open):
     load = {"min_requests": 80, "min_duration_s": 4, "max_duration_s": 8, "repeat_prompts": True}
     if is_open:
         level = LoadLevel("open_loop", 20)
-        an_order = order(tmp_path, stub, load=OpenLoop(kind="open_loop", rate=[20], **load), level=level)
+        spec = spec_of(tmp_path, stub, load=OpenLoop(kind="open_loop", rate=[20], **load), level=level)
     else:
-        an_order = order(tmp_path, stub, concurrency=[4], **load)
-    with LoadTeam(tmp_path / "load.log") as team:
+        spec = spec_of(tmp_path, stub, concurrency=[4], **load)
+    with LoadProcesses(tmp_path / "load.log") as processes:
         over = threading.Event()
 
         def stand_still() -> None:
             while not over.wait(1.0):
-                stop(team.pids[0])
+                stop(processes.pids[0])
                 time.sleep(0.2)
-                os.kill(team.pids[0], signal.SIGCONT)
+                os.kill(processes.pids[0], signal.SIGCONT)
 
         thread = threading.Thread(target=stand_still)
         thread.start()
         try:
-            _, facts = measure(team, an_order)
+            _, facts = measure(processes, spec)
         finally:
             over.set()
             thread.join()
@@ -182,11 +180,11 @@ def test_a_server_that_fails_every_request_was_not_limited_by_the_client(stub, t
         else {"concurrency": [8], **load}
     )
     with (
-        LoadTeam(tmp_path / "load.log") as team,
+        LoadProcesses(tmp_path / "load.log") as processes,
         raw_server(lambda connection, number: FAILING[server](connection)) as failing,
     ):
         url = {"dead": NOTHING, "errors inside": stub}.get(server, failing.url)
-        requests, facts = measure(team, order(tmp_path, url, "error_inside", **loads))
+        requests, facts = measure(processes, spec_of(tmp_path, url, "error_inside", **loads))
     assert (requests["status"] != "ok").all()
     assert facts.client_limited == []
 
@@ -206,17 +204,19 @@ def test_fast_failures_among_answers_are_not_the_clients_idle_time(tmp_path):
         else:
             connection.sendall(REFUSED)
 
-    with LoadTeam(tmp_path / "load.log") as team, raw_server(answer) as server:
-        _, facts = measure(team, order(tmp_path, server.url, concurrency=[2], min_requests=60, repeat_prompts=True))
+    with LoadProcesses(tmp_path / "load.log") as processes, raw_server(answer) as server:
+        _, facts = measure(
+            processes, spec_of(tmp_path, server.url, concurrency=[2], min_requests=60, repeat_prompts=True)
+        )
     assert not [why for why in facts.client_limited if "waited" in why]
 
 
 def test_too_few_open_files_are_refused_before_the_load(stub, tmp_path):
-    with LoadTeam(tmp_path / "load.log") as team:
-        measure(team, order(tmp_path, stub))
-        resource.prlimit(team.pids[0], resource.RLIMIT_NOFILE, (100, 100))
+    with LoadProcesses(tmp_path / "load.log") as processes:
+        measure(processes, spec_of(tmp_path, stub))
+        resource.prlimit(processes.pids[0], resource.RLIMIT_NOFILE, (100, 100))
         with pytest.raises(LoadError) as caught:
-            team.run(order(tmp_path, stub, concurrency=[256], prompts=2000), on_progress=lambda progress: None)
+            processes.run(spec_of(tmp_path, stub, concurrency=[256], prompts=2000), on_progress=lambda progress: None)
     said = str(caught.value)
     assert "256 connections need" in said and "and the system allows 100 (the hard limit of RLIMIT_NOFILE)" in said
     assert "Next: raise it (ulimit -Hn" in said
@@ -227,10 +227,12 @@ def test_open_files_that_run_out_under_load_are_the_clients_failure(stub, tmp_pa
     load = OpenLoop(
         kind="open_loop", rate=[40], min_requests=200, max_duration_s=3, request_timeout_s=6, repeat_prompts=True
     )
-    with LoadTeam(tmp_path / "load.log") as team:
-        measure(team, order(tmp_path, stub))
-        resource.prlimit(team.pids[0], resource.RLIMIT_NOFILE, (100, 100))
-        requests, facts = measure(team, order(tmp_path, stub, "hang", load=load, level=LoadLevel("open_loop", 40)))
+    with LoadProcesses(tmp_path / "load.log") as processes:
+        measure(processes, spec_of(tmp_path, stub))
+        resource.prlimit(processes.pids[0], resource.RLIMIT_NOFILE, (100, 100))
+        requests, facts = measure(
+            processes, spec_of(tmp_path, stub, "hang", load=load, level=LoadLevel("open_loop", 40))
+        )
     own = requests[requests["error_type"] == "client"]
     assert len(own) and own["error"].str.contains("too many open files").all()
     assert any(why.startswith(f"this machine failed {len(own)} requests: ") for why in facts.client_limited)

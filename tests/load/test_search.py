@@ -10,16 +10,16 @@ from conftest import small_config
 from examples import facts, make_config, request
 
 from helpers.config.load import LoadLevel, Search
-from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.load import findings
 from helpers.load.loopback_stub import LoopbackStub
-from helpers.load.plan import load_points_of, missing_load_points
+from helpers.load.plan import attempts_of, missing_attempts
 from helpers.load.search import next_level, probe_is_feasible
 from helpers.prompts.making import make_prompts
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.prompt_files import write_prompts
-from helpers.run.records import OVERLOAD, LoadPoint, read_facts, read_requests, write_requests
+from helpers.run.records import OVERLOAD, Attempt, read_facts, read_requests, write_requests
 from local_sagemaker.tiny_model import default_cache_dir
 
 pytestmark = pytest.mark.timing
@@ -82,12 +82,12 @@ class Records:
 
     def to_come(self) -> list[tuple[float, int]]:
         """(level, repetition) of the load points that are to be measured next."""
-        missing = missing_load_points(self.config.options[0], self.config, self.run)
+        missing = missing_attempts(self.config.options[0], self.config, self.run)
         return sorted((point.level.value, point.repetition) for point in missing)
 
     def add(self, level: float, repetition: int, latency_s: float = 0.5, **finding: object) -> None:
         """Write a load point; the SLO allows 1 s."""
-        point = LoadPoint("a", "short", LoadLevel("closed_loop", level), repetition)
+        point = Attempt("a", "short", LoadLevel("closed_loop", level), repetition)
         here = {"load_point": point.id, "level": level, "repetition": repetition}
         rows = [request(i / 4, latency_s, **here) for i in range(40)]
         write_requests(self.run.requests / f"{point.id}.parquet", rows, facts(**here, **finding))
@@ -156,7 +156,7 @@ def test_every_new_load_point_has_a_place_of_its_own_and_so_prompts_of_its_own(t
     for place, (level, finding) in enumerate(turns):
         [(at, repetition)] = records.to_come()
         assert at == level
-        points = load_points_of(records.config.options[0], records.config, records.run)
+        points = attempts_of(records.config.options[0], records.config, records.run)
         assert [(p.level.value, p.repetition) for p in points[place:]] == [(level, repetition)]
         records.add(level, repetition, **finding)
     assert records.to_come() == []
@@ -202,7 +202,7 @@ def test_the_capacity_of_a_server_is_found(tmp_path, monkeypatch, load, server, 
         write_prompts(make_prompts(config.benchmark, path.parent, default_cache_dir()).tables, run.payloads)
         start_deployments(config.benchmark, run, on_change=lambda records: None)
         load_all(config.benchmark, run, on_event=lambda event: None)
-    assert missing_load_points(config.benchmark.options[0], config.benchmark, run) == [], "the search is at its end"
+    assert missing_attempts(config.benchmark.options[0], config.benchmark, run) == [], "the search is at its end"
     measured, requests = read_facts(run.requests), read_requests(run.requests)
     found = {
         level: probe_is_feasible(requests, [f for f in measured if f.level == level], config.benchmark)

@@ -15,7 +15,7 @@ from botocore.credentials import Credentials, ReadOnlyCredentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.config.benchmark import Generation
+from helpers.config.workload import Generation
 from helpers.errors import LoadError
 from helpers.load.address import Address, SigV4
 from helpers.load.bodies import BODIES, RequestWriter, prepare_requests, salt_of, salted_prompt

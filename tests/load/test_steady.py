@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from helpers.load.steady import judge, relative_half_widths, trend
+from helpers.load.steady import relative_half_widths, steadiness_of, trend
 
 
 def noise(n, seed=0, cv=0.1):
@@ -14,7 +14,7 @@ def noise(n, seed=0, cv=0.1):
 
 
 def test_a_steady_series_is_steady_and_uncropped():
-    verdicts = [judge(noise(400, seed), 8) for seed in range(40)]
+    verdicts = [steadiness_of(noise(400, seed), 8) for seed in range(40)]
     assert sum(v.steady for v in verdicts) >= 37
     assert sum(v.start == 0 for v in verdicts) >= 36
 
@@ -23,25 +23,25 @@ def test_a_steady_series_is_steady_and_uncropped():
 def test_a_warmup_is_cropped(length):
     series = noise(400)
     series[:length] *= np.linspace(4, 1, length)
-    finding = judge(series, 8)
+    finding = steadiness_of(series, 8)
     assert finding.steady
     assert 0.5 * length <= finding.start <= 1.6 * length
 
 
 def test_a_warmup_without_end_is_no_steady_state():
-    finding = judge(noise(400) * np.linspace(3, 1, 400), 8)
+    finding = steadiness_of(noise(400) * np.linspace(3, 1, 400), 8)
     assert not finding.steady
     assert not finding.overloaded
 
 
 def test_a_slow_drift_is_found():
-    finding = judge(noise(2000, cv=0.05) * np.linspace(1, 1.2, 2000), 8)
+    finding = steadiness_of(noise(2000, cv=0.05) * np.linspace(1, 1.2, 2000), 8)
     assert not finding.steady
     assert "%" in finding.because or "warm-up" in finding.because
 
 
 def test_a_warmup_of_half_the_requests_may_go_on_for_longer():
-    finding = judge(noise(400, cv=0.1) * np.where(np.arange(400) < 200, 2, 1), 8)
+    finding = steadiness_of(noise(400, cv=0.1) * np.where(np.arange(400) < 200, 2, 1), 8)
     assert not finding.steady
     assert "the warm-up has no end" in finding.because
 
@@ -52,39 +52,39 @@ def batches_of(means, size):
 
 
 def test_a_trend_is_no_drift_if_it_is_small():
-    finding = judge(batches_of(np.linspace(1, 1.03, 20), 20), 1)
+    finding = steadiness_of(batches_of(np.linspace(1, 1.03, 20), 20), 1)
     assert finding.steady, "that it is no chance does not matter"
 
 
 def test_a_drift_that_may_be_chance_is_passed_over_unless_it_is_large():
-    finding = judge(batches_of([1.1, 1.4, 0.8, 1.0, 1.2, 1.3, 1.4, 0.8, 1.1, 1.3], 5), 1)
+    finding = steadiness_of(batches_of([1.1, 1.4, 0.8, 1.0, 1.2, 1.3, 1.4, 0.8, 1.1, 1.3], 5), 1)
     assert finding.steady
     assert finding.because.startswith("drift +15.7%")
-    finding = judge(batches_of([0.9, 1.5, 1.4, 1.0, 1.5, 0.8, 1.1, 0.9], 5), 1)
+    finding = steadiness_of(batches_of([0.9, 1.5, 1.4, 1.0, 1.5, 0.8, 1.1, 0.9], 5), 1)
     assert not finding.steady
     assert finding.because.startswith("40 requests are too few to judge: drift -33.3%")
 
 
 def test_a_queue_that_grows_is_overload():
-    assert judge(noise(400) * np.linspace(0.2, 8, 400), 8).overloaded
-    assert not judge(noise(400), 8).overloaded
+    assert steadiness_of(noise(400) * np.linspace(0.2, 8, 400), 8).overloaded
+    assert not steadiness_of(noise(400), 8).overloaded
 
 
 def test_latency_that_does_not_double_or_rises_only_at_the_end_is_no_overload():
-    assert not judge(noise(400) * np.linspace(1, 1.8, 400), 8).overloaded
+    assert not steadiness_of(noise(400) * np.linspace(1, 1.8, 400), 8).overloaded
     late = np.concatenate([np.linspace(1.2, 1, 300), np.full(100, 3.0)])
-    assert not judge(late, 8).overloaded
+    assert not steadiness_of(late, 8).overloaded
 
 
 def test_wild_variation_is_not_steady():
     bursts = np.where(np.arange(400) % 100 < 12, 30.0, 1.0) * noise(400)
-    finding = judge(bursts, 1)
+    finding = steadiness_of(bursts, 1)
     assert not finding.steady
 
 
 def test_too_few_requests_cannot_tell():
-    assert not judge(noise(12), 1).steady
-    assert not judge(noise(200), 100).steady, "two per stream are too few"
+    assert not steadiness_of(noise(12), 1).steady
+    assert not steadiness_of(noise(200), 100).steady, "two per stream are too few"
 
 
 def test_trend_of_known_lines():

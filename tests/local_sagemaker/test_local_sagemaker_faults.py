@@ -326,7 +326,7 @@ def test_a_stream_ends_with_an_exception_frame(runtime: Any, endpoint_named: Cal
             "error code X: an error within a stream",
         ),
         ({"call": "InvokeEndpoint", "error_code": "ModelStreamError"}, "any other comes instead of the answer"),
-        ({"call": "CreateModel", "delay_s": 1, "status": 500}, "`status` is that of an answer with `error_code`"),
+        ({"call": "CreateModel", "delay_s": 1, "status": 500}, "`status` goes with `error_code`"),
         ({"call": "CreateModel", "delay_s": 1, "message": "x"}, "`message` goes with `error_code` or `becomes`"),
     ],
 )

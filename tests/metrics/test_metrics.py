@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from examples import make_config, request, requests_table
+from examples import make_config, request, requests_table, token_price
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.metrics import formulas as metrics
 from helpers.metrics.formulas import all_of, judged_state, limit_is_met, share_is_met, with_latencies
+
+CACHED = token_price(0.5, 2.5, usd_per_1m_cached_input_tokens=0.05)
 
 # --- per request --------------------------------------------------------------------------------------------------
 
@@ -89,12 +91,12 @@ def test_inter_token_latencies_are_the_gaps_within_an_answer_never_those_between
         (metrics.usd_per_1m_tokens(None, 100.0), None),
         (metrics.usd_per_1m_tokens(3.6, 0.0), None),
         (metrics.usd_per_1k_requests(0.0, 2.0), 0.0),
-        (metrics.usd_per_request(1000.0, 200.0, 0.5, 2.5), 0.001),  # 0.0005 for the prompt, 0.0005 for the answer
-        (metrics.usd_per_request(1000.0, 200.0, 0.0, 0.0), 0.0),
-        (metrics.usd_per_request(1000.0, 200.0, 0.5, 2.5, 400.0), 0.001),  # no price of its own
-        (metrics.usd_per_request(1000.0, 200.0, 0.5, 2.5, 400.0, 0.05), 0.00082),  # 0.0003 + 0.00002 + 0.0005
-        (metrics.usd_per_request(None, 200.0, 0.5, 2.5), None),
-        (metrics.usd_per_request(1000.0, None, 0.5, 2.5), None),
+        (token_price(0.5, 2.5).usd_of_tokens(1000.0, 200.0), 0.001),  # 0.0005 for the prompt, 0.0005 for the answer
+        (token_price(0.0, 0.0).usd_of_tokens(1000.0, 200.0), 0.0),
+        (token_price(0.5, 2.5).usd_of_tokens(1000.0, 200.0, 400.0), 0.001),  # no price of its own
+        (CACHED.usd_of_tokens(1000.0, 200.0, 400.0), 0.00082),  # 0.0003 + 0.00002 + 0.0005
+        (token_price(0.5, 2.5).usd_of_tokens(None, 200.0), None),
+        (token_price(0.5, 2.5).usd_of_tokens(1000.0, None), None),
     ],
 )
 def test_rates_and_prices_by_hand(found, expected):
@@ -115,9 +117,9 @@ def test_prices_grow_with_the_hourly_price_and_fall_with_throughput(usd, rate, f
 @settings(deadline=None, derandomize=True)
 @given(positive, positive, positive, positive, positive)
 def test_what_is_billed_by_the_token_grows_with_tokens_and_with_their_prices(prompt, output, price_in, price_out, by):
-    usd = metrics.usd_per_request(prompt, output, price_in, price_out)
-    assert metrics.usd_per_request(prompt * by, output * by, price_in, price_out) == pytest.approx(usd * by)
-    assert metrics.usd_per_request(prompt, output, price_in * by, price_out * by) == pytest.approx(usd * by)
+    usd = token_price(price_in, price_out).usd_of_tokens(prompt, output)
+    assert token_price(price_in, price_out).usd_of_tokens(prompt * by, output * by) == pytest.approx(usd * by)
+    assert token_price(price_in * by, price_out * by).usd_of_tokens(prompt, output) == pytest.approx(usd * by)
 
 
 def test_only_the_part_of_a_request_that_lies_in_the_window_is_in_flight():
@@ -140,7 +142,7 @@ def test_goodput_counts_what_met_every_limit_and_a_failure_is_a_miss(slo, good):
     rows = [request(0, 1.0, 0.25), request(1, 1.2, 0.1), request(2, 2.0, 1.0), request(3, 3.0, 1.5), request(4)]
     rows[0]["output_tokens"] = 2
     config = make_config(slo={"latency_s": None, **slo})
-    assert metrics.goodput(with_latencies(requests_table(rows)), config.slo, 10.0) == pytest.approx(good / 10)
+    assert metrics.within_slo(with_latencies(requests_table(rows)), config.slo).sum() / 10.0 == pytest.approx(good / 10)
 
 
 def test_a_latency_that_a_request_does_not_have_misses_no_limit():

@@ -89,7 +89,7 @@ def test_a_number_in_its_place_counts_from_then_on(followed, tmp_path, monkeypat
     assert (run.path / "slo.json").read_text() == kept, "the same rule, the same records, the same limit"
 
 
-def test_before_it_is_measured_it_is_said_what_to_do(tmp_path, monkeypatch):
+def test_before_the_measurement_the_next_step_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_SECRET", SECRET)
     config = opened(small_config(tmp_path, slo=SLO), new=True)
     with pytest.raises(AnalysisError, match=r"slo\.latency_s: 40 times .* Next: run notebooks/03_run_inference"):

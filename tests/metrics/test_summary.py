@@ -7,14 +7,25 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from examples import arrivals, endpoint, facts, load_point, make_config, open_facts, request, write_run
+from examples import (
+    arrivals,
+    endpoint,
+    facts,
+    load_point,
+    make_config,
+    open_facts,
+    request,
+    summarise_load_points,
+    token_price,
+    write_run,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.metrics.chunks import inter_token_percentiles
 from helpers.metrics.intervals import batch_rates, percentile, percentile_interval, ratio_interval
-from helpers.metrics.level_latencies import PERCENTS
-from helpers.metrics.summary import read_levels, summarise_load_points
+from helpers.metrics.load_point_latencies import PERCENTS
+from helpers.metrics.summary import read_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.records import SCHEMA
 from helpers.verdict.analysis import POINTS_FILE, read_points
@@ -192,7 +203,7 @@ def test_all_instances_of_an_option_are_paid(one_point):
     assert point["usd_per_1k_requests"] == pytest.approx(5.0)
 
 
-BY_TOKEN = endpoint(usd_per_hour=None, usd_per_1m_input_tokens=3.0, usd_per_1m_output_tokens=15.0)
+BY_TOKEN = endpoint(price=token_price(3.0, 15.0))
 
 
 @pytest.mark.parametrize(
@@ -217,12 +228,7 @@ def test_prices_of_what_is_billed_by_the_token_by_hand(one_point, column, expect
 @pytest.mark.parametrize(("cached_price", "usd_per_1k"), [(None, 0.66), (0.3, 0.66 - 0.5 * 0.04 * 2.7)])
 def test_prompt_tokens_from_a_cache_have_a_price_of_their_own(points_of, cached_price, usd_per_1k):
     """40 of the 100 prompt tokens of every second request; of the others the server says nothing."""
-    billed = endpoint(
-        usd_per_hour=None,
-        usd_per_1m_input_tokens=3.0,
-        usd_per_1m_output_tokens=15.0,
-        usd_per_1m_cached_input_tokens=cached_price,
-    )
+    billed = endpoint(price=token_price(3.0, 15.0, usd_per_1m_cached_input_tokens=cached_price))
     rows = [request(float(i), 0.5, cached_tokens=40 if i % 2 else None) for i in range(20)]
     (point,) = points_of(rows, [facts()], [billed]).to_dict("records")
     assert point["usd_per_1k_requests"] == pytest.approx(usd_per_1k)
@@ -250,7 +256,7 @@ def test_every_price_grows_with_the_hourly_price_and_nothing_else_does(tmp_path_
         tmp_path_factory.mktemp("r"), [request(i * 0.2, value) for i, value in enumerate(latency)], [facts()]
     )
     one, more = (
-        summarise_load_points(folder, [facts()], [endpoint(usd_per_hour=price)], make_config()).iloc[0]
+        summarise_load_points(folder, [facts()], [endpoint(usd_per_instance_hour=price)], make_config()).iloc[0]
         for price in (usd, usd * factor)
     )
     priced = [column for column in one.index if column.startswith("usd")]
@@ -260,7 +266,7 @@ def test_every_price_grows_with_the_hourly_price_and_nothing_else_does(tmp_path_
     pd.testing.assert_series_equal(one.drop(priced), more.drop(priced))
 
 
-@pytest.mark.parametrize("endpoints", [[], [endpoint(usd_per_hour=None)]])
+@pytest.mark.parametrize("endpoints", [[], [endpoint(usd_per_instance_hour=None)]])
 def test_without_a_price_all_prices_are_unknown(one_point, endpoints):
     point = one_point(FIVE, endpoints=endpoints)
     assert point[[column for column in point.index if column.startswith("usd")]].isna().all()
@@ -670,7 +676,7 @@ def test_one_level_is_read_at_a_time(tmp_path):
     windows = [facts(level=1.0), facts(level=2.0)]
     folder = write_run(tmp_path, [request(i, 0.5, level=level) for level in (1.0, 2.0) for i in range(3)], windows)
     (folder / f"{windows[1].load_point}.parquet").write_bytes(b"")
-    levels = read_levels(folder, windows, make_config())
+    levels = read_load_points(folder, windows, make_config())
     assert next(levels).facts == windows[:1]
     with pytest.raises(pa.ArrowInvalid):
         next(levels)

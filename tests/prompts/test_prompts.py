@@ -18,9 +18,11 @@ import pytest
 from moto import mock_aws
 
 from helpers import report
-from helpers.config.benchmark import BenchmarkConfig, FileSource, PromptsConfig, PythonReferenceSource, ShareGPTSource
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.workload import FileSource, PromptsConfig, PythonReferenceSource, ShareGPTSource
 from helpers.errors import PromptError, RunFolderError
-from helpers.prompts.making import cut_at_word, make_prompts
+from helpers.prompts.cutting import cut_at_word
+from helpers.prompts.making import make_prompts
 from helpers.prompts.sources import read_records
 from helpers.prompts.templates import load_template
 from helpers.prompts.tokenizers import count_tokens, load_tokenizer, render_chat, token_ends

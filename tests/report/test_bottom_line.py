@@ -1,4 +1,4 @@
-"""What a reader is told first, on load points that were made up."""
+"""The first lines of a report, on made-up load points."""
 
 import pandas as pd
 import pytest
@@ -27,7 +27,7 @@ def said(*points, **kwargs):
 SILENT = {"failures": 200, "error_rate": 1.0, "slo": "missed", "commonest_failure": "HTTP 401: Incorrect API key"}
 
 
-def test_what_was_not_measured_is_said_beside_the_recommendation():
+def test_what_was_not_measured_is_reported_beside_the_recommendation():
     text = said({"option": "a"}, {"option": "b"} | SILENT, options=["a", "b", "c"], failed=["c"])
     assert text.startswith("**Serve m with “a”")
     assert "* **Not measured:** “b”: none of its 200 requests was answered: HTTP 401: Incorrect API key" in text

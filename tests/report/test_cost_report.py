@@ -22,15 +22,19 @@ def two():
     """Both meet the SLO: `a` at 10 requests/s for 3.6 $/h (or 1.8), `b` at 100 requests/s for 10.8 $/h."""
     config = make_config([option("a", other_prices=[SAVINGS]), "b"])
     points = [load_point("a", rate=10), load_point("b", rate=100, usd_per_hour=10.8)]
-    return config, verdict_on(config, points, [endpoint("a"), endpoint("b", usd_per_hour=10.8)])
+    return config, verdict_on(config, points, [endpoint("a"), endpoint("b", usd_per_instance_hour=10.8)])
 
 
 def test_capacity_is_shown_at_every_price(two):
-    """600 requests/min with 30% head-room: 2 instances of `a` carry 2 x 420, one of `b` carries 4,200."""
+    """600 requests/min with 30% headroom: 2 instances of `a` carry 2 x 420, one of `b` carries 4,200."""
     config, verdict = two
     rows = capacity_table(verdict, config).rows.set_index(["option", "price"])
-    assert rows.loc[("a", "on demand"), ["instances", "usd_per_hour", "usd_per_month"]].tolist() == [2, 7.2, 7.2 * 730]
-    assert rows.loc[("a", SAVINGS["name"]), ["instances", "usd_per_hour"]].tolist() == [2, 3.6]
+    assert rows.loc[("a", "on demand"), ["instances", "usd_per_fleet_hour", "usd_per_month"]].tolist() == [
+        2,
+        7.2,
+        7.2 * 730,
+    ]
+    assert rows.loc[("a", SAVINGS["name"]), ["instances", "usd_per_fleet_hour"]].tolist() == [2, 3.6]
     assert rows.loc[("b", "on demand"), ["instances", "utilisation"]].tolist() == [1, 10.0]
     tokens_per_hour = 600 * 60 * 24
     assert rows.loc[("a", "on demand"), "usd_per_1m_output"] == pytest.approx(7.2 / tokens_per_hour * 1e6)
@@ -50,14 +54,13 @@ def test_the_sentence_says_where_the_cheapest_changes(two):
 def test_token_prices_have_a_break_even():
     """A request of 100 prompt and 24 output tokens costs 0.00022 $; 3.6 $/h are as much at 272.7 requests/min."""
     config = make_config([option("hour"), option("token", price=TOKENS)])
-    by_token = endpoint("token", usd_per_hour=None, **{k: v for k, v in TOKENS.items() if k.startswith("usd")})
-    by_token = by_token.model_copy(update={"price_source": TOKENS["source"], "price_as_of": TOKENS["as_of"]})
+    by_token = endpoint("token", price={"name": "per token", **TOKENS})
     points = [load_point("hour", rate=10), load_point("token", rate=10, usd_per_hour=None)]
     for name in ("usd_per_1k_requests", "usd_per_1m_output_tokens"):
         each = {"usd_per_1k_requests": 0.22, "usd_per_1m_output_tokens": 0.00022 / 24 * 1e6}[name]
         points[1] |= {name: each, f"{name}_low": each, f"{name}_high": each}
     verdict = verdict_on(config, points, [endpoint("hour"), by_token])
-    assert verdict.option("token").capacity.usd_per_hour == pytest.approx(600 * 60 * 0.00022)
+    assert verdict.option("token").capacity.usd_per_fleet_hour == pytest.approx(600 * 60 * 0.00022)
     assert verdict.option("token").capacity.instances is None
     said = cheapest_by_traffic(verdict, config).markdown
     assert "“hour” beats the token prices of “token” from " in said

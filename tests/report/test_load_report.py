@@ -69,7 +69,7 @@ def test_every_kind_of_load_has_words(load, words):
     assert load_words(make_config(load=load).load).startswith(words)
 
 
-def test_a_search_is_said_with_its_bounds_and_its_tolerance():
+def test_a_search_is_reported_with_its_bounds_and_its_tolerance():
     assert load_words(SEARCH.load) == (
         "in search of the highest concurrency from 1 to 64 that meets the SLO, to within 10%"
     )
@@ -112,7 +112,7 @@ def test_the_level_stands_under_its_name_whole_or_not():
     assert column(cost_table(points, OPEN), "requests/s offered") == ["2.5", "10"]
 
 
-def test_client_limited_and_never_steady_load_points_are_told_in_words():
+def test_client_limited_and_never_steady_load_points_are_reported_in_words():
     points = table_of({"slo": "client_limited", "steady": None})
     table = load_point_table(points, make_config())
     assert column(table, "SLO") == ["not judged (client-limited)"]
@@ -286,7 +286,7 @@ def test_a_distribution_compares_options_at_the_highest_load_that_all_were_measu
     assert latency_by_prompt_length(samples_of(rows), config, tmp_path).caption.endswith("at concurrency 1.")
 
 
-def test_datasets_measured_at_different_loads_are_said_to_be(tmp_path):
+def test_datasets_measured_at_different_loads_are_reported(tmp_path):
     config = make_config(["a"], ["short", "long"], load={"kind": "search", "over": "concurrency", "highest": 64})
     rows = [request(i, 0.1, dataset=d, level=c) for d, c in (("short", 4), ("long", 2)) for i in range(5)]
     caption = distribution(samples_of(rows), "latency_s", config, tmp_path).caption

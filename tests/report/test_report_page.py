@@ -157,7 +157,8 @@ def make_evil(finished_run, folder: Path) -> None:
         ledger = json.loads(run.ledger_file.read_text())
         for record in ledger["endpoints"]:
             record |= {"failure": EVIL["failure"], "image": EVIL["image"], "instance_type": EVIL["instance_type"]}
-            record |= {"price_source": EVIL["source"], "serving": {EVIL["image"]: EVIL["failure"]}}
+            record["price"]["source"] = EVIL["source"]
+            record |= {"serving": {EVIL["image"]: EVIL["failure"]}}
         run.ledger_file.write_text(json.dumps(ledger))
         for notebook in ("04_analyse_metrics", "05_report"):
             papermill.execute_notebook(

@@ -20,8 +20,8 @@ import pytest
 import yaml
 from examples import config_data, make_config
 
-from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.errors import RunFolderError, StorageError
 from helpers.run.folder import find_run, open_run
 from helpers.run.holding import holding
@@ -185,7 +185,7 @@ def test_a_run_root_below_a_file_is_refused_with_path_and_next_step(config_file,
         with pytest.raises(StorageError) as refused:
             open_run(config_file(run_root=root), new=True)
         assert str(refused.value).startswith(str(tmp_path / named))
-        assert "Next: a part of this path is a file: set run_root (or run_dir) to a folder" in str(refused.value)
+        assert "Next: set run_root (or run_dir) to a folder" in str(refused.value)
 
 
 @pytest.mark.parametrize("root", ["x" * 300, "/".join(["y" * 200] * 30)])
@@ -209,7 +209,7 @@ def test_a_home_folder_is_expanded(config_file, tmp_path, monkeypatch):
     assert open_run(config_file(run_root="~/runs"), new=True)[1].path.parent == tmp_path / "home" / "runs"
 
 
-def test_a_damaged_run_json_is_told(config_file, run):
+def test_a_damaged_run_json_is_reported(config_file, run):
     (run.path / "run.json").write_text("{")
     with pytest.raises(RunFolderError, match=r"run\.json: damaged: .*\. Next: move this run folder away"):
         open_run(config_file(), str(run.path))
@@ -267,13 +267,13 @@ def test_a_full_disk_is_named_and_nothing_is_left_beside_the_old_file(tmp_path):
             write_atomically(path, "new")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert str(refused.value).startswith(f"{path}: File too large. Next: free space on this disk (df -h")
+    assert str(refused.value).startswith(f"{path}: File too large. Next: raise the limit on file sizes (ulimit -f")
     assert refused.value.errno == errno.EFBIG
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 
-def test_a_full_disk_in_the_middle_of_the_work_is_told(run):
-    with pytest.raises(StorageError, match=r"No space left on device\. Next: free space"), holding(run.path, "work"):
+def test_a_full_disk_in_the_middle_of_the_work_is_reported(run):
+    with pytest.raises(StorageError, match=r"No space left.* MB free\)\. Next: free space"), holding(run.path, "work"):
         Path("/dev/full").write_text("x")
 
 
@@ -282,7 +282,7 @@ def test_what_has_nothing_to_do_with_files_stays_as_it_is(run):
         raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 
 
-def test_too_few_file_descriptors_are_told(run):
+def test_too_few_file_descriptors_are_reported(run):
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = max(int(file.name) for file in Path("/proc/self/fd").iterdir()) + 1
     taken = []

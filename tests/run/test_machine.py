@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from attempt_specs import measure, spec_of
 from examples import facts, make_config
-from load_orders import measure, order
 
+from helpers.load.load_processes import LoadProcesses
 from helpers.load.loopback_stub import LoopbackStub
-from helpers.load.team import LoadTeam
 from helpers.run.machine import BUSY_MACHINE, MachineFacts, MachineWatch, machine_sentence
 from helpers.verdict.request_checks import check_load_points
 
@@ -52,9 +52,11 @@ def test_a_hog_of_somebody_else_shows_in_the_facts_of_a_load_point(tmp_path: Pat
     script = f"import subprocess, sys; print({hog}.pid)"
     pid = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
     try:
-        with LoopbackStub() as stub, LoadTeam(tmp_path / "load.log") as team:
+        with LoopbackStub() as stub, LoadProcesses(tmp_path / "load.log") as processes:
             stub.configure(ttft_s=0.01, itl_s=0.001, events=6)
-            _, found = measure(team, order(tmp_path, stub.chat_url, tokens=6, max_duration_s=1, min_duration_s=1))
+            _, found = measure(
+                processes, spec_of(tmp_path, stub.chat_url, tokens=6, max_duration_s=1, min_duration_s=1)
+            )
     finally:
         psutil.Process(pid).kill()
     machine = found.machine
@@ -77,7 +79,7 @@ def test_a_machine_is_busy_where_others_take_what_its_server_needs(machine: Mach
     assert machine.is_busy == busy
 
 
-def test_a_busy_machine_is_said_once_with_its_figures() -> None:
+def test_a_busy_machine_is_reported_once_with_its_figures() -> None:
     busy = replace(QUIET, others_cpus=1.43, load_average=5.24)
     mine = [facts(load_point="a", machine=QUIET), facts(load_point="b", machine=busy), facts(load_point="c")]
     import pandas as pd
@@ -88,7 +90,7 @@ def test_a_busy_machine_is_said_once_with_its_figures() -> None:
     (warning,) = [w for w in check_load_points(points, mine, make_config()) if w.kind == BUSY_MACHINE]
     assert warning.message == (
         "The machine was busy: other programs used up to 1.4 of its 2 CPUs (load average up to 5.2) during 1 of 2 load "
-        "points. An idle machine may give other figures. Next: end other programs and run it again."
+        "points. An idle machine may give other figures. Next: close other programs and run it again."
     )
     assert warning.rows == ["b: other programs used 1.43 of 2 CPUs, 0.0% stolen, load average 5.2"]
     assert machine_sentence([warning]) == warning.message

@@ -437,7 +437,7 @@ def test_a_slow_upload_of_the_ledger_cannot_arrive_after_a_later_one(begun, monk
             is_second = first_is_under_way.is_set()
             first_is_under_way.set()
             if not is_second:
-                second_arrived.wait(3)  # in vain, if uploads wait for each other
+                second_arrived.wait(3)  # without effect if uploads wait for each other
             arrived.append("deleted" if b'"state": "deleted"' in body else "creating")
             if is_second:
                 second_arrived.set()

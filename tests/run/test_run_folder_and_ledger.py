@@ -14,13 +14,14 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from examples import config_data, endpoint, make_config, option
+from examples import config_data, endpoint, make_config, option, token_price
 
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.pricing import FoundPrice, as_ledger_fields, price_of
-from helpers.errors import NoOptionLeft, RunFolderError
+from helpers.endpoints.pricing import price_of
+from helpers.errors import NoOptionLeft, NoSuchRun, RunFolderError
+from helpers.price import Price
 from helpers.run.folder import find_run, open_run, write_atomically
-from helpers.run.ledger import Ledger
+from helpers.run.ledger import Ledger, merge_ledgers
 
 SAGEMAKER = {
     "name": "paid",
@@ -81,7 +82,7 @@ def test_an_empty_folder_means_the_run_that_started_last(config_file, tmp_path):
     assert open_run(config_file())[1] == newest
 
 
-def test_without_a_run_the_next_step_is_told(config_file, tmp_path):
+def test_without_a_run_the_next_step_is_reported(config_file, tmp_path):
     with pytest.raises(RunFolderError, match=r"holds no run of 'test'\. Next: run notebooks/01_generate_data"):
         open_run(config_file())
     with pytest.raises(RunFolderError, match=r"no run\.json there. Next: run notebooks/01_generate_data"):
@@ -192,7 +193,7 @@ def test_a_file_that_an_earlier_step_writes_is_asked_for_by_the_step(config_file
 def test_a_run_is_found_by_its_folder(config_file):
     _, run = open_run(config_file(), new=True)
     assert find_run(str(run.path)) == run
-    with pytest.raises(RunFolderError, match="'nowhere' is neither a run folder nor a run id"):
+    with pytest.raises(NoSuchRun, match="'nowhere' is neither a run folder nor a run id"):
         find_run("nowhere")
 
 
@@ -406,7 +407,7 @@ def test_an_endpoint_is_in_the_ledger_before_the_first_call_that_creates_it(conf
     assert paid.may_exist, "its deletion was refused too"
     assert "no quota" in paid.failure
     assert paid.create_called_at
-    assert paid.usd_per_instance_hour == 0.102
+    assert paid.price.usd_per_instance_hour == 0.102
 
 
 # --- what it costs ------------------------------------------------------------------------------------------------
@@ -417,7 +418,7 @@ ONE_O_CLOCK, THREE_THIRTY = "2026-01-01T01:00:00+00:00", "2026-01-01T03:30:00+00
 def lived(**changes):
     """An endpoint that lived 2.5 hours on two instances of 4 $/h."""
     known = {"state": "deleted", "create_called_at": ONE_O_CLOCK, "deleted_at": THREE_THIRTY, "instance_count": 2}
-    return endpoint(changes.pop("name", "a"), **{"usd_per_hour": 4.0, **known, **changes})
+    return endpoint(changes.pop("name", "a"), **{"usd_per_instance_hour": 4.0, **known, **changes})
 
 
 def test_cost_is_hours_times_price_times_instances():
@@ -435,13 +436,13 @@ def test_an_endpoint_that_still_lives_is_billed_until_now():
 def test_what_was_never_created_costs_nothing_and_an_unknown_price_is_unknown():
     assert lived(create_called_at=None, deleted_at=None).cost_usd() == 0.0
     assert lived(create_called_at=None, deleted_at=None).billed_hours() is None
-    assert lived(usd_per_hour=None).cost_usd() is None
+    assert lived(usd_per_instance_hour=None).cost_usd() is None
 
 
 def test_a_run_costs_what_its_priced_endpoints_on_other_machines_cost(ledger):
     ledger.put(lived())
-    ledger.put(lived(name="b", usd_per_hour=1.0, instance_count=1))
-    ledger.put(lived(name="unknown", usd_per_hour=None))
+    ledger.put(lived(name="b", usd_per_instance_hour=1.0, instance_count=1))
+    ledger.put(lived(name="unknown", usd_per_instance_hour=None))
     ledger.put(lived(name="here", local=True))
     assert ledger.cost_usd() == 22.5
 
@@ -481,7 +482,7 @@ def price_list(tmp_path):
 )
 def test_a_price_comes_from_the_config_else_from_the_list(price_list, changes, region, expected):
     price = price_of(make_config([{**SAGEMAKER, **changes}]).options[0], region, 16, price_list)
-    assert (pytest.approx(price.usd_per_hour), price.source, price.as_of) == expected
+    assert (pytest.approx(price.usd_per_instance_hour), price.source, price.as_of and str(price.as_of)) == expected
 
 
 @pytest.mark.parametrize(("changes", "region"), [({}, "ap-south-1"), ({"instance_type": "ml.c5.huge"}, "us-east-1")])
@@ -492,25 +493,65 @@ def test_an_unknown_price_is_null(price_list, changes, region):
 def test_a_price_per_token_has_no_price_per_hour(price_list):
     rates = {"usd_per_1m_input_tokens": 3, "usd_per_1m_output_tokens": 15, "source": "a page", "as_of": "2026-01-02"}
     price = price_of(make_config([option("a", price=rates)]).options[0], "us-east-1", 16, price_list)
-    assert price == FoundPrice("a page", "2026-01-02", None, 3.0, 15.0)
+    assert price == token_price(3.0, 15.0, source="a page", as_of="2026-01-02")
 
 
 @pytest.mark.parametrize(
-    ("price", "hourly", "per_token", "usd"),
+    ("price", "usd"),
     [
-        (FoundPrice("offer", "2026-01-02", 4.0), 4.0, (None, None), 20.0),
-        (FoundPrice("offer", None, None, 3.0, 15.0), None, (3.0, 15.0), None),
-        (None, None, (None, None), None),
+        (Price(usd_per_instance_hour=4.0, source="offer", as_of="2026-01-02"), 20.0),
+        (token_price(3.0, 15.0, source="offer"), None),
+        (None, None),
     ],
 )
-def test_a_price_is_kept_in_the_ledger_with_its_source(ledger, price, hourly, per_token, usd):
+def test_a_price_is_kept_in_the_ledger_with_its_source(ledger, price, usd):
     """What is billed by the token has no cost by the hour that it lived."""
-    ledger.put(lived(usd_per_hour=1.0, price_source="an older page", usd_per_1m_output_tokens=9.0))
-    record = ledger.update("a", **as_ledger_fields(price))
+    ledger.put(lived(price=token_price(1.0, 9.0, source="an older page")))
+    record = ledger.update("a", price=price)
     assert Ledger(ledger.path, "other").record("a") == record
-    assert (record.usd_per_instance_hour, record.cost_usd()) == (hourly, usd)
-    assert (record.usd_per_1m_input_tokens, record.usd_per_1m_output_tokens) == per_token
-    assert (record.price_source, record.price_as_of) == ((price.source, price.as_of) if price else (None, None))
+    assert (record.price, record.cost_usd()) == (price, usd)
+
+
+FLAT = {
+    "target": "sagemaker",
+    "state": "deleted",
+    "instance_type": "ml.c5.large",
+    "instance_count": 2,
+    "usd_per_instance_hour": None,
+    "usd_per_1m_input_tokens": None,
+    "usd_per_1m_cached_input_tokens": None,
+    "usd_per_1m_output_tokens": None,
+    "price_source": None,
+    "price_as_of": None,
+}
+"""Fields of a record in version 1 of the ledger."""
+
+
+@pytest.mark.parametrize(
+    ("flat", "price"),
+    [
+        (
+            {"usd_per_instance_hour": 0.102, "price_source": "a page", "price_as_of": "2026-04-21"},
+            Price(usd_per_instance_hour=0.102, source="a page", as_of="2026-04-21"),
+        ),
+        ({"usd_per_instance_hour": 0.0, "price_source": "config"}, Price(usd_per_instance_hour=0.0, source="config")),
+        (
+            {"usd_per_1m_input_tokens": 3.0, "usd_per_1m_output_tokens": 15.0, "price_source": "config"},
+            token_price(3.0, 15.0, source="config"),
+        ),
+        ({}, None),
+    ],
+)
+def test_a_ledger_of_version_1_is_read_with_its_price_and_written_as_version_2(ledger, flat, price):
+    record = {"option": "a", "endpoint_name": "e"} | FLAT | flat
+    old = json.dumps({"schema_version": 1, "run_id": "run-1", "endpoints": [record]})
+    ledger.path.write_text(old)
+    assert ledger.record("a").price == price
+    ledger.put(ledger.record("a"))
+    kept = json.loads(ledger.path.read_text())
+    assert (kept["schema_version"], "price_source" in kept["endpoints"][0]) == (2, False)
+    assert ledger.record("a").price == price
+    assert json.loads(merge_ledgers(old, ledger.path.read_text())) == kept
 
 
 def test_the_model_that_was_found_is_kept_in_the_ledger(ledger):

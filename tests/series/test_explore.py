@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 from bs4 import BeautifulSoup
 from conftest import SECRET
+from examples import summarise_load_points
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
 from helpers.config.file import load_config
 from helpers.metrics.formulas import MET
-from helpers.metrics.summary import summarise_load_points
 from helpers.run.folder import RunFolder
 from helpers.series.explore import Panel, panel
-from helpers.verdict.analysis import Measurements, measure, read_endpoints
+from helpers.verdict.analysis import Measurements, read_endpoints, read_measurements
 from helpers.verdict.judging import judge
 from helpers.verdict.what_if import MONTH, Settings, WhatIf, config_at, settings_of, with_bills
 
@@ -48,7 +48,7 @@ def measured(finished_run):
         second.model_dump() | {"other_prices": [{"name": "savings plan", "usd_per_hour": 0.01}]}
     )
     config = config.model_copy(update={"options": [first, cheaper]})
-    return config, finished_run.run, measure(config, finished_run.run)
+    return config, finished_run.run, read_measurements(config, finished_run.run)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_percentile_that_needs_more_requests_than_there_are_is_drawn_as_unknow
     shutil.copytree(run.path, few.path)
     for file in few.requests.glob("*.parquet"):
         pq.write_table(pq.read_table(file).slice(0, 60), file)
-    opened = Panel(config, few, measure(config, few))
+    opened = Panel(config, few, read_measurements(config, few))
     for percentile in (75, 90, 99):
         opened.controls["percentile"].value = percentile
         assert f"p{percentile:g}" in opened.answer.value
@@ -134,8 +134,8 @@ def test_a_named_price_is_used_where_an_option_has_it(measured):
     before = {option.option: option for option in judge(found.points, found.endpoints, [], config, run.run_id).options}
     after = {option.option: option for option in outcome.verdict.options}
     assert after["no batching"].capacity == before["no batching"].capacity
-    assert after["batch of 4"].capacity.usd_per_hour == pytest.approx(
-        before["batch of 4"].capacity.usd_per_hour * 0.01 / 0.102
+    assert after["batch of 4"].capacity.usd_per_fleet_hour == pytest.approx(
+        before["batch of 4"].capacity.usd_per_fleet_hour * 0.01 / 0.102
     )
     for row, old in zip(outcome.points.to_dict("records"), found.points.to_dict("records"), strict=True):
         factor = 0.01 / 0.102 if row["option"] == "batch of 4" else 1
@@ -295,7 +295,7 @@ def page(finished_run, tmp_path_factory):
     source = (
         f"config_path, run_dir = {str(finished_run.config_path)!r}, {str(finished_run.run.path)!r}\n"
         "from helpers import series, verdict\nrun = series.open_run(globals())\n"
-        "series.panel(run.config, run, verdict.measure(run.config, run))"
+        "series.panel(run.config, run, verdict.read_measurements(run.config, run))"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     nbformat.write(notebook, folder / "panel.ipynb")

@@ -132,7 +132,7 @@ def test_the_verdict_follows_from_the_request_records(finished_run):
     assert winner.status == "recommended"
 
 
-def test_the_report_tells_the_verdict(finished_run):
+def test_the_report_has_the_verdict(finished_run):
     verdict = Verdict.model_validate_json((finished_run.run.path / "verdict.json").read_text())
     report = (finished_run.run.path / "report.md").read_text()
     assert f"Serve tiny-llama-2m with “{verdict.recommended}”" in report
@@ -180,7 +180,7 @@ def test_slo_and_traffic_may_change_after_measuring_but_options_may_not(run_copy
         open_run(str(other), str(run_copy.run.path))
 
 
-def test_an_unmet_slo_is_said_and_nothing_is_recommended(run_copy, tmp_path):
+def test_an_unmet_slo_is_reported_and_nothing_is_recommended(run_copy, tmp_path):
     strict = small_config(tmp_path, slo={"percentile": 50, "latency_s": 0.0001, "error_rate": 0.2})
     case = type(run_copy)(run_copy.run, strict, "")
     for notebook in ("04_analyse_metrics", "05_report"):
@@ -207,7 +207,7 @@ def test_wrong_parameters_are_refused_before_anything_starts(tmp_path, monkeypat
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_wrong_config_is_told_on_the_command_line_with_exit_status_2(tmp_path, capsys, monkeypatch):
+def test_a_wrong_config_is_reported_on_the_command_line_with_exit_status_2(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TEST_SECRET", SECRET)
     config = small_config(tmp_path, load={"kind": "closed_loop", "concurency": [1]})
     assert main(["report", "--config", str(config)]) == 2

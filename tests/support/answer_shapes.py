@@ -17,7 +17,7 @@ DONE = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True)
 class Shape:
-    """An answer in two bodies, and the record of each. Null: the server does not tell."""
+    """An answer in two bodies, and the record of each. None: the server does not report it."""
 
     stream: bytes
     whole: bytes
@@ -131,7 +131,7 @@ ANTHROPIC_WHOLE = {
     "stop_reason": "length",
     "usage": {"input_tokens": 11, "output_tokens": 2},
 }
-TOLD_BY_NOBODY = {"prompt_tokens": None, "output_tokens": None}
+UNREPORTED = {"prompt_tokens": None, "output_tokens": None}
 
 SERVERS = {
     "OpenAI": chat(ROLE, GRU, SSE, END, total()),
@@ -227,7 +227,7 @@ SERVERS = {
         SSE,
         {**END, "timings": TIMINGS},
         whole={**message({"content": "Grüße"}), "usage": None},
-        **TOLD_BY_NOBODY,
+        **UNREPORTED,
     ),
     "TGI": Shape(
         data(tgi("Grü"), tgi("ße", generated_text="Grüße", details=TGI_DETAILS)).replace(b"data: ", b"data:"),
@@ -253,7 +253,7 @@ SERVERS = {
         {**SSE, "usage": None},
         {**END, "usage": None},
         whole={**message({"role": "assistant", "content": "Grüße", "tool_calls": None}), "usage": None},
-        **TOLD_BY_NOBODY,
+        **UNREPORTED,
     ),
     "Triton with usage": chat(ROLE, GRU, SSE, END, total(system_fingerprint=None)),
     "TensorRT-LLM": chat(
@@ -396,7 +396,7 @@ VARYING = {
     ),
     "usage in a list": chat(GRU, SSE, END, total([USAGE]), whole=message({"content": "Grüße"}, usage=[USAGE])),
     "usage in words": chat(
-        GRU, SSE, END, total("unknown"), whole=message({"content": "Grüße"}, usage="unknown"), **TOLD_BY_NOBODY
+        GRU, SSE, END, total("unknown"), whole=message({"content": "Grüße"}, usage="unknown"), **UNREPORTED
     ),
     "no completion_tokens": chat(
         GRU,
@@ -450,7 +450,7 @@ def broken(*last: object, whole: object = None, words: str, raw: bytes = b"", **
         "whole_status": "error_in_answer",
         "text": "Grü",
         "finish_reason": None,
-        **TOLD_BY_NOBODY,
+        **UNREPORTED,
     }
     whole = {"error": {"message": words}} if whole is None else whole
     return Shape(body + DONE, as_json(whole), **{**known, "whole_text": "", "words": words, **tells})
@@ -585,7 +585,7 @@ BREAKS = {
         text="",
         finish_reason=None,
         words="no event in the answer",
-        **TOLD_BY_NOBODY,
+        **UNREPORTED,
     ),
     "nothing": Shape(
         DONE,
@@ -595,7 +595,7 @@ BREAKS = {
         text="",
         finish_reason=None,
         words="no text",
-        **TOLD_BY_NOBODY,
+        **UNREPORTED,
     ),
 }
 BREAKS["half a token"] = chat(
@@ -605,6 +605,6 @@ BREAKS["half a token"] = chat(
     total({"prompt_tokens": 11, "completion_tokens": 2.5}),
     words="completion_tokens",
     whole=message({"content": "Grüße"}, usage={"completion_tokens": 2.5}),
-    **{**BAD, "whole_text": "", **TOLD_BY_NOBODY},
+    **{**BAD, "whole_text": "", **UNREPORTED},
 )
 SHAPES = {**SERVERS, **FORMS, **VARYING, **BREAKS}

@@ -8,8 +8,10 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
+from helpers.metrics.summary import read_load_points, summarise
+from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import SCHEMA, ArrivalFacts, LoadPoint, LoadPointFacts, LoadProcessFacts, write_requests
+from helpers.run.records import SCHEMA, ArrivalFacts, Attempt, AttemptFacts, LoadProcessFacts, write_requests
 
 SECOND_NS = 1_000_000_000
 
@@ -121,8 +123,8 @@ def facts(open_s=0.0, close_s=10.0, **changes):
     }
     known |= changes
     level = LoadLevel(known["load_kind"], known["level"])
-    here = {"load_point": LoadPoint(known["option"], known["dataset"], level, known["repetition"]).id}
-    return LoadPointFacts(**here | known)
+    here = {"load_point": Attempt(known["option"], known["dataset"], level, known["repetition"]).id}
+    return AttemptFacts(**here | known)
 
 
 def open_facts(rate=10.0, open_s=0.0, close_s=10.0, **changes):
@@ -138,7 +140,7 @@ def open_facts(rate=10.0, open_s=0.0, close_s=10.0, **changes):
     return facts(open_s, close_s, **{**known, **changes})
 
 
-def write_run(folder: Path, rows: list[dict], windows: list[LoadPointFacts]) -> Path:
+def write_run(folder: Path, rows: list[dict], windows: list[AttemptFacts]) -> Path:
     """Write request records as load points leave them: a file for each of the facts, with the rows of its option, dataset,
     level and repetition.
     """
@@ -151,14 +153,27 @@ def write_run(folder: Path, rows: list[dict], windows: list[LoadPointFacts]) -> 
     return folder
 
 
-def endpoint(name="a", usd_per_hour=3.6, **changes):
+def summarise_load_points(
+    requests_dir: Path, facts: list[AttemptFacts], endpoints: list[EndpointRecord], config: BenchmarkConfig
+) -> pd.DataFrame:
+    """One row per load point of a folder of request records."""
+    known = {record.option: record for record in endpoints}
+    points = read_load_points(requests_dir, facts, config)
+    return pd.DataFrame([summarise(point, known.get(point.facts[0].option), config) for point in points])
+
+
+def token_price(prompt, output, **changes):
+    return Price(name="per token", usd_per_1m_input_tokens=prompt, usd_per_1m_output_tokens=output, **changes)
+
+
+def endpoint(name="a", usd_per_instance_hour=3.6, **changes):
     known = {
         "target": "openai",
         "state": "external",
         "endpoint_name": name,
         "instance_type": "self-hosted",
         "instance_count": 1,
-        "usd_per_instance_hour": usd_per_hour,
+        "price": None if usd_per_instance_hour is None else Price(usd_per_instance_hour=usd_per_instance_hour),
     }
     return EndpointRecord(option=name, **{**known, **changes})
 

@@ -3,8 +3,8 @@
 import os
 import sys
 
-from helpers.endpoints.campaign import load_all
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.errors import ServingVerdictError
 from helpers.run.folder import open_run
 

@@ -145,7 +145,7 @@ class Lab:
         return said.getvalue()
 
     def kill_engine_at_load_point(self, config: Path, run: RunFolder, option: str, finished: int) -> None:
-        """Notebooks 02 and 03, with `kill -9` of an option's model server when so many of its load points are finished."""
+        """Notebooks 02 and 03, with `kill -9` of an option's model server when N of its load points are finished."""
         process = self.drive(config, run)
         wait_for(lambda: len(list(run.requests.glob(f"{option}__*.parquet"))) >= finished, f"load of {option}")
         os.kill(self.model_server(records_of(run)[option].endpoint_name), signal.SIGKILL)

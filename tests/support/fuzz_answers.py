@@ -1,6 +1,6 @@
 """Hostile answers for every API: valid ones, mutated in bytes and in structure, sent by a real server to a real load process.
 
-`python tests/support/fuzz_answers.py --count 10000` sends so many of each API. Which they are follows from the seed alone.
+`python tests/support/fuzz_answers.py --count 10000` sends that many for each API. They depend only on the seed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 from zlib import crc32
 
-from load_orders import measure, order
+from attempt_specs import measure, spec_of
 from raw_server import raw_server
 
-from helpers.load.team import LoadTeam
+from helpers.load.load_processes import LoadProcesses
 
 MOST_MEMORY_MB = 400
 OPENAI = [
@@ -165,9 +165,9 @@ def fuzz(api: str, count: int, folder: Path, seed: int = 1) -> dict[str, int]:
 
     framing = "aws_event_stream" if api == "bedrock_converse" else "plain"
     load = {"concurrency": [8], "min_requests": 2 * count, "warmup_requests": 0, "max_duration_s": 600}
-    with raw_server(answer) as server, LoadTeam(folder / "load.log") as team:
-        an_order = order(folder, server.url, api=api, address={"framing": framing}, prompts=2 * count + 20, **load)
-        requests, facts = measure(team, an_order)
+    with raw_server(answer) as server, LoadProcesses(folder / "load.log") as processes:
+        spec = spec_of(folder, server.url, api=api, address={"framing": framing}, prompts=2 * count + 20, **load)
+        requests, facts = measure(processes, spec)
     assert sorted(requests["request_id"]) == sorted(set(requests["request_id"])) and len(requests) >= 2 * count
     number = requests["request_id"].str.split("-").str[1].astype(int)
     arrived = number.isin(server.seen)

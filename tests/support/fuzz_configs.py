@@ -1,6 +1,6 @@
 """Hostile configs: the shipped ones, mutated in structure, text and bytes, each loaded and planned as `helpers plan` does.
 
-`python tests/support/fuzz_configs.py --count 10000` tries so many and says what came of them. They follow from the seed alone.
+`python tests/support/fuzz_configs.py --count 10000` tries that many and reports the results. They depend only on the seed.
 Nothing is sent: AWS is asked at an address where nobody answers.
 """
 

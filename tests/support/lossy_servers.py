@@ -12,7 +12,7 @@ from small_server import Handler
 
 
 class DiesAfter(Handler):
-    """Answers so many requests, then its whole server is gone."""
+    """Answers N requests, then its whole server is gone."""
 
     def do_POST(self) -> None:  # noqa: N802
         with self.server.lock:

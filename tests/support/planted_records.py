@@ -1,7 +1,7 @@
 """From a planted campaign to the request records that measuring it would have left, load point by load point.
 
 The stations are simulated with their cold start, and the simulated times are put before the project's own functions: the
-steady window is what `load.window.find_window` finds when it is asked as the conductor asks it, again and again, and the
+steady window is what `load.window.find_window` finds when it is asked as `AttemptRun` asks it, again and again, and the
 load point ends when it says that there is enough, that the station is overloaded, or when the prompts run out.
 """
 
@@ -18,11 +18,11 @@ from planted_campaigns import PERCENT, TIMEOUT_S, Campaign, load_of
 from simulation import Served, Work, draw_work, serve
 
 from helpers.config.load import LoadLevel
-from helpers.load.conductor import LOOK_EVERY_S, LOOK_SHARE
+from helpers.load.attempt_run import LOOK_EVERY_S, LOOK_SHARE
 from helpers.load.schedule import arrival_facts
 from helpers.load.window import Window, find_window
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
-from helpers.run.records import ENOUGH_REQUESTS, OVERLOAD, LoadPoint, write_requests
+from helpers.run.records import ENOUGH_REQUESTS, OVERLOAD, Attempt, write_requests
 
 START_NS = 1_000_000_000_000
 """Of every load point, on the simulated clock."""
@@ -74,7 +74,7 @@ def write_campaign(campaign: Campaign, folder: Path) -> None:
     service_s, refused = (np.stack([getattr(w, name) for w in works], axis=1) for name in ("service_s", "refused"))
     served = serve(stations, service_s, refused, TIMEOUT_S, **how)
     for number, (option, dataset, level) in enumerate(points):
-        point = LoadPoint(option, dataset, level, 0)
+        point = Attempt(option, dataset, level, 0)
         mine = Served(*(part[:, number] for part in served))
         _write_point(point, mine, works[number], after_last_s[number], campaign, folder)
 
@@ -85,7 +85,7 @@ def _arrivals_s(campaign: Campaign, dataset: str, level: LoadLevel, count: int) 
 
 
 def _write_point(
-    point: LoadPoint, served: Served, work: Work, after_last_s: float, campaign: Campaign, folder: Path
+    point: Attempt, served: Served, work: Work, after_last_s: float, campaign: Campaign, folder: Path
 ) -> None:
     sent_ns, done_ns, first_ns = (_ns(times) for times in (served.sent_s, served.done_s, _first_token_s(served, work)))
     ended = conduct(Times(sent_ns, done_ns, served.worker), point.level, after_last_s, campaign)
@@ -127,7 +127,7 @@ def _first_token_s(served: Served, work: Work) -> np.ndarray:
 
 
 def _rows(
-    point: LoadPoint,
+    point: Attempt,
     served: Served,
     work: Work,
     times_ns: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -172,10 +172,10 @@ def _rows(
 
 
 def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campaign) -> Ended:
-    """When the conductor would have closed the window. `times` are those of all requests that there are prompts for;
+    """When `AttemptRun` would have closed the window. `times` are those of all requests that there are prompts for;
     `after_last_s` is when an open loop would have sent one more.
     """
-    order = SimpleNamespace(
+    spec = SimpleNamespace(
         load=load_for_slo(campaign.config),
         level=level,
         percentile=float(PERCENT),
@@ -192,7 +192,7 @@ def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campa
         if because is None and len(seen.t0_ns) >= campaign.requests:
             sent = times.t0_ns <= now_ns
             waiting = times.t0_ns[sent & (times.done_ns > now_ns)]
-            window = find_window(seen, order, START_NS, int(waiting.min()) if len(waiting) else now_ns)
+            window = find_window(seen, spec, START_NS, int(waiting.min()) if len(waiting) else now_ns)
             because = ENOUGH_REQUESTS if window.enough else None
             because = OVERLOAD if window.overloaded else because
         next_s = look_s + max(LOOK_EVERY_S, LOOK_SHARE * look_s)
@@ -202,7 +202,7 @@ def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campa
             stop_ns = now_ns if because == OVERLOAD else answered_ns
             following = times.t0_ns[(times.t0_ns >= close_ns) & (times.t0_ns <= stop_ns)]
             close_ns = int(following[0]) if len(following) else close_ns
-            window = find_window(times.ended_by(answered_ns), order, START_NS, close_ns)
+            window = find_window(times.ended_by(answered_ns), spec, START_NS, close_ns)
             if because != ENOUGH_REQUESTS or window.enough:
                 return Ended(window, close_ns, stop_ns, because)
             next_s = max(next_s, (answered_ns - START_NS) / 1e9)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from examples import summarise_load_points
 from planted_campaigns import ERROR_LIMIT, LENGTH_TOLERANCE, PERCENT, Campaign
 
 from helpers.config.load import LoadLevel
 from helpers.metrics.intervals import percentile
-from helpers.metrics.summary import summarise_load_points
 from helpers.run.records import read_facts, read_requests
 from helpers.verdict.judging import judge
 from helpers.verdict.verdict import Verdict

@@ -27,7 +27,7 @@ class Outcome:
     has_winner: bool
     contained: bool
     single_winner: bool | None
-    """Is the true winner the only one left? Asked where the next cheapest feasible option is clearly dearer."""
+    """Is the true winner the only one left? Asked where the next cheapest feasible option is clearly more expensive."""
     one_left: bool | None
     """Is there one option left, whichever it is? Asked as well where the winner is clear."""
     infeasible_named: bool | None
@@ -133,7 +133,7 @@ def _why_not_contained(campaign: Campaign, answer: Answer, winner: str | None) -
     best = _cheapest_levels(campaign, winner)
     if {p.dataset: p.level for p in judged.points} != {dataset: level.value for dataset, level in best.items()}:
         state = _state_at_best(campaign, answer, winner)
-        return f"the winner is taken at a dearer load point (its best one is {state})"
+        return f"the winner is taken at a more expensive load point (its best one is {state})"
     return "the price intervals of two feasible options do not overlap, though the winner is cheaper"
 
 
@@ -171,7 +171,7 @@ def _why_not_single(campaign: Campaign, answer: Answer, winner: str, prices: dic
         else:
             dearer = prices[option] / prices[winner] - 1
             size = "10-20%" if dearer <= 0.2 else "20-50%" if dearer <= 0.5 else "more than 50%"
-            causes.add(f"{status}, truly {size} dearer")
+            causes.add(f"{status}, truly {size} more expensive")
     if answer.verdict and answer.verdict.option(winner).status != "recommended":
         causes.add(f"the winner itself is {answer.verdict.option(winner).status}")
     return " + ".join(sorted(causes))

@@ -1,4 +1,4 @@
-"""Result files as other tools write them, made from one small simulated benchmark, so that all tell the same story.
+"""Result files as other tools write them, made from one small simulated benchmark, so that all have the same content.
 
 Shapes are those of vLLM 0.15 and later, AIPerf 0.8 and later, GuideLLM 0.5 and later, and FMBench; the numbers are our own.
 """
@@ -37,7 +37,7 @@ class Sent:
 
 
 def closed_loop(streams: int, rounds: int, latency=lambda i: 0.4 + 0.02 * (i * 7 % 11), **changes) -> list[Sent]:
-    """So many streams, each sends its next request when its last has ended; request i takes latency(i) seconds."""
+    """N streams, each of which sends its next request when its last has ended; request i takes latency(i) seconds."""
     free = [0.0] * streams
     sent = []
     for i in range(streams * rounds):

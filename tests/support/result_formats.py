@@ -1,4 +1,4 @@
-"""Result files of further tools, made from simulated requests: one tiny sample per format, so that all tell the same story.
+"""Result files of further tools, made from simulated requests: one tiny sample per format, so that all have the same content.
 
 Shapes are those of sglang 0.5, InferenceX, vLLM's sweep, GenAI-Perf 0.0.16, GuideLLM 0.3, LLMeter 0.2 and inference-perf 0.3;
 the numbers are our own.
@@ -288,7 +288,7 @@ def inference_perf_requests(sent: list[Sent]) -> list[dict]:
 
 @dataclass(frozen=True)
 class Written:
-    """The sample of a format: its file, what the entry says beside it, and what it cannot tell."""
+    """The sample of a format: its file, what its config entry adds, and what it lacks."""
 
     format: str
     file: str

@@ -20,7 +20,7 @@ from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvision
 KERNELS = multiprocessing.get_context("forkserver")
 KERNELS.set_forkserver_preload(
     [
-        "helpers.endpoints.campaign",
+        "helpers.endpoints.option_runner",
         "helpers.endpoints.deployments",
         "helpers.series.notebook",
         "boto3",

@@ -4,9 +4,11 @@ import itertools
 import math
 
 import pytest
+from examples import token_price
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from helpers.price import Price
 from helpers.verdict.capacity import (
     HIGHEST_TRAFFIC,
     LOWEST_TRAFFIC,
@@ -19,7 +21,7 @@ from helpers.verdict.capacity import (
     mean_tokens,
     requests_per_minute,
 )
-from helpers.verdict.verdict import ChosenPoint, Estimate, InstancePrice, OptionVerdict, TokenRates, Verdict
+from helpers.verdict.verdict import ChosenPoint, Estimate, OptionVerdict, Verdict
 
 
 def point(per_s=10.0, share=1.0, prompt=100.0, output=24.0, spread=0.1, **changes):
@@ -33,7 +35,7 @@ def point(per_s=10.0, share=1.0, prompt=100.0, output=24.0, spread=0.1, **change
 def option(name="a", points=None, *, usd=3.6, together=1, status="feasible", cost=None, **changes):
     """An option billed by the hour: `usd` per instance. Its cost at full load is that of 1,000 requests, if not given."""
     points = [point()] if points is None else points
-    prices = [] if usd is None else [InstancePrice(name="on demand", usd_per_hour=usd, source=None, as_of=None)]
+    prices = [] if usd is None else [hourly(usd)]
     if cost is None and usd is not None:
         cost = usd * together / (requests_per_minute(points) * 60) * 1000
     known = {"option": name, "instance_type": "i", "instance_count": together, "status": status, "reason": ""}
@@ -42,15 +44,13 @@ def option(name="a", points=None, *, usd=3.6, together=1, status="feasible", cos
     return found.model_copy(update={"capacity": capacity_of(found, 600, 0.3)})
 
 
-def token_rates(prompt, output):
-    known = {"source": None, "as_of": None}
-    return TokenRates(usd_per_1m_input_tokens=prompt, usd_per_1m_output_tokens=output, **known)
+def hourly(usd):
+    return Price(usd_per_instance_hour=usd)
 
 
 def by_token(name="t", usd_per_1k=1.0, points=None):
     """An option billed by the token, at `usd_per_1k` for 1,000 requests of 100 prompt and 24 output tokens."""
-    rates = token_rates(0.0, usd_per_1k / 24 * 1e3)
-    return option(name, points, usd=None, cost=usd_per_1k, token_rates=rates)
+    return option(name, points, usd=None, cost=usd_per_1k, prices=[token_price(0.0, usd_per_1k / 24 * 1e3)])
 
 
 def verdict(*options):
@@ -96,18 +96,18 @@ def test_mean_tokens_of_a_mix_by_hand():
 )
 def test_instances_are_whole_and_loaded_up_to_the_head_room(traffic, headroom, instances, utilisation):
     """480 a minute each, of which 70% are 336."""
-    found = fleet(option(points=MIX), traffic, headroom, 3.6)
+    found = fleet(option(points=MIX), traffic, headroom, hourly(3.6))
     assert (found.instances, found.utilisation) == (instances, pytest.approx(utilisation))
-    assert found.usd_per_hour == pytest.approx(3.6 * instances)
+    assert found.usd_per_fleet_hour == pytest.approx(3.6 * instances)
 
 
 @pytest.mark.parametrize(("traffic", "instances"), [(336, 2), (337, 4), (672, 4), (673, 6)])
 def test_instances_come_in_the_number_that_was_measured_together(traffic, instances):
     """480 a minute of two instances, of which 70% are 336."""
     pair = option(points=MIX, together=2)
-    found = fleet(pair, traffic, 0.3, 3.6)
+    found = fleet(pair, traffic, 0.3, hourly(3.6))
     assert pair.capacity.requests_per_minute_per_instance.value == pytest.approx(240)
-    assert (found.instances, found.usd_per_hour) == (instances, pytest.approx(3.6 * instances))
+    assert (found.instances, found.usd_per_fleet_hour) == (instances, pytest.approx(3.6 * instances))
     assert found.utilisation == pytest.approx(traffic / (240 * instances))
 
 
@@ -118,27 +118,24 @@ def test_the_capacity_of_a_mix_on_two_instances_by_hand():
         {"value": 240, "low": 216, "high": 264}
     )
     assert (capacity.instances, capacity.utilisation) == (4, pytest.approx(600 / 960))
-    assert (capacity.usd_per_hour, capacity.usd_per_month) == pytest.approx((14.4, 14.4 * 730))
+    assert (capacity.usd_per_fleet_hour, capacity.usd_per_month) == pytest.approx((14.4, 14.4 * 730))
     assert capacity.usd_per_1m_output_tokens == pytest.approx(14.4 / (36_000 * 25) * 1e6)
     assert capacity.usd_per_1m_tokens == pytest.approx(14.4 / (36_000 * 175) * 1e6)
 
 
 def test_the_bill_of_a_traffic_has_the_price_of_cached_tokens():
-    rates = token_rates(2.0, 12.0)
-    dear = option(points=[point(cached_tokens_mean=50.0)], usd=None, token_rates=rates).capacity
-    rates = rates.model_copy(update={"usd_per_1m_cached_input_tokens": 0.2})
-    cheap = option(points=[point(cached_tokens_mean=50.0)], usd=None, token_rates=rates).capacity
-    assert cheap.usd_per_month / dear.usd_per_month == pytest.approx(
-        (50 * 2 + 50 * 0.2 + 24 * 12) / (100 * 2 + 24 * 12)
+    full, reduced = (token_price(2.0, 12.0, usd_per_1m_cached_input_tokens=cached) for cached in (None, 0.2))
+    high, low = (
+        option(points=[point(cached_tokens_mean=50.0)], usd=None, prices=[price]).capacity for price in (full, reduced)
     )
+    assert low.usd_per_month / high.usd_per_month == pytest.approx((50 * 2 + 50 * 0.2 + 24 * 12) / (100 * 2 + 24 * 12))
 
 
 def test_what_is_billed_by_the_token_has_a_bill_and_no_instances():
     """36,000 requests an hour of 150 x 2 + 25 x 12 = 600 millionths of a dollar: 21.6 $/h."""
-    rates = token_rates(2.0, 12.0)
-    capacity = option(points=MIX, usd=None, token_rates=rates).capacity
+    capacity = option(points=MIX, usd=None, prices=[token_price(2.0, 12.0)]).capacity
     assert (capacity.instances, capacity.utilisation) == (None, None)
-    assert (capacity.usd_per_hour, capacity.usd_per_month) == pytest.approx((21.6, 21.6 * 730))
+    assert (capacity.usd_per_fleet_hour, capacity.usd_per_month) == pytest.approx((21.6, 21.6 * 730))
     assert capacity.usd_per_1m_output_tokens == pytest.approx(24.0)
     assert capacity.usd_per_1m_tokens == pytest.approx(600 / 175)
 
@@ -146,11 +143,11 @@ def test_what_is_billed_by_the_token_has_a_bill_and_no_instances():
 def test_without_a_price_or_tokens_the_bill_is_unknown():
     unpriced = option(usd=None).capacity
     assert unpriced.instances == 2
-    assert (unpriced.usd_per_hour, unpriced.usd_per_month, unpriced.usd_per_1m_tokens) == (None, None, None)
+    assert (unpriced.usd_per_fleet_hour, unpriced.usd_per_month, unpriced.usd_per_1m_tokens) == (None, None, None)
     no_tokens = option(points=[point(output=None)]).capacity
-    assert no_tokens.usd_per_hour == pytest.approx(7.2)
+    assert no_tokens.usd_per_fleet_hour == pytest.approx(7.2)
     assert (no_tokens.usd_per_1m_output_tokens, no_tokens.usd_per_1m_tokens) == (None, None)
-    assert by_token(points=[point(output=None)]).capacity.usd_per_hour is None
+    assert by_token(points=[point(output=None)]).capacity.usd_per_fleet_hour is None
 
 
 rates_per_s = st.floats(0.5, 200)
@@ -163,9 +160,9 @@ headrooms = st.floats(0, 0.9)
 def test_more_head_room_or_traffic_never_needs_fewer_instances(rate, together, traffic, more, headroom, other):
     served = option(points=[point(rate)], together=together)
     less, most = sorted((headroom, other))
-    found = fleet(served, traffic, less, 1.0)
-    assert fleet(served, traffic, most, 1.0).instances >= found.instances
-    assert fleet(served, traffic * more, less, 1.0).instances >= found.instances
+    found = fleet(served, traffic, less, hourly(1.0))
+    assert fleet(served, traffic, most, hourly(1.0)).instances >= found.instances
+    assert fleet(served, traffic * more, less, hourly(1.0)).instances >= found.instances
     assert found.instances % together == 0
     assert found.utilisation <= (1 - less) * (1 + 1e-6)
     fewer = found.instances - together
@@ -176,8 +173,8 @@ def test_more_head_room_or_traffic_never_needs_fewer_instances(rate, together, t
 @given(rates_per_s, traffics, headrooms, st.floats(0.01, 100), st.floats(0.1, 10))
 def test_the_bill_grows_with_the_price(rate, traffic, headroom, usd, factor):
     served = option(points=[point(rate)])
-    bill = fleet(served, traffic, headroom, usd).usd_per_hour
-    assert fleet(served, traffic, headroom, usd * factor).usd_per_hour == pytest.approx(bill * factor)
+    bill = fleet(served, traffic, headroom, hourly(usd)).usd_per_fleet_hour
+    assert fleet(served, traffic, headroom, hourly(usd * factor)).usd_per_fleet_hour == pytest.approx(bill * factor)
 
 
 # --- over a range of traffic --------------------------------------------------------------------------------------
@@ -232,7 +229,7 @@ def test_the_token_is_cheaper_until_an_instance_is_full_enough_by_hand():
 
 
 def test_the_break_even_is_the_last_one_where_new_instances_bring_the_token_back():
-    """150 a minute each at 6 $/h: equal at 100, then dearer from the second on (12 $/h against 9) up to 200, and from
+    """150 a minute each at 6 $/h: equal at 100, then more expensive from the second on (12 $/h against 9) up to 200, and from
     the third on (18 against 18) never again.
     """
     tokens, hour = by_token("tokens", 1.0), option("hour", [point(2.5)], usd=6.0)
@@ -280,10 +277,7 @@ def test_the_cheapest_over_the_traffic_is_what_trying_every_traffic_finds(hours,
         traffic = LOWEST_TRAFFIC * (HIGHEST_TRAFFIC / LOWEST_TRAFFIC) ** ((step + 0.5) / 400)
         if any(abs(traffic / r.low - 1) < 1e-6 for r in found):
             continue
-        bills = {
-            o.option: fleet(o, traffic, headroom, o.prices[0].usd_per_hour if o.prices else None).usd_per_hour
-            for o in options
-        }
+        bills = {o.option: fleet(o, traffic, headroom, o.price).usd_per_fleet_hour for o in options}
         (here,) = [r.option for r in found if r.low <= traffic < r.high]
         assert bills[here] <= min(bills.values()) * (1 + 1e-9), traffic
 
@@ -295,7 +289,8 @@ def test_beyond_the_break_even_the_hour_is_always_cheaper_and_just_below_it_is_n
     tokens, hour = by_token("tokens", usd_per_1k), option("hour", [point(rate)], usd=usd, together=together)
 
     def saved(traffic):
-        return fleet(tokens, traffic, headroom, None).usd_per_hour - fleet(hour, traffic, headroom, usd).usd_per_hour
+        by_the_token, by_the_hour = (fleet(o, traffic, headroom, o.price) for o in (tokens, hour))
+        return by_the_token.usd_per_fleet_hour - by_the_hour.usd_per_fleet_hour
 
     at = break_even(tokens, hour, headroom)
     grid = [math.exp(math.log(HIGHEST_TRAFFIC) * (step + 0.5) / 300) for step in range(300)]

@@ -5,9 +5,10 @@ from datetime import date
 
 import pandas as pd
 import pytest
-from examples import endpoint, facts, load_point, make_config, open_facts, option, request, write_run
+from examples import endpoint, facts, load_point, make_config, open_facts, option, request, token_price, write_run
 
-from helpers.metrics.summary import read_levels
+from helpers.metrics.summary import read_load_points
+from helpers.price import Price
 from helpers.run.records import PROMPTS_RAN_OUT
 from helpers.verdict.checks import check_run, same_output_length, same_prompts, served_models
 from helpers.verdict.request_checks import audit
@@ -27,7 +28,7 @@ def check(tmp_path):
         levels = dict.fromkeys((row["option"], row["level"]) for row in requests)
         measured = [facts(option=o, level=level, asked_output_tokens=asked) for o, level in levels]
         names = dict.fromkeys(o for o, _ in levels)
-        read = read_levels(write_run(tmp_path, requests, measured), measured, make_config(names))
+        read = read_load_points(write_run(tmp_path, requests, measured), measured, make_config(names))
         return check_run(
             pd.DataFrame([load_point()] if points is None else points),
             [audit(level) for level in read],
@@ -107,13 +108,13 @@ FAULTS = {
             image="1.dkr.ecr.us-east-1.amazonaws.com/djl-inference:0.26.0-deepspeed0.12.6",
         ),
         "stale_name",
-        "An option's name says another version than the image that ran.",
-        ["DJL 0.25.0 on ml.g5.12xlarge: says 0.25.0, its image is djl-inference:0.26.0-deepspeed0.12.6"],
+        "An option's name gives another version than the image that ran.",
+        ["DJL 0.25.0 on ml.g5.12xlarge: the name says 0.25.0, its image is djl-inference:0.26.0-deepspeed0.12.6"],
     ),
     "a mean that hides the tail": (
         {"points": [load_point(slo="missed", latency_s_mean_ok=0.9, latency_s_p95=1.2)]},
         "mean_hides_tail",
-        "The limit is met by the mean, but not by p95: a report of means would pass these.",
+        "The mean meets the limit, but p95 does not: a report of means would pass these.",
         [f"{A}: mean 900 ms, p95 1.20 s, limit 1 s"],
     ),
     "a mean that hides an endless tail": (
@@ -125,7 +126,7 @@ FAULTS = {
     "a mean that hides the tail of TTFT": (
         {"points": [load_point(slo="missed", ttft_s_p95=0.4)], "config": make_config(slo={"ttft_s": 0.3})},
         "mean_hides_tail",
-        "The limit is met by the mean, but not by p95",
+        "The mean meets the limit, but p95 does not",
         [f"{A}: mean 70 ms, p95 400 ms, limit 0.3 s"],
     ),
     "prompts of unequal length": (
@@ -143,7 +144,7 @@ FAULTS = {
     "short answers": (
         {"requests": [request(0, 0.5), request(1, 0.5, output_tokens=23), request(2, output_tokens=1)]},
         "output_length",
-        "1 of 2 answers have fewer than the 24 output tokens asked for.",
+        "1 of 2 answers have fewer than the 24 output tokens requested.",
         [f"{A}: 1 of 2"],
     ),
     "long answers": (
@@ -152,7 +153,7 @@ FAULTS = {
             "config": make_config(generation={"fixed_output_length": False}),
         },
         "output_length",
-        "1 of 2 answers have more than the 24 output tokens asked for.",
+        "1 of 2 answers have more than the 24 output tokens requested.",
         [f"{A}: 1 of 2"],
     ),
     "echoed prompts": (
@@ -170,7 +171,7 @@ FAULTS = {
     "load points that the client limited": (
         {"windows": [facts(client_limited=["process 0 used 95% of its CPU", "late"]), facts(load_point="sound")]},
         "client_limited",
-        "The client, not the server, shaped these load points: they are shown, but feed no verdict.",
+        "The client, not the server, limited these load points: they are shown, but the verdict ignores them.",
         [f"{POINT}: process 0 used 95% of its CPU; late"],
     ),
     "a latency that drifts": (
@@ -194,7 +195,7 @@ FAULTS = {
     "few samples": (
         {"points": [load_point(n=58), load_point(level=4, n=59)]},
         "few_samples",
-        "Fewer than the 59 requests that it takes to show p95 with 95% confidence, unless the limit is far away.",
+        "Fewer than the 59 requests that are needed to show p95 with 95% confidence, unless the limit is far away.",
         [f"{A}: n = 58"],
     ),
     "an early end": (
@@ -213,8 +214,8 @@ FAULTS = {
     "less load than asked": (
         {"points": [load_point(achieved_concurrency=0.97)]},
         "concurrency",
-        "Fewer requests were in flight than asked.",
-        ["a, short: 0.97 of 1 asked"],
+        "Fewer requests were in flight than requested.",
+        ["a, short: 0.97 of 1 requested"],
     ),
     "fewer sends than scheduled": (
         {
@@ -259,17 +260,17 @@ FAULTS = {
     "requests that went out twice": (
         {"requests": [request(i, 0.5, resent=i > 0, phase="warmup" if i == 1 else "steady") for i in range(3)]},
         "resent",
-        "2 requests were sent a second time on a new connection, because the server had closed the kept one",
+        "2 requests were sent a second time on a new connection, because the server closed the kept-alive one",
         ["a: 2 of 3"],
     ),
     "an unknown price": (
-        {"endpoints": [endpoint(usd_per_hour=None)]},
+        {"endpoints": [endpoint(usd_per_instance_hour=None)]},
         "no_price",
         "No price is known: measured, but not ranked.",
         ["a"],
     ),
     "an old price": (
-        {"endpoints": [endpoint(price_as_of="2025-11-30")]},
+        {"endpoints": [endpoint(price=Price(usd_per_instance_hour=1.0, as_of="2025-11-30"))]},
         "old_price",
         "Prices were looked up more than 90 days ago.",
         ["a: 2025-11-30"],
@@ -307,9 +308,9 @@ def test_a_fault_is_one_warning_with_its_rows(check, run, kind, message, rows):
         {"points": [load_point(n=50)], "config": make_config(slo={"percentile": 90})},
         {"points": [load_point(achieved_concurrency=0.99)]},
         {"requests": [request(0, 0.5), request(1, output_tokens=None, output_tokens_source=None)]},
-        {"endpoints": [endpoint(price_as_of="2025-12-01")]},
-        {"endpoints": [endpoint(), endpoint("never measured", usd_per_hour=None)]},
-        {"endpoints": [endpoint(usd_per_hour=None, usd_per_1m_input_tokens=3.0, usd_per_1m_output_tokens=15.0)]},
+        {"endpoints": [endpoint(price=Price(usd_per_instance_hour=1.0, as_of="2025-12-01"))]},
+        {"endpoints": [endpoint(), endpoint("never measured", usd_per_instance_hour=None)]},
+        {"endpoints": [endpoint(price=token_price(3.0, 15.0))]},
         {"endpoints": [endpoint(model="m")]},
         {"points": [load_point("a"), load_point("b", prompt_tokens_mean=104.0)], "config": TWO},
         {  # 100 and 110 tokens on average, as 200 prompts of 1 to 500 may well be by chance: 4 x sqrt(2) x 140 / sqrt(200)
@@ -336,13 +337,13 @@ def test_what_is_just_right_is_no_fault(check, run):
     assert check(**run) == []
 
 
-def test_all_faults_are_told_the_gravest_first_and_prompts_last(check):
+def test_all_faults_are_reported_the_gravest_first_and_prompts_last(check):
     found = check(
         points=[load_point(failures=1, n=9)],
         windows=[facts(ended_because="prompts ran out")],
         prompts=["few prompts"],
         config=make_config(["a", option("b", model="n")]),
-        endpoints=[endpoint(usd_per_hour=None)],
+        endpoints=[endpoint(usd_per_instance_hour=None)],
     )
     assert [warning.kind for warning in found] == [
         "missing",
@@ -378,7 +379,7 @@ VLLM = "vllm/vllm-openai:v0.6.3"
 def test_a_version_in_a_name_that_did_not_run_is_stale(check, name, image, said):
     (warning,) = check(**named(name, image))
     assert warning.kind == "stale_name"
-    assert warning.rows == [f"{name}: says {said}, its image is {image.rpartition('/')[2]}"]
+    assert warning.rows == [f"{name}: the name says {said}, its image is {image.rpartition('/')[2]}"]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_among_many_comparisons_a_difference_must_be_clearer():
     assert set(table["change"]) == {"may be chance"}
 
 
-def test_what_has_no_interval_cannot_be_told():
+def test_what_has_no_interval_is_undecided():
     row = compared({"latency_s_p95_high": None}, {}, "p95 latency")
     assert row["ratio"] == 1.0
     assert row[["ratio_low", "ratio_high", "change"]].isna().all()
@@ -71,7 +71,7 @@ def comparison(before, now, rows=()):
     return Comparison(baseline_run="old", recommended_before=before, recommended_now=now, rows=list(rows))
 
 
-def test_a_changed_recommendation_is_said():
+def test_a_changed_recommendation_is_reported():
     assert "changed from “a” to “b”" in comparison_summary(comparison("a", "b")).markdown
     assert "changed from “a” to no option" in comparison_summary(comparison("a", None)).markdown
     assert "is the same: “a”" in comparison_summary(comparison("a", "a")).markdown

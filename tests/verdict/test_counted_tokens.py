@@ -8,15 +8,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from answer_shapes import DONE, data, event
+from attempt_specs import measure, spec_of
 from command_line import config_of, openai, run_main
-from examples import endpoint, load_point, make_config, option, request, write_run
+from examples import endpoint, load_point, make_config, option, request, summarise_load_points, write_run
 from examples import facts as facts_of_point
-from load_orders import measure, order
 from raw_server import raw_server
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.load.team import LoadTeam
-from helpers.metrics.summary import no_load_points, summarise_load_points
+from helpers.load.load_processes import LoadProcesses
+from helpers.metrics.summary import no_load_points
 from helpers.report.bottom_line_text import bottom_line
 from helpers.run.records import LIST_COLUMNS, SCHEMA, read_facts, read_requests
 from helpers.verdict.checks import check_run
@@ -27,9 +27,9 @@ SIX = ["The ", "answer ", "is ", "forty-two, ", "as ", "always."]
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory):
-    with LoadTeam(tmp_path_factory.mktemp("load") / "load.log") as team:
-        yield team
+def processes(tmp_path_factory):
+    with LoadProcesses(tmp_path_factory.mktemp("load") / "load.log") as processes:
+        yield processes
 
 
 def six_pieces(**usage: object) -> bytes:
@@ -39,7 +39,7 @@ def six_pieces(**usage: object) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
-def test_fewer_tokens_than_pieces_of_text_are_said_before_the_load(tmp_path):
+def test_fewer_tokens_than_pieces_of_text_are_reported_before_the_load(tmp_path):
     answer = six_pieces(prompt_tokens=80, completion_tokens=1)
     with raw_server(lambda connection, number: connection.sendall(answer)) as server:
         option = openai("a", server.url.removesuffix("/chat/completions"))
@@ -51,18 +51,20 @@ def test_fewer_tokens_than_pieces_of_text_are_said_before_the_load(tmp_path):
 # --- from a server to the warning -----------------------------------------------------------------------------------
 
 
-def counted_by(team: LoadTeam, folder, answer: bytes, **closed_loop: object) -> tuple[pd.DataFrame, pd.DataFrame]:
+def counted_by(
+    processes: LoadProcesses, folder, answer: bytes, **closed_loop: object
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The records of a load on a server that gives this answer, and the load points of a run of it."""
     with raw_server(lambda connection, number: connection.sendall(answer)) as server:
-        requests, facts = measure(team, order(folder, server.url, **closed_loop))
+        requests, facts = measure(processes, spec_of(folder, server.url, **closed_loop))
     (folder / "requests" / "point.parquet").rename(folder / "requests" / f"{facts.load_point}.parquet")
     config = make_config(["stub"], ["stream"])
     points = summarise_load_points(folder / "requests", read_facts(folder / "requests"), [endpoint("stub")], config)
     return requests, points
 
 
-def test_one_token_for_six_pieces_of_text_is_a_warning_with_both_prices(team, tmp_path):
-    requests, points = counted_by(team, tmp_path, six_pieces(prompt_tokens=11, completion_tokens=1))
+def test_one_token_for_six_pieces_of_text_is_a_warning_with_both_prices(processes, tmp_path):
+    requests, points = counted_by(processes, tmp_path, six_pieces(prompt_tokens=11, completion_tokens=1))
     (by_tokenizer,) = set(requests["output_tokens_by_tokenizer"].dropna())
     assert by_tokenizer >= 6 and set(requests["output_tokens"]) == {1}
     (warning,) = check_counts(points)
@@ -86,16 +88,16 @@ def test_one_token_for_six_pieces_of_text_is_a_warning_with_both_prices(team, tm
     ],
     ids=["as the text", "with a system prompt", "with reasoning that it hides and tells", "without usage"],
 )
-def test_a_server_that_counts_as_servers_do_is_believed(team, tmp_path, usage):
-    requests, points = counted_by(team, tmp_path, six_pieces(**usage))
+def test_a_server_that_counts_as_servers_do_is_believed(processes, tmp_path, usage):
+    requests, points = counted_by(processes, tmp_path, six_pieces(**usage))
     assert not list(check_counts(points))
     assert requests["output_tokens_by_tokenizer"].notna().any() == (usage.get("completion_tokens") in (10, 12))
     assert set(requests["output_tokens_source"]) == {"server" if usage else "tokenizer"}
 
 
-def test_some_answers_are_counted_again_not_all(team, tmp_path):
+def test_some_answers_are_counted_again_not_all(processes, tmp_path):
     requests, points = counted_by(
-        team,
+        processes,
         tmp_path,
         six_pieces(prompt_tokens=11, completion_tokens=9),
         min_requests=200,
@@ -184,7 +186,7 @@ def test_the_winner_is_not_flipped_by_a_tokenizer_of_another_model():
     ]
     assert verdict.may_be_cheaper == ["b"]
     assert verdict.option("b").may_be_cheaper_because == (
-        "tokens were not counted alike, and by the counts that there are it costs $2.98 per 1M output tokens, a $4.17"
+        "tokens were not counted alike, and by the available counts it costs $2.98 per 1M output tokens, a $4.17"
     )
     said = str(bottom_line(verdict, config).markdown)
     assert "**Tokens were not counted alike** (a: output tokens with the tokenizer" in said and "Next: " in said
@@ -211,7 +213,7 @@ def test_a_server_that_counts_half_does_not_lose_by_it():
         sampled(server=12, tokenizer=26, option="b", rate=10, output_tokens_mean=12.0),
     ]
     verdict = verdict_of(*points)
-    assert (verdict.recommended, verdict.may_be_cheaper) == ("b", ["a"]), "by the counts that there are a costs less"
+    assert (verdict.recommended, verdict.may_be_cheaper) == ("b", ["a"]), "by the available counts a costs less"
     assert verdict.counted_apart == ["a: by the server", "b: by the server, which contradicts the texts"]
 
 
@@ -272,5 +274,5 @@ def test_the_checks_claim_no_unequal_work_where_it_may_be_the_counting(tmp_path)
     found = check_run(points, [], [], [endpoint("a"), endpoint("b")], [], config, pd.Timestamp("2026-03-01").date())
     (lengths,) = (warning for warning in found if warning.kind == "output_length")
     assert lengths.message.endswith(
-        "but tokens were not counted alike, so nobody knows whether requests are unequal work."
+        "but tokens were not counted alike, so it is not known whether requests are unequal work."
     )

@@ -4,8 +4,9 @@ import math
 
 import pandas as pd
 import pytest
-from examples import endpoint, load_point, make_config, option
+from examples import endpoint, load_point, make_config, option, token_price
 
+from helpers.price import Price
 from helpers.report.bottom_line_text import bottom_line
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.judging import judge
@@ -22,7 +23,9 @@ def verdict_on(*points, config=None, endpoints=None, warnings=()):
         counts = {o.name: o.instance_count for o in config.options}
         hourly = points.groupby("option", sort=False)["usd_per_hour"].first()
         endpoints = [
-            endpoint(name, usd_per_hour=None if pd.isna(usd) else usd / counts[name], instance_count=counts[name])
+            endpoint(
+                name, usd_per_instance_hour=None if pd.isna(usd) else usd / counts[name], instance_count=counts[name]
+            )
             for name, usd in hourly.items()
         ]
     return judge(points, endpoints, list(warnings), config, "run-1")
@@ -52,7 +55,7 @@ def test_the_cheapest_option_that_meets_the_slo_wins():
     assert verdict.option("a").reason == "meets the SLO, 100% more expensive than the cheapest, both at concurrency 1"
 
 
-def test_a_faster_but_dearer_option_is_not_recommended():
+def test_a_faster_but_more_expensive_option_is_not_recommended():
     verdict = verdict_on(
         {"option": "cheap", "rate": 10, "usd_per_hour": 1.0},
         {"option": "fast", "rate": 100, "usd_per_hour": 30.0, "latency_s_p95": 0.01},
@@ -82,7 +85,7 @@ def test_options_whose_intervals_overlap_with_the_winner_are_tied(rate, tied):
     assert verdict.option("b").status == ("tied" if tied else "feasible")
 
 
-def test_tied_is_told_of_the_winner_not_of_each_other():
+def test_tied_refers_to_the_winner_not_to_each_other():
     verdict = verdict_on({"option": "a", "rate": 10}, {"option": "b", "rate": 8.5}, {"option": "c", "rate": 7.5})
     assert verdict.tied == ["b"]
 
@@ -116,7 +119,7 @@ def test_of_equally_cheap_loads_the_faster_one_is_chosen(swapped):
 
 
 def test_a_dominated_load_point_is_never_chosen():
-    """Dearer and slower than another of the same option that meets the SLO, at a higher and at a lower concurrency."""
+    """More expensive and slower than another of the same option that meets the SLO, at a higher and at a lower concurrency."""
     loads = [(1, 5, 0.9), (2, 8, 0.5), (4, 10, 0.4), (8, 9, 0.6), (16, 2, 0.9)]
     verdict = verdict_on(*({"level": level, "rate": rate, "latency_s_p95": p95} for level, rate, p95 in loads))
     (point,) = verdict.option("a").points
@@ -148,9 +151,9 @@ WINNER = {"option": "w", "rate": 10}
     ("rate", "slo", "may"),
     [
         (50.0, "undecided", ["b"]),
-        # 0.01236 dearer; the difference is sure to 0.839 x hypot(0.1124 - 1 / 9.79, 1 / 9 - 0.1) = 0.01266
+        # 0.01236 more expensive; the difference is sure to 0.839 x hypot(0.1124 - 1 / 9.79, 1 / 9 - 0.1) = 0.01266
         (8.9, "undecided", ["b"]),
-        # 0.01364 dearer, sure to 0.01273, though the intervals overlap: 1 / 9.68 is less than 1 / 9
+        # 0.01364 more expensive, sure to 0.01273, though the intervals overlap: 1 / 9.68 is less than 1 / 9
         (8.8, "undecided", []),
         (50.0, "missed", []),
         (1.0, "client_limited", ["b"]),  # it was the client that was slow: nothing is known of the server
@@ -354,7 +357,7 @@ SEARCH = make_config(load={"kind": "search", "over": "rate", "highest": 64})
         (make_config(load={"kind": "trace", "path": "t.csv"}), "trace", "at every speed on short"),
     ],
 )
-def test_what_is_missed_everywhere_is_said_in_the_words_of_the_load(config, kind, words):
+def test_what_is_missed_everywhere_is_reported_in_the_words_of_the_load(config, kind, words):
     option_verdict = verdict_on({"level": 5, "kind": kind, "slo": "missed"}, config=config).option("a")
     assert option_verdict.status == "infeasible"
     assert option_verdict.reason.endswith(words)
@@ -435,7 +438,7 @@ def test_an_option_without_a_price_is_measured_but_not_ranked():
     assert unpriced.reason == "meets the SLO, but its price is unknown"
     assert unpriced.points[0].level == 4
     assert unpriced.capacity.instances == 1
-    assert (unpriced.capacity.usd_per_hour, unpriced.capacity.usd_per_month) == (None, None)
+    assert (unpriced.capacity.usd_per_fleet_hour, unpriced.capacity.usd_per_month) == (None, None)
 
 
 def test_an_option_that_lacks_a_dataset_is_incomplete():
@@ -542,7 +545,7 @@ def test_capacity_by_hand(per_minute, headroom, instances, utilisation):
         {"value": 600, "low": 540, "high": 660}
     )
     assert (capacity.instances, capacity.utilisation) == (instances, pytest.approx(utilisation))
-    assert capacity.usd_per_hour == pytest.approx(3.6 * instances)
+    assert capacity.usd_per_fleet_hour == pytest.approx(3.6 * instances)
     assert capacity.usd_per_month == pytest.approx(3.6 * instances * 730)
 
 
@@ -561,7 +564,7 @@ def test_an_option_of_two_instances_is_counted_and_paid_per_instance():
     capacity = verdict_on({"rate": 10, "usd_per_hour": 7.2}, config=config).option("a").capacity
     assert capacity.requests_per_minute_per_instance.value == pytest.approx(300)
     assert (capacity.instances, capacity.utilisation) == (4, pytest.approx(0.5))
-    assert (capacity.usd_per_hour, capacity.usd_per_month) == pytest.approx((14.4, 14.4 * 730))
+    assert (capacity.usd_per_fleet_hour, capacity.usd_per_month) == pytest.approx((14.4, 14.4 * 730))
 
 
 def test_what_the_traffic_costs_per_token_counts_idle_time_too():
@@ -574,29 +577,27 @@ def test_what_the_traffic_costs_per_token_counts_idle_time_too():
 def test_the_price_that_was_measured_at_comes_first_and_the_others_follow():
     other = {"name": "1-year savings plan", "usd_per_hour": 2.0, "source": "a page", "as_of": "2026-01-02"}
     config = make_config([option("a", other_prices=[other])])
-    found = endpoint(price_source="config", price_as_of="2026-02-01")
+    found = endpoint(price=Price(usd_per_instance_hour=3.6, source="config", as_of="2026-02-01"))
     measured, planned = verdict_on({"option": "a"}, config=config, endpoints=[found]).option("a").prices
-    assert (measured.usd_per_hour, measured.source, measured.as_of) == (3.6, "config", "2026-02-01")
-    assert planned.model_dump() == other
+    assert measured == found.price
+    assert planned == Price(name=other["name"], usd_per_instance_hour=2.0, source="a page", as_of="2026-01-02")
     assert verdict_on({"option": "a"}).option("a").prices[0].name == "on demand"
 
 
 def test_what_is_billed_by_the_token_wins_where_it_is_cheaper_and_needs_no_instances():
     """100 x 0.2 + 24 x 1 = 44 $ for a million requests; 600 a minute are 1.584 $/h."""
-    token = {"usd_per_1m_input_tokens": 0.2, "usd_per_1m_output_tokens": 1.0, "usd_per_hour": None}
     price = {f"usd_per_1k_requests{bound}": 0.044 for bound in ("", "_low", "_high")}
     verdict = verdict_on(
         {"option": "hour"},
         {"option": "token", "usd_per_hour": None} | price,
-        endpoints=[endpoint("hour"), endpoint("token", **token)],
+        endpoints=[endpoint("hour"), endpoint("token", price=token_price(0.2, 1.0))],
     )
     assert statuses(verdict) == {"hour": "feasible", "token": "recommended"}
     found = verdict.option("token")
-    assert found.prices == []
-    assert (found.token_rates.usd_per_1m_input_tokens, found.token_rates.usd_per_1m_output_tokens) == (0.2, 1.0)
+    assert found.prices == [token_price(0.2, 1.0)]
     assert found.cost.model_dump() == {"value": 0.044, "low": 0.044, "high": 0.044}
-    assert (found.capacity.instances, found.capacity.usd_per_hour) == (None, pytest.approx(1.584))
-    assert verdict.option("hour").token_rates is None
+    assert (found.capacity.instances, found.capacity.usd_per_fleet_hour) == (None, pytest.approx(1.584))
+    assert not verdict.option("hour").is_billed_per_token
 
 
 # --- is it comparable? --------------------------------------------------------------------------------------------

@@ -28,4 +28,4 @@ def test_the_file_holds_every_digit_of_the_verdict(finished_run):
     verdict = Verdict.model_validate_json(text)
     assert verdict.model_dump_json(indent=1) + "\n" == text
     assert len(verdict.options) == 2
-    assert all(option.prices[0].usd_per_hour == 0.102 for option in verdict.options)
+    assert all(option.prices[0].usd_per_instance_hour == 0.102 for option in verdict.options)

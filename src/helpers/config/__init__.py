@@ -1,1 +1,1 @@
-"""What a YAML config may say: every key, its default and its limits, and the words for what it may not say."""
+"""What a YAML config may contain: every key, its default and limits, and the messages for invalid ones."""

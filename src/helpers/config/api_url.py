@@ -1,6 +1,6 @@
-"""The URL of a server that speaks HTTP: what is accepted, its parts, and the URL of a path below it; and headers of one's own.
+"""URLs of HTTP servers (validation, parts, paths below them) and custom headers.
 
-Host names of other alphabets become the ones that DNS knows (IDNA), IPv6 addresses stay in brackets.
+Host names in other alphabets are encoded as IDNA for DNS; IPv6 addresses stay in brackets.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _HEADER_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"}
 )
-"""Written by the load generator, or changing how the answer is framed."""
+"""Headers that the load generator writes, or that change how the answer is framed."""
 _SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie")
 
 
 def parse_url(text: str) -> AnyHttpUrl:
-    """The URL that a text is. Raises ValueError in words that do not repeat it: it may hold a password."""
+    """A text parsed as a URL. Raises ValueError with a message that does not repeat the text, which may hold a password."""
     if not _BEGINNING.match(text):
         raise ValueError("expected http:// or https:// and a host, for example http://localhost:8000/v1")
     if _NEVER_IN_A_URL.search(text):
@@ -46,35 +46,35 @@ def parse_url(text: str) -> AnyHttpUrl:
 
 
 def below(base_url: str, path: str) -> str:
-    """The URL of a path below a base: it comes before the query, and only once."""
+    """The URL of a path below a base: the path comes before the query, and only once."""
     parts = urlsplit(str(parse_url(base_url)))
     return parts._replace(path=parts.path.rstrip("/").removesuffix(path) + path).geturl()
 
 
 def host_of(url: str) -> str:
-    """Host and, unless it is the usual one, port."""
+    """Host and, unless it is the default, port."""
     return urlsplit(str(parse_url(url))).netloc.rpartition("@")[2]
 
 
 def without_user(url: str) -> tuple[str, str | None]:
-    """The URL without `user:password@`, and what that was, decoded; null if it was not there."""
+    """The URL without `user:password@`, and that part, decoded; None if there was none."""
     parts = urlsplit(url)
     user, there, host = parts.netloc.rpartition("@")
     return (parts._replace(netloc=host).geturl(), unquote(user)) if there else (url, None)
 
 
 def basic_credentials(user: str) -> str:
-    """`user:password` as the header of HTTP Basic has it (RFC 7617)."""
+    """`user:password` as an HTTP Basic header value (RFC 7617)."""
     return b64encode((user if ":" in user else f"{user}:").encode()).decode()
 
 
 def secrets_in_query(url: str) -> list[str]:
-    """Values of a query whose names tell secrets."""
+    """Query values whose names mark them as secrets."""
     return [value for name, value in parse_qsl(urlsplit(url).query) if SECRET_NAME.search(name) or name == "sig"]
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Raises ValueError, in words without the value, for a header that cannot be sent or that only the load generator writes."""
+    """Raises ValueError, without the value, for a header that cannot be sent or that only the load generator writes."""
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError(
@@ -85,18 +85,18 @@ def check_headers(headers: Mapping[str, str]) -> None:
         if not _HEADER_VALUE.fullmatch(value):
             raise ValueError(
                 f"{name}: expected visible ASCII characters, with spaces only between them: line ends cannot be sent. "
-                "Next: correct it, or export its variable anew"
+                "Next: correct it, or export its variable again"
             )
     if len({name.lower() for name in headers}) < len(headers):
-        raise ValueError("a header is there twice: capital and small letters are the same. Next: delete one")
+        raise ValueError("a header occurs twice: names are not case-sensitive. Next: delete one")
 
 
 def secrets_in_headers(headers: Mapping[str, str]) -> list[str]:
-    """Values of headers whose names tell secrets, also without `Bearer` or `Basic` before them."""
+    """Header values whose names mark them as secrets, with and without a leading `Bearer` or `Basic`."""
     found = [headers[name] for name in names_of_secret_headers(headers)]
     return [part for value in found for part in (value, value.rpartition(" ")[2])]
 
 
 def names_of_secret_headers(headers: Mapping[str, str]) -> list[str]:
-    """Headers whose names tell secrets."""
+    """Headers whose names mark them as secrets."""
     return [name for name in headers if SECRET_NAME.search(name) or name.lower() in _SECRET_HEADERS]

@@ -1,11 +1,11 @@
-"""Regions of AWS, as botocore knows them. It is asked only where a region is not well formed, or is to be named."""
+"""AWS regions, from botocore, which is loaded only if a region is malformed or must be suggested."""
 
 from __future__ import annotations
 
 import difflib
 
 WELL_FORMED = r"[a-z]{2,8}(-[a-z]+)+-[0-9]{1,2}"
-"""Also regions and partitions that are newer than the SDK; their host names follow from the region's."""
+"""Also matches regions and partitions that are newer than the SDK; their host names follow from the region."""
 
 
 def known_regions() -> list[str]:
@@ -18,15 +18,15 @@ def known_regions() -> list[str]:
 
 
 def nearest_region(region: str) -> str:
-    """A known region that is spelt nearly so; else the default."""
+    """The known region with the most similar spelling, else the default."""
     return next(iter(difflib.get_close_matches(region.strip().lower(), known_regions(), n=1)), "us-east-1")
 
 
 def unknown_region_words(region: str) -> str | None:
-    """That the SDK does not know a region, which it may be too old for, or which is misspelt; null if it knows it."""
+    """A warning that the SDK does not know a region (it may be too old, or the region misspelt); None if it knows it."""
     if region in known_regions():
         return None
     return (
-        f"The installed SDK does not know the region {region}; it is used all the same. Next: if you meant "
+        f"The installed SDK does not know the region {region}; it is used nevertheless. Next: if you meant "
         f"{nearest_region(region)}, correct aws.region"
     )

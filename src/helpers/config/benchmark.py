@@ -1,7 +1,7 @@
-"""The benchmark config: what one YAML file may say, and the exact words when it says something else.
+"""The benchmark config: the keys of one YAML file, and the messages for invalid ones.
 
 Names carry their units: `_s` seconds, `_usd` dollars, `_tokens` tokens; percentiles are in percent (95), shares are
-fractions (0.3). Relative paths are relative to the config file. Reading the file is in `config_file`.
+fractions (0.3). Relative paths are relative to the config file. `config.file` reads the file.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,7 +17,8 @@ from pydantic_core import PydanticCustomError
 from helpers.config.aws_regions import WELL_FORMED, nearest_region
 from helpers.config.load import Load, Search
 from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
-from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict, in_words, plain
+from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words, plain
+from helpers.config.workload import Dataset, Generation, ModelConfig, PromptsConfig
 from helpers.errors import AnalysisError, ConfigError
 from local_sagemaker.faults import Fault
 
@@ -25,115 +26,13 @@ PROJECT_ROOT = Path(__file__).resolve().parents[3]
 DATA_DIR = PROJECT_ROOT / "data"
 
 
-# --- what is served -----------------------------------------------------------------------------------------------
-
-
-class ModelConfig(Strict):
-    """The model that every option serves: options are only comparable if they serve the same one."""
-
-    name: str = Field(description="Identity of the model, as the report names it.")
-    tokenizer: str = Field(
-        description="Hugging Face id, local folder, or `synthetic:2m|16m|30m|110m` for a model made on the spot."
-    )
-    context_tokens: PositiveInt = Field(description="Longest prompt plus output that every option accepts.")
-
-
-# --- what is asked ------------------------------------------------------------------------------------------------
-
-
-class PythonReferenceSource(Strict):
-    """Passages of the language reference that ships with CPython (PSF licence). Needs no network."""
-
-    kind: Literal["python_reference"]
-    cut: str | None = Field(default="context", description="Column that is cut to fill a bin; null: never cut.")
-
-
-class FileSource(Strict):
-    """A file of records: JSON lines, JSON, CSV, TSV, Parquet or text. Its keys are the columns that the template names; what a
-    record asks is in the column `text` too, whatever its key.
-    """
-
-    kind: Literal["file", "jsonl", "longbench"]
-    path: str = Field(
-        description="Local path, s3:// URI, or (not jsonl) a file of a Hugging Face dataset `owner/name:file`."
-    )
-    cut: str | None = Field(default=None, description="Column that is cut to fill a bin; null: never cut.")
-    answer: str | None = Field(default="answers", description="Column with the ground-truth answer, if there is one.")
-    max_records: PositiveInt = 100_000
-
-
-class ShareGPTSource(Strict):
-    """A file of conversations: the first human turn is the prompt, the reply to it the answer."""
-
-    kind: Literal["sharegpt"]
-    path: str
-    cut: None = None
-    max_records: PositiveInt = 100_000
-
-
-Source = Annotated[PythonReferenceSource | FileSource | ShareGPTSource, Field(discriminator="kind")]
-
-
-class PromptsConfig(Strict):
-    """Where prompts come from and how they are worded."""
-
-    source: Source
-    template: str = Field(
-        default="user_turn",
-        description="A file in data/prompt_templates (without .txt), or a path. `{column}` names source columns. Default "
-        "for python_reference, longbench and where a column is cut: question_about_passage.",
-    )
-    chat_template: Literal["model", "none"] = Field(
-        default="model", description="`model`: the tokenizer's chat template is applied; `none`: the bare text is sent."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _usual_template(cls, data: object) -> object:
-        source = data.get("source") if isinstance(data, dict) else None
-        if not isinstance(source, dict) or "template" in data:
-            return data
-        about_a_passage = source.get("cut") or source.get("kind") in ("python_reference", "longbench")
-        return {**data, "template": "question_about_passage"} if about_a_passage else data
-
-
-class Dataset(Strict):
-    """A named set of prompts whose length lies in a bin."""
-
-    name: Name
-    prompt_tokens: tuple[PositiveInt, PositiveInt] = Field(description="[from, to): inclusive, exclusive.")
-    count: PositiveInt = Field(default=500, description="Prompts to make.")
-
-    @model_validator(mode="after")
-    def _bounds_in_order(self) -> Dataset:
-        low, high = self.prompt_tokens
-        if low >= high:
-            raise ValueError(f"prompt_tokens [{low}, {high}] is empty: expected [from, to) with from < to")
-        return self
-
-
-class Generation(Strict):
-    """How the server is asked to generate."""
-
-    max_output_tokens: PositiveInt
-    fixed_output_length: bool = Field(
-        default=True, description="Ask for exactly max_output_tokens where the server allows it."
-    )
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: PositiveInt | None = None
-
-
-# --- how it is measured and judged --------------------------------------------------------------------------------
-
-
 class TimesSingleRequest(Strict):
-    """A limit that follows the machine, for a config that is to lead to a verdict on any."""
+    """A limit that depends on the machine, so that one config gives a verdict on any machine."""
 
     times_single_request: float = Field(
         gt=1,
-        description="This many times the median of single requests, which are measured before the load: for the first option "
-        "of the config that answers, and the dataset that takes longest.",
+        description="Multiple of the median latency of single requests, measured before the load: on the first option "
+        "of the config that answers, with the slowest dataset.",
     )
 
 
@@ -144,13 +43,13 @@ Limit = Annotated[
 
 
 class ServiceLevel(Strict):
-    """The SLO: what a user of the model may expect. `percentile` applies to the latency limits."""
+    """The SLO: what users of the model may expect. `percentile` applies to the latency limits."""
 
     percentile: float = Field(default=95, ge=50, lt=100, description="In percent, for example 95.")
     latency_s: Limit | None = Field(default=None, description="Limit on end-to-end latency.")
     ttft_s: Limit | None = Field(default=None, description="Limit on time to first token.")
     tpot_s: Limit | None = Field(default=None, description="Limit on time per output token.")
-    error_rate: float = Field(default=0.01, ge=0, lt=1, description="Largest share of failed requests.")
+    error_rate: float = Field(default=0.01, ge=0, lt=1, description="Maximum share of failed requests.")
     confidence: float = Field(default=0.95, ge=0.5, lt=1, description="Confidence with which the SLO must be met.")
 
     @model_validator(mode="after")
@@ -160,7 +59,7 @@ class ServiceLevel(Strict):
         return self
 
     def limits_s(self) -> dict[str, float]:
-        """Column of the request records -> limit in seconds, for each limit that is set."""
+        """Column of the request records -> limit in seconds, for each limit in the config."""
         for name, times in self.multiples().items():
             raise AnalysisError(
                 f"slo.{name}: {times:g} times the latency of single requests, and none was answered yet. Next: run "
@@ -170,7 +69,7 @@ class ServiceLevel(Strict):
         return {name: limit for name, limit in limits.items() if limit is not None}
 
     def multiples(self) -> dict[str, float]:
-        """Column of the request records -> times the latency of single requests, for limits that are not yet measured."""
+        """Column of the request records -> multiple of single-request latency, for limits that are not measured yet."""
         limits = {"latency_s": self.latency_s, "ttft_s": self.ttft_s, "tpot_s": self.tpot_s}
         return {n: limit.times_single_request for n, limit in limits.items() if isinstance(limit, TimesSingleRequest)}
 
@@ -191,48 +90,49 @@ class Traffic(Strict):
 
 
 class VpcConfig(Strict):
-    """Where in a network of one's own the containers run."""
+    """The VPC in which the containers run."""
 
-    subnets: list[str] = Field(min_length=1, max_length=16, description="Subnet ids; each lies in one zone.")
+    subnets: list[str] = Field(min_length=1, max_length=16, description="Subnet ids; each subnet is in one zone.")
     security_group_ids: list[str] = Field(min_length=1, max_length=5)
 
 
 class AwsConfig(Strict):
-    """Where on AWS, and as whom."""
+    """Region, role and other AWS settings."""
 
     region: Annotated[
         str, *in_words(WELL_FORMED, "a region of AWS, such as us-east-1 or eu-central-1", nearest_region)
     ] = "us-east-1"
     execution_role: str | None = Field(
         default=None,
-        description="ARN of the role that the endpoints assume; default, in SageMaker only, that of the notebook.",
+        description="ARN of the role that the endpoints assume; default, only in SageMaker, the notebook's role.",
     )
-    tags: dict[str, str] = Field(default_factory=dict, description="Added to everything that is made.")
+    tags: dict[str, str] = Field(default_factory=dict, description="Tags added to every resource that a run makes.")
     vpc: VpcConfig | None = None
     kms_key_id: str | None = Field(
-        default=None, description="Key that encrypts the EBS volumes of the instances; local NVMe disks it does not."
+        default=None, description="KMS key that encrypts the instances' EBS volumes, but not local NVMe disks."
     )
 
 
 class EndpointsConfig(Strict):
-    """How many endpoints live at once."""
+    """How many endpoints exist at once, and for how long."""
 
     max_parallel_endpoints: PositiveInt = Field(default=4, description="Endpoints that may exist at once.")
     max_parallel_loads: PositiveInt | None = Field(
         default=None, description="Endpoints loaded at once; default one where local endpoints share this machine."
     )
-    keep: bool = Field(default=False, description="True: endpoints survive the run, and go on costing money.")
+    keep: bool = Field(default=False, description="True: endpoints survive the run, and continue to cost money.")
     idle_timeout_s: PositiveSeconds = Field(
-        default=3600, description="What notebook 02 leaves running is deleted if nobody loads it within this time."
+        default=3600,
+        description="Endpoints that notebook 02 leaves running are deleted if no load starts within this time.",
     )
     unreachable_for_s: PositiveSeconds = Field(
         default=120,
-        description="How long the server of an option, deployed or not, may be out of reach under load before the option is "
-        "given up. What it was being asked when it went is measured again.",
+        description="How long an option's server, deployed or not, may be unreachable under load before the option "
+        "fails. The interrupted load point is measured again.",
     )
     expires_after_s: PositiveSeconds = Field(
         default=43_200,
-        description="Age at which `make cleanup-orphans` takes an endpoint for forgotten (tag expires-at).",
+        description="Age at which `make cleanup-orphans` considers an endpoint forgotten (tag expires-at).",
     )
 
 
@@ -247,7 +147,7 @@ VariableName = Annotated[
 
 
 class RehearsedFault(Strict, Fault):
-    """A fault of the local SageMaker, as a config gives it: unknown keys are named with the known ones."""
+    """A fault rule of the local SageMaker, as in a config: an error about an unknown key lists the known ones."""
 
 
 class LocalSageMaker(Strict):
@@ -260,16 +160,14 @@ class LocalSageMaker(Strict):
     )
     engine_variables: list[VariableName] = Field(
         default_factory=list,
-        description="Variables of a container that `engines` know, beside those of the default engine. Others are "
-        "ignored, as a container ignores what it does not know; the endpoint's log names them.",
+        description="Container variables that `engines` know, besides those of the default engine. Others are "
+        "ignored, as a container ignores unknown variables; the endpoint's log names them.",
     )
     idle_timeout_s: PositiveSeconds = 900
-    faults: list[RehearsedFault] = Field(
-        default_factory=list, description="Misbehaviour on demand, to rehearse failures with."
-    )
+    faults: list[RehearsedFault] = Field(default_factory=list, description="Fault rules, for rehearsing failures.")
 
     def commands(self) -> dict[str, list[str]]:
-        """`engines`, with the user's home for a `~` that begins a word, as a shell has it."""
+        """`engines`, with a leading `~` of each word expanded, as a shell does."""
         home = os.path.expanduser
         return {image: [home(word) for word in words] for image, words in self.engines.items()}
 
@@ -284,7 +182,7 @@ SingleValue = Annotated[bool | int | float | str | None, BeforeValidator(_single
 
 
 class BenchmarkConfig(Strict):
-    """One benchmark: a model, options to serve it, a workload, and what to expect of it."""
+    """One benchmark: a model, options to serve it, a workload, and an SLO."""
 
     name: Annotated[
         str,
@@ -302,7 +200,7 @@ class BenchmarkConfig(Strict):
     )
     datasets: list[Dataset] = Field(min_length=1)
     generation: Generation | None = Field(
-        default=None, description="How the server is asked to generate; required unless every option is imported."
+        default=None, description="Generation settings of the requests; required unless every option is imported."
     )
     options: list[Option] = Field(min_length=1)
     load: Load
@@ -311,7 +209,7 @@ class BenchmarkConfig(Strict):
     aws: AwsConfig = AwsConfig()
     endpoints: EndpointsConfig = EndpointsConfig()
     local_sagemaker: LocalSageMaker = LocalSageMaker()
-    budget_usd: float | None = Field(default=None, gt=0, description="Estimated spend at which the run stops.")
+    budget_usd: float | None = Field(default=None, gt=0, description="Estimated cost at which the run stops.")
     run_root: str | None = Field(
         default=None, description="Folder of the run folders, or s3://bucket/prefix; default `runs` in the project."
     )
@@ -326,13 +224,13 @@ class BenchmarkConfig(Strict):
         if any(imported) and not all(imported):
             raise PydanticCustomError(
                 "inconsistent",
-                "imported and measured options cannot stand in one config. Expected `target: imported` for all options or "
-                "for none: write two configs",
+                "imported and measured options cannot be in one config. Expected `target: imported` for all options or "
+                "for none. Next: write two configs",
                 {"path": ["options", imported.index(True), "target"]},
             )
         for name in () if self.imported else ("prompts", "generation"):
             if getattr(self, name) is None:
-                raise PydanticCustomError("inconsistent", "this key is required", {"path": [name]})
+                raise PydanticCustomError("inconsistent", "this key is required. Next: add it", {"path": [name]})
         return self
 
     @model_validator(mode="after")
@@ -343,8 +241,8 @@ class BenchmarkConfig(Strict):
                 if one in slugs[:i]:
                     raise PydanticCustomError(
                         "inconsistent",
-                        f"{kind} names {names[slugs.index(one)]!r} and {names[i]!r} give the same file name {one!r}: "
-                        "rename one",
+                        f"{kind} names {names[slugs.index(one)]!r} and {names[i]!r} give the same file name {one!r}. "
+                        "Next: rename one",
                         {"path": [f"{kind}s", i, "name"]},
                     )
         known = [dataset.name for dataset in self.datasets]
@@ -364,7 +262,7 @@ class BenchmarkConfig(Strict):
             if name not in used:
                 raise PydanticCustomError(
                     "inconsistent",
-                    f"no option uses dataset {name!r}: delete it, or name it in an option's `datasets`",
+                    f"no option uses dataset {name!r}. Next: delete it, or name it in an option's `datasets`",
                     {"path": ["datasets", i, "name"]},
                 )
         for name in self.traffic.mix or {}:
@@ -399,7 +297,7 @@ class BenchmarkConfig(Strict):
                 raise PydanticCustomError(
                     "inconsistent",
                     f"{dataset.count} prompts are too few: a load point sends up to {needed} (warm-up, min_requests and "
-                    "drain at the highest concurrency) and prompts are not repeated; raise `count`, lower "
+                    "drain at the highest concurrency) and prompts are not repeated. Next: raise `count`, lower "
                     "load.min_requests, or set load.repeat_prompts: true",
                     {"path": ["datasets", i, "count"]},
                 )
@@ -407,18 +305,18 @@ class BenchmarkConfig(Strict):
                 raise PydanticCustomError(
                     "inconsistent",
                     f"prompts of {low} tokens and {self.generation.max_output_tokens} output tokens exceed "
-                    f"model.context_tokens {self.model.context_tokens}",
+                    f"model.context_tokens {self.model.context_tokens}. Next: lower one of the two, or raise context_tokens",
                     {"path": ["datasets", i, "prompt_tokens"]},
                 )
         return self
 
     @property
     def imported(self) -> bool:
-        """True where results are imported and nothing is measured here."""
+        """True if results are imported and nothing is measured here."""
         return all(isinstance(option, ImportedOption) for option in self.options)
 
     def require_measured(self) -> None:
-        """Raise ConfigError where every option is imported: then there is nothing to make, deploy or send."""
+        """Raise ConfigError if every option is imported: then there is nothing to make, deploy or send."""
         if self.imported:
             raise ConfigError(
                 f"{self.name}: every option has `target: imported`, so there is nothing to make, deploy or send. Expected "
@@ -430,7 +328,7 @@ class BenchmarkConfig(Strict):
         return [d for d in self.datasets if option.datasets is None or d.name in option.datasets]
 
     def tokenizer_of(self, option: OptionBase) -> str:
-        """The tokenizer that counts the tokens of an option."""
+        """The tokenizer that counts an option's tokens."""
         return option.tokenizer or self.model.tokenizer
 
     def traffic_mix(self) -> dict[str, float]:
@@ -446,7 +344,7 @@ class BenchmarkConfig(Strict):
 
 
 def slug(name: str) -> str:
-    """A name as it appears in file and endpoint names: lower case letters, digits and single hyphens."""
+    """A name as used in file and endpoint names: lower-case letters, digits and single hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

@@ -1,9 +1,9 @@
 """Reads a config file: YAML with `${NAME}` from the environment, checked before anything starts.
 
-Every fault becomes one line `file:line: key: what is wrong`, so that a config with five faults is mended in one go.
-Values that came from the environment are treated as secrets: they are used, but written back as `${NAME}`. What is only
-shown, such as the source of a price, is not looked up at all; parameters of notebooks are looked up by these.
-What a config takes from other files is in `config_yaml`.
+Every fault becomes one line `file:line: key: what is wrong`, so that five faults can be fixed in one go.
+Values from the environment are treated as secrets: they are used, but written back as `${NAME}`. Text that is only
+shown, such as the source of a price, is not expanded; notebook parameters are expanded by the notebooks.
+`config.yaml` merges what a config takes from other files.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from helpers.number_text import plural
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_KEYS = ("api_key", "hf_token", "apikey", "api-key", "authorization", "password")
 _NAMED_BY_USER = ("environment", "headers")
-"""Sections whose keys the config names itself: there a name like HF_TOKEN tells a secret."""
+"""Sections with user-defined keys: there a name like HF_TOKEN marks a secret."""
 _NO_SECRETS = ("", "none", "empty")
-"""What servers without a key are given in its place."""
+"""Placeholders for servers that need no key."""
 MOST_CHARACTERS_OF_FAULTS = 10_000
 _FRACTIONS = ("headroom", "error_rate", "confidence")
 _UNITS = {
@@ -59,18 +59,26 @@ _EXPECTED = {
     re.compile("a valid boolean"): "true or false",
     re.compile("a valid string"): "text",
 }
-"""What pydantic expects -> in words."""
+"""What pydantic expects -> its description."""
+_NEXT = {
+    "unknown_key": "correct or delete this key",
+    "missing": "add it",
+    "missing_dataset": "write the name of one",
+    "union_tag_invalid": "write one of these",
+    "union_tag_not_found": "add it",
+}
+"""Kind of fault -> the next step, where the message has none."""
 
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A checked config, where it was read, and where its values came from the environment."""
+    """A valid config, its file, and which of its values came from the environment."""
 
     benchmark: BenchmarkConfig = field(repr=False)
     path: Path
-    """The file that was given. Relative paths in the config, and in the files that it extends, are relative to it."""
+    """The given file. Relative paths in the config, and in the files that it extends, are relative to it."""
     unexpanded: dict[KeyPath, str]
-    """Key path -> the text with `${NAME}` that stood there."""
+    """Key path -> the text with `${NAME}` in the file."""
 
     def public_data(self) -> dict:
         """The whole config with every default filled in, and `${NAME}` in place of what came from the environment."""
@@ -104,26 +112,26 @@ def load_config(config_path: str | Path) -> LoadedConfig:
         found = [_fault(fault, as_written, unexpanded) for fault in error.errors()]
         faults += [(at, message) for at, message in found if at not in dict(not_expanded)]
     if faults:
-        raise ConfigError(_told(root, faults))
+        raise ConfigError(_fault_lines(root, faults))
     _show_as_written(benchmark, unexpanded)
     return LoadedConfig(benchmark, path.resolve(), unexpanded)
 
 
 def config_schema() -> str:
-    """The JSON schema of a config file, for editors. It requires no key: the file that is extended may have it."""
+    """The JSON schema of a config file, for editors. No key is required, because an extended file may have it."""
     schema = BenchmarkConfig.model_json_schema()
     properties = schema["properties"]
-    properties[EXTENDS] = {"type": "string", "description": "YAML file that this one is laid over, relative to it."}
+    properties[EXTENDS] = {"type": "string", "description": "YAML file that this one overrides, relative to it."}
     properties[OPTION_DEFAULTS] = {
         **properties[OPTIONS]["items"],
-        "description": "Lies under each option, or under those of its `target` if it has one.",
+        "description": "Defaults of each option, or of those with its `target` if it has one.",
     }
     whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_of_parts(schema)}
     return json.dumps(whole, indent=1) + "\n"
 
 
 def _of_parts(schema: object) -> object:
-    """A JSON schema that also takes a part of what it describes, and `${NAME}` where a text has to follow a pattern."""
+    """A JSON schema that also accepts partial sections, and `${NAME}` for text that must match a pattern."""
     if isinstance(schema, list):
         return [_of_parts(each) for each in schema]
     if not isinstance(schema, dict):
@@ -138,7 +146,7 @@ def _of_parts(schema: object) -> object:
 
 
 def _expand(node: Node, at: KeyPath, unexpanded: dict[KeyPath, str], faults: list[tuple[KeyPath, str]]) -> object:
-    """The data with each `${NAME}` replaced, noting where, and where that cannot be done."""
+    """The data with each `${NAME}` replaced; records where, and where that fails."""
     data = node.value
     if isinstance(data, dict):
         return {key: _expand(value, (*at, key), unexpanded, faults) for key, value in data.items()}
@@ -150,19 +158,19 @@ def _expand(node: Node, at: KeyPath, unexpanded: dict[KeyPath, str], faults: lis
     if missing:
         message = (
             f"environment variable {missing[0]} is not set. Next: export {missing[0]}=..., or write the value if it is "
-            "no secret"
+            "not a secret"
         )
         faults.append((at, message))
         return data
     unexpanded[at] = data
     expanded_text = VARIABLE.sub(lambda match: os.environ[match.group(1)], data)
     if (reason := why_no_text(expanded_text)) is not None:
-        faults.append((at, f"bad value from the environment: {reason}. Expected UTF-8. Next: export it anew"))
+        faults.append((at, f"bad value from the environment: {reason}. Expected UTF-8. Next: export it again"))
     return expanded_text
 
 
 def _stays_as_written(at: KeyPath) -> bool:
-    """True for text that only a report shows, or a notebook looks up itself: it keeps its `${NAME}`."""
+    """True for text that keeps its `${NAME}`, because only a report shows it or a notebook expands it."""
     names = [step for step in at if isinstance(step, str)]
     return (
         names == ["description"]
@@ -177,14 +185,14 @@ def _stays_as_written(at: KeyPath) -> bool:
 
 
 def _show_as_written(benchmark: BenchmarkConfig, unexpanded: dict[KeyPath, str]) -> None:
-    """Let containers, whose settings the report shows, know which of them came from the environment."""
+    """Record in each container, whose settings the report shows, which of them came from the environment."""
     for at, text in unexpanded.items():
         if at[:1] == (OPTIONS,) and len(at) > 3 and at[2] in ("container", "jumpstart"):
             getattr(benchmark.options[at[1]], at[2]).note_as_written(str(at[-1]), text)
 
 
 def _written_secrets(root: Node) -> list[tuple[KeyPath, str]]:
-    """Secrets that stand in a file, each with what to do instead."""
+    """Secrets written into a file, each with what to do instead."""
     message = (
         "a secret is written into the file. Expected ${NAME}. "
         "Next: export it as an environment variable and name that here"
@@ -197,12 +205,12 @@ def _is_written_secret(at: KeyPath, value: object) -> bool:
 
 
 def _without_variables(value: object) -> object:
-    """Text as it stands in the file, without `${NAME}`: what looks like a secret then is one that is written there."""
+    """Text of the file without `${NAME}`: what still looks like a secret was written there."""
     return VARIABLE.sub("", value) if isinstance(value, str) else value
 
 
 def _secret_arguments(root: Node) -> list[tuple[KeyPath, str]]:
-    """Secrets in the command of an engine, each with what to do instead."""
+    """Secrets in an engine's command, each with what to do instead."""
     message = (
         "a secret is an argument of a command, and every user of this machine can read those. Expected a command without "
         "secrets. Next: give it under container.environment, and name its variable in local_sagemaker.engine_variables"
@@ -212,7 +220,7 @@ def _secret_arguments(root: Node) -> list[tuple[KeyPath, str]]:
 
 
 def _holds_secret(flag: str, word: str) -> bool:
-    """True for `--api-key VALUE`, `--api-key=VALUE`, and wherever a variable of the environment is named as a secret."""
+    """True for `--api-key VALUE`, `--api-key=VALUE`, and for environment variables with the name of a secret."""
     if word.startswith("-"):
         flag, _, word = word.partition("=")
     after_flag = bool(word) and flag.startswith("-") and bool(SECRET_NAME.search(flag))
@@ -229,7 +237,7 @@ def _names_secret(at: KeyPath) -> bool:
 
 
 def _is_secret(at: KeyPath, value: object) -> bool:
-    """True for what is neither a placeholder nor from the environment; numbers under names of one's own are settings."""
+    """True for values that are neither placeholders nor from the environment; numbers under user-defined names are settings."""
     if not isinstance(value, str) or VARIABLE.search(value) or value.lower() in _NO_SECRETS:
         return False
     is_number = isinstance(value, Unquoted) and any(map(str.isdigit, value))
@@ -239,16 +247,16 @@ def _is_secret(at: KeyPath, value: object) -> bool:
 # --- one line per fault -------------------------------------------------------------------------------------------
 
 
-def _told(root: Node, faults: list[tuple[KeyPath, str]]) -> str:
-    """One line per fault: where it is written, and what is wrong. What several options share is told once."""
+def _fault_lines(root: Node, faults: list[tuple[KeyPath, str]]) -> str:
+    """One line per fault: its place, and what is wrong. A fault that several options share is reported once."""
     options_of: dict[tuple[bool, Path, int, str], list[str]] = {}
     for at, message in faults:
         place = root.place_of(at)
-        told = options_of.setdefault(
+        options = options_of.setdefault(
             (place.path != root.place.path, place.path, place.line, f"{dotted(place.at)}: {message}"), []
         )
-        if place.at[:1] == (OPTION_DEFAULTS,) and dotted(at[:2]) not in told:
-            told.append(dotted(at[:2]))
+        if place.at[:1] == (OPTION_DEFAULTS,) and dotted(at[:2]) not in options:
+            options.append(dotted(at[:2]))
     lines = []
     for (_, path, line, message), options in sorted(options_of.items()):
         lines.append(f"{path}:{line}: {message}" + (f" (in {', '.join(options)})" if options else ""))
@@ -256,7 +264,7 @@ def _told(root: Node, faults: list[tuple[KeyPath, str]]) -> str:
 
 
 def _first_of(lines: list[str]) -> list[str]:
-    """The first lines of a message, as many as a person may read, and how many there are beside them."""
+    """The first lines of a message, as many as a person may read, and the number of the others."""
     ends = accumulate(min(len(line), MOST_CHARACTERS_OF_A_LINE) for line in lines)
     kept = max(1, sum(end <= MOST_CHARACTERS_OF_FAULTS for end in ends))
     more = len(lines) - kept
@@ -264,7 +272,7 @@ def _first_of(lines: list[str]) -> list[str]:
 
 
 def _fault(fault: dict, data: object, unexpanded: dict[KeyPath, str]) -> tuple[KeyPath, str]:
-    """The key path, and what pydantic found there in words. `data` is as written, with `${NAME}` unexpanded."""
+    """The key path, and a description of what pydantic found there. `data` is as written, with `${NAME}` unexpanded."""
     context, loc = fault.get("ctx") or {}, fault["loc"]
     message, kind = fault["msg"], fault["type"]
     at = tuple(context["path"]) if "path" in context else _data_path(loc, data)
@@ -290,15 +298,15 @@ def _fault(fault: dict, data: object, unexpanded: dict[KeyPath, str]) -> tuple[K
             message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. E{message[1:]}"
         elif not fault["msg"].startswith("Value error"):
             message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. Expected {message}{_unit_hint(at)}"
-    return at, message
+    return at, message if "Next: " in message else f"{message}. Next: {_NEXT.get(kind, 'correct this value')}"
 
 
 def _data_path(loc: tuple, data: object) -> KeyPath:
-    """pydantic's location without the names of union members, which are not in the file, unless as a key of that name: the
-    longest path through the data, of equally long ones the one with the last steps.
+    """pydantic's location without the names of union members, which are not in the file (unless it has a key of that name):
+    the longest path through the data; among equally long ones, the one with the latest steps.
     """
     reached: dict[KeyPath, object] = {(): data}
-    """Every path that some of the steps so far lead to: no more than there are values in the data."""
+    """Every path that some of the steps lead to: at most one per value in the data."""
     for step in loc:
         reached |= {(*at, step): section[step] for at, section in reached.items() if _has(section, step)}
     return max(reversed(reached), key=len)
@@ -317,7 +325,7 @@ def _shown(at: KeyPath, value: object, unexpanded: dict[KeyPath, str]) -> str:
 
 
 def _choices(bad: str, allowed: list[str]) -> str:
-    """What may stand there, the nearest first."""
+    """The valid choices, the most similar first."""
     near = difflib.get_close_matches(cut(bad), allowed, n=1, cutoff=0.6)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     return f"{hint} Expected one of: {', '.join(allowed)}"

@@ -1,4 +1,4 @@
-"""What a config says of results that another tool measured: which files, in which format, and which part of them."""
+"""Config of results that another tool measured: which files, in which format, and which part of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ResultFormat = Literal[
     "inference_perf",
 ]
 SELECTABLE = ("fmbench_volleys", "fmbench_requests", "vllm", "vllm_sweep", "sglang", "inferencex")
-"""Formats whose files may hold several options, told apart by the values of columns (or of keys at the top)."""
+"""Formats whose files may hold several options, distinguished by values of columns (or of top-level keys)."""
 
 HOW_TO_ADD = {
     (
@@ -39,8 +39,8 @@ HOW_TO_ADD = {
     ("fmbench_volleys", "ttft_s"): "streaming in FMBench's inference parameters adds it",
     ("fmbench_volleys", "tpot_s"): "streaming in FMBench's inference parameters adds it",
     ("sglang", "error_rate"): "`--output-details` of `sglang.bench_serving` adds it",
-    ("inferencex", "error_rate"): "the client's result of which InferenceX made it holds it, and is read as `vllm`",
-    ("genai_perf", "error_rate"): "`aiperf profile`, which took GenAI-Perf's place, counts them",
+    ("inferencex", "error_rate"): "the client's result, from which InferenceX derived it, has it and is read as `vllm`",
+    ("genai_perf", "error_rate"): "`aiperf profile`, the successor of GenAI-Perf, counts them",
     ("inference_perf", "ttft_s"): "`api.streaming: true` of inference-perf adds it",
     ("inference_perf", "tpot_s"): "`api.streaming: true` of inference-perf adds it",
     ("llmeter", "ttft_s"): "an endpoint of LLMeter that streams adds it",
@@ -48,32 +48,32 @@ HOW_TO_ADD = {
     ("genai_perf", "ttft_s"): "`--streaming` of `genai-perf profile` adds it",
     ("genai_perf", "tpot_s"): "`--streaming` of `genai-perf profile` adds it",
 }
-"""(format, latency or error_rate) -> the option of the tool by which its file holds it."""
+"""(format, latency or error_rate) -> the tool's option that adds it to the file."""
 PERCENTILES = {
     "vllm": "`--metric-percentiles 50,90,95,99` of `vllm bench serve` adds it",
     "vllm_sweep": "`--metric-percentiles 50,90,95,99` in the sweep's `--bench-cmd` adds it",
-    "sglang": "`--output-details` of `sglang.bench_serving` adds every single one",
-    "genai_perf": "profile_export.json, which lies beside it, holds every single one",
+    "sglang": "`--output-details` of `sglang.bench_serving` adds all of them",
+    "genai_perf": "profile_export.json, in the same folder, has all of them",
     "inference_perf": "`report.request_lifecycle.percentiles` of inference-perf adds it",
 }
-"""Format -> the option of the tool by which its file holds more percentiles."""
+"""Format -> the tool's option that adds more percentiles to the file."""
 
 
 class ResultFile(Strict):
-    """One file, or several by a pattern, with what the file does not tell itself."""
+    """One file, or several by a pattern, with the facts that it lacks."""
 
     path: str = Field(description="Relative to the config file; `*`, `?` and `**` match several files.")
-    dataset: str | None = Field(default=None, description="Its dataset, where the file does not name one.")
+    dataset: str | None = Field(default=None, description="Its dataset, if the file does not name one.")
     level: float | None = Field(
         default=None, gt=0, description="Concurrency or requests per second (as load.kind says), if the file lacks it."
     )
     requests: int | None = Field(
-        default=None, gt=0, lt=2**31, description="Requests that were measured, if the file lacks their number."
+        default=None, gt=0, lt=2**31, description="Number of measured requests, if the file lacks it."
     )
 
 
 def _as_files(value: object) -> object:
-    """A path, or a list of paths and entries, as a list of entries."""
+    """A list of entries, from a path or a list of paths and entries."""
     entries = [value] if isinstance(value, str) else value
     if not isinstance(entries, list):
         return entries
@@ -101,14 +101,14 @@ class ResultFiles(Strict):
     """Where an option's results are."""
 
     format: ResultFormat | None = Field(
-        default=None, description="The tool that wrote the files; found out from the files if it is left out."
+        default=None, description="The tool that wrote the files; default: detected from the files."
     )
     path: Annotated[list[ResultFile], BeforeValidator(_as_files), WithJsonSchema(_FILES_SCHEMA)] = Field(min_length=1)
     select: dict[str, Annotated[str | int | float | bool, BeforeValidator(read_unquoted)]] = Field(
-        default_factory=dict, description="Column -> value: the rows of this option, where a file holds several."
+        default_factory=dict, description="Column -> value: the rows of this option, if a file holds several options."
     )
     dataset_names: dict[str, str] = Field(
-        default_factory=dict, description="Name in the file -> dataset of this config, where they differ."
+        default_factory=dict, description="Name in the file -> dataset of this config, if they differ."
     )
 
     @model_validator(mode="after")

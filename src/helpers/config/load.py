@@ -1,4 +1,4 @@
-"""The `load` section of a config: how requests arrive, for how long, and when that was enough."""
+"""The `load` section of a config: how requests arrive, for how long, and what ends a load point."""
 
 from __future__ import annotations
 
@@ -14,68 +14,81 @@ from helpers.config.strict import PositiveInt, PositiveSeconds, Strict
 Arrivals = Literal["constant", "poisson", "gamma"]
 
 
+@dataclass(frozen=True)
+class KindWords:
+    """What one kind of load is called, wherever it is named."""
+
+    noun: str
+    """In a sentence, for example in `every rate`."""
+    axis: str
+    """On an axis or in the header of a table."""
+    label: str
+    """One level, as a format of its value."""
+    slug: str
+    """What stands before the value in file names."""
+    measured: str
+    """How the traffic arrived that was measured, as a format of `arrivals`."""
+
+
+KIND_WORDS = {
+    "closed_loop": KindWords(
+        "concurrency", "concurrency", "concurrency {:g}", "c", "in a closed loop: arrivals in bursts need more"
+    ),
+    "open_loop": KindWords("rate", "requests/s offered", "{:g} requests/s", "rate", "with {arrivals}arrivals"),
+    "trace": KindWords(
+        "speed", "speed of the trace", "trace at {:g} times its speed", "trace", "under the arrivals of the trace"
+    ),
+    "ramp": KindWords("ramp", "highest requests/s", "ramp to {:g} requests/s", "ramp", "on a ramp"),
+}
+
+
 @dataclass(frozen=True, order=True)
 class LoadLevel:
-    """How hard a load point presses: so many requests in flight, or so many a second."""
+    """The level of a load point: requests in flight, or requests per second."""
 
     kind: Literal["closed_loop", "open_loop", "trace", "ramp"]
     value: float
     """Requests in flight (closed loop), requests per second (open loop), speed of the trace (1 is as recorded), or the
-    highest requests per second of a ramp."""
+    maximum requests per second of a ramp."""
 
     @property
     def label(self) -> str:
-        """As a reader sees it, for example `concurrency 4`."""
-        return {
-            "closed_loop": f"concurrency {self.value:g}",
-            "open_loop": f"{self.value:g} requests/s",
-            "trace": f"trace at {self.value:g} times its speed",
-            "ramp": f"ramp to {self.value:g} requests/s",
-        }[self.kind]
+        """As shown to readers, for example `concurrency 4`."""
+        return KIND_WORDS[self.kind].label.format(self.value)
 
     @property
     def slug(self) -> str:
-        """As it stands in file names, for example `c4`."""
-        return {"closed_loop": "c", "open_loop": "rate", "trace": "trace", "ramp": "ramp"}[
-            self.kind
-        ] + f"{self.value:g}"
+        """As used in file names, for example `c4`."""
+        return f"{KIND_WORDS[self.kind].slug}{self.value:g}"
 
     @property
     def is_open(self) -> bool:
-        """True where requests come by a schedule, whether or not earlier ones were answered."""
+        """True if requests follow a schedule, whether or not earlier ones were answered."""
         return self.kind != "closed_loop"
 
 
-LEVEL_NAMES = {
-    "closed_loop": "concurrency",
-    "open_loop": "requests/s offered",
-    "trace": "speed of the trace",
-    "ramp": "highest requests/s",
-}
-
-
 class LoadBase(Strict):
-    """What every kind of load has."""
+    """Settings of every kind of load."""
 
-    min_requests: PositiveInt = Field(default=100, description="Requests that a steady window must hold.")
-    min_duration_s: float = Field(default=0, ge=0, description="Shortest steady window.")
-    max_duration_s: PositiveSeconds = Field(default=600, description="Longest load point before its drain.")
+    min_requests: PositiveInt = Field(default=100, description="Minimum requests in a steady window.")
+    min_duration_s: float = Field(default=0, ge=0, description="Minimum length of the steady window.")
+    max_duration_s: PositiveSeconds = Field(default=600, description="Maximum length of a load point before its drain.")
     target_relative_ci: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Go on until the 95% intervals of throughput and of the SLO's percentile are no wider than this share "
+        description="Continue until the 95% intervals of throughput and of the SLO's percentile are at most this share "
         "of the value on either side, for example 0.05; null: min_requests and min_duration_s decide.",
     )
     repetitions: PositiveInt = 1
     request_timeout_s: PositiveSeconds = 60
     max_answer_bytes: PositiveInt = Field(
         default=64_000_000,
-        description="An answer that is longer, its HTTP head included, is given up as a bad_response.",
+        description="A longer answer, including its HTTP head, is abandoned as a bad_response.",
     )
-    repeat_prompts: bool = Field(default=False, description="May a load point send a prompt twice?")
+    repeat_prompts: bool = Field(default=False, description="Whether a load point may send a prompt twice.")
     prefix_cache_salt: bool = Field(
-        default=False, description="Put a few characters of its own before each prompt, so that no prefix cache helps."
+        default=False, description="Put a few unique characters before each prompt, so that prefix caches do not help."
     )
     processes: PositiveInt | None = Field(
         default=None,
@@ -89,48 +102,44 @@ class LoadBase(Strict):
         return self
 
     @property
-    @abstractmethod
     def level_kind(self) -> str:
-        """The kind of its load points."""
+        """The kind of its load points, a key of KIND_WORDS."""
+        return self.kind
 
     @abstractmethod
     def levels(self) -> list[LoadLevel]:
-        """The levels known beforehand; a search finds its own as it goes."""
+        """The levels known in advance; a search finds its own as it goes."""
 
     @property
     def level_name(self) -> str:
         """What the level is called on an axis or in a table's head."""
-        return LEVEL_NAMES[self.level_kind]
+        return KIND_WORDS[self.level_kind].axis
 
     @property
     def most_levels(self) -> int:
-        """Load points per dataset, at most."""
+        """Maximum load points per dataset."""
         return len(self.levels())
 
     def fewest_prompts(self) -> int:
-        """Prompts that the largest load point sends at least."""
+        """Minimum number of prompts that the largest load point sends."""
         return self.min_requests
 
     def largest_level(self) -> LoadLevel:
-        """The hardest level that may be run."""
+        """The highest level that may be run."""
         return max(self.levels())
 
 
 class ClosedLoop(LoadBase):
-    """Closed loop: c workers, each sends its next request as soon as its last answer ended."""
+    """Closed loop: c workers, each of which sends its next request as soon as its last answer has ended."""
 
     kind: Literal["closed_loop"] = "closed_loop"
     concurrency: list[PositiveInt] = Field(min_length=1)
-    warmup_requests: int = Field(default=4, ge=0, description="Completed per worker, at least one, before measuring.")
+    warmup_requests: int = Field(default=4, ge=0, description="Requests per worker before measuring, at least one.")
 
     @field_validator("concurrency")
     @classmethod
     def _distinct(cls, value: list[int]) -> list[int]:
         return distinct(value, "concurrency")
-
-    @property
-    def level_kind(self) -> str:  # noqa: D102
-        return "closed_loop"
 
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("closed_loop", c) for c in self.concurrency]
@@ -140,7 +149,7 @@ class ClosedLoop(LoadBase):
 
 
 class OpenLoop(LoadBase):
-    """Open loop: requests come by a schedule, however slow the answers; latency counts from the schedule."""
+    """Open loop: requests follow a schedule, however slow the answers; latency counts from the scheduled time."""
 
     kind: Literal["open_loop"]
     rate: list[Annotated[float, Field(gt=0)]] = Field(min_length=1, description="Requests per second.")
@@ -148,9 +157,9 @@ class OpenLoop(LoadBase):
     burstiness: float | None = Field(
         default=None,
         gt=0,
-        description="Shape of gamma gaps: 1 is Poisson, less comes in bursts; their CV is 1/sqrt(it).",
+        description="Shape of gamma gaps: 1 is Poisson, less is burstier; the CV is 1/sqrt(shape).",
     )
-    warmup_s: float = Field(default=0, ge=0, description="Shortest warm-up; it goes on until answers are steady.")
+    warmup_s: float = Field(default=0, ge=0, description="Minimum warm-up; it continues until answers are steady.")
 
     @field_validator("rate")
     @classmethod
@@ -161,44 +170,36 @@ class OpenLoop(LoadBase):
     def _burstiness_with_gamma(self) -> OpenLoop:
         return burstiness_with_gamma(self)
 
-    @property
-    def level_kind(self) -> str:  # noqa: D102
-        return "open_loop"
-
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("open_loop", rate) for rate in self.rate]
 
 
 class TraceReplay(LoadBase):
-    """Open loop whose requests come when those of a recorded trace came."""
+    """Open loop with the arrival times of a recorded trace."""
 
     kind: Literal["trace"]
     path: str = Field(description="CSV, TSV, JSON lines, a JSON list or Parquet with a column of times, in any order.")
     timestamp: str = Field(
-        default="timestamp", description="The column that holds the times, as numbers or dates; default a usual name."
+        default="timestamp", description="The column with the times, as numbers or dates; default: a common name."
     )
     unit: Literal["s", "ms", "us", "ns"] | None = Field(
-        default=None, description="Unit of times that are numbers; needed where the file does not make it certain."
+        default=None, description="Unit of numeric times; needed if it is not clear from the file."
     )
     speed: list[Annotated[float, Field(gt=0)]] = Field(default=[1.0], min_length=1, description="2: twice as fast.")
-    warmup_s: float = Field(default=0, ge=0, description="Head of the trace that is sent but not measured.")
+    warmup_s: float = Field(default=0, ge=0, description="Beginning of the trace that is sent but not measured.")
 
     @field_validator("speed")
     @classmethod
     def _distinct(cls, value: list[float]) -> list[float]:
         return distinct(value, "speed")
 
-    @property
-    def level_kind(self) -> str:  # noqa: D102
-        return "trace"
-
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("trace", speed) for speed in self.speed]
 
 
 class Ramp(LoadBase):
-    """Open loop whose rate rises (or falls) evenly. It shows where a server bends; it is never steady, so it never
-    shows that an SLO is met.
+    """Open loop with a rate that rises (or falls) linearly. It shows where latency starts to climb; it is never steady, so it
+    never shows that an SLO is met.
     """
 
     kind: Literal["ramp"]
@@ -215,10 +216,6 @@ class Ramp(LoadBase):
             )
         return self
 
-    @property
-    def level_kind(self) -> str:  # noqa: D102
-        return "ramp"
-
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("ramp", max(self.from_rate, self.to_rate))]
 
@@ -227,22 +224,24 @@ class Ramp(LoadBase):
 
 
 class Search(LoadBase):
-    """The highest level that still meets the SLO, by doubling and bisection. Each probe is a load point like any other."""
+    """Search for the highest level that meets the SLO, by doubling and bisection. Each probe is a normal load point."""
 
     kind: Literal["search"]
     over: Literal["concurrency", "rate"]
     lowest: float = Field(default=1, gt=0, description="First probe.")
-    highest: float = Field(description="No probe goes beyond.")
+    highest: float = Field(description="Upper limit of all probes.")
     tolerance: float = Field(
         default=0.05,
         gt=0,
         lt=1,
-        description="Ends when the lowest infeasible is within this share of the highest feasible.",
+        description="Ends when the lowest infeasible level is within this share of the highest feasible one.",
     )
     arrivals: Arrivals = Field(default="poisson", description="With `over: rate`: how the gaps are distributed.")
     burstiness: float | None = Field(default=None, gt=0, description="Shape of gamma gaps.")
-    warmup_requests: int = Field(default=4, ge=0, description="With `over: concurrency`: completed per worker first.")
-    warmup_s: float = Field(default=0, ge=0, description="With `over: rate`: shortest warm-up.")
+    warmup_requests: int = Field(
+        default=4, ge=0, description="With `over: concurrency`: requests completed per worker first."
+    )
+    warmup_s: float = Field(default=0, ge=0, description="With `over: rate`: minimum warm-up.")
 
     @model_validator(mode="after")
     def _bounds(self) -> Search:
@@ -274,7 +273,7 @@ class Search(LoadBase):
 UNITS_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Unit of a trace's times -> seconds."""
 ROUNDS = 3
-"""A steady window holds at least three requests per stream, so that every stream is seen."""
+"""Minimum requests per stream in a steady window, so that every stream is seen."""
 STREAMS_PER_PROCESS = 128
 REQUESTS_PER_S_PER_PROCESS = 500
 
@@ -282,7 +281,7 @@ Load = Annotated[ClosedLoop | OpenLoop | TraceReplay | Ramp | Search, Field(disc
 
 
 def processes_for(load: LoadBase, level: LoadLevel, most: int) -> int:
-    """Load processes that share a level: what the config says, else as many as it needs, and never more than `most`."""
+    """Load processes that share a level: the config's number, else as many as needed, up to `most`."""
     per_process = REQUESTS_PER_S_PER_PROCESS if level.is_open else STREAMS_PER_PROCESS
     wanted = load.processes or math.ceil(level.value / per_process)
     streams = most if level.is_open else int(level.value)
@@ -290,25 +289,25 @@ def processes_for(load: LoadBase, level: LoadLevel, most: int) -> int:
 
 
 def warmup_answers(load: ClosedLoop | Search, concurrency: int) -> int:
-    """Requests completed before the steady window may open: at least one by each worker."""
+    """Requests completed before the steady window may open: at least one per worker."""
     return max(load.warmup_requests, 1) * concurrency
 
 
 def closed_loop_prompts(load: ClosedLoop | Search, concurrency: int) -> int:
-    """Warm-up, the fewest of the window, and a drain."""
+    """Requests of the warm-up, a minimal window and a drain."""
     window = max(load.min_requests, ROUNDS * concurrency)
     return warmup_answers(load, concurrency) + window + 2 * concurrency
 
 
 def distinct(values: list, name: str) -> list:
-    """The values as they are; ValueError if one is there twice."""
+    """The values unchanged; ValueError if one occurs twice."""
     if len(set(values)) < len(values):
         raise ValueError(f"{values} names a {name} twice")
     return values
 
 
 def burstiness_with_gamma(load: OpenLoop | Search) -> OpenLoop | Search:
-    """The load as it is; ValueError unless burstiness is given exactly with gamma arrivals."""
+    """The load unchanged; ValueError unless burstiness is given exactly with gamma arrivals."""
     if (load.arrivals == "gamma") != (load.burstiness is not None):
         raise ValueError("give `burstiness` with `arrivals: gamma`, and only with it")
     return load

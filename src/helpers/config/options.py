@@ -1,4 +1,4 @@
-"""The options that a config may compare: what serves the model, where, and at which price."""
+"""The options that a config compares: what serves the model, where, and at what price."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helpers.config.containers import AnyContainer, JumpStart, RequestApi
 from helpers.config.containers.accelerators import known_instance, unknown_instance
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.imports import ResultFiles
-from helpers.config.price import NamedPrice, Price
+from helpers.config.price import HourlyPrice, NamedPrice, StatedPrice, TokenPrice
 from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.config.unquoted import Json
 
@@ -21,25 +21,25 @@ FOUND_INSTANCE_TYPE = "as found"
 
 
 def sagemaker_instance(text: str) -> str:
-    """What was meant by an instance type: EC2's name is SageMaker's without `ml.`."""
+    """Suggests a valid instance type: EC2's names lack SageMaker's `ml.`."""
     return f"ml.{text}" if re.fullmatch(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", text) else "ml.g5.12xlarge"
 
 
 class OptionBase(Strict):
-    """What every option states, whatever serves it."""
+    """Settings of every option, whatever serves it."""
 
     name: Name
     datasets: list[Name] | None = Field(default=None, min_length=1, description="Datasets to run; default all.")
     tokenizer: str | None = Field(default=None, description="Tokenizer that counts tokens; default the model's.")
     model: str | None = Field(default=None, description="Model identity, where it differs from `model.name`.")
-    price: Price | None = Field(default=None, description="Price of one instance; default the price list.")
+    price: StatedPrice | None = Field(default=None, description="Price of one instance; default the price list.")
     other_prices: list[NamedPrice] = Field(
-        default_factory=list, description="Other prices of one instance that capacity is also computed for."
+        default_factory=list, description="Other prices of one instance for which capacity is also computed."
     )
     extra_body: dict[str, Json] = Field(default_factory=dict, description="Keys added to every request body.")
     omit_body_keys: list[str] = Field(
         default_factory=list,
-        description="Keys that the server refuses and no request body has, for example stream_options.",
+        description="Keys left out of every request body because the server refuses them, for example stream_options.",
     )
     headers: dict[str, str] = Field(
         default_factory=dict, repr=False, description="Headers added to every request; write secrets as ${NAME}."
@@ -55,9 +55,7 @@ class OptionBase(Strict):
     @classmethod
     def _leaves_the_prompt(cls, keys: list[str]) -> list[str]:
         if kept := sorted({"messages", "prompt", "inputs"} & set(keys)):
-            raise ValueError(
-                f"`{kept[0]}` is the prompt: no request can do without. Next: delete it from omit_body_keys"
-            )
+            raise ValueError(f"`{kept[0]}` is the prompt: every request needs it. Next: delete it from omit_body_keys")
         return keys
 
     @model_validator(mode="after")
@@ -68,27 +66,27 @@ class OptionBase(Strict):
 
     @property
     def request_api(self) -> str | None:
-        """The request and response format; null where nothing is sent."""
+        """The request and response format; None where nothing is sent."""
         return getattr(self, "api", None)
 
     @property
     def server_renders(self) -> bool:
-        """True where the server applies the chat template itself."""
+        """True if the server applies the chat template itself."""
         return self.request_api in ("openai_chat", "bedrock_converse")
 
 
 class NoCapacity(Strict):
-    """What to do where AWS has no instance of the type to give (InsufficientInstanceCapacity)."""
+    """What to do if AWS has no free instance of the type (InsufficientInstanceCapacity)."""
 
-    retry_for_s: float = Field(default=0, ge=0, description="How long to ask again; 0: the option fails at once.")
-    pause_s: PositiveSeconds = Field(default=60, description="Between two attempts.")
+    retry_for_s: float = Field(default=0, ge=0, description="How long to retry; 0: the option fails at once.")
+    pause_s: PositiveSeconds = Field(default=60, description="Time between two attempts.")
     subnets: list[list[str]] = Field(
-        default_factory=list, description="Subnets, and so zones, of the attempts in turn; default aws.vpc.subnets."
+        default_factory=list, description="Subnets, and thereby zones, to try in turn; default aws.vpc.subnets."
     )
 
 
 class SignedOption(OptionBase):
-    """What AWS serves: requests bear the signature or the token of the caller's credentials."""
+    """Options served by AWS: requests have a signature or token made with the caller's credentials."""
 
     @model_validator(mode="after")
     def _no_other_authorization(self) -> SignedOption:
@@ -101,7 +99,7 @@ class SignedOption(OptionBase):
 
 
 class SageMakerOption(SignedOption):
-    """A SageMaker real-time endpoint: one that the run creates and deletes, or (`deploy: false`) one that exists."""
+    """A SageMaker real-time endpoint that the run creates and deletes, or (`deploy: false`) an existing one."""
 
     target: Literal["sagemaker"]
     deploy: bool = Field(default=True, description="False: measure the endpoint `endpoint_name` and leave it alone.")
@@ -118,21 +116,21 @@ class SageMakerOption(SignedOption):
         | None
     ) = Field(
         default=None,
-        description="The inference component to measure, of an existing endpoint that holds some. They share its instances: give "
-        "a `price`, or that of the whole endpoint counts.",
+        description="The inference component to measure, if an existing endpoint has several. They share its instances: give "
+        "a `price`, or the price of the whole endpoint is used.",
     )
     api: RequestApi | None = Field(
-        default=None, description="Request and response format; default what the kind of container speaks."
+        default=None, description="Request and response format; default: that of the container kind."
     )
     route: Literal["invocations", "openai"] = Field(
         default="invocations",
         description="invocations: InvokeEndpointWithResponseStream, signed. openai: its OpenAI-compatible API, with a "
-        "bearer token and plain server-sent events; chat alone.",
+        "bearer token and plain server-sent events; only chat.",
     )
     instance_type: Annotated[
         str,
         *in_words(
-            r"ml\.[^/\s\x00-\x1f]+|as found", "an instance type of SageMaker, which begins with ml.", sagemaker_instance
+            r"ml\.[^/\s\x00-\x1f]+|as found", "a SageMaker instance type, which begins with ml.", sagemaker_instance
         ),
     ] = Field(default=FOUND_INSTANCE_TYPE, description="For example ml.g5.12xlarge.")
     instance_count: PositiveInt = 1
@@ -140,14 +138,14 @@ class SageMakerOption(SignedOption):
     jumpstart: JumpStart | None = None
     local: bool = Field(default=False, description="Deploy to the embedded local SageMaker instead of AWS.")
     startup_timeout_s: PositiveSeconds = Field(
-        default=1800, le=3600, description="Longest wait for the container's health check."
+        default=1800, le=3600, description="Maximum wait for the container's health check."
     )
     model_download_timeout_s: PositiveSeconds = Field(
-        default=1800, ge=60, le=3600, description="Longest time to fetch model data from S3."
+        default=1800, ge=60, le=3600, description="Maximum time to fetch model data from S3."
     )
     inference_ami: str | None = Field(
         default=None,
-        description="Machine image, and so driver and CUDA; default what data/inference_amis.csv has for the container.",
+        description="Machine image, and thereby driver and CUDA; default: from data/inference_amis.csv, for the container.",
     )
     volume_gb: int | None = Field(default=None, ge=1, le=512, description="EBS volume, for instances without disks.")
     capacity_reservation: (
@@ -162,7 +160,7 @@ class SageMakerOption(SignedOption):
         | None
     ) = Field(
         default=None,
-        description="ARN of a training plan or reserved capacity: instances come from it alone. Give its `price`.",
+        description="ARN of a training plan or reserved capacity: instances come only from it. Give its `price`.",
     )
     on_no_capacity: NoCapacity = NoCapacity()
 
@@ -178,7 +176,7 @@ class SageMakerOption(SignedOption):
             return self
         if self.inference_component:
             raise ValueError(
-                "`inference_component` is one of an existing endpoint: set `deploy: false` and `endpoint_name` too, or delete it"
+                "`inference_component` needs an existing endpoint: set `deploy: false` and `endpoint_name` too, or delete it"
             )
         if self.endpoint_name:
             raise ValueError("`endpoint_name` names an existing endpoint: set `deploy: false` too, or delete it")
@@ -187,14 +185,14 @@ class SageMakerOption(SignedOption):
         if self.instance_type == FOUND_INSTANCE_TYPE:
             raise ValueError("`instance_type` is required, for example ml.g5.12xlarge")
         if self.request_api is None:
-            raise ValueError("give `api`, the format that the container speaks: only kinds of containers imply one")
+            raise ValueError("give `api`, the format that the container speaks: only container kinds imply one")
         return self
 
     @model_validator(mode="after")
     def _route_takes_the_format(self) -> SageMakerOption:
         if self.route == "openai" and self.request_api != "openai_chat":
             raise ValueError(
-                f"`route: openai` takes chat alone (/openai/v1/chat/completions), and api is {self.request_api}. "
+                f"`route: openai` takes only chat (/openai/v1/chat/completions), and api is {self.request_api}. "
                 "Next: set `api: openai_chat`, or delete `route`"
             )
         return self
@@ -203,7 +201,7 @@ class SageMakerOption(SignedOption):
     def _instance_runs_the_container(self) -> SageMakerOption:
         if self.container and not self.local:
             self.container.check_instance_type(self.instance_type)
-            if self.container.image:  # of others it is looked up when they are deployed
+            if self.container.image:  # for other images it is looked up at deployment
                 machine_image_for(self.container.image, self.instance_type, self.inference_ami)
         return self
 
@@ -216,36 +214,37 @@ class SageMakerOption(SignedOption):
             raise unknown_instance(self.instance_type, "the disks")
         if disks_gb:
             raise ValueError(
-                f"{self.instance_type} has disks of its own: SageMaker refuses a volume size. Next: delete `volume_gb`"
+                f"{self.instance_type} has local disks: SageMaker refuses a volume size. Next: delete `volume_gb`"
             )
         return self
 
     @property
     def request_api(self) -> RequestApi | None:
-        """The request and response format: as stated, else what the kind of container speaks."""
+        """The request and response format: as stated, else that of the container kind."""
         return self.api or (self.container.default_api if self.container else None)
 
 
 class BedrockOption(SignedOption):
-    """A model on Amazon Bedrock, through Converse or ConverseStream. Nothing is deployed and nothing is deleted."""
+    """A model on Amazon Bedrock, through Converse or ConverseStream. Nothing is deployed or deleted."""
 
     target: Literal["bedrock"]
     model_id: str = Field(description="Model id, inference profile id, or the ARN of a provisioned model.")
     stream: bool = Field(default=True, description="ConverseStream; false: Converse, without TTFT.")
     service_tier: Literal["default", "flex", "priority", "reserved"] | None = Field(
         default=None,
-        description="Sent as serviceTier; default: not sent, which is Bedrock's standard tier. flex and priority have prices of "
-        "their own: give them in `price`.",
+        description="Sent as serviceTier; default: not sent, which is Bedrock's standard tier. flex and priority have different "
+        "prices: give them in `price`.",
     )
     instance_type: str = Field(default="Bedrock", description="As the report names it.")
     instance_count: PositiveInt = Field(default=1, description="Model units of provisioned throughput.")
 
     @model_validator(mode="after")
     def _price_of_its_kind(self) -> BedrockOption:
-        per_token = self.price is not None and not hasattr(self.price, "usd_per_hour")
-        if self.provisioned and per_token:
+        if self.price is None:
+            return self
+        if self.provisioned and not isinstance(self.price, HourlyPrice):
             raise ValueError("provisioned throughput is billed by the hour: give `usd_per_hour` of one model unit")
-        if not self.provisioned and self.price is not None and not per_token:
+        if not self.provisioned and not isinstance(self.price, TokenPrice):
             raise ValueError(
                 "on-demand use is billed per token: give usd_per_1m_input_tokens and usd_per_1m_output_tokens"
             )
@@ -270,12 +269,12 @@ class BedrockOption(SignedOption):
 
     @property
     def provisioned(self) -> bool:
-        """True for provisioned throughput, which is named by ARN."""
+        """True for provisioned throughput, which has an ARN."""
         return ":provisioned-model/" in self.model_id
 
 
 class OpenAIOption(OptionBase):
-    """A running server that speaks the OpenAI API. Nothing is deployed and nothing is deleted."""
+    """A running server that speaks the OpenAI API. Nothing is deployed or deleted."""
 
     target: Literal["openai"]
     api: Literal["openai_chat", "openai_completions"] = "openai_chat"
@@ -300,7 +299,7 @@ class OpenAIOption(OptionBase):
     def _fits_into_a_header(cls, value: str | None) -> str | None:
         if value and not re.fullmatch(r"[!-~]+", value):
             raise ValueError(
-                "expected a key of visible ASCII characters: spaces and line ends cannot be sent. Next: export it anew"
+                "expected a key of visible ASCII characters: spaces and line ends cannot be sent. Next: export it again"
             )
         return value
 
@@ -316,18 +315,18 @@ class OpenAIOption(OptionBase):
 
 
 class PythonOption(OptionBase):
-    """Served by what a Python file of one's own deploys and deletes. See docs/own_target.md."""
+    """A server that your own Python file deploys and deletes. See docs/own_target.md."""
 
     target: Literal["python"]
     file: str = Field(description="Relative to the config file; defines create, status, address and delete.")
-    api: RequestApi = Field(description="Request and response format of the address that it gives.")
-    settings: dict[str, Json] = Field(default_factory=dict, description="Handed to the file's functions.")
+    api: RequestApi = Field(description="Request and response format of the address that it returns.")
+    settings: dict[str, Json] = Field(default_factory=dict, description="Passed to the file's functions.")
     instance_type: str = Field(default="self-hosted", description="What serves it, as the report names it.")
     instance_count: PositiveInt = 1
 
 
 class ImportedOption(OptionBase, ResultFiles):
-    """Results that another tool measured: nothing is deployed and nothing is sent. See docs/import.md."""
+    """Results that another tool measured: nothing is deployed or sent. See docs/import.md."""
 
     target: Literal["imported"]
     instance_type: str = Field(description="What served it, as the report names it, for example ml.g5.12xlarge.")

@@ -1,5 +1,5 @@
-"""Hides secrets in what others wrote (a server's words, a container's log): as they are, and in the forms in which they come
-back: encoded as base64 (also among other bytes, as in `Basic` credentials), as hexadecimal, for a URL, JSON, HTML or Python.
+"""Hides secrets in text from outside (a server's message, a container's log): verbatim or encoded, as base64 (also
+within other bytes, as in `Basic` credentials) or hexadecimal, or for a URL, JSON, HTML or Python.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from urllib.parse import quote
 from helpers.config.secret_names import HIDDEN
 
 FEWEST_CHARACTERS = 4
-"""Less is no secret, and would be found everywhere."""
+"""Shorter texts are not secrets, and would match everywhere."""
 FEWEST_ENCODED = 8
-"""Characters of a secret that is looked for in base64 and hexadecimal too, and of the beginning of one at a text's end."""
+"""Minimum length for a search in base64 and hexadecimal too, and for the beginning of a secret at the end of a text."""
 
 
 AWS_TOKENS = ("sagemaker-api-key-", "bedrock-api-key-")
-"""Beginnings of bearer tokens that AWS makes of credentials: hidden whoever made them, since they are made anew under way."""
+"""Prefixes of bearer tokens derived from AWS credentials: always hidden, because they are renewed during a run."""
 
 
 def secret_hider(secrets: Iterable[str | None]) -> Callable[[str], str]:
-    """A function that puts `(hidden)` in the place of each secret, and of the beginning of one where a text ends in it; and of
-    bearer tokens of AWS.
+    """A function that replaces each secret, a partial one at the end of the text, and AWS bearer tokens by `(hidden)`.
 
-    Give it the text before anything is cut off: what is cut through is no longer found.
+    Call it before truncating the text, because a truncated secret is not found.
     """
     known = {secret for secret in secrets if secret and len(secret) >= FEWEST_CHARACTERS}
     if not known:
@@ -52,19 +51,19 @@ def _without_aws_tokens(text: str) -> str:
 
 @cache
 def _aws_token() -> re.Pattern[str]:
-    """A bearer token of AWS, as it is or encoded, to its end."""
+    """A complete AWS bearer token, verbatim or encoded."""
     begin = "|".join(re.escape(form) for prefix in AWS_TOKENS for form in sorted(_forms(prefix), key=len, reverse=True))
     return re.compile(rf"(?:{begin})[\w+/=%\\-]*", re.IGNORECASE | re.ASCII)
 
 
 def _begun_at_end(text: str, form: str) -> int:
-    """With how many characters of a form the text ends; 0 if with few."""
+    """How many characters of `form` the text ends with; 0 if only a few."""
     most = min(len(text), len(form) - 1)
     return next((n for n in range(most, FEWEST_ENCODED - 1, -1) if text.endswith(form[:n])), 0)
 
 
 def _spelled(character: str) -> str:
-    """A pattern for a character, also as JSON, Python, HTML or a URL may spell it, escaped once or over and over."""
+    """A pattern for a character, also as escaped (once or repeatedly) in JSON, Python, HTML or a URL."""
     if character.isascii() and character.isalnum():
         return character
     code = ord(character)
@@ -89,7 +88,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _in_base64(data: bytes, before: int) -> Iterator[str]:
-    """The characters that are the same whatever stands around the data, of which there are `before` bytes (modulo 3)."""
+    """The base64 characters that do not depend on the surrounding bytes, of which `before` (modulo 3) come first."""
     whole = slice(-(-before * 8 // 6), (before + len(data)) * 8 // 6)
     yield base64.b64encode(bytes(before) + data).decode()[whole]
     yield base64.urlsafe_b64encode(bytes(before) + data).decode()[whole]

@@ -24,7 +24,7 @@ PositiveSeconds = Annotated[float, Field(gt=0)]
 
 
 def in_words(pattern: str, expected: str, suggest: Callable[[str], str]) -> tuple[AfterValidator, FieldInfo]:
-    """For `Annotated[str, *in_words(...)]`: text that follows a pattern, given in messages in words, with one that would do."""
+    """For `Annotated[str, *in_words(...)]`: text that matches a pattern; messages describe it and suggest a valid value."""
     whole = re.compile(pattern)
 
     def check(value: str) -> str:
@@ -61,7 +61,7 @@ class Strict(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _name_known_keys(cls, data: object, handler: ValidatorFunctionWrapHandler) -> Strict:
-        """Tell each unknown key with the keys that are known; other faults stay beside it."""
+        """Report each unknown key with the known keys, along with other faults."""
         try:
             return handler(data)
         except ValidationError as error:

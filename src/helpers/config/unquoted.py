@@ -1,8 +1,8 @@
-"""Numbers and switches of a config as they stand there: what they mean is decided where it is known what belongs there.
+"""Unquoted numbers and booleans of a config, kept as text until the type of their field is known.
 
-YAML reads `012345670123`, `22:22` and `1.10` as numbers, `no` and `on` as switches, and its versions differ in how. So each
-stays text until a field reads it: a field for text gets what stands in the file, one for numbers or switches reads it, and
-where anything may stand (JSON that is handed on) only what all versions read alike is taken.
+YAML reads `012345670123`, `22:22` and `1.10` as numbers, `no` and `on` as booleans, and its versions differ. So each stays
+text until a field reads it: a text field gets the file's text, a number or boolean field parses it, and a field of any type
+(JSON that is passed on) accepts only what all YAML versions read alike.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 
 
 class Unquoted(str):
-    """A number or a switch as it stands in a config, without quotes."""
+    """A number or boolean as written in a config, without quotes."""
 
     __slots__ = ()
 
@@ -30,7 +30,7 @@ class Unquoted(str):
 
 
 def read_unquoted(value: object) -> object:
-    """A value with each number and switch in it read. Raises ValueError for what the versions of YAML read differently."""
+    """A value with each number and boolean in it parsed. Raises ValueError for what YAML versions read differently."""
     if isinstance(value, dict):
         return {key: read_unquoted(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -52,4 +52,4 @@ def _read(text: str) -> int | float | bool:
 
 
 Json = Annotated[JsonValue, BeforeValidator(read_unquoted)]
-"""Anything that JSON can hold: it is handed on as it is."""
+"""Any JSON value, passed on unchanged."""

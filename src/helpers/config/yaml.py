@@ -1,8 +1,8 @@
-"""A config as it stands in its files: YAML, with the file and line of every value, and what it takes from other files.
+"""Reads a config's YAML files with the file and line of every value, and merges files that it extends.
 
-`extends: other.yml` lays a file over another one, which may itself extend a third. `option_defaults` lies under each option.
-One rule merges both: of two sections the nearer wins key by key; lists and single values are replaced whole, and so is a
-section of another `kind` or `target`.
+`extends: other.yml` makes a file override another one, which may itself extend a third. `option_defaults` applies to each
+option. One rule merges both: sections are merged key by key, and the nearer one wins; lists and single values are replaced
+whole, as are sections of another `kind` or `target`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from helpers.errors import ConfigError, cut, shown
 KeyPath = tuple[str | int, ...]
 EXTENDS, OPTIONS, OPTION_DEFAULTS = "extends", "options", "option_defaults"
 DISCRIMINATORS = ("kind", "target")
-"""Keys that say which other keys a section has."""
+"""Keys that determine which other keys a section has."""
 ENDINGS = (".yml", ".yaml")
 MOST_BYTES = 1 << 18
 MOST_NODES, MOST_LEVELS = 20_000, 40
-"""What a file may hold, with each alias counted as what it stands for."""
+"""Maximum values in a file, with aliases expanded."""
 MOST_DIGITS = 100
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value is written: file, line and the key path in that file."""
+    """Where a value is written: file, line and key path in that file."""
 
     path: Path
     line: int
@@ -51,13 +51,13 @@ class Node:
     place: Place
 
     def plain(self) -> object:
-        """The value without places."""
+        """The plain value, without places."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         return [node.plain() for node in self.value] if isinstance(self.value, list) else self.value
 
     def at(self, steps: KeyPath) -> Node | None:
-        """The node at a key path; null if there is none."""
+        """The node at a key path; None if there is none."""
         node = self
         for step in steps:
             if not isinstance(node.value, dict | list):
@@ -69,13 +69,13 @@ class Node:
         return node
 
     def place_of(self, steps: KeyPath) -> Place:
-        """The place of a key path; of one that is not there, the place of the nearest section, with its own keys."""
+        """The place of a key path; for a missing one, the nearest section's place plus the remaining keys."""
         there = next(length for length in range(len(steps), -1, -1) if self.at(steps[:length]))
         place = self.at(steps[:there]).place
         return replace(place, at=(*place.at, *steps[there:]))
 
     def leaves(self, at: KeyPath = ()) -> Iterator[tuple[KeyPath, object]]:
-        """(key path, value) of everything that is neither section nor list."""
+        """(key path, value) of every value that is neither section nor list."""
         if isinstance(self.value, dict | list):
             for key, node in self.value.items() if isinstance(self.value, dict) else enumerate(self.value):
                 yield from node.leaves((*at, key))
@@ -84,7 +84,7 @@ class Node:
 
 
 def read_config(path: Path) -> Node:
-    """A config file with what it extends and with the defaults of its options; neither key is left. Raises ConfigError."""
+    """A config file merged with what it extends and with its option defaults; both keys are removed. Raises ConfigError."""
     root = _read_chain(path, [])
     if not isinstance(root.value, dict):
         return root
@@ -99,7 +99,7 @@ def read_config(path: Path) -> Node:
 
 
 def merge(far: Node, near: Node) -> Node:
-    """Two values, the nearer one winning; sections are merged key by key unless they are of different kinds."""
+    """Merges two values, and the nearer one wins; sections are merged key by key unless they are of different kinds."""
     if not isinstance(far.value, dict) or not isinstance(near.value, dict):
         return near
     for key in DISCRIMINATORS:
@@ -116,13 +116,13 @@ def dotted(at: KeyPath) -> str:
 
 
 def _as_word(key: str) -> str:
-    """A key in a message: on one line, of a sane length, and seen where it is nothing but spaces."""
+    """A key in a message: on one line, limited in length, and visible even if it consists of spaces."""
     word = key if key.isprintable() else repr(key)[1:-1]
     return cut(word if word.strip() else repr(key), 100)
 
 
 def _read_chain(path: Path, nearer: list[Path]) -> Node:
-    """A file, and under it the one that it extends, and so on."""
+    """A file merged with the one that it extends, and so on."""
     root = _read_file(path)
     if nearer:
         _require_section(root)
@@ -148,13 +148,13 @@ def _read_chain(path: Path, nearer: list[Path]) -> Node:
 
 def _require_section(node: Node) -> None:
     if not isinstance(node.value, dict):
-        is_whole_file = not node.place.at  # whose content is not repeated: it may be any file
+        is_whole_file = not node.place.at  # its content is not repeated, because it may be any file
         found = f"the file holds {_kind(node.value)}" if is_whole_file else f"bad value {shown(node.plain())}"
         raise ConfigError(f"{node.place}: {found}. Expected a section with keys")
 
 
 def expanded(path: str) -> Path:
-    """A path with `~` expanded where that can be done."""
+    """A path with `~` expanded if possible."""
     try:
         return Path(path).expanduser()
     except RuntimeError:  # no such user
@@ -162,21 +162,21 @@ def expanded(path: str) -> Path:
 
 
 def why_unreadable(path: Path) -> str | None:
-    """Why a path is no file that can be read as a config, in words that follow its name; null if it is one.
+    """Why a path cannot be read as a config, as a phrase that follows its name; None if it can.
 
-    Only regular files are opened: a pipe or a device would keep the reader waiting.
+    Only regular files are opened, because a pipe or a device would block.
     """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return "is not there"
+        return "does not exist"
     except (OSError, ValueError) as error:
         return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
     return None if stat.S_ISREG(mode) else "is not a regular file"
 
 
 def why_no_text(text: str) -> str | None:
-    """Why text cannot be written to a file or name one; null if it can."""
+    """Why text cannot be written to a file or name one; None if it can."""
     if "\0" in text:
         return "it holds a NUL character"
     return None if text.isascii() or text.encode("utf-8", "ignore").decode() == text else "it holds half a character"
@@ -197,14 +197,14 @@ NUMBERS_OF_YAML_1_2 = {
     INT: re.compile("0o[0-7]+$"),
     FLOAT: re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
 }
-"""Those that YAML 1.1 takes for text."""
+"""Numbers that YAML 1.1 reads as text."""
 TEXT_TO_CONFIGS = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose dates stay text: the config checks them itself, and can say which key has a wrong one.
+    """YAML in which dates stay text: the config checks them itself, and can name the key of a bad one.
 
-    Composes no more than a config may hold.
+    Refuses files larger than a config may be.
     """
 
     yaml_implicit_resolvers: ClassVar = {
@@ -223,7 +223,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes each text that the loader would take for a number or a switch."""
+    """Quotes each text that the loader would read as a number or boolean."""
 
 
 for tag, pattern in NUMBERS_OF_YAML_1_2.items():
@@ -232,7 +232,7 @@ for tag, pattern in NUMBERS_OF_YAML_1_2.items():
 
 
 def as_yaml(data: dict) -> str:
-    """Plain data as a config that reads the same."""
+    """Plain data as YAML that reads back the same."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -277,14 +277,14 @@ def _too_large(mark: yaml.Mark) -> yaml.MarkedYAMLError:
 
 
 class _Builder:
-    """Makes nodes with places from the YAML of one file. What comes by `<<` has the line of the section that takes it."""
+    """Makes nodes with places from one file's YAML. Values merged by `<<` have the line of the section with `<<`."""
 
     def __init__(self, path: Path, loader: _Loader) -> None:
         self._path, self._loader = path, loader
         self._built = 0
 
     def node(self, found: yaml.Node, at: KeyPath, line: int, taken: bool = False, level: int = 0) -> Node:
-        """A value and what is in it; `taken`: by `<<`, so that all of it has this line."""
+        """A value with nested values; `taken`: merged by `<<`, so all of it has this line."""
         self._built += 1
         if self._built > MOST_NODES or level > MOST_LEVELS:
             raise _too_large(found.start_mark)
@@ -299,7 +299,7 @@ class _Builder:
         return Node(value, Place(self._path, line, at))
 
     def _section(self, found: yaml.MappingNode, at: KeyPath, line: int, taken: bool, level: int) -> dict[str, Node]:
-        """Its own keys, then those that it takes by `<<`, the first of which win."""
+        """The section's own keys, then those merged by `<<`; the first of equal keys wins."""
         own: dict[str, Node] = {}
         merged: list[dict[str, Node]] = []
         for key_node, value in found.value:
@@ -329,7 +329,7 @@ class _Builder:
         return [node.value for node in nodes]
 
     def _key(self, found: yaml.Node, at: KeyPath) -> str:
-        """A key as it is written: the keys of a config are names, also `no` and `1.10`."""
+        """A key as written: all keys are names, even `no` and `1.10`."""
         if not isinstance(found, yaml.ScalarNode):
             place = Place(self._path, found.start_mark.line + 1, at)
             raise ConfigError(f"{place}: a key that is a section or a list. Expected a name. Next: write one")
@@ -337,16 +337,16 @@ class _Builder:
         return found.value
 
     def _require_text(self, found: yaml.ScalarNode, at: KeyPath, line: int) -> None:
-        """Raise ConfigError for what no file, path or request can hold."""
+        """Raise ConfigError for text that no file, path or request can contain."""
         if (reason := why_no_text(found.value)) is not None:
             raise ConfigError(f"{Place(self._path, line, at)}: bad value: {reason}. Expected text. Next: delete it")
 
     def _single_value(self, found: yaml.Node, at: KeyPath, line: int) -> object:
-        """Text, null, or a number or switch as it stands. Raises ConfigError with place and value for what is none of them."""
+        """Text, None, or an unquoted number or boolean. Raises ConfigError with place and value for anything else."""
         bad_value = f"{Place(self._path, line, at)}: bad value"
         if found.tag not in SINGLE_VALUES or not isinstance(found, yaml.ScalarNode):
             raise ConfigError(
-                f"{bad_value}: {cut(found.tag, 60)!r} is no tag that a config takes. Next: delete the tag"
+                f"{bad_value}: {cut(found.tag, 60)!r} is not a tag that a config accepts. Next: delete the tag"
             )
         self._require_text(found, at, line)
         if found.tag in (INT, FLOAT) and len(found.value) > MOST_DIGITS:

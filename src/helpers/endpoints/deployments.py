@@ -13,7 +13,7 @@ from helpers.endpoints.teardown import delete_after_failure
 from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
 from helpers.errors import BudgetExceeded, NoOptionLeft
-from helpers.load.plan import missing_load_points
+from helpers.load.plan import missing_attempts
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 
@@ -34,7 +34,7 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
     with guarded(run, "02_deploy_endpoints", idle_timeout_s), delete_after_failure(run):
         deployments = [Deployment(option, config, run, ledger) for option in config.options]
         there = [d for d in deployments if d.plan().state == "external"]
-        wanted = [d for d in deployments if missing_load_points(d.option, config, run)]
+        wanted = [d for d in deployments if missing_attempts(d.option, config, run)]
         silent = _silent([d for d in there if d in wanted])
         usable = [d for d in wanted if d not in silent]
         started = usable[: config.endpoints.max_parallel_endpoints]

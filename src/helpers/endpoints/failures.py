@@ -1,4 +1,4 @@
-"""Why a deployment failed, told from what AWS says: a cause, and what to do about it.
+"""Why a deployment failed, by what AWS says: a cause, and what to do about it.
 
 Sources: error codes of the SageMaker API reference ("Common errors", CreateEndpoint), and the failure reasons listed in
 https://repost.aws/knowledge-center/sagemaker-endpoint-creation-fail
@@ -66,6 +66,7 @@ CREDENTIAL_CODES = frozenset(
     }
 )
 THROTTLING_CODES = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
+NOT_FOUND_CODES = ("ValidationException", "ResourceNotFound")
 _CODES = {
     **dict.fromkeys(CREDENTIAL_CODES, Cause.CREDENTIALS),
     **dict.fromkeys(THROTTLING_CODES, Cause.THROTTLED),
@@ -139,6 +140,14 @@ def cause_of_error(error: Exception) -> Cause:
         return Cause.CONNECTION if is_network else Cause.OTHER
     code = response.get("Error", {}).get("Code", "")
     return _CODES.get(code) or cause_of_words(str(error))
+
+
+def is_not_found(error: Exception) -> bool:
+    """True if an error that botocore raised says that the resource does not exist."""
+    detail = (getattr(error, "response", None) or {}).get("Error", {})
+    return detail.get("Code") in NOT_FOUND_CODES and bool(
+        re.search("could not find|does not exist", detail.get("Message", ""), re.IGNORECASE)
+    )
 
 
 def is_passing(error: Exception) -> bool:

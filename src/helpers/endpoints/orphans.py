@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers.endpoints.failures import NEXT_STEP, cause_of_error
+from helpers.endpoints.failures import NEXT_STEP, cause_of_error, is_not_found
 from helpers.endpoints.targets.sagemaker_resources import CREATED_BY, delete_commands, delete_resources
 from helpers.endpoints.teardown import WAIT_S
 from helpers.errors import TeardownError
@@ -112,7 +112,7 @@ def _tags(client: object, arn: str) -> dict[str, str]:
     try:
         return {tag["Key"]: tag["Value"] for tag in client.list_tags(ResourceArn=arn)["Tags"]}
     except ClientError as error:
-        if "could not find" in str(error).lower() or "does not exist" in str(error).lower():
+        if is_not_found(error):
             return {}
         raise
 

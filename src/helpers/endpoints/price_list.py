@@ -1,7 +1,7 @@
 """On-demand prices of SageMaker hosting from the AWS Price List, in US dollars per hour and instance, kept on disk.
 
-A run never waits for a price: time-outs are short, there is one attempt, and whatever goes wrong gives null. How a price
-is found: service code AmazonSageMaker, attribute `component` Hosting, `instanceName` the instance type, `usagetype` the
+A price does not hold up a run: time-outs are short, there is one attempt, and any failure gives None. How a price is
+found: service code AmazonSageMaker, attribute `component` Hosting, `instanceName` the instance type, `usagetype` the
 region's prefix and `Host:<instance type>`, one positive OnDemand price per `Hrs`.
 https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-price-list-query-api.html
 """
@@ -14,12 +14,12 @@ import math
 import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.price import Price
 from helpers.run.folder import write_atomically
 from local_sagemaker.tiny_model import default_cache_dir as model_cache_dir
 
@@ -28,29 +28,17 @@ if TYPE_CHECKING:
 
 SERVICE_CODE = "AmazonSageMaker"
 API_REGIONS = {"eu": "eu-central-1", "ap": "ap-south-1"}
-"""First part of a region -> the nearest region that offers the Price List API; the others ask us-east-1."""
+"""First part of a region -> the nearest region that offers the Price List API; for the others it is us-east-1."""
 FRESH_DAYS = 7
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2.0, 5.0
 ASK_AGAIN_AFTER_S = 60.0
-"""Once the API could not be asked, a process does without it for so long: six options do not wait six times."""
+"""After a failed call, a process does not call the API again for this time: six options do not wait six times."""
 
 
-@dataclass(frozen=True)
-class ListedPrice:
-    """An hourly price, and the day (ISO 8601, UTC) on which the Price List said so."""
+def hosting_price(instance_type: str, region: str) -> Price | None:
+    """The on-demand price of one instance of an endpoint; None where the Price List has none, or more than one.
 
-    usd_per_hour: float
-    as_of: str
-
-    def age_days(self) -> int:
-        """Whole days since then."""
-        return (datetime.now(UTC).date() - date.fromisoformat(self.as_of)).days
-
-
-def hosting_price(instance_type: str, region: str) -> ListedPrice | None:
-    """The on-demand price of one instance of an endpoint; null where the Price List has none, or more than one.
-
-    A price on disk serves for 7 days without a call, and longer where the API cannot be asked.
+    A price on disk is used for 7 days without a call, and for longer where the API cannot be reached.
     """
     return _price_list(default_cache_dir()).price(instance_type, region)
 
@@ -61,7 +49,7 @@ def default_cache_dir() -> Path:
 
 
 def impatient_session(region: str) -> boto3.Session:
-    """A session of the standard credential chain that gives up soon, also where it fetches credentials."""
+    """A session of the standard credential chain that gives up soon, also while it fetches credentials."""
     import boto3
     import botocore.session
     from botocore.config import Config
@@ -78,48 +66,52 @@ def _price_list(cache_dir: Path) -> _PriceList:
 
 
 class _PriceList:
-    """The Price List with its copy on disk: one small file per region and instance type, so that writers never meet."""
+    """The Price List with its copy on disk: one small file per region and instance type, so that writers do not collide."""
 
     def __init__(self, cache_dir: Path) -> None:
         self._cache_dir = cache_dir
         self._silent_until = 0.0
 
-    def price(self, instance_type: str, region: str) -> ListedPrice | None:
+    def price(self, instance_type: str, region: str) -> Price | None:
         from botocore.exceptions import BotoCoreError, ClientError
 
         path = self._cache_dir / region / f"{instance_type}.json"
-        kept = _read(path)
-        if (kept is not None and abs(kept.age_days()) <= FRESH_DAYS) or time.monotonic() < self._silent_until:
+        kept, today = _read(path, region), datetime.now(UTC).date()
+        is_fresh = kept is not None and abs((today - kept.as_of).days) <= FRESH_DAYS
+        if is_fresh or time.monotonic() < self._silent_until:
             return kept
         try:
             products = list(_products(instance_type, region))
-        except (BotoCoreError, ClientError, OSError, ValueError):  # ValueError: an endpoint URL that is none
+        except (BotoCoreError, ClientError, OSError, ValueError):  # ValueError: a malformed endpoint URL
             self._silent_until = time.monotonic() + ASK_AGAIN_AFTER_S
             return kept
         found = only_hourly_price(products, instance_type, region)
         if found is None:
             return None
-        listed = ListedPrice(found, datetime.now(UTC).date().isoformat())
         with contextlib.suppress(OSError):  # a price that cannot be kept costs a call the next time
-            write_atomically(path, json.dumps(asdict(listed)) + "\n")
-        return listed
+            write_atomically(path, json.dumps({"usd_per_hour": found, "as_of": today.isoformat()}) + "\n")
+        return _listed(found, today, region)
 
 
-def _read(path: Path) -> ListedPrice | None:
-    """The price on disk; null if there is none, or none that can be read."""
+def _read(path: Path, region: str) -> Price | None:
+    """The price on disk; None if there is no file, or no price in it."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        day = date.fromisoformat(kept["as_of"])
-        return ListedPrice(float(kept["usd_per_hour"]), day.isoformat()) if _is_price(kept["usd_per_hour"]) else None
+        usd, day = kept["usd_per_hour"], date.fromisoformat(kept["as_of"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return _listed(float(usd), day, region) if _is_price(usd) else None
+
+
+def _listed(usd: float, day: date, region: str) -> Price:
+    return Price(usd_per_instance_hour=usd, source=f"AWS Price List, {region}, on-demand hosting", as_of=day)
 
 
 def _products(instance_type: str, region: str) -> Iterator[object]:
-    """What the Price List says of an instance type in a region: products with their terms, decoded."""
+    """The entries of an instance type and a region in the Price List: products with their terms, decoded."""
     session = impatient_session(region)
     if session.get_partition_for_region(region) != "aws":
-        return  # China has price lists and a currency of its own, and other partitions have no such API
+        return  # China has its own price lists and currency, and other partitions have no such API
     client = session.client("pricing", region_name=API_REGIONS.get(region.split("-")[0], "us-east-1"))
     wanted = {"regionCode": region, "instanceName": instance_type, "component": "Hosting"}
     pages = client.get_paginator("get_products").paginate(
@@ -136,9 +128,9 @@ def _products(instance_type: str, region: str) -> Iterator[object]:
 
 
 def only_hourly_price(products: Iterable[object], instance_type: str, region: str) -> float | None:
-    """The one positive on-demand price per hour that products of the Price List give; null if there is none or several.
+    """The only positive on-demand price per hour in products of the Price List; None if there is none, or several.
 
-    A price of 0 is not one: it stands for what was paid for beforehand.
+    A price of 0 does not count: it stands for capacity that was paid for in advance.
     """
     usage = re.compile(rf"([A-Z0-9]+-)?Host:{re.escape(instance_type)}")
     prices = set()
@@ -172,7 +164,7 @@ def _is_price(usd: object) -> bool:
 
 
 def _at(value: object, *keys: str) -> object:
-    """What lies under nested keys; null where one of them is missing."""
+    """The value under nested keys; None where one of them is missing."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value

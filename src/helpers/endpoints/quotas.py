@@ -1,6 +1,6 @@
 """How many instances of a type an AWS account may use for endpoints, and how many it uses now.
 
-Reads only. What cannot be read in a few seconds is null, with the reason. The quota of a type is named
+Nothing is changed on AWS. What cannot be read in a few seconds is None, with the reason. The quota of a type is named
 `<instance type> for endpoint usage`: https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from helpers.endpoints.failures import is_not_found
 from helpers.endpoints.price_list import impatient_session
 
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SERVICE_CODE = "sagemaker"
 LONGEST_S = 30.0
-"""SageMaker has thousands of quotas, a hundred to a page, and each endpoint takes two calls to look at."""
+"""SageMaker has thousands of quotas, a hundred per page, and each endpoint takes two calls to describe."""
 IDLE_STATES = ("Failed", "OutOfService")
-"""States in which an endpoint has no instances; in all others, `Deleting` among them, it may have."""
+"""States in which an endpoint has no instances; in all others, including `Deleting`, it may have some."""
 
 
 @dataclass(frozen=True)
 class Quota:
-    """Instances of one type for endpoints, in one region. Null is unknown, and `unknown_because` says why."""
+    """Instances of one type for endpoints, in one region. None is unknown, and `unknown_because` gives the reason."""
 
     limit: float | None
     source: str | None
@@ -37,7 +38,7 @@ class Quota:
     unknown_because: str | None = None
 
     def suffices(self, needed: int) -> bool | None:
-        """Whether so many more instances fit; null if that is unknown."""
+        """True if `needed` more instances fit; None if that is unknown."""
         if self.limit is None:
             return None
         if self.in_use is None:
@@ -46,9 +47,9 @@ class Quota:
 
 
 def read_quotas(instance_types: Iterable[str], region: str, session: boto3.Session | None = None) -> dict[str, Quota]:
-    """Instance type -> its quota and use. Never raises for what AWS answers or does not answer.
+    """Instance type -> its quota and use. Errors of AWS never raise: they become `unknown_because`.
 
-    Without a session it is one of the standard credential chain that gives up soon.
+    The default session uses the standard credential chain and gives up soon.
     """
     wanted = list(dict.fromkeys(instance_types))
     limits, no_limits = _read(_limits, session, wanted, region)
@@ -64,7 +65,7 @@ def read_quotas(instance_types: Iterable[str], region: str, session: boto3.Sessi
 
 
 class _Late(Exception):
-    """It took longer than a plan may."""
+    """It took longer than a plan is allowed to."""
 
 
 def _read(
@@ -73,7 +74,7 @@ def _read(
     wanted: list[str],
     region: str,
 ) -> tuple[T | None, str | None]:
-    """What a look at AWS gives, or null and why not."""
+    """The result of a look-up at AWS, or None and the reason."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     try:
@@ -92,10 +93,12 @@ def _read(
 
 
 def _limits(session: boto3.Session, wanted: list[str], region: str, deadline: float) -> dict[str, tuple[float, str]]:
-    """Instance type -> (limit, source): as it holds for the account, else the default of AWS."""
+    """Instance type -> (limit, source): the account's own limit, else the default of AWS."""
     from botocore.config import Config
 
-    patient = Config(retries={"total_max_attempts": 3, "mode": "standard"})  # so many pages may be throttled
+    patient = Config(
+        retries={"total_max_attempts": 3, "mode": "standard"}
+    )  # a look-up of this many pages may be throttled
     client = session.client("service-quotas", region_name=region, config=patient)
     found: dict[str, tuple[float, str]] = {}
     for operation, source in (
@@ -126,7 +129,7 @@ def _instances_in_use(session: boto3.Session, wanted: list[str], region: str, de
 
 
 def _instances_of(client: Any, endpoint_name: str) -> Counter[str]:
-    """Instance type -> instances that an endpoint has or is about to have; none where it vanished meanwhile."""
+    """Instance type -> instances that an endpoint has or is about to have; none if it was deleted in the meantime."""
     from botocore.exceptions import ClientError
 
     used: Counter[str] = Counter()
@@ -134,7 +137,7 @@ def _instances_of(client: Any, endpoint_name: str) -> Counter[str]:
         endpoint = client.describe_endpoint(EndpointName=endpoint_name)
         config = client.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in ("ValidationException", "ResourceNotFound"):
+        if is_not_found(error):
             return used
         raise
     for key in ("ProductionVariants", "ShadowProductionVariants"):
@@ -150,9 +153,9 @@ def _instances_of(client: Any, endpoint_name: str) -> Counter[str]:
 
 
 def _items(client: Any, operation: str, key: str, deadline: float, **parameters: str) -> Iterator[dict[str, Any]]:
-    """Everything that a list operation gives, page by page. Raises _Late once the deadline has passed."""
+    """All items of a list operation, page by page. Raises _Late once the deadline has passed."""
     for page in client.get_paginator(operation).paginate(**parameters, PaginationConfig={"PageSize": 100}):
         for item in page.get(key, []):
             if time.monotonic() > deadline:
-                raise _Late(f"{operation} went on for more than {LONGEST_S:g} s")
+                raise _Late(f"{operation} took more than {LONGEST_S:g} s")
             yield item

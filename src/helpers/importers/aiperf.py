@@ -1,6 +1,6 @@
 """AIPerf's exports: `profile_export.jsonl` (a record per request) and `profile_export_aiperf.json` (statistics).
 
-Every value carries its unit. Times of records are ns of the wall clock.
+Every value has its unit. Times in records are wall-clock ns.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def _from_records(file: OpenedFile, option: ImportedOption) -> Found:
 
 
 def _planned_words(count: int) -> str:
-    return f"{plural(count, 'request')} that AIPerf cancelled by plan, which neither were answered nor failed"
+    return f"{plural(count, 'request')} that AIPerf cancelled by plan, which were neither answered nor failed"
 
 
 def _was_planned(row: Row, summary: Row | None) -> bool:
-    """Was the request cancelled as `--request-cancellation-rate` asks, and not because the benchmark ended?"""
+    """True for a request cancelled by `--request-cancellation-rate`, not because the benchmark ended."""
     if not section(row, "metadata").values.get("was_cancelled"):
         return False
     return _is_planned(str(row.values.get("error")), summary)
@@ -79,14 +79,14 @@ def _is_planned(error: str, summary: Row | None) -> bool:
 
 
 def _cancels(summary: Row) -> bool:
-    """Was the benchmark asked to cancel requests?"""
+    """True if the benchmark was configured to cancel requests."""
     settings = section(summary, "input_config")
     asked = [section(phase, "cancellation").values.get("rate") for phase in _phases(summary)]
     return any([*asked, section(settings, "loadgen").values.get("request_cancellation_rate")])
 
 
 def _both_counts(row: Row) -> tuple[int, int]:
-    """Output tokens of an answer as AIPerf's tokenizer and as the server counted them; zeros where one is unknown."""
+    """Output tokens of an answer by AIPerf's tokenizer and by the server; both 0 where one is unknown."""
     metrics = section(row, "metrics")
     client, server = (optional_count(section(metrics, key), "value") for key in ("output_sequence_length", USAGE))
     return (0, 0) if client is None or server is None else (client, server)
@@ -196,7 +196,7 @@ def _planned_in_statistics(summary: Row) -> int:
 
 
 def _total(row: Row, totals: tuple[str, ...], per_request: str, successes: int) -> int | None:
-    """Tokens over all successes: the total where it was exported, else what the mean per request makes of them."""
+    """Tokens over all successes: the exported total, else computed from the mean per request."""
     for key in totals:
         if (value := optional_number(section(row, key), "avg")) is not None:
             return round(value)
@@ -234,7 +234,7 @@ def _factor(block: Row) -> float:
 
 
 def _summary_beside(file: OpenedFile) -> Row | None:
-    """The statistics of the same run, which hold the load; null where they do not lie beside the records."""
+    """The statistics of the same run, which have the load; None if they are not next to the records."""
     beside = file.path.with_name(f"{file.path.stem}_aiperf.json")
     if not beside.is_file():
         return None
@@ -243,7 +243,7 @@ def _summary_beside(file: OpenedFile) -> Row | None:
 
 
 def _phases(summary: Row) -> list[Row]:
-    """The settings of the profiling phases: a list, or in earlier versions an object by name."""
+    """The settings of the profiling phases: a list, or an object by name in earlier versions."""
     settings = section(summary, "input_config")
     if isinstance(settings.values.get("phases"), dict):
         named = section(settings, "phases")
@@ -254,7 +254,7 @@ def _phases(summary: Row) -> list[Row]:
 
 
 def _level(summary: Row) -> LoadLevel | None:
-    """The rate, or else the concurrency, of the profiling phase; null where the file does not hold it."""
+    """The profiling phase's rate, else its concurrency; None if the file has neither."""
     for phase in [*_phases(summary), section(section(summary, "input_config"), "loadgen")]:
         rate = optional_number(phase, "rate") or optional_number(phase, "request_rate")
         if rate:

@@ -1,4 +1,4 @@
-"""Is what a reader found possible? A file that contradicts itself is refused, with place, value and next step."""
+"""Consistency checks: a file that contradicts itself is refused, with place, value and next step."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ORDER = {
     "done_ns": "the end",
 }
 SLACK_NS = 1_000_000
-"""Times that a tool rounded, or took from two clocks, may be so much out of order."""
+"""Tolerance for the order of times that a tool rounded, or took from two clocks."""
 
 
 def check_point(point: FoundPoint) -> None:
-    """Raise ResultFileError where a load point cannot have been measured so."""
+    """Raise ResultFileError for a load point with impossible values."""
     for i, request in enumerate(point.requests):
         _check_request(request, f"{point.where}: request {i + 1}")
     for group in point.groups:
@@ -42,7 +42,7 @@ def _check_request(request: TimedRequest, where: str) -> None:
         if later < earlier - SLACK_NS:
             _refuse(where, f"{after} lies {(earlier - later) / 1e9:.3g} s before {before}")
     if request.scheduled_ns is not None and request.scheduled_ns > max(ns for _, ns in times):
-        _refuse(where, "it was to be sent after it had ended")
+        _refuse(where, "its scheduled send is after its end")
 
 
 def _check_group(group: Group) -> None:
@@ -53,7 +53,7 @@ def _check_group(group: Group) -> None:
 
 
 def _check_printed(group: Group, column: str) -> None:
-    """Printed percentiles rise."""
+    """Check that printed percentiles do not fall."""
     values = {
         name.removeprefix(f"{column}_"): value for name, value in group.reported.items() if name.startswith(column)
     }

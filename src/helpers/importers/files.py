@@ -1,6 +1,6 @@
-"""Finding result files and taking values out of them. What cannot be read is refused with file, place, value and next step.
+"""Finding result files and reading values from them. What cannot be read is refused with file, place, value and next step.
 
-No number of a result file that is read may be negative. What is not there, or is NaN, is null.
+No number that is read may be negative. A missing value, or NaN, is None.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from helpers.config.yaml import expanded
 from helpers.errors import ConfigError, ResultFileError, cut, shown
 
 LARGEST_FIELD = 2**31 - 1
-"""Characters in one CSV field: prompts and answers stand in some."""
+"""Characters in one CSV field: some hold prompts and answers."""
 NEXT = "Next: correct `format` or `path` in the config, or export the file again"
 
 MOST = 1e15
-"""No count, and no time in any unit, is higher; nanoseconds since 1970 are read by `optional_nanoseconds`."""
+"""Above any count, and any time in any unit; nanoseconds since 1970 are read by `optional_nanoseconds`."""
 LAST_NS = 2**62
 LONGEST_TEXT = 500
 GZIP = b"\x1f\x8b"
 
 
 class OpenedFile(NamedTuple):
-    """A result file, the entry of the config that names it, and how messages name it."""
+    """A result file, its entry in the config, and how messages name it."""
 
     path: Path
     entry: ResultFile
@@ -37,16 +37,16 @@ class OpenedFile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a table, or an object of a file, with its place as messages name it."""
+    """A table row or JSON object, with its place as messages name it."""
 
     where: str
     values: Mapping[str, object]
 
 
 def find_files(option: ResultFiles, key: str, base_dir: Path) -> list[OpenedFile]:
-    """The files of an option in the order of its entries, those of a pattern by name. ConfigError where there is none.
+    """The files of an option in the order of its entries; those of a pattern are sorted by name. ConfigError if there are none.
 
-    `key` is the option's place in the config, as messages name it.
+    `key` is the option's place in the config, for messages.
     """
     found = []
     for j, entry in enumerate(option.path):
@@ -55,7 +55,7 @@ def find_files(option: ResultFiles, key: str, base_dir: Path) -> list[OpenedFile
             paths = sorted(
                 path for path in Path(given.anchor).glob(str(given.relative_to(given.anchor))) if path.is_file()
             )
-        except (ValueError, RuntimeError, OSError):  # no pattern at all: empty, a NUL, an unknown user's home
+        except (ValueError, RuntimeError, OSError):  # not a pattern: empty, a NUL, an unknown user's home
             paths = []
         if not paths and _is_folder(base_dir, entry):
             raise ConfigError(
@@ -84,7 +84,7 @@ def _shown(path: Path, base_dir: Path) -> str:
 
 
 def read_text(file: OpenedFile) -> str:
-    """The text of a file in UTF-8, with a byte order mark or without."""
+    """The text of a UTF-8 file, with or without a byte order mark."""
     try:
         content = file.path.read_bytes()
     except OSError as error:
@@ -96,7 +96,7 @@ def read_text(file: OpenedFile) -> str:
     except UnicodeDecodeError as error:
         if content.startswith(GZIP):
             raise ResultFileError(
-                f"{file.shown}: is packed (gzip). Expected a result file. Next: unpack it (`tar -xzf`, or `gunzip`), and name "
+                f"{file.shown}: is compressed (gzip). Expected a result file. Next: unpack it (`tar -xzf` or `gunzip`) and name "
                 "the file in it"
             ) from None
         line = content.count(b"\n", 0, error.start) + 1
@@ -108,7 +108,7 @@ def read_text(file: OpenedFile) -> str:
 
 
 def read_table(file: OpenedFile, columns: Iterable[str], tool: str) -> list[Row]:
-    """The rows of a CSV file, which must have these columns; a row that lacks cells is refused: the file was cut."""
+    """The rows of a CSV file, which must have these columns; a row that lacks cells is refused, as the file was truncated."""
     csv.field_size_limit(LARGEST_FIELD)
     reader = csv.DictReader(io.StringIO(read_text(file), newline=""), strict=True)
     try:
@@ -133,7 +133,7 @@ def read_table(file: OpenedFile, columns: Iterable[str], tool: str) -> list[Row]
 
 
 def _whole_row(values: dict, header: list[str], where: str) -> str:
-    """The place of a row that has as many cells as the header."""
+    """The place of a row; refuses one that does not have as many cells as the header."""
     cells = sum(value is not None for value in values.values()) + len(values.get(None) or [None]) - 1
     if cells != len(header):
         raise ResultFileError(
@@ -144,8 +144,7 @@ def _whole_row(values: dict, header: list[str], where: str) -> str:
 
 
 def read_objects(file: OpenedFile, tool: str, listed: bool = False) -> list[Row]:
-    """The JSON objects of a file: one, or one after the other, as JSON lines and appended results are; `listed`: or a list
-    of them."""
+    """The JSON objects of a file: one, or a sequence (JSON lines, appended results); with `listed`, also a list of them."""
     text = read_text(file)
     decoder, rows, at, line, counted = json.JSONDecoder(), [], 0, 1, 0
     while at < len(text):
@@ -173,9 +172,9 @@ def read_objects(file: OpenedFile, tool: str, listed: bool = False) -> list[Row]
 
 
 def _what_is_wrong(error: ValueError | RecursionError, text: str) -> str:
-    """What the decoder says, with the text at that place."""
+    """The decoder's message, with the text at that place."""
     if isinstance(error, RecursionError):
-        return "too many brackets within each other"
+        return "brackets are nested too deeply"
     if not isinstance(error, json.JSONDecodeError):
         return "a number of more than 4,300 digits"
     found = text[error.pos : error.pos + 20].split("\n")[0]
@@ -183,11 +182,11 @@ def _what_is_wrong(error: ValueError | RecursionError, text: str) -> str:
 
 
 def selected(rows: list[Row], option: ResultFiles, file: OpenedFile) -> list[Row]:
-    """The rows whose columns hold the values that the config selects. ResultFileError where there are none."""
+    """The rows with the values that the config selects. ResultFileError if there are none."""
     for column, wanted in option.select.items():
         if not any(column in row.values for row in rows):
             raise ResultFileError(
-                f"{file.shown}: select.{column}: there is no such column. Expected one of: {', '.join(rows[0].values)}. Next: "
+                f"{file.shown}: select.{column}: no such column. Expected one of: {', '.join(rows[0].values)}. Next: "
                 "correct `select` in the config"
             )
         held = sorted({_as_text(row.values.get(column)) for row in rows})
@@ -201,7 +200,7 @@ def selected(rows: list[Row], option: ResultFiles, file: OpenedFile) -> list[Row
 
 
 def _as_text(value: object) -> str:
-    """Equal for numbers that are equal, however they are written."""
+    """A text that is the same for equal numbers, however they are written."""
     try:
         return repr(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -212,14 +211,14 @@ def _as_text(value: object) -> str:
 
 
 def refuse(where: str, value: object, expected: str) -> NoReturn:
-    """Raise the error of a value that is not what it should be."""
+    """Raise the error for a bad value."""
     raise ResultFileError(
         f"{where}: bad value {shown(value)}. Expected {expected}. Next: look at the file, or export it again"
     )
 
 
 def number(row: Row, key: str) -> float:
-    """A number that must be there."""
+    """A required number."""
     value = optional_number(row, key)
     if value is None:
         raise ResultFileError(
@@ -234,14 +233,14 @@ def _nan(value: object) -> str:
 
 
 def optional_number(row: Row, key: str) -> float | None:
-    """A number from 0; null where the file has none, or NaN."""
+    """A number from 0; None if it is missing or NaN."""
     value = row.values.get(key)
     return None if value is None or value == "" else _number(value, f"{row.where}: {key}")
 
 
 def _number(value: object, where: str) -> float | None:
     try:
-        read = math.nan if isinstance(value, bool) else float(value)  # a text holds it in a table
+        read = math.nan if isinstance(value, bool) else float(value)  # in a table it is text
     except (TypeError, ValueError, OverflowError):
         refuse(where, value, "a number")
     if isinstance(value, bool) or read < 0 or read > MOST:
@@ -250,12 +249,12 @@ def _number(value: object, where: str) -> float | None:
 
 
 def count(row: Row, key: str) -> int:
-    """A whole number that must be there, of requests for example."""
+    """A required whole number, of requests for example."""
     return _whole(number(row, key), row, key)
 
 
 def optional_count(row: Row, key: str) -> int | None:
-    """A whole number; null where the file has none."""
+    """A whole number; None if it is missing."""
     value = optional_number(row, key)
     return None if value is None else _whole(value, row, key)
 
@@ -267,7 +266,7 @@ def _whole(value: float, row: Row, key: str) -> int:
 
 
 def optional_nanoseconds(row: Row, key: str) -> int | None:
-    """A time in ns, which a float would round; null where the file has none."""
+    """A time in ns, which a float would round; None if it is missing."""
     value = row.values.get(key)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < LAST_NS):
         refuse(f"{row.where}: {key}", value, "nanoseconds as a whole number")
@@ -275,13 +274,13 @@ def optional_nanoseconds(row: Row, key: str) -> int | None:
 
 
 def numbers(row: Row, key: str) -> list[float] | None:
-    """A list of numbers, each of which must be there; null where the file has none."""
+    """A list of numbers without gaps; None if it is missing."""
     values = row.values.get(key)
     return None if values is None else all_numbers(values, f"{row.where}: {key}")
 
 
 def all_numbers(values: object, where: str) -> list[float]:
-    """The numbers of a list at this place."""
+    """The numbers of the list at `where`."""
     if not isinstance(values, list):
         refuse(where, values, "a list of numbers")
     read = [_number(value, f"{where}[{i}]") for i, value in enumerate(values)]
@@ -291,7 +290,7 @@ def all_numbers(values: object, where: str) -> list[float]:
 
 
 def section(row: Row, key: str) -> Row:
-    """A part of an object, whose place messages name; empty where the file has none."""
+    """A nested object, with its place for messages; empty if it is missing."""
     value = row.values.get(key)
     if value is not None and not isinstance(value, dict):
         refuse(f"{row.where}: {key}", value, "an object")
@@ -299,7 +298,7 @@ def section(row: Row, key: str) -> Row:
 
 
 def objects(row: Row, key: str, where: str | None = None) -> list[Row]:
-    """The objects of a list, whose places messages name; none where the file has none. `where` names the list."""
+    """The objects of a list, with their places for messages; empty if it is missing. `where` names the list."""
     values, where = row.values.get(key), where or f"{row.where}: {key}"
     if values is not None and not isinstance(values, list):
         refuse(where, values, "a list of objects")
@@ -310,7 +309,7 @@ def objects(row: Row, key: str, where: str | None = None) -> list[Row]:
 
 
 def optional_text(row: Row, key: str) -> str | None:
-    """A name or a message; null where the file has none."""
+    """A name or a message; None if it is missing."""
     value = row.values.get(key)
     if value is None or value == "":
         return None
@@ -320,7 +319,7 @@ def optional_text(row: Row, key: str) -> str | None:
 
 
 def texts(row: Row, key: str, count: int) -> list[str]:
-    """A list of so many texts; empty ones where the file has none."""
+    """A list of `count` texts; empty texts if it is missing."""
     values = row.values.get(key)
     if values is None:
         return [""] * count
@@ -330,7 +329,7 @@ def texts(row: Row, key: str, count: int) -> list[str]:
 
 
 def require(row: Row, keys: Iterable[str], tool: str) -> None:
-    """Raise ResultFileError where an object lacks one of these keys."""
+    """Raise ResultFileError if an object lacks one of these keys."""
     for key in keys:
         if key not in row.values:
             raise ResultFileError(
@@ -339,14 +338,14 @@ def require(row: Row, keys: Iterable[str], tool: str) -> None:
 
 
 def clean(value: object) -> str:
-    """A text that may be stored and shown: of a sane length, without half characters."""
+    """A text that can be stored and shown: limited in length, without lone surrogates."""
     return cut(str(value), LONGEST_TEXT).encode("utf-8", "replace").decode("utf-8")
 
 
 def only_model(names: Iterable[str | None], where: str, option: ResultFiles) -> str | None:
-    """The one model that these names are of; null where there is none, or where the config states the option's model.
+    """The model that all these names agree on; None if there are no names, or if the config states the option's model.
 
-    ResultFileError where there are several: what is measured of two models together holds for neither.
+    ResultFileError if there are several: measurements of two models together describe neither.
     """
     held = sorted(set(names) - {None})
     if getattr(option, "model", None):
@@ -355,6 +354,6 @@ def only_model(names: Iterable[str | None], where: str, option: ResultFiles) -> 
         names, apart = ", ".join(map(shown, held[:5])), "`select`, or " if option.format in SELECTABLE else ""
         raise ResultFileError(
             f"{where}: model: holds {len(held)} models: {names}. Expected one per option. Next: make an option of each "
-            f"({apart}files of its own in `path`); or, if the names mean the same, write `model: ...` in the option"
+            f"({apart}separate files in `path`); or, if the names mean the same, write `model: ...` in the option"
         )
     return held[0] if held else None

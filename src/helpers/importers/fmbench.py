@@ -1,8 +1,8 @@
 """FMBench's two tables: `all_metrics.csv` (one row per volley) and the per-request table.
 
-FMBench sends `concurrency` requests at the same moment and waits for the slowest before it sends the next ones. Its
-throughputs are counts divided by the wall time of a volley, rounded to two decimals. Prompt tokens are those of all
-requests of a volley, failed ones among them; output tokens are those of the answers. Latencies in seconds.
+FMBench sends `concurrency` requests at once and waits for the slowest before it sends the next ones. Its throughputs
+are counts divided by the wall time of a volley, rounded to two decimals. Prompt tokens include those of failed requests;
+output tokens are those of the answers. Latencies are in seconds.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ VOLLEY_COLUMNS = (
 REQUEST_COLUMNS = ("concurrency", "prompt_tokens", "completion_tokens", "latency")
 LATENCY_COLUMNS = {"latency": "latency_s", "TTFT": "ttft_s", "TPOT": "tpot_s"}
 MODEL_COLUMNS = ("HF_MODEL_ID", "OPTION_MODEL_ID", "MODEL_ID")
-"""The container's environment: the model's id, unless it is a folder of the container or in S3."""
+"""Environment variables of the container that hold the model's id, unless it is a folder or in S3."""
 CREATED_AT = re.compile(r"-\d{4}(-\d{2}){5}-\d{3}$")
-"""SageMaker's SDK puts the time of its creation behind the name of a model."""
+"""SageMaker's SDK appends the creation time to a model's name."""
 MEASURED_IN_VOLLEYS = "times of single requests (sums and means per volley are known)"
 STEADY = "whether a steady state was reached"
 LENGTHS_OF_FAILED = "the prompt tokens of the answers alone (failed requests of a volley are taken to have as many)"
@@ -102,13 +102,13 @@ def _volley(row: Row) -> Group:
 
 
 def _wall_s(row: Row, prompt_tokens: float | None) -> float | None:
-    """Of a volley: its prompt tokens by their throughput; null where the file has neither."""
+    """Wall time of a volley: its prompt tokens divided by their throughput; None if the file lacks them."""
     throughput = optional_number(row, "prompt_token_throughput")
     return prompt_tokens / throughput if prompt_tokens and throughput else None
 
 
 def _reported(row: Row) -> dict[str, float]:
-    """Percentiles within a volley, which later versions print: latency_p95, TTFT_p50 and so on."""
+    """Percentiles within a volley, printed by later versions: latency_p95, TTFT_p50 and so on."""
     reported = {}
     for key in row.values:
         name, _, percent = str(key).partition("_p")
@@ -118,7 +118,7 @@ def _reported(row: Row) -> dict[str, float]:
 
 
 def read_requests(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
-    """The requests of the per-request table. It has latencies but no times, so each is a group of its own."""
+    """The requests of the per-request table. It has latencies but no times, so each request is a separate group."""
     rows = selected(read_table(file, REQUEST_COLUMNS, "FMBench's per-request table"), option, file)
     rows = _of_one_experiment(rows, file)
     points: dict[tuple[str, float], list[Group]] = defaultdict(list)
@@ -171,7 +171,7 @@ def _request(row: Row) -> Group:
 
 
 def _dataset_of(row: Row, option: ImportedOption, config: BenchmarkConfig) -> str | None:
-    """The payload file where the table names it (later versions do), else the bin in which the prompt's length lies."""
+    """The payload file if the table names it (later versions do), else the bin of the prompt's length."""
     if row.values.get("payload_file"):
         return _without_affixes(str(row.values["payload_file"]))
     tokens = optional_number(row, "prompt_tokens")
@@ -198,12 +198,12 @@ def _of_one_experiment(rows: list[Row], file: OpenedFile) -> list[Row]:
 
 
 def _without_affixes(payload: str) -> str:
-    """`payload_en_1-500.jsonl` is what FMBench calls the file of the dataset en_1-500."""
+    """The dataset of a payload file: FMBench calls the file of en_1-500 `payload_en_1-500.jsonl`."""
     return payload.removesuffix(".jsonl").removeprefix("payload_")
 
 
 def _served(rows: list[Row], file: OpenedFile, option: ImportedOption) -> Served:
-    """What served one experiment. SageMaker's ModelName is what somebody called the deployment: it is no model's id."""
+    """What served one experiment. SageMaker's ModelName is the deployment's name, not a model id."""
 
     def values(column: str) -> str | None:
         held = sorted({optional_text(row, column) for row in rows} - {None})

@@ -1,4 +1,4 @@
-"""The formats of result files: which reader reads each, and by which keys its files are known, whatever they are called."""
+"""The formats of result files: the reader of each, and the keys by which its files are recognised."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Format(NamedTuple):
 
     reader: Callable[[OpenedFile, ImportedOption, BenchmarkConfig], Found]
     marks: tuple[tuple[str, ...], ...]
-    """Keys of the first object (or columns) of a file; `a.b` is a key within the object at `a`. Any of these sets will do."""
+    """Sets of keys in a file's first object (or of columns), any one of which suffices; `a.b` is key `b` of the object at `a`."""
 
 
 FORMATS: dict[ResultFormat, Format] = {
@@ -48,22 +48,22 @@ FORMATS: dict[ResultFormat, Format] = {
     "llmeter": Format(llmeter.read, (llmeter.RESPONSE, llmeter.SUMMARY, llmeter.STATISTICS)),
     "inference_perf": Format(inference_perf.read, (inference_perf.REPORT, inference_perf.REQUEST)),
 }
-"""The first whose marks a file bears is the file's: what has more marks stands before what has some of them."""
+"""The first format whose marks a file has is used, so a format comes before those that have a subset of its marks."""
 LISTED = "["
-"""A mark of files whose objects stand in a list."""
+"""Marks a file whose objects are in a list."""
 
 
 def format_of(file: OpenedFile, option: ImportedOption, key: str) -> ResultFormat:
-    """The format that the config states, else the one that the file is in. ConfigError where they differ.
+    """The format that the config states, else the detected one. ConfigError if they differ.
 
-    A file that bears no marks is left to the reader of the stated format, which says what it lacks. `key` is the option's
+    A file without marks is left to the reader of the stated format, which reports what is missing. `key` is the option's
     place in the config.
     """
     seen = recognised(file)
     known = ", ".join(FORMATS)
     if seen is None and option.format is None:
         raise ConfigError(
-            f"{key}.path: {file.shown} is in none of the known formats. Expected one of: {known}. Next: correct `path`, or write "
+            f"{key}.path: {file.shown} is not in a known format. Expected one of: {known}. Next: correct `path`, or write "
             "`format: ...` to see what the file lacks"
         )
     if seen is not None and option.format not in (None, seen):
@@ -80,7 +80,7 @@ def format_of(file: OpenedFile, option: ImportedOption, key: str) -> ResultForma
 
 
 def recognised(file: OpenedFile) -> ResultFormat | None:
-    """The format whose marks a file bears; null where it bears none, or is no JSON and no table."""
+    """The format whose marks a file has; None if it has none, or is neither JSON nor a table."""
     keys = set(_keys(read_text(file)))
     return next((name for name, one in FORMATS.items() if any(keys.issuperset(marks) for marks in one.marks)), None)
 

@@ -1,8 +1,8 @@
 """GenAI-Perf: `profile_export_genai_perf.json` (statistics) and Perf Analyzer's `profile_export.json` (every request).
 
-Statistics are in milliseconds, times of requests in nanoseconds of the wall clock. Neither holds failures: Perf Analyzer ends
-at the first one that is no answer in a stream. `profile_export.json` holds the answers' texts; tokens only where the server
-counted them into its stream.
+Statistics are in milliseconds, request times in wall-clock nanoseconds. Neither file has failures: Perf Analyzer stops at
+the first one outside a stream. `profile_export.json` has the texts of answers; it has tokens only if the server
+sent counts in its stream.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ from helpers.run.group_records import Group
 
 TOOL = "GenAI-Perf"
 STATISTICS_MARKS = ("request_latency", "request_throughput", "input_config.perf_analyzer")
-OLDER_MARKS = ("request_latency", "request_throughput", "input_config.service_kind")
 PROFILE_MARKS = ("experiments", "service_kind")
 COLUMN = {"request_latency": "latency_s", "time_to_first_token": "ttft_s", "inter_token_latency": "tpot_s"}
 LEVELS = {"concurrency": "closed_loop", "request_rate": "open_loop"}
 STEADY = "whether a steady state was reached"
-NO_FAILURES = f"{FAILURES}: `aiperf profile`, which took the place of GenAI-Perf, counts them"
+NO_FAILURES = f"{FAILURES}: `aiperf profile`, the successor of GenAI-Perf, counts them"
 
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
@@ -80,23 +79,23 @@ def _statistics(row: Row, option: ImportedOption) -> FoundPoint:
 
 
 def _requests(row: Row) -> int:
-    """How many requests the statistics are over; earlier versions leave it out."""
+    """How many requests the statistics cover; earlier versions leave it out."""
     if section(row, "request_count").values:
         return count(section(row, "request_count"), "avg")
     raise ResultFileError(
         f"{row.where}: no key 'request_count'. Expected a result of {TOOL} 0.0.9 or later. Next: import profile_export.json, "
-        "which lies beside it"
+        "which is in the same folder"
     )
 
 
 def _tokens(row: Row, key: str, requests: int) -> int | None:
-    """Tokens over all requests, of which the mean is printed."""
+    """Tokens over all requests, from the printed mean."""
     mean = optional_number(section(row, key), "avg")
     return None if mean is None else round(mean * requests)
 
 
 def _level(settings: Row) -> LoadLevel | None:
-    """The stimulus; in earlier versions a key of the settings themselves."""
+    """The stimulus; earlier versions have it as a top-level setting."""
     stimulus = section(section(settings, "perf_analyzer"), "stimulus")
     for key, kind in LEVELS.items():
         for place in (stimulus, settings):
@@ -137,7 +136,7 @@ def _experiment(row: Row, option: ImportedOption) -> FoundPoint:
 
 
 def _request(row: Row) -> TimedRequest:
-    """Times are those of the answer's parts; a first part without text, as a role is, counts as no token."""
+    """Times are those of the answer's parts; a first part without text, such as a role, is not a token."""
     times, parts = row.values.get("response_timestamps"), objects(row, "response_outputs")
     sent_ns = _ns(row.values.get("timestamp"), f"{row.where}: timestamp")
     if not isinstance(times, list) or not times or len(times) != len(parts):
@@ -174,7 +173,7 @@ def _ns(value: object, where: str) -> int:
 
 
 def _events(part: Row) -> list[dict]:
-    """The JSON objects of one part of an answer: events of a stream, the whole answer, or what Triton answered."""
+    """The JSON objects of one part of an answer: events of a stream, a whole answer, or Triton's answer."""
     found = [dict(part.values)]
     for line in _text(part, "response").splitlines():
         try:
@@ -186,7 +185,7 @@ def _events(part: Row) -> list[dict]:
 
 
 def _has_text(event: dict) -> bool:
-    """Does an event of the chat, completion or generate API hold a part of the answer's text?"""
+    """True if an event of the chat, completion or generate API has part of the answer's text."""
     choices = event.get("choices")
     first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     places = (first, first.get("delta"), first.get("message"), event)
@@ -195,7 +194,7 @@ def _has_text(event: dict) -> bool:
 
 
 def _payload(row: Row) -> dict:
-    """What was asked."""
+    """The prompt."""
     held = section(row, "request_inputs")
     try:
         value = json.loads(_text(held, "payload") or "{}")
@@ -205,7 +204,7 @@ def _payload(row: Row) -> dict:
 
 
 def _text(row: Row, key: str) -> str:
-    """A text of any length; empty where there is none."""
+    """A text of any length; empty if it is missing."""
     value = row.values.get(key)
     if value is not None and not isinstance(value, str):
         refuse(f"{row.where}: {key}", value, "a text")

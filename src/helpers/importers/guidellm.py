@@ -1,6 +1,6 @@
 """GuideLLM's `benchmarks.json`: several benchmarks, each with its requests, or with a sample of them and statistics.
 
-Times are seconds of the wall clock. A benchmark's own warm-up and cool-down lie outside its start and end time.
+Times are wall-clock seconds. A benchmark's warm-up and cool-down lie outside its start and end time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ METRICS |= {"inter_token_latency_ms": ("tpot_s", 1e-3)}
 
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
-    """One load point per benchmark whose load can be held; a sweep's run at full throughput has none."""
+    """One load point per benchmark with a fixed load; a sweep's full-throughput run has none."""
     report = read_objects(file, REPORT)[0]
     benchmarks = [in_later_shape(one) for one in objects(report, "benchmarks", f"{file.shown}: benchmarks")]
     if not benchmarks:
@@ -49,7 +49,7 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
         level = _level(strategy)
         if level is None and file.entry.level is None:
             left_out.append(
-                f"{row.where}: its load is {strategy.values.get('type_') or 'unknown'}, which is not held at a level"
+                f"{row.where}: its load is {strategy.values.get('type_') or 'unknown'}, which has no fixed level"
             )
         else:
             points.append(replace(_point(row, level), model=_model(row, report)))
@@ -100,7 +100,7 @@ def _point(row: Row, level: LoadLevel | None) -> FoundPoint:
 
 
 def _never_sent(row: Row, status: str) -> bool:
-    """Queued when the time was up."""
+    """Still queued when the benchmark ended."""
     timings = section(section(row, "info"), "timings")
     return status == "incomplete" and optional_number(timings, "request_start") is None
 
@@ -151,7 +151,7 @@ def _ns(seconds: float | None) -> int | None:
 
 
 def _group(row: Row) -> Group:
-    """The statistics of a benchmark of which single requests were left out."""
+    """The statistics of a benchmark whose file does not list every request."""
     metrics = section(row, "metrics")
     totals = section(metrics, "request_totals")
     successes, failures = count(totals, "successful"), optional_count(totals, "errored") or 0
@@ -179,7 +179,7 @@ def _sum(metrics: Row, key: str) -> int | None:
 
 
 def _model(benchmark: Row, report: Row) -> str | None:
-    """The model of a benchmark, else the one of the whole report."""
+    """The benchmark's model, else the report's."""
     own = optional_text(section(section(benchmark, "config"), "backend"), "model")
     return own or optional_text(section(report, "args"), "model")
 

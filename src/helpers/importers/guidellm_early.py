@@ -1,7 +1,7 @@
-"""GuideLLM 0.2 and 0.3: their benchmarks in the shape that 0.4 and later give them, which `guidellm` reads.
+"""Converts benchmarks of GuideLLM 0.2 and 0.3 to the layout of 0.4 and later, which `guidellm` reads.
 
-Earlier versions hold the same, elsewhere: the strategy in `args`, the model in `worker`, a request's times at its top, and how
-many requests there were in `request_totals`. Nothing is computed here; what cannot be read is refused by the reader.
+Earlier versions have the strategy in `args`, the model in `worker`, a request's times at its top level, and request
+counts in `request_totals`. Nothing is computed here; what cannot be read is refused by the reader.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STATUSES = ("successful", "incomplete", "errored")
 
 
 def in_later_shape(row: Row) -> Row:
-    """A benchmark as it is, or with the keys of 0.4 if an earlier version wrote it."""
+    """A benchmark with the keys of 0.4, whichever version wrote it."""
     if "config" in row.values or not section(row, "args").values.get("strategy"):
         return row
     listed = section(row, "requests")
@@ -39,7 +39,7 @@ def in_later_shape(row: Row) -> Row:
 
 
 def _request(row: Row) -> dict:
-    """Times below 0 mean that there is none."""
+    """Drops times below 0, which mean a missing time."""
     info = section(row, "scheduler_info").values
     times = {later: row.values.get(early) for early, later in TIMES.items()}
     times["targeted_start"] = info.get("targeted_start_time") if info.get("targeted_start_time") != -1 else None

@@ -1,7 +1,7 @@
 """From a config whose options are imported to the request records, groups and ledger of a run folder.
 
-Everything is read and checked before the run folder is made. What the files do not tell is kept in `import.json` and
-becomes a warning of the report.
+Everything is read and checked before the run folder is made. What the files do not contain is noted in `import.json` and
+becomes a warning in the report.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 
 from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.file import LoadedConfig
-from helpers.config.load import LEVEL_NAMES, LoadLevel, Search
+from helpers.config.load import KIND_WORDS, LoadLevel, Search
 from helpers.config.options import ImportedOption
-from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.pricing import price_of
 from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.consistent import check_point
 from helpers.importers.files import OpenedFile, find_files, only_model
@@ -28,18 +28,18 @@ from helpers.number_text import plural
 from helpers.run.folder import RunFolder, describe_machine, write_atomically
 from helpers.run.group_records import without_echo, write_groups
 from helpers.run.ledger import EndpointRecord, Ledger
-from helpers.run.records import LoadPoint, write_requests
+from helpers.run.records import Attempt, write_requests
 from helpers.run.report_warning import ReportWarning
 
 ORIGIN_FILE = "import.json"
-NOTHING_FITS = "its result files hold nothing of what the config asks for"
+NOTHING_FITS = "its result files have nothing that the config asks for"
 SCHEMA_VERSION = 1
 COUNTS_ALIKE = 0.01
 
 
 @dataclass
 class Origin:
-    """Where the results of one option come from, and what their files do not tell."""
+    """Where the results of one option come from, and what their files do not contain."""
 
     option: str
     format: str | None = None
@@ -48,23 +48,23 @@ class Origin:
     """Name, bytes and SHA-256 of each."""
     unknown: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    """Parts of the files that the config does not ask for, or of which nothing can be made."""
+    """Parts of the files that the config does not ask for, or that cannot be used."""
     model: str | None = None
-    """The served model's id, as the config or the files name it; null where neither does."""
+    """The served model's id, as the config or the files name it; None where neither does."""
     deployment: str | None = None
     counts: TwoCounts | None = None
-    """Output tokens by the tool and by the server, over all files that hold both."""
+    """Output tokens by the tool and by the server, over all files that have both."""
     measured_from: str | None = None
-    """ISO 8601, UTC; null where the files do not tell."""
+    """ISO 8601, UTC; None where the files do not say."""
     measured_until: str | None = None
 
 
 @dataclass(frozen=True)
 class ReadOption:
-    """What was read of one option: its load points and what its files say of it."""
+    """What was read for one option: its load points, and what its files say about it."""
 
     option: ImportedOption
-    points: list[tuple[LoadPoint, FoundPoint]]
+    points: list[tuple[Attempt, FoundPoint]]
     served: Served
     origin: Origin
 
@@ -95,7 +95,7 @@ def read_results(config: LoadedConfig) -> list[ReadOption]:
 def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> ReadOption:
     key = f"{config.path}: options[{index}]"
     origin = Origin(option.name)
-    points: list[tuple[LoadPoint, FoundPoint]] = []
+    points: list[tuple[Attempt, FoundPoint]] = []
     served: list[Served] = []
     models: list[str | None] = []
     repetitions: Counter[tuple[str, LoadLevel]] = Counter()
@@ -112,7 +112,7 @@ def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> Re
                 origin.left_out += [where] if where not in origin.left_out else []
                 continue
             check_point(one)
-            point = LoadPoint(option.name, where[0], where[1], repetitions[where] + 1)
+            point = Attempt(option.name, where[0], where[1], repetitions[where] + 1)
             kept = with_window(one, point)
             if isinstance(kept, str):
                 origin.left_out.append(kept)
@@ -132,7 +132,7 @@ def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> Re
 def _place(
     one: FoundPoint, file: OpenedFile, option: ImportedOption, config: BenchmarkConfig, key: str
 ) -> tuple[str, LoadLevel] | str:
-    """Dataset and level of a load point; or, in words, why the config does not ask for it."""
+    """Dataset and level of a load point, or the reason why the config does not ask for it."""
     datasets = [dataset.name for dataset in config.datasets_of(option)]
     name = file.entry.dataset or (option.dataset_names.get(one.dataset, one.dataset) if one.dataset else None)
     if name is None and len(datasets) > 1:
@@ -147,11 +147,11 @@ def _place(
     level = LoadLevel(kind, file.entry.level) if file.entry.level is not None else one.level
     if level is None:
         raise ConfigError(
-            f"{key}.path: {file.shown} does not say its load. Expected a level ({LEVEL_NAMES[kind]}). Next: write the entry as "
-            f"{{path: {file.entry.path}, level: ...}}"
+            f"{key}.path: {file.shown} does not state its load. Expected a level ({KIND_WORDS[kind].axis}). Next: write the "
+            f"entry as {{path: {file.entry.path}, level: ...}}"
         )
     if level.kind != kind:
-        return f"{one.where}: {level.label}, which is no {kind} as load.kind says"
+        return f"{one.where}: {level.label}, which does not fit load.kind: {kind}"
     if isinstance(config.load, Search):
         return dataset, level
     asked = [planned for planned in config.load.levels() if math.isclose(planned.value, level.value, rel_tol=1e-9)]
@@ -173,7 +173,7 @@ def _fingerprint(file: OpenedFile) -> dict[str, str | int]:
 
 
 def _joined(served: list[Served]) -> Served:
-    """What the files of one option say together."""
+    """What the files of one option say, combined."""
 
     def values(name: str) -> str | None:
         return " and ".join(sorted({getattr(one, name) for one in served} - {None})) or None
@@ -222,9 +222,8 @@ def write_results(results: list[ReadOption], config: BenchmarkConfig, run: RunFo
 
 
 def _endpoint(read: ReadOption, config: BenchmarkConfig) -> EndpointRecord:
-    """The ledger's entry: what served the option, which this run neither made nor deletes."""
+    """The ledger entry: what served the option, which this run neither made nor deletes."""
     option = read.option
-    price = price_of(option, config.aws.region, describe_machine()["vcpus"])
     return EndpointRecord(
         option=option.name,
         target="imported",
@@ -236,15 +235,15 @@ def _endpoint(read: ReadOption, config: BenchmarkConfig) -> EndpointRecord:
         image=read.served.image,
         model=read.served.model,
         failure=None if read.points else NOTHING_FITS,
-        **as_ledger_fields(price),
+        price=price_of(option, config.aws.region, describe_machine()["vcpus"]),
     )
 
 
-# --- what the report says of it -----------------------------------------------------------------------------------
+# --- for the report -----------------------------------------------------------------------------------
 
 
 def read_origins(run: RunFolder) -> list[Origin]:
-    """Where the results of each option come from; empty for a run that was measured here."""
+    """Where each option's results come from; empty for a run that was measured here."""
     path = run.path / ORIGIN_FILE
     if not path.is_file():
         return []
@@ -253,22 +252,22 @@ def read_origins(run: RunFolder) -> list[Origin]:
 
 
 def import_warnings(run: RunFolder) -> list[ReportWarning]:
-    """What a reader must know of imported results: which tool, what its files do not tell, what was left out."""
+    """What a reader must know of imported results: which tool, what its files lack, what was left out."""
     origins = read_origins(run)
     if not origins:
         return []
-    told = []
+    sources = []
     for origin in origins:
         files = ", ".join(str(file["path"]) for file in origin.files)
         unknown = "; ".join(origin.unknown) or "nothing that matters here"
-        told.append((origin.option, f"{', '.join(origin.tools)} ({files}); not in the files: {unknown}"))
+        sources.append((origin.option, f"{', '.join(origin.tools)} ({files}); not in the files: {unknown}"))
     left_out = [(origin.option, words) for origin in origins for words in origin.left_out]
     found = [
         ReportWarning(
             kind="imported",
             message="Nothing was measured here: these are results of other tools. What their files do not hold is unknown, and "
             "the load generator's checks of itself do not apply.",
-            rows=_by_option(told, len(origins)),
+            rows=_by_option(sources, len(origins)),
         )
     ]
     if left_out:
@@ -284,34 +283,35 @@ def _unknown_models(origins: list[Origin]) -> list[ReportWarning]:
         if one.model is None
     ]
     message = (
-        "The result files do not name the model that these options served. That all served the config's model is taken on "
-        "trust: the name of a deployment shows neither that models are the same nor that they differ. Next: write "
+        "The result files do not name the model that these options served. It is assumed, but not verified, that all "
+        "served the config's model: deployment names prove neither that models are the same nor that they differ. Next: write "
         "`model: ...` in each option."
     )
     return [ReportWarning(kind="unknown_model", message=message, rows=rows)] if rows else []
 
 
 def _two_counts(origins: list[Origin]) -> list[ReportWarning]:
-    """Where the tool and the server counted the same output tokens, and not alike."""
+    """Where the tool and the server counted the same output tokens differently."""
     both = [(one.option, one.counts.tool, one.counts.server) for one in origins if one.counts]
     rows = [
         f"{option}: {tool:,} by the tool's tokenizer, {server:,} by the server; by the server's count the price per output "
-        f"token is {tool / server:.2f} times what is said here"
+        f"token is {tool / server:.2f} times the one given here"
         for option, tool, server in both
         if abs(tool - server) > COUNTS_ALIKE * server
     ]
     message = (
-        "Output tokens were counted twice, and not alike. Figures here follow the tool's own count, as its print does: check "
+        "Output tokens were counted twice, with different results. Figures here use the tool's count, as its output does: check "
         "its tokenizer, or export again with the server's count (AIPerf: --use-server-token-count)."
     )
     return [ReportWarning(kind="token_counts", message=message, rows=rows)] if rows else []
 
 
 def _by_option(said: list[tuple[str, str]], options: int) -> list[str]:
-    """One row for each thing said, with the options of which it is said."""
-    of: dict[str, list[str]] = {}
+    """One row for each statement, with the options to which it applies."""
+    options_of: dict[str, list[str]] = {}
     for option, words in said:
-        of.setdefault(words, []).append(option)
+        options_of.setdefault(words, []).append(option)
     return [
-        f"{'All options' if 1 < len(names) == options else ', '.join(names)}: {words}" for words, names in of.items()
+        f"{'All options' if 1 < len(names) == options else ', '.join(names)}: {words}"
+        for words, names in options_of.items()
     ]

@@ -1,7 +1,7 @@
 """inference-perf (kubernetes-sigs): `stage_N_lifecycle_metrics.json`, or `per_request_lifecycle_metrics.json`.
 
-Times are seconds; those of requests are on a clock of the tool's own. A stage holds one rate or one concurrency. The summary
-and the requests are those of all stages together, which only a benchmark of one stage makes one load point.
+Times are in seconds; those of requests are on the tool's own clock. A stage has one rate or one concurrency. The summary
+and the requests cover all stages, so they are a load point only for a benchmark with one stage.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STEADY = "whether a steady state was reached"
 
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
-    """One load point: a stage, or the requests of a benchmark of one stage."""
+    """One load point: a stage, or the requests of a one-stage benchmark."""
     rows = read_objects(file, f"a report of {TOOL}", listed=True)
     if "start_time" in rows[0].values:
         return Found([_requests(rows, file, option)], Served(TOOL))
@@ -48,10 +48,10 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
 
 
 def _of_one_stage(file: OpenedFile) -> None:
-    """All stages together have no level but the one that the config states."""
+    """All stages together have a level only if the config states it."""
     if file.entry.level is None:
         raise ConfigError(
-            f"{file.shown}: holds all stages of a benchmark together. Expected one load. Next: import its "
+            f"{file.shown}: covers all stages of a benchmark. Expected one load. Next: import its "
             f"stage_N_lifecycle_metrics.json; or, if there was one, write the entry as {{path: {file.entry.path}, level: ...}}"
         )
 
@@ -86,7 +86,7 @@ def _stage(row: Row, file: OpenedFile) -> FoundPoint:
 
 
 def _level(load: Row) -> LoadLevel | None:
-    """A stage of workers states its concurrency beside a rate; the summary of all stages states neither."""
+    """A stage with workers has a concurrency besides a rate; the summary of all stages has neither."""
     if concurrency := optional_number(load, "concurrency"):
         return LoadLevel("closed_loop", concurrency)
     rate = optional_number(load, "requested_rate")
@@ -94,14 +94,14 @@ def _level(load: Row) -> LoadLevel | None:
 
 
 def _wall_s(row: Row, successes: int) -> float | None:
-    """From the first send to the last end; in earlier versions what the answers and their rate make of it."""
+    """From the first send to the last end; for earlier versions, answers divided by their rate."""
     stated = optional_number(row, "benchmark_time_seconds")
     rate = optional_number(section(section(row, "successes"), "throughput"), "requests_per_sec")
     return stated if stated else successes / rate if rate else None
 
 
 def _tokens(answers: Row, keys: tuple[str, ...], successes: int) -> int | None:
-    """Tokens of the answers: the total, which later versions hold, else what their mean makes of it."""
+    """Tokens of the answers: the total in later versions, else computed from the mean."""
     for key in keys:
         block = section(answers, key)
         if (total := optional_number(block, "total")) is not None:
@@ -131,7 +131,7 @@ def _requests(rows: list[Row], file: OpenedFile, option: ImportedOption) -> Foun
 
 
 def _both_counts(row: Row) -> tuple[int, int]:
-    """Output tokens of an answer as the tool's tokenizer and as the server counted them; zeros where one is unknown."""
+    """Output tokens of an answer by the tool's tokenizer and by the server; both 0 where one is unknown."""
     answered = section(section(row, "info"), "response_metrics")
     tool = optional_count(answered, "output_tokens")
     server = optional_count(section(answered, "server_usage"), "completion_tokens")
@@ -167,13 +167,13 @@ def _ns(seconds: float) -> int:
 
 
 def _http_status(error: Row) -> int | None:
-    """The status at the end of `HTTP Error 503`."""
+    """The status in a message such as `HTTP Error 503`."""
     word = (optional_text(error, "error_type") or "").rpartition(" ")[2]
     return int(word) if word.isdigit() and len(word) == 3 else None
 
 
 def _model(row: Row) -> str | None:
-    """The model that a request asked for."""
+    """The model that a request named."""
     text = row.values["request"]
     try:
         body = json.loads(text) if isinstance(text, str) else text

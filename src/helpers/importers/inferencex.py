@@ -1,8 +1,8 @@
 """InferenceX (formerly InferenceMAX): `agg_*.json` of one benchmark, or a list of them.
 
-They are what InferenceX makes of a result of vLLM's benchmark client: latencies in seconds, token rates per GPU, and how the
-model was served. What is counted there (requests, failures, time, tokens) is left out here; the results themselves, beside
-them in the artifacts of a run, hold it and are read as `vllm`.
+InferenceX derives them from results of vLLM's benchmark client: latencies in seconds, token rates per GPU, and how the
+model was served. They lack the counts (requests, failures, time, tokens); the client's results, in the same run's
+artifacts, have them and are read as `vllm`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NESTED = ("conc", "model", "metrics.tput_per_gpu", "metrics.output_tput_per_gpu"
 PRINTED = re.compile(r"^(p\d+(?:\.\d+)?|median)_(ttft|tpot|e2el)$")
 COLUMN = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "latency_s"}
 UNKNOWN = (
-    f"{FAILURES}: the client's own result, read as `vllm`, holds it",
+    f"{FAILURES}: the client's own result, read as `vllm`, has it",
     "requests per second and the time that it took",
     "times and latencies of single requests",
     "whether a steady state was reached",
@@ -50,7 +50,7 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
         require(row, NEEDED, f"a result of {TOOL} (agg_*.json)")
     if file.entry.requests is None:
         raise ConfigError(
-            f"{file.shown}: does not say how many requests each result counts. Expected their number. Next: write the entry as "
+            f"{file.shown}: does not state how many requests each result covers. Expected their number. Next: write the entry as "
             f"{{path: {file.entry.path}, requests: ...}} (InferenceX sends 10 per stream, as a rule)"
         )
     images = {optional_text(row, "image") for row in rows} - {None}
@@ -77,15 +77,15 @@ def _point(row: Row, requests: int) -> FoundPoint:
 
 
 def _flat(row: Row) -> Row:
-    """A result with its measurements among its other keys: the site's rows hold them in `metrics`."""
+    """A result with its measurements at the top level: rows from the site have them in `metrics`."""
     return Row(row.where, {**row.values, **section(row, "metrics").values})
 
 
 def _rates(row: Row) -> dict[str, float]:
     """Tokens per second of the whole system.
 
-    Where some GPUs prefill and others decode, the output was divided by those that decode, and later by all of them;
-    `output_tput_per_decode_gpu` stands beside the latter.
+    If some GPUs prefill and others decode, earlier versions divide the output by the decoding GPUs, later ones by all;
+    the latter also have `output_tput_per_decode_gpu`.
     """
     decode = number(row, "num_decode_gpu" if row.values.get("num_decode_gpu") else "tp")
     gpus = decode + (number(row, "num_prefill_gpu") if _is_split(row) else 0.0)
@@ -94,12 +94,14 @@ def _rates(row: Row) -> dict[str, float]:
     output *= gpus if by_all else decode
     if output > total * (1 + 1e-6):
         refuse(
-            f"{row.where}: output_tput_per_gpu", row.values["output_tput_per_gpu"], "no more output than tokens in all"
+            f"{row.where}: output_tput_per_gpu",
+            row.values["output_tput_per_gpu"],
+            "at most as much output as tokens in all",
         )
     return {"output_tokens_per_s": output, "prompt_tokens_per_s": max(0.0, total - output)}
 
 
 def _is_split(row: Row) -> bool:
-    """Do other GPUs prefill than decode?"""
+    """True if separate GPUs prefill and decode."""
     stated = row.values.get("disagg")
     return bool(row.values.get("num_prefill_gpu")) and (stated is None or str(stated).lower() == "true")

@@ -1,8 +1,8 @@
-"""LLMeter (awslabs): `responses.jsonl` of a result folder, one line per request, with `summary.json` beside it.
+"""LLMeter (awslabs): `responses.jsonl` of a result folder, one line per request, with `summary.json` next to it.
 
-Latencies are in seconds. When a request was sent is kept in whole seconds, which is too coarse for a window, so a run is one
-group of which each latency is known. `summary.json` holds the clients, the time that the run took and the model; a later run
-into the same folder writes it anew, but appends its responses.
+Latencies are in seconds. Send times are in whole seconds, too coarse for a window, so a run is one group in which each
+latency is known. `summary.json` has the clients, the duration of the run and the model; a later run into the same
+folder overwrites it, but appends its responses.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ UNKNOWN = (
 
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
-    """One load point: the responses of the run that the summary is of."""
+    """One load point: the responses of the summary's run."""
     rows = read_objects(file, f"a response of {TOOL}")
     if not set(rows[0].values).issuperset(RESPONSE):
         raise ResultFileError(
-            f"{file.shown}: holds a summary of {TOOL}. Expected its responses.jsonl, of which all else follows. Next: write "
+            f"{file.shown}: holds a summary of {TOOL}. Expected its responses.jsonl, which has all the data. Next: write "
             "`path: .../responses.jsonl`; if it is missing, measure with `output_path` set"
         )
     for row in rows:
         require(row, RESPONSE, f"a response of {TOOL}")
     summary = _beside(file)
     clients, mine = optional_number(summary, "clients"), _of_the_last_run(rows, summary, file)
-    unknown = UNKNOWN if summary.values.get("total_test_time") else (*UNKNOWN, "rates (summary.json is not there)")
+    unknown = UNKNOWN if summary.values.get("total_test_time") else (*UNKNOWN, "rates (summary.json is missing)")
     point = FoundPoint(
         where=file.shown,
         dataset=None,
@@ -63,23 +63,23 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
         unknown=unknown,
     )
     earlier = len(rows) - len(mine)
-    words = f"{file.shown}: {earlier} responses of earlier runs into the same folder, whose summary was overwritten"
+    words = f"{file.shown}: {earlier} responses of earlier runs in the same folder, whose summary was overwritten"
     return Found([point], _served(summary), [words] if earlier else [])
 
 
 def _of_the_last_run(rows: list[Row], summary: Row, file: OpenedFile) -> list[Row]:
-    """The responses that `summary.json` counts: a run appends its responses to those of earlier ones."""
+    """The responses that `summary.json` covers, without those of earlier runs."""
     counted = optional_count(summary, "total_requests")
     if counted is not None and counted > len(rows):
         raise ResultFileError(
             f"{file.shown}: holds {len(rows)} responses, {summary.where} counts {counted}. Expected all of them. Next: copy both "
-            "files again, or measure again with an `output_path` of its own"
+            "files again, or measure again with a separate `output_path`"
         )
     return rows[-counted:] if counted else rows
 
 
 def _group(rows: list[Row], summary: Row, file: OpenedFile) -> Group:
-    """All responses as one group; of one that failed there is neither latency nor, mostly, tokens."""
+    """All responses as one group; failed ones have no latency and usually no tokens."""
     ok = [row for row in rows if optional_text(row, "error") is None]
     latency_s = [number(row, "time_to_last_token") for row in ok]
     ttft_s = [optional_number(row, "time_to_first_token") for row in ok]
@@ -98,7 +98,7 @@ def _group(rows: list[Row], summary: Row, file: OpenedFile) -> Group:
 
 
 def _tpot_s(rows: list[Row], latency_s: list[float], ttft_s: list[float]) -> list[float] | None:
-    """Of the answers of two tokens and more; null where the tokens of one are unknown."""
+    """TPOT of answers with at least two tokens; None if the tokens of one are unknown."""
     tokens = [optional_count(row, "num_tokens_output") for row in rows]
     if None in tokens:
         return None
@@ -112,7 +112,7 @@ def _total(rows: list[Row], key: str) -> int | None:
 
 
 def _beside(file: OpenedFile) -> Row:
-    """`summary.json`, else what `run_config.json` says of clients and endpoint; empty where neither lies beside the file."""
+    """`summary.json`, else clients and endpoint from `run_config.json`; empty if the folder has neither."""
     for name in ("summary.json", "run_config.json"):
         path = file.path.with_name(name)
         try:
@@ -128,6 +128,6 @@ def _beside(file: OpenedFile) -> Row:
 
 
 def _served(summary: Row) -> Served:
-    """What was called. A SageMaker endpoint is named for the model where the caller gave no model's id."""
+    """The model's id, or the endpoint's name: LLMeter gives a SageMaker endpoint's name if the caller gave no id."""
     model, endpoint = optional_text(summary, "model_id"), optional_text(summary, "endpoint_name")
     return Served(TOOL, model=None if model == endpoint else model, deployment=endpoint and clean(endpoint))

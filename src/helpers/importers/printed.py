@@ -1,4 +1,4 @@
-"""Latencies that a tool printed over its answers, in the words of `Group.reported`: `latency_s_p95`, `ttft_s_min` and so on."""
+"""Latency statistics that a tool printed, under the names of `Group.reported`: `latency_s_p95`, `ttft_s_min` and so on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SAME = {"median": "p50", "min": "min", "max": "max"}
 
 
 def in_blocks(row: Row, columns: dict[str, str], per_second: float) -> dict[str, float]:
-    """From one object per metric (key -> column), whose keys are percentiles; `per_second` of its units are a second."""
+    """From one object per metric (key -> column), whose keys are percentiles; `per_second` of its units make a second."""
     found = {}
     for metric, column in columns.items():
         block = section(row, metric)
@@ -23,7 +23,7 @@ def in_blocks(row: Row, columns: dict[str, str], per_second: float) -> dict[str,
 
 
 def in_keys(row: Row, pattern: re.Pattern[str], columns: dict[str, str], per_second: float) -> dict[str, float]:
-    """From keys of the object itself, which match `pattern`: its first part is the percentile, its second the metric."""
+    """From top-level keys that match `pattern`: its first group is the percentile, its second the metric."""
     found = {}
     for key in row.values:
         match = pattern.match(str(key))

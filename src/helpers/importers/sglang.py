@@ -1,9 +1,8 @@
 """The JSON lines that `python -m sglang.bench_serving --output-file` writes, with `--output-details` or without.
 
-One line is one benchmark: its printed latencies are in milliseconds, lists of its requests (`--output-details`) in seconds.
-Nothing tells when a request was sent, so a line is a group of which single latencies may be known: a request took its time
-to the first token and the gaps after it. Failures are in the lists alone. The model's id is in `server_info`, which only an
-sglang server gives.
+One line is one benchmark: printed latencies are in milliseconds, per-request lists (`--output-details`) in seconds.
+There are no send times, so a line is a group. With the lists each latency is known: a request's TTFT plus the gaps after
+it. Only the lists have failures. The model's id is in `server_info`, which only an sglang server provides.
 """
 
 from __future__ import annotations
@@ -70,21 +69,21 @@ def _point(row: Row, file: OpenedFile) -> FoundPoint:
 
 
 def _level(row: Row, file: OpenedFile) -> LoadLevel | None:
-    """The rate, or else the highest concurrency; null where the config states it: for a trace, for example."""
+    """The rate, else the maximum concurrency; None if the config states it, as for a trace."""
     rate = row.values["request_rate"]
     if rate not in ("inf", math.inf, "trace") and number(row, "request_rate") > 0:
         return LoadLevel("open_loop", number(row, "request_rate"))
     concurrency = None if rate == "trace" else optional_number(row, "max_concurrency")
     if concurrency is None and file.entry.level is None:
         raise ResultFileError(
-            f"{row.where}: max_concurrency and request_rate: neither is limited, or a trace was sent. Expected a held load. "
+            f"{row.where}: max_concurrency and request_rate: neither is limited, or a trace was sent. Expected a fixed load. "
             "Next: measure with --max-concurrency or --request-rate"
         )
     return LoadLevel("closed_loop", concurrency) if concurrency else None
 
 
 def _detailed(row: Row) -> Group:
-    """From the lists of requests. A request failed if it has an error, or no output at all."""
+    """From the per-request lists. A request failed if it has an error or no output."""
     ttfts, inputs, outputs = (_listed(row, key) for key in ("ttfts", "input_lens", "output_lens"))
     gaps = row.values["itls"]
     if not isinstance(gaps, list) or len(gaps) != len(ttfts):
@@ -121,7 +120,7 @@ def _listed(row: Row, key: str) -> list[float]:
 
 
 def _group(row: Row) -> Group:
-    """From the totals, which are those of the answers; how many failed is not among them."""
+    """From the totals, which cover only answers; the number of failures is unknown."""
     completed = count(row, "completed")
     mean_ms = optional_number(row, "mean_e2e_latency_ms")
     return Group(

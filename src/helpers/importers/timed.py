@@ -1,8 +1,8 @@
-"""Requests with times become request records: with a warm-up, a steady window and a drain as if they had been sent here.
+"""Turns requests with times into request records with a warm-up, a steady window and a drain, as if they had been sent here.
 
-Other tools measure from their first request to their last answer. Ramp-up and tail are then part of every number, so the
-window is found anew: it opens when every stream has had its first answer and latency has settled (`load.steady`), and it
-closes with the last send of which all earlier requests have ended.
+Other tools measure from their first request to their last answer, which includes ramp-up and tail in every number. So a new
+window is determined: it opens when every stream has had its first answer and latency has settled (`load.steady`), and it
+closes with the last send before which all requests have ended.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.importers.found import CUT_OFF, FoundPoint, TimedRequest
 from helpers.load.schedule import arrival_facts
 from helpers.load.spread import percentiles_ms
-from helpers.load.steady import judge
+from helpers.load.steady import steadiness_of
 from helpers.run.group_records import Group
-from helpers.run.records import WHOLE_SCHEDULE, ArrivalFacts, LoadPoint, LoadPointFacts
+from helpers.run.records import WHOLE_SCHEDULE, ArrivalFacts, Attempt, AttemptFacts
 
 CLOCK_SOURCE = "user"
-"""These tools stamp what they read in their own process, not in the kernel."""
+"""These tools take timestamps in their own process, not in the kernel."""
 TIMEOUT_WORDS = ("timeout", "timed out")
 CONNECTION_WORDS = ("connect", "disconnected", "reset by peer")
 
 
 @dataclass(frozen=True)
 class Window:
-    """The steady window of a load point; ns of the clock of its requests. Null bounds: there is none."""
+    """The steady window of a load point, in ns of its requests' clock. Without a window the bounds are None."""
 
     open_ns: int | None
     close_ns: int | None
@@ -35,7 +35,7 @@ class Window:
     because: str
 
 
-def records_of(found: FoundPoint, point: LoadPoint, config: BenchmarkConfig) -> tuple[list[dict], LoadPointFacts]:
+def records_of(found: FoundPoint, point: Attempt, config: BenchmarkConfig) -> tuple[list[dict], AttemptFacts]:
     """The request records of a load point, in order of t0, and the facts beside them."""
     requests = sorted(found.requests, key=_t0)
     window = find_window(requests, point)
@@ -43,7 +43,7 @@ def records_of(found: FoundPoint, point: LoadPoint, config: BenchmarkConfig) -> 
     is_open = point.level.is_open
     lags = [r.sent_ns - r.scheduled_ns for r in requests if r.scheduled_ns is not None] if is_open else []
     generation = config.generation
-    facts = LoadPointFacts(
+    facts = AttemptFacts(
         option=point.option,
         dataset=point.dataset,
         load_point=point.id,
@@ -71,7 +71,7 @@ def records_of(found: FoundPoint, point: LoadPoint, config: BenchmarkConfig) -> 
     return rows, facts
 
 
-def with_window(found: FoundPoint, point: LoadPoint) -> FoundPoint | str:
+def with_window(found: FoundPoint, point: Attempt) -> FoundPoint | str:
     """The load point as it is if a window is found in it, else as the group of its requests; or why it is neither."""
     if not found.requests:
         return found
@@ -87,7 +87,7 @@ def with_window(found: FoundPoint, point: LoadPoint) -> FoundPoint | str:
 
 
 def _group(requests: list[TimedRequest], where: str) -> Group:
-    """Requests of which each latency is known, without a window: one wave, for example."""
+    """A group of requests with known latencies but no window: one wave, for example."""
     ok = [request for request in requests if request.error_type is None]
     latency_s = [_seconds(_t0(one), one.last_token_ns) for one in ok]
     ttft_s = [_seconds(_t0(one), one.first_token_ns) for one in ok if one.first_token_ns is not None]
@@ -121,11 +121,11 @@ def _tpot_s(one: TimedRequest) -> float | None:
     return _seconds(one.first_token_ns, one.last_token_ns) / (one.output_tokens - 1)
 
 
-def find_window(requests: list[TimedRequest], point: LoadPoint) -> Window:
+def find_window(requests: list[TimedRequest], point: Attempt) -> Window:
     """The steady window among requests in order of their t0."""
     measured = [i for i, request in enumerate(requests) if request.measured and request.done_ns is not None]
     if not measured:
-        return Window(None, None, False, "no request was measured and ended")
+        return Window(None, None, False, "no measured request has ended")
     ends = [i for i, request in enumerate(requests) if request.done_ns is None]
     ends += [i for i, request in enumerate(requests) if i > measured[0] and not request.measured]
     until_ns = _t0(requests[min(ends, default=len(requests) - 1)])
@@ -145,7 +145,7 @@ def find_window(requests: list[TimedRequest], point: LoadPoint) -> Window:
     latency_s = (done[first:] - t0[first:]) / 1e9
     span_s = (until_ns - int(t0[first])) / 1e9
     in_flight = float(latency_s.sum() / span_s) if point.level.is_open and span_s > 0 else float(streams)
-    finding = judge(latency_s, in_flight)
+    finding = steadiness_of(latency_s, in_flight)
     opened = first + finding.start
     if opened >= len(t0):
         return Window(None, None, False, finding.because)
@@ -157,13 +157,13 @@ def _t0(request: TimedRequest) -> int:
 
 
 def _arrivals(times_ns: list[int | None], window: Window) -> ArrivalFacts | None:
-    """Rate and regularity up to the end of the window; null where the file does not tell all times."""
+    """Rate and regularity up to the end of the window; None if the file lacks some of the times."""
     if window.close_ns is None or any(time is None for time in times_ns):
         return None
     return arrival_facts(np.array([time for time in times_ns if time < window.close_ns], dtype="int64"))
 
 
-def _row(number: int, request: TimedRequest, window: Window, found: FoundPoint, point: LoadPoint) -> dict:
+def _row(number: int, request: TimedRequest, window: Window, found: FoundPoint, point: Attempt) -> dict:
     """One request record; what the file does not tell is null."""
     return {
         "option": point.option,
@@ -199,7 +199,7 @@ def _phase(request: TimedRequest, window: Window) -> str:
 
 
 def _status(request: TimedRequest) -> str:
-    """The project's word for how a request ended, from the error that the tool noted."""
+    """This project's error type for the error that the tool recorded."""
     if request.error_type is None:
         return "ok"
     if request.error_type == CUT_OFF:

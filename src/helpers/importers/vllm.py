@@ -1,5 +1,5 @@
-"""The JSON that `vllm bench serve --save-result` writes, with `--save-detailed` or without. Latencies of requests are in
-seconds, printed ones in milliseconds, start times on a clock of the benchmark's own.
+"""The JSON that `vllm bench serve --save-result` writes, with or without `--save-detailed`. Latencies of requests are in
+seconds, printed ones in milliseconds, start times on the benchmark's own clock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMN = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "latency_s"}
 
 
 def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
-    """One load point per result: a file holds one, or several one after the other (`--append-result`)."""
+    """One load point per result: a file has one, or a sequence (`--append-result`)."""
     return found_in(selected(read_objects(file, f"a result of {TOOL}"), option, file), file)
 
 
@@ -75,7 +75,7 @@ def _point(row: Row, file: OpenedFile) -> FoundPoint:
 
 
 def _level(row: Row, file: OpenedFile) -> LoadLevel | None:
-    """A ramp, a rate, or a concurrency, in this order: a rate may have a highest concurrency too."""
+    """A ramp, a rate, or a concurrency, in this order: a rate may also have a maximum concurrency."""
     if row.values.get("ramp_up_strategy"):
         ends = number(row, "ramp_up_start_rps"), number(row, "ramp_up_end_rps")
         return LoadLevel("ramp", max(ends))
@@ -89,13 +89,13 @@ def _level(row: Row, file: OpenedFile) -> LoadLevel | None:
     if file.entry.level is not None:
         return None
     raise ResultFileError(
-        f"{row.where}: max_concurrency and request_rate: neither is limited, so all requests were sent at once. Expected a load "
-        "that can be held. Next: measure with --max-concurrency or --request-rate"
+        f"{row.where}: max_concurrency and request_rate: neither is limited, so all requests were sent at once. Expected a fixed "
+        "load. Next: measure with --max-concurrency or --request-rate"
     )
 
 
 def _requests(row: Row, starts: list[float], is_open: bool) -> list[TimedRequest]:
-    """The requests of a detailed result; lists that run beside each other, one item per request."""
+    """The requests of a detailed result, which has parallel lists with one item per request."""
     columns = {name: numbers(row, name) for name in ("ttfts", "latencies", "queue_times", "input_lens", "output_lens")}
     itls, errors = row.values["itls"], row.values.get("errors") or [""] * len(starts)
     for name, values in {**columns, "itls": itls, "errors": errors}.items():
@@ -148,12 +148,12 @@ def _whole(values: list[float] | None, i: int) -> int | None:
 
 
 def _group(row: Row) -> Group:
-    """A result without times, as one group; newer versions list the latencies all the same."""
+    """A result without times, as one group; newer versions list the latencies nevertheless."""
     completed, failed = count(row, "completed"), optional_count(row, "failed")
     asked = optional_count(row, "num_prompts") or completed
     failures = max(0, asked - completed) if failed is None else failed
     latencies = numbers(row, "latencies")
-    if failures or latencies is None or len(latencies) != completed:  # the list does not say which of them failed
+    if failures or latencies is None or len(latencies) != completed:  # the list does not show which of them failed
         latencies = None
     mean_ms = optional_number(row, "mean_e2el_ms")
     mean_s = math.fsum(latencies) / completed if latencies else None if mean_ms is None else mean_ms / 1e3

@@ -1,8 +1,8 @@
-"""What `vllm bench sweep serve` sums up: `summary.json` (the runs of one combination) or `summary.csv` (all of them).
+"""Summaries of `vllm bench sweep serve`: `summary.json` (the runs of one combination) or `summary.csv` (all of them).
 
-Each entry is a result of `vllm bench serve` with the parameters of its combination and its `run_number` among its keys; runs
-of one combination are repetitions. In `summary.csv` a list is a text, so what was measured with `--save-detailed` is read
-from `summary.json`.
+Each entry is a result of `vllm bench serve` plus the parameters of its combination and its `run_number`; runs of one
+combination are repetitions. In `summary.csv` lists are text, so results of `--save-detailed` must be read from
+`summary.json`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
 
 
 def _without_empty(row: Row) -> Row:
-    """A row of the table without what pandas wrote as empty, and without lists, which only JSON holds."""
+    """A table row without empty cells and without lists, which only JSON preserves."""
     for key in ("start_times", "itls"):
         if row.values.get(key):
             refuse(f"{row.where}: {key}", row.values[key], "a sweep without --save-detailed, or its summary.json files")

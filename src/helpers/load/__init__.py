@@ -1,26 +1,28 @@
 """The load generator. It runs in processes of its own, which do one thing while they measure: send bytes, stamp bytes.
 
-    order         what crosses the pipe between conductor and load processes
-    team          load processes, one per CPU, seen from the notebook
-    conductor     one load point: start, look whether it is enough, stop, parse, write
-    schedule      arrivals of an open loop, drawn beforehand and checked afterwards
-    window        from the requests so far to the steady window
-    steady        the end of a warm-up, and whether what follows is steady
-    findings      what a load point says of itself, and whether the client shaped it
-    attempts      which repetitions count, and which are to be measured again
+In the process that wants load:
 
-    process       a load process (`python -m helpers.load`)
-    bodies        request bytes, made before the start; `signing` signs them at the send
-    sender        what `closed_loop` and `open_loop` share
-    connection    one HTTP/1.1 connection that stamps every socket read
-    alarm         a timer that is exact to microseconds
-    system        what that and the stamps ask of the operating system
-    spool         what came back, on disk while the load point runs
-    post_pass     after the load point: bytes and stamps become request records, by way of
-    responses     an answer from its bytes; `http_body`, `event_stream`, `events` and `apis` peel its layers
+    plan            which attempts a run is made of, and which is next; `search` chooses the levels of a search
+    calibration     what the client itself adds, against `loopback_stub`, a server with a known schedule
+    load_processes  the load processes, one per CPU, and the pipes to them
+    attempt_run     one attempt: start, decide when it is enough, stop, parse, write
+    attempt_progress  its progress, for display
+    schedule        arrivals of an open loop, drawn beforehand and checked afterwards; `trace` reads recorded ones
+    window          from the requests so far to the steady window
+    steady          the end of the warm-up, and whether what follows is steady
+    findings        the facts of an attempt, and whether the client shaped it
 
-    spread        percentiles of many times
-    loopback_stub a server with a known schedule, to hold all this to
+In a load process (`python -m helpers.load`, `process`):
+
+    messages        the commands and replies that cross the pipes
+    bodies          request bytes, made before the start; `signing` signs them when they are sent
+    sender          what `closed_loop` and `open_loop` share
+    connection      one HTTP/1.1 connection that stamps every socket read; `answer_end` and `api_end` find where an answer ends
+    precise_timer   a timer that is exact to microseconds
+    system          what the timer and the stamps need from the operating system
+    spool           what came back, on disk while the attempt runs
+    postprocessing  after the attempt: bytes and stamps become request records, by way of
+    responses       an answer from its bytes; `http_body`, `event_stream`, `events` and `apis` peel its layers
 
 All times are `CLOCK_MONOTONIC` nanoseconds.
 """

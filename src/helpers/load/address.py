@@ -46,7 +46,7 @@ class Address(BaseModel):
 
     @property
     def authorization(self) -> str | None:
-        """The Authorization header of requests that are not signed; null for none."""
+        """The Authorization header of requests that are not signed; None for none."""
         if self.bearer_token:
             return f"Bearer {self.bearer_token}"
         return f"Basic {basic_credentials(self.basic_auth)}" if self.basic_auth else None

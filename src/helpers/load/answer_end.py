@@ -1,7 +1,7 @@
 """Where an answer ends (RFC 9112, section 6): at its last chunk, at its Content-Length, or where the connection closes.
 
 Found while the bytes arrive. `http_body` reads the same heads and chunk sizes afterwards, with the same functions, so the
-two cannot disagree. What is not framed as HTTP/1.1 says ends the answer at once: nobody knows where it would.
+two cannot disagree. Bytes not framed as HTTP/1.1 end the answer at once: where it ends cannot be known.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Head(NamedTuple):
 def read_head(data: bytes) -> Head:
     """The head without its empty line. Raises BadResponse where it does not begin as one.
 
-    Remembered, as most answers of a server begin alike: whoever gets a head only reads it.
+    Cached, because most answers of a server begin alike; callers must not modify it.
     """
     status_line, *lines = data.decode("latin-1").split("\r\n")
     begin = _STATUS_LINE.fullmatch(status_line)
@@ -194,7 +194,7 @@ class AnswerEnd:
         return True
 
     def break_off(self, error: Exception) -> bool:
-        """The answer is over, as it could not be read: whatever a server sends, it spoils one row and no other."""
+        """The answer is over because it could not be read: a bad answer must spoil only its own row."""
         return self.give_up(f"the answer could not be read: {type(error).__name__}")
 
     def _after_head(self, data: bytes) -> bytes | None:

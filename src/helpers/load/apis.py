@@ -99,17 +99,17 @@ def read_openai(events: list[_OpenAIEvent]) -> Reading:
             reading.cached_tokens = _cached_of(usage.prompt_tokens_details)
             reading.prompt_tokens = usage.prompt_tokens
             reading.output_tokens = usage.completion_tokens
-            reading.tells_reasoning = _tells_reasoning(usage.completion_tokens_details)
+            reading.reports_reasoning = _reports_reasoning(usage.completion_tokens_details)
     reading.ended = reading.finish_reason is not None
     return reading
 
 
-def _tells_reasoning(details: Any) -> bool:
+def _reports_reasoning(details: Any) -> bool:
     return isinstance(details, dict) and bool(details.get("reasoning_tokens"))
 
 
 def _cached_of(details: Any) -> int | None:
-    """Prompt tokens from a cache, where the server tells them as OpenAI does."""
+    """Prompt tokens from a cache, where the server reports them as OpenAI does."""
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
     return cached if type(cached) is int else None
 
@@ -225,7 +225,7 @@ def read_djl(events: list[_DjlEvent | list[_DjlEvent]]) -> Reading:
         if details is not None:
             reading.finish_reason = details.finish_reason
             reading.prompt_tokens = details.input_length
-            # Only LMI's asynchronous vLLM tells input_length, and its generated_tokens is one too many.
+            # Only LMI's asynchronous vLLM reports input_length, and its generated_tokens is one too many.
             reading.output_tokens = details.generated_tokens if details.input_length is None else None
         reading.ended = reading.ended or event.generated_text is not None or reading.finish_reason is not None
     return reading
@@ -342,7 +342,7 @@ class _ConverseEvent(_Fields, rename="camel"):
 
 
 def read_bedrock_converse(events: list[_ConverseEvent]) -> Reading:
-    """ConverseStream's events, which are told apart by their fields, or the whole message of Converse.
+    """ConverseStream's events, which are distinguished by their fields, or the whole message of Converse.
 
     Prompt tokens include those from and to a prompt cache, which `inputTokens` leaves out. Source:
     https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html

@@ -1,4 +1,4 @@
-"""Request bytes, made before the load point starts; only request id, salt and signature are added at the send."""
+"""Request bytes, made before the attempt starts; only request id, salt and signature are added when they are sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from helpers.config.benchmark import Generation
+from helpers.config.workload import Generation
 from helpers.errors import LoadError
 from helpers.load.address import Address
 from helpers.load.signing import BearerToken, RequestSigner
@@ -24,14 +24,14 @@ APIS_WITH_SMALLEST_LENGTH = frozenset({"openai_chat", "openai_completions", "djl
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """The body of one prompt's request; with a salt, which comes at the send, in two parts around its place."""
+    """The body of one prompt's request; if a salt is added when it is sent, in two parts around the salt's place."""
 
     prompt_id: str
     body: bytes
-    """The whole body, or what stands before the salt."""
+    """The whole body, or the part before the salt."""
     after_salt: bytes | None = None
     sha256: str | None = None
-    """Hash of the whole body; null where it is not signed or still lacks its salt."""
+    """Hash of the whole body; None where it is not signed or still lacks its salt."""
 
 
 def prepare_requests(
@@ -44,7 +44,7 @@ def prepare_requests(
 ) -> list[PreparedRequest]:
     """One prepared request per prompt, in the order of `prompts` (columns prompt_id, text, rendered).
 
-    The keys `extra_body` come to each body, those of `omit_body_keys` are left out.
+    The keys of `extra_body` are added to each body, those of `omit_body_keys` left out.
 
     With `salt`, the user's text of each sent request begins with characters of its own (see `salt_of`), so that a server
     finds none of it in a prefix cache. What a chat template puts before the user's text stays the same for all.
@@ -151,7 +151,7 @@ def _anthropic(text: str, rendered: str, address: Address, generation: Generatio
 def _bedrock_converse(text: str, rendered: str, address: Address, generation: Generation) -> dict:
     """Converse and ConverseStream: there is no smallest output length, and `generation.top_k` is not sent.
 
-    Models take `top_k` and what else only they know from `additionalModelRequestFields`, which an option's `extra_body`
+    Models take `top_k` and other parameters of their own from `additionalModelRequestFields`, which an option's `extra_body`
     may give. An `inferenceConfig` there replaces this one, for models that refuse one of its keys.
     Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html, API_runtime_ServiceTier.html
     """
@@ -208,7 +208,7 @@ class RequestWriter:
 
 
 def _signer(address: Address, headers: dict[str, str]) -> RequestSigner | BearerToken | None:
-    """Signs with AWS credentials found as the AWS tools find them; null for an address that is not signed."""
+    """Signs with AWS credentials found as the AWS tools find them; None for an address that is not signed."""
     if address.sigv4 is None:
         return None
     from helpers.run.sessions import session_of_profile

@@ -1,4 +1,4 @@
-"""How much of what is measured is the client itself: a short load point against a loopback server with a known schedule.
+"""How much of what is measured is the client itself: a short attempt against a loopback server with a known schedule.
 
 Done before the first load of a run and kept beside it, so that a report can show what the instrument adds.
 """
@@ -14,14 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers.config.benchmark import BenchmarkConfig, Generation
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import ClosedLoop, LoadLevel
+from helpers.config.workload import Generation
 from helpers.load.address import Address
-from helpers.load.conductor import Finished
+from helpers.load.attempt_run import Finished
+from helpers.load.load_processes import LoadProcesses
 from helpers.load.loopback_stub import LoopbackStub
-from helpers.load.order import Order
+from helpers.load.messages import AttemptSpec
 from helpers.load.spread import percentiles_ms
-from helpers.load.team import LoadTeam
 from helpers.run.folder import RunFolder
 
 TTFT_S, ITL_S, EVENTS = 0.02, 0.002, 16
@@ -32,7 +33,7 @@ LOAD_PROCESSES = 1
 
 
 class Measured(NamedTuple):
-    """What came of one concurrency."""
+    """What was measured at one concurrency."""
 
     level: dict
     """As `instrument.json` lists it."""
@@ -43,11 +44,11 @@ def calibrate(config: BenchmarkConfig, run: RunFolder) -> dict:
     """Measure the client at the lowest and the highest concurrency of the config; writes `run.instrument_file`.
 
     Overheads are what the client reports minus what the stub's own log says, per request, in ms: from the arrival of
-    the request to the write of the first (last) event, so that loopback both ways is in them.
+    the request to the write of the first (last) event, so they include loopback both ways.
     """
     log_file = run.logs / "calibration.log"
-    with TemporaryDirectory() as scratch, LoopbackStub() as stub, LoadTeam(log_file, LOAD_PROCESSES) as team:
-        measured = [_measure(stub, team, streams, Path(scratch)) for streams in _streams(config)]
+    with TemporaryDirectory() as scratch, LoopbackStub() as stub, LoadProcesses(log_file, LOAD_PROCESSES) as processes:
+        measured = [_measure(stub, processes, streams, Path(scratch)) for streams in _streams(config)]
     clocks = {one.clock_source for one in measured}
     found = {
         "clock_source": clocks.pop() if len(clocks) == 1 else "mixed",
@@ -65,9 +66,9 @@ def _streams(config: BenchmarkConfig) -> list[int]:
     return sorted({1, highest})
 
 
-def _measure(stub: LoopbackStub, team: LoadTeam, streams: int, scratch: Path) -> Measured:
+def _measure(stub: LoopbackStub, processes: LoadProcesses, streams: int, scratch: Path) -> Measured:
     stub.configure(ttft_s=TTFT_S, itl_s=ITL_S, events=EVENTS)
-    finished = team.run(_order(stub, streams, scratch), lambda progress: None)
+    finished = processes.run(_spec(stub, streams, scratch), lambda progress: None)
     log = {served.request_id: served for served in stub.log()}
     table = pq.read_table(scratch / "records.parquet", filters=[("status", "=", "ok")])
     pairs = [(row, log[row["request_id"]]) for row in table.to_pylist() if row["request_id"] in log]
@@ -98,12 +99,12 @@ def _cpu_ms(finished: Finished) -> float:
     return seconds / finished.requests * 1e3
 
 
-def _order(stub: LoopbackStub, streams: int, scratch: Path) -> Order:
+def _spec(stub: LoopbackStub, streams: int, scratch: Path) -> AttemptSpec:
     prompts = scratch / "prompts.parquet"
     text = "How long does this take? " * 40
     columns = {"prompt_id": ["calibration"], "text": [text], "rendered": [text], "prompt_tokens": [240]}
     pq.write_table(pa.table(columns), prompts)
-    return Order(
+    return AttemptSpec(
         option="calibration",
         dataset="calibration",
         level=LoadLevel("closed_loop", streams),

@@ -1,4 +1,4 @@
-"""Closed loop: c workers, each sends its next request as soon as its last answer ended."""
+"""Closed loop: c workers, each sends its next request as soon as its last answer has ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ClosedLoopSender(Sender):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._workers = range(self._share, int(self._order.level.value), self._of)
+        self._workers = range(self._share, int(self._spec.level.value), self._of)
         self._connections: dict[int, HttpConnection] = {}
         self._next = self._share
 
@@ -33,7 +33,7 @@ class ClosedLoopSender(Sender):
         self._loop.call_later(max(0, start_ns - monotonic_ns()) / 1e9, self._start_workers)
 
     def _start_workers(self) -> None:
-        """One after the other: workers that start together march in step, and meet in queues that no user would."""
+        """Staggered: workers that start together stay in step, and queue up as no real users would."""
         for worker in self._workers:
             self._loop.call_later(worker * START_GAP_S, self._start_worker, worker)
 
@@ -56,7 +56,7 @@ class ClosedLoopSender(Sender):
         self._send(connection, Row(number, prompt, worker, 0, idle_since_ns, 0, 0), request)
 
     async def _reconnect(self, worker: int) -> None:
-        """Connect again and send; a refusal is a failed request. What that takes is not the worker's idle time."""
+        """Reconnect and send; a refusal is a failed request. The time that takes does not count as the worker being idle."""
         while not self._stopping:
             connection, refusal = await self._open()
             number = self._next
@@ -94,7 +94,7 @@ class ClosedLoopSender(Sender):
         self._note(row, exchange)
 
     def _idle_since_ns(self, exchange: RawExchange) -> int:
-        """When the answer was there, by the kernel's stamp if it can be right; 0 where it failed: that says nothing of us."""
+        """When the answer arrived, by the kernel's stamp if plausible; 0 if it failed, which says nothing about the client."""
         if not exchange.looks_ok:
             return 0
         stamp = exchange.reads[-1][1]

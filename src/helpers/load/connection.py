@@ -1,11 +1,9 @@
 """One HTTP/1.1 connection that stamps every socket read and keeps the bytes as they came.
 
-Nothing is decoded here. While an answer arrives the connection only finds out where it ends (`answer_end`). All else is
-done after the load point, in `responses`.
-
-The event loop only watches the socket; the connection reads it itself, because the kernel's receive stamps come beside
-the bytes (`SO_TIMESTAMPNS`, Linux) and an `asyncio.Protocol` never sees them. TLS is undone in memory, so that a
-record, too, has the stamp of the segment that completed it.
+While an answer arrives, the connection only finds out where it ends (`answer_end`); `responses` decodes it after the attempt.
+The event loop only watches the socket; the connection reads it itself, because the kernel's receive stamps come beside the
+bytes (`SO_TIMESTAMPNS`, Linux) and an `asyncio.Protocol` never sees them. TLS is decrypted in memory, so that a record has
+the stamp of the segment that completed it.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from time import monotonic_ns
 from urllib.parse import urlsplit
 
 from helpers.load.answer_end import HEADERS_END, AnswerEnd
-from helpers.load.said_end import SILENCE_NS, SaidEnd, says_its_end
+from helpers.load.api_end import SILENCE_NS, ApiEnd, ends_by_api
 from helpers.load.system import OWN_ERRORS, STAMP_SPACE, want_receive_stamps
 
 READ_BYTES = 65536
@@ -32,12 +30,12 @@ READS_KEPT = 1
 """Of an answer that was given up for its length."""
 
 RawRead = tuple[int, bytes | None, bytes]
-"""User-space stamp (ns, monotonic), the kernel's stamp as it came (struct timespec, wall clock) or null, bytes."""
+"""User-space stamp (ns, monotonic), the kernel's stamp as it came (struct timespec, wall clock) or None, bytes."""
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and the bytes that came back. Times in ns; null where the event did not happen."""
+    """One request and the bytes that came back. Times in ns; None where the event did not happen."""
 
     sent_ns: int = 0
     done_ns: int = 0
@@ -75,7 +73,7 @@ class RawExchange:
 
 
 class Server:
-    """Where connections go: the addresses of a URL's host, looked up once, and how TLS is spoken with it."""
+    """The server of a URL: the addresses of its host, looked up once, and its TLS settings."""
 
     def __init__(self, url: str, ca_file: str | None = None, api: str = "openai_chat") -> None:
         parts = urlsplit(url)
@@ -92,8 +90,8 @@ class Server:
         return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
 
     def leaves_answers_open(self) -> None:
-        """HTTP's end of a whole answer did not come: those to come are believed at once."""
-        self.new_end = partial(SaidEnd, api=self.api)
+        """HTTP's end of a whole answer did not come: from now on the API's end is accepted at once."""
+        self.new_end = partial(ApiEnd, api=self.api)
 
     async def addresses(self) -> list[tuple]:
         """(family, type, protocol, name, address) of the host. Raises OSError if it cannot be found."""
@@ -130,7 +128,7 @@ class HttpConnection:
         self._exchange: RawExchange | None = None
         self._on_done: OnDone | None = None
         self.on_stale: Callable[[HttpConnection], None] | None = None
-        """Called in the place of `on_done` where a kept-alive connection ends before one byte of the answer."""
+        """Called instead of `on_done` if a kept-alive connection ends before the first byte of the answer."""
         self.was_used = False
         """Has it brought an answer."""
         self.is_open = True
@@ -141,10 +139,8 @@ class HttpConnection:
 
     @classmethod
     async def open(cls, server: Server, timeout_s: float, most_bytes: int) -> HttpConnection:
-        """Connect (and for https, shake hands). Raises OSError or TimeoutError, with a note of the phase, the address and the
-        kind (`words_of_refusal`); knows how long each took.
-
-        An answer of more than `most_bytes`, head and framing included, is given up.
+        """Connect (and for https, shake hands), and time both. Raises OSError or TimeoutError, with a note of the phase, the
+        address and the kind (`words_of_refusal`). An answer longer than `most_bytes`, head and framing included, is given up.
         """
         phase = f"looking up {server.host}"
         try:
@@ -168,7 +164,7 @@ class HttpConnection:
         return connection
 
     def send(self, request: bytes, on_done: OnDone) -> None:
-        """Send one request; `on_done` gets its exchange, whatever becomes of it."""
+        """Send one request; `on_done` gets its exchange, whatever happens to it."""
         self._end = self._server.new_end(self._most_bytes)
         self._on_done = on_done
         exchange = self._exchange = RawExchange()
@@ -189,20 +185,18 @@ class HttpConnection:
 
     @property
     def is_unanswered(self) -> bool:
-        """Is a request under way of whose answer not a byte came."""
+        """Is a request in flight whose answer has not begun."""
         return self._exchange is not None and not self._exchange.reads
 
     def look(self) -> None:
-        """Read what may have come unnoticed: on an idle connection its end, or bytes that nobody asked for, which close it;
-        under way the end of a connection that was reset right behind its last data, and an answer that is whole by what it
-        says and has been silent since.
-
-        uvloop calls the reader once for a socket in error, and watches it no more; that one call may find data instead.
+        """Read what arrived without an event: when idle, the connection's end or unrequested bytes, which close it; during a
+        request, a reset right after the last data, or an answer that its API has ended and that has been silent since.
+        uvloop calls the reader once for a socket in error and stops watching it; that one call may find data instead.
         """
         self._readable()
         if (exchange := self._exchange) is not None:
             self._walk_on(exchange)
-        if self._exchange is not None and self._is_silent(exchange) and self._is_whole_by_its_words(exchange):
+        if self._exchange is not None and self._is_silent(exchange) and self._is_ended_by_api(exchange):
             self._server.leaves_answers_open()
             self._end_here(exchange)
 
@@ -218,8 +212,8 @@ class HttpConnection:
     def _is_silent(self, exchange: RawExchange) -> bool:
         return bool(exchange.reads) and monotonic_ns() - exchange.reads[-1][0] > SILENCE_NS
 
-    def _is_whole_by_its_words(self, exchange: RawExchange) -> bool:
-        return says_its_end([data for _, _, data in exchange.reads], self._server.api)
+    def _is_ended_by_api(self, exchange: RawExchange) -> bool:
+        return ends_by_api([data for _, _, data in exchange.reads], self._server.api)
 
     def _end_here(self, exchange: RawExchange) -> None:
         """The answer is complete with its last read; nothing more comes over this connection."""
@@ -285,7 +279,7 @@ class HttpConnection:
             if is_over:
                 self._finish(exchange, now)
         else:
-            self.close()  # nobody asked for these bytes; what follows them would be taken for the next answer
+            self.close()  # nobody asked for these bytes; what follows them would be read as the next answer
 
     def _finish(self, exchange: RawExchange, now: int) -> None:
         """The answer is over: whole, or not what HTTP says."""
@@ -303,7 +297,7 @@ class HttpConnection:
         self._on_done(self, exchange)
 
     def _decrypt(self, data: bytes) -> bytes:
-        """The plain text of what is complete so far; what TLS itself has to say goes out at once."""
+        """The plain text of the complete records so far; TLS's own messages are sent at once."""
         self._incoming.write(data)
         plain = []
         try:
@@ -326,7 +320,7 @@ class HttpConnection:
             self.close()
         elif not exchange.reads:
             self._lost_before_the_answer(f"connection closed before the answer by {name}{how}")
-        elif (error is None and self._end.until_close) or self._is_whole_by_its_words(exchange):
+        elif (error is None and self._end.until_close) or self._is_ended_by_api(exchange):
             self._end_here(exchange)
         elif error is None:
             self.give_up("cut_short", f"{name} closed the connection before the end of the answer")
@@ -334,7 +328,7 @@ class HttpConnection:
             self.give_up("stream_broken", f"{name}: connection lost in the middle of the answer{how}")
 
     def _lost_before_the_answer(self, why: str) -> None:
-        """Not a byte came back. Of a connection that was kept alive, the server may have closed it before it was asked."""
+        """No byte came back. The server may have closed a kept-alive connection before the request arrived."""
         if self._exchange is None or self._exchange.reads or not self.was_used or self.on_stale is None:
             self.give_up("connection", why)
             return

@@ -56,7 +56,7 @@ class _FrameKind(NamedTuple):
     exception: str | None
     error_message: str
     read: Callable[[bytes], bytes] | None
-    """Makes a line of the payload; null where the payload is a piece of the answer as it is."""
+    """Makes a line of the payload; None where the payload is a piece of the answer as it is."""
 
 
 def unwrap_event_stream(body: Timeline) -> Unwrapped:

@@ -34,7 +34,7 @@ class Events(NamedTuple):
     events: list[Any]
     ends: list[int]
     streamed: bool
-    """False for one JSON value: it tells nothing about when the first token was there."""
+    """False for one JSON value: it shows nothing about when the first token arrived."""
     done: bool = False
     """`[DONE]` came."""
     fault: BadResponse | None = None
@@ -63,7 +63,7 @@ def read_events(data: bytes, decoder: msgspec.json.Decoder, complete: bool) -> E
 
 
 def _regular_sse(data: bytes) -> tuple[list[bytes], list[int], bool] | None:
-    """Payloads where every event is one `data:` line and an empty line; else null."""
+    """Payloads where every event is one `data:` line and an empty line; else None."""
     newline = b"\r\n" if data.endswith(b"\r\n") else b"\n"
     between = newline + newline
     if not data.endswith(between):
@@ -77,7 +77,7 @@ def _regular_sse(data: bytes) -> tuple[list[bytes], list[int], bool] | None:
 
 
 def _json_lines(data: bytes) -> tuple[list[bytes], list[int], bool] | None:
-    """Lines where each may be a JSON value; else null."""
+    """Lines where each may be a JSON value; else None."""
     if not data.startswith((b"{", b"[")):
         return None
     lines = data.split(b"\n")

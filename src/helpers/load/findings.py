@@ -1,4 +1,4 @@
-"""What is known of a load point beside its requests, and whether it was the server that was measured."""
+"""What is known of an attempt beside its requests, and whether it was the server that was measured."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.load.order import Order, Parsed, Ready, Sent
+from helpers.load.messages import AttemptSpec, Parsed, Ready, Sent
 from helpers.load.schedule import arrival_facts
 from helpers.load.spool import index_blocks
 from helpers.load.spread import percentiles_ms
 from helpers.load.window import Window
 from helpers.run.machine import MachineFacts
-from helpers.run.records import ArrivalFacts, LoadPointFacts, LoadProcessFacts
+from helpers.run.records import ArrivalFacts, AttemptFacts, LoadProcessFacts
 
 BUSY_SHARE = 0.9
 """A load process that used more of its CPU than this had no room for what comes late."""
@@ -30,9 +30,9 @@ LOOP_LAG_MS = 5.0
 
 @dataclass(frozen=True)
 class Ended:
-    """A load point whose load is over, before its answers are parsed."""
+    """An attempt whose load is over, before its answers are parsed."""
 
-    order: Order
+    spec: AttemptSpec
     start_ns: int
     schedule_ns: np.ndarray
     """Offsets of all arrivals; empty for a closed loop."""
@@ -47,32 +47,32 @@ class Ended:
     machine: MachineFacts | None = None
 
 
-def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
-    """The facts, from the index of the spool and from what the load processes told; `parsed` by load process."""
-    order, window, close_ns = ended.order, ended.window, ended.close_ns
-    point, is_open = order.point, order.level.is_open
+def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
+    """The facts, from the index of the spool and from the replies of the load processes; `parsed` by load process."""
+    spec, window, close_ns = ended.spec, ended.window, ended.close_ns
+    attempt, is_open = spec.attempt, spec.level.is_open
     lag_ns = turnaround_ns = None
     if is_open:
         lag_ns = _of_all_rows(ended, _schedule_lag_ns)
     else:
         turnaround_ns = _of_all_rows(ended, lambda rows: _turnaround_ns(rows, window.open_ns, close_ns))
-    processes = [_process_facts(i, ended.pids[i], told, parsed.get(i, [])) for i, told in sorted(ended.sent.items())]
-    clock_source = _clock_source([one for told in parsed.values() for one in told])
+    processes = [_process_facts(i, ended.pids[i], sent, parsed.get(i, [])) for i, sent in sorted(ended.sent.items())]
+    clock_source = _clock_source([one for parts in parsed.values() for one in parts])
     lag_ms = _spread_or_none(lag_ns)
-    return LoadPointFacts(
-        option=point.option,
-        dataset=point.dataset,
-        load_point=point.id,
-        load_kind=order.level.kind,
-        level=float(order.level.value),
-        repetition=point.repetition,
+    return AttemptFacts(
+        option=attempt.option,
+        dataset=attempt.dataset,
+        load_point=attempt.id,
+        load_kind=spec.level.kind,
+        level=float(spec.level.value),
+        repetition=attempt.repetition,
         window_open_ns=window.open_ns,
         window_close_ns=close_ns if window.open_ns is not None else None,
         ended_because=ended.ended_because,
         steady=window.steady,
         steady_because=window.because,
-        asked_output_tokens=order.generation.max_output_tokens,
-        fixed_output_length=order.generation.fixed_output_length,
+        asked_output_tokens=spec.generation.max_output_tokens,
+        fixed_output_length=spec.generation.fixed_output_length,
         processes=processes,
         scheduled=_scheduled_facts(ended) if is_open else None,
         achieved=_achieved_facts(ended) if is_open else None,
@@ -95,16 +95,16 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> LoadPointFacts:
 
 def _was_served(ended: Ended, parsed: dict[int, list[Parsed]]) -> bool:
     """Was any request of the window answered? Where all failed, the server was measured, however busy the client was."""
-    told = [one for parts in parsed.values() for one in parts]
-    if sum(one.failed for one in told) == sum(one.requests for one in told):
+    counts = [one for parts in parsed.values() for one in parts]
+    if sum(one.failed for one in counts) == sum(one.requests for one in counts):
         return False
     opened = ended.window.open_ns or 0
     return bool(_of_all_rows(ended, lambda rows: rows["ok"][_t0_ns(rows) >= opened]).any())
 
 
 def _own_failures(ended: Ended) -> list[str]:
-    """Requests that this machine could not send or receive: none of them says anything of the server."""
-    counts = sum((Counter(told.own_failures) for told in ended.sent.values()), Counter())
+    """Requests that this machine could not send or receive: none of them says anything about the server."""
+    counts = sum((Counter(sent.own_failures) for sent in ended.sent.values()), Counter())
     return [f"this machine failed {count} requests: {words}" for words, count in counts.most_common(3)]
 
 
@@ -117,7 +117,7 @@ def _limits(
 ) -> list[str]:
     return [
         *_busy(processes),
-        *_idle(turnaround_ns, ended.order, ended.window, ended.close_ns),
+        *_idle(turnaround_ns, ended.spec, ended.window, ended.close_ns),
         *_stood_still(ended),
         *_late(lag_ms, ended),
         *_unstamped(processes, clock_source),
@@ -130,8 +130,8 @@ def _stood_still(ended: Ended) -> list[str]:
     if opened is None:
         return []
     found = []
-    for index, told in sorted(ended.sent.items()):
-        still_ns = sum(max(0, min(end, closed) - max(start, opened)) for start, end in told.standstills)
+    for index, sent in sorted(ended.sent.items()):
+        still_ns = sum(max(0, min(end, closed) - max(start, opened)) for start, end in sent.standstills)
         if still_ns > STANDSTILL_SHARE * (closed - opened):
             found.append(f"load process {index} did not run for {still_ns / (closed - opened):.1%} of the window")
     return found
@@ -145,11 +145,11 @@ def _busy(processes: list[LoadProcessFacts]) -> list[str]:
     ]
 
 
-def _idle(turnaround_ns: np.ndarray | None, order: Order, window: Window, close_ns: int) -> list[str]:
+def _idle(turnaround_ns: np.ndarray | None, spec: AttemptSpec, window: Window, close_ns: int) -> list[str]:
     """Workers of a closed loop that wait between an answer and the next send are not c streams."""
     if turnaround_ns is None or window.open_ns is None:
         return []
-    share = float(turnaround_ns.sum() / (order.level.value * max(close_ns - window.open_ns, 1)))
+    share = float(turnaround_ns.sum() / (spec.level.value * max(close_ns - window.open_ns, 1)))
     return [f"workers waited {share:.1%} of the time between an answer and the next send"] if share > IDLE_SHARE else []
 
 
@@ -172,16 +172,16 @@ def _unstamped(processes: list[LoadProcessFacts], clock_source: str) -> list[str
 # --- parts of the facts -------------------------------------------------------------------------------------------
 
 
-def _process_facts(index: int, pid: int, told: Sent, parsed: list[Parsed]) -> LoadProcessFacts:
+def _process_facts(index: int, pid: int, sent: Sent, parsed: list[Parsed]) -> LoadProcessFacts:
     return LoadProcessFacts(
         load_process=index,
         pid=pid,
-        requests=told.requests,
-        cpu_s=told.cpu_s,
-        cpu_share=told.cpu_s / told.wall_s if told.wall_s else 0.0,
+        requests=sent.requests,
+        cpu_s=sent.cpu_s,
+        cpu_share=sent.cpu_s / sent.wall_s if sent.wall_s else 0.0,
         parse_cpu_s=sum(one.cpu_s for one in parsed),
-        loop_lag_ms=told.loop_lag_ms,
-        peak_memory_mb=told.peak_memory_mb,
+        loop_lag_ms=sent.loop_lag_ms,
+        peak_memory_mb=sent.peak_memory_mb,
     )
 
 
@@ -222,8 +222,8 @@ def _turnaround_ns(rows: np.ndarray, open_ns: int | None, close_ns: int) -> np.n
 
 
 def _counted_spread(ended: Ended, column: str) -> dict[str, float] | None:
-    """n and percentiles, ms, of connections made beforehand and of those that a request waited for; null if there was none."""
-    beforehand = [ns for told in ended.ready.values() for ns in getattr(told, column)]
+    """n and percentiles, ms, of connections made beforehand and of those that a request waited for; None if there was none."""
+    beforehand = [ns for ready in ended.ready.values() for ns in getattr(ready, column)]
     under_load = _of_all_rows(ended, lambda rows: rows[column][rows[column] > 0])
     values = np.concatenate([np.array(beforehand, "int64"), under_load])
     return {"n": len(values), **percentiles_ms(values)} if len(values) else None
@@ -235,6 +235,6 @@ def _spread_or_none(values_ns: np.ndarray | None) -> dict[str, float] | None:
 
 def _of_all_rows(ended: Ended, column_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """One column made from the rows of all load processes, block by block."""
-    folders = [ended.order.part_folder(i) for i in sorted(ended.sent)]
+    folders = [ended.spec.part_folder(i) for i in sorted(ended.sent)]
     columns = [column_of(rows) for folder in folders for rows in index_blocks(folder)]
     return np.concatenate(columns) if columns else np.empty(0, "int64")

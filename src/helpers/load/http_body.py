@@ -77,7 +77,7 @@ def _content_ends(raw_ends: list[int], start: int, chunks: _Chunks) -> list[int]
 
 
 def _regular_chunks(data: bytes, start: int) -> _Chunks | None:
-    """The chunks of a whole body in a few calls; null where it is not the simplest kind.
+    """The chunks of a whole body in a few calls; None where it is not the simplest kind.
 
     The body is split at every line end. If each size agrees with the length of what stands between its line end and the
     next, a walk from size to size meets the same line ends, so both find the same chunks. Sizes that Python would read and

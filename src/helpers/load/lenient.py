@@ -1,8 +1,8 @@
-"""Events whose fields have other types than their API says: what is there is read, only what is measured is strict.
+"""Events whose fields have other types than their API documents: whatever can be read is read; only what is measured is strict.
 
 Used where the strict decoder gives up, so that answers that are as documented are read as fast as ever. A text may be a list
 of parts or an object that holds it, a number of tokens may be written as 4.0 or "4", a list of one may be that one. A field
-that says nothing that is measured counts as absent.
+that holds nothing measured counts as absent.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from time import monotonic_ns
 
 import numpy as np
 
-from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest
 from helpers.load.connection import HttpConnection, RawExchange
-from helpers.load.order import OPENING_AT_ONCE
+from helpers.load.messages import OPENING_AT_ONCE
+from helpers.load.precise_timer import PreciseTimer
 from helpers.load.sender import Sender
 from helpers.load.spool import Row
 
@@ -24,36 +24,36 @@ class OpenLoopSender(Sender):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._schedule_ns: list[int] = np.load(self._order.schedule_file)[self._share :: self._of].tolist()
+        self._schedule_ns: list[int] = np.load(self._spec.schedule_file)[self._share :: self._of].tolist()
         self._position = 0
         self._free: list[HttpConnection] = []
         self._opening = 0
         self._waiting: deque[tuple[Row, PreparedRequest]] = deque()
         self._again: dict[int, int] = {}
         """Number -> scheduled time of the requests for which a new connection is made."""
-        self._alarm: Alarm | None = None
+        self._timer: PreciseTimer | None = None
         self._start_ns = 0
 
     def _connections_wanted(self) -> int:
-        return min(MOST_OPENED_BEFOREHAND, max(2 * FEWEST_SPARE, math.ceil(self._order.level.value / self._of)))
+        return min(MOST_OPENED_BEFOREHAND, max(2 * FEWEST_SPARE, math.ceil(self._spec.level.value / self._of)))
 
     def _keep(self, index: int, connection: HttpConnection) -> None:
         self._free.append(connection)
 
     def _start(self, start_ns: int) -> None:
         self._start_ns = start_ns
-        self._alarm = Alarm(self._send_due)
-        self._alarm.set(start_ns + self._schedule_ns[0] if self._schedule_ns else start_ns)
+        self._timer = PreciseTimer(self._send_due)
+        self._timer.set(start_ns + self._schedule_ns[0] if self._schedule_ns else start_ns)
 
     def _send_due(self) -> None:
-        """Send every request whose time has come, and set the alarm for the next."""
+        """Send every request whose time has come, and set the timer for the next."""
         while not self._stopping:
             if self._position >= len(self._schedule_ns):
                 self._ended = True
                 return
             due = self._start_ns + self._schedule_ns[self._position]
             if due > monotonic_ns():
-                self._alarm.set(due)
+                self._timer.set(due)
                 return
             number = self._share + self._position * self._of
             found = self._request_of(number)
@@ -97,7 +97,7 @@ class OpenLoopSender(Sender):
             self._open_spares()
 
     def _serve(self, connection: HttpConnection, connect_ns: int = 0, tls_ns: int = 0) -> None:
-        """Give a free connection to the request that waits longest, or keep it."""
+        """Give a free connection to the request that has waited longest, or keep it."""
         if self._waiting:
             row, request = self._waiting.popleft()
             self._send(connection, row._replace(connect_ns=connect_ns, tls_ns=tls_ns), request)
@@ -125,7 +125,7 @@ class OpenLoopSender(Sender):
         self._note(row, exchange)
 
     def _hang_up(self) -> None:
-        self._alarm.close()
+        self._timer.close()
         for connection in self._free:
             connection.close()
 

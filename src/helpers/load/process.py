@@ -1,6 +1,6 @@
 """The load process: takes messages from its standard input, one JSON line each, and answers on standard output.
 
-It ends when its input ends, also when whoever gave the orders has died.
+It ends when its input ends, and also when the process that commands it has died.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import traceback
 from pydantic import BaseModel
 
 from helpers.errors import LoadError
-from helpers.load import order as messages
+from helpers.load import messages
 from helpers.load.bodies import prepare_requests
 from helpers.load.closed_loop import ClosedLoopSender
 from helpers.load.open_loop import OpenLoopSender
-from helpers.load.post_pass import ordered_prompts, parse, write
+from helpers.load.postprocessing import ordered_prompts, parse, write
 from helpers.load.sender import Sender, raise_its_error
 from helpers.load.spool import SpoolWriter
 from helpers.load.system import raise_open_files_limit
@@ -60,19 +60,19 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     inbox: asyncio.Queue[BaseModel | None] = asyncio.Queue()
     threading.Thread(target=_read_messages, args=(loop, inbox), daemon=True).start()
-    teller = _Teller()
+    replies = _ReplyWriter()
     place = ""
-    loop.set_exception_handler(lambda _, context: _end_with_fault(teller, place, _fault_of(context)))
+    loop.set_exception_handler(lambda _, context: _end_with_fault(replies, place, _fault_of(context)))
     sender: Sender | None = None
     while (message := await inbox.get()) is not None:
         try:
             match message:
                 case messages.Prepare():
-                    place = str(message.order.part_folder(message.load_process))
+                    place = str(message.spec.part_folder(message.load_process))
                     sender = _make_sender(message)
-                    teller.tell(await sender.prepare())
+                    replies.send(await sender.prepare())
                 case messages.Go():
-                    load = asyncio.create_task(_run(sender, message.start_ns, teller))
+                    load = asyncio.create_task(_run(sender, message.start_ns, replies))
                     load.add_done_callback(raise_its_error)
                 case messages.Close():
                     sender.close_window(message.close_ns)
@@ -81,32 +81,32 @@ async def _serve() -> None:
                     await load
                 case messages.Parse():
                     place = message.part_file
-                    teller.tell(parse(message, teller.tell_alive))
+                    replies.send(parse(message, replies.send_alive))
                 case messages.Write():
                     place = message.output_file
-                    teller.tell(write(message, teller.tell_alive))
-        except Exception as error:  # noqa: BLE001 - told, and the end of this process
-            _end_with_fault(teller, place, error)
+                    replies.send(write(message, replies.send_alive))
+        except Exception as error:  # noqa: BLE001 - reported, and the end of this process
+            _end_with_fault(replies, place, error)
 
 
-async def _run(sender: Sender, start_ns: int, teller: _Teller) -> None:
-    teller.tell(await sender.run(start_ns, teller.tell_progress))
+async def _run(sender: Sender, start_ns: int, replies: _ReplyWriter) -> None:
+    replies.send(await sender.run(start_ns, replies.send_status))
 
 
 def _make_sender(message: messages.Prepare) -> Sender:
-    order = message.order
-    load = order.load
+    spec = message.spec
+    load = spec.load
     requests = prepare_requests(
-        ordered_prompts(order),
-        order.address,
-        order.generation,
-        order.extra_body,
+        ordered_prompts(spec),
+        spec.address,
+        spec.generation,
+        spec.extra_body,
         load.prefix_cache_salt,
-        order.omit_body_keys,
+        spec.omit_body_keys,
     )
-    spool = SpoolWriter(order.part_folder(message.load_process))
-    kind = OpenLoopSender if order.level.is_open else ClosedLoopSender
-    return kind(order, message.load_process, message.of, requests, spool)
+    spool = SpoolWriter(spec.part_folder(message.load_process))
+    kind = OpenLoopSender if spec.level.is_open else ClosedLoopSender
+    return kind(spec, message.load_process, message.of, requests, spool)
 
 
 def _fault_of(context: dict) -> Exception:
@@ -114,8 +114,8 @@ def _fault_of(context: dict) -> Exception:
     return context.get("exception") or LoadError(str(context.get("message")))
 
 
-def _end_with_fault(teller: _Teller, place: str, error: Exception) -> None:
-    """A fault in a callback would silently lose requests: say it to the conductor and in the log, and end the process.
+def _end_with_fault(replies: _ReplyWriter, place: str, error: Exception) -> None:
+    """A fault in a callback would silently lose requests: report it in a reply and in the log, and end the process.
 
     `place`: the file or folder that is being written.
     """
@@ -123,13 +123,13 @@ def _end_with_fault(teller: _Teller, place: str, error: Exception) -> None:
         traceback.print_exception(error, file=sys.stderr)
         sys.stderr.flush()
     if isinstance(error, OSError):
-        teller.tell(messages.Failed(**disk_fault(error, place)._asdict()))
+        replies.send(messages.Failed(**disk_fault(error, place)._asdict()))
     elif isinstance(error, LoadError):
         cause, _, next_step = str(error).partition(". Next: ")
-        teller.tell(messages.Failed(cause=cause, next_step=next_step or SEE_LOG))
+        replies.send(messages.Failed(cause=cause, next_step=next_step or SEE_LOG))
     else:
-        teller.tell(messages.Failed(cause=f"{type(error).__name__}: {error}"[:MOST_CAUSE], next_step=SEE_LOG))
-    teller.finish()
+        replies.send(messages.Failed(cause=f"{type(error).__name__}: {error}"[:MOST_CAUSE], next_step=SEE_LOG))
+    replies.finish()
     os._exit(FAULT_EXIT_CODE)
 
 
@@ -137,14 +137,14 @@ def _end_with_fault(teller: _Teller, place: str, error: Exception) -> None:
 
 
 def _read_messages(loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue) -> None:
-    """Hand on messages; end the process at once if the pipe closes: whoever could use its work is gone."""
+    """Pass on commands; exit at once if the pipe closes, because nobody is left to use the results."""
     for line in sys.stdin:
-        message = messages.Message.model_validate({"message": json.loads(line)}).message
+        message = messages.Command.model_validate({"message": json.loads(line)}).message
         loop.call_soon_threadsafe(inbox.put_nowait, message)
     os._exit(ORPHANED_EXIT_CODE)
 
 
-class _Teller:
+class _ReplyWriter:
     """Writes to standard output in a thread of its own: a reader that is slow does not hold up the load."""
 
     def __init__(self) -> None:
@@ -152,19 +152,19 @@ class _Teller:
         self._alive_s = 0.0
         threading.Thread(target=self._write, daemon=True).start()
 
-    def tell(self, message: BaseModel) -> None:
+    def send(self, message: BaseModel) -> None:
         self._lines.put(message.model_dump_json())
 
-    def tell_progress(self, progress: messages.Progress) -> None:
-        """Progress that nobody reads may be lost."""
-        if progress.clear_ns is not None or self._lines.qsize() < UNREAD_PROGRESS:
-            self.tell(progress)
+    def send_status(self, status: messages.SendingStatus) -> None:
+        """A status that nobody reads may be lost."""
+        if status.clear_ns is not None or self._lines.qsize() < UNREAD_PROGRESS:
+            self.send(status)
 
-    def tell_alive(self) -> None:
-        """To be called often: says every few seconds that work goes on."""
+    def send_alive(self) -> None:
+        """To be called often: reports every few seconds that work continues."""
         if (now := time.monotonic()) - self._alive_s > ALIVE_S:
             self._alive_s = now
-            self.tell(messages.Alive())
+            self.send(messages.Alive())
 
     def finish(self) -> None:
         """Wait a little until all is written."""

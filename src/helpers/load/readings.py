@@ -1,4 +1,4 @@
-"""What a reader of an API found in the events of an answer, and what of it says that the answer broke off."""
+"""What a reader of an API found in the events of an answer, and which of it shows that the answer broke off."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Reading:
     places: list[int] = field(default_factory=list)
     """Index of the event of each text."""
     tokens: list[int | None] | None = None
-    """Tokens of each text; null where the API does not tell them."""
+    """Tokens of each text; None where the API does not report them."""
     by_token: bool = False
     """The API's events for single tokens came: it was streamed even if there is but one."""
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
-    tells_reasoning: bool = False
+    reports_reasoning: bool = False
     """The server says that some of the output tokens are reasoning, which it may hide."""
     cached_tokens: int | None = None
     """Of the prompt tokens, those that were read from a prompt cache."""
@@ -47,7 +47,7 @@ class Reading:
 
 def broken_off(reading: Reading, error_frame: bytes | None) -> ErrorInAnswer | None:
     """What the server said where it broke an answer off: in its last choice, in an event named `error`, or as the reason why
-    it finished; null where it did not.
+    it finished; None where it did not.
     """
     if reading.broken is not None or reading.error is not None:
         return reading.broken or reading.error

@@ -57,7 +57,7 @@ THROTTLING_CODES = frozenset(
 
 @dataclass(slots=True)
 class Answer:
-    """What came back for one request. Times in ns; null where it did not happen or cannot be known."""
+    """What came back for one request. Times in ns; None where it did not happen or cannot be known."""
 
     status: str
     http_status: int | None = None
@@ -73,7 +73,7 @@ class Answer:
     cached_tokens: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
-    tells_reasoning: bool = False
+    reports_reasoning: bool = False
     """The server says that some of the output tokens are reasoning, which it may hide."""
 
     @property
@@ -85,7 +85,7 @@ class Answer:
 _OWN = {"client": ("connection", "client")}
 """Status and error type of failures that are this machine's."""
 YIELDING = ("cut_short", "bad_response")
-"""Failures of an exchange that say less than what was found in its answer."""
+"""Failures of an exchange that are less specific than what was found in its answer."""
 
 
 class Fault(NamedTuple):
@@ -108,10 +108,10 @@ def read_answer(
     fixed_output_tokens: int | None = None,
     hide: Callable[[str], str] = as_it_is,
 ) -> Answer:
-    """The answer of an exchange; whatever went wrong becomes its status, and what came before is kept. Raises nothing.
+    """The answer of an exchange; any error becomes its status, and what came before the error is kept. Raises nothing.
 
     `fixed_output_tokens`: output tokens that were asked for as the smallest and the largest number; None if none were.
-    It is checked where the API knows a smallest number and the server itself tells how many there were. `hide` removes
+    It is checked where the API knows a smallest number and the server itself reports how many there were. `hide` removes
     secrets from all words of the server that are kept, before they are cut.
     """
     answer = Answer(status="ok")
@@ -121,7 +121,7 @@ def read_answer(
         fault = _read(exchange, api, framing, fixed_output_tokens, answer)
     except BadResponse as error:
         fault = _bad_response(error.words(hide))
-    except Exception as error:  # noqa: BLE001 - whatever a server sends, it spoils one row and no other
+    except Exception as error:  # noqa: BLE001 - a bad answer must spoil only its own row
         answer = unreadable(answer.first_byte_ns, answer.http_status, error)
         fault = Fault(answer.status, answer.error_type, answer.error)
     if exchange.failure is not None and not _says_more(fault, exchange):
@@ -193,7 +193,7 @@ def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int |
 
 
 def _fill(answer: Answer, reading: Reading, arrivals_ns: list[int], streamed: bool) -> None:
-    answer.finish_reason, answer.tells_reasoning = reading.finish_reason, reading.tells_reasoning
+    answer.finish_reason, answer.reports_reasoning = reading.finish_reason, reading.reports_reasoning
     answer.prompt_tokens, answer.output_tokens = _possible(reading.prompt_tokens), _possible(reading.output_tokens)
     cached = _possible(reading.cached_tokens)
     answer.cached_tokens = cached if cached is not None and cached <= (answer.prompt_tokens or 0) else None
@@ -206,7 +206,7 @@ def _fill(answer: Answer, reading: Reading, arrivals_ns: list[int], streamed: bo
 
 
 def _tokens_per_chunk(reading: Reading) -> list[int] | None:
-    """Tokens of each chunk where the server told them, or one each where the totals agree; else null."""
+    """Tokens of each chunk where the server reports them, or one each where the totals agree; else None."""
     if reading.tokens is not None and None not in reading.tokens:
         return reading.tokens
     return [1] * len(reading.texts) if reading.output_tokens == len(reading.texts) else None

@@ -20,7 +20,7 @@ def draw_arrivals(
 ) -> np.ndarray:
     """Offsets of all arrivals from the start, ns, int64, ascending, up to the load's longest duration.
 
-    `seed` is the load point's own. Raises ConfigError where a trace cannot be read.
+    `seed` is the attempt's own. Raises ConfigError where a trace cannot be read.
     """
     rng = np.random.default_rng(seed)
     if isinstance(load, TraceReplay):
@@ -62,13 +62,13 @@ def _ramp_seconds(load: Ramp, rng: np.random.Generator) -> np.ndarray:
 
 
 def arrival_facts(times_ns: np.ndarray) -> ArrivalFacts | None:
-    """Rate and regularity of arrivals; null for fewer than two.
+    """Rate and regularity of arrivals; None for fewer than two.
 
     rate            (n - 1) / (last - first), per second;
     gap_cv          standard deviation of the gaps / their mean: 0 constant, 1 Poisson;
     dispersion      variance / mean of the counts in windows of equal length (index of dispersion; Fano 1947): 0 constant,
-                    1 Poisson, more in bursts; null for fewer than a hundred arrivals;
-    autocorrelation of successive gaps (lag 1): 0 where gaps are independent, null where they do not vary.
+                    1 Poisson, more in bursts; None for fewer than a hundred arrivals;
+    autocorrelation of successive gaps (lag 1): 0 where gaps are independent, None where they do not vary.
     """
     if len(times_ns) < 2:
         return None

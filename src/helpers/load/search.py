@@ -10,14 +10,14 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
 from helpers.metrics.attempts import could_be_judged, repetitions_that_count, was_overloaded
 from helpers.metrics.formulas import estimates_within, with_latencies
-from helpers.run.records import LoadPointFacts
+from helpers.run.records import AttemptFacts
 
 
 def next_level(search: Search, probes: dict[float, bool]) -> float | None:
-    """The level to try next, given which were feasible; null when the highest feasible one is known well enough.
+    """The level to try next, given which were feasible; None once the highest feasible one is known well enough.
 
     Doubles from the lowest until a level fails, then halves the bracket. The lowest level that failed bounds the search,
-    even if a higher one passed by luck.
+    even if a higher one passed by chance.
     """
     if not probes:
         return search.lowest
@@ -35,7 +35,7 @@ def next_level(search: Search, probes: dict[float, bool]) -> float | None:
     return middle if passed < middle < failed else None
 
 
-def probe_is_feasible(requests: pd.DataFrame, facts: list[LoadPointFacts], config: BenchmarkConfig) -> bool:
+def probe_is_feasible(requests: pd.DataFrame, facts: list[AttemptFacts], config: BenchmarkConfig) -> bool:
     """Did a level meet the SLO as measured, the repetitions that count pooled: each percentile within its limit, error
     rate too.
 

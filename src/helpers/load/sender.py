@@ -1,7 +1,7 @@
 """What closed and open loops share in sending the requests of one load process. Bytes are stamped and kept, nothing is
 parsed: connections, the requests in flight and their time-out, the spool, ticks that observe the event loop, and
-the end: after the window's close, load goes on until the conductor has heard from every load process that each request
-of the window is answered, so that the last ones are not measured on a server that is already emptying.
+the end: after the window's close, load goes on until every load process has reported that each request of the window is
+answered, so that the last ones are not measured on a server that is already emptying.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.errors import LoadError
-from helpers.load.alarm import Alarm
 from helpers.load.bodies import PreparedRequest, RequestWriter
 from helpers.load.connection import HttpConnection, RawExchange, Server, words_of_refusal
-from helpers.load.order import OPENING_AT_ONCE, Order, Progress, Ready, Sent
+from helpers.load.messages import OPENING_AT_ONCE, AttemptSpec, Ready, SendingStatus, Sent
+from helpers.load.precise_timer import PreciseTimer
 from helpers.load.spool import ClockPairs, Row, SpoolWriter
 from helpers.load.spread import percentiles_ms
 from helpers.load.system import OWN_ERRORS, open_files_lacking
 
 TICK_NS = 10_000_000
 STANDSTILL_NS = 20_000_000
-"""An event loop that is late by more did not just have much to do: its process did not run."""
-TICKS_PER_PROGRESS = 10
+"""An event loop that is later than this was not merely busy: its process did not run."""
+TICKS_PER_STATUS = 10
 TICKS_PER_COLLECTION = 100
 TICKS_PER_LOOK = 50
 """Each connection is looked at twice a second, a few at every tick."""
-FIRST_BYTES_TOLD = 100
+FIRST_BYTES_REPORTED = 100
 
 
 class Refusal(NamedTuple):
     """Why there is no connection."""
 
     failure: str
-    """`connection`, or `client` where it is this machine that does not allow one more."""
+    """`connection`, or `client` if it is this machine that allows no more."""
     words: str
 
 
@@ -55,37 +55,39 @@ OWN_NEXT_STEP = "free what it lacks (open files, ports, memory), or lower the lo
 
 
 class Sender(ABC):
-    """One load process's share of a load point: number `share` of `of`."""
+    """One load process's share of an attempt: number `share` of `of`."""
 
-    def __init__(self, order: Order, share: int, of: int, requests: list[PreparedRequest], spool: SpoolWriter) -> None:
-        self._order = order
+    def __init__(
+        self, spec: AttemptSpec, share: int, of: int, requests: list[PreparedRequest], spool: SpoolWriter
+    ) -> None:
+        self._spec = spec
         self._share, self._of = share, of
         self._requests = requests
-        self._id_prefix = order.request_id_prefix
+        self._id_prefix = spec.request_id_prefix
         self._spool = spool
-        self._server = Server(order.address.url, order.address.ca_file, order.address.api)
-        self._writer = RequestWriter(order.address)
-        self._timeout_ns = int(order.load.request_timeout_s * 1e9)
+        self._server = Server(spec.address.url, spec.address.ca_file, spec.address.api)
+        self._writer = RequestWriter(spec.address)
+        self._timeout_ns = int(spec.load.request_timeout_s * 1e9)
         self._loop = asyncio.get_running_loop()
         self._in_flight: dict[HttpConnection, Row] = {}
         self._tasks: set[asyncio.Task] = set()
         self._over = asyncio.Event()
         self._stopping = False
         self._ended = False
-        """Are all prompts, or all arrivals, used up."""
+        """True once all prompts, or all arrivals, are used up."""
         self._close_ns: int | None = None
-        self._told_clear = False
+        self._reported_clear = False
         self._sent = self._done = self._failed = 0
-        self._first_s: deque[float] = deque(maxlen=FIRST_BYTES_TOLD)
+        self._first_s: deque[float] = deque(maxlen=FIRST_BYTES_REPORTED)
         self._lags = array("q")
         self._standstills: list[tuple[int, int]] = []
         self._own_failures: Counter[str] = Counter()
         self._clocks = ClockPairs()
 
-    # --- what the conductor asks ----------------------------------------------------------------------------------
+    # --- commands -------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> Ready:
-        """Open the connections that the start needs. One that cannot be had is tried again when it is needed.
+        """Open the connections that the start needs. One that fails is retried when it is needed.
 
         Raises LoadError where this machine does not allow them.
         """
@@ -115,13 +117,13 @@ class Sender(ABC):
             tls_ns=[connection.tls_ns for connection in opened if connection.tls_ns is not None],
         )
 
-    async def run(self, start_ns: int, tell: Callable[[object], None]) -> Sent:
+    async def run(self, start_ns: int, report: Callable[[object], None]) -> Sent:
         """Send from `start_ns` on until `stop`; then wait for what is in flight."""
         gc.freeze()
         gc.disable()
-        ticking = asyncio.create_task(self._tick(tell))
+        ticking = asyncio.create_task(self._tick(report))
         ticking.add_done_callback(raise_its_error)
-        longest_s = self._order.longest_load_s
+        longest_s = self._spec.longest_load_s
         last_resort = self._loop.call_later(longest_s, self._never_stopped, longest_s)
         self._clocks.take()
         cpu, wall = time.process_time(), time.perf_counter()
@@ -149,9 +151,9 @@ class Sender(ABC):
         )
 
     def close_window(self, close_ns: int | None) -> None:
-        """The steady window ends here; null: it does not end yet."""
+        """The steady window ends here; None: not yet."""
         self._close_ns = close_ns
-        self._told_clear = False
+        self._reported_clear = False
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -166,7 +168,7 @@ class Sender(ABC):
 
     @abstractmethod
     def _keep(self, index: int, connection: HttpConnection) -> None:
-        """Take a connection that is free."""
+        """Accept a free connection."""
 
     @abstractmethod
     def _start(self, start_ns: int) -> None:
@@ -174,7 +176,7 @@ class Sender(ABC):
 
     @abstractmethod
     def _hang_up(self) -> None:
-        """Close every connection that is left."""
+        """Close the remaining connections."""
 
     @abstractmethod
     async def _send_again(self, row: Row) -> None:
@@ -187,10 +189,10 @@ class Sender(ABC):
     # --- sending --------------------------------------------------------------------------------------------------
 
     def _request_of(self, number: int) -> tuple[int, PreparedRequest] | None:
-        """(prompt, request) of a number; null if prompts may not repeat and are used up."""
+        """(prompt, request) of a number; None if prompts may not repeat and are used up."""
         prompt = number
         if prompt >= len(self._requests):
-            if not self._order.load.repeat_prompts:
+            if not self._spec.load.repeat_prompts:
                 self._ended = True
                 return None
             prompt %= len(self._requests)
@@ -224,7 +226,7 @@ class Sender(ABC):
 
     async def _open(self) -> tuple[HttpConnection | None, Refusal]:
         """A connection, or why there is none."""
-        load = self._order.load
+        load = self._spec.load
         try:
             connection = await HttpConnection.open(self._server, load.request_timeout_s, load.max_answer_bytes)
         except (OSError, TimeoutError) as error:
@@ -235,8 +237,8 @@ class Sender(ABC):
         return connection, NO_REFUSAL
 
     def _was_stale(self, connection: HttpConnection) -> None:
-        """A kept-alive connection was closed before one byte of the answer: as HTTP allows, the request goes out once more, on
-        a new connection, and its row says so.
+        """A kept-alive connection was closed before the first byte of the answer: as HTTP allows, the request is sent again on
+        a new connection, and its row records that.
         """
         row = self._in_flight.pop(connection)._replace(resent=1)
         self._sent -= 1
@@ -254,7 +256,7 @@ class Sender(ABC):
             self._end_if_idle()
 
     def _never_stopped(self, after_s: float) -> None:
-        """Load must end, whatever became of the conductor. As a fault of the event loop, this ends the process."""
+        """Load must end, even if nobody is left to stop it. As a fault of the event loop, this ends the process."""
         raise LoadError(f"nobody stopped this load within {after_s:g} s")
 
     def _end_if_idle(self) -> None:
@@ -262,7 +264,7 @@ class Sender(ABC):
             self._over.set()
 
     def _is_clear(self) -> bool:
-        """Is every request of the window answered."""
+        """True if every request of the window is answered."""
         oldest = self._oldest_t0_ns()
         return (
             self._close_ns is not None
@@ -271,7 +273,7 @@ class Sender(ABC):
         )
 
     def _oldest_t0_ns(self) -> int | None:
-        """t0 of the oldest request under way."""
+        """t0 of the oldest request in flight."""
         connection = next(iter(self._in_flight), None)
         if connection is None:
             return None
@@ -279,15 +281,15 @@ class Sender(ABC):
 
     # --- every ten milliseconds -----------------------------------------------------------------------------------
 
-    async def _tick(self, tell: Callable[[object], None]) -> None:
-        """Observe how late the event loop is, give up what takes too long, tell how it goes."""
+    async def _tick(self, report: Callable[[object], None]) -> None:
+        """Observe how late the event loop is, give up what takes too long, report the status."""
         rang = asyncio.Event()
-        alarm = Alarm(rang.set)
+        timer = PreciseTimer(rang.set)
         ticks, due = 0, monotonic_ns()
         try:
             while True:
                 due = max(due + TICK_NS, monotonic_ns())
-                alarm.set(due)
+                timer.set(due)
                 await rang.wait()
                 rang.clear()
                 now = monotonic_ns()
@@ -298,16 +300,16 @@ class Sender(ABC):
                 for connection in list(islice(self._in_flight, ticks % TICKS_PER_LOOK, None, TICKS_PER_LOOK)):
                     connection.look()
                 ticks += 1
-                clear = not self._told_clear and self._is_clear()
-                if clear or ticks % TICKS_PER_PROGRESS == 0:
-                    self._told_clear |= clear
+                clear = not self._reported_clear and self._is_clear()
+                if clear or ticks % TICKS_PER_STATUS == 0:
+                    self._reported_clear |= clear
                     self._clocks.take()
                     self._spool.flush()
-                    tell(self._progress())
+                    report(self._status())
                 if ticks % TICKS_PER_COLLECTION == 0:
                     gc.collect(1)
         finally:
-            alarm.close()
+            timer.close()
 
     def _give_up_late(self, now: int) -> None:
         limit = now - self._timeout_ns
@@ -317,13 +319,13 @@ class Sender(ABC):
                 break
             late.append(connection)
         for connection in late:
-            connection.look()  # it may be whole by what it says
+            connection.look()  # its API may have ended it
             how = "none of it came" if connection.is_unanswered else "it began and did not end"
-            words = f"no complete answer after {self._order.load.request_timeout_s:g} s"
+            words = f"no complete answer after {self._spec.load.request_timeout_s:g} s"
             connection.give_up("timeout", f"{words} from {self._server.name}: {how}")
 
-    def _progress(self) -> Progress:
-        progress = Progress(
+    def _status(self) -> SendingStatus:
+        status = SendingStatus(
             sent=self._sent,
             done=self._done,
             failed=self._failed,
@@ -331,20 +333,20 @@ class Sender(ABC):
             oldest_t0_ns=self._oldest_t0_ns(),
             first_s=list(self._first_s),
             ended=self._ended,
-            clear_ns=self._close_ns if self._told_clear else None,
+            clear_ns=self._close_ns if self._reported_clear else None,
         )
         self._first_s.clear()
-        return progress
+        return status
 
 
 def raise_its_error(task: asyncio.Task) -> None:
-    """As a callback: an error that nobody awaits becomes a fault of the event loop, and is not lost."""
+    """As a callback: an error that nobody awaits becomes a fault of the event loop instead of being lost."""
     if not task.cancelled() and (error := task.exception()) is not None:
         raise error
 
 
 def peak_memory_mb() -> float:
-    """Largest resident set of this process, MB; where Linux tells it, without that of the process that started this one."""
+    """Largest resident set of this process, MB; where Linux reports it, without that of the process that started this one."""
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024 / 1e6

@@ -1,10 +1,10 @@
-"""What a load process keeps of a load point: two files that grow while it runs, so that its memory does not.
+"""What a load process keeps of an attempt: two files that grow while it runs, so that its memory does not.
 
-    index.bin   one fixed-size row per request (`INDEX`), for progress, the steady window and the post-pass;
-    data.bin    what came back, as it came: one marshalled tuple per request, at the row's `offset` and `length` bytes long.
+    index.bin   one fixed-size row per request (`INDEX`), for progress, the steady window and post-processing;
+    data.bin    what came back, as it came: one marshalled tuple per request, `length` bytes at the row's `offset`.
 
-The files live as long as the load point is under way. Kernel stamps are wall-clock times; they are converted here, with
-clock pairs taken during the load point, so that a step of the wall clock moves no result.
+The files exist only while the attempt runs. Kernel stamps are wall-clock times; they are converted here, with
+clock pairs taken during the attempt, so that a step of the wall clock moves no result.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ INDEX = np.dtype(
     ]
 )
 """`first_ns`: a first look at the first byte of the body; `ok`: a first look at the outcome; `idle_since_ns`: when the
-worker's last answer ended; `connect_ns`, `tls_ns`: of a connection made for this very request; `resent`: it was sent once more.
+worker's last answer ended; `connect_ns`, `tls_ns`: of a connection made for this request; `resent`: it was sent again.
 0: it did not happen."""
 
 PACK_ROW = struct.Struct(f"<{len(INDEX)}q").pack
@@ -52,7 +52,7 @@ BLOCK_ROWS = 1 << 16
 CLOCK_TRIES = 3
 CLOCK_READING_NS = 5_000
 CLOCK_SLACK_NS = 50_000
-"""A kernel stamp this much after the user-space stamp of the same read is taken for a step of the wall clock."""
+"""A kernel stamp this much after the user-space stamp of the same read is taken as a step of the wall clock."""
 
 
 class Row(NamedTuple):
@@ -66,11 +66,11 @@ class Row(NamedTuple):
     connect_ns: int
     tls_ns: int
     resent: int = 0
-    """1: sent once more, because the kept-alive connection was closed before one byte came; the times are of the second send."""
+    """1: sent again, because the kept-alive connection was closed before the first byte; the times are of the second send."""
 
 
 class SpoolWriter:
-    """Appends requests as they end. Writing waits for the disk when the disk is slower than the load."""
+    """Appends requests as they end. Writing blocks when the disk is slower than the load."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ class SpoolWriter:
         self._index.flush()
 
     def close(self) -> None:
-        """All is in the files."""
+        """Flush and close the files."""
         self._index.close()
         self._data.close()
 
@@ -120,7 +120,7 @@ class IndexReader:
 
 
 def index_blocks(folder: Path, first: int = 0, last: int | None = None) -> Iterator[np.ndarray]:
-    """Rows [first, last) of an index, some at a time, because there may be many. `last` null: all that are there."""
+    """Rows [first, last) of an index, in blocks, because there may be many. `last` None: all written so far."""
     path = folder / "index.bin"
     last = path.stat().st_size // INDEX.itemsize if last is None else last
     for start in range(first, last, BLOCK_ROWS):
@@ -128,14 +128,14 @@ def index_blocks(folder: Path, first: int = 0, last: int | None = None) -> Itera
 
 
 class ClockPairs:
-    """(monotonic, wall clock) pairs taken while a load point runs, ns."""
+    """(monotonic, wall clock) pairs taken while an attempt runs, ns."""
 
     def __init__(self) -> None:
         self.monotonic_ns = array("q")
         self.offset_ns = array("q")
 
     def take(self) -> None:
-        """Note how far the wall clock is ahead of the monotonic one now; not if something came between the readings."""
+        """Note how far the wall clock is ahead of the monotonic one now; not if something delayed the readings."""
         for _ in range(CLOCK_TRIES):
             before = monotonic_ns()
             wall = time_ns()

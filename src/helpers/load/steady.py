@@ -20,7 +20,7 @@ SMALLEST_BATCH = 5
 LARGEST_DRIFT = 0.05
 TREND_P = 0.05
 UNPROVEN_DRIFT = 0.2
-"""A drift beyond this is not passed over, even where chance may have made it: there are too few requests to tell."""
+"""A drift beyond this is not ignored even if it may be chance: there are too few requests to decide."""
 LARGEST_SPREAD = 0.5
 OVERLOAD_P = 0.001
 OVERLOAD_GROWTH = 2.0
@@ -34,10 +34,10 @@ class Steadiness:
     steady: bool
     because: str
     overloaded: bool = False
-    """Latency rises throughout and has more than doubled: more comes than is served."""
+    """Latency rises throughout and has more than doubled: more arrives than is served."""
 
 
-def judge(latency_s: np.ndarray, streams: float) -> Steadiness:
+def steadiness_of(latency_s: np.ndarray, streams: float) -> Steadiness:
     """Find the end of the warm-up among requests in order of their t0, and judge what follows.
 
     `latency_s` are the end-to-end latencies (failures: the time to the failure); `streams` how many were in flight.
@@ -66,9 +66,9 @@ def judge(latency_s: np.ndarray, streams: float) -> Steadiness:
 
 def _end_of_warmup(latency_s: np.ndarray, streams: float) -> int | None:
     """The truncation point that gives the rest the smallest squared standard error (MSER, White 1997), or 0 where head
-    and rest differ by less than the drift allowed; null if it is not within the first half: the warm-up is not over.
+    and rest differ by less than the drift allowed; None if it is not within the first half: the warm-up is not over.
 
-    Only the first half is searched: near the end a few batches that happen to be alike would win.
+    Only the first half is searched: near the end, a few batches that are similar by chance would win.
     """
     size = _batch_size(len(latency_s), streams)
     means = _means_of(latency_s, size)
@@ -104,7 +104,7 @@ def trend(means: np.ndarray) -> tuple[float, float]:
 
 
 def _grows(latency_s: np.ndarray) -> bool:
-    """Does latency rise throughout, to more than twice what it was."""
+    """True if latency rises throughout, to more than twice its first value."""
     means = _means_of(latency_s, max(SMALLEST_BATCH, len(latency_s) // BATCHES))
     if len(means) < BATCHES // 2:
         return False

@@ -28,7 +28,7 @@ MOST_OPEN_FILES = 1 << 16
 
 
 def open_timer() -> int | None:
-    """A file descriptor that becomes readable when its timer rings; null where there is none to be had."""
+    """A file descriptor that becomes readable when its timer rings; None where the system has none."""
     if sys.platform != "linux":
         return None
     descriptor = _libc().timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
@@ -55,7 +55,7 @@ def raise_open_files_limit() -> None:
 
 
 def open_files_lacking(connections: int) -> tuple[int, int] | None:
-    """(open files that so many connections need, open files that are allowed) where they are too few; else None."""
+    """(open files that N connections need, open files allowed) where that is too few; else None."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + sum(1 for _ in Path("/dev/fd").iterdir()) + FILES_BESIDE
     return None if allowed == resource.RLIM_INFINITY or needed <= allowed else (needed, allowed)

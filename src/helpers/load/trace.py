@@ -40,10 +40,10 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Trace:
-    """When the requests of a trace came."""
+    """When the requests of a trace arrived."""
 
     seconds: np.ndarray
-    """From the first on, ascending."""
+    """Since the first, ascending."""
     read_as: str
     """How its times were read, for people."""
 
@@ -115,7 +115,7 @@ def _time_in(record: dict[str, Any], column: str, where: str, number: int, load:
 
 
 def _time(value: object) -> tuple[float, bool] | None:
-    """(number, False) or (seconds since 1970, True) of a date; null for what is neither. A date without a zone is UTC."""
+    """(number, False) or (seconds since 1970, True) of a date; None for anything else. A date without a zone is UTC."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | datetime):
         return None
     with suppress(ValueError, OverflowError, TypeError):

@@ -1,4 +1,4 @@
-"""From the index of a load point to its steady window: what the conductor looks at while load runs, and at its end."""
+"""From the index of an attempt to its steady window: what `AttemptRun` checks while load runs, and at its end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.config.load import Ramp, TraceReplay, warmup_answers
-from helpers.load.order import Order
-from helpers.load.steady import judge, relative_half_widths
+from helpers.load.messages import AttemptSpec
+from helpers.load.steady import relative_half_widths, steadiness_of
 from helpers.metrics.intervals import design_effect
 
 
@@ -29,7 +29,7 @@ class Times:
             self._in_order = False
 
     def in_order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(t0_ns, done_ns, worker), in order of t0. One column after the other: there may be millions."""
+        """(t0_ns, done_ns, worker), in order of t0. One column at a time: there may be millions of rows."""
         if not self._in_order:
             order = None
             for parts in self._columns:
@@ -46,30 +46,30 @@ class Window:
     """What is known of the steady window. Times in ns of CLOCK_MONOTONIC."""
 
     open_ns: int | None
-    """Null while the warm-up lasts."""
+    """None while the warm-up lasts."""
     requests: int
     length_s: float
     steady: bool | None
     because: str
     overloaded: bool
     enough: bool
-    """Nothing is missing: requests, length, steadiness, and the width of the intervals if that is asked."""
+    """True if nothing is lacking: requests, length, steadiness and, if configured, the width of the intervals."""
 
 
 NO_WINDOW = Window(None, 0, 0.0, False, "the warm-up did not end", False, False)
 
 
-def find_window(times: Times, order: Order, start_ns: int, until_ns: int) -> Window:
+def find_window(times: Times, spec: AttemptSpec, start_ns: int, until_ns: int) -> Window:
     """The window among requests with t0 before `until_ns`, all of which have ended."""
     t0, done, worker = times.in_order()
     known = int(np.searchsorted(t0, until_ns))
-    floor_ns = _warmup_floor_ns(t0[:known], done[:known], worker[:known], order, start_ns)
+    floor_ns = _warmup_floor_ns(t0[:known], done[:known], worker[:known], spec, start_ns)
     if floor_ns is None:
         return NO_WINDOW
     first = int(np.searchsorted(t0[:known], floor_ns))
     if first >= known:
         return NO_WINDOW
-    load = order.load
+    load = spec.load
     if isinstance(load, Ramp | TraceReplay):
         whole = "the whole ramp is measured" if isinstance(load, Ramp) else "the whole trace is measured"
         steady = None if isinstance(load, Ramp) else True
@@ -77,8 +77,8 @@ def find_window(times: Times, order: Order, start_ns: int, until_ns: int) -> Win
         return Window(open_ns, known - first, (until_ns - open_ns) / 1e9, steady, whole, False, False)
     latency_s = (done[first:known] - t0[first:known]) / 1e9
     span_s = (until_ns - int(t0[first])) / 1e9
-    streams = float(latency_s.sum() / span_s) if order.level.is_open and span_s > 0 else order.level.value
-    finding = judge(latency_s, streams)
+    streams = float(latency_s.sum() / span_s) if spec.level.is_open and span_s > 0 else spec.level.value
+    finding = steadiness_of(latency_s, streams)
     opened = first + finding.start
     if opened >= known:
         return NO_WINDOW
@@ -86,41 +86,43 @@ def find_window(times: Times, order: Order, start_ns: int, until_ns: int) -> Win
     length_s = (until_ns - open_ns) / 1e9
     large = requests >= load.min_requests and length_s >= load.min_duration_s
     because, enough = finding.because, large and finding.steady
-    if large and finding.steady and order.fewest_independent > 1:
-        wanted = order.fewest_independent * _effect_so_far(latency_s[finding.start :], order)
+    if large and finding.steady and spec.fewest_independent > 1:
+        wanted = spec.fewest_independent * _effect_so_far(latency_s[finding.start :], spec)
         enough = enough and requests >= wanted
         because += (
-            f"; about {wanted:.0f} requests make the {order.fewest_independent} independent ones that the SLO asks for"
+            f"; about {wanted:.0f} requests make the {spec.fewest_independent} independent ones that the SLO asks for"
         )
     if enough and load.target_relative_ci is not None:
-        widths = relative_half_widths(t0[opened:known], until_ns, latency_s[finding.start :], order.percentile, streams)
+        widths = relative_half_widths(t0[opened:known], until_ns, latency_s[finding.start :], spec.percentile, streams)
         enough = max(widths.values()) <= load.target_relative_ci
         because += (
             f"; 95% intervals ±{widths['throughput']:.1%} of throughput, ±{widths['percentile']:.1%} of "
-            f"p{order.percentile:g} latency"
+            f"p{spec.percentile:g} latency"
         )
     return Window(open_ns, requests, length_s, finding.steady, because, large and finding.overloaded, enough)
 
 
-def _effect_so_far(latency_s: np.ndarray, order: Order) -> float:
-    """The design effect of the first `min_requests` requests, or of twice, four times, ... as many, the most that there are.
+def _effect_so_far(latency_s: np.ndarray, spec: AttemptSpec) -> float:
+    """The design effect of the first `min_requests` requests, or of the largest available power of two times as many.
 
-    It is looked at seldom because a window that closed as soon as its requests happened to look independent would be judged
-    by just that luck.
+    It is rarely recomputed: a window that closed as soon as its requests happened to look independent would be selected
+    by chance.
     """
-    doublings = max(0, math.floor(math.log2(len(latency_s) / order.load.min_requests)))
-    return design_effect([latency_s[: order.load.min_requests * 2**doublings]], order.percentile)
+    doublings = max(0, math.floor(math.log2(len(latency_s) / spec.load.min_requests)))
+    return design_effect([latency_s[: spec.load.min_requests * 2**doublings]], spec.percentile)
 
 
-def _warmup_floor_ns(t0: np.ndarray, done: np.ndarray, worker: np.ndarray, order: Order, start_ns: int) -> int | None:
-    """Earliest possible end of the warm-up; null if it is not reached.
+def _warmup_floor_ns(
+    t0: np.ndarray, done: np.ndarray, worker: np.ndarray, spec: AttemptSpec, start_ns: int
+) -> int | None:
+    """Earliest possible end of the warm-up; None if it has not been reached.
 
     Closed loop: `warmup_requests` answers per worker on average, and one by each. Open loop: `warmup_s`.
     """
-    load = order.load
-    if order.level.is_open:
+    load = spec.load
+    if spec.level.is_open:
         return start_ns + int(getattr(load, "warmup_s", 0.0) * 1e9)
-    concurrency = int(order.level.value)
+    concurrency = int(spec.level.value)
     answers = warmup_answers(load, concurrency)
     if len(done) < answers:
         return None

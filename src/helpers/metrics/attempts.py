@@ -1,4 +1,4 @@
-"""Which repetitions of a level count, and how many a search measures: one that says nothing of its server is measured again.
+"""Which attempts at a load count, and how many a search makes: one that says nothing about its server is repeated.
 
 What went wrong while a load point ran (the client was late, the machine stood still) is neither the server's fault nor its
 merit. A further repetition takes the place of such a load point; the records of both are kept.
@@ -6,13 +6,13 @@ merit. A further repetition takes the place of such a load point; the records of
 
 from __future__ import annotations
 
-from helpers.run.records import OVERLOAD, LoadPointFacts
+from helpers.run.records import OVERLOAD, PROMPTS_RAN_OUT, AttemptFacts
 
 MORE_ATTEMPTS = 2
 """Repetitions beyond those of the config that a level may get because some could not be judged."""
 
 
-def could_be_judged(facts: LoadPointFacts) -> bool:
+def could_be_judged(facts: AttemptFacts) -> bool:
     """Does a load point speak for or against its server: it was in a steady state (or none was looked for), or it was
     overloaded, and the client did not limit it?
     """
@@ -21,19 +21,29 @@ def could_be_judged(facts: LoadPointFacts) -> bool:
     return facts.steady is not False or was_overloaded(facts)
 
 
-def was_overloaded(facts: LoadPointFacts) -> bool:
+def was_overloaded(facts: AttemptFacts) -> bool:
     """Did more come than was served, so that latency rose throughout?"""
     return facts.ended_because == OVERLOAD
 
 
-def repetitions_wanted(facts: list[LoadPointFacts], repetitions: int) -> int:
+def end_columns(facts: list[AttemptFacts]) -> dict[str, str | bool | None]:
+    """Why the attempts of a load point ended, for its row: every reason, and whether two of them are among the reasons."""
+    reasons = [reason for reason in dict.fromkeys(f.ended_because for f in facts) if reason]
+    return {
+        "ended_because": "; ".join(reasons) or None,
+        "prompts_ran_out": PROMPTS_RAN_OUT in reasons,
+        "overloaded": OVERLOAD in reasons,
+    }
+
+
+def repetitions_wanted(facts: list[AttemptFacts], repetitions: int) -> int:
     """How many repetitions a level is to have, given the facts of those so far: `repetitions`, and one more for each that
     could not be judged, up to `MORE_ATTEMPTS`.
     """
     return repetitions + min(MORE_ATTEMPTS, sum(not could_be_judged(f) for f in facts))
 
 
-def repetitions_that_count(facts: list[LoadPointFacts], repetitions: int) -> list[LoadPointFacts]:
+def repetitions_that_count(facts: list[AttemptFacts], repetitions: int) -> list[AttemptFacts]:
     """Of the facts of one level: those that could be judged, if they are as many as were asked; else all, for then nothing
     has taken the place of those that could not be.
     """

@@ -24,7 +24,7 @@ BIN_SHIFT = 44
 def inter_token_percentiles(files: list[Path], percents: tuple[float, ...]) -> dict[float, float] | None:
     """Percent -> ITL in seconds over all gaps of the successes of the steady window, inclusive with linear interpolation.
 
-    Null where the servers did not say how many tokens a chunk holds, or no answer has two chunks.
+    None where the servers did not say how many tokens a chunk holds, or no answer has two chunks.
     """
     counts = np.zeros(1 << 63 - BIN_SHIFT, dtype=np.int64)
     for gaps in _gaps(files):

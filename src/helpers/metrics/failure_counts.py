@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.run.records import LoadPointFacts, read_requests
+from helpers.run.records import AttemptFacts, read_requests
 
 KIND = ["status", "http_status", "error_type"]
 COLUMNS = ["option", "dataset", "load", "sent", "failed", *KIND, "example"]
@@ -21,7 +21,7 @@ STATUS_WORDS = {
 }
 
 
-def count_failures(requests_dir: Path, facts: list[LoadPointFacts]) -> pd.DataFrame:
+def count_failures(requests_dir: Path, facts: list[AttemptFacts]) -> pd.DataFrame:
     """One row per load point and kind of failure, in the order of `facts`: `COLUMNS`, of which `sent` counts all requests of
     the load point, warm-up and drain among them, and `example` is the commonest message.
     """

@@ -85,11 +85,6 @@ def error_rate(failures: int, requests: int) -> float | None:
     return failures / requests if requests else None
 
 
-def goodput(requests: pd.DataFrame, slo: ServiceLevel, window_s: float) -> float:
-    """Requests per second of the steady window that succeeded and met every latency limit of the SLO."""
-    return float(within_slo(requests, slo).sum()) / window_s
-
-
 def within_slo(requests: pd.DataFrame, slo: ServiceLevel) -> np.ndarray:
     """For each request (`with_latencies`): did it succeed and meet every latency limit of the SLO?
 
@@ -104,35 +99,19 @@ def within_slo(requests: pd.DataFrame, slo: ServiceLevel) -> np.ndarray:
 # --- prices -------------------------------------------------------------------------------------------------------
 
 
-def usd_per_1k_requests(usd_per_hour: float | None, requests_per_s: float) -> float | None:
+def usd_per_1k_requests(usd_per_option_hour: float | None, requests_per_s: float) -> float | None:
     """$/h of all instances / (requests/h) x 1000; None without price or throughput."""
-    return None if usd_per_hour is None or requests_per_s <= 0 else usd_per_hour / (requests_per_s * 3600) * 1e3
+    known = usd_per_option_hour is not None and requests_per_s > 0
+    return usd_per_option_hour / (requests_per_s * 3600) * 1e3 if known else None
 
 
-def usd_per_1m_tokens(usd_per_hour: float | None, tokens_per_s: float) -> float | None:
+def usd_per_1m_tokens(usd_per_option_hour: float | None, tokens_per_s: float) -> float | None:
     """$/h of all instances / (tokens/h) x 10^6; None without price or throughput.
 
     The whole price is put on the tokens counted: on output tokens, on input tokens, or on both together.
     """
-    return None if usd_per_hour is None or tokens_per_s <= 0 else usd_per_hour / (tokens_per_s * 3600) * 1e6
-
-
-def usd_per_request(
-    prompt_tokens: float | None,
-    output_tokens: float | None,
-    usd_per_1m_input: float,
-    usd_per_1m_output: float,
-    cached_tokens: float = 0.0,
-    usd_per_1m_cached: float | None = None,
-) -> float | None:
-    """Price of a mean request that is billed by the token, $: Σ tokens x price / 10^6; null where tokens are unknown.
-
-    `cached_tokens`: of the prompt tokens, those from a prompt cache; without a price of their own they cost as the others.
-    """
-    if prompt_tokens is None or output_tokens is None:
-        return None
-    usd = prompt_tokens * usd_per_1m_input + output_tokens * usd_per_1m_output
-    return (usd + (0.0 if usd_per_1m_cached is None else cached_tokens * (usd_per_1m_cached - usd_per_1m_input))) / 1e6
+    known = usd_per_option_hour is not None and tokens_per_s > 0
+    return usd_per_option_hour / (tokens_per_s * 3600) * 1e6 if known else None
 
 
 # --- the SLO ------------------------------------------------------------------------------------------------------
@@ -143,7 +122,7 @@ def limit_is_met(values: np.ndarray, limit: float, percent: float, confidence: f
 
     The percentile p is within the limit exactly if the share of requests beyond it is at most 1 - p. The share's
     one-sided bounds decide: upper bound at most 1 - p is met, lower bound above it is missed. `effect` is how many
-    requests tell as much as one independent request (`intervals.design_effect`). A limit so far away that mean and
+    requests carry the information of one independent request (`intervals.design_effect`). A limit so far away that mean and
     standard deviation show it (`intervals.percentile_bound_by_moments`) is met too. Too few samples to show the
     percentile never show that it is met.
     """

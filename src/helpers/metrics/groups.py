@@ -1,4 +1,4 @@
-"""What groups of requests can tell: bounds that hold whatever the single requests were, and one row per level.
+"""What groups of requests can show: bounds that hold for any latencies of the single requests, and one row per load point.
 
 How a group looks is in `group_records`. Unknown is None; an SLO is met or missed only where the bounds decide it.
 """
@@ -13,6 +13,7 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 from helpers.config.load import LoadLevel
 from helpers.metrics import formulas as metrics
+from helpers.metrics.attempts import end_columns
 from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED
 from helpers.metrics.intervals import (
     CONFIDENCE,
@@ -22,10 +23,11 @@ from helpers.metrics.intervals import (
     samples_to_show,
     share_bounds,
 )
-from helpers.metrics.level_latencies import PERCENTS, percentile_columns
+from helpers.metrics.load_point_latencies import PERCENTS, percentile_columns
 from helpers.metrics.sample_size import requests_lacking
 from helpers.metrics.summary import prices_of, served_rates
 from helpers.metrics.token_samples import no_sample
+from helpers.price import Price
 from helpers.run.folder import RunFolder
 from helpers.run.group_records import read_groups
 from helpers.run.ledger import EndpointRecord
@@ -43,7 +45,7 @@ def misses(group: pd.Series, column: str, limit: float) -> tuple[int, int]:
     * n m <= k U + (n - k) limit, so a mean beyond the limit means k >= n (m - limit) / (U - limit);
     * a reported percentile q lies, by any usual definition, between the values of rank i and i + 1 with
       i = floor(q (n - 1)): within the limit it leaves at most n - 1 - i misses, beyond it at least as many. (TTFT and
-      TPOT may be printed over fewer than the n successes: beyond the limit they tell of one miss only.)
+      TPOT may be printed over fewer than the n successes: beyond the limit they show only one miss.)
     """
     failures, n = int(group["failures"]), int(group["requests"] - group["failures"])
     known = group[column]
@@ -94,7 +96,7 @@ def summarise_groups(run: RunFolder, endpoints: list[EndpointRecord], config: Be
 
     Rates are totals by totals, with a 95% interval from the groups as batches. Percentiles are exact where all single
     latencies are known, as printed where one group is the whole load point, else None. What depends on the order of
-    requests (autocorrelation, steadiness) is unknown: a closed loop of c is taken as if c requests told as much as one.
+    requests (autocorrelation, steadiness) is unknown: a closed loop of c is taken as if c requests counted as one.
     """
     endpoint = {record.option: record for record in endpoints}
     order = [(option.name, dataset.name) for option in config.options for dataset in config.datasets_of(option)]
@@ -120,9 +122,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
         "repetitions": int(here["repetition"].nunique()),
         "steady": None,
         "not_steady": None,
-        "ended_because": None,
-        "overloaded": False,
-        "prompts_ran_out": False,
+        **end_columns([]),
         "client_limited": False,
         "n": n,
         "failures": failures,
@@ -133,18 +133,18 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
         "asked_rate_per_s": None,
         "achieved_rate_per_s": None,
         "schedule_lag_p99_ms": None,
-        "usd_per_hour": endpoint and endpoint.usd_per_hour(),
+        "usd_per_hour": endpoint and endpoint.usd_per_option_hour(),
     }
     for name in ("prompt_tokens", "output_tokens"):
         row[f"{name}_mean"], row[f"{name}_sd"] = _mean_and_sd(here[name], ok)
-    row["cached_tokens_mean"] = 0.0  # no tool tells them
+    row["cached_tokens_mean"] = 0.0  # no tool reports them
     row |= no_sample()
     effect = _effect(here, load)
     failed_alike = effect if 0 < failures < n else 1.0
     row["error_rate_low"], row["error_rate_high"] = share_bounds(failures, n, (1 + CONFIDENCE) / 2, failed_alike)
     row |= _rates(here, ok, wall_s, config.slo)
     row |= served_rates(row, {})
-    row |= _prices(row, endpoint)
+    row |= _prices(row, endpoint and endpoint.price)
     for column in LATENCIES:
         row |= _percentiles(here, column, effect, config.slo.percentile)
     row |= {f"itl_s_p{p:g}": None for p in PERCENTS}
@@ -163,7 +163,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
         states["slo_error_rate"] = UNDECIDED
     row |= states | {"estimates_within_slo": _estimates_within(row, here, config.slo)}
     state = metrics.all_of(states.values())
-    endless = load.kind != "closed_loop"  # a queue may have grown all the while, and nobody looked
+    endless = load.kind != "closed_loop"  # a queue may have been growing, and nobody checked
     return row | {"slo": UNDECIDED if state == MET and endless else state}
 
 
@@ -189,7 +189,7 @@ def _mean_and_sd(tokens: pd.Series, ok: pd.Series) -> tuple[float | None, float 
 
 
 def _effect(here: pd.DataFrame, load: LoadLevel) -> float:
-    """How many requests tell as much as one independent request (`intervals.design_effect`).
+    """How many requests carry the information of one independent request (`intervals.design_effect`).
 
     Where all latencies of a load point are known in order of sending it is estimated, else a closed loop's requests in
     flight at once, which waited in the same queue, are taken for one.
@@ -235,13 +235,13 @@ def _good(here: pd.DataFrame, slo: ServiceLevel) -> pd.Series | None:
     return (here["requests"] - missed.max(axis=1)).astype(float)
 
 
-def _prices(row: dict, endpoint: EndpointRecord | None) -> dict:
+def _prices(row: dict, price: Price | None) -> dict:
     """Prices where the rates that they follow from are known."""
-    by_the_token = endpoint is not None and endpoint.usd_per_1m_output_tokens is not None
+    by_the_token = price is not None and price.is_per_token
     unknown = [name for name in ("requests", "output_tokens", "prompt_tokens") if row[f"served_{name}_per_s"] is None]
     if by_the_token or not unknown:
-        return prices_of(row, endpoint)
-    found = prices_of(row | {f"served_{name}_per_s": 0.0 for name in unknown}, endpoint)
+        return prices_of(row, price)
+    found = prices_of(row | {f"served_{name}_per_s": 0.0 for name in unknown}, price)
     return found | {"usd_per_1m_tokens": None}
 
 
@@ -294,7 +294,7 @@ def _tops(group: pd.Series, column: str) -> np.ndarray:
 
 
 def _estimates_within(row: dict, here: pd.DataFrame, slo: ServiceLevel) -> bool | None:
-    """Are error rate and percentiles within the SLO as measured; None where nobody can tell."""
+    """Are error rate and percentiles within the SLO as measured; None where that is not known."""
     if row["failures"] == row["n"] or (row["error_rate"] or 0.0) > slo.error_rate:
         return False
     answers: list[bool | None] = [None] if row["error_rate"] is None else []

@@ -120,7 +120,7 @@ def percentile_bound_by_moments(values: np.ndarray, percent: float, confidence: 
     """One-sided upper confidence bound of a percentile from mean and standard deviation, for any distribution.
 
     Cantelli's inequality: a share 1 - p of values at most lies beyond mean + sd x sqrt(p / (1 - p)). It is wide, but it
-    needs no value beyond the percentile, so it tells that a limit far away is met where order statistics cannot. Mean and
+    needs no value beyond the percentile, so it shows that a distant limit is met where order statistics cannot. Mean and
     sd enter at upper bounds of their own, each with half the error, for an effective number of len(values) / `effect`
     (the sd's from the sample's kurtosis). Failures (+inf) take their upper bound of the share beyond; +inf where that
     leaves nothing, or for fewer than ten effective values.

@@ -21,7 +21,7 @@ MOST_TIMES = 1000.0
 
 
 MOST = 1e18
-"""More requests than anybody could send: what asks for more than that is not told apart."""
+"""More requests than anybody could send: larger needs are not distinguished."""
 
 
 def requests_to_show(share: float, confidence: float) -> int:

@@ -20,7 +20,7 @@ from helpers.run.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from helpers.config.file import LoadedConfig
-    from helpers.load.order import Order
+    from helpers.load.messages import AttemptSpec
     from helpers.run.folder import RunFolder
 
 FOLDER, FILE = "single_requests", "slo.json"
@@ -57,19 +57,19 @@ class MeasuredLimit:
         )
 
 
-def single_request_order(order: Order, run: RunFolder) -> Order:
+def single_request_spec(spec: AttemptSpec, run: RunFolder) -> AttemptSpec:
     """Single requests instead of a load point of the same option and dataset."""
-    load = ONE_AT_A_TIME.model_copy(update={"request_timeout_s": order.load.request_timeout_s})
-    name = f"{slug(order.option)}__{slug(order.dataset)}.parquet"
+    load = ONE_AT_A_TIME.model_copy(update={"request_timeout_s": spec.load.request_timeout_s})
+    name = f"{slug(spec.option)}__{slug(spec.dataset)}.parquet"
     changes = {"load": load, "level": LoadLevel("closed_loop", 1), "repetition": 1, "fewest_independent": 1}
-    return order.model_copy(update={**changes, "output_file": str(run.folder(FOLDER) / name)})
+    return spec.model_copy(update={**changes, "output_file": str(run.folder(FOLDER) / name)})
 
 
-def run_single_requests(orders: list[Order], send: Callable[[Order], object]) -> None:
+def run_single_requests(specs: list[AttemptSpec], send: Callable[[AttemptSpec], object]) -> None:
     """Send them, where they are not yet measured."""
-    for order in orders:
-        if not Path(order.output_file).is_file():
-            send(order)
+    for spec in specs:
+        if not Path(spec.output_file).is_file():
+            send(spec)
 
 
 # --- limits -------------------------------------------------------------------------------------------------------
@@ -114,14 +114,14 @@ def _limit(name: str, times: float, config: BenchmarkConfig, run: RunFolder) -> 
 
 
 def _median(name: str, option: str, dataset: str, run: RunFolder) -> MeasuredLimit | None:
-    """The median over the answers after warm-up; null where there is none."""
+    """The median over the answers after warm-up; None where there is none."""
     from helpers.metrics.formulas import with_latencies
     from helpers.run.records import read_facts, read_requests
 
     path = run.path / FOLDER / f"{slug(option)}__{slug(dataset)}.parquet"
     if not path.is_file():
         return None
-    rows = with_latencies(read_requests(path.parent, load_points=[path.stem]))
+    rows = with_latencies(read_requests(path.parent, attempts=[path.stem]))
     values = rows[rows["ok"] & (rows["phase"] != "warmup")][name].dropna()
     if values.empty:
         return None

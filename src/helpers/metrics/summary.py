@@ -1,7 +1,7 @@
-"""From the request records to one row per measured level: option x dataset x load, repetitions pooled.
+"""From the request records to one row per load point: option x dataset x load, repetitions pooled.
 
-One level is read at a time, and of its records only the columns that a metric needs, so memory is bounded by the
-largest level, not by the run.
+One load point is read at a time, and of its records only the columns that a metric needs, so memory is bounded by the
+largest load point, not by the run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics import formulas as metrics
-from helpers.metrics.attempts import repetitions_that_count, was_overloaded
+from helpers.metrics.attempts import end_columns, repetitions_that_count
 from helpers.metrics.chunks import inter_token_percentiles
 from helpers.metrics.failure_counts import commonest_failure
 from helpers.metrics.formulas import LATENCIES, with_latencies
@@ -30,10 +30,11 @@ from helpers.metrics.intervals import (
     ratio_interval,
     share_bounds,
 )
-from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
+from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
 from helpers.metrics.token_samples import sample_columns
+from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import PROMPTS_RAN_OUT, SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
+from helpers.run.records import SCHEMA, ArrivalFacts, AttemptFacts, nullable, read_requests
 
 COLUMNS = (
     "phase",
@@ -67,10 +68,10 @@ STALL = 3.0
 
 
 @dataclass(frozen=True)
-class Level:
-    """What was measured at one level."""
+class LoadPoint:
+    """What was measured at one load, repetitions pooled."""
 
-    facts: list[LoadPointFacts]
+    facts: list[AttemptFacts]
     """One for each repetition that has a steady window."""
     requests: pd.DataFrame
     """Its requests of all phases by repetition and t0, with `metrics.with_latencies`."""
@@ -83,10 +84,10 @@ class Level:
         return self.requests[self.requests["phase"] == "steady"]
 
 
-def read_levels(requests_dir: Path, facts: list[LoadPointFacts], config: BenchmarkConfig) -> Iterator[Level]:
-    """Every level that has requests in a steady window: options and datasets in the config's order, levels ascending.
+def read_load_points(requests_dir: Path, facts: list[AttemptFacts], config: BenchmarkConfig) -> Iterator[LoadPoint]:
+    """Every load point that has requests in a steady window: options and datasets in the config's order, levels ascending.
 
-    A repetition that could not be judged, and in whose place another was measured, does not count. A load point of which
+    A repetition that could not be judged, and in whose place another was measured, does not count. An attempt of which
     nothing was answered has no steady state to wait for: all of it is its window.
     """
     facts = [_as_window(f, requests_dir) for f in facts]
@@ -95,12 +96,12 @@ def read_levels(requests_dir: Path, facts: list[LoadPointFacts], config: Benchma
             mine = [f for f in facts if (f.option, f.dataset) == (option.name, dataset.name) and f.window_s]
             for load in sorted({f.load for f in mine}):
                 here = [f for f in mine if f.load == load]
-                level = _read_level(requests_dir, repetitions_that_count(here, config.load.repetitions))
-                if len(level.steady):
-                    yield level
+                point = _read_load_point(requests_dir, repetitions_that_count(here, config.load.repetitions))
+                if len(point.steady):
+                    yield point
 
 
-def _as_window(facts: LoadPointFacts, requests_dir: Path) -> LoadPointFacts:
+def _as_window(facts: AttemptFacts, requests_dir: Path) -> AttemptFacts:
     """The facts, with a window from the first send to the last failure where nothing was answered at all."""
     if facts.window_s:
         return facts
@@ -111,45 +112,36 @@ def _as_window(facts: LoadPointFacts, requests_dir: Path) -> LoadPointFacts:
     return replace(facts, window_open_ns=first, window_close_ns=max(last, first + 1), steady=False)
 
 
-def _read_level(requests_dir: Path, facts: list[LoadPointFacts]) -> Level:
+def _read_load_point(requests_dir: Path, facts: list[AttemptFacts]) -> LoadPoint:
     names = [f.load_point for f in facts]
     requests = with_latencies(read_requests(requests_dir, list(COLUMNS), names))
     requests = requests.sort_values(["repetition", "t0_ns"], ignore_index=True)
     if not requests["ok"].any():
         requests["phase"] = "steady"
     files = [requests_dir / f"{name}.parquet" for name in names]
-    return Level(facts, requests, inter_token_percentiles(files, PERCENTS))
-
-
-def summarise_load_points(
-    requests_dir: Path, facts: list[LoadPointFacts], endpoints: list[EndpointRecord], config: BenchmarkConfig
-) -> pd.DataFrame:
-    """One row per level, in the order of `read_levels`; its columns are those of `summarise`."""
-    endpoint = {record.option: record for record in endpoints}
-    levels = read_levels(requests_dir, facts, config)
-    return pd.DataFrame([summarise(level, endpoint.get(level.facts[0].option), config) for level in levels])
+    return LoadPoint(facts, requests, inter_token_percentiles(files, PERCENTS))
 
 
 def no_load_points(config: BenchmarkConfig) -> pd.DataFrame:
     """The table of a run in which nothing was measured: the columns of `summarise`, and no row."""
-    unknown = dict.fromkeys(field.name for field in fields(LoadPointFacts))
+    unknown = dict.fromkeys(field.name for field in fields(AttemptFacts))
     known = {"load_kind": "closed_loop", "level": 1.0, "repetition": 1, "client_limited": []}
-    facts = LoadPointFacts(**{**unknown, **known, "window_open_ns": 0, "window_close_ns": 1})
+    facts = AttemptFacts(**{**unknown, **known, "window_open_ns": 0, "window_close_ns": 1})
     row = {"phase": "steady", "repetition": 1, "sent_ns": 0, "done_ns": 1, "status": "connection"}
     records = pa.Table.from_pylist([row], SCHEMA).select(list(COLUMNS)).to_pandas(types_mapper=nullable)
-    return pd.DataFrame([summarise(Level([facts], with_latencies(records), None), None, config)]).iloc[:0]
+    return pd.DataFrame([summarise(LoadPoint([facts], with_latencies(records), None), None, config)]).iloc[:0]
 
 
-def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkConfig) -> dict:
-    """The row of one level; `endpoint` has the price.
+def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: BenchmarkConfig) -> dict:
+    """The row of one load point; `endpoint` has the price.
 
     Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the load (`steady`: of all
     repetitions; `client_limited`: of any); who counted tokens, with the sample (`token_samples.sample_columns`); n, failures,
     window_s and rates with 95% intervals (`_low`, `_high`); percentiles of latency_s, ttft_s, tpot_s and itl_s; prices;
     `slo` (met, missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that
-    is: see `LevelLatencies.slo_columns`. Unknown is None.
+    is: see `LoadPointLatencies.slo_columns`. Unknown is None.
     """
-    windows, here = level.facts, level.steady
+    windows, here = point.facts, point.steady
     window_s = sum(f.window_s for f in windows)
     ok = here["ok"].to_numpy(dtype=bool)
     failures, n = int((~ok).sum()), len(here)
@@ -162,16 +154,14 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "repetitions": len(windows),
         "steady": None if any(f.steady is None for f in windows) else all(f.steady for f in windows),
         "not_steady": "; ".join(dict.fromkeys(f.steady_because for f in windows if f.steady is False)) or None,
-        "ended_because": "; ".join(dict.fromkeys(f.ended_because for f in windows if f.ended_because)) or None,
-        "prompts_ran_out": any(f.ended_because == PROMPTS_RAN_OUT for f in windows),
-        "overloaded": any(was_overloaded(f) for f in windows),
+        **end_columns(windows),
         "client_limited": any(f.client_limited for f in windows),
         "n": n,
         "failures": failures,
         "window_s": window_s,
         "error_rate": metrics.error_rate(failures, n),
         "commonest_failure": commonest_failure(here[~ok]),
-        "achieved_concurrency": sum(_in_flight(level.requests, f) * f.window_s for f in windows) / window_s,
+        "achieved_concurrency": sum(_in_flight(point.requests, f) * f.window_s for f in windows) / window_s,
         "asked_rate_per_s": _pooled_rate([f.scheduled for f in windows]),
         "achieved_rate_per_s": _pooled_rate([f.achieved for f in windows]),
         "schedule_lag_p99_ms": max((f.schedule_lag_ms["p99"] for f in windows if f.schedule_lag_ms), default=None),
@@ -180,20 +170,20 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "prompt_tokens_sd": _sd(here.loc[ok, "prompt_tokens"]),
         "output_tokens_mean": _mean(here.loc[ok, "output_tokens"]),
         "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
-        "usd_per_hour": endpoint and endpoint.usd_per_hour(),
-    } | sample_columns(level.requests)
-    latencies, streams = LevelLatencies(here), _streams(row)
+        "usd_per_hour": endpoint and endpoint.usd_per_option_hour(),
+    } | sample_columns(point.requests)
+    latencies, streams = LoadPointLatencies(here), _streams(row)
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
-    row |= _rates(level, ok, window_s, streams, config)
+    row |= _rates(point, ok, window_s, streams, config)
     row |= served_rates(row, {name: _mean_interval(here.loc[ok, name], streams) for name in TOKENS})
-    row |= prices_of(row, endpoint)
+    row |= prices_of(row, endpoint and endpoint.price)
     for column in LATENCIES:
         row |= latencies.percentiles(column, config.slo.percentile)
-    row |= {f"itl_s_p{p:g}": None if level.inter_token_s is None else level.inter_token_s[p] for p in PERCENTS}
+    row |= {f"itl_s_p{p:g}": None if point.inter_token_s is None else point.inter_token_s[p] for p in PERCENTS}
     return row | latencies.slo_columns(config.slo, row["steady"], row["client_limited"])
 
 
-def _in_flight(sent: pd.DataFrame, facts: LoadPointFacts) -> float:
+def _in_flight(sent: pd.DataFrame, facts: AttemptFacts) -> float:
     mine = sent[sent["repetition"] == facts.repetition].dropna(subset=["sent_ns", "done_ns"])
     stamps = [mine[column].to_numpy(dtype="int64") / 1e9 for column in ("sent_ns", "done_ns")]
     return metrics.achieved_concurrency(*stamps, (facts.window_open_ns / 1e9, facts.window_close_ns / 1e9))
@@ -223,9 +213,9 @@ def _streams(row: dict) -> int:
 # --- rates and prices ---------------------------------------------------------------------------------------------
 
 
-def _rates(level: Level, ok: np.ndarray, window_s: float, streams: int, config: BenchmarkConfig) -> dict:
+def _rates(point: LoadPoint, ok: np.ndarray, window_s: float, streams: int, config: BenchmarkConfig) -> dict:
     """Throughput of requests and tokens, and goodput, with intervals."""
-    here = level.steady
+    here = point.steady
     amounts = {
         "requests": ok.astype(float),
         "goodput": metrics.within_slo(here, config.slo).astype(float),
@@ -236,15 +226,15 @@ def _rates(level: Level, ok: np.ndarray, window_s: float, streams: int, config: 
     for name in RATES:
         formula = metrics.token_throughput if name.endswith("tokens") else metrics.request_throughput
         rate = formula(float(amounts[name].sum()), window_s)
-        low, high = _rate_interval(here, level.facts, amounts[name], streams)
-        if level.facts[0].load_kind == "closed_loop":
+        low, high = _rate_interval(here, point.facts, amounts[name], streams)
+        if point.facts[0].load_kind == "closed_loop":
             low, high = _with_rare_stalls(Interval(low, high), rate, here, ok, window_s, streams)
         row |= {f"{name}_per_s": rate}
         row |= {f"{name}_per_s_low": low, f"{name}_per_s_high": high}
     return row
 
 
-def _rate_interval(here: pd.DataFrame, windows: list[LoadPointFacts], amounts: np.ndarray, streams: int) -> Interval:
+def _rate_interval(here: pd.DataFrame, windows: list[AttemptFacts], amounts: np.ndarray, streams: int) -> Interval:
     """From the repetitions where there are at least three, else from batches of consecutive requests."""
     repetition = here["repetition"].to_numpy()
     if len(windows) >= 3:
@@ -311,10 +301,13 @@ def _mean_interval(values: pd.Series, streams: int) -> Interval:
     return ratio_interval(*batches(known, np.ones(len(known)), streams)) if len(known) else NO_INTERVAL
 
 
-def prices_of(row: dict, endpoint: EndpointRecord | None) -> dict:
-    """Prices from what is served, or from prices per token; the highest price follows from the lowest rate."""
-    if endpoint is not None and endpoint.usd_per_1m_output_tokens is not None:
-        return _token_prices(row, endpoint)
+def prices_of(row: dict, price: Price | None) -> dict:
+    """Prices of requests and tokens: from the rate served at `usd_per_hour` (of all instances), or from a price per token.
+
+    The upper bound of a price follows from the lower bound of the rate.
+    """
+    if price is not None and price.is_per_token:
+        return _token_prices(row, price)
     usd, output, prompt = (
         row["usd_per_hour"],
         row["served_output_tokens_per_s"],
@@ -335,13 +328,12 @@ def prices_of(row: dict, endpoint: EndpointRecord | None) -> dict:
     return prices
 
 
-def _token_prices(row: dict, endpoint: EndpointRecord) -> dict:
-    """What is billed by the token costs the same at every load; only the tokens of a mean request are uncertain, and
-    these are the same prompts and the same asked output length for every option.
+def _token_prices(row: dict, price: Price) -> dict:
+    """A request that is billed by the token costs the same at every load. Only the tokens of a mean request are uncertain,
+    and every option gets the same prompts and the same requested output length.
     """
-    rates = (endpoint.usd_per_1m_input_tokens, endpoint.usd_per_1m_output_tokens)
-    cached = (row.get("cached_tokens_mean") or 0.0, endpoint.usd_per_1m_cached_input_tokens)
-    per_request = metrics.usd_per_request(row["prompt_tokens_mean"], row["output_tokens_mean"], *rates, *cached)
+    cached = row.get("cached_tokens_mean") or 0.0
+    per_request = price.usd_of_tokens(row["prompt_tokens_mean"], row["output_tokens_mean"], cached)
     prices = {"usd_per_1k_requests": per_request and per_request * 1e3}
     for name, tokens in (
         ("usd_per_1m_output_tokens", row["output_tokens_mean"]),

@@ -55,7 +55,7 @@ class Asked(NamedTuple):
     text: str
     """Empty where nothing is asked."""
     reply: object
-    """The answer to it that the record holds; null if it has none."""
+    """The answer to it that the record holds; None if it has none."""
     keys: tuple[str, ...]
     """Where the text was found."""
     is_conversation: bool
@@ -74,7 +74,7 @@ def records_in(value: object) -> list[object]:
 
 
 def fields_of(value: object) -> dict[str, Any] | None:
-    """A record as an object: a text, or a conversation without a key, gets one; null for what is neither."""
+    """A record as an object: a text, or a conversation without a key, gets one; None for what is neither."""
     if isinstance(value, str):
         return {"text": value}
     if _is_conversation(value) and value:
@@ -83,7 +83,7 @@ def fields_of(value: object) -> dict[str, Any] | None:
 
 
 def what_is_asked(fields: dict[str, Any]) -> Asked | None:
-    """What a record asks, and the reply to it; null where no key is known to hold either."""
+    """What a record asks, and the reply to it; None where no key is known to hold either."""
     for prefix, inner in (*((f"{key}.", fields.get(key)) for key in REQUESTS), ("", fields)):
         asked = (_first_exchange(inner) or _flat_text(inner)) if isinstance(inner, dict) else None
         if asked:

@@ -15,7 +15,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
-from helpers.config.benchmark import FileSource, PythonReferenceSource, ShareGPTSource
+from helpers.config.workload import FileSource, PythonReferenceSource, ShareGPTSource
 from helpers.errors import PromptError, cut, shown
 from helpers.prompts.record_shapes import CONVERSATIONS, fields_of, records_in, what_is_asked
 from helpers.prompts.source_files import read_values

@@ -42,7 +42,7 @@ def load_tokenizer(name: str, model_cache_dir: Path, base_dir: Path = Path()) ->
 
 
 def local_tokenizer(name: str, model_cache_dir: Path) -> Tokenizer | None:
-    """The `tokenizer.json` of that name, as `load_tokenizer` has them, if it is on this machine; null otherwise.
+    """The `tokenizer.json` of that name, as `load_tokenizer` has them, if it is on this machine; None otherwise.
 
     It is read in milliseconds, without transformers and the network. The path of a folder is absolute.
     """

@@ -175,7 +175,7 @@ def _lower_bounds(verdict: Verdict, winner: OptionVerdict) -> str:
     """What the capacity and the ranking rest on, where nobody knows what a higher load would do."""
     ranked = [o for o in verdict.options if o.status in ("recommended", "tied", "feasible") and o.capacity is not None]
     bounded = [
-        o for o in ranked if o.capacity.at_least and o.token_rates is None and may_be_less(_least(o), winner.cost)
+        o for o in ranked if o.capacity.at_least and not o.is_billed_per_token and may_be_less(_least(o), winner.cost)
     ]
     if not bounded:
         return ""

@@ -6,6 +6,7 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.price import Price
 from helpers.report.display import Column, Prose, Table, numeric
 from helpers.report.load_report import as_measured, level_column
 from helpers.report.report import STATUS_WORDS, by_cost
@@ -39,23 +40,21 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
         if option.capacity is None:
             continue
         for i, price in enumerate(option.prices or [None]):
-            need = fleet(
-                option, config.traffic.requests_per_minute, config.traffic.headroom, price and price.usd_per_hour
-            )
-            usd = need.usd_per_hour
+            need = fleet(option, config.traffic.requests_per_minute, config.traffic.headroom, price)
+            usd = need.usd_per_fleet_hour
             rate = option.capacity.requests_per_minute_per_instance
-            share = usd / option.capacity.usd_per_hour if usd and option.capacity.usd_per_hour else None
+            share = usd / option.capacity.usd_per_fleet_hour if usd and option.capacity.usd_per_fleet_hour else None
             rows.append(
                 {
                     "option": option.option,
                     "instance_type": option.instance_type,
-                    "price": "per token" if option.token_rates else "unknown" if price is None else price.name,
+                    "price": "unknown" if price is None else price.name,
                     "capacity": rate.value,
                     "interval": text.interval(rate.low, rate.high, 0),
-                    "bound": "at least" if option.capacity.at_least and not option.token_rates else "about",
+                    "bound": "at least" if option.capacity.at_least and not option.is_billed_per_token else "about",
                     "instances": need.instances,
                     "utilisation": None if need.utilisation is None else need.utilisation * 100,
-                    "usd_per_hour": usd,
+                    "usd_per_fleet_hour": usd,
                     "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
                     "usd_per_1m_output": _scaled(option.capacity.usd_per_1m_output_tokens, share),
                     "usd_per_1m": _scaled(option.capacity.usd_per_1m_tokens, share),
@@ -73,7 +72,7 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
         Column("interval", "95% interval"),
         numeric("instances", "instances", decimals=0),
         numeric("utilisation", "utilisation, %", decimals=0),
-        numeric("usd_per_hour", "$/h", decimals=3),
+        numeric("usd_per_fleet_hour", "$/h", decimals=3),
         numeric("usd_per_month", "$/month", best="lowest", decimals=0),
         numeric("usd_per_1m_output", "$ per 1M output tokens"),
         numeric("usd_per_1m", "$ per 1M tokens"),
@@ -159,8 +158,8 @@ def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
         more = "" if len(ranges) <= MOST_RANGES else f", and so on, in turns ({len(ranges)} ranges in all)"
         said = [f"The cheapest option, by requests a minute: {', then '.join(parts)}{more}."]
     options = candidates(verdict)
-    for by_token in (o for o in options if o.token_rates is not None):
-        for by_hour in (o for o in options if o.token_rates is None):
+    for by_token in (o for o in options if o.is_billed_per_token):
+        for by_hour in (o for o in options if not o.is_billed_per_token):
             at = break_even(by_token, by_hour, headroom)
             said.append(
                 f"“{by_hour.option}” beats the token prices of “{by_token.option}” "
@@ -170,8 +169,7 @@ def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
 
 
 def _monthly(option: OptionVerdict, traffic: float, config: BenchmarkConfig) -> float | None:
-    price = option.prices[0].usd_per_hour if option.prices else None
-    usd = fleet(option, traffic, config.traffic.headroom, price).usd_per_hour
+    usd = fleet(option, traffic, config.traffic.headroom, option.price).usd_per_fleet_hour
     return None if usd is None else usd * HOURS_PER_MONTH
 
 
@@ -201,28 +199,17 @@ def cost_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
 
 def price_table(verdict: Verdict) -> Table:
     """The prices that were used, with source and date."""
-    rows = []
-    for option in verdict.options:
-        for price in option.prices:
-            rows.append(
-                {
-                    "option": option.option,
-                    "name": price.name,
-                    "price": f"${text.number(price.usd_per_hour, 4)} per instance and hour",
-                    "source": price.source or "unknown",
-                    "as_of": price.as_of or "unknown",
-                }
-            )
-        if option.token_rates is not None:
-            rates = option.token_rates
-            cached = rates.usd_per_1m_cached_input_tokens
-            words = (
-                f"{text.dollars(rates.usd_per_1m_input_tokens)} per 1M input, "
-                + ("" if cached is None else f"{text.dollars(cached)} per 1M of them from a cache, ")
-                + f"{text.dollars(rates.usd_per_1m_output_tokens)} per 1M output tokens"
-            )
-            dated = {"source": rates.source or "unknown", "as_of": rates.as_of or "unknown"}
-            rows.append({"option": option.option, "name": "per token", "price": words} | dated)
+    rows = [
+        {
+            "option": option.option,
+            "name": price.name,
+            "price": _price_words(price),
+            "source": price.source or "unknown",
+            "as_of": str(price.as_of or "unknown"),
+        }
+        for option in verdict.options
+        for price in option.prices
+    ]
     columns = [
         Column("option", "option"),
         Column("name", "price"),
@@ -237,6 +224,17 @@ def price_table(verdict: Verdict) -> Table:
     )
 
 
+def _price_words(price: Price) -> str:
+    if not price.is_per_token:
+        return f"${text.number(price.usd_per_instance_hour, 4)} per instance and hour"
+    cached = price.usd_per_1m_cached_input_tokens
+    return (
+        f"{text.dollars(price.usd_per_1m_input_tokens)} per 1M input, "
+        + ("" if cached is None else f"{text.dollars(cached)} per 1M of them from a cache, ")
+        + f"{text.dollars(price.usd_per_1m_output_tokens)} per 1M output tokens"
+    )
+
+
 def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
     """What each endpoint of the run cost, from the create call to the deletion."""
     rows = pd.DataFrame(
@@ -246,9 +244,9 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
             "state": r.state,
             "startup_s": r.startup_s(),
             "minutes": None if r.billed_hours() is None else r.billed_hours() * 60,
-            "usd_per_hour": r.usd_per_hour(),
+            "usd_per_option_hour": r.usd_per_option_hour(),
             "usd": 0.0 if r.local else r.cost_usd(),
-            "price_source": _price_source(r),
+            "price_source": r.price.origin if r.price else "unknown",
         }
         for r in endpoints
     )
@@ -258,15 +256,9 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
         Column("state", "state"),
         numeric("startup_s", "start-up, s", decimals=1),
         numeric("minutes", "lived, min", decimals=1),
-        numeric("usd_per_hour", "$/h", decimals=3),
+        numeric("usd_per_option_hour", "$/h", decimals=3),
         numeric("usd", "cost of this run, $", decimals=2),
         Column("price_source", "price from", wraps=True),
     ]
     local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""
     return Table(rows, columns, f"Endpoints of this run, from the create call to the deletion.{local}")
-
-
-def _price_source(record: EndpointRecord) -> str:
-    if record.price_source is None:
-        return "unknown"
-    return f"{record.price_source}{f', {record.price_as_of}' if record.price_as_of else ''}"

@@ -11,10 +11,10 @@ from helpers.importers.importing import read_origins
 from helpers.metrics.attempts import could_be_judged
 from helpers.report.display import Column, Prose, Table, numeric
 from helpers.run.folder import RunFolder
-from helpers.run.records import ArrivalFacts, LoadPointFacts
+from helpers.run.records import ArrivalFacts, AttemptFacts
 
 
-def instrument_table(facts: list[LoadPointFacts]) -> Table | Prose:
+def instrument_table(facts: list[AttemptFacts]) -> Table | Prose:
     """How late and how busy the load processes were, and whether that shaped a load point."""
     if not any(f.processes for f in facts):
         return Prose(
@@ -46,14 +46,14 @@ def instrument_table(facts: list[LoadPointFacts]) -> Table | Prose:
     return Table(rows, columns, caption)
 
 
-def pacing_table(facts: list[LoadPointFacts], points: pd.DataFrame) -> Table | Prose:
-    """The load that was asked for against the one that was made. `points`: `metrics.summarise_load_points`."""
+def pacing_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Table | Prose:
+    """The load that was asked for against the one that was made. `points`: `summary.summarise`."""
     if not facts:
         return Prose("")
     return _schedule_table(facts) if any(f.load.is_open for f in facts) else _turnaround_table(facts, points)
 
 
-def _turnaround_table(facts: list[LoadPointFacts], points: pd.DataFrame) -> Table:
+def _turnaround_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Table:
     achieved = points.set_index(["option", "dataset", "load"])["achieved_concurrency"].to_dict()
     rows = pd.DataFrame(
         {
@@ -77,7 +77,7 @@ def _turnaround_table(facts: list[LoadPointFacts], points: pd.DataFrame) -> Tabl
     return Table(rows, columns, caption)
 
 
-def _schedule_table(facts: list[LoadPointFacts]) -> Table:
+def _schedule_table(facts: list[AttemptFacts]) -> Table:
     rows = pd.DataFrame(
         {"load_point": f.load_point}
         | _spread("lag", f.schedule_lag_ms)
@@ -112,7 +112,7 @@ def _arrivals(prefix: str, arrivals: ArrivalFacts | None) -> dict[str, float | N
     return {f"{prefix}_{name}": None if arrivals is None else getattr(arrivals, name) for name in names}
 
 
-def connection_table(facts: list[LoadPointFacts]) -> Table | Prose:
+def connection_table(facts: list[AttemptFacts]) -> Table | Prose:
     """What connecting took, which is in no latency."""
     if not facts:
         return Prose("")
@@ -131,7 +131,7 @@ def connection_table(facts: list[LoadPointFacts]) -> Table | Prose:
     return Table(rows, columns, "Connecting, which no latency contains.")
 
 
-def steadiness_table(facts: list[LoadPointFacts]) -> Table | Prose:
+def steadiness_table(facts: list[AttemptFacts]) -> Table | Prose:
     """The steady window of each load point, and what speaks for or against its being steady."""
     if not facts:
         return Prose("")

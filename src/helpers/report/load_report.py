@@ -9,10 +9,10 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import ClosedLoop, Load, OpenLoop, Search, TraceReplay
+from helpers.config.load import KIND_WORDS, ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.report.display import Column, Table
-from helpers.verdict.chosen_points import best_load, main_latency, percentile_column
+from helpers.verdict.chosen_points import cheapest_within_slo, main_latency, percentile_column
 from helpers.verdict.open_points import not_met_because
 from helpers.verdict.verdict import CostBasis
 
@@ -23,7 +23,8 @@ SLO_WORDS = {MET: "met", MISSED: "missed", UNDECIDED: "undecided", CLIENT_LIMITE
 def load_words(load: Load) -> str:
     """The load as a phrase that says under what something was measured."""
     if isinstance(load, Search):
-        unit = "concurrency" if load.over == "concurrency" else f"rate of {_arrivals(load)}arrivals"
+        noun = KIND_WORDS[load.level_kind].noun
+        unit = noun if load.over == "concurrency" else f"{noun} of {_arrivals(load)}arrivals"
         return (
             f"in search of the highest {unit} from {load.lowest:g} to {load.highest:g}"
             f"{'' if load.over == 'concurrency' else ' requests/s'} that meets the SLO, to within {load.tolerance:.0%}"
@@ -46,11 +47,8 @@ def _arrivals(load: OpenLoop | Search) -> str:
 
 def as_measured(load: Load) -> str:
     """What the traffic was like that capacity was measured with."""
-    if load.level_kind == "closed_loop":
-        return "as measured in a closed loop: arrivals in bursts need more"
-    if load.level_kind == "open_loop":
-        return f"as measured with {_arrivals(load)}arrivals"
-    return "as measured under the arrivals of the trace" if load.level_kind == "trace" else "as measured on a ramp"
+    arrivals = _arrivals(load) if load.level_kind == "open_loop" else ""
+    return f"as measured {KIND_WORDS[load.level_kind].measured.format(arrivals=arrivals)}"
 
 
 def level_column(config: BenchmarkConfig) -> Column:
@@ -90,7 +88,7 @@ def recommendations(points: pd.DataFrame, config: BenchmarkConfig, basis: CostBa
 
 
 def _recommendation(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> str:
-    """The sentence; the load is the one that the verdict stands on (`chosen_points.best_load`)."""
+    """The sentence; the load is the one that the verdict stands on (`cheapest_within_slo`)."""
     column, percentile = percentile_column(config), f"p{config.slo.percentile:g}"
     if here.empty:
         return "Not measured."
@@ -100,8 +98,8 @@ def _recommendation(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfi
     judged = here[here["slo"] != CLIENT_LIMITED]
     if judged.empty:
         return "Not judged: the client, not the server, limited every load."
-    met = judged[judged["slo"] == MET]
-    if met.empty:
+    best = cheapest_within_slo(here, basis, config)
+    if best is None:
         known = judged.dropna(subset=[column])
         if known.empty:
             return f"No load is shown to meet the SLO: {percentile} is not known at any."
@@ -110,7 +108,6 @@ def _recommendation(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfi
         reached, because = f"{percentile} {name} {text.duration(best[column])}", not_met_because(best, config)
         said = because if reached in because else f"{reached}, but {because}"
         return f"No load is shown to meet the SLO; the nearest is {best['load']}: {said}."
-    best = best_load(met, basis, config)
     price = best["usd_per_1k_requests"]
     price = "" if pd.isna(price) else f", {text.dollars(price)} per 1,000 requests"
     name = LATENCY_NAME[main_latency(config)]

@@ -12,14 +12,16 @@ import re
 import pandas as pd
 
 from helpers.config.aws_regions import unknown_region_words
-from helpers.config.benchmark import BenchmarkConfig, Dataset
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel, Ramp, Search
 from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
 from helpers.config.secret_names import SECRET_NAME
-from helpers.endpoints.pricing import FoundPrice, price_of
+from helpers.config.workload import Dataset
+from helpers.endpoints.pricing import price_of
 from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.metrics.sample_size import rates_too_short, refuse_what_cannot_decide, requests_for_slo
 from helpers.number_text import number, plural
+from helpers.price import Price
 from helpers.report.display import Column, Table, numeric
 from helpers.report.plan_machines import is_made_on_aws
 from helpers.run.folder import describe_machine
@@ -51,7 +53,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
         Column("instances", "instances"),
         numeric("points", "load points, at most" if isinstance(config.load, Search) else "load points", decimals=0),
         numeric("minutes", "estimate, min", decimals=0),
-        numeric("usd_per_hour", "$/h", decimals=3),
+        numeric("usd_per_option_hour", "$/h", decimals=3),
         numeric("usd", "estimate, $", decimals=2),
         Column("source", "price from", wraps=True),
         Column("basis", "the estimate rests on", wraps=True),
@@ -59,12 +61,11 @@ def plan_table(config: BenchmarkConfig) -> Table:
     return Table(pd.DataFrame(rows), columns, _caption(rows, config))
 
 
-def _row(option: Option, config: BenchmarkConfig, price: FoundPrice | None) -> dict[str, object]:
+def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[str, object]:
     points = len(config.datasets_of(option)) * config.load.most_levels * config.load.repetitions
     startup, startup_basis = _startup_minutes(option)
     minutes = startup + points * _minutes_per_point(config)
     usd, usd_basis = _dollars(option, config, price, minutes)
-    usd_per_hour = price and price.usd_per_hour and price.usd_per_hour * option.instance_count
     load_basis = f"{plural(points, 'load point')} of at most {number(_minutes_per_point(config), 1)} min"
     return {
         "option": option.name,
@@ -72,7 +73,7 @@ def _row(option: Option, config: BenchmarkConfig, price: FoundPrice | None) -> d
         "instances": f"{option.instance_count} x {option.instance_type}",
         "points": points,
         "minutes": minutes,
-        "usd_per_hour": usd_per_hour,
+        "usd_per_option_hour": price and price.usd_per_option_hour(option.instance_count),
         "usd": usd,
         "source": "unknown" if price is None else price.origin,
         "basis": "; ".join(filter(None, (startup_basis, load_basis, usd_basis))),
@@ -182,21 +183,19 @@ def _longest_s(config: BenchmarkConfig) -> float:
     return config.load.duration_s if isinstance(config.load, Ramp) else config.load.max_duration_s
 
 
-def _dollars(
-    option: Option, config: BenchmarkConfig, price: FoundPrice | None, minutes: float
-) -> tuple[float | None, str]:
+def _dollars(option: Option, config: BenchmarkConfig, price: Price | None, minutes: float) -> tuple[float | None, str]:
     """What the run adds to the bill, at most, and what that rests on; None where it is unknown."""
     if isinstance(option, SageMakerOption) and option.local:
         return 0.0, "this machine: nothing is billed"
     if isinstance(option, BedrockOption) and not option.provisioned and price is None:
         return None, "no price is known: prices per token come from the config alone"
-    if _runs_anyway(option) or (isinstance(option, OpenAIOption) and price and price.usd_per_hour is not None):
+    if _runs_anyway(option) or (isinstance(option, OpenAIOption) and price and not price.is_per_token):
         return 0.0, "it runs already: the run adds nothing to its bill"
     if price is None:
         return None, "no price is known"
-    if price.usd_per_hour is None:
+    if price.is_per_token:
         return _token_dollars(option, config, price)
-    return price.usd_per_hour * option.instance_count * minutes / 60, ""
+    return price.usd_per_option_hour(option.instance_count) * minutes / 60, ""
 
 
 def _runs_anyway(option: Option) -> bool:
@@ -209,7 +208,7 @@ def _runs_anyway(option: Option) -> bool:
 # --- tokens -------------------------------------------------------------------------------------------------------
 
 
-def _token_dollars(option: Option, config: BenchmarkConfig, price: FoundPrice) -> tuple[float | None, str]:
+def _token_dollars(option: Option, config: BenchmarkConfig, price: Price) -> tuple[float | None, str]:
     """Requests x tokens x price. Tokens are counted by the model's tokenizer: the bill counts by the provider's."""
     usd, total = 0.0, 0
     for dataset in config.datasets_of(option):
@@ -218,8 +217,7 @@ def _token_dollars(option: Option, config: BenchmarkConfig, price: FoundPrice) -
             return None, "no bound of the cost: prompts are repeated as long as a load point goes on"
         most_output = config.generation.max_output_tokens
         most_input = min(dataset.prompt_tokens[1] - 1, config.model.context_tokens - most_output)
-        each = most_input * price.usd_per_1m_input_tokens + most_output * price.usd_per_1m_output_tokens
-        usd, total = usd + requests * each / 1e6, total + requests
+        usd, total = usd + requests * price.usd_of_tokens(most_input, most_output), total + requests
     basis = (
         f"at most {plural(total, 'request')} of the longest prompts of their dataset and {most_output} output tokens, "
         f"at ${price.usd_per_1m_input_tokens:g} and ${price.usd_per_1m_output_tokens:g} a million tokens"

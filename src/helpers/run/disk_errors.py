@@ -1,30 +1,43 @@
-"""What to say where a file or folder cannot be written: the path, the cause, and the next step."""
+"""What to say where the operating system refuses a file or folder: the path, the cause, and the next step."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-_FULL = "free some space there, or set run_root to a folder on another disk"
-_CLOSED = "make it writable, or set run_root to a folder that is"
-_KNOWN = {
-    errno.ENOSPC: ("the disk is full", _FULL),
-    errno.EDQUOT: ("the disk quota is used up", _FULL),
-    errno.EFBIG: ("the file would be larger than the system allows", "raise the limit on file sizes (ulimit -f)"),
-    errno.EROFS: ("the file system is read-only", _CLOSED),
-    errno.EACCES: ("writing there is not allowed", _CLOSED),
-    errno.EPERM: ("writing there is not allowed", _CLOSED),
-    errno.ENOTDIR: ("a part of the path is a file, not a folder", "set run_root to a folder"),
-    errno.ENOENT: ("it was deleted meanwhile", "leave the run folder alone while a run is under way"),
-    errno.EIO: ("the disk reports an input/output error", "check the disk, or set run_root to a folder on another one"),
+from helpers.errors import StorageError, cut
+
+_ANOTHER_FOLDER = "set run_root (or run_dir) to a folder that you may write"
+_NOT_A_FOLDER = "set run_root (or run_dir) to a folder: a part of this path is a file"
+_MORE_SPACE = "free space on this disk (df -h shows how much there is)"
+_MORE_FILES = "allow more open files (ulimit -n 4096)"
+NEXT_STEPS = {
+    errno.ENOSPC: _MORE_SPACE,
+    errno.EDQUOT: _MORE_SPACE,
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f), or set run_root to a folder on a disk that takes larger files",
+    errno.EROFS: _ANOTHER_FOLDER,
+    errno.EACCES: _ANOTHER_FOLDER,
+    errno.EPERM: _ANOTHER_FOLDER,
+    errno.ENOTDIR: _NOT_A_FOLDER,
+    errno.EEXIST: _NOT_A_FOLDER,
+    errno.EISDIR: "a folder stands where a file is to be written: move it away",
+    errno.ENAMETOOLONG: "shorten `name` in the config, or run_root (or run_dir)",
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
+    errno.ELOOP: "the path leads round in circles (ls -l shows its links): set run_root (or run_dir) to a folder",
+    errno.EIO: "check that the disk is there and sound",
+    errno.ENOENT: "find out who moved or deleted the folder",
 }
+"""What to do where the operating system refuses a file; its other errors have nothing to do with files."""
 
 
 class DiskFault(NamedTuple):
-    """Why something could not be written, and what to do."""
+    """Why a file or folder was refused, and what to do."""
 
     cause: str
     next_step: str
@@ -34,11 +47,25 @@ class DiskFault(NamedTuple):
 
 
 def disk_fault(error: OSError, place: Path | str) -> DiskFault:
-    """The words for an error of writing; `place` is named where the error itself names no file."""
-    path = Path(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else place)
-    why, next_step = _KNOWN.get(error.errno, (error.strerror or str(error), "check the path and its disk"))
+    """The words for an error of the operating system; `place` is named where the error itself names no file."""
+    path = Path(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else place)
+    why = os.strerror(error.errno) if error.errno is not None else str(error)
     left = f" ({_free_mb(path)} MB free)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-    return DiskFault(f"{path} cannot be written: {why}{left}", next_step)
+    next_step = NEXT_STEPS.get(error.errno, "check the path and its disk")
+    return DiskFault(f"{cut(str(path), 300)}: {why}{left}", next_step)
+
+
+@contextmanager
+def os_errors_in_words(path: Path) -> Iterator[None]:
+    """What the operating system refuses at or below a path becomes a StorageError: path, cause, next step."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.errno not in NEXT_STEPS:
+            raise
+        raise StorageError(str(disk_fault(error, path)), error.errno) from error
 
 
 def _free_mb(path: Path) -> str:

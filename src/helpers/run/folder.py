@@ -8,7 +8,7 @@ runs/<run id>/
 
 A run folder and all in it are for their owner alone (0700, 0600): prompts and answers may be confidential.
 
-`run_root` in a config may be in S3. Then this folder is the local copy of the one there; see `remote_runs`.
+`run_root` in a config may be in S3. Then this folder is the local copy of the one there; see `run.remote`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from helpers.config.benchmark import PROJECT_ROOT, usable_cpu_count
 from helpers.config.file import LoadedConfig, load_config
 from helpers.config.yaml import expanded
-from helpers.errors import RunFolderError, log_errors_to, shown
+from helpers.errors import NoSuchRun, RunFolderError, log_errors_to, shown
+from helpers.run.disk_errors import os_errors_in_words
 from helpers.run.ledger import merge_ledgers
 from helpers.run.measured_config import is_corrected, measured_digests, refuse_other_measurement
 from helpers.run.remote import RemoteRun, is_remote, newest_run_url, remote_of, run_id_of, run_url, say_once
-from helpers.run.whole_files import keep_private, os_errors_in_words, write_atomically
+from helpers.run.whole_files import keep_private, write_atomically
 
 SCHEMA_VERSION = 1
 _About = TypeAdapter(dict[str, JsonValue])
 LOCAL_ROOT = PROJECT_ROOT / "runs"
 RESULT_FOLDERS = ("", "metrics")
-"""What tells of a run's endpoints and results without its prompts and requests, which are large."""
+"""The endpoints and results of a run, without its prompts and requests, which are large."""
 RECORDED_PACKAGES = (
     "boto3",
     "sagemaker-core",
@@ -240,13 +241,13 @@ def run_to_continue(config: LoadedConfig, run_dir: str) -> RunFolder:
 def find_run(run: str) -> RunFolder:
     """A run by its folder, by its id under the project's `runs`, or by its URL in S3, whose ledger and results are fetched.
 
-    Raises RunFolderError.
+    Raises NoSuchRun, and RunFolderError where S3 fails.
     """
     keep_private()
     if is_remote(run):
         found, remote = _local_copy(run, None)
         if not remote.exists():
-            raise RunFolderError(f"{run}: no run.json there. Next: aws s3 ls {run.rstrip('/').rpartition('/')[0]}/")
+            raise NoSuchRun(f"{run}: no run.json there. Next: aws s3 ls {run.rstrip('/').rpartition('/')[0]}/")
         _fetch(found, remote, must=True, folders=RESULT_FOLDERS)
         return found
     for base in (None, LOCAL_ROOT):
@@ -257,7 +258,7 @@ def find_run(run: str) -> RunFolder:
             if remote is not None:
                 _fetch(found, remote, must=False, folders=RESULT_FOLDERS)
             return found
-    raise RunFolderError(f"{shown(run)} is neither a run folder nor a run id under {LOCAL_ROOT}. Next: ls runs")
+    raise NoSuchRun(f"{shown(run)} is neither a run folder nor a run id under {LOCAL_ROOT}. Next: ls runs")
 
 
 def config_of_run(run: RunFolder) -> Path:

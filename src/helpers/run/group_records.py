@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from helpers.errors import AnalysisError
 from helpers.run.folder import RunFolder
-from helpers.run.records import LoadPoint
+from helpers.run.records import Attempt
+from helpers.run.whole_files import write_parquet
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"serving_verdict"
@@ -96,21 +97,20 @@ def without_echo(group: Group, most_output_tokens: int | None) -> Group:
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def write_groups(run: RunFolder, point: LoadPoint, groups: list[Group]) -> Path:
-    """Write the groups of one load point, whole or not at all."""
+def write_groups(run: RunFolder, attempt: Attempt, groups: list[Group]) -> Path:
+    """Write the groups of one attempt, whole or not at all."""
     constant = {
-        "option": point.option,
-        "dataset": point.dataset,
-        "load_point": point.id,
-        "load_kind": point.level.kind,
-        "level": float(point.level.value),
-        "repetition": point.repetition,
+        "option": attempt.option,
+        "dataset": attempt.dataset,
+        "load_point": attempt.id,
+        "load_kind": attempt.level.kind,
+        "level": float(attempt.level.value),
+        "repetition": attempt.repetition,
     }
     rows = [constant | {"group": i} | asdict(group) for i, group in enumerate(groups)]
     schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps({"schema_version": SCHEMA_VERSION}).encode()})
-    path = run.folder(FOLDER) / f"{point.id}.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path.with_suffix(".tmp"), compression="zstd")
-    path.with_suffix(".tmp").replace(path)
+    path = run.folder(FOLDER) / f"{attempt.id}.parquet"
+    write_parquet(path, pa.Table.from_pylist(rows, schema=schema))
     return path
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from helpers.errors import RunFolderError
-from helpers.run.whole_files import os_errors_in_words
+from helpers.run.disk_errors import os_errors_in_words
 
 OUTER, INNER = "held.lock", "held-inside.lock"
 

@@ -1,9 +1,9 @@
 """The ledger: every endpoint that a run made or is about to make, on disk before the call that makes it.
 
-It answers one question after any crash: what may still cost money? States move
+After any crash it answers one question: what may still cost money? States move
 `planned -> creating -> in_service -> deleting -> deleted`; `failed` is an endpoint that could not be deleted at the first
-attempt and may still be there; `waiting` could not be had yet and will be asked for again; `refused` could not even be
-planned; `external` is a server that the run did not make and never deletes.
+attempt and may still exist; `waiting` had no capacity or quota yet and will be requested again; `refused` could not even
+be planned; `external` is a server that the run did not make and never deletes.
 """
 
 from __future__ import annotations
@@ -12,19 +12,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
+from helpers.price import Price
 from helpers.run.remote import upload_in_passing
 from helpers.run.whole_files import lock_of, write_atomically
 
 State = Literal["planned", "refused", "waiting", "creating", "in_service", "failed", "deleting", "deleted", "external"]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EVENTS = ("create_called_at", "confirmed_at", "in_service_at", "failed_at", "delete_called_at", "deleted_at")
 """Times at which something happened to an endpoint."""
+FLAT_PRICES = (
+    "usd_per_instance_hour",
+    "usd_per_1m_input_tokens",
+    "usd_per_1m_cached_input_tokens",
+    "usd_per_1m_output_tokens",
+)
+"""Where version 1 kept a price: in the record itself, with `price_source` and `price_as_of`."""
 
 
 class EndpointRecord(BaseModel):
-    """One endpoint of a run. Times are UTC, ISO 8601; prices are dollars per hour and instance."""
+    """One endpoint of a run. Times are UTC, ISO 8601."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,77 +44,73 @@ class EndpointRecord(BaseModel):
     instance_count: int
     region: str | None = None
     local: bool = False
-    usd_per_instance_hour: float | None = None
-    usd_per_1m_input_tokens: float | None = None
-    usd_per_1m_cached_input_tokens: float | None = None
-    usd_per_1m_output_tokens: float | None = None
-    """Prices per token, of what is not billed by the hour."""
-    price_source: str | None = None
-    price_as_of: str | None = None
+    price: Price | None = None
+    """None: unknown."""
     image: str | None = None
     serving: dict[str, str] = {}
     """Serving settings as the report shows them; never a secret."""
     model: str | None = None
-    """The model that it was found to serve; null: what the config says."""
+    """The model that it was found to serve; None: the config's."""
     file: str | None = None
-    """The Python file of an own target, which also deletes."""
+    """The Python file of the user's own target, which also deletes."""
     settings: dict[str, JsonValue] = {}
-    """What the file's functions are given."""
+    """The settings that are passed to the file's functions."""
     create_called_at: str | None = None
     attempts: int = 0
-    """Times that it was asked for, since `deploying_since`: again for want of capacity or quota."""
+    """Create calls since `deploying_since`: more than one where capacity or quota was lacking."""
     deploying_since: str | None = None
     confirmed_at: str | None = None
-    """When the platform had taken the last create call; null: it may yet appear."""
+    """When the platform had accepted the last create call; None: the endpoint may still appear."""
     in_service_at: str | None = None
     failed_at: str | None = None
     delete_called_at: str | None = None
     deleted_at: str | None = None
     failure: str | None = None
     cause: str | None = None
-    """Cause of the failure, a `helpers.endpoints.failures.Cause`; null if there is none or it is unknown."""
+    """Cause of the failure, a `helpers.endpoints.failures.Cause`; None if there is none or it is unknown."""
     billed_input_tokens: int = 0
     billed_cached_tokens: int = 0
     """Of the input tokens, those that were read from a prompt cache."""
     billed_output_tokens: int = 0
     """Tokens sent and received so far, of what is billed per token."""
     earlier_hours: float = 0.0
-    """Hours that earlier endpoints of this option lived: a run that is continued makes a new one."""
+    """Lifetime of earlier endpoints of this option: a run that is continued makes a new one."""
 
     @property
     def may_exist(self) -> bool:
-        """True if something of this endpoint may be there and cost money."""
+        """True if any resource of this endpoint may exist and cost money."""
         return self.state in ("creating", "in_service", "failed", "deleting")
 
     def billed_hours(self, now: datetime | None = None) -> float | None:
-        """Hours from the create call to the deletion (or now), of all endpoints that the option had; null if none."""
+        """Hours from the create call to the deletion (or now), of all endpoints that the option had; None if none."""
         if self.create_called_at is None:
             return self.earlier_hours or None
         end = datetime.fromisoformat(self.deleted_at) if self.deleted_at else (now or datetime.now(UTC))
         return self.earlier_hours + (end - datetime.fromisoformat(self.create_called_at)).total_seconds() / 3600
 
-    def usd_per_hour(self) -> float | None:
-        """Price of all instances, $/h; null if unknown."""
-        return None if self.usd_per_instance_hour is None else self.usd_per_instance_hour * self.instance_count
+    @property
+    def is_billed_per_token(self) -> bool:
+        """True if its price is known and is per token."""
+        return self.price is not None and self.price.is_per_token
+
+    def usd_per_option_hour(self) -> float | None:
+        """Price of all instances of the option, $/h; None if unknown or per token."""
+        return self.price and self.price.usd_per_option_hour(self.instance_count)
 
     def cost_usd(self) -> float | None:
-        """Hours x price x instances, and tokens x their prices; null without a price, 0 for what was never created."""
-        hours, price = self.billed_hours(), self.usd_per_hour()
+        """Cost so far, $: hours x price, or tokens x price; None without a price, 0 if it was never created."""
+        hours, usd_per_option_hour = self.billed_hours(), self.usd_per_option_hour()
         if hours is None:
             return self.tokens_usd()
-        return None if price is None else hours * price
+        return None if usd_per_option_hour is None else hours * usd_per_option_hour
 
     def tokens_usd(self) -> float:
-        """Cost of the tokens sent and received so far, $; 0 for what is not billed per token."""
-        per_input, per_output = self.usd_per_1m_input_tokens or 0.0, self.usd_per_1m_output_tokens or 0.0
-        per_cached = per_input if self.usd_per_1m_cached_input_tokens is None else self.usd_per_1m_cached_input_tokens
-        anew = self.billed_input_tokens - self.billed_cached_tokens
-        return (
-            anew * per_input + self.billed_cached_tokens * per_cached + self.billed_output_tokens * per_output
-        ) / 1e6
+        """Cost of the tokens sent and received so far, $; 0 if it is not billed per token."""
+        billed = (self.billed_input_tokens, self.billed_output_tokens, self.billed_cached_tokens)
+        return self.price.usd_of_tokens(*billed) if self.is_billed_per_token else 0.0
 
     def why_failed(self) -> str | None:
-        """The failure as it stands beside the option's name, which its message begins with; None if there is none."""
+        """The failure without the option's name, which its message begins with; None if there is none."""
         return None if self.failure is None else self.failure.removeprefix(f"option {self.option!r}: ")
 
     def startup_s(self) -> float | None:
@@ -122,6 +126,27 @@ class _Content(BaseModel):
     schema_version: int = SCHEMA_VERSION
     run_id: str
     endpoints: list[EndpointRecord] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_version_1(cls, content: object) -> object:
+        if isinstance(content, dict) and content.get("schema_version") == 1:
+            return content | {
+                "schema_version": SCHEMA_VERSION,
+                "endpoints": [_with_nested_price(record) for record in content.get("endpoints", [])],
+            }
+        return content
+
+
+def _with_nested_price(flat: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """A record of version 1, with its price in one place."""
+    record = {key: value for key, value in flat.items() if key not in (*FLAT_PRICES, "price_source", "price_as_of")}
+    price = {key: flat[key] for key in FLAT_PRICES if flat.get(key) is not None}
+    if not price:
+        return record
+    name = "per token" if "usd_per_1m_output_tokens" in price else "on demand"
+    dated = {"source": flat.get("price_source"), "as_of": flat.get("price_as_of")}
+    return record | {"price": {"name": name, **price, **dated}}
 
 
 class Ledger:
@@ -141,13 +166,13 @@ class Ledger:
         return self._read().endpoints
 
     def record(self, option: str) -> EndpointRecord | None:
-        """The endpoint of an option, or null if it was never planned."""
+        """The endpoint of an option, or None if it was never planned."""
         return next((record for record in self.records() if record.option == option), None)
 
     def put(self, record: EndpointRecord) -> EndpointRecord:
-        """Add the endpoint of an option, or replace one that is gone; returns what then stands in the ledger.
+        """Add the endpoint of an option, or replace one that is gone; returns the record that the ledger then holds.
 
-        One that may exist is never replaced by another: somebody else made it meanwhile, and it must not be forgotten.
+        One that may exist is never replaced by another: someone else made it in the meantime, and it must not be forgotten.
         """
         with self._lock:
             known = self.record(record.option)
@@ -158,7 +183,7 @@ class Ledger:
         return record
 
     def update(self, option: str, of_endpoint: str | None = None, **changes: object) -> EndpointRecord:
-        """Change fields of an option's endpoint; nothing where the option has another than `of_endpoint` by now."""
+        """Change fields of an option's endpoint; no change where the option no longer has the endpoint `of_endpoint`."""
         with self._lock:
             record = self.record(option)
             if record is None:
@@ -171,7 +196,7 @@ class Ledger:
         return changed
 
     def forget(self, options: list[str]) -> None:
-        """Drop the endpoints of options of which nothing was ever made, so that they are planned anew."""
+        """Drop the records of options for which nothing was ever made, so that they are planned again."""
         with self._lock:
             content = self._read()
             content.endpoints = [record for record in content.endpoints if record.option not in options]
@@ -200,9 +225,9 @@ class Ledger:
 
 
 def merge_ledgers(mine: str, theirs: str) -> str:
-    """Two ledgers of one run, as JSON, in one: of each option the record to which something happened last.
+    """Merge two ledgers of one run, as JSON: for each option, the record that changed last.
 
-    No endpoint is lost: where both made one for an option, that which may still exist stays, under a name of its own.
+    No endpoint is lost: where both made one for an option, the one that may still exist is kept, under its own name.
     """
     content = _Content.model_validate_json(mine)
     records = {record.option: record for record in content.endpoints}
@@ -218,7 +243,7 @@ def merge_ledgers(mine: str, theirs: str) -> str:
 
 
 def _progress(record: EndpointRecord) -> tuple[float, int, int]:
-    """When something last happened to an endpoint; of what happened at once, the later state and the larger bill."""
+    """When something last happened to an endpoint; at equal times the later state and the larger bill decide."""
     times = [datetime.fromisoformat(at).timestamp() for name in EVENTS if (at := getattr(record, name)) is not None]
     return (max(times, default=0.0), get_args(State).index(record.state), record.billed_output_tokens)
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from helpers.config.benchmark import slug
 from helpers.errors import RunFolderError
 from helpers.run.holding import holding
+from helpers.run.whole_files import write_parquet
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"serving_verdict"
@@ -40,17 +41,10 @@ def write_prompts(tables: Mapping[str, pa.Table], payload_dir: Path) -> list[Pat
     """
     payload_dir.mkdir(parents=True, exist_ok=True)
     with holding(payload_dir.parent, "notebook 01"):
-        return [_write_table(table, payload_dir / f"{slug(name)}.parquet") for name, table in tables.items()]
-
-
-def _write_table(table: pa.Table, path: Path) -> Path:
-    unfinished = path.with_suffix(".parquet.part")
-    try:
-        pq.write_table(table, unfinished, compression="zstd")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+        files = {payload_dir / f"{slug(name)}.parquet": table for name, table in tables.items()}
+        for path, table in files.items():
+            write_parquet(path, table)
+    return list(files)
 
 
 def read_prompts(payload_dir: Path, dataset_name: str) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from helpers.config.benchmark import slug
 from helpers.config.load import LoadLevel
 from helpers.errors import AnalysisError
 from helpers.run.machine import MachineFacts
+from helpers.run.whole_files import write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,8 +78,8 @@ LIST_COLUMNS = ("chunk_ns", "chunk_tokens")
 
 
 @dataclass(frozen=True)
-class LoadPoint:
-    """Option x dataset x level, one repetition of it."""
+class Attempt:
+    """One repetition of a load point (option x dataset x load)."""
 
     option: str
     dataset: str
@@ -103,7 +104,7 @@ class LoadProcessFacts:
     cpu_share: float
     """CPU seconds per second of load."""
     parse_cpu_s: float
-    """CPU seconds of the post-pass."""
+    """CPU seconds of post-processing."""
     loop_lag_ms: dict[str, float]
     """p50, p99 and max of how late the event loop served a timer."""
     peak_memory_mb: float
@@ -122,8 +123,8 @@ class ArrivalFacts:
 
 
 @dataclass(frozen=True)
-class LoadPointFacts:
-    """What is known of a load point beside its requests. Times in ns, shares as fractions; unknown is null."""
+class AttemptFacts:
+    """What is known of an attempt beside its requests. Times in ns, shares as fractions; unknown is null."""
 
     option: str
     dataset: str
@@ -135,7 +136,7 @@ class LoadPointFacts:
     window_close_ns: int | None
     ended_because: str
     steady: bool | None
-    """Was a steady state found; null where none is looked for (ramps)."""
+    """Was a steady state found; None where none is looked for (ramps)."""
     steady_because: str
     """What speaks for or against it, with figures."""
     asked_output_tokens: int | None
@@ -144,15 +145,15 @@ class LoadPointFacts:
     processes: list[LoadProcessFacts]
     """Empty for imported results."""
     scheduled: ArrivalFacts | None
-    """Of the whole schedule up to the end of the window; null for a closed loop."""
+    """Of the whole schedule up to the end of the window; None for a closed loop."""
     achieved: ArrivalFacts | None
     """The same of the times at which requests were sent."""
     schedule_lag_ms: dict[str, float] | None
-    """p50, p99 and max of sent - scheduled; null for a closed loop."""
+    """p50, p99 and max of sent - scheduled; None for a closed loop."""
     turnaround_ms: dict[str, float] | None
-    """p50, p99 and max of the time from an answer's end to the worker's next send; null for an open loop."""
+    """p50, p99 and max of the time from an answer's end to the worker's next send; None for an open loop."""
     connect_ms: dict[str, float] | None
-    """n, p50, p99 and max of the TCP connects; null if none was made."""
+    """n, p50, p99 and max of the TCP connects; None if none was made."""
     tls_ms: dict[str, float] | None
     """The same of the TLS handshakes; null without TLS."""
     clock_source: str
@@ -161,11 +162,11 @@ class LoadPointFacts:
     """Why the client, not the server, shaped this load point; empty if it did not. Such a point feeds no verdict."""
     clock_pairs: list[tuple[int, int]]
     machine: MachineFacts | None = None
-    """What else the machine did; null for imported results."""
+    """What else the machine did; None for imported results."""
 
     @property
     def window_s(self) -> float | None:
-        """Length of the steady window; null if there was none."""
+        """Length of the steady window; None if there was none."""
         if self.window_open_ns is None or self.window_close_ns is None:
             return None
         return (self.window_close_ns - self.window_open_ns) / 1e9
@@ -177,43 +178,40 @@ class LoadPointFacts:
 
     @property
     def loop_lag_ms(self) -> dict[str, float] | None:
-        """p50, p99 and max of the load process that was latest; null where none told."""
+        """p50, p99 and max of the load process that was latest; None where none told."""
         return max((process.loop_lag_ms for process in self.processes), key=lambda lag: lag["p99"], default=None)
 
     @property
     def load_process_cpu_share(self) -> float | None:
-        """CPU share of the busiest load process; null where none told."""
+        """CPU share of the busiest load process; None where none told."""
         return max((process.cpu_share for process in self.processes), default=None)
 
 
-def facts_metadata(facts: LoadPointFacts) -> str:
+def facts_metadata(facts: AttemptFacts) -> str:
     """The facts as they stand in the file's metadata under `METADATA_KEY`."""
     return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(facts)})
 
 
-def write_requests(path: Path, rows: list[dict], facts: LoadPointFacts) -> None:
-    """Write the records of one load point, whole or not at all."""
+def write_requests(path: Path, rows: list[dict], facts: AttemptFacts) -> None:
+    """Write the records of one attempt, whole or not at all."""
     schema = SCHEMA.with_metadata({METADATA_KEY: facts_metadata(facts).encode()})
-    table = pa.Table.from_pylist(rows, schema=schema)
-    temporary = path.with_suffix(".tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
+    write_parquet(path, pa.Table.from_pylist(rows, schema=schema))
 
 
-def read_facts(requests_dir: Path) -> list[LoadPointFacts]:
-    """The facts of every finished load point, from the file metadata."""
-    return [facts_of(path) for path in sorted(requests_dir.glob("*.parquet"))]
+def read_facts(requests_dir: Path) -> list[AttemptFacts]:
+    """The facts of every finished attempt, from the file metadata."""
+    return [read_attempt_facts(path) for path in sorted(requests_dir.glob("*.parquet"))]
 
 
 def read_requests(
-    requests_dir: Path, columns: list[str] | None = None, load_points: list[str] | None = None
+    requests_dir: Path, columns: list[str] | None = None, attempts: list[str] | None = None
 ) -> pd.DataFrame:
-    """The records of all finished load points, or of those named; without the per-chunk lists unless asked for.
+    """The records of all finished attempts, or of those named; without the per-chunk lists unless asked for.
 
     Null is NA.
     """
     files = sorted(requests_dir.glob("*.parquet"))
-    files = [file for file in files if load_points is None or file.stem in load_points]
+    files = [file for file in files if attempts is None or file.stem in attempts]
     if not files:
         raise AnalysisError(
             f"{requests_dir}: holds no request records. Next: run notebooks/03_run_inference on this run"
@@ -252,7 +250,7 @@ class Silence(NamedTuple):
 
 
 def silence_at_end(path: Path) -> Silence | None:
-    """What became of a load point whose last requests, in the order in which they ended, all failed; null of any other."""
+    """What became of a load point whose last requests, in the order in which they ended, all failed; None of any other."""
     table = pq.read_table(path, columns=["status", "http_status", "done_ns"]).sort_by("done_ns")
     statuses, http = table["status"].to_pylist(), table["http_status"].to_pylist()
     last = slice(-LAST_REQUESTS, None)
@@ -287,8 +285,8 @@ def nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
     return {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}.get(kind)
 
 
-def facts_of(path: Path) -> LoadPointFacts:
-    """The facts of one load point, from its file's metadata."""
+def read_attempt_facts(path: Path) -> AttemptFacts:
+    """The facts of one attempt, from its file's metadata."""
     metadata = pq.read_schema(path).metadata or {}
     if METADATA_KEY not in metadata:
         raise AnalysisError(f"{path}: is not a request file of this project (no {METADATA_KEY.decode()} metadata)")
@@ -303,4 +301,4 @@ def facts_of(path: Path) -> LoadPointFacts:
     for name in ("scheduled", "achieved"):
         content[name] = content[name] and ArrivalFacts(**content[name])
     content["machine"] = MachineFacts(**content["machine"]) if content.get("machine") else None
-    return LoadPointFacts(**content)
+    return AttemptFacts(**content)

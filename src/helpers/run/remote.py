@@ -78,7 +78,7 @@ class RemoteRun:
     url: str
     """s3://bucket/prefix/<run id>"""
     region: str | None
-    """Null: that of the AWS configuration."""
+    """None: that of the AWS configuration."""
 
     def connect(self) -> None:
         """Note in the local folder where its copy is. Nothing is copied, and S3 is not called."""
@@ -206,13 +206,13 @@ def run_id_of(url: str) -> str:
 
 
 def remote_of(path: Path) -> RemoteRun | None:
-    """The copy in S3 that a local run folder has; null where it has none."""
+    """The copy in S3 that a local run folder has; None where it has none."""
     manifest = _read_manifest(path)
     return RemoteRun(path, manifest.url, manifest.region) if manifest else None
 
 
 def newest_run_url(root_url: str, config_name: str, region: str | None) -> str | None:
-    """The run of a config that started last of those under a `run_root` in S3; null if there is none."""
+    """The run of a config that started last of those under a `run_root` in S3; None if there is none."""
     bucket, _ = split_url(root_url)
     with s3_errors_in_words(root_url):
         client = _s3_client(region)
@@ -229,7 +229,7 @@ def newest_run_url(root_url: str, config_name: str, region: str | None) -> str |
 
 
 def _read_about(client: BaseClient, bucket: str, folder: str, config_name: str) -> dict | None:
-    """The run.json of a run; null where none has begun, or one of another config."""
+    """The run.json of a run; None where none has begun, or one of another config."""
     from botocore.exceptions import ClientError
 
     try:
@@ -279,7 +279,7 @@ def say_once(about: Path, text: str) -> None:
 
 
 def _read_manifest(path: Path) -> _Manifest | None:
-    """What a run folder notes of its copy; null where it has none, or was copied or renamed itself."""
+    """What a run folder notes of its copy; None where it has none, or was copied or renamed itself."""
     file = path / MANIFEST
     if not file.is_file():
         return None

@@ -34,7 +34,7 @@ def aws_session(option: SageMakerOption, config: BenchmarkConfig, run: RunFolder
 
 
 def session_of_record(record: EndpointRecord, run: RunFolder) -> boto3.Session | None:
-    """A session that reaches an endpoint of the ledger; null for a local SageMaker that has ended, and with it all
+    """A session that reaches an endpoint of the ledger; None for a local SageMaker that has ended, and with it all
     that it held."""
     from helpers.run.local_server import running_url
 

@@ -1,4 +1,4 @@
-"""The series of notebooks: how each begins, what it shows while it runs, and what becomes of it at the end."""
+"""The series of notebooks: how each one starts, what it shows while it runs, and how it is published."""
 
 import lazy_loader
 
@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "notebook": ["open_run"],
         "explore": ["panel"],
-        "progress": ["LiveEndpoints", "ProgressBars", "endpoints_table"],
+        "displays": ["LiveEndpoints", "ProgressBars", "endpoints_table"],
         "publish": ["publish_report"],
         "status": ["run_status"],
         "verify": ["verify_endpoints", "verify_load", "verify_points", "verify_prompts", "verify_verdict"],

@@ -1,10 +1,10 @@
 """The panel of notebook 04: move the SLO, the traffic or the price, and see the verdict change. Times in seconds.
 
-A control that moves is answered at once. While it is dragged, the page sends its next value only after the kernel has
-answered the one before, so values are passed over rather than queued, and the last one is always drawn.
+The panel reacts to every change at once. While a control is dragged, the page sends its next value only after the kernel has
+processed the previous one, so values are skipped rather than queued, and the last one is always drawn.
 
-A control belongs to whoever sits at the page: no control changes another's value or range, as page and kernel would then
-both set it and might not agree. So each latency has a limit slider of its own, of which one is seen.
+Only the user changes a control: no control sets another's value or range, because page and kernel would then both set it and
+might disagree. So each latency has its own limit slider, and one of them is visible.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ PERCENTILES = range(50, 100)
 WIDEST_ERROR_PERCENT = 20.0
 MOST_HEADROOM_PERCENT = 90.0
 LOG_STEP = 0.01
-"""Of a logarithmic slider, in powers of ten: 2.3%."""
+"""Step of a logarithmic slider, in powers of ten: 2.3%."""
 DIGITS = 3
 """Significant digits of a limit or a traffic that a slider gives."""
 ALL = ""
-"""All datasets in the traffic's mix; the price that was measured at."""
+"""All datasets in the traffic's mix; the price that the run used."""
 UNITS = {**COST_UNIT, MONTH: "a month at this traffic"}
 LOOK = """<style>
 .what-if {line-height: 1.45; font-size: 13px; color: var(--jp-content-font-color1, inherit)}
@@ -67,9 +67,9 @@ LOOK = """<style>
 
 
 def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown: bool = True) -> VBox | Html:
-    """The panel as a widget, over a still picture that is seen wherever the notebook is opened without a kernel.
+    """The panel as a widget, with a still picture that is shown where the notebook is opened without a kernel.
 
-    In a batch run, where nobody can move a control, the picture alone; nothing where nothing was measured.
+    In a batch run, where nobody can move a control, only the picture; nothing if nothing was measured.
     """
     if measured.points.empty:
         return Html(Markup(""))
@@ -83,7 +83,7 @@ def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown
 
 
 def _still(config: BenchmarkConfig, run: RunFolder, measured: Measurements) -> Html:
-    """What the panel shows at the config's settings. The panel hides it, by LOOK, while it is there itself."""
+    """What the panel shows at the config's settings. LOOK hides it while the panel is displayed."""
     verdict = judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id)
     outcome, given = Outcome(config, measured.points, measured.endpoints, verdict), settings_of(config)
     chart = read_figures(run).get("price_performance")
@@ -99,7 +99,7 @@ def _still(config: BenchmarkConfig, run: RunFolder, measured: Measurements) -> H
 
 
 class Panel:
-    """Controls, and what is shown for them: `widget` holds everything, `outcome` is the verdict that is shown."""
+    """Controls and their result: `widget` contains everything, `outcome` is the verdict that is shown."""
 
     outcome: Outcome
 
@@ -127,7 +127,7 @@ class Panel:
 
     @property
     def settings(self) -> Settings:
-        """What the controls say; one that was not moved says exactly what the config says."""
+        """The controls' settings; a control that was not moved has exactly the config's value."""
         given, at = self._given, {name: control.value for name, control in self.controls.items()}
         return Settings(
             dataset=at["dataset"] or None,
@@ -146,7 +146,7 @@ class Panel:
             self._draw()
 
     def _set_to_config(self) -> None:
-        """Put every control to what the config says."""
+        """Reset every control to the config's value."""
         given = self._given
         values = {
             "dataset": ALL,
@@ -170,10 +170,10 @@ class Panel:
         self._draw()
 
     def _draw(self) -> None:
-        """Show what all controls say now."""
+        """Show the verdict for the current settings."""
         settings, unit = self.settings, self.controls["unit"].value
         self._show_limits_of(settings.metric)
-        drawn = ("", "", "")  # what cannot be drawn leaves no sentence of other settings
+        drawn = ("", "", "")  # if drawing fails, no sentence about earlier settings remains
         try:
             self.outcome = self._what_if.at(settings)
             table = feasible_set(self.outcome, settings.metric, unit)._repr_html_()
@@ -200,7 +200,7 @@ class Panel:
 
 
 def _controls(what_if: WhatIf, given: Settings) -> dict[str, Widget]:
-    """The controls in the order in which they stand, not yet at any value."""
+    """The controls in display order, not yet set to values."""
     import ipywidgets as widgets
 
     config = what_if.config
@@ -245,12 +245,12 @@ def _controls(what_if: WhatIf, given: Settings) -> dict[str, Widget]:
 
 
 def _look() -> dict[str, dict[str, str]]:
-    """What labels and widths of the controls are like; of its own for each, as a widget keeps it."""
+    """Label style and width of a control; a new object for each, because a widget keeps it."""
     return {"style": {"description_width": "7.5em"}, "layout": {"width": "auto"}}
 
 
 def _limit_slider(metric: str, what_if: WhatIf) -> Widget:
-    """The limit of a latency, which ranges over what was measured of it."""
+    """The slider for a latency's limit, which covers the measured range."""
     import ipywidgets as widgets
 
     first, measured = _first_limit(metric, what_if), what_if.latency_range_s(metric)
@@ -263,14 +263,14 @@ def _limit_slider(metric: str, what_if: WhatIf) -> Widget:
 
 
 def _first_limit(metric: str, what_if: WhatIf) -> float:
-    """The config's limit of a latency in seconds, else one that excludes nothing."""
+    """The config's limit for a latency in seconds, else one that excludes nothing."""
     limit, measured = what_if.config.slo.limits_s().get(metric), what_if.latency_range_s(metric)
     return limit if limit is not None else measured[1] * 2 if measured else 1.0
 
 
 def _set_range(control: Widget, low: float, high: float, value: float) -> None:
-    """Let a logarithmic slider go from `low` to `high`, and a little beyond so that `value` is one of its steps: a page
-    puts a slider to the nearest step as soon as it shows it.
+    """Set a logarithmic slider's range to `low` to `high`, and a little beyond so that `value` is one of its steps: a page
+    moves a slider to the nearest step as soon as it shows it.
     """
     at = math.log10(value)
     below, above = (math.ceil(round(span / LOG_STEP, 6)) for span in (at - math.log10(low), math.log10(high) - at))
@@ -279,15 +279,15 @@ def _set_range(control: Widget, low: float, high: float, value: float) -> None:
 
 
 def _step(value: float, widest: float) -> float:
-    """The widest step, or that by 10, 100 or 1000, of which `value` is a multiple."""
+    """The largest of the default step and its tenth, hundredth and thousandth that divides `value`."""
     steps = [widest / 10**i for i in range(4)]
     return next((step for step in steps if math.isclose(value, round(value / step) * step)), steps[-1])
 
 
 def _said(value: float, given: float | None, scale: float = 1) -> float:
-    """What a slider says: the config's value if it stands there, else its own with few digits, as it is written.
+    """A slider's value: the config's if the slider is there, else its own with the few digits that it shows.
 
-    `scale` is how many units of the slider make one of the config's. A page rounds, so a thousandth is no difference.
+    `scale` is how many units of the slider make one of the config's. A page rounds, so a thousandth makes no difference.
     """
     if given is not None and math.isclose(value, given * scale, rel_tol=1e-3):
         return given
@@ -327,12 +327,12 @@ def _changes(settings: Settings, given: Settings) -> str:
     }
     changed = [words for words, is_changed in changes.items() if is_changed]
     if not changed:
-        return "These are the config's settings: the verdict is that of the report."
+        return "These are the config's settings: the verdict is the report's."
     return f"Changed from the config: {', '.join(changed)}."
 
 
 def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
-    """The options that meet the SLO, cheapest first, with their loads, price and bill; then the others, and why not."""
+    """The options that meet the SLO, cheapest first, with their loads, price and bill; then the others, with reasons."""
     verdict, config = outcome.verdict, outcome.config
     basis = verdict.cost_basis if unit == MONTH else unit
     percentile = f"p{config.slo.percentile:g}"
@@ -375,7 +375,7 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
 
 
 def _slowest(latencies_s: list[float | None]) -> float | None:
-    """The longest latency; unknown where that of one dataset is, as after too few requests for the percentile."""
+    """The longest latency; unknown if any dataset's is, for example for lack of requests for the percentile."""
     return None if not latencies_s or any(pd.isna(one) for one in latencies_s) else max(latencies_s)
 
 
@@ -390,7 +390,7 @@ def _cost(option: OptionVerdict, chosen: list[pd.Series], basis: str, judged_by:
 
 
 def _loads(option: OptionVerdict) -> str:
-    """Where the option serves each dataset; once, if that is the same everywhere."""
+    """The load at which the option serves each dataset; given once if it is the same for all."""
     loads = {point.load for point in option.points}
     if len(loads) <= 1:
         return next(iter(loads), "–")

@@ -1,7 +1,7 @@
-"""A small picture of the load point under way, drawn again in place about once a second, and the same in words.
+"""A small picture of the load point in progress, redrawn in place about once a second, with the same facts as text.
 
-It is written by hand as SVG: a redraw takes about a millisecond, and the history is bounded, so it costs the notebook's
-kernel next to nothing. The kernel sends no load itself.
+The SVG is generated directly: a redraw takes about a millisecond, and the history is bounded, so it costs the notebook's
+kernel next to nothing. The kernel does not send load itself.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from helpers import number_text as text
-from helpers.load.progress import LoadProgress
+from helpers.load.attempt_progress import AttemptProgress
 from helpers.report.display import in_html
 
 REDRAW_S = 1.0
 HISTORY = 240
-"""Samples that are kept: with one a second the last four minutes."""
+"""Samples that are kept: at one per second, the last four minutes."""
 STRIP_PX = (220, 56)
 GAP_PX = 24
 HEAD_PX = 16
@@ -25,7 +25,7 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 
 @dataclass(frozen=True)
 class Sample:
-    """What was known at one moment; unknown is None."""
+    """What was known at one moment; unknown values are None."""
 
     at_s: float
     rate_per_s: float | None
@@ -33,9 +33,9 @@ class Sample:
     ttft_p50_ms: float | None
     ttft_p95_ms: float | None
     failures: float
-    """New since the sample before."""
+    """New since the previous sample."""
     begins: bool
-    """The first of its load point."""
+    """True for the first sample of a load point."""
 
 
 STRIPS: list[tuple[str, Callable[[float | None], str], list[tuple[str, Callable[[Sample], float | None]]]]] = [
@@ -44,7 +44,7 @@ STRIPS: list[tuple[str, Callable[[float | None], str], list[tuple[str, Callable[
     ("TTFT p50, p95, ms", text.significant, [(BLUE, lambda s: s.ttft_p50_ms), (ORANGE, lambda s: s.ttft_p95_ms)]),
     ("new failures", text.number, [(ORANGE, lambda s: s.failures)]),
 ]
-"""Title, how its values are written, and its lines: colour and value."""
+"""Title, number format, and lines: colour and value."""
 
 
 class LivePlot:
@@ -56,18 +56,18 @@ class LivePlot:
         self.widget = HTML()
         self._samples: deque[Sample] = deque(maxlen=HISTORY)
         self._failed = 0
-        self._point: int | None = None
+        self._attempt: int | None = None
         self._drawn_s = float("-inf")
 
-    def show(self, progress: LoadProgress, point: int, now_s: float) -> bool:
+    def show(self, progress: AttemptProgress, attempt: int, now_s: float) -> bool:
         """Draw, unless it was drawn less than a second ago; returns whether it drew.
 
-        `point` numbers the load points, so that the first sample of each is known; `now_s` is a monotonic time.
+        `attempt` numbers the attempts, so that the first sample of each is known; `now_s` is a monotonic time.
         """
         if now_s - self._drawn_s < REDRAW_S:
             return False
         self._drawn_s = now_s
-        begins = point != self._point
+        begins = attempt != self._attempt
         self._samples.append(
             Sample(
                 at_s=now_s,
@@ -79,12 +79,12 @@ class LivePlot:
                 begins=begins,
             )
         )
-        self._point, self._failed = point, progress.failed
+        self._attempt, self._failed = attempt, progress.failed
         self.widget.value = draw(list(self._samples), progress_words(progress))
         return True
 
     def finish(self, words: str) -> None:
-        """Leave the picture as it is, with these words in place of what was under way."""
+        """Keep the picture, with these words in place of the progress."""
         if self._samples:
             self.widget.value = draw(list(self._samples), words)
 
@@ -93,7 +93,7 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1000
 
 
-def progress_words(progress: LoadProgress) -> str:
+def progress_words(progress: AttemptProgress) -> str:
     """A load point under way in one line; what is not known is left out."""
     words = [progress.phase]
     if progress.wanted:
@@ -111,7 +111,7 @@ def progress_words(progress: LoadProgress) -> str:
 
 
 def draw(samples: Sequence[Sample], words: str) -> str:
-    """The four strips as one SVG, the newest sample at the right; `words` stand below and are its alternative text."""
+    """The four strips as one SVG, the newest sample at the right; `words` is its alternative text."""
     width, height = STRIP_PX
     parts = []
     for i, (title, write, lines) in enumerate(STRIPS):

@@ -1,6 +1,6 @@
 """Turns an executed notebook into the page that people read: one HTML file without external URLs, and Markdown.
 
-The HTML goes through an nbconvert template of our own; the contents list is made from the headings of the result.
+The HTML is rendered with our own nbconvert template; the contents list is made from the headings of the result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _tags(cell) -> list[str]:
 
 
 def _for_readers(cell):
-    """The cell; of the one that opens the notebook only the title, as the rest is for who runs it."""
+    """The cell; of the notebook's first cell only the title, as the rest is for those who run it."""
     if "title-only" in _tags(cell):
         cell.source = cell.source.splitlines()[0]
     return cell

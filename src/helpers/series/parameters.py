@@ -1,8 +1,8 @@
-"""Notebook parameters: names are checked before the series starts, values are brought to their declared types.
+"""Notebook parameters: names are checked before the series starts, values are converted to their declared types.
 
-papermill only warns about a parameter that a notebook does not have, and its command line takes `007` for 7, `1e5` for 100000.0
-and `None` for nothing; SageMaker Studio's notebook jobs send every value as a string. All of it is put right here. `${NAME}` in
-a value is read from the environment by the notebook itself, so that what papermill saves holds `${NAME}`.
+papermill only warns about a parameter that a notebook does not have, and its command line reads `007` as 7, `1e5` as 100000.0
+and `None` as None; SageMaker Studio's notebook jobs send every value as a string. This module corrects all of that. The notebook
+itself reads `${NAME}` in a value from the environment, so papermill saves only `${NAME}`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def check_parameters(notebook: Path, values: Mapping[str, Scalar], where: str) -
 
 
 def coerce_parameters(namespace: MutableMapping[str, object]) -> None:
-    """Bring the parameters of a notebook (its `globals()`) to the types that its parameters cell declares.
+    """Convert the parameters of a notebook (its `globals()`) to the types that its parameters cell declares.
 
-    Raises ParameterError for a value that is not of its type, or names a variable of the environment that is not set.
+    Raises ParameterError for a value of another type, or for an environment variable that is not set.
     """
     for name, kind in namespace.get("__annotations__", {}).items():
         if kind in TYPES.values() and name in namespace:
@@ -51,7 +51,7 @@ def coerce_parameters(namespace: MutableMapping[str, object]) -> None:
 
 
 def coerce(name: str, value: object, kind: type, where: str) -> Scalar:
-    """A value as `kind` (str, int, float or bool); text is read, nothing is cut off, and no text is empty text.
+    """A value as `kind` (str, int, float or bool); text is parsed, numbers are never truncated, and None becomes "".
 
     Raises ParameterError.
     """
@@ -75,18 +75,18 @@ def _expanded(name: str, text: str, where: str) -> str:
         if variable not in os.environ:
             raise ParameterError(
                 f"{where}: parameter {name!r}: environment variable {variable} is not set. Next: export {variable}=..., or write "
-                "the value if it is no secret"
+                "the value if it is not a secret"
             )
     return VARIABLE.sub(lambda match: os.environ[match.group(1)], text)
 
 
 def _as_given(name: str, value: object) -> str:
-    """A value that is no text as it stands on papermill's command line, which started this kernel; else as Python writes it."""
+    """A value that is not text, as written on papermill's command line, which started this kernel; else as Python writes it."""
     import psutil
 
     try:
         words = psutil.Process().parent().cmdline()
-    except (psutil.Error, AttributeError):  # no parent that may be looked at
+    except (psutil.Error, AttributeError):  # no accessible parent
         return str(value)
     is_papermill = any(Path(word).name == "papermill" for word in words[:4])
     given = [words[i + 2] for i in range(len(words) - 2) if words[i] in ("-p", "--parameters") and words[i + 1] == name]

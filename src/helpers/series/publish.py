@@ -1,6 +1,6 @@
 """The report notebook publishes itself: it is executed once more, without this step, and the result becomes the page.
 
-So the page is the same whether the notebook was run by hand, by papermill or by the series runner.
+So the page is the same whether the notebook was run in Jupyter, by papermill or by the series runner.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from helpers.run.folder import RunFolder
 from helpers.series.page import write_page
 
 KERNEL_ARGUMENTS = ["--log-level=CRITICAL"]
-"""A kernel warns at every start that its loopback sockets are not encrypted, and calls its orderly end an error."""
+"""A kernel warns at every start that its loopback sockets are not encrypted, and logs its normal exit as an error."""
 REPORT_NOTEBOOK = PROJECT_ROOT / "notebooks" / "05_report.ipynb"
 
 
 def publish_report(run: RunFolder, config_path: str, publish: bool) -> Prose:
-    """Write report.html and report.md; `publish` false says that this is the execution that is being published."""
+    """Write report.html and report.md; `publish` is false in the execution that is being published."""
     if not publish:
         return Prose("")
     import papermill

@@ -1,8 +1,8 @@
-"""Runs the five notebooks in order through papermill, and deletes what they deployed whatever happens.
+"""Runs the five notebooks in order through papermill, and always deletes what they deployed.
 
-Where a config imports results of other tools there is nothing to deploy and to send: the results are read, and only the
-notebooks that analyse and report are run. All parameters of all notebooks are checked before the first one starts. The
-executed copies are kept in the run folder, also that of a notebook that failed: it is the evidence.
+If a config imports other tools' results, there is nothing to deploy or to send: the results are read, and only the
+analysis and report notebooks run. All parameters of all notebooks are checked before the first one starts. Executed
+copies are kept in the run folder, including that of a failed notebook, as evidence.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from helpers.series.publish import KERNEL_ARGUMENTS
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
 READING_NOTEBOOKS = NOTEBOOKS[3:]
-"""Those that only read what was measured."""
+"""Notebooks that only read what was measured."""
 REPORTED_ALL_THE_SAME = ("BudgetExceeded", "NoOptionLeft")
-"""Errors of notebooks 02 and 03 after which there is something to report: what was measured, or why nothing was."""
+"""Errors of notebooks 02 and 03 after which a report is still useful: on what was measured, or on why nothing was."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RAISE_AGAIN_S = 10.0
 BATCH_DEFAULTS = {"run_inference": {"progress": "text"}, "analyse_metrics": {"explore": False}}
@@ -42,8 +42,8 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     """Run all notebooks on a config; returns the run folder. An existing `run_dir` continues that run.
 
     Raises ConfigError or ParameterError before anything starts, NotebookFailed when a notebook stops; endpoints are
-    deleted in every case (TeardownError lists what could not be). Where the budget is reached or nothing could be measured, what
-    there is is reported before NotebookFailed is raised.
+    deleted in every case (TeardownError lists those that could not be). If the budget is reached or nothing could be measured,
+    the available results are reported before NotebookFailed is raised.
     """
     config = load_config(config_path)
     parameters = parameters_of_all(config)
@@ -52,7 +52,7 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     with _resumable(run, say):
         with guarded(run, "make report"), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
             stopped = _run_notebooks(config, parameters, run, say)
-        if stopped is None or stopped.error_name != NoOptionLeft.__name__:  # whose message has them all
+        if stopped is None or stopped.error_name != NoOptionLeft.__name__:  # whose message lists all of them
             _say_failures(run, say)
         if stopped is None or (run.path / "report.md").is_file():
             _say_where(run, say)
@@ -64,7 +64,7 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
 def _run_notebooks(
     config: LoadedConfig, parameters: dict[str, dict[str, Scalar]], run: RunFolder, say: Say
 ) -> NotebookFailed | None:
-    """All notebooks; the error of one that stopped where what there is could be reported all the same."""
+    """Run all notebooks; returns the error of one that stopped if the available results were reported nevertheless."""
     always = {"config_path": str(config.path), "run_dir": str(run.path)}
     stopped: NotebookFailed | None = None
     for name in NOTEBOOKS:
@@ -110,7 +110,7 @@ def _say_failures(run: RunFolder, say: Say) -> None:
 
 
 def _say_where(run: RunFolder, say: Say) -> None:
-    """The last lines of a series: where the report is."""
+    """The last lines of a series: the paths of the report."""
     say(
         f"\nReport    {run.path / 'report.html'}\nMarkdown  {run.path / 'report.md'}\nVerdict   {run.path / 'verdict.json'}"
     )
@@ -122,7 +122,7 @@ def parameters_of_all(config: LoadedConfig) -> dict[str, dict[str, Scalar]]:
     identities = {identity(name): name for name in NOTEBOOKS}
     for unknown in set(given) - set(identities):
         raise ParameterError(
-            f"{config.path}: parameters.{unknown}: there is no such notebook. Expected one of: {', '.join(identities)}. Next: "
+            f"{config.path}: parameters.{unknown}: no such notebook. Expected one of: {', '.join(identities)}. Next: "
             "correct or delete it"
         )
     parameters = {}
@@ -159,10 +159,10 @@ def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say)
             stdout_file=_Lines(say),
         )
     except (PapermillExecutionError, CellExecutionError) as error:
-        words = f"{name} stopped: {error.ename}: {error.evalue}\nSaved up to there: {output}"
+        words = f"{name} stopped: {error.ename}: {error.evalue}\nSaved up to that cell: {output}"
         raise NotebookFailed(words, error.ename) from None
     except DeadKernelError as error:
-        raise NotebookFailed(f"{name} stopped: its kernel died ({error})\nSaved up to there: {output}") from None
+        raise NotebookFailed(f"{name} stopped: its kernel died ({error})\nSaved up to that cell: {output}") from None
     cost = Ledger(run.ledger_file, run.run_id).cost_usd()
     say(f"  {name:<20} {time.monotonic() - started:6.1f} s   ${cost:.2f} so far")
     _store_so_far(run, say)
@@ -170,7 +170,7 @@ def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say)
 
 @contextmanager
 def _resumable(run: RunFolder, say: Say) -> Iterator[None]:
-    """Whatever cuts the series off, say how to go on."""
+    """If the series is interrupted, say how to continue."""
     try:
         yield
     except BaseException:
@@ -181,7 +181,7 @@ def _resumable(run: RunFolder, say: Say) -> Iterator[None]:
 
 
 class _Lines:
-    """A file whose whole lines are said: what a notebook prints while it runs."""
+    """A file that passes on complete lines: what a notebook prints while it runs."""
 
     def __init__(self, say: Say) -> None:
         self._say, self._rest = say, ""
@@ -192,12 +192,12 @@ class _Lines:
             self._say(f"  {line}")
 
     def flush(self) -> None:
-        """Nothing to do: a line is said when it is whole."""
+        """Does nothing: a line is passed on when it is complete."""
 
 
 @contextmanager
 def _storing(run: RunFolder, say: Say) -> Iterator[None]:
-    """Bring what was written to the run's copy in S3, also after an error, which then is the one that is raised."""
+    """Upload what was written to the run's copy in S3, also after an error, which is then the one raised."""
     try:
         yield
     except BaseException:
@@ -216,7 +216,7 @@ def _store_so_far(run: RunFolder, say: Say) -> None:
 
 @contextmanager
 def _teardown_after(config: LoadedConfig, run: RunFolder, say: Say) -> Iterator[None]:
-    """Delete everything that the ledger lists, also after an error or Ctrl-C, unless the config keeps endpoints."""
+    """Delete everything in the ledger, also after an error or Ctrl-C, unless the config keeps endpoints."""
     finished = False
     try:
         yield
@@ -243,8 +243,8 @@ def _delete_or_keep(run: RunFolder, say: Say, keep: bool) -> None:
 def _stoppable() -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and SIGHUP unwind the stack, so that teardown runs.
 
-    An exception that is raised in the middle of a library may be swallowed there (in a callback or a finaliser), so it
-    is raised again every ten seconds until teardown begins.
+    A library may swallow an exception that is raised inside it (in a callback or a finaliser), so it is raised again
+    every ten seconds until teardown starts.
     """
     wanted: list[int] = []
 
@@ -260,7 +260,7 @@ def _stoppable() -> Iterator[None]:
 
 @contextmanager
 def _not_interrupted(say: Say) -> Iterator[None]:
-    """Hold off Ctrl-C, SIGTERM and SIGHUP: what is half deleted still costs money."""
+    """Ignore Ctrl-C, SIGTERM and SIGHUP: half-deleted resources still cost money."""
 
     def explain(signum: int, frame: FrameType | None) -> None:
         say("Still deleting endpoints")

@@ -1,6 +1,6 @@
-"""How far a run is, from what stands in its folder: whoever looks need not be the one who runs it, nor know its secrets.
+"""A run's progress, from its folder alone: a reader does not need the process that runs it, or its secrets.
 
-Notebook 03 keeps `progress.json` up to date while it loads; the ledger knows endpoints and spend, `guarded/` the processes.
+Notebook 03 keeps `progress.json` up to date while it loads; the ledger has endpoints and spend, `guarded/` the processes.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from helpers.run.whole_files import write_atomically
 from helpers.verdict.chosen_points import main_latency
 
 ENDED = ("not begun", "done", "stopped", "failed")
-"""States that stay as they are when nobody goes on."""
+"""Final states, which remain when no process continues the run."""
 
 
 class OptionProgress(BaseModel):
-    """How far an option is."""
+    """An option's progress."""
 
     state: str
-    """As in `campaign.LoadEvent`; "not begun" before its first."""
+    """As in `option_runner.LoadEvent`; "not begun" before its first."""
     detail: str = ""
     done: int
     total: int
@@ -42,21 +42,21 @@ class OptionProgress(BaseModel):
 
 
 class RunProgress(BaseModel):
-    """How far notebook 03 is. Seconds are None where unknown."""
+    """Notebook 03's progress. Seconds are None where unknown."""
 
     options: dict[str, OptionProgress]
     seconds_left: float | None
     is_bound: bool
-    """Is that the most that it can take, rather than a guess from the load points so far?"""
+    """True if that is an upper bound, rather than an estimate from the load points so far."""
     at: datetime
 
     def counts(self) -> tuple[int, int]:
-        """Load points done, and in all; of an option that failed only those done, as the others are not to come."""
+        """Load points done, and the total; a failed option counts only those done, as the others will not run."""
         options = self.options.values()
         return sum(o.done for o in options), sum(o.done if o.state == "failed" else o.total for o in options)
 
     def left_words(self) -> str:
-        """The time left in all, as a phrase."""
+        """The total time left, as a phrase."""
         if self.seconds_left is None:
             return "time left unknown"
         minutes = self.seconds_left / 60
@@ -65,14 +65,14 @@ class RunProgress(BaseModel):
 
 
 class Clock:
-    """Estimates the time left: load points still to do at the pace of those done since this notebook began."""
+    """Estimates the time left from the pace of the load points done since this notebook started."""
 
     def __init__(self, longest_s: float, at_once: int, done: int) -> None:
         self._longest_s, self._at_once, self._done_before = longest_s, at_once, done
         self._began_s: float | None = None
 
     def left(self, done: int, total: int, now_s: float | None = None) -> tuple[float, bool]:
-        """Seconds, and whether they are a bound: before the first load point is done nothing else is known."""
+        """Seconds, and whether they are a bound, which is all that is known before the first load point is done."""
         now_s = time.monotonic() if now_s is None else now_s
         if self._began_s is None:
             self._began_s = now_s
@@ -83,21 +83,21 @@ class Clock:
 
 
 def write_progress(run: RunFolder, progress: RunProgress) -> None:
-    """Keep it for whoever looks; a disk that is full stops no load."""
+    """Write it for readers; a full disk does not stop the load."""
     with suppress(OSError):
         write_atomically(run.path / "progress.json", progress.model_dump_json(indent=1) + "\n")
 
 
 def read_progress(run: RunFolder) -> RunProgress | None:
-    """What notebook 03 wrote last; None if it has not begun."""
+    """What notebook 03 wrote last; None if it has not started."""
     with suppress(OSError, ValidationError):
         return RunProgress.model_validate_json((run.path / "progress.json").read_text(encoding="utf-8"))
     return None
 
 
-def point_words(run: RunFolder, load_point: str, config: BenchmarkConfig) -> str:
+def attempt_words(run: RunFolder, load_point: str, config: BenchmarkConfig) -> str:
     """A finished load point: its requests in the steady window, and the SLO's percentile or how many failed."""
-    requests = with_latencies(read_requests(run.requests, load_points=[load_point]))
+    requests = with_latencies(read_requests(run.requests, attempts=[load_point]))
     steady = requests[requests["phase"] == "steady"]
     failed = steady[steady["status"] != "ok"]
     if len(failed):
@@ -108,7 +108,7 @@ def point_words(run: RunFolder, load_point: str, config: BenchmarkConfig) -> str
     return f"n = {len(steady):,}, p{config.slo.percentile:g} {reached}"
 
 
-# --- for whoever looks --------------------------------------------------------------------------------------------
+# --- for readers --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Holder:
 
 
 def holders(run: RunFolder) -> list[Holder]:
-    """The processes that entered themselves and are alive, the innermost last."""
+    """The registered processes that are alive, the innermost last."""
     import psutil
 
     found = []
@@ -168,13 +168,13 @@ def run_status(run: RunFolder) -> Table:
 
 
 def _load_words(option: OptionProgress, is_running: bool) -> str:
-    """What an option's load does, or did last where no process of this machine goes on with it."""
+    """What an option's load is doing, or did last if no process of this machine continues it."""
     words = f"{option.state} {option.detail}".strip()
     return words if is_running or option.state in ENDED else f"was {words}"
 
 
 def _who_and_what(run: RunFolder, progress: RunProgress | None) -> str:
-    """Finished, running and by whom, or cut off; with the next step where there is one."""
+    """Finished, running (and by which process) or interrupted; with the next step if there is one."""
     here = holders(run)
     if here:
         last = here[-1]
@@ -193,7 +193,7 @@ def _who_and_what(run: RunFolder, progress: RunProgress | None) -> str:
 
 
 def _notebook_under_way(run: RunFolder) -> str | None:
-    """The notebook of the series whose executed copy has no end; None where none is."""
+    """The notebook of the series whose executed copy is incomplete; None if there is none."""
     copies = sorted((run.path / "notebooks").glob("0*.ipynb"), key=lambda path: path.stat().st_mtime)
     if not copies:
         return None

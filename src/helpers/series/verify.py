@@ -1,4 +1,4 @@
-"""The checks at the end of each notebook: each raises with a message, or says what it found right."""
+"""The checks at the end of each notebook: each raises with a message, or returns what it verified."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.errors import AnalysisError, DeployError, LoadError, PromptError
-from helpers.load.plan import load_points_of, missing_load_points
-from helpers.metrics.level_latencies import PERCENTS
+from helpers.load.plan import attempts_of, missing_attempts
+from helpers.metrics.load_point_latencies import PERCENTS
 from helpers.report.display import Prose
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
@@ -17,7 +17,7 @@ from helpers.verdict.verdict import Verdict
 
 
 def verify_prompts(config: BenchmarkConfig, run: RunFolder) -> Prose:
-    """Every prompt lies in its bin, is there once, and fits the context with its output."""
+    """Every prompt is in its bin, is unique, and fits the context with its output."""
     total = 0
     for dataset in config.datasets:
         prompts = read_prompts(run.payloads, dataset.name)
@@ -26,7 +26,7 @@ def verify_prompts(config: BenchmarkConfig, run: RunFolder) -> Prose:
         if len(outside):
             raise PromptError(f"{dataset.name}: {len(outside)} prompts lie outside [{low}, {high}) tokens")
         if prompts["rendered"].duplicated().any():
-            raise PromptError(f"{dataset.name}: a prompt is there twice")
+            raise PromptError(f"{dataset.name}: a prompt occurs twice")
         longest = int(prompts["prompt_tokens"].max()) + config.generation.max_output_tokens
         if longest > config.model.context_tokens:
             raise PromptError(f"{dataset.name}: {longest} tokens exceed the context of {config.model.context_tokens}")
@@ -35,11 +35,11 @@ def verify_prompts(config: BenchmarkConfig, run: RunFolder) -> Prose:
 
 
 def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, run: RunFolder) -> Prose:
-    """Every option is in the ledger, and one at least can be measured where something is still to be measured."""
+    """Every option is in the ledger, and at least one can be measured if load points are missing."""
     absent = {option.name for option in config.options} - {record.option for record in endpoints}
     if absent:
         raise DeployError(f"not in the ledger: {', '.join(sorted(absent))}")
-    if not any(missing_load_points(option, config, run) for option in config.options):
+    if not any(missing_attempts(option, config, run) for option in config.options):
         return Prose("Every load point is already measured: nothing was deployed.")
     ready = [r.option for r in endpoints if r.state in ("in_service", "external") and r.failure is None]
     to_come = [r.option for r in endpoints if r.state in ("planned", "creating", "waiting")]
@@ -51,13 +51,13 @@ def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, r
 
 
 def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
-    """Every option that came up has all its load points, and nothing is left that costs money."""
+    """Every option that came up has all its load points, and nothing remains that costs money."""
     ledger = Ledger(run.ledger_file, run.run_id)
-    asked = sum(len(load_points_of(option, config, run)) for option in config.options)
-    missing = {option.name: len(missing_load_points(option, config, run)) for option in config.options}
+    asked = sum(len(attempts_of(option, config, run)) for option in config.options)
+    missing = {option.name: len(missing_attempts(option, config, run)) for option in config.options}
     unexplained = [name for name, count in missing.items() if count and not ledger.record(name).failure]
     if unexplained:
-        raise LoadError(f"load points are missing of {', '.join(unexplained)}. Next: run this notebook again")
+        raise LoadError(f"load points are missing for {', '.join(unexplained)}. Next: run this notebook again")
     left = ledger.remaining()
     if left and not config.endpoints.keep:
         names = ", ".join(record.endpoint_name for record in left)
@@ -67,7 +67,7 @@ def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
 
 
 def verify_points(points: pd.DataFrame, config: BenchmarkConfig) -> Prose:
-    """Percentiles rise, rates are positive, and no closed loop of ours had more requests in flight than workers."""
+    """Percentiles rise, rates are positive, and no closed loop measured here had more requests in flight than workers."""
     shown = [f"latency_s_p{p:g}" for p in sorted({*PERCENTS, config.slo.percentile})]
     for row in points[shown].dropna(axis=1).to_numpy(float):
         if (row[1:] < row[:-1]).any():
@@ -76,7 +76,7 @@ def verify_points(points: pd.DataFrame, config: BenchmarkConfig) -> Prose:
         raise AnalysisError("a load point has a negative rate or an empty window")
     closed = points[points["load_kind"] == "closed_loop"]
     crowded = closed[closed["achieved_concurrency"] > closed["level"] * 1.001]
-    if len(crowded) and not config.imported:  # of others' results a warning says so
+    if len(crowded) and not config.imported:  # imported results get a warning instead
         raise AnalysisError(f"more requests were in flight than workers: {crowded['option'].tolist()}")
     return Prose(f"{text.plural(len(points), 'load point')}: percentiles rise, rates and concurrency are consistent.")
 
@@ -86,8 +86,8 @@ def verify_verdict(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     if [option.option for option in verdict.options] != [option.name for option in config.options]:
         raise AnalysisError("the verdict does not cover every option")
     if verdict.recommended is not None:
-        dearest = verdict.option(verdict.recommended).cost.value
-        cheaper = [o.option for o in verdict.options if o.status in ("feasible", "tied") and o.cost.value < dearest]
+        cost = verdict.option(verdict.recommended).cost.value
+        cheaper = [o.option for o in verdict.options if o.status in ("feasible", "tied") and o.cost.value < cost]
         if cheaper:
             raise AnalysisError(f"{cheaper} meet the SLO at a lower price than {verdict.recommended!r}")
     return Prose(f"All {len(verdict.options)} options are judged.")

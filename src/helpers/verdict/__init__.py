@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "analysis": [
-            "measure",
+            "read_measurements",
             "read_endpoints",
             "read_failures",
             "read_points",

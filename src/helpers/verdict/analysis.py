@@ -1,4 +1,4 @@
-"""From a run folder's request records to its tables, and back from the files that hold them."""
+"""From a run folder's request records to its tables, and reading these back from their files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
-from helpers.endpoints.pricing import as_ledger_fields, price_of, stated_price
+from helpers.endpoints.pricing import price_of
 from helpers.errors import AnalysisError
 from helpers.importers.importing import import_warnings
 from helpers.metrics.failure_counts import count_failures
 from helpers.metrics.groups import read_groups, summarise_groups
-from helpers.metrics.summary import Level, no_load_points, read_levels, summarise
+from helpers.metrics.summary import LoadPoint, no_load_points, read_load_points, summarise
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompt_warnings
-from helpers.run.records import LoadPointFacts, read_facts
+from helpers.run.records import AttemptFacts, read_facts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.checks import check_run
 from helpers.verdict.group_checks import group_warnings
@@ -29,7 +29,7 @@ from helpers.verdict.verdict import Verdict
 POINTS_FILE = "load_points.csv"
 FAILURES_FILE = "failures.csv"
 WARNINGS_FILE = "warnings.json"
-SAMPLES_PER_LEVEL = 5000
+SAMPLES_PER_LOAD_POINT = 5000
 TEXT_COLUMNS = (
     "option",
     "dataset",
@@ -46,22 +46,22 @@ SAMPLED = ["ok", "prompt_tokens", "latency_s", "ttft_s", "tpot_s"]
 
 @dataclass(frozen=True)
 class Measurements:
-    """Everything that was measured in a run."""
+    """All measurements of a run."""
 
     points: pd.DataFrame
-    """One row per load point: `summary.summarise_load_points`."""
+    """One row per load point: `summary.summarise`."""
     samples: pd.DataFrame
-    """Requests of the steady windows for figures, at most SAMPLES_PER_LEVEL of each level: option, dataset, level, ok,
+    """Requests of the steady windows for figures, at most SAMPLES_PER_LOAD_POINT of each load point: option, dataset, level, ok,
     prompt_tokens, latency_s, ttft_s, tpot_s."""
-    facts: list[LoadPointFacts]
+    facts: list[AttemptFacts]
     endpoints: list[EndpointRecord]
     warnings: list[ReportWarning]
     failures: pd.DataFrame
     """Failed requests by load point and kind: `failure_counts.count_failures`."""
 
 
-def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
-    """Read the request records, level by level, and the groups of imported results, and summarise them.
+def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
+    """Read the request records, load point by load point, and the groups of imported results, and summarise them.
 
     Raises AnalysisError where nothing was measured and no failure of an option explains it.
     """
@@ -69,10 +69,10 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     endpoints = read_endpoints(config, run)
     endpoint = {record.option: record for record in endpoints}
     rows, audits, samples = [], [], []
-    for level in read_levels(run.requests, facts, config):
-        rows.append(summarise(level, endpoint.get(level.facts[0].option), config))
-        audits.append(audit(level))
-        samples.append(_sample(level, config.seed))
+    for point in read_load_points(run.requests, facts, config):
+        rows.append(summarise(point, endpoint.get(point.facts[0].option), config))
+        audits.append(audit(point))
+        samples.append(_sample(point, config.seed))
     groups = read_groups(run)
     grouped = summarise_groups(run, endpoints, config)
     if not rows and grouped.empty and not any(record.failure for record in endpoints):
@@ -95,26 +95,26 @@ def measure(config: BenchmarkConfig, run: RunFolder) -> Measurements:
 
 
 def _numbers_as_numbers(column: pd.Series) -> pd.Series:
-    """A column that lacks every value, or holds numbers and None, as numbers: as it will be read back from its file."""
+    """A column that is empty, or holds numbers and None, as floats: as it is when read back from its file."""
     known = column.dropna()
     is_other = column.dtype != object or known.map(lambda value: isinstance(value, str | bool)).any()
     return column if is_other else column.astype(float)
 
 
-def _sample(level: Level, seed: int) -> pd.DataFrame:
-    """Requests of a level for figures: all, or a random part of them in the order of sending."""
-    here = level.steady
-    if len(here) > SAMPLES_PER_LEVEL:
-        here = here.sample(SAMPLES_PER_LEVEL, random_state=seed).sort_index()
-    first = level.facts[0]
+def _sample(point: LoadPoint, seed: int) -> pd.DataFrame:
+    """Requests of a load point for figures: all, or a random part of them in the order of sending."""
+    here = point.steady
+    if len(here) > SAMPLES_PER_LOAD_POINT:
+        here = here.sample(SAMPLES_PER_LOAD_POINT, random_state=seed).sort_index()
+    first = point.facts[0]
     return here[SAMPLED].assign(option=first.option, dataset=first.dataset, level=float(first.level))
 
 
 def read_endpoints(config: BenchmarkConfig, run: RunFolder) -> list[EndpointRecord]:
     """The ledger's endpoints, each at the price that the config states now, else at the one it was measured with.
 
-    A price that was looked up is looked up again only where none was found: judging a run again months later moves no
-    price but those that a person changed.
+    A price is looked up again only where none was found: judging a run again months later changes no price except those that
+    the user changed in the config.
     """
     vcpus = run.about()["machine"]["vcpus"]
     options = {option.name: option for option in config.options}
@@ -125,11 +125,9 @@ def read_endpoints(config: BenchmarkConfig, run: RunFolder) -> list[EndpointReco
 
 
 def _at_todays_price(record: EndpointRecord, option: OptionBase | None, region: str, vcpus: int) -> EndpointRecord:
-    price = stated_price(option, vcpus) if option else None
-    known = record.usd_per_instance_hour is not None or record.usd_per_1m_output_tokens is not None
-    if price is None and option is not None and not known:
-        price = price_of(option, region, vcpus, instance_type=record.instance_type)
-    return record if price is None else record.model_copy(update=as_ledger_fields(price))
+    if option is None or (option.price is None and record.price is not None):
+        return record
+    return record.model_copy(update={"price": price_of(option, region, vcpus, instance_type=record.instance_type)})
 
 
 def write_metrics(run: RunFolder, measured: Measurements) -> None:
@@ -141,7 +139,7 @@ def write_metrics(run: RunFolder, measured: Measurements) -> None:
 
 
 def read_points(run: RunFolder) -> pd.DataFrame:
-    """The load-point table, exactly as it was written: names stay text, numbers keep every digit."""
+    """The load-point table, exactly as it was written: names stay text, and numbers keep every digit."""
     path = run.require(f"metrics/{POINTS_FILE}", "04_analyse_metrics")
     names = dict.fromkeys(TEXT_COLUMNS, str)
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
@@ -155,7 +153,7 @@ def read_failures(run: RunFolder) -> pd.DataFrame:
 
 
 def read_warnings(run: RunFolder) -> list[ReportWarning]:
-    """The warnings of the checks."""
+    """The warnings from the checks."""
     path = run.require(f"metrics/{WARNINGS_FILE}", "04_analyse_metrics")
     return [ReportWarning.model_validate(item) for item in json.loads(path.read_text(encoding="utf-8"))]
 
@@ -166,6 +164,6 @@ def write_verdict(verdict: Verdict, run: RunFolder) -> None:
 
 
 def read_verdict(run: RunFolder) -> Verdict:
-    """What notebook 05 wrote into verdict.json."""
+    """The verdict that notebook 05 wrote."""
     path = run.require("verdict.json", "05_report")
     return Verdict.model_validate_json(path.read_text(encoding="utf-8"))

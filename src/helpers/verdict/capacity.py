@@ -1,6 +1,6 @@
-"""What a traffic needs: instances, utilisation and dollars, at the load at which an option was shown to meet the SLO.
+"""What a given traffic needs: instances, utilisation and dollars, at the load at which an option was shown to meet the SLO.
 
-Instances are whole, so the bill is a staircase over the traffic, and the cheapest option changes with it.
+Instances are whole, so the bill rises in steps with the traffic, and the cheapest option depends on the traffic.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from helpers.metrics.formulas import usd_per_request
-from helpers.verdict.verdict import Capacity, ChosenPoint, Estimate, OptionVerdict, TokenRates, Verdict
+from helpers.price import Price
+from helpers.verdict.verdict import Capacity, ChosenPoint, Estimate, OptionVerdict, Verdict
 
 HOURS_PER_MONTH = 730
 LOWEST_TRAFFIC, HIGHEST_TRAFFIC = 1.0, 10_000.0
-"""Requests per minute over which the table and the chart go."""
+"""The range of the table and the chart, in requests per minute."""
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """What one option needs for a traffic. Instances and utilisation are None for what is billed by the token."""
+    """What one option needs for the traffic. Instances and utilisation are None for what is billed by the token."""
 
     instances: int | None
     utilisation: float | None
-    usd_per_hour: float | None
+    usd_per_fleet_hour: float | None
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class CheapestRange:
 
 
 def requests_per_minute(points: list[ChosenPoint], bound: str = "value") -> float | None:
-    """Requests per minute of the traffic's mix, all instances of the option together; None where unknown.
+    """Requests per minute of the traffic's mix that all instances of the option serve together; None where unknown.
 
-    A mean request takes Σ share / throughput seconds of the option.
+    A mean request takes the option Σ share / throughput seconds.
     """
     rates = [point.requests_per_s and getattr(point.requests_per_s, bound) for point in points]
     if any(rate is None or rate <= 0 for rate in rates):
@@ -46,72 +46,64 @@ def requests_per_minute(points: list[ChosenPoint], bound: str = "value") -> floa
     return 60 / sum(point.share / rate for point, rate in zip(points, rates, strict=True))
 
 
-def fleet(option: OptionVerdict, traffic: float, headroom: float, usd_per_instance_hour: float | None) -> Fleet:
-    """Instances for `traffic` requests per minute, of which each is loaded up to 1 - `headroom` of its capacity.
+def instances_for(traffic: float, per_instance: float, together: int, headroom: float) -> int:
+    """Instances for `traffic` requests per minute, each loaded up to 1 - `headroom` of the `per_instance` that it serves.
 
-    Instances come in the number that was measured together (tensor parallel over several needs all of them).
+    They come in replicas of `together` instances, as measured (tensor parallel over several instances needs all of them).
     """
-    if option.token_rates is not None:
-        return Fleet(None, None, _usd_per_hour_by_token(option.points, option.token_rates, traffic))
-    per_instance = option.capacity.requests_per_minute_per_instance.value
-    together = option.instance_count
-    groups = max(1, math.ceil(traffic / (per_instance * together * (1 - headroom)) - 1e-9))
-    instances = groups * together
-    usd = None if usd_per_instance_hour is None else usd_per_instance_hour * instances
+    return together * max(1, math.ceil(traffic / (per_instance * together * (1 - headroom)) - 1e-9))
+
+
+def fleet(option: OptionVerdict, traffic: float, headroom: float, price: Price | None) -> Fleet:
+    """What `traffic` requests per minute need of an option that has its capacity, at a price."""
+    return _fleet(option, option.capacity.requests_per_minute_per_instance.value, traffic, headroom, price)
+
+
+def _fleet(option: OptionVerdict, per_instance: float, traffic: float, headroom: float, price: Price | None) -> Fleet:
+    if price is not None and price.is_per_token:
+        return Fleet(None, None, _usd_per_fleet_hour_of_tokens(option.points, price, traffic))
+    instances = instances_for(traffic, per_instance, option.instance_count, headroom)
+    usd = None if price is None else price.usd_per_instance_hour * instances
     return Fleet(instances, traffic / (per_instance * instances), usd)
 
 
 def capacity_of(option: OptionVerdict, traffic: float, headroom: float) -> Capacity:
-    """The capacity of an option that has its points, and what `traffic` requests per minute need of it."""
-    value, low, high = (requests_per_minute(option.points, bound) for bound in ("value", "low", "high"))
+    """The capacity of an option at its points, and what `traffic` requests per minute need of it."""
     count = option.instance_count
-    per_instance = Estimate(
-        value=value / count, low=None if low is None else low / count, high=None if high is None else high / count
-    )
-    empty = Capacity(
-        requests_per_minute_per_instance=per_instance,
-        instances=None,
-        utilisation=None,
-        usd_per_hour=None,
-        usd_per_month=None,
-        usd_per_1m_output_tokens=None,
-        usd_per_1m_tokens=None,
-        at_least=any(point.may_serve_more for point in option.points),
-    )
-    price = option.prices[0].usd_per_hour if option.prices else None
-    need = fleet(option.model_copy(update={"capacity": empty}), traffic, headroom, price)
-    usd = need.usd_per_hour
+    rates = {bound: requests_per_minute(option.points, bound) for bound in ("value", "low", "high")}
+    per_instance = Estimate(**{bound: None if rate is None else rate / count for bound, rate in rates.items()})
+    need = _fleet(option, per_instance.value, traffic, headroom, option.price)
+    usd = need.usd_per_fleet_hour
     prompt, output = (mean_tokens(option.points, kind) for kind in ("prompt", "output"))
-    return empty.model_copy(
-        update={
-            "instances": need.instances,
-            "utilisation": need.utilisation,
-            "usd_per_hour": usd,
-            "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
-            "usd_per_1m_output_tokens": _per_million(usd, traffic, output),
-            "usd_per_1m_tokens": _per_million(usd, traffic, None if None in (prompt, output) else prompt + output),
-        }
+    return Capacity(
+        requests_per_minute_per_instance=per_instance,
+        instances=need.instances,
+        utilisation=need.utilisation,
+        usd_per_fleet_hour=usd,
+        usd_per_month=None if usd is None else usd * HOURS_PER_MONTH,
+        usd_per_1m_output_tokens=_per_million(usd, traffic, output),
+        usd_per_1m_tokens=_per_million(usd, traffic, None if None in (prompt, output) else prompt + output),
+        at_least=any(point.may_serve_more for point in option.points),
     )
 
 
 def mean_tokens(points: list[ChosenPoint], kind: str) -> float | None:
-    """Mean `prompt` or `output` tokens of a request of the traffic's mix; None where a dataset's is unknown."""
+    """Mean `prompt`, `output` or `cached` tokens of a request of the traffic's mix; None where a dataset's is unknown."""
     means = [getattr(point, f"{kind}_tokens_mean") for point in points]
     if any(mean is None for mean in means):
         return None
     return sum(point.share * mean for point, mean in zip(points, means, strict=True))
 
 
-def _per_million(usd_per_hour: float | None, traffic: float, tokens: float | None) -> float | None:
-    if usd_per_hour is None or not tokens:
+def _per_million(usd_per_fleet_hour: float | None, traffic: float, tokens: float | None) -> float | None:
+    if usd_per_fleet_hour is None or not tokens:
         return None
-    return usd_per_hour / (traffic * 60 * tokens) * 1e6
+    return usd_per_fleet_hour / (traffic * 60 * tokens) * 1e6
 
 
-def _usd_per_hour_by_token(points: list[ChosenPoint], rates: TokenRates, traffic: float) -> float | None:
-    prompt, output = mean_tokens(points, "prompt"), mean_tokens(points, "output")
-    cached = (mean_tokens(points, "cached") or 0.0, rates.usd_per_1m_cached_input_tokens)
-    each = usd_per_request(prompt, output, rates.usd_per_1m_input_tokens, rates.usd_per_1m_output_tokens, *cached)
+def _usd_per_fleet_hour_of_tokens(points: list[ChosenPoint], price: Price, traffic: float) -> float | None:
+    prompt, output, cached = (mean_tokens(points, kind) for kind in ("prompt", "output", "cached"))
+    each = price.usd_of_tokens(prompt, output, cached or 0.0)
     return None if each is None else each * traffic * 60
 
 
@@ -126,13 +118,13 @@ def candidates(verdict: Verdict) -> list[OptionVerdict]:
 def cheapest_ranges(verdict: Verdict, headroom: float) -> list[CheapestRange]:
     """Which option costs least at which traffic, from 1 to 10,000 requests per minute, at each option's first price.
 
-    The bill changes only where an option needs another instance, and where what is billed by the token crosses one
-    that is not; between these the cheapest stays the same. Of equal bills the option that is cheaper at full load counts.
+    The cheapest option changes only where an option needs another instance, and where the bill of an option that is billed
+    by the token crosses that of one that is not. Of equal bills, that of the option that is cheaper at full load wins.
     """
     options = candidates(verdict)
     found: list[CheapestRange] = []
     for low, high in itertools.pairwise(_edges(options, headroom)):
-        bills = [(fleet(o, math.sqrt(low * high), headroom, _price(o)).usd_per_hour, o) for o in options]
+        bills = [(fleet(o, math.sqrt(low * high), headroom, o.price).usd_per_fleet_hour, o) for o in options]
         known = [(usd, o.cost.value, o.option) for usd, o in bills if usd is not None]
         if not known:
             continue
@@ -145,47 +137,43 @@ def cheapest_ranges(verdict: Verdict, headroom: float) -> list[CheapestRange]:
 
 
 def _edges(options: list[OptionVerdict], headroom: float) -> list[float]:
-    """Traffic at which some bill changes its course, ascending, with both ends of the range."""
+    """Traffic at which a bill steps up or two bills cross, ascending, with both ends of the range."""
     edges = {LOWEST_TRAFFIC, HIGHEST_TRAFFIC}
     for option in options:
-        if option.token_rates is None:
-            full = _full_group(option, headroom)
+        if not option.is_billed_per_token:
+            full = _full_replica(option, headroom)
             edges |= {full * k for k in range(1, math.ceil(HIGHEST_TRAFFIC / full))}
     for one in options:
         for other in options:
-            if one.token_rates is not None and other.token_rates is None:
+            if one.is_billed_per_token and not other.is_billed_per_token:
                 edges |= set(_crossings(one, other, headroom))
     return sorted(edge for edge in edges if LOWEST_TRAFFIC <= edge <= HIGHEST_TRAFFIC)
 
 
-def _full_group(option: OptionVerdict, headroom: float) -> float:
-    """Requests per minute that fill the instances that belong together, headroom left free."""
+def _full_replica(option: OptionVerdict, headroom: float) -> float:
+    """Requests per minute that fill one replica (the instances of one endpoint), headroom left free."""
     per_instance = option.capacity.requests_per_minute_per_instance.value
     return per_instance * option.instance_count * (1 - headroom)
 
 
 def break_even(by_token: OptionVerdict, by_hour: OptionVerdict, headroom: float) -> float | None:
-    """The traffic in requests per minute from which an option billed by the hour stays cheaper than one billed by the
-    token; None where at 10,000 it is not.
+    """The traffic in requests per minute above which an option billed by the hour stays cheaper than one billed by the
+    token; None if it is not cheaper at 10,000.
     """
     for low, high in reversed(list(itertools.pairwise(_edges([by_token, by_hour], headroom)))):
         middle = math.sqrt(low * high)
-        one, other = (fleet(o, middle, headroom, _price(o)).usd_per_hour for o in (by_token, by_hour))
+        one, other = (fleet(o, middle, headroom, o.price).usd_per_fleet_hour for o in (by_token, by_hour))
         if one is None or other is None or one <= other:
             return None if high == HIGHEST_TRAFFIC else high
     return LOWEST_TRAFFIC
 
 
 def _crossings(by_token: OptionVerdict, by_hour: OptionVerdict, headroom: float) -> list[float]:
-    """Traffic at which both bills are equal: k x price of a group / price of a request, as long as k groups carry it."""
-    per_minute = _usd_per_hour_by_token(by_token.points, by_token.token_rates, 1.0)
-    price = _price(by_hour)
-    if not per_minute or price is None:
+    """Traffic at which both bills are equal: k x price of a replica / price of a request, where k replicas carry it."""
+    per_minute = _usd_per_fleet_hour_of_tokens(by_token.points, by_token.price, 1.0)
+    if not per_minute or by_hour.price is None:
         return []
-    full, group = _full_group(by_hour, headroom), price * by_hour.instance_count
-    equal = [(k, k * group / per_minute) for k in range(1, math.ceil(HIGHEST_TRAFFIC / full) + 1)]
+    full = _full_replica(by_hour, headroom)
+    usd_per_replica_hour = by_hour.price.usd_per_option_hour(by_hour.instance_count)
+    equal = [(k, k * usd_per_replica_hour / per_minute) for k in range(1, math.ceil(HIGHEST_TRAFFIC / full) + 1)]
     return [at for k, at in equal if (k - 1) * full < at <= k * full and LOWEST_TRAFFIC <= at <= HIGHEST_TRAFFIC]
-
-
-def _price(option: OptionVerdict) -> float | None:
-    return option.prices[0].usd_per_hour if option.prices else None

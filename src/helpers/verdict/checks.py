@@ -1,7 +1,7 @@
-"""Checks of a measured run. Each that fails becomes a numbered warning in the report, with the rows concerned.
+"""Checks of a measured run. Each check that fails becomes a numbered warning in the report, with the rows concerned.
 
-Here are the checks of what was asked for, what is comparable, and what it costs; those of single requests and load points
-are in `request_checks`.
+This module checks that everything was measured, that it is comparable, and that it has a price; checks of single requests and
+load points are in `request_checks`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import MET
 from helpers.number_text import duration, plural
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import LoadPointFacts
+from helpers.run.records import AttemptFacts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.counted import check_counts, counted_apart
-from helpers.verdict.request_checks import LevelAudit, check_load_points, check_requests
+from helpers.verdict.request_checks import LoadPointAudit, check_load_points, check_requests
 
 LENGTH_TOLERANCE = 0.05
 STANDARD_ERRORS = 4
@@ -32,14 +32,14 @@ WORD_AND_VERSION = re.compile(r"([a-z]+)(\d+(?:\.\d+)+)")
 
 def check_run(
     points: pd.DataFrame,
-    audits: list[LevelAudit],
-    facts: list[LoadPointFacts],
+    audits: list[LoadPointAudit],
+    facts: list[AttemptFacts],
     endpoints: list[EndpointRecord],
     prompt_warnings: list[str],
     config: BenchmarkConfig,
     today: date,
 ) -> list[ReportWarning]:
-    """All warnings of a run, the gravest first. `points` is the table of `summary.summarise_load_points`."""
+    """All warnings of a run, the gravest first. `points` is the table of `summary.summarise`."""
     found = [
         *_missing_points(points, endpoints, config),
         *_missing_repetitions(points, config),
@@ -59,13 +59,13 @@ def check_run(
 
 
 def same_model(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> bool:
-    """Do all options serve the same model, as far as their models are known?"""
+    """True if all options serve the same model, as far as their models are known."""
     return len(set(served_models(config, endpoints).values()) - {None}) <= 1
 
 
 def served_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> dict[str, str | None]:
-    """Option -> model: as the config says of the option, else as the endpoint was found to serve, else the config's. Of
-    results that others measured it is unknown (None) where neither the option nor the files name it.
+    """Option -> model: that of the option in the config, else the one that its endpoint was found to serve, else the config's.
+    For imported results it is unknown (None) where neither the option nor the files name it.
     """
     found = {record.option: record.model for record in endpoints if record.model}
     default = None if config.imported else config.model.name
@@ -73,18 +73,18 @@ def served_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> d
 
 
 def same_output_length(points: pd.DataFrame) -> bool:
-    """Do the options give answers of the same mean length, within 5%, on every dataset?"""
+    """True if the options' answers have the same mean length, within 5%, on every dataset."""
     return not _unequal(points, "output_tokens")
 
 
 def same_prompts(points: pd.DataFrame) -> bool:
-    """Were the options sent prompts of the same mean length, within 5%, on every dataset?"""
+    """True if the options' prompts have the same mean length, within 5%, on every dataset."""
     return not _unequal(points, "prompt_tokens")
 
 
 def _unequal(points: pd.DataFrame, tokens: str) -> list[str]:
-    """Datasets on which the mean lengths of two options, over all their loads, differ by more than 5%, and by more than
-    the draw of prompts explains (four standard errors).
+    """Datasets on which the mean lengths of two options, over all their loads, differ by more than 5%, and by more than the
+    random choice of prompts explains (four standard errors).
     """
     found = []
     for dataset, here in points.dropna(subset=[f"{tokens}_mean"]).groupby("dataset", sort=False):
@@ -114,7 +114,7 @@ def _different_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) 
 def _lengths(points: pd.DataFrame, are_counted_apart: bool) -> Iterable[ReportWarning]:
     what_follows = "requests are unequal work, so options are compared per output token"
     if are_counted_apart:
-        what_follows = "but tokens were not counted alike, so nobody knows whether requests are unequal work"
+        what_follows = "but tokens were not counted alike, so it is not known whether requests are unequal work"
     for tokens, kind, message in (
         ("prompt_tokens", "prompt_length", "Prompts differ in mean length by more than 5%"),
         ("output_tokens", "output_length", "Answers differ in mean length by more than 5%"),
@@ -140,10 +140,10 @@ def _stale_names(endpoints: list[EndpointRecord]) -> Iterable[ReportWarning]:
         for words, version in _versions(record.option):
             others = [v for w, v in ran if w & words]
             if others and not any(_same_version(version, v) for v in others):
-                rows.append(f"{record.option}: says {version}, its image is {image}")
+                rows.append(f"{record.option}: the name says {version}, its image is {image}")
     if rows:
         yield ReportWarning(
-            kind="stale_name", message="An option's name says another version than the image that ran.", rows=rows
+            kind="stale_name", message="An option's name gives another version than the image that ran.", rows=rows
         )
 
 
@@ -163,7 +163,7 @@ def _versions(name: str) -> list[tuple[set[str], str]]:
 
 
 def _same_version(one: str, other: str) -> bool:
-    """Equal as far as both say: 0.26 is 0.26.0."""
+    """Equal as far as both go: 0.26 is 0.26.0."""
     return all(a == b for a, b in zip(one.split("."), other.split("."), strict=False))
 
 
@@ -201,7 +201,7 @@ def _missing_repetitions(points: pd.DataFrame, config: BenchmarkConfig) -> Itera
 
 
 def _mean_hides_tail(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    """Load points whose mean is within a limit and whose tail is not: because of slow answers, or of failures alone."""
+    """Load points whose mean is within a limit and whose tail is not: because of slow answers, or only because of failures."""
     slow, failed = [], []
     for column, limit in config.slo.limits_s().items():
         tail = f"{column}_p{config.slo.percentile:g}"
@@ -217,15 +217,14 @@ def _mean_hides_tail(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[
     if slow:
         yield ReportWarning(
             kind="mean_hides_tail",
-            message=f"The limit is met by the mean, but not by p{config.slo.percentile:g}: a report of means would pass "
-            "these.",
+            message=f"The mean meets the limit, but p{config.slo.percentile:g} does not: a report of means would pass these.",
             rows=slow,
         )
     if failed:
         yield ReportWarning(
             kind="errors_hide_tail",
             message=f"Errors are the cause, not latency: more than {1 - config.slo.percentile / 100:.3g} of the requests failed, "
-            f"so p{config.slo.percentile:g} is missed however fast the answers are. Their mean is within the limit.",
+            f"so p{config.slo.percentile:g} is missed however fast the answers are. The mean of the answers is within the limit.",
             rows=failed,
         )
 
@@ -236,17 +235,13 @@ def _with_failures(row: pd.Series) -> str:
 
 def _prices(points: pd.DataFrame, endpoints: list[EndpointRecord], today: date) -> Iterable[ReportWarning]:
     measured = [record for record in endpoints if record.option in set(points["option"])]
-    unpriced = [
-        record.option
-        for record in measured
-        if record.usd_per_instance_hour is None and record.usd_per_1m_output_tokens is None
-    ]
+    unpriced = [record.option for record in measured if record.price is None]
     if unpriced:
         yield ReportWarning(kind="no_price", message="No price is known: measured, but not ranked.", rows=unpriced)
     old = [
-        f"{record.option}: {record.price_as_of}"
+        f"{record.option}: {record.price.as_of}"
         for record in measured
-        if record.price_as_of and (today - date.fromisoformat(record.price_as_of)).days > PRICE_AGE_DAYS
+        if record.price and record.price.as_of and (today - record.price.as_of).days > PRICE_AGE_DAYS
     ]
     if old:
         yield ReportWarning(

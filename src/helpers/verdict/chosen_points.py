@@ -1,4 +1,4 @@
-"""The load point at which an option serves a dataset: which one, what it costs there, and the price of the traffic's mix."""
+"""The load point at which an option serves a dataset: which one it is, its cost, and the cost of the traffic's mix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.metrics.formulas import LATENCIES
+from helpers.metrics.formulas import LATENCIES, MET
 from helpers.verdict.verdict import ChosenPoint, CostBasis, Estimate
 
 
@@ -22,13 +22,20 @@ def percentile_column(config: BenchmarkConfig) -> str:
 
 
 def traffic_shares(config: BenchmarkConfig) -> dict[str, float]:
-    """Dataset -> share of the traffic, of those that have one."""
+    """Dataset -> share of the traffic, without those that have none."""
     return {name: share for name, share in config.traffic_mix().items() if share > 0}
 
 
-def best_load(rows: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> pd.Series:
-    """Of load points of one option and dataset, the cheapest, and the fastest of equally cheap ones; without a price, that
-    of the highest throughput (the same order).
+def cheapest_within_slo(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> pd.Series | None:
+    """Of the load points of one option and dataset, the cheapest that is shown to meet the SLO; None if there is none."""
+    met = here[here["slo"] == MET]
+    return None if met.empty else cheapest_load(met, basis, config)
+
+
+def cheapest_load(rows: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> pd.Series:
+    """The cheapest of some load points of one option and dataset, and of equally cheap ones the fastest.
+
+    Without a price it is the one with the highest throughput, which gives the same order.
     """
     keys, ascending = ([basis, percentile_column(config)], True)
     if rows[basis].isna().any():
@@ -39,7 +46,7 @@ def best_load(rows: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> 
 def chosen_point(
     row: pd.Series, here: pd.DataFrame, share: float, basis: CostBasis, config: BenchmarkConfig
 ) -> ChosenPoint:
-    """A row of the table of load points as data; `here` are all rows of its option and dataset."""
+    """One row of the load-point table as data; `here` holds all rows of its option and dataset."""
     return ChosenPoint(
         dataset=row["dataset"],
         share=share,
@@ -70,7 +77,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def mixed_cost(shares_and_costs: list[tuple[float, Estimate]]) -> Estimate:
-    """Σ share x cost. The datasets were measured independently, so half-widths add as squares."""
+    """Σ share x cost. The datasets were measured independently, so the half-widths of intervals add as squares."""
     value = sum(share * cost.value for share, cost in shares_and_costs)
     if any(cost.low is None or cost.high is None for _, cost in shares_and_costs):
         return Estimate(value=value, low=None, high=None)

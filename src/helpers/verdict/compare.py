@@ -1,8 +1,8 @@
 """Two runs side by side: which differences are real.
 
-A ratio of two independent measurements has an interval of its own, from their two intervals on the logarithmic scale:
-the distances from estimate to bound add as squares (Zou and Donner 2008, "MOVER"). As many ratios are looked at, each
-is called real only if it is so among all of them (Bonferroni): one run in twenty shows a false one.
+The interval of a ratio of two independent measurements follows from their two intervals on the logarithmic scale: the
+distances from estimate to bound add as squares (Zou and Donner 2008, "MOVER"). Because many ratios are compared, one is called
+real only if it is so after Bonferroni's correction: at most one comparison in twenty shows a false difference.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Comparison(BaseModel):
 
 
 def compared_columns(config: BenchmarkConfig) -> dict[str, str]:
-    """Column -> its name in words, of what is compared: latency at the SLO's percentile, throughput and price."""
+    """Compared column -> its name in words: latency at the SLO's percentile, throughput and price."""
     latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
     return {
         latency: f"p{config.slo.percentile:g} {main_latency(config).removesuffix('_s')}",
@@ -73,7 +73,7 @@ def compare_points(now: pd.DataFrame, baseline: pd.DataFrame, config: BenchmarkC
     lacking = [c for c in columns if c not in baseline or f"{c}_low" not in baseline]
     if lacking:
         raise AnalysisError(
-            f"the baseline run has no {', '.join(lacking)}: it was judged by another SLO percentile or release. Next: run "
+            f"the baseline run has no {', '.join(lacking)}: it was judged with another SLO percentile or release. Next: run "
             "04_analyse_metrics on it with this config's slo"
         )
     both = now.merge(baseline, on=KEYS, suffixes=("", "_before"))
@@ -99,7 +99,7 @@ def _compared(row: dict, column: str, name: str, tests: int) -> dict:
 
 
 def _ratio_interval(row: dict, column: str, widening: float) -> tuple[float | None, float | None]:
-    """Interval of now / baseline; the distances to the bounds are stretched by `widening`."""
+    """Interval of now / baseline; the distances to the bounds are multiplied by `widening`."""
     values = [row[f"{column}{bound}{run}"] for run in ("", "_before") for bound in ("", "_low", "_high")]
     if not all(_is_positive(value) for value in values):
         return None, None
@@ -110,7 +110,7 @@ def _ratio_interval(row: dict, column: str, widening: float) -> tuple[float | No
 
 
 def _widening(tests: int) -> float:
-    """How much wider an interval is that holds among that many, for normally distributed logarithms."""
+    """By how much an interval widens so that `tests` of them hold together, for normally distributed logarithms."""
     from scipy import special
 
     tail = (1 - CONFIDENCE) / 2
@@ -127,9 +127,9 @@ def _is_positive(value: float | None) -> bool:
 def compare_with(
     baseline_run_dir: str, points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig, run: RunFolder
 ) -> Comparison | None:
-    """Compare this run with a baseline run and keep the comparison for the report; None where no baseline is given.
+    """Compare this run with a baseline run and save the comparison for the report; None where no baseline is given.
 
-    Raises RunFolderError where the baseline is no run, or was not analysed.
+    Raises RunFolderError if the baseline is not a run, or was not analysed.
     """
     if not baseline_run_dir:
         return None
@@ -150,6 +150,6 @@ def compare_with(
 
 
 def read_comparison(run: RunFolder) -> Comparison | None:
-    """The comparison that notebook 04 kept; None where it had no baseline."""
+    """The comparison that notebook 04 saved; None if it had no baseline."""
     path = run.metrics / COMPARISON_FILE
     return Comparison.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None

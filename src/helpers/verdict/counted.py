@@ -1,8 +1,8 @@
 """Who counted the tokens of an option, whether a server's counts agree with the texts, and what follows for prices.
 
-The tokens of a sample of answers, and of their prompts, are counted by the option's tokenizer too. A server may count more or
-fewer: special tokens and chat templates are not text, and words that are cut otherwise make other tokens. Beyond that one of
-the two is wrong. Lengths that were counted by different means cannot be held against each other.
+The option's tokenizer also counts the tokens of a sample of answers and of their prompts. A server may count more or fewer:
+special tokens and chat templates are not part of the text, and text that is split differently gives other tokens. A larger
+difference means that one of the two is wrong. Lengths that were counted in different ways cannot be compared.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from helpers.verdict.open_points import may_be_less
 from helpers.verdict.verdict import Estimate, OptionVerdict
 
 MOST_TIMES = 1.5
-"""By this factor server and tokenizer may differ, whatever the cause."""
+"""Factor by which server and tokenizer may differ for any cause."""
 TOLERANCE = {"output_tokens": (4, 4), "prompt_tokens": (10, 150)}
-"""So many tokens fewer, and more, than the tokenizer a server may count: special tokens, chat templates, system prompts."""
+"""By how many tokens a server's count may be below and above the tokenizer's: special tokens, chat templates, system prompts."""
 PRICES = {"output_tokens": "usd_per_1m_output_tokens", "prompt_tokens": "usd_per_1m_input_tokens"}
 
 
 @dataclass(frozen=True)
 class Counted:
-    """The mean tokens of an option's sample, by both."""
+    """The mean tokens of an option's sample, by both counts."""
 
     answers: int
     by_server: float
@@ -40,7 +40,7 @@ class Counted:
         return self.by_server / self.by_tokenizer if self.by_tokenizer else math.inf
 
     def contradicts(self, tokens: str) -> bool:
-        """Do they differ by more than special tokens, templates and cut words explain?"""
+        """Do the counts differ by more than special tokens, templates and split words explain?"""
         fewer, more = TOLERANCE[tokens]
         is_far = not -fewer <= self.by_server - self.by_tokenizer <= more
         return is_far and not 1 / MOST_TIMES <= self.ratio <= MOST_TIMES
@@ -61,8 +61,16 @@ def counted(points: pd.DataFrame, option: str, tokens: str) -> Counted | None:
 def check_counts(points: pd.DataFrame) -> Iterable[ReportWarning]:
     """Warnings where a server's counts contradict the texts, with the price by either count."""
     for tokens, texts, no_fault in (
-        ("output_tokens", "the text of its answers", "Reasoning that a server counts and does not send is no fault."),
-        ("prompt_tokens", "the prompts that it was sent", "A long system prompt that a server adds is no fault."),
+        (
+            "output_tokens",
+            "the text of its answers",
+            "Reasoning that a server counts and does not send is not a fault.",
+        ),
+        (
+            "prompt_tokens",
+            "the prompts that were sent to it",
+            "A long system prompt that a server adds is not a fault.",
+        ),
     ):
         found = {option: counted(points, option, tokens) for option in points["option"].unique()}
         rows = [
@@ -101,11 +109,11 @@ def _contradiction(option: str, tokens: str, sample: Counted, points: pd.DataFra
 
 
 def counted_apart(points: pd.DataFrame, config: BenchmarkConfig, same_model: bool, same_lengths: bool) -> list[str]:
-    """Who counted the tokens of each option, a row for each, where that leaves open whether requests were equal work or what
-    an output token costs; else empty.
+    """Who counted the tokens of each option, one row each, where because of that it is not known whether requests were equal
+    work or what an output token costs; otherwise empty.
 
-    Counts by different means matter where they differ, and those that contradict the texts where they agree as well. Models
-    that are not the same count by tokenizers of their own.
+    Different ways of counting matter where the lengths differ; counts that contradict the texts matter even where they agree.
+    Different models have different tokenizers, which is not a fault.
     """
     options = list(points["option"].unique())
     by_whom = {option: words for option in options if (words := _by_whom(points, option, config))}
@@ -118,7 +126,7 @@ def counted_apart(points: pd.DataFrame, config: BenchmarkConfig, same_model: boo
 
 
 def _by_whom(points: pd.DataFrame, option: str, config: BenchmarkConfig) -> str:
-    """Empty where it is not known."""
+    """Who counted, in words; empty where it is not known."""
     mine = points[points["option"] == option]
     known = {name: mine[f"{name}_source"].dropna() for name in TOLERANCE if f"{name}_source" in mine}
     words = {name: _in_words(sources, tokenizer_if_measured(option, config)) for name, sources in known.items()}
@@ -141,8 +149,8 @@ def _in_words(sources: pd.Series, tokenizer: str | None) -> str:
 
 
 def contradicted(points: pd.DataFrame, tokens: str) -> set[str]:
-    """Options whose server's counts contradict the texts. Not where those of all do alike: then the tokenizer is wrong, and
-    the counts of the servers can be held against each other.
+    """Options whose server's counts contradict the texts; none where all servers deviate alike: then the tokenizer is wrong,
+    and the servers' counts can be compared.
     """
     samples = {option: counted(points, option, tokens) for option in points["option"].unique()}
     ratios = {option: sample.ratio for option, sample in samples.items() if sample is not None}
@@ -154,11 +162,11 @@ def contradicted(points: pd.DataFrame, tokens: str) -> set[str]:
 def cheaper_if_counted_alike(
     option: OptionVerdict, winner: OptionVerdict, points: pd.DataFrame, config: BenchmarkConfig
 ) -> str | None:
-    """Why an option might be cheaper per output token than the winner, or None if it cannot. Both cost so much per 1M output
-    tokens, by whoever counted them.
+    """Why an option might be cheaper per output token than the winner; None if it cannot. Both costs are per 1M output tokens,
+    whoever counted them.
 
-    The counts by one tokenizer for all are held against each other, if there are such; where there are none, or a server's
-    contradict them, those that there are, too.
+    Counts by a tokenizer that all options share are compared, if there are any. Where there are none, or a server's counts
+    contradict them, the available counts are compared too.
     """
     if None in (option.cost, winner.cost):
         return None
@@ -169,7 +177,7 @@ def cheaper_if_counted_alike(
     for ratios in views:
         mine, other = (_times(one.cost, ratios.get(one.option, 1.0)) for one in (option, winner))
         if may_be_less(mine, other):
-            words = "by the tokenizer's count" if ratios else "by the counts that there are"
+            words = "by the tokenizer's count" if ratios else "by the available counts"
             return (
                 f"tokens were not counted alike, and {words} it costs {text.dollars(mine.value)} per 1M output tokens, "
                 f"{winner.option} {text.dollars(other.value)}"
@@ -178,8 +186,8 @@ def cheaper_if_counted_alike(
 
 
 def _ratios_to_common_tokenizer(points: pd.DataFrame, config: BenchmarkConfig) -> dict[str, float] | None:
-    """Option -> its count of output tokens as a multiple of that by a tokenizer that is the same for all options; None where
-    not all have such a count.
+    """Option -> its count of output tokens as a multiple of that by a tokenizer that all options share; None where not all
+    have such a count.
     """
     options = points["option"].unique()
     tokenizers = {tokenizer_if_measured(option, config) for option in options}

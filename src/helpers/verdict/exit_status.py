@@ -1,4 +1,4 @@
-"""The exit status of the commands, so that a script knows what came of a run. docs/running.md lists them."""
+"""The exit status of the commands, so that a script knows how a run ended. docs/running.md lists them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MEANINGS = {
 MEANINGS_OF_CHECK = {0: "every check passed", 6: "not every option answers: see above"}
 VERDICT, FAILED, USAGE, INFEASIBLE, UNDECIDED, BUDGET, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 _OF_ERROR = {
-    **dict.fromkeys(("ConfigError", "ParameterError", "PromptError", "ResultFileError"), USAGE),
+    **dict.fromkeys(("ConfigError", "NoSuchRun", "ParameterError", "PromptError", "ResultFileError"), USAGE),
     "BudgetExceeded": BUDGET,
     "NoOptionLeft": NOTHING,
 }
 
 
 def status_of_verdict(verdict: Verdict) -> int:
-    """What a finished run came to. Options that were not measured decide nothing where others were."""
+    """The status of a finished run. Options that were not measured are ignored where others were measured."""
     if verdict.recommended is not None:
         return VERDICT
     statuses = {option.status for option in verdict.options if option.option not in verdict.not_measured}
@@ -36,12 +36,12 @@ def status_of_verdict(verdict: Verdict) -> int:
 
 
 def status_of_error(error: Exception) -> int:
-    """What an error came to, by its class or, where a notebook stopped with it, by the class that the notebook named."""
+    """The status of an error, by its class or, if it stopped a notebook, by the class that the notebook reported."""
     return _OF_ERROR.get(getattr(error, "error_name", "") or type(error).__name__, FAILED)
 
 
 def in_words(status: int, of_check: bool = False, verdict: Verdict | None = None) -> str:
-    """The last line of a command: of `plan --check`, or of `report` and `import`, which names what was not measured."""
+    """The last line of a command: of `plan --check`, or of `report` and `import`, which lists what was not measured."""
     meanings = {**MEANINGS, **MEANINGS_OF_CHECK} if of_check else MEANINGS
     meaning = meanings.get(status, "stopped by a signal")
     if verdict is not None and verdict.recommended is not None:
@@ -52,5 +52,5 @@ def in_words(status: int, of_check: bool = False, verdict: Verdict | None = None
 
 
 def table_of_statuses() -> str:
-    """All of them, a line each, for `--help`."""
+    """All statuses, one line each, for `--help`."""
     return "\n".join(f"  {status:<4} {meaning}" for status, meaning in MEANINGS.items())

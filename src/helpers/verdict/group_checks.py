@@ -1,7 +1,7 @@
-"""Checks of results that were measured in groups. Each that fails becomes a numbered warning in the report.
+"""Checks of results that were measured in groups. Each check that fails becomes a numbered warning in the report.
 
-They find what sums and means can hide: an echoed prompt, prompts that all have one length, a warm-up inside the measurement,
-means of rates, volleys that took longer than their mean latency lets think.
+They find what sums and means can hide: an echoed prompt, prompts that all have the same length, a warm-up inside the
+measurement, means of rates, and volleys that took longer than their mean latency suggests.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from helpers.number_text import plural
 from helpers.run.report_warning import ReportWarning
 
 SLOWER = 1.2
-"""A shorter prompt that takes this many times as long as a longer one has another reason than its length."""
+"""If a shorter prompt takes this many times as long as a longer one, its length is not the reason."""
 SAME_OUTPUT = 1.05
 OVERSTATED = 1.02
-"""Mean of the groups' rates / pooled rate from which a warning says so."""
+"""Mean of the groups' rates / pooled rate above which there is a warning."""
 GAP = 1.01
-"""Wall time of a volley / sum of its latencies from which a warning says so."""
+"""Wall time of a volley / sum of its latencies above which there is a warning."""
 
 
 def group_warnings(groups: pd.DataFrame, points: pd.DataFrame, config: BenchmarkConfig) -> list[ReportWarning]:
-    """All warnings that groups give cause for; none for a run without groups.
+    """All warnings about groups; none for a run without groups.
 
     `groups` is the table of `group_records.read_groups`, `points` that of `groups.summarise_groups`.
     """
@@ -50,10 +50,10 @@ def _echoed(groups: pd.DataFrame) -> Iterable[ReportWarning]:
     if len(echoed):
         yield ReportWarning(
             kind="echoed_prompt",
-            message="The file counts the prompt as output: more tokens than were asked for, and at least as many as the prompt "
-            "has. The prompt was subtracted; with it these options would seem to give many times as many tokens.",
+            message="The file counts the prompt as output: more tokens than were requested, and at least as many as the prompt "
+            "has. The prompt was subtracted; with it these options would seem to produce many times as many tokens.",
             rows=[
-                f"{option}, {dataset}: {_per_request(here, 'output_tokens'):.1f} output tokens a request, and "
+                f"{option}, {dataset}: {_per_request(here, 'output_tokens'):.1f} output tokens per request, and "
                 f"{_per_request(here, 'prompt_tokens'):,.0f} of the prompt"
                 for (option, dataset), here in echoed.groupby(["option", "dataset"], sort=False)
             ],
@@ -74,14 +74,14 @@ def _beyond_the_cap(groups: pd.DataFrame, config: BenchmarkConfig) -> Iterable[R
         beyond = here[here["each"] > cap]
         if len(beyond):
             rows.append(
-                f"{option}: up to {beyond['each'].max():.1f} tokens a request, in {len(beyond):,} of "
+                f"{option}: up to {beyond['each'].max():.1f} tokens per request, in {len(beyond):,} of "
                 f"{plural(len(here), 'group')}"
             )
     if rows:
         yield ReportWarning(
             kind="output_length",
-            message=f"Answers have more output tokens than the {cap} asked for: tokens were counted another way than they were "
-            "limited.",
+            message=f"Answers have more output tokens than the {cap} requested: tokens were not counted in the way in which they "
+            "were limited.",
             rows=rows,
         )
 
@@ -91,9 +91,9 @@ def _volleys(groups: pd.DataFrame) -> Iterable[ReportWarning]:
     if len(together):
         yield ReportWarning(
             kind="volleys",
-            message="Requests were sent in volleys, the next one when the slowest of the last had ended. That is not a "
+            message="Requests were sent in volleys, each when the slowest request of the one before had ended. That is not a "
             "constant concurrency: towards the end of each volley fewer were in flight, and under steady traffic the server "
-            "would be fuller and slower.",
+            "would be busier and slower.",
             rows=[
                 f"{option}: {plural(len(here), 'volley')} at {', '.join(here['load'].unique())}"
                 for option, here in together.groupby("option", sort=False)
@@ -102,7 +102,7 @@ def _volleys(groups: pd.DataFrame) -> Iterable[ReportWarning]:
 
 
 def _same_length(groups: pd.DataFrame) -> Iterable[ReportWarning]:
-    """A dataset all of whose groups have the same mean prompt length; one group alone says nothing."""
+    """Datasets whose groups all have the same mean prompt length; a single group shows nothing."""
     ok = groups["requests"] - groups["failures"]
     answered = groups.assign(each=groups["prompt_tokens"] / ok)[ok > 0]
     rows = []
@@ -116,8 +116,8 @@ def _same_length(groups: pd.DataFrame) -> Iterable[ReportWarning]:
     if rows:
         yield ReportWarning(
             kind="one_prompt",
-            message="All prompts of a dataset have the same length: they were made so, or they are one prompt, which a server "
-            "that keeps prefixes answers faster. The files do not hold the texts.",
+            message="All prompts of a dataset have the same length: they were made that way, or they are the same prompt, "
+            "which a server with a prefix cache answers faster. The files do not hold the texts.",
             rows=rows,
         )
 
@@ -150,7 +150,7 @@ def _warm_up(points: pd.DataFrame) -> Iterable[ReportWarning]:
 
 
 def _mean_of_rates(groups: pd.DataFrame, points: pd.DataFrame) -> Iterable[ReportWarning]:
-    """Mean of rates and total by total differ where groups take unequally long."""
+    """The mean of rates differs from total / total where groups take different times."""
     pooled = points.set_index(["option", "dataset", "load"])["requests_per_s"].astype(float)
     found = []
     for (option, dataset, load), here in groups.groupby(["option", "dataset", "load"], sort=False):
@@ -167,8 +167,8 @@ def _mean_of_rates(groups: pd.DataFrame, points: pd.DataFrame) -> Iterable[Repor
         yield ReportWarning(
             kind="mean_of_rates",
             message="The mean of the rates that the file gives for each group overstates throughput, by up to "
-            f"{found[0][0]:.2f} times: a group that took long counts no more than one that was quick. Rates here are totals: "
-            "requests by time.",
+            f"{found[0][0]:.2f} times: a slow group counts no more than a quick one. Rates here are total requests "
+            "divided by total time.",
             rows=[row for _, row in found],
         )
 
@@ -191,13 +191,13 @@ def _hidden_misses(groups: pd.DataFrame, config: BenchmarkConfig) -> Iterable[Re
     if rows:
         yield ReportWarning(
             kind="mean_hides_tail",
-            message=f"The mean latency is within the limit of {limit:g} s, single volleys were not.",
+            message=f"The mean latency is within the limit of {limit:g} s, but single volleys were not.",
             rows=rows,
         )
 
 
 def _gaps(groups: pd.DataFrame) -> Iterable[ReportWarning]:
-    """A volley of several requests cannot last longer than their latencies together, unless the client held it up."""
+    """A volley of several requests cannot last longer than the sum of their latencies, unless the client held it up."""
     ok = groups["requests"] - groups["failures"]
     several = groups[groups["sent_together"] & (ok > 1) & (groups["failures"] == 0)]
     together_s = several["latency_mean_s"] * several["requests"]
@@ -205,8 +205,8 @@ def _gaps(groups: pd.DataFrame) -> Iterable[ReportWarning]:
     if len(held_up):
         yield ReportWarning(
             kind="client_gap",
-            message="A volley lasted longer than the latencies of its requests together. The rest is in no latency: the client "
-            "spent it, and throughput counts it.",
+            message="A volley lasted longer than the sum of the latencies of its requests. The difference is in no latency: the "
+            "client spent it, and throughput includes it.",
             rows=[
                 f"{row.name_}: {row.wall_s:.1f} s for {row.together_s:.1f} s"
                 for row in held_up.rename(columns={"name": "name_"}).itertuples()

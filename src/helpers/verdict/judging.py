@@ -1,15 +1,14 @@
 """The rules of the verdict.
 
-An option must meet the SLO, with the config's confidence, on every dataset of the traffic. Of its load points that do,
-the cheapest counts. The cheapest option wins; options whose 95% intervals overlap with the winner's are tied with it.
-An option that might be as cheap at a load that is not decided is named too: the recommended option, those tied with it
-and those that may be cheaper hold the truly cheapest one with the confidence of the intervals. An option of which nothing
-was answered has failed: nothing is said of its latency.
+An option must meet the SLO, with the config's confidence, on every dataset of the traffic. On each dataset it is judged at
+the cheapest of its load points that do. The cheapest option wins; options whose 95% intervals overlap with the winner's are
+tied with it. An option that might be as cheap at a load that is not decided is listed as well: with the confidence of the
+intervals, the truly cheapest option is the recommended one, one that is tied with it, or one that may be cheaper. An option
+that answered no request has failed, and its latency is not judged.
 
-Prices are per 1,000 requests, or per 1M output tokens where requests are unequal work. Where it is the counting that may
-differ, prices stay per request: tokens that were not counted alike move no option before another, but one that would then be
-cheaper is named. A load point that the client
-limited is not judged: it speaks neither for an option nor against it.
+Prices are per 1,000 requests, or per 1M output tokens where requests are unequal work. Where only the counting may differ,
+prices stay per request: tokens that were counted in different ways do not change the ranking, but an option that would be
+cheaper by them is listed. A load point that the client limited is not judged: it counts neither for an option nor against it.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ import math
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import Load, Search
+from helpers.config.load import KIND_WORDS, Load, Search
 from helpers.config.options import OptionBase
-from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED
+from helpers.metrics.formulas import CLIENT_LIMITED, MISSED
+from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.capacity import capacity_of, requests_per_minute
 from helpers.verdict.checks import same_model, same_output_length, same_prompts
-from helpers.verdict.chosen_points import best_load, chosen_point, mixed_cost, traffic_shares
+from helpers.verdict.chosen_points import cheapest_within_slo, chosen_point, mixed_cost, traffic_shares
 from helpers.verdict.counted import cheaper_if_counted_alike, counted_apart
 from helpers.verdict.open_points import cheaper_because, effort_to_settle, estimated_loads, nearest_to_slo, open_because
-from helpers.verdict.verdict import CostBasis, Estimate, InstancePrice, OptionVerdict, TokenRates, Verdict
+from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict, Verdict
 
 PER_TOKEN: CostBasis = "usd_per_1m_output_tokens"
-LEVEL_WORDS = {"closed_loop": "concurrency", "open_loop": "rate", "trace": "speed", "ramp": "ramp"}
 
 
 def judge(
@@ -42,7 +41,7 @@ def judge(
     config: BenchmarkConfig,
     run_id: str,
 ) -> Verdict:
-    """Judge the load points of a run (`summary.summarise_load_points`); `endpoints` hold prices, models and failures."""
+    """Judge the load points of a run (`summary.summarise`); `endpoints` hold prices, models and failures."""
     same, is_equal = same_model(config, endpoints), same_output_length(points) and same_prompts(points)
     apart = counted_apart(points, config, same, is_equal)
     are_sent_alike = not config.imported or same_prompts(points)
@@ -81,7 +80,7 @@ def judge(
 
 
 def _best_estimate(options: list[OptionVerdict]) -> str | None:
-    """Of the options that may meet the SLO, the one whose estimated cost is lowest."""
+    """Of the options that may meet the SLO, the one with the lowest estimated cost."""
     priced = [o for o in options if o.is_estimate and o.cost is not None]
     return min(priced, key=lambda o: o.cost.value).option if priced else None
 
@@ -102,24 +101,23 @@ def _assess_all(
 def _assess(
     option: OptionBase, record: EndpointRecord | None, points: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig
 ) -> OptionVerdict:
-    """Where an option stands by itself: feasible, or the first thing that excludes it."""
+    """One option, without regard to the others: feasible, or the first reason that excludes it."""
     verdict = OptionVerdict(
         option=option.name,
         instance_type=record.instance_type if record else option.instance_type,
         instance_count=record.instance_count if record else option.instance_count,
         status="feasible",
         reason="meets the SLO",
-        **_prices(option, record),
+        prices=_prices(option, record),
     )
     at = {dataset: points[points["dataset"] == dataset] for dataset in traffic_shares(config)}
     if (excluded := _not_measured(at, record)) is not None:
         return verdict.model_copy(update=excluded)
-    met = {dataset: here[here["slo"] == MET] for dataset, here in at.items()}
-    for dataset, here in met.items():
-        if here.empty:
+    loads = {dataset: cheapest_within_slo(here, basis, config) for dataset, here in at.items()}
+    for dataset, load in loads.items():
+        if load is None:
             verdict = verdict.model_copy(update=_why_not(at[dataset], dataset, config))
             return verdict if verdict.status == "infeasible" else _estimated(verdict, at, record, basis, config)
-    loads = {dataset: best_load(here, basis, config) for dataset, here in met.items()}
     verdict = _at_loads(verdict, loads, at, basis, config)
     if verdict.cost is None:
         unknown = "price is" if requests_per_minute(verdict.points) else "throughput, and so its price, are"
@@ -128,7 +126,7 @@ def _assess(
 
 
 def _not_measured(at: dict[str, pd.DataFrame], record: EndpointRecord | None) -> dict | None:
-    """Status and reason of an option that has no answer on a dataset; None where it has some on each."""
+    """Status and reason of an option without an answer on some dataset; None where it has answers on each."""
     silent = {name: here for name, here in at.items() if len(here) and (here["failures"] == here["n"]).all()}
     if silent:
         of_them = pd.concat(silent.values())
@@ -151,7 +149,7 @@ def _at_loads(
     basis: CostBasis,
     config: BenchmarkConfig,
 ) -> OptionVerdict:
-    """The option at one load per dataset: what it costs there, and what the traffic needs of it."""
+    """The option at one load per dataset: its cost there, and the capacity that the traffic needs."""
     shares, traffic = traffic_shares(config), config.traffic
     points = [chosen_point(row, at[dataset], shares[dataset], basis, config) for dataset, row in loads.items()]
     placed = verdict.model_copy(update={"points": points})
@@ -169,7 +167,7 @@ def _estimated(
     basis: CostBasis,
     config: BenchmarkConfig,
 ) -> OptionVerdict:
-    """An undecided option at the cheapest loads whose estimates are within the SLO, if each dataset has one."""
+    """An undecided option at the cheapest loads whose estimates are within the SLO, if there is one for each dataset."""
     loads = estimated_loads(at, basis, config)
     if loads is None:
         return verdict
@@ -178,31 +176,10 @@ def _estimated(
     return placed.model_copy(update={"is_estimate": True, "open_limits": limits, "to_settle": effort})
 
 
-def _prices(option: OptionBase, record: EndpointRecord | None) -> dict:
-    """The option's prices: the one that it was measured at first, then the others that the config names."""
-    prices = []
-    if record is not None and record.usd_per_instance_hour is not None:
-        prices.append(
-            InstancePrice(
-                name="on demand",
-                usd_per_hour=record.usd_per_instance_hour,
-                source=record.price_source,
-                as_of=record.price_as_of,
-            )
-        )
-    for other in option.other_prices:
-        day = other.as_of.isoformat() if other.as_of else None
-        prices.append(InstancePrice(name=other.name, usd_per_hour=other.usd_per_hour, source=other.source, as_of=day))
-    rates = None
-    if record is not None and record.usd_per_1m_output_tokens is not None:
-        rates = TokenRates(
-            usd_per_1m_input_tokens=record.usd_per_1m_input_tokens,
-            usd_per_1m_cached_input_tokens=record.usd_per_1m_cached_input_tokens,
-            usd_per_1m_output_tokens=record.usd_per_1m_output_tokens,
-            source=record.price_source,
-            as_of=record.price_as_of,
-        )
-    return {"prices": prices, "token_rates": rates}
+def _prices(option: OptionBase, record: EndpointRecord | None) -> list[Price]:
+    """The option's prices: first the one at which it was measured, then the others in the config."""
+    measured = [record.price] if record is not None and record.price is not None else []
+    return measured + [other.as_price() for other in option.other_prices]
 
 
 # --- why not ------------------------------------------------------------------------------------------------------
@@ -216,14 +193,14 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
     if judged.empty:
         return {
             "status": "not_judged",
-            "reason": f"the client, not the server, limited every load point on {dataset}: more load.processes, or a "
-            "machine with more CPUs, would show more",
+            "reason": f"the client, not the server, limited every load point on {dataset}: more load.processes or a "
+            "machine with more CPUs would show more",
         }
     if (judged["load_kind"] == "ramp").all():
         return {"status": "undecided", "reason": f"a ramp cannot show whether the SLO is met ({limits}) on {dataset}"}
     if (judged["slo"] == MISSED).all() and judged["level"].min() == here["level"].min():
         return {"status": "infeasible", "reason": f"misses the SLO ({limits}) at {_every(config.load)} on {dataset}"}
-    row = _most_telling(here[here["slo"] != MISSED])
+    row = _most_informative(here[here["slo"] != MISSED])
     return {
         "status": "undecided",
         "reason": f"not shown to meet the SLO ({limits}) with {config.slo.confidence:.0%} confidence on {dataset}: at "
@@ -231,8 +208,8 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
     }
 
 
-def _most_telling(is_open: pd.DataFrame) -> pd.Series:
-    """Of the open load points the lowest, those first whose figures can be trusted, and of these those within the SLO."""
+def _most_informative(is_open: pd.DataFrame) -> pd.Series:
+    """The lowest open load point; first of those whose figures can be trusted and, among these, of those within the SLO."""
     order = is_open.assign(
         doubtful=(is_open["slo"] == CLIENT_LIMITED) | is_open["steady"].eq(False),
         beyond=~is_open["estimates_within_slo"].eq(True),
@@ -241,7 +218,7 @@ def _most_telling(is_open: pd.DataFrame) -> pd.Series:
 
 
 def _every(load: Load) -> str:
-    return f"every {LEVEL_WORDS[load.level_kind]}{' that was tried' if isinstance(load, Search) else ''}"
+    return f"every {KIND_WORDS[load.level_kind].noun}{' that was tried' if isinstance(load, Search) else ''}"
 
 
 # --- options among each other -------------------------------------------------------------------------------------
@@ -283,7 +260,7 @@ def _placed(
 
 
 def loads_of(option: OptionVerdict) -> str:
-    """The loads at which an option is judged, as a phrase: `at concurrency 8`, with the datasets where they differ."""
+    """The loads at which an option is judged, as a phrase: `at concurrency 8`, with datasets where the loads differ."""
     datasets: dict[str, list[str]] = {}
     for point in option.points:
         datasets.setdefault(point.load, []).append(point.dataset)
@@ -293,7 +270,7 @@ def loads_of(option: OptionVerdict) -> str:
 
 
 def _against(option: OptionVerdict, winner: OptionVerdict) -> str:
-    """Against whom, and at which loads where they differ."""
+    """What it is compared with, and at which loads where they differ."""
     if [point.load for point in option.points] == [point.load for point in winner.points]:
         return f"than the cheapest, both {loads_of(option)}"
     return f"{loads_of(option)} than the cheapest {loads_of(winner)}"

@@ -1,8 +1,8 @@
 """Load points that are neither shown to meet the SLO nor shown to miss it: why, what would settle them, and whether they
 could change the ranking.
 
-As a rule, latency and throughput rise with load. So a load beyond one that is shown to miss the SLO changes nothing, and
-neither does one below a load that is shown to meet it, unless its own estimates say otherwise.
+As a rule, latency and throughput rise with load. So a load above one that is shown to miss the SLO changes nothing, and
+neither does one below a load that is shown to meet it, unless its own estimates indicate otherwise.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.run.ledger import EndpointRecord
-from helpers.verdict.chosen_points import best_load, estimate_of, mixed_cost, traffic_shares
+from helpers.verdict.chosen_points import cheapest_load, estimate_of, mixed_cost, traffic_shares
 from helpers.verdict.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
 
 ONE_SIDED = 1.6449 / 1.9600
-"""Quantiles of the normal distribution: what a 95% bound is on one side, as a part of what it is on both."""
+"""Ratio of normal quantiles: a one-sided 95% bound to a two-sided one."""
 SEE = "docs/import.md names the option of the tool that adds it"
 TO_GO_ON = {"max_duration_s": "a longer load.max_duration_s", "prompts ran out": "a larger count of the dataset"}
-"""Why a window ended (`LoadPointFacts.ended_because`) -> what would have let it go on."""
+"""Why a window ended (`AttemptFacts.ended_because`) -> what would have let it go on."""
 LIMIT_WORDS = {"error_rate": "errors", "latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 
 
@@ -38,7 +38,7 @@ def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
     if row["load_kind"] == "ramp":
         return "a ramp cannot show whether the SLO is met"
     if row["overloaded"]:
-        return "it was overloaded: more requests came than were answered"
+        return "it was overloaded: requests arrived faster than they were answered"
     if row["steady"] == False and row["prompts_ran_out"]:  # noqa: E712 - None and NaN are not False
         return f"it found no steady state before {prompts_that_ran_out([row['dataset']])}"
     if row["steady"] == False:  # noqa: E712
@@ -52,7 +52,7 @@ def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
 
 
 def not_met_because(row: pd.Series, config: BenchmarkConfig) -> str:
-    """Why a load point is not shown to meet the SLO: the limits that it misses, else why it is open."""
+    """Why a load point is not shown to meet the SLO: the limits that it misses, or else why it is open."""
     if row["slo"] != MISSED:
         return open_because(row, config)
     allowed = {"error_rate": config.slo.error_rate} | config.slo.limits_s()
@@ -103,7 +103,7 @@ def _measured(name: str, allowed: float, row: pd.Series, config: BenchmarkConfig
 
 
 def _not_in_file(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str | None:
-    """What imported files do not hold: failures, a latency, or its percentile of the SLO; and what adds it. None otherwise."""
+    """What imported files lack (failures, a latency, or the SLO's percentile of it), and what adds it; None otherwise."""
     percentile = f"{limit.limit}_p{config.slo.percentile:g}"
     if not config.imported or not pd.isna(row.get(percentile)):
         return None
@@ -123,7 +123,7 @@ def _not_in_file(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> s
 
 
 def prompts_that_ran_out(datasets: list[str]) -> str:
-    """That the prompts of datasets ran out, and what gives more."""
+    """That the prompts of datasets ran out, and how to get more."""
     return (
         f"the prompts of {' and '.join(dict.fromkeys(datasets))} ran out: raise `count` there, with a source that has more, or "
         "set load.repeat_prompts: true"
@@ -136,13 +136,13 @@ def prompts_that_ran_out(datasets: list[str]) -> str:
 def estimated_loads(
     at: dict[str, pd.DataFrame], basis: CostBasis, config: BenchmarkConfig
 ) -> dict[str, pd.Series] | None:
-    """Dataset -> the cheapest load whose estimates are within the SLO, shown or not; None where a dataset has none."""
+    """Dataset -> the cheapest load whose estimates are within the SLO, shown or not; None if a dataset has none."""
     found = {}
     for dataset, here in at.items():
         within = here[(here["slo"] == MET) | (here["estimates_within_slo"].eq(True) & _may_be_met(here))]
         if within.empty:
             return None
-        found[dataset] = best_load(within, basis, config)
+        found[dataset] = cheapest_load(within, basis, config)
     return found
 
 
@@ -153,8 +153,10 @@ def _may_be_met(here: pd.DataFrame) -> pd.Series:
 def effort_to_settle(
     rows: list[pd.Series], record: EndpointRecord | None, config: BenchmarkConfig
 ) -> tuple[list[OpenLimit], Effort | None]:
-    """What is open at the loads of an estimate, and what would show that the SLO is met there; None where more requests alone
-    would not: the client limited a load, it was not steady, or its estimates are too near to a limit.
+    """The limits that are open at the loads of an estimate, and the effort that would show that they are met.
+
+    The effort is None where more requests alone would not show it: the client limited a load, it was not steady, or its
+    estimates are too near a limit.
     """
     limits, requests, minutes, usd = [], 0, 0.0, 0.0
     is_possible, still_open = True, [row for row in rows if row["slo"] != MET]
@@ -176,7 +178,7 @@ def effort_to_settle(
 
 
 def _how_to_send_more(rows: list[pd.Series], config: BenchmarkConfig) -> str | None:
-    """What to change in the config so that load points go on for longer: what ended each of them."""
+    """What to change in the config so that load points run for longer; it depends on what ended them."""
     if config.imported:
         return None
     ran_out = [row["dataset"] for row in rows if row["prompts_ran_out"]]
@@ -188,7 +190,7 @@ def _how_to_send_more(rows: list[pd.Series], config: BenchmarkConfig) -> str | N
 
 def _dollars(row: pd.Series, record: EndpointRecord | None, requests: int, seconds: float) -> float:
     """NaN where no price is known."""
-    by_the_token = record is not None and record.usd_per_1m_output_tokens is not None
+    by_the_token = record is not None and record.is_billed_per_token
     each, quantity = ("usd_per_1k_requests", requests / 1e3) if by_the_token else ("usd_per_hour", seconds / 3600)
     return math.nan if pd.isna(row[each]) else float(row[each]) * quantity
 
@@ -197,7 +199,7 @@ def _dollars(row: pd.Series, record: EndpointRecord | None, requests: int, secon
 
 
 class _Candidate(NamedTuple):
-    """What a dataset might cost at a load, at best, and why that is open; None where the load is shown to meet the SLO."""
+    """The least that a dataset might cost at a load, and why the load is open; None where it is shown to meet the SLO."""
 
     cost: Estimate
     because: str | None
@@ -206,8 +208,8 @@ class _Candidate(NamedTuple):
 def cheaper_because(
     option: OptionVerdict, points: pd.DataFrame, winner: OptionVerdict | None, basis: CostBasis, config: BenchmarkConfig
 ) -> str | None:
-    """Why an option might be cheaper than the winner (the winner: than it is said to be), or None if it cannot, even where
-    each dataset costs the least that it may.
+    """Why an option might be cheaper than the winner (the winner itself: than reported); None if it cannot, even if each
+    dataset costs the least that it may.
 
     Without a winner: why it might meet the SLO.
     """
@@ -235,7 +237,7 @@ def _candidates(mine: pd.DataFrame, dataset: str, basis: CostBasis, config: Benc
     ceiling = _lowest_missed(mine, dataset, floor, config)
     found = [_Candidate(estimate_of(row, basis), None) for _, row in met.iterrows()]
     if any(one.cost is None for one in found):
-        return []  # without a price it cannot be compared
+        return []  # options without a price are not compared
     for _, row in here[_may_be_met(here) & (here["slo"] != MET)].iterrows():
         because = f"at {row['load']}{where}, {open_because(row, config)}"
         is_trusted = row["slo"] == UNDECIDED and row["steady"] != False  # noqa: E712
@@ -251,8 +253,8 @@ def _candidates(mine: pd.DataFrame, dataset: str, basis: CostBasis, config: Benc
 
 
 def _lowest_missed(mine: pd.DataFrame, dataset: str, floor: float, config: BenchmarkConfig) -> float:
-    """The lowest level above `floor` at which an option misses the SLO on a dataset or on one of shorter prompts, which take
-    no longer; inf where there is none.
+    """The lowest level above `floor` at which an option misses the SLO on a dataset, or on one with shorter prompts, which
+    take no longer; inf if there is none.
     """
     longest = {one.name: one.prompt_tokens[1] for one in config.datasets}
     shortest = next(one.prompt_tokens[0] for one in config.datasets if one.name == dataset)
@@ -262,11 +264,11 @@ def _lowest_missed(mine: pd.DataFrame, dataset: str, floor: float, config: Bench
 
 
 def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: CostBasis) -> Estimate:
-    """The least that a load may cost that was not measured, or whose figures cannot be trusted; 0 where nothing is known.
+    """The least that a load may cost if it was not measured or its figures cannot be trusted; 0 where nothing is known.
 
-    What is billed by the token costs the same at each load. An open loop serves at most what is offered, so the price at a
-    rate follows from any other load's. Latency does not fall as concurrency rises, so a closed loop serves at most in
-    proportion to it; where only its steadiness is in doubt it costs what was measured.
+    What is billed by the token costs the same at every load. An open loop serves at most what is offered, so its price at one
+    rate follows from that at any other. Latency does not fall as concurrency rises, so the throughput of a closed loop grows at
+    most in proportion to it; where only its steadiness is in doubt, it costs what was measured.
     """
     is_measured = row is not None and row["slo"] != CLIENT_LIMITED and row["load_kind"] == "closed_loop"
     if is_measured and (measured := estimate_of(row, basis)) is not None:
@@ -287,7 +289,7 @@ def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: Cos
 def may_be_less(one: Estimate, other: Estimate) -> bool:
     """Might `one` be less than `other`: is their difference not shown to be positive with 95% confidence, one-sided?
 
-    Distances to the bounds add as squares (Zou and Donner 2008), cut from two-sided to one-sided.
+    Distances to the bounds add as squares (Zou and Donner 2008), scaled from two-sided to one-sided.
     """
     if one.low is None or other.high is None:
         return True
@@ -299,9 +301,9 @@ def may_be_less(one: Estimate, other: Estimate) -> bool:
 
 
 def nearest_to_slo(points: pd.DataFrame, config: BenchmarkConfig) -> tuple[str | None, str | None]:
-    """The option whose worst ratio of percentile to limit, at its best load, is smallest, and how near it came.
+    """The option that came nearest: whose worst ratio of percentile to limit, at its best load, is smallest; and how near.
 
-    Where a percentile is unknown, for it takes more requests, its lower bound counts.
+    Where a percentile is unknown because it takes more requests, its lower bound counts.
     """
     points = points[(points["slo"] != CLIENT_LIMITED) & (points["failures"] < points["n"])]
     ratios = pd.DataFrame(
@@ -318,13 +320,13 @@ def nearest_to_slo(points: pd.DataFrame, config: BenchmarkConfig) -> tuple[str |
 
 
 def _at_least_s(points: pd.DataFrame, name: str, config: BenchmarkConfig) -> pd.Series:
-    """The percentile of a latency at each load point in seconds, else its lower bound."""
+    """The percentile of a latency at each load point in seconds, or else its lower bound."""
     column = f"{name}_p{config.slo.percentile:g}"
     return points[column].astype(float).fillna(points[f"{column}_low"].astype(float))
 
 
 def _how_near(row: pd.Series, name: str, config: BenchmarkConfig) -> str:
-    """The percentile against its limit; where it is within it, also what keeps the SLO from being shown."""
+    """The percentile against its limit and, where it is within it, why the SLO is still not shown to be met."""
     column, limit = f"{name}_p{config.slo.percentile:g}", config.slo.limits_s()[name]
     is_known = text.is_known(row[column])
     latency = text.duration(row[column]) if is_known else f"at least {text.duration(row[f'{column}_low'])}"
@@ -336,7 +338,7 @@ def _how_near(row: pd.Series, name: str, config: BenchmarkConfig) -> str:
 
 
 def _failed_words(row: pd.Series) -> str:
-    """How many requests failed; imported files may not hold it."""
+    """How many requests failed; imported files may not give it."""
     if pd.isna(row["error_rate"]):
         return f"{row['n']} answers, and unknown failures"
     return f"{row['failures']} of {row['n']} requests failed"

@@ -1,4 +1,4 @@
-"""Checks of single requests and of load points: what they show that a reader of their summary must know."""
+"""Checks of single requests and of load points: what a reader of their summary must know."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.sample_size import requests_for_percentile
-from helpers.metrics.summary import Level
+from helpers.metrics.summary import LoadPoint
 from helpers.run.machine import BUSY_MACHINE, busy_words
-from helpers.run.records import ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, LoadPointFacts
+from helpers.run.records import ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, AttemptFacts
 from helpers.run.report_warning import ReportWarning
 
 CONCURRENCY_TOLERANCE = 0.98
 RATE_TOLERANCE = 0.02
 PLANNED_ENDS = {ENOUGH_REQUESTS, WHOLE_SCHEDULE}
-"""Why a load point ends as it should; ramps and traces end with their schedule."""
+"""Reasons for which a load point ends as planned; ramps and traces end with their schedule."""
 NEXT_STEPS = {
     PROMPTS_RAN_OUT: " Next: raise the `count` of their datasets, with a source that has more, or set load.repeat_prompts: true."
 }
 TREND = "latency has a trend"
-"""How `load.steady` words a drift over the window."""
+"""How `load.steady` describes a drift over the window."""
 
 
 @dataclass(frozen=True)
-class LevelAudit:
-    """What the requests of one level show beside its metrics; counts are of the steady window, prompts of all phases."""
+class LoadPointAudit:
+    """What the requests of one load point show beside its metrics; counts are of the steady window, prompts of all phases."""
 
     option: str
     label: str
     """Option, dataset and load, as warnings name them."""
     answers: int
     longer: int
-    """Answers with more output tokens than asked for."""
+    """Answers with more output tokens than requested."""
     shorter: int
     echoed: int
     not_streamed: int
     requests: int = 0
     """Of all phases."""
     resent: int = 0
-    """Of all phases: sent a second time, because the kept connection was closed before the answer."""
+    """Of all phases: sent a second time because the kept-alive connection was closed before the answer."""
     prompt_sources: frozenset[str] = frozenset()
     """Who counted prompt tokens: `server` or `tokenizer`."""
     output_sources: frozenset[str] = frozenset()
@@ -50,14 +50,14 @@ class LevelAudit:
     """Prompt -> times sent."""
 
 
-def audit(level: Level) -> LevelAudit:
-    """Look over the requests of a level."""
-    steady = level.steady
+def audit(point: LoadPoint) -> LoadPointAudit:
+    """Look over the requests of a load point."""
+    steady = point.steady
     ok = steady[steady["ok"]]
-    first = level.facts[0]
+    first = point.facts[0]
     asked = first.asked_output_tokens
-    times_sent = level.requests["prompt_id"].dropna().value_counts()
-    return LevelAudit(
+    times_sent = point.requests["prompt_id"].dropna().value_counts()
+    return LoadPointAudit(
         option=first.option,
         label=f"{first.option}, {first.dataset}, {first.load.label}",
         answers=len(ok),
@@ -65,8 +65,8 @@ def audit(level: Level) -> LevelAudit:
         shorter=0 if asked is None else int((ok["output_tokens"] < asked).sum()),
         echoed=int(steady["echoed_prompt"].fillna(False).sum()),
         not_streamed=int(ok["first_token_ns"].isna().sum()),
-        requests=len(level.requests),
-        resent=int(level.requests["resent"].fillna(False).sum()),
+        requests=len(point.requests),
+        resent=int(point.requests["resent"].fillna(False).sum()),
         prompt_sources=frozenset(steady["prompt_tokens_source"].dropna().unique()),
         output_sources=frozenset(steady["output_tokens_source"].dropna().unique()),
         prompts=Counter(dict(zip(times_sent.index.tolist(), times_sent.tolist(), strict=True))),
@@ -76,8 +76,8 @@ def audit(level: Level) -> LevelAudit:
 # --- single requests ----------------------------------------------------------------------------------------------
 
 
-def check_requests(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    """Warnings about what was asked, sent, answered and counted."""
+def check_requests(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    """Warnings about how requests were sent, answered and counted."""
     yield from _token_counts(audits, config)
     yield from _echoed(audits)
     yield from _token_sources(audits, config)
@@ -86,7 +86,7 @@ def check_requests(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterabl
     yield from _resent(audits)
 
 
-def _token_counts(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
+def _token_counts(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
     asked = config.generation.max_output_tokens if config.generation else None
     total = sum(one.answers for one in audits)
     for word, column in (("fewer", "shorter"), ("more", "longer")):
@@ -95,12 +95,12 @@ def _token_counts(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable
             count = sum(getattr(one, column) for one in off)
             yield ReportWarning(
                 kind="output_length",
-                message=f"{count} of {total} answers have {word} than the {asked} output tokens asked for.",
+                message=f"{count} of {total} answers have {word} than the {asked} output tokens requested.",
                 rows=[f"{one.label}: {getattr(one, column)} of {one.answers}" for one in off],
             )
 
 
-def _echoed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+def _echoed(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     echoed = [one for one in audits if one.echoed]
     if echoed:
         yield ReportWarning(
@@ -111,7 +111,7 @@ def _echoed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
         )
 
 
-def _token_sources(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
+def _token_sources(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
     for name in ("prompt", "output"):
         sources: dict[str, set[str]] = {}
         for one in audits:
@@ -127,13 +127,13 @@ def _token_sources(audits: list[LevelAudit], config: BenchmarkConfig) -> Iterabl
 
 
 def _by_tokenizer(option: str, config: BenchmarkConfig) -> str:
-    """With its name where it is not that of the model."""
+    """The tokenizer in words, with its name if it is not the model's."""
     own = None if config.imported else next((o.tokenizer for o in config.options if o.name == option), None)
     return f"tokenizer {own}" if own and own != config.model.tokenizer else "tokenizer"
 
 
-def _repeated_prompts(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
-    """A server that keeps the prefixes of earlier prompts answers a repeated one faster."""
+def _repeated_prompts(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
+    """A server with a prefix cache answers a repeated prompt faster."""
     sent: dict[str, Counter[str]] = {}
     for one in audits:
         sent.setdefault(one.option, Counter()).update(one.prompts)
@@ -150,7 +150,7 @@ def _repeated_prompts(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
         )
 
 
-def _not_streamed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+def _not_streamed(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     rows = sorted({one.option for one in audits if one.not_streamed})
     if rows:
         yield ReportWarning(
@@ -158,7 +158,7 @@ def _not_streamed(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
         )
 
 
-def _resent(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
+def _resent(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     sent, resent = Counter(), Counter()
     for one in audits:
         sent[one.option] += one.requests
@@ -167,9 +167,9 @@ def _resent(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
         were = "request was" if total == 1 else "requests were"
         yield ReportWarning(
             kind="resent",
-            message=f"{total:,} {were} sent a second time on a new connection, because the server had closed the kept one before "
-            "it answered. Latency counts from the second send in a closed loop. Next: where they are many, let the server or "
-            "the proxy before it keep idle connections open for longer.",
+            message=f"{total:,} {were} sent a second time on a new connection, because the server closed the kept-alive one "
+            "before it answered. In a closed loop, latency counts from the second send. Next: if there are many, let the server "
+            "or the proxy in front of it keep idle connections open for longer.",
             rows=[f"{option}: {resent[option]:,} of {sent[option]:,}" for option in sent if resent[option]],
         )
 
@@ -178,9 +178,9 @@ def _resent(audits: list[LevelAudit]) -> Iterable[ReportWarning]:
 
 
 def check_load_points(
-    points: pd.DataFrame, facts: list[LoadPointFacts], config: BenchmarkConfig
+    points: pd.DataFrame, facts: list[AttemptFacts], config: BenchmarkConfig
 ) -> Iterable[ReportWarning]:
-    """Warnings about how load was made and how sure the numbers are."""
+    """Warnings about how load was generated and how certain the numbers are."""
     yield from _client_limited(facts)
     yield from _busy_machine(facts)
     yield from _not_steady(facts)
@@ -192,30 +192,30 @@ def check_load_points(
     yield from _clock_sources(facts)
 
 
-def _client_limited(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _client_limited(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     rows = [f"{f.load_point}: {'; '.join(f.client_limited)}" for f in facts if f.client_limited]
     if rows:
         yield ReportWarning(
             kind="client_limited",
-            message="The client, not the server, shaped these load points: they are shown, but feed no verdict.",
+            message="The client, not the server, limited these load points: they are shown, but the verdict ignores them.",
             rows=rows,
         )
 
 
-def _busy_machine(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
-    """Where the server runs on the machine that sends, what else the machine does is measured with it."""
+def _busy_machine(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
+    """Where the server runs on the machine that sends, other activity of the machine is measured with it."""
     served = [f for f in facts if f.machine is not None and f.machine.serves]
     if busy := [f for f in served if f.machine.is_busy]:
         yield ReportWarning(
             kind=BUSY_MACHINE,
             message=f"{busy_words([f.machine for f in busy])} during {len(busy)} of {len(served)} load points. An idle "
-            "machine may give other figures. Next: end other programs and run it again.",
+            "machine may give other figures. Next: close other programs and run it again.",
             rows=[f"{f.load_point}: {f.machine.words}" for f in busy],
         )
 
 
-def _not_steady(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
-    """Load points that looked for a steady state and found none; a ramp looks for none."""
+def _not_steady(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
+    """Load points that found no steady state; a ramp does not look for one."""
     unsteady = [f for f in facts if f.steady is False]
     drifting = [f for f in unsteady if f.steady_because.startswith(TREND)]
     for kind, mine, message in (
@@ -239,7 +239,7 @@ def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
 
 
 def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    """Load points of fewer requests than a window goes on for: so few show a percentile only where the limit is far away."""
+    """Load points with fewer requests than a window waits for: they show a percentile only where the limit is far away."""
     slo = config.slo
     needed = requests_for_percentile(slo)
     few = points[points["n"] < needed].sort_values("n", kind="stable")
@@ -247,13 +247,13 @@ def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[Repo
         rows = [f"{r.option}, {r.dataset}, {r.load}: n = {r.n}" for r in few.itertuples()]
         yield ReportWarning(
             kind="few_samples",
-            message=f"Fewer than the {needed} requests that it takes to show p{slo.percentile:g} with {slo.confidence:.0%} "
+            message=f"Fewer than the {needed} requests that are needed to show p{slo.percentile:g} with {slo.confidence:.0%} "
             "confidence, unless the limit is far away.",
             rows=rows,
         )
 
 
-def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _ended_early(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     for reason in sorted({f.ended_because for f in facts} - PLANNED_ENDS):
         yield ReportWarning(
             kind="ended_early",
@@ -263,13 +263,15 @@ def _ended_early(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
 
 
 def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
-    """Of closed loops only: an open loop has as many requests in flight as the server leaves unanswered."""
+    """Closed loops only: in an open loop the server decides how many requests are in flight."""
     closed = points[points["load_kind"] == "closed_loop"]
     closed = closed.iloc[(closed["achieved_concurrency"].astype(float) / closed["level"]).argsort(kind="stable")]
     low = closed[closed["achieved_concurrency"] < CONCURRENCY_TOLERANCE * closed["level"]]
     if len(low):
-        rows = [f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} asked" for r in low.itertuples()]
-        yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than asked.", rows=rows)
+        rows = [
+            f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} requested" for r in low.itertuples()
+        ]
+        yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than requested.", rows=rows)
     high = closed[closed["achieved_concurrency"] > closed["level"] / CONCURRENCY_TOLERANCE]
     if len(high):
         rows = [
@@ -277,13 +279,13 @@ def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
         ]
         yield ReportWarning(
             kind="concurrency",
-            message="More requests were in flight than the concurrency allows: it, or a time, is not what the file says.",
+            message="More requests were in flight than the concurrency allows: the file has a wrong concurrency or time.",
             rows=rows,
         )
 
 
 def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
-    """Of open loops only: requests sent per second against those of the schedule that was drawn."""
+    """Open loops only: requests sent per second, compared with the random schedule."""
     scheduled = points[points["asked_rate_per_s"].notna() & points["achieved_rate_per_s"].notna()]
     off = (scheduled["achieved_rate_per_s"] / scheduled["asked_rate_per_s"] - 1).abs()
     rows = [
@@ -299,7 +301,7 @@ def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
         )
 
 
-def _clock_sources(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
+def _clock_sources(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     sources: dict[str, set[str]] = {}
     for f in facts:
         sources.setdefault(f.option, set()).add(f.clock_source)
@@ -307,6 +309,6 @@ def _clock_sources(facts: list[LoadPointFacts]) -> Iterable[ReportWarning]:
         rows = [f"{option}: {' and '.join(sorted(used))}" for option, used in sources.items()]
         yield ReportWarning(
             kind="clock_sources",
-            message="Receive times come from more than one clock: some from the kernel, some from the load process.",
+            message="Receive times come from more than one clock: some from the kernel, others from the load process.",
             rows=rows,
         )

@@ -1,6 +1,6 @@
-"""The verdict as data: which option to take, which are tied with it, what each costs, and why the others fall out.
+"""The verdict as data: which option to take, which are tied with it, what each costs, and why the others are excluded.
 
-It is published as verdict.json; its JSON schema is docs/verdict.schema.json. The rules are in `judge`.
+It is published as verdict.json; its JSON schema is docs/verdict.schema.json. The rules are in `judging`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from helpers.price import Price
 from helpers.run.report_warning import ReportWarning
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 Status = Literal[
     "recommended", "tied", "feasible", "undecided", "not_judged", "infeasible", "unpriced", "incomplete", "failed"
 ]
@@ -50,16 +51,16 @@ class ChosenPoint(Data):
     latency_s: Estimate | None
     """The SLO's percentile of the main latency."""
     cached_tokens_mean: float = 0.0
-    """Of the prompt tokens, those from a prompt cache, as far as the server told."""
+    """Of the prompt tokens, those from a prompt cache, as far as the server reported them."""
     prompt_tokens_mean: float | None
     output_tokens_mean: float | None
     cost: Estimate | None
     may_serve_more: bool = False
-    """True where no higher load was decided, so that what it serves here is a lower bound of what it can serve."""
+    """True where no higher load was decided, so that the rate here is a lower bound of what the option can serve."""
 
 
 class OpenLimit(Data):
-    """A limit of the SLO that is neither shown to be met nor shown to be missed at a load."""
+    """A limit of the SLO that a load is neither shown to meet nor shown to miss."""
 
     dataset: str
     load: str
@@ -69,39 +70,19 @@ class OpenLimit(Data):
     """The error rate, or the SLO's percentile in seconds."""
     allowed: float
     requests_lacking: int | None
-    """Further requests, as slow and as often failing as so far, that would show it; null where no number would."""
+    """Number of further requests, as slow and failing as often as so far, that would show it; null where no number would."""
 
 
 class Effort(Data):
-    """What would settle whether an option meets the SLO at the loads of its estimate, if requests go on as so far."""
+    """What would settle whether an option meets the SLO at the loads of its estimate, if requests continue as so far."""
 
     requests: int
     minutes: float
-    """Of load, start-up not counted."""
+    """Of load; start-up is not counted."""
     usd: float | None
     """Null where no price is known."""
     how: str | None = None
-    """What to change in the config so that more is sent; null for imported results."""
-
-
-class InstancePrice(Data):
-    """One price of an instance: on demand, or another that the config names (a savings plan)."""
-
-    name: str
-    usd_per_hour: float
-    source: str | None
-    as_of: str | None
-
-
-class TokenRates(Data):
-    """Prices per token, for what is not billed by the hour."""
-
-    usd_per_1m_cached_input_tokens: float | None = None
-    """Of prompt tokens from a prompt cache; null: that of other prompt tokens."""
-    usd_per_1m_input_tokens: float
-    usd_per_1m_output_tokens: float
-    source: str | None
-    as_of: str | None
+    """What to change in the config so that more requests are sent; null for imported results."""
 
 
 class Capacity(Data):
@@ -110,14 +91,15 @@ class Capacity(Data):
     requests_per_minute_per_instance: Estimate
     instances: int | None
     utilisation: float | None
-    usd_per_hour: float | None
+    usd_per_fleet_hour: float | None
+    """Of all instances that the traffic needs, or of its tokens."""
     usd_per_month: float | None
     usd_per_1m_output_tokens: float | None
     """Of the traffic, idle time included."""
     usd_per_1m_tokens: float | None
     """The same over prompt and output tokens."""
     at_least: bool = False
-    """True where a higher load was not decided, so that an instance may serve more than is said here."""
+    """True where a higher load was not decided, so that an instance may serve more than this."""
 
 
 class OptionVerdict(Data):
@@ -130,29 +112,38 @@ class OptionVerdict(Data):
     reason: str
     may_be_cheaper: bool = False
     """True where a load that is not shown to miss the SLO might make it as cheap as the recommended option; of the
-    recommended and those tied with it: cheaper than said.
+    recommended and those tied with it: cheaper than reported.
     """
     may_be_cheaper_because: str | None = None
     """The load, and why it is not decided."""
     is_estimate: bool = False
     """True where the option is not shown to meet the SLO: `points`, `cost` and `capacity` are then those of the cheapest load
-    whose estimates are within it.
+    whose estimates are within the SLO.
     """
     open_limits: list[OpenLimit] = []
-    """Of an estimate: what keeps it from being shown."""
+    """Of an estimate: the limits that are not shown to be met."""
     to_settle: Effort | None = None
-    """Of an estimate: what would show it; null where more requests alone would not."""
+    """Of an estimate: what would show that they are met; null where more requests alone would not."""
     cost: Estimate | None = None
     """In the unit of the verdict's `cost_basis`, over the traffic mix."""
     points: list[ChosenPoint] = []
-    prices: list[InstancePrice] = []
-    """The first is the one that `cost` is made of."""
-    token_rates: TokenRates | None = None
+    prices: list[Price] = []
+    """The first is the one that `cost` follows from."""
     capacity: Capacity | None = None
+
+    @property
+    def price(self) -> Price | None:
+        """The price that `cost` follows from; None if unknown."""
+        return self.prices[0] if self.prices else None
+
+    @property
+    def is_billed_per_token(self) -> bool:
+        """True if that price is per token."""
+        return self.price is not None and self.price.is_per_token
 
 
 class Verdict(Data):
-    """What the run says."""
+    """The verdict of a run."""
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
@@ -160,25 +151,25 @@ class Verdict(Data):
     model: str
     measured_locally: bool
     comparable: bool
-    """False where models, prompts or output lengths differ: costs are then per output token. False as well where lengths were
-    not counted alike: see `counted_apart`."""
+    """False where models, prompts or output lengths differ: costs are then per output token. Also false where lengths were not
+    counted in the same way: see `counted_apart`."""
     counted_apart: list[str] = []
-    """Who counted the tokens of each option, where that leaves open whether requests were equal work or what an output token
-    costs. Costs are then per request where model and prompts are the same."""
+    """Who counted the tokens of each option, where because of that it is not known whether requests were equal work or what an
+    output token costs. Costs are then per request where model and prompts are the same."""
     cost_basis: CostBasis
     percentile: float
     recommended: str | None
     tied: list[str]
     """Options whose price interval overlaps with that of the recommended."""
     may_be_cheaper: list[str]
-    """Options that are not shown to meet the SLO where they are cheapest, and might be as cheap: more measurement would
-    show. Without a recommended option: those that may meet the SLO."""
+    """Options that are not shown to meet the SLO where they are cheapest, and might be as cheap: more measurements would show
+    it. Without a recommended option: those that may meet the SLO."""
     not_measured: list[str] = []
-    """Options that failed, or that lack a dataset: nothing is said of them."""
+    """Options that failed, or that lack a dataset: they are not judged."""
     best_estimate: str | None = None
-    """Without a recommended option: the cheapest by estimates of those that may meet the SLO."""
+    """Without a recommended option: of those that may meet the SLO, the cheapest by its estimates."""
     nearest: str | None
-    """Where nothing is feasible: the option that came nearest to the SLO."""
+    """Where no option is feasible: the one that came nearest to the SLO."""
     nearest_reason: str | None
     options: list[OptionVerdict]
     warnings: list[ReportWarning]

@@ -1,7 +1,7 @@
 """What the verdict would be at another SLO, traffic or price, from requests that are held in memory. Times in seconds.
 
-Requests are read once. At other settings only what depends on them is computed again, by the functions that the report's
-numbers come from, so at the settings of the config the verdict is that of the report.
+Requests are read once. Only what depends on the settings is computed again, by the functions that compute the report, so at
+the settings of the config the verdict is that of the report.
 """
 
 from __future__ import annotations
@@ -15,61 +15,61 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
-from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
-from helpers.metrics.summary import Level, prices_of, read_levels
+from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
+from helpers.metrics.summary import LoadPoint, prices_of, read_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.analysis import Measurements
-from helpers.verdict.capacity import HOURS_PER_MONTH, fleet
+from helpers.verdict.capacity import HOURS_PER_MONTH, instances_for
 from helpers.verdict.chosen_points import main_latency
 from helpers.verdict.judging import judge
-from helpers.verdict.verdict import Capacity, Estimate, OptionVerdict, Verdict
+from helpers.verdict.verdict import Verdict
 
 KEYS = ["option", "dataset", "load_kind", "level"]
 MONTH = "usd_per_month"
 REMEMBERED = 50
-"""Tables of load points that are kept."""
+"""Number of load-point tables that are cached."""
 DEPENDS_ON_SLO = ("goodput_per_s", "estimates_within_slo", "slo", "lacking")
-"""Beginnings of the columns that are not taken over from the run's own table."""
+"""Prefixes of the columns that are not copied from the run's own table."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What may be changed."""
+    """The settings that may be changed."""
 
     dataset: str | None
     """None: all datasets, in the traffic's mix."""
     metric: str
-    """The latency that `limit_s` is on: a column of the request records."""
+    """The latency that `limit_s` limits: a column of the request records."""
     percentile: float
     """In percent."""
     limit_s: float
     keeps_other_limits: bool
-    """Do the limits that the config puts on other latencies hold too?"""
+    """True if the config's limits on other latencies apply too."""
     error_rate: float
     """Largest share of failed requests."""
     requests_per_minute: float
     headroom: float
     """Share of the capacity that is kept free."""
     price: str | None
-    """One of the config's other prices, for the options that have it; None: the price that was measured at."""
+    """One of the config's other prices, for the options that have it; None: the price at which the run was measured."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The verdict at some settings, and what it rests on."""
+    """The verdict at some settings, and what it follows from."""
 
     config: BenchmarkConfig
     """The config with the settings in place."""
     points: pd.DataFrame
     """The load points that count, with the columns of `summary.summarise` that depend on no SLO or on this one."""
     endpoints: list[EndpointRecord]
-    """With the price in place."""
+    """At the price of the settings."""
     verdict: Verdict
 
 
 def settings_of(config: BenchmarkConfig) -> Settings:
-    """The settings that a config has itself."""
+    """The settings of a config."""
     metric = main_latency(config)
     return Settings(
         dataset=None,
@@ -85,7 +85,7 @@ def settings_of(config: BenchmarkConfig) -> Settings:
 
 
 def config_at(config: BenchmarkConfig, settings: Settings) -> BenchmarkConfig:
-    """The config with these settings in place: one that a file might hold."""
+    """The config with these settings in place, as a file might hold it."""
     others = config.slo.limits_s() if settings.keeps_other_limits else {}
     limits = dict.fromkeys(LATENCIES) | others | {settings.metric: settings.limit_s}
     slo = limits | {"percentile": settings.percentile, "error_rate": settings.error_rate}
@@ -104,11 +104,11 @@ class WhatIf:
         self.config, self.run, self.measured = config, run, measured
         steady = measured.points.drop(columns=[c for c in measured.points if c.startswith(DEPENDS_ON_SLO)])
         known = {tuple(row[key] for key in KEYS): row for row in steady.to_dict("records")}
-        self._levels = []
-        for level in read_levels(run.requests, measured.facts, config):
-            first = level.facts[0]
+        self._points = []
+        for point in read_load_points(run.requests, measured.facts, config):
+            first = point.facts[0]
             row = known[first.option, first.dataset, first.load_kind, float(first.level)]
-            self._levels.append(_HeldLevel(level, row))
+            self._points.append(_HeldLoadPoint(point, row))
         self._has_groups = not read_groups(run).empty
         self._points_at = lru_cache(REMEMBERED)(self._points_at)
 
@@ -125,7 +125,7 @@ class WhatIf:
         return list(dict.fromkeys(names))
 
     def latency_range_s(self, metric: str) -> tuple[float, float] | None:
-        """The smallest and the largest percentile of a latency that was measured at any load; None where none is known."""
+        """The smallest and largest percentiles of a latency that were measured at any load; None where none is known."""
         columns = [f"{metric}_p{percent:g}" for percent in PERCENTS]
         values = self.measured.points[columns].to_numpy(dtype=float)
         values = values[np.isfinite(values) & (values > 0)]
@@ -146,7 +146,7 @@ class WhatIf:
         config = self.config.model_copy(update={"slo": type(self.config.slo).model_validate_json(slo)})
         endpoints = [self._at_price(record, price) for record in self.measured.endpoints]
         changed = {record.option: record for record in endpoints} if price is not None else {}
-        rows = [level.row_at(config, metric, changed.get(level.option)) for level in self._levels]
+        rows = [point.row_at(config, metric, changed.get(point.option)) for point in self._points]
         if not self._has_groups:
             return pd.DataFrame(rows)
         return pd.concat([pd.DataFrame(rows), summarise_groups(self.run, endpoints, config)], ignore_index=True)
@@ -156,24 +156,24 @@ class WhatIf:
         named = {price.name: price for price in option.other_prices} if option else {}
         if name not in named:
             return record
-        return record.model_copy(update={"usd_per_instance_hour": named[name].usd_per_hour})
+        return record.model_copy(update={"price": named[name].as_price()})
 
 
-class _HeldLevel:
-    """One level: the row of the run's table, and the latencies from which its SLO columns follow."""
+class _HeldLoadPoint:
+    """One load point: the row of the run's table, and the latencies from which its SLO columns follow."""
 
-    def __init__(self, level: Level, row: dict) -> None:
+    def __init__(self, point: LoadPoint, row: dict) -> None:
         self.option, self._row = row["option"], row
         self._steady = None if pd.isna(row["steady"]) else bool(row["steady"])
-        self._latencies = LevelLatencies(level.steady)
+        self._latencies = LoadPointLatencies(point.steady)
         self._percentiles = cache(self._latencies.percentiles)
 
     def row_at(self, config: BenchmarkConfig, metric: str, endpoint: EndpointRecord | None) -> dict:
         """The row at another SLO, and at the price of `endpoint` if one is given."""
         slo, row = config.slo, dict(self._row)
         if endpoint is not None:
-            row["usd_per_hour"] = endpoint.usd_per_hour()
-            row |= prices_of(row, endpoint)
+            row["usd_per_hour"] = endpoint.usd_per_option_hour()
+            row |= prices_of(row, endpoint.price)
         for column in dict.fromkeys([*slo.limits_s(), metric]):
             row |= self._percentiles(column, slo.percentile)
         return row | self._latencies.slo_columns(slo, self._steady, row["client_limited"])
@@ -183,8 +183,8 @@ class _HeldLevel:
 
 
 def with_bills(outcome: Outcome) -> pd.DataFrame:
-    """The points with what the traffic would cost a month if all of it were of the point's dataset, $: `usd_per_month`,
-    with an interval from that of the served rate.
+    """The points with `usd_per_month`: what the traffic would cost a month if all of it came from the point's dataset, $, with
+    an interval that follows from that of the served rate.
     """
     points, record = outcome.points, {endpoint.option: endpoint for endpoint in outcome.endpoints}
     bills = {}
@@ -204,18 +204,15 @@ def _monthly_usd(
     usd_per_1k_requests: float | None,
     config: BenchmarkConfig,
 ) -> float | None:
-    """The bill at a served rate, in whole instances, or by the request; None where price or rate is unknown."""
-    traffic = config.traffic
-    if record is not None and record.usd_per_1m_output_tokens is not None:
+    """The bill at a served rate, in whole instances or by the token; None where price or rate is unknown."""
+    if record is None or record.price is None:
+        return None
+    traffic, together = config.traffic, record.instance_count
+    if record.price.is_per_token:
         each = usd_per_1k_requests
         return None if each is None else each / 1e3 * traffic.requests_per_minute * 60 * HOURS_PER_MONTH
-    if record is None or record.usd_per_instance_hour is None or served_per_s is None or not served_per_s > 0:
+    if served_per_s is None or not served_per_s > 0:
         return None
-    one = Estimate(value=served_per_s * 60 / record.instance_count, low=None, high=None)
-    option = OptionVerdict.model_construct(
-        instance_count=record.instance_count,
-        token_rates=None,
-        capacity=Capacity.model_construct(requests_per_minute_per_instance=one),
-    )
-    need = fleet(option, traffic.requests_per_minute, traffic.headroom, record.usd_per_instance_hour)
-    return need.usd_per_hour * HOURS_PER_MONTH
+    per_instance = served_per_s * 60 / together
+    instances = instances_for(traffic.requests_per_minute, per_instance, together, traffic.headroom)
+    return record.price.usd_per_instance_hour * instances * HOURS_PER_MONTH

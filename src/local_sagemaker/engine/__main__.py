@@ -1,4 +1,4 @@
-"""`python -m local_sagemaker.engine`: the process, from the settings to its end."""
+"""`python -m local_sagemaker.engine`: the engine's process."""
 
 import os
 import stat
@@ -17,7 +17,7 @@ from local_sagemaker.event_loop import new_event_loop
 
 
 def _exit_with_parent() -> None:
-    """Ends the process when standard input, if it is a pipe, is closed: the server that started it has died."""
+    """Exits when standard input, if it is a pipe, is closed: the server that started this process has died."""
     if sys.stdin is None or not stat.S_ISFIFO(os.fstat(0).st_mode):
         return
 
@@ -30,7 +30,7 @@ def _exit_with_parent() -> None:
 
 
 def main() -> None:
-    """Loads the model, then serves on loopback until SIGTERM or until the parent ends."""
+    """Loads the model, then serves on loopback until SIGTERM or until the parent exits."""
     _exit_with_parent()
     try:
         settings = read_settings(os.environ)

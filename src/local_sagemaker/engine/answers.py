@@ -1,4 +1,4 @@
-"""One answer on its way: the scheduler's tokens become pieces of text. Counts are in tokens."""
+"""One answer in progress: the scheduler's tokens become pieces of text. Counts are in tokens."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from local_sagemaker.engine.text_decoding import StopTexts, StreamingDetokenizer
 
 @dataclass
 class Piece:
-    """Text that can be shown now, and, on the last piece, why the answer ended."""
+    """Text that is ready to be shown and, on the last piece, why the answer ended."""
 
     text: str
     finish_reason: str | None
 
 
 class Answer:
-    """One request on its way: an async iterator of pieces, and the token counts."""
+    """One request in progress: an async iterator of pieces, and the token counts."""
 
     def __init__(self, engine: Engine, request: GenerationRequest) -> None:
         input_ids = engine.encode(request)
@@ -29,7 +29,7 @@ class Answer:
         self._job = engine.submit(request, input_ids)
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """A piece for each step of the engine that gave text; the last has a finish reason."""
+        """One piece per engine step that produced text; the last one has a finish reason."""
         detokenizer = StreamingDetokenizer(self._engine.token_bytes)
         stop_texts = StopTexts(self._request.stop)
         while True:
@@ -53,7 +53,7 @@ class Answer:
                 yield Piece(text, None)
 
     def cancel(self) -> None:
-        """Frees the place in the batch; without effect on an answer that has ended."""
+        """Frees its slot in the batch; has no effect once the answer has ended."""
         self._engine.cancel(self._job)
 
     def usage(self) -> dict[str, int]:

@@ -1,16 +1,16 @@
-"""The cores that this process may use."""
+"""The CPU cores that this process may use."""
 
 import os
 
 
 def allowed_cpus() -> list[int]:
-    """Their numbers, ascending; where the system cannot tell, all of them."""
+    """Core numbers, ascending; all cores where the system has no affinity."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def pin_to_last_cpus(threads: int | None) -> None:
-    """Keeps the whole process, HTTP included, on as many cores as it has threads: one core is then truly one core."""
+    """Pins the whole process, HTTP included, to as many cores as it has threads, so that one core really means one core."""
     if threads is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, allowed_cpus()[-threads:])

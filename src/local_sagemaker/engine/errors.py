@@ -1,18 +1,13 @@
-"""What the engine can refuse or fail at.
-
-* `SettingError`: an environment variable; the process ends.
-* `BadRequest`: a request body; answered with 400.
-* `GenerationFailed`: an accepted request; answered with 500, or with a broken stream.
-"""
+"""The engine's errors."""
 
 
 class SettingError(Exception):
-    """An environment variable has a value that the engine cannot use."""
+    """An environment variable has a value that the engine cannot use; the process exits."""
 
 
 class BadRequest(Exception):
-    """The request body asks for something that the engine cannot do; answered with 400."""
+    """The request body is invalid or needs something unsupported; answered with 400."""
 
 
 class GenerationFailed(Exception):
-    """The engine gave up on a request that it had accepted; answered with 500, or with a broken stream."""
+    """The engine gave up on an accepted request; answered with 500, or with a broken stream."""

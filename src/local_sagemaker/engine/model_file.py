@@ -1,4 +1,4 @@
-"""What a GGUF model file says about its context and its tokens."""
+"""Context length and tokens of a GGUF model file."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ _GGUF_CONTROL_TOKEN = 3
 
 
 class GgufMetadata:
-    """What OpenVINO GenAI reads from a GGUF file but does not show: the context and which tokens are special."""
+    """What OpenVINO GenAI reads from a GGUF file but does not expose: the context length and which tokens are special."""
 
     def __init__(self, path: Path) -> None:
         fields = gguf.GGUFReader(path).fields

@@ -14,7 +14,7 @@ from local_sagemaker.engine.request_bodies import GenerationRequest
 
 
 class _EventWriter:
-    """OpenAI's server-sent events for one answer. The unchanging part of an event is serialised once."""
+    """OpenAI's server-sent events for one answer. The constant part of an event is serialised once."""
 
     def __init__(self, request: GenerationRequest, answer: Answer) -> None:
         self._request = request
@@ -29,7 +29,7 @@ class _EventWriter:
             self._after_text = b', "finish_reason": null}]}\n\n'
 
     def role(self) -> bytes:
-        """The first event of a chat stream: it names the role and carries no text."""
+        """The first event of a chat stream, which has the role and no text."""
         if not self._request.chat:
             return b""
         return self._event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
@@ -54,7 +54,7 @@ def _envelope(request: GenerationRequest, kind: str) -> dict[str, Any]:
 
 
 async def stream_answer(http_request: web.Request, request: GenerationRequest, answer: Answer) -> web.StreamResponse:
-    """Writes each piece as it comes. An answer that fails after its first byte is broken off."""
+    """Writes each piece as it comes. If generation fails after the first byte, the connection is broken off."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(http_request)
     events = _EventWriter(request, answer)

@@ -1,4 +1,4 @@
-"""OpenAI request bodies, checked. Counts are in tokens of the answer."""
+"""Validation of OpenAI request bodies. Counts are in tokens of the answer."""
 
 import random
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """A request body, checked. Token counts are of the answer; `stop` are texts that end it."""
+    """A valid request. Token counts are of the answer; `stop` has the texts that end it."""
 
     chat: bool
     prompt: str | list[int] | list[dict[str, str]]

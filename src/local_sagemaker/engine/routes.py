@@ -1,4 +1,4 @@
-"""The HTTP routes of the engine: SageMaker's container contract and OpenAI's paths, errors as OpenAI shows them."""
+"""The HTTP routes of the engine: SageMaker's container contract and OpenAI's paths, errors in OpenAI's format."""
 
 import hmac
 import json
@@ -21,7 +21,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_application(engine: Engine, secret: str | None = None) -> web.Application:
-    """The routes of the container contract and of OpenAI's API; with a secret, for those alone who send it."""
+    """The routes of the container contract and of OpenAI's API; `secret`, if given, is required of every caller."""
 
     async def ping(_: web.Request) -> web.Response:
         return web.Response()
@@ -45,16 +45,16 @@ def make_application(engine: Engine, secret: str | None = None) -> web.Applicati
                 return await stream_answer(http_request, request, answer)
             return await answer_at_once(request, answer)
         finally:
-            answer.cancel()  # when the client went away; without effect on an answer that has ended
+            answer.cancel()  # in case the client went away; has no effect once the answer has ended
 
     @web.middleware
-    async def holders_of_secret_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def require_secret(request: web.Request, handler: Handler) -> web.StreamResponse:
         if secret is None or hmac.compare_digest(request.headers.get(SECRET_HEADER, "").encode(), secret.encode()):
             return await handler(request)
         return _error_response(403, "PermissionDeniedError", f"{SECRET_HEADER} is missing or wrong")
 
     application = web.Application(
-        client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_openai_shows_them, holders_of_secret_only]
+        client_max_size=MAX_BODY_BYTES, middlewares=[_errors_in_openai_format, require_secret]
     )
     application.router.add_get("/ping", ping)
     application.router.add_post("/invocations", invocations)
@@ -76,7 +76,7 @@ async def _json_body(http_request: web.Request) -> Any:
 
 
 @web.middleware
-async def _errors_as_openai_shows_them(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _errors_in_openai_format(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except BadRequest as error:

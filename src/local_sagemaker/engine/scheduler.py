@@ -1,7 +1,7 @@
 """The batch: requests are admitted, computed step by step and delivered. Counts are in tokens, requests and KV blocks.
 
-All of it runs on the event loop, in turns with reading and writing: `step` of OpenVINO GenAI holds Python's global
-lock while it computes, so that a thread of its own would not compute beside the event loop, only fight it for the lock.
+Everything runs on the event loop, alternating with I/O: OpenVINO GenAI's `step` holds the GIL while it computes, so a
+separate thread would not run in parallel, only compete with the event loop for the GIL.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ KV_BLOCK_TOKENS = 32
 """Size of one KV cache block of OpenVINO GenAI on CPU."""
 
 TURNS_BETWEEN_STEPS = 4
-"""Turns of the event loop between two steps: enough to write all tokens, and for a request that came in meanwhile to be
-read and admitted to the next step. A turn without work takes some microseconds."""
+"""Event-loop turns between two steps: enough to write all tokens, and to read and admit requests that arrived meanwhile.
+An idle turn takes a few microseconds."""
 
 SMALLEST_TOP_P = 1e-6
-"""Stands for a top_p of 0, which OpenVINO GenAI refuses; both leave only the likeliest token."""
+"""Replaces a top_p of 0, which OpenVINO GenAI refuses; both leave only the likeliest token."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What one step of the engine gave to one request; `finish_reason` is None until the last."""
+    """What one engine step produced for one request; `finish_reason` is None until the last step."""
 
     ids: list[int]
     finish_reason: str | None
@@ -70,7 +70,7 @@ class Engine:
         self._run_task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts to compute, on the running event loop."""
+        """Starts computing on the running event loop."""
         self._run_task = asyncio.get_running_loop().create_task(self._run(), name="scheduler")
         self._run_task.add_done_callback(_exit_if_failed)
 
@@ -91,7 +91,7 @@ class Engine:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Frees the request's place in the batch; without effect once it has ended."""
+        """Frees the request's slot in the batch; has no effect once it has ended."""
         job.cancelled = True
 
     def _generation_config(self, request: GenerationRequest, prompt_tokens: int) -> openvino_genai.GenerationConfig:
@@ -119,7 +119,7 @@ class Engine:
         return config
 
     async def _run(self) -> None:
-        """Admits, steps and delivers for ever."""
+        """Admits, steps and delivers forever."""
         while True:
             await self._work.wait()
             self._admit()
@@ -140,7 +140,7 @@ class Engine:
             self._live[job] = self._pipeline.add_request(job.job_id, job.input_ids, job.config)
 
     def _deliver(self) -> None:
-        """Gives each request what this step gave for it."""
+        """Delivers this step's tokens to each request."""
         for job, handle in list(self._live.items()):
             if job.cancelled:
                 handle.cancel()
@@ -154,7 +154,7 @@ class Engine:
 
 
 def _exit_if_failed(run: asyncio.Task[None]) -> None:
-    """An error of the engine ends the process: nothing could mend it."""
+    """Exits the process on an engine error, because there is no way to recover."""
     if not run.cancelled() and (error := run.exception()) is not None:
         print(f"engine stopped: {error!r}", file=sys.stderr, flush=True)  # noqa: T201
         os._exit(1)
@@ -174,7 +174,7 @@ def _load_pipeline(settings: EngineSettings) -> openvino_genai.ContinuousBatchin
 
 
 def _read(handle: Any) -> Tokens | GenerationFailed | None:
-    """What the engine has ready for one request: None if nothing yet."""
+    """What the engine has ready for one request; None if nothing yet."""
     ids: list[int] = []
     finish_reason = openvino_genai.GenerationFinishReason.NONE
     while handle.can_read():

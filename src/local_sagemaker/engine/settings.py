@@ -1,4 +1,4 @@
-"""The settings of the engine: environment variables, as a container gets them. Counts are in tokens unless named."""
+"""The engine's settings, from environment variables, as for a container. Counts are in tokens unless named otherwise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,15 +19,15 @@ VARIABLES = (
     "ENGINE_NUM_KV_BLOCKS",
     "ENGINE_PREFIX_CACHING",
 )
-"""What whoever deploys the engine may set; port and secret come from who starts it."""
+"""What a deployment may set; port and secret come from the process that starts the engine."""
 MODEL_FILE = "model.gguf"
 SYNTHETIC = "synthetic:"
-"""Followed by a size of `tiny_model.SIZES`: a model made on the spot."""
+"""Followed by a size from `tiny_model.SIZES`: a generated model."""
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What the container's environment says. `threads` is None for all cores; counts are tokens, requests, blocks."""
+    """The container's settings. `threads` is None for all cores; counts are tokens, requests, blocks."""
 
     port: int
     model_path: Path
@@ -37,7 +37,7 @@ class EngineSettings:
     num_kv_blocks: int
     prefix_caching: bool
     secret: str | None = field(repr=False)
-    """What callers must send in `SECRET_HEADER`; null: anybody may call."""
+    """What callers must send in `SECRET_HEADER`; None: anybody may call."""
 
 
 def read_settings(environment: Mapping[str, str]) -> EngineSettings:

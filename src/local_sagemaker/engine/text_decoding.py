@@ -1,4 +1,4 @@
-"""From the tokens of an answer to its text, without waiting for the end: detokenising and stop texts."""
+"""Turns tokens into text as they arrive: incremental detokenising and stop texts."""
 
 import codecs
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 class StreamingDetokenizer:
     """Text of a byte-level BPE answer, token by token, in time linear in its length.
 
-    Such tokens are pieces of UTF-8, so a token may end in mid-character: those bytes wait for the next token.
+    A token may end in the middle of a UTF-8 character: its bytes are held back until the next token.
     The joined text equals decoding the whole answer at once; special tokens give no text.
     """
 
@@ -25,7 +25,7 @@ class StreamingDetokenizer:
 
 
 class StopTexts:
-    """Ends a stream of text before the first stop text; holds back what may turn out to be the start of one."""
+    """Ends a stream of text before the first stop text; holds back a possible start of one."""
 
     def __init__(self, stop: tuple[str, ...]) -> None:
         self._stop = stop
@@ -50,5 +50,5 @@ class StopTexts:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a true beginning of `stop`."""
+    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

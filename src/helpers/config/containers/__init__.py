@@ -1,4 +1,4 @@
-"""What runs on a SageMaker instance: a kind of container with its settings, an image of one's own, or a JumpStart model."""
+"""What runs on a SageMaker instance: a kind of container with its settings, a custom image, or a JumpStart model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers.config.containers.neuron import DjlNeuronContainer, OptimumNeuronCo
 
 
 def _image_by_default(container: object) -> object:
-    """A container without `kind` is given by its image."""
+    """The kind of a container: `image` if the key is missing."""
     return {"kind": "image", **container} if isinstance(container, dict) else container
 
 

@@ -1,6 +1,6 @@
-"""What an instance type of SageMaker hosting has: GPUs or Neuron chips, their memory, disks of its own. From data/instances.csv.
+"""GPUs or Neuron chips, memory and local disks of SageMaker hosting's instance types, from data/instances.csv.
 
-A type that is not in that file, or a fact that stands empty there, is unknown: a check that needs it fails, and says so.
+A type that is not in that file, or an empty cell, is unknown: a check that needs it fails with a message.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ _NEURON_CHIPS = ("AWS Inferentia", "AWS Inferentia2", "AWS Trainium", "AWS Train
 
 @dataclass(frozen=True)
 class Instance:
-    """A row of the file. Null is unknown."""
+    """A row of the file. None means unknown."""
 
     instance_type: str
     family: str
     accelerator: str
-    """Maker and model; `none` for instances that have CPUs only."""
+    """Maker and model; `none` for instances with only CPUs."""
     count: int | None
     """GPUs or chips."""
     memory_gib_each: float | None
-    """Of a GPU or chip."""
+    """Memory of one GPU or chip."""
     neuron_cores: int | None
-    """Of all chips together; null where there are no Neuron chips."""
+    """NeuronCores of all chips together; None if there are no Neuron chips."""
     local_disk_gb: float | None
-    """Disks of its own; 0 for none, and then it has an EBS volume."""
+    """Local disks; 0 if there are none, and the instance has an EBS volume."""
 
     @property
     def words(self) -> str:
-        """What it has, for a message."""
+        """What the instance has, for a message."""
         names = {"gpu": "GPUs", "neuron": "NeuronCores"}
         return names.get(self.kind) or ("CPUs only" if self.accelerator == "none" else self.accelerator)
 
     @property
     def kind(self) -> Accelerator | None:
-        """What accelerates inference there; null for CPUs, and for what no container of ours runs on."""
+        """The kind of accelerator; None for CPUs, and for accelerators that no supported container runs on."""
         if self.accelerator.startswith("NVIDIA "):
             return "gpu"
         return "neuron" if self.accelerator in _NEURON_CHIPS else None
 
 
 def unknown_instance(instance_type: str, fact: str) -> ValueError:
-    """The error of a check that needs what is not known."""
+    """The error of a check that needs an unknown fact."""
     return ValueError(
         f"data/instances.csv does not know {fact} of {instance_type!r}. Expected an instance type of SageMaker hosting. "
         "Next: correct instance_type, or add the fact to that file"
@@ -61,12 +61,12 @@ def unknown_instance(instance_type: str, fact: str) -> ValueError:
 
 
 def instance_of(instance_type: str) -> Instance | None:
-    """What is known of an instance type; null for nothing."""
+    """The facts about an instance type; None if it is unknown."""
     return _instances().get(instance_type)
 
 
 def known_instance(instance_type: str) -> Instance:
-    """What is known of an instance type. Raises ValueError for nothing."""
+    """The facts about an instance type. Raises ValueError if it is unknown."""
     found = instance_of(instance_type)
     if found is None:
         raise unknown_instance(instance_type, "the accelerators")
@@ -74,19 +74,19 @@ def known_instance(instance_type: str) -> Instance:
 
 
 def family_of(instance_type: str) -> str:
-    """The family, for example `g5` of ml.g5.12xlarge; empty where the name is not of that form."""
+    """The family, for example `g5` of ml.g5.12xlarge; empty if the name has another form."""
     match = _FAMILY.fullmatch(instance_type)
     return match.group(1) if match else ""
 
 
 def accelerator_of(instance_type: str) -> Accelerator | None:
-    """What accelerates inference there; null for instances that have CPUs only, and where it is unknown."""
+    """The kind of accelerator; None for instances with only CPUs, and if it is unknown."""
     found = instance_of(instance_type)
     return found.kind if found else None
 
 
 def accelerators_on(instance_type: str) -> int | None:
-    """How many GPUs, or NeuronCores, an instance has; null where this is unknown."""
+    """How many GPUs, or NeuronCores, an instance has; None if unknown."""
     found = instance_of(instance_type)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What every container of a SageMaker endpoint has in common, an image of one's own, and a JumpStart model."""
+"""What all containers of SageMaker endpoints have in common, a custom image, and a JumpStart model."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ EnvironmentValue = Annotated[
 
 
 class Environment(Strict):
-    """What every container may be given."""
+    """Settings that every container takes."""
 
     environment: dict[str, EnvironmentValue] = Field(
-        default_factory=dict, repr=False, description="Environment variables; they win over what settings stand for."
+        default_factory=dict, repr=False, description="Environment variables; they override those that settings become."
     )
     secrets: dict[str, str] = Field(
         default_factory=dict,
@@ -36,14 +36,14 @@ class Environment(Strict):
     )
 
     _as_written: dict[str, str] = PrivateAttr(default_factory=dict)
-    """Setting or environment variable -> the text with `${NAME}` that stands in the config."""
+    """Setting or environment variable -> the text with `${NAME}` in the config."""
 
     def note_as_written(self, setting: str, text: str) -> None:
-        """Show this text, not the value that `${NAME}` in it stood for."""
+        """Show this text instead of the value of its `${NAME}`."""
         self._as_written[setting] = text
 
     def shown_settings(self) -> dict[str, str]:
-        """Setting -> value as the report shows them, in the words of the config; never a secret."""
+        """Setting -> value as the report shows them, under the config's names; never a secret."""
         shown = {
             **self.environment,
             **{name: text for name, text in self._as_written.items() if name in self.environment},
@@ -51,7 +51,7 @@ class Environment(Strict):
         return {**without_secrets(shown), **dict.fromkeys(self.secrets, HIDDEN)}
 
     def check_instance_type(self, instance_type: str) -> None:
-        """Raise ValueError with the reason where the container cannot run on an instance type."""
+        """Raise ValueError with the reason if the container cannot run on an instance type."""
 
 
 class ImageContainer(Environment):
@@ -63,7 +63,7 @@ class ImageContainer(Environment):
 
     @property
     def default_api(self) -> RequestApi | None:
-        """Null: an image may speak anything."""
+        """None: an image may speak any format."""
         return None
 
     def image_uri(self, instance_type: str, region: str) -> str:
@@ -71,7 +71,7 @@ class ImageContainer(Environment):
         return self.image
 
     def full_environment(self) -> dict[str, str]:
-        """Environment variables of the container, but for those from Secrets Manager."""
+        """Environment variables of the container, except those from Secrets Manager."""
         return dict(self.environment)
 
 
@@ -83,6 +83,6 @@ class JumpStart(Environment):
     accept_eula: bool = Field(default=False, description="Set to true to accept the model's end-user licence.")
 
     def shown_settings(self) -> dict[str, str]:
-        """Model, version, and what changes the model's default environment; never a secret."""
+        """Model, version, and changes to the model's default environment; never a secret."""
         model = {"model_id": self.model_id, "version": self.version}
         return {name: self._as_written.get(name, value) for name, value in model.items()} | super().shown_settings()

@@ -15,25 +15,25 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 LMI_ASYNC_SINCE = (0, 33)
 LMI_HANDS_ON_FALSE_SINCE = (0, 38)
-"""Before, what is false was left out, and vLLM caches prefixes by default. djl-serving 3ace29c7, June 2026."""
+"""Earlier versions leave out false values, and vLLM caches prefixes by default. djl-serving 3ace29c7, June 2026."""
 
 
 class GpuContainer(ModelContainer):
-    """Settings that all stacks for GPUs have."""
+    """Settings that all GPU stacks have."""
 
     revision: str | None = Field(default=None, description="Commit or branch of the model on Hugging Face.")
     max_prefill_tokens: PositiveInt | None = Field(
-        default=None, description="Most tokens of prompts, or of prompts and outputs, that one step works on."
+        default=None, description="Maximum tokens of prompts, or of prompts and outputs, that one step processes."
     )
     gpu_memory_share: Share | None = Field(
-        default=None, description="Share of the GPUs' memory that the server may fill, for example 0.9."
+        default=None, description="Share of GPU memory that the server may use, for example 0.9."
     )
     dtype: str | None = Field(default=None, description="Type of weights and activations, for example bfloat16.")
     quantization: str | None = Field(
         default=None, description="Method, for example awq or fp8; default the model's own."
     )
     prefix_caching: bool | None = Field(
-        default=None, description="Reuse what prompts have in common; default the server's."
+        default=None, description="Reuse common beginnings of prompts; default the server's."
     )
 
     accelerator = "gpu"
@@ -56,7 +56,7 @@ class VllmContainer(GpuContainer):
     model_variable = "SM_VLLM_MODEL"
     fixed_environment: ClassVar = {
         "PROCESS_AUTO_RECOVERY": "false"
-    }  # else a crash under load is hidden, up to three times
+    }  # otherwise a crash under load is hidden, up to three times
     variables: ClassVar = {
         "tensor_parallel_degree": ("SM_VLLM_TENSOR_PARALLEL_SIZE",),
         "max_batch": ("SM_VLLM_MAX_NUM_SEQS",),
@@ -70,7 +70,7 @@ class VllmContainer(GpuContainer):
     }
 
     def _settings_environment(self) -> dict[str, str]:
-        """vLLM caches prefixes unless told otherwise; `false` leaves a flag out, so the flag that says no is set."""
+        """vLLM caches prefixes by default, and `false` leaves a flag out, so the negative flag is set."""
         flag = {
             None: {},
             True: {"SM_VLLM_ENABLE_PREFIX_CACHING": "true"},
@@ -103,13 +103,13 @@ class SglangContainer(GpuContainer):
     }
 
     def _settings_environment(self) -> dict[str, str]:
-        """SGLang caches prefixes, in its radix cache, unless told otherwise."""
+        """SGLang caches prefixes in its radix cache by default."""
         off = {"SM_SGLANG_DISABLE_RADIX_CACHE": "true"} if self.prefix_caching is False else {}
         return super()._settings_environment() | off
 
 
 class TgiContainer(GpuContainer):
-    """Hugging Face Text Generation Inference. Versions before 2.0 know MAX_INPUT_LENGTH alone: set it in `environment`.
+    """Hugging Face Text Generation Inference. Versions before 2.0 know only MAX_INPUT_LENGTH: set it in `environment`.
 
     Sources: https://github.com/huggingface/text-generation-inference/blob/main/sagemaker-entrypoint.sh,
     https://huggingface.co/docs/text-generation-inference/reference/launcher; PREFIX_CACHING is read in launcher/src/main.rs
@@ -118,7 +118,8 @@ class TgiContainer(GpuContainer):
     kind: Literal["tgi"]
     dtype: Literal["float16", "bfloat16"] | None = Field(default=None, description="Type of weights and activations.")
     max_input_tokens: PositiveInt | None = Field(
-        default=None, description="Longest prompt; default max_model_tokens less one in new versions, 1024 in old ones."
+        default=None,
+        description="Maximum prompt length; default max_model_tokens - 1 in new versions, 1024 in old ones.",
     )
     speculative_tokens: PositiveInt | None = Field(
         default=None, description="Tokens to guess ahead: with the model's Medusa heads, else by n-grams."
@@ -142,7 +143,7 @@ class TgiContainer(GpuContainer):
 
     @property
     def default_api(self) -> RequestApi:
-        """Its own format: one event a token."""
+        """TGI's own format: one event per token."""
         return "tgi"
 
     @model_validator(mode="after")
@@ -162,7 +163,7 @@ class TgiContainer(GpuContainer):
 
 
 class DjlLmiContainer(GpuContainer):
-    """Large Model Inference: DJL Serving in front of vLLM, since 0.33 of its asynchronous engine, before in rolling batches.
+    """Large Model Inference: DJL Serving in front of vLLM; asynchronous since 0.33, with rolling batches before.
 
     Sources: https://github.com/deepjavalibrary/djl-serving/tree/master/serving/docs/lmi (deployment_guide/configurations.md,
     user_guides/vllm_user_guide.md) and engines/python/setup/djl_python/properties_manager/vllm_rb_properties.py
@@ -173,7 +174,7 @@ class DjlLmiContainer(GpuContainer):
         default=None, description="Backend of rolling batches, for versions before 0.33; default asynchronous vLLM."
     )
     model_loading_timeout_s: PositiveInt | None = Field(
-        default=None, description="Longest time in which DJL Serving loads the model; its own default is 240."
+        default=None, description="Time limit for loading the model in DJL Serving; its own default is 240."
     )
 
     framework = "djl-lmi"
@@ -194,7 +195,7 @@ class DjlLmiContainer(GpuContainer):
 
     @property
     def default_api(self) -> RequestApi:
-        """Of asynchronous vLLM its chat format: in the format of DJL it counts a token too many and ignores a smallest length."""
+        """Chat format for asynchronous vLLM: in DJL's format it counts one token too many and ignores the minimum length."""
         return "djl" if self.rolling_batch else "openai_chat"
 
     @model_validator(mode="after")
@@ -211,12 +212,12 @@ class DjlLmiContainer(GpuContainer):
         return self
 
     def _is_before(self, since: tuple[int, int]) -> bool:
-        """True for a version that is known to be older; the newest is taken where none is given."""
+        """True for a version that is known to be older; no version means the newest."""
         numbers = (self.version or "").split(".")[:2]
         return all(map(str.isdigit, numbers)) and tuple(map(int, numbers)) < since
 
     def _model_environment(self) -> dict[str, str]:
-        """LMI finds a model that SageMaker fetched by itself."""
+        """Empty for model data on S3, because LMI finds a model that SageMaker fetched."""
         return {} if self.model_data_url else super()._model_environment()
 
     def _settings_environment(self) -> dict[str, str]:

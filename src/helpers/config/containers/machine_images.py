@@ -1,7 +1,7 @@
 """The machine image (`InferenceAmiVersion`) on which a container runs: its driver must suit the container's CUDA.
 
-From data/inference_amis.csv. An image that does not suit ends the container before it writes a line, and SageMaker tries for
-half an hour, billed: so what cannot run is refused.
+From data/inference_amis.csv. On an unsuitable image the container exits before it writes a line, and SageMaker retries for
+half an hour, billed: so combinations that cannot run are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from helpers.config.containers.accelerators import DATA_DIR, family_of, instance
 MACHINE_IMAGES = DATA_DIR / "inference_amis.csv"
 NEURON = "neuron"
 NEEDS_A_NEW_DRIVER = "cu13"
-"""Containers from here on do not run on the image that SageMaker takes by itself (driver 470)."""
+"""Containers from this version on do not run on SageMaker's default image (driver 470)."""
 _CUDA_OF_TAG = re.compile(r"(?:^|[-_])(cu\d{3})(?=[-_.]|$)")
 
 
@@ -29,14 +29,14 @@ class MachineImage:
     families: tuple[str, ...]
 
     def runs(self, container: str | None) -> bool:
-        """True where it runs such a container; of one that does not say what it needs, nothing is known against it."""
+        """True if it runs such a container; also for a container whose needs are unknown."""
         return container is None or container.startswith(self.containers)
 
 
 def machine_image_for(image: str, instance_type: str, stated: str | None = None) -> str | None:
-    """The machine image for a container image: as stated, else as the file has it; null for SageMaker's default.
+    """The machine image for a container image: as stated, else from the file; None for SageMaker's default.
 
-    Raises ValueError where it is known not to run there.
+    Raises ValueError if the container is known not to run there.
     """
     container = _container_of(image, instance_type)
     of_family = [each for each in _machine_images() if family_of(instance_type) in each.families]
@@ -45,8 +45,8 @@ def machine_image_for(image: str, instance_type: str, stated: str | None = None)
     if stated is not None and stated not in fitting:
         raise ValueError(
             f"inference_ami {stated[:60]!r} does not run {needs} on {instance_type}. Expected "
-            f"{' or '.join(fitting) or 'none that data/inference_amis.csv knows'}. Next: delete inference_ami, then the first of "
-            "these is taken, or choose a version of the container with another CUDA"
+            f"{' or '.join(fitting) or 'none that data/inference_amis.csv knows'}. Next: delete inference_ami to use the first "
+            "of these, or choose a version of the container with another CUDA"
         )
     if stated is not None:
         return stated
@@ -62,12 +62,12 @@ def machine_image_for(image: str, instance_type: str, stated: str | None = None)
 
 
 def _is_only(of_family: list[MachineImage]) -> bool:
-    """True where a family has one machine image, so that there is no choice."""
+    """True if a family has only one machine image."""
     return len({each.name for each in of_family}) == 1
 
 
 def _container_of(image: str, instance_type: str) -> str | None:
-    """What a container needs of the driver: `neuron`, or the CUDA in the tag of its image; null where it does not say."""
+    """What a container needs from the driver: `neuron`, or the CUDA version in its image tag; None if the tag has none."""
     instance = instance_of(instance_type)
     if instance is None or instance.kind is None:
         return None

@@ -1,4 +1,4 @@
-"""A container that is built for one serving stack: its image is looked up, and its settings have the same names in all."""
+"""Containers built for one serving stack: the image is looked up, and settings have the same names in all of them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _NO_SETTINGS = frozenset({"kind", "model_id", "version", "image", "hf_token", "e
 
 
 class ModelContainer(Environment):
-    """What all kinds have: a model, the image that serves it, and settings. Subclasses say how it takes them."""
+    """What all kinds have: a model, the image that serves it, and settings. Subclasses define how they are passed."""
 
     kind: str
     model_id: str = Field(
-        min_length=1, description="Hugging Face id, or s3:// URI of a folder with the files of the model, not packed."
+        min_length=1, description="Hugging Face id, or s3:// URI of a folder with the model's unpacked files."
     )
     version: str | None = Field(
         default=None, description="Version of the image; default the newest that the SageMaker SDK knows."
@@ -41,19 +41,19 @@ class ModelContainer(Environment):
     tensor_parallel_degree: PositiveInt | None = Field(
         default=None, description="GPUs, or NeuronCores, that share one copy of the model."
     )
-    max_batch: PositiveInt | None = Field(default=None, description="Most sequences that are worked on at once.")
-    max_model_tokens: PositiveInt | None = Field(default=None, description="Longest prompt plus output, in tokens.")
+    max_batch: PositiveInt | None = Field(default=None, description="Maximum sequences processed at once.")
+    max_model_tokens: PositiveInt | None = Field(default=None, description="Maximum tokens of prompt plus output.")
 
     framework: ClassVar[str]
     """Name of the image in `sagemaker.core.image_uris`."""
     accelerator: ClassVar[Accelerator]
     families: ClassVar[tuple[str, ...]] = ()
-    """Instance families that the image runs on, where these are not all of its accelerator."""
+    """Instance families that the image runs on, if not all with its accelerator."""
     fixed_environment: ClassVar[dict[str, str]] = {}
     model_variable: ClassVar[str]
     token_variables: ClassVar[tuple[str, ...]] = ("HF_TOKEN",)
     variables: ClassVar[dict[str, tuple[str, ...]]]
-    """Setting -> the environment variables that hold its value."""
+    """Setting -> the environment variables that it becomes."""
 
     @field_validator("model_id")
     @classmethod
@@ -67,16 +67,16 @@ class ModelContainer(Environment):
 
     @property
     def default_api(self) -> RequestApi:
-        """The format in which the container tells most: of the OpenAI servers their chat, with tokens of prompt and output."""
+        """The container's most informative format: for OpenAI servers chat, with prompt and output token counts."""
         return "openai_chat"
 
     @property
     def model_data_url(self) -> str | None:
-        """S3 prefix of the model's files, with a slash at its end; null where the container fetches the model itself."""
+        """S3 prefix of the model's files, with a trailing slash; None if the container fetches the model itself."""
         return self.model_id.rstrip("/") + "/" if self.model_id.startswith("s3://") else None
 
     def image_uri(self, instance_type: str, region: str) -> str:
-        """The image as stated, else as the SageMaker SDK knows it for a region. Calls nothing. Raises DeployError."""
+        """The image as stated, else the SageMaker SDK's for a region. Makes no AWS call. Raises DeployError."""
         if self.image is not None:
             return self.image
         from sagemaker.core import image_uris
@@ -91,7 +91,7 @@ class ModelContainer(Environment):
                 "container.image"
             )
         try:
-            # Without an instance type: for Trainium the SDK refuses all frameworks but PyTorch.
+            # Without an instance type, because for Trainium the SDK refuses all frameworks except PyTorch.
             return image_uris.retrieve(self.framework, region=region, version=version, image_scope="inference")
         except (ValueError, KeyError) as error:
             raise DeployError(
@@ -100,7 +100,7 @@ class ModelContainer(Environment):
             ) from error
 
     def full_environment(self) -> dict[str, str]:
-        """Environment variables of the container, but for those from Secrets Manager. May hold secrets: never shown."""
+        """Environment variables of the container, except those from Secrets Manager. May hold secrets: never shown."""
         token = dict.fromkeys(self.token_variables, self.hf_token) if self.hf_token else {}
         return {
             **HUB_CACHE,
@@ -112,14 +112,14 @@ class ModelContainer(Environment):
         }
 
     def shown_settings(self) -> dict[str, str]:
-        """Kind, model, and all that is set, in the words of the config; never a secret."""
+        """Kind, model and all settings, under the config's names; never a secret."""
         stated = {name: getattr(self, name) for name in ("kind", "model_id", "version", "image")}
         stated |= self._settings()
         stated |= {name: text for name, text in self._as_written.items() if stated.get(name) is not None}
         return {name: _text(value) for name, value in stated.items() if value is not None} | super().shown_settings()
 
     def check_instance_type(self, instance_type: str) -> None:
-        """Raise ValueError where the image does not run there, or where there are too few accelerators."""
+        """Raise ValueError if the image does not run there, or if there are too few accelerators."""
         instance = known_instance(instance_type)
         wanted, next_step = _ACCELERATORS[self.accelerator], "Next: choose another instance_type or kind of container"
         if instance.kind != self.accelerator:
@@ -127,7 +127,7 @@ class ModelContainer(Environment):
             raise ValueError(f"{words}. {next_step}")
         if self.families and instance.family not in self.families:
             raise ValueError(
-                f"container kind {self.kind} runs on the families {', '.join(self.families)}; {instance_type} is of another. "
+                f"container kind {self.kind} runs on the families {', '.join(self.families)}; {instance_type} is in another. "
                 f"{next_step}"
             )
         count, degree = accelerators_on(instance_type), self.tensor_parallel_degree
@@ -140,7 +140,7 @@ class ModelContainer(Environment):
             )
 
     def _settings(self) -> dict[str, JsonValue]:
-        """Setting -> value, of those that are set."""
+        """Setting -> value, for those that are set."""
         names = [name for name in type(self).model_fields if name not in _NO_SETTINGS]
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
@@ -156,7 +156,7 @@ class ModelContainer(Environment):
 
 
 def _text(value: JsonValue) -> str:
-    """A value as environment variables and reports have it."""
+    """A value as written in environment variables and reports."""
     if isinstance(value, bool):
         return str(value).lower()
     return json.dumps(value) if isinstance(value, dict | list) else str(value)

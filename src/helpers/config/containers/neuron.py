@@ -1,4 +1,4 @@
-"""Containers for instances with Inferentia2 or Trainium, which serve models that are compiled for one batch and length."""
+"""Containers for Inferentia2 and Trainium instances, which serve models compiled for one batch size and length."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIRST_GENERATIONS = ("inf2", "trn1", "trn1n")
 
 
 class DjlNeuronContainer(ModelContainer):
-    """Large Model Inference for Neuron: DJL Serving in front of Transformers NeuronX. It is asked for JSON lines, to stream.
+    """Large Model Inference for Neuron: DJL Serving in front of Transformers NeuronX. It streams JSON lines.
 
     Source: https://github.com/deepjavalibrary/djl-serving/tree/0.29.0-dlc/serving/docs/lmi (user_guides/tnx_user_guide.md,
     deployment_guide/configurations.md)
@@ -29,11 +29,11 @@ class DjlNeuronContainer(ModelContainer):
     dtype: Literal["fp32", "fp16", "bf16"] | None = Field(default=None, description="Type of weights and activations.")
     quantization: Literal["static_int8"] | None = Field(default=None, description="Weights in 8 bits.")
     optimization_level: Annotated[Literal[1, 2, 3] | None, BeforeValidator(read_unquoted)] = Field(
-        default=None, description="Of the Neuron compiler; its default is 2."
+        default=None, description="Optimisation level of the Neuron compiler; its default is 2."
     )
     model_loading_timeout_s: PositiveInt | None = Field(
         default=None,
-        description="Longest time in which DJL Serving compiles and loads the model; its own default is 240.",
+        description="Time limit for compiling and loading the model in DJL Serving; its own default is 240.",
     )
 
     framework = "djl-neuronx"
@@ -59,11 +59,11 @@ class DjlNeuronContainer(ModelContainer):
 
     @property
     def default_api(self) -> RequestApi:
-        """JSON lines of DJL: its chat format does not tell token counts when it streams."""
+        """DJL's JSON lines: its chat format has no token counts when it streams."""
         return "djl"
 
     def _model_environment(self) -> dict[str, str]:
-        """LMI finds a model that SageMaker fetched by itself."""
+        """Empty for model data on S3, because LMI finds a model that SageMaker fetched."""
         return {} if self.model_data_url else super()._model_environment()
 
 
@@ -78,10 +78,10 @@ class OptimumNeuronContainer(ModelContainer):
     kind: Literal["optimum_neuron"]
     revision: str | None = Field(default=None, description="Commit or branch of the model on Hugging Face.")
     max_input_tokens: PositiveInt | None = Field(
-        default=None, description="Longest prompt; default half of max_model_tokens."
+        default=None, description="Maximum prompt length; default half of max_model_tokens."
     )
     max_prefill_tokens: PositiveInt | None = Field(
-        default=None, description="Most tokens of prompts that one step works on; default max_batch x max_input_tokens."
+        default=None, description="Maximum prompt tokens that one step processes; default max_batch x max_input_tokens."
     )
     dtype: Literal["fp32", "fp16", "bf16"] | None = Field(default=None, description="Type that weights are cast to.")
 
@@ -102,7 +102,7 @@ class OptimumNeuronContainer(ModelContainer):
 
     @property
     def default_api(self) -> RequestApi:
-        """TGI's own format: one event a token."""
+        """TGI's own format: one event per token."""
         return "tgi"
 
     @model_validator(mode="after")
@@ -125,7 +125,7 @@ class VllmNeuronContainer(ModelContainer):
 
     kind: Literal["vllm_neuron"]
     compile_uncached: bool | None = Field(
-        default=None, description="True: compile a model for which Hugging Face's cache has nothing; default refuse it."
+        default=None, description="True: compile a model that is not in Hugging Face's cache; default: refuse it."
     )
 
     framework = "huggingface-vllm-neuronx"

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import BedrockOption
-from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.pricing import price_of
 from helpers.endpoints.targets.base import EndpointStatus
 from helpers.errors import DeployError
 from helpers.load.address import Address, SigV4
@@ -23,8 +23,8 @@ Source: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-use.html""
 class BedrockTarget:
     """Sends to the regional endpoint of Bedrock; the ledger lists it as external.
 
-    `aws.region` of the config says where. Credentials come from the usual AWS chain; a Bedrock API key wins, as it does
-    in the AWS SDKs. Provisioned throughput goes by the ARN of the provisioned model, and is neither bought nor given up.
+    The region is the config's `aws.region`. Credentials come from the usual AWS chain; a Bedrock API key takes precedence, as
+    it does in the AWS SDKs. Provisioned throughput is named by the ARN of its model, and is neither bought nor given up.
     """
 
     def __init__(self, option: BedrockOption, config: BenchmarkConfig, run: RunFolder) -> None:
@@ -34,7 +34,6 @@ class BedrockTarget:
 
     def plan(self) -> EndpointRecord:
         """An external endpoint, with the price of tokens or of model units that the config states."""
-        price = price_of(self._option, self._region, self._run.about()["machine"]["vcpus"])
         return EndpointRecord(
             option=self._option.name,
             target="bedrock",
@@ -43,7 +42,7 @@ class BedrockTarget:
             instance_type=self._option.instance_type,
             instance_count=self._option.instance_count,
             region=self._region,
-            **as_ledger_fields(price),
+            price=price_of(self._option, self._region, self._run.about()["machine"]["vcpus"]),
             serving={
                 "model_id": self._option.model_id,
                 "operation": self._operation,
@@ -56,7 +55,7 @@ class BedrockTarget:
         return record
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
-        """Always in service: whether the model may be called shows in the request records."""
+        """Always in service: the request records show whether the model may be called."""
         return EndpointStatus("in_service")
 
     def address(self, record: EndpointRecord) -> Address:

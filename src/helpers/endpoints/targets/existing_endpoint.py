@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers.endpoints.failures import deploy_error
-from helpers.endpoints.targets.sagemaker_resources import is_not_found
+from helpers.endpoints.failures import deploy_error, is_not_found
 from helpers.errors import DeployError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from helpers.config.api_url import below, host_of
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OpenAIOption
-from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.pricing import price_of
 from helpers.endpoints.targets.base import EndpointStatus
 from helpers.endpoints.targets.certificates import certificates_file
 from helpers.load.address import Address
@@ -28,7 +28,6 @@ class OpenAITarget:
     def plan(self) -> EndpointRecord:
         """An external endpoint, with the price that the config states. Raises DeployError for an unusable `ca_file`."""
         self._ca_file()
-        price = price_of(self._option, self._region, self._run.about()["machine"]["vcpus"])
         return EndpointRecord(
             option=self._option.name,
             target="openai",
@@ -36,7 +35,7 @@ class OpenAITarget:
             endpoint_name=host_of(self._option.base_url),
             instance_type=self._option.instance_type,
             instance_count=self._option.instance_count,
-            **as_ledger_fields(price),
+            price=price_of(self._option, self._region, self._run.about()["machine"]["vcpus"]),
         )
 
     def create(self, record: EndpointRecord) -> EndpointRecord:
@@ -44,7 +43,7 @@ class OpenAITarget:
         return record
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
-        """External servers count as in service: whether they answer shows in the request records."""
+        """External servers count as in service: the request records show whether they answer."""
         return EndpointStatus("in_service")
 
     def address(self, record: EndpointRecord) -> Address:

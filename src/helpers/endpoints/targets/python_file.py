@@ -24,7 +24,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import PythonOption
 from helpers.config.secret_names import SECRET_NAME
 from helpers.config.yaml import expanded
-from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.pricing import price_of
 from helpers.endpoints.targets.base import EndpointStatus
 from helpers.endpoints.targets.certificates import certificates_file
 from helpers.endpoints.targets.sagemaker_resources import resource_name
@@ -38,7 +38,7 @@ STATES = ("creating", "in_service", "gone")
 FAILED = "failed: "
 ADDRESS_KEYS = ("url", "bearer_token", "served_model", "ca_file", "framing", "sigv4", "request_id_header")
 NAME_OF_A_SECRET = re.compile(r"arn:aws[a-z-]*:(secretsmanager|ssm):")
-"""ARNs of Secrets Manager and of the Parameter Store: they name a secret and are none."""
+"""ARNs of Secrets Manager and of the Parameter Store: they name a secret, and are not secret themselves."""
 
 
 class PythonFileTarget:
@@ -70,7 +70,7 @@ class PythonFileTarget:
             endpoint_name=resource_name(self._run.run_id, self._option.name),
             instance_type=self._option.instance_type,
             instance_count=self._option.instance_count,
-            **as_ledger_fields(price_of(self._option, self._region, about["machine"]["vcpus"])),
+            price=price_of(self._option, self._region, about["machine"]["vcpus"]),
             file=str(file),
             settings=self._option.settings,
         )
@@ -81,7 +81,7 @@ class PythonFileTarget:
         return record
 
     def status(self, record: EndpointRecord) -> EndpointStatus:
-        """The file's `status`. Raises DeployError, also for an answer that is no state."""
+        """The file's `status`. Raises DeployError, also for an answer that is not a state."""
         answer = self._call("status", record)
         if answer in STATES:
             return EndpointStatus(answer, utc_now())

@@ -6,7 +6,6 @@ resource was made, and take seconds to load.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from helpers.endpoints.failures import (
     deploy_error,
     is_passing,
 )
-from helpers.endpoints.pricing import as_ledger_fields, price_of
+from helpers.endpoints.pricing import price_of
 from helpers.endpoints.targets.base import EndpointStatus
 from helpers.endpoints.targets.container_logs import last_log_lines
 from helpers.endpoints.targets.execution_role import find_execution_role
@@ -53,7 +52,7 @@ OF_THE_WHOLE_ENDPOINT = "of the whole endpoint, whose instances its inference co
 LONGEST_LINE = 300
 """Characters of a line of a container that are kept."""
 CAUSES_IN_LOGS = (Cause.CRASH, Cause.STARTUP, Cause.OTHER)
-"""Causes of which the container's log tells more than SageMaker does."""
+"""Causes about which the container's log says more than SageMaker does."""
 
 
 class SageMakerTarget:
@@ -74,11 +73,11 @@ class SageMakerTarget:
             found = describe_existing(option, self._session())
             price = price_of(option, region, vcpus, instance_type=found.instance_type)
             if price and option.inference_component and option.price is None:
-                price = replace(price, source=f"{price.source}, {OF_THE_WHOLE_ENDPOINT}")
+                price = price.model_copy(update={"source": f"{price.source}, {OF_THE_WHOLE_ENDPOINT}"})
             return EndpointRecord(
                 **known,
                 **found._asdict(),
-                **as_ledger_fields(price),
+                price=price,
                 state="external",
                 endpoint_name=option.endpoint_name,
             )
@@ -86,7 +85,7 @@ class SageMakerTarget:
         image = source.image_uri(option.instance_type, region) if option.container else None
         return EndpointRecord(
             **known,
-            **as_ledger_fields(price_of(option, region, vcpus)),
+            price=price_of(option, region, vcpus),
             endpoint_name=resource_name(self._run.run_id, option.name),
             instance_type=option.instance_type,
             instance_count=option.instance_count,
@@ -178,7 +177,7 @@ class SageMakerTarget:
         )
 
     def _subnets(self, attempts: int) -> list[str]:
-        """Subnets of an attempt: those for want of capacity in turn, else those of the config; empty outside a VPC."""
+        """Subnets of an attempt: one after another where capacity was lacking, else those of the config; empty outside a VPC."""
         turns = self._option.on_no_capacity.subnets
         if turns:
             return turns[(max(attempts, 1) - 1) % len(turns)]
@@ -204,8 +203,8 @@ class SageMakerTarget:
             lines = [
                 line[:LONGEST_LINE] for line in self._mask(printed).splitlines()
             ]  # half a secret is not found any more
-            told = cause_of_log("\n".join(lines))
-            cause = cause if told == Cause.OTHER else told
+            logged = cause_of_log("\n".join(lines))
+            cause = cause if logged == Cause.OTHER else logged
         quoted = "\nLast lines of the container:\n" + "\n".join(f"  {line}" for line in lines) + "\n" if lines else " "
         is_silent = not lines and cause in (Cause.CRASH, Cause.STARTUP)
         next_step = f"{NEXT_STEP[cause]}; {NO_LOG_STEP}" if is_silent else NEXT_STEP[cause]

@@ -26,7 +26,7 @@ class EndpointRequests(NamedTuple):
 
 
 def machine_image_of(option: SageMakerOption, image: str | None) -> str | None:
-    """The machine image for an option's container image; null for SageMaker's default. Raises DeployError if they do not fit.
+    """The machine image for an option's container image; None for SageMaker's default. Raises DeployError if they do not fit.
 
     Without a container image, as the option states it.
     """

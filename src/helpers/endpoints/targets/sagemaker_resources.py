@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import slug
-from helpers.endpoints.failures import NEXT_STEP, Cause, cause_of_error, is_passing
+from helpers.endpoints.failures import NEXT_STEP, Cause, cause_of_error, is_not_found, is_passing
 from helpers.endpoints.waiting import growing_pauses
 from helpers.errors import TeardownError
 from helpers.run.ledger import EndpointRecord
@@ -52,7 +52,7 @@ def resource_tags(run_id: str, expires_at: datetime, more: dict[str, str]) -> di
 
 
 def find_endpoint(endpoint_name: str, client: BaseClient) -> dict | None:
-    """The endpoint as DescribeEndpoint tells it now; null if there is none."""
+    """The endpoint as DescribeEndpoint tells it now; None if there is none."""
     from botocore.exceptions import ClientError
 
     try:
@@ -143,12 +143,3 @@ def _is_refused_for_now(error: Exception, record: EndpointRecord) -> bool:
     if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in STILL_IN_USE:
         return True
     return is_passing(error) and not record.local
-
-
-def is_not_found(error: object) -> bool:
-    """True if a botocore ClientError says that the resource does not exist."""
-    detail = error.response.get("Error", {})
-    return (
-        detail.get("Code") in ("ValidationException", "ResourceNotFound")
-        and "could not find" in detail.get("Message", "").lower()
-    )

@@ -14,7 +14,7 @@ stamp. So a late server is no error of the client. An answer without delays (TTF
 everything, unless a send for each event is asked. The path decides the format: below `/endpoints/` the server-sent
 events are wrapped in AWS event-stream frames, else they come as they are.
 
-    handle        the stub as whoever uses it sees it: start, configure, log, end
+    handle        the stub as its users see it: start, configure, log, end
     schedule      what is asked of the server, and what it logs of each request
     server        the server's turns: reading requests, sending what is due
     timer         what wakes it

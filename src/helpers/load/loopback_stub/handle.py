@@ -1,4 +1,4 @@
-"""The stub as whoever uses it sees it."""
+"""The stub as its users see it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LoopbackStub:
         address = json.loads(line)
         self.url: str = address["url"]
         self.ca_file: str | None = address["ca_file"]
-        """The certificate that a client must trust; null without TLS. Gone when the stub ends."""
+        """The certificate that a client must trust; None without TLS. Gone when the stub ends."""
         self._trust = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
 
     def __enter__(self) -> LoopbackStub:

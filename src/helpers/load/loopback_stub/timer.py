@@ -20,7 +20,7 @@ class Timer:
             selector.register(self._descriptor, selectors.EVENT_READ, self._rang)
 
     def wait(self, due_ns: int | None) -> float | None:
-        """The timeout in s for a selector that must return by `due_ns` (null: when something else happens)."""
+        """The timeout in s for a selector that must return by `due_ns` (None: when something else happens)."""
         if due_ns is None:
             return None
         now = monotonic_ns()

@@ -38,7 +38,7 @@ def bill_by_traffic(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
         axes = canvas.add_subplot()
         for option in options:
             for price in option.prices or [None]:
-                usd = [fleet(option, t, headroom, price and price.usd_per_hour).usd_per_hour for t in traffic]
+                usd = [fleet(option, t, headroom, price).usd_per_fleet_hour for t in traffic]
                 first = price is None or price == option.prices[0]
                 axes.plot(
                     traffic,

@@ -1,4 +1,4 @@
-"""Load processes that work together, and how to speak with them. Whoever wants load (a notebook kernel) sends none."""
+"""Load processes that work together, and the pipes to them. The process that wants load (a notebook kernel) sends none."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from helpers.errors import LoadError
-from helpers.load import order as messages
-from helpers.load.conductor import Finished, LoadPointRun
-from helpers.load.order import Order
-from helpers.load.progress import OnProgress
+from helpers.load import messages
+from helpers.load.attempt_progress import OnProgress
+from helpers.load.attempt_run import AttemptRun, Finished
+from helpers.load.messages import AttemptSpec
 from helpers.run.disk_errors import disk_fault
 
 LOG_TAIL_LINES = 15
 END_TIMEOUT_S = 10
 SILENCE_S = 60.0
-"""A load process under load reports ten times a second. One that is silent for so long hangs, or was stopped."""
+"""A load process reports ten times a second while it sends. One that is silent for this long hangs, or was stopped."""
 CONTINUE = "then run notebooks/03_run_inference again on this run folder to continue"
 
 
-class LoadTeam:
-    """Load processes that work together; a context manager that ends them. Each has a CPU: `first_place` and following."""
+class LoadProcesses:
+    """Load processes that work together; a context manager that ends them. Each has its own CPU, from `first_place` on."""
 
     def __init__(self, log_file: Path, processes: int = 1, first_place: int = 0, silence_s: float = SILENCE_S) -> None:
         """Start the processes. One that owes a message and is silent for `silence_s` is killed. Raises LoadError."""
@@ -41,20 +41,20 @@ class LoadTeam:
             self._log = log_file.open("ab")
         except OSError as error:
             raise LoadError(f"the log of the load processes: {disk_fault(error, log_file)}") from error
-        self._told: queue.Queue[tuple[int, BaseModel | None]] = queue.Queue()
+        self._replies: queue.Queue[tuple[int, BaseModel | None]] = queue.Queue()
         self._processes = [self._start(index) for index in range(processes)]
-        self._letters = [self._post(process) for process in self._processes]
+        self._outboxes = [self._open_outbox(process) for process in self._processes]
         self._owing: dict[int, float] = {}
         """How long each process that owes a message has been silent, s. Only time in which this process ran is counted."""
         self._patience_s, self._doing = silence_s, ""
         self._looked_s = time.monotonic()
 
-    def __enter__(self) -> LoadTeam:
+    def __enter__(self) -> LoadProcesses:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for letters in self._letters:
-            letters.put(None)
+        for outbox in self._outboxes:
+            outbox.put(None)
         for process in self._processes:
             try:
                 process.wait(END_TIMEOUT_S)
@@ -65,26 +65,26 @@ class LoadTeam:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids, for whoever watches from outside."""
+        """Process ids, for monitoring from outside."""
         return [process.pid for process in self._processes]
 
     def kill(self) -> None:
-        """End all processes at once; a `run` under way in another thread raises LoadError."""
+        """Kill all processes at once; a `run` in progress in another thread raises LoadError."""
         for process in self._processes:
             process.kill()
 
-    def run(self, order: Order, on_progress: OnProgress) -> Finished:
-        """Run one load point to its end; its records are then on disk. Raises LoadError if a load process dies or hangs."""
-        shutil.rmtree(order.spool, ignore_errors=True)
+    def run(self, spec: AttemptSpec, on_progress: OnProgress) -> Finished:
+        """Run one attempt to its end; its records are then on disk. Raises LoadError if a load process dies or hangs."""
+        shutil.rmtree(spec.spool, ignore_errors=True)
         try:
-            order.spool.mkdir(parents=True)
-            return LoadPointRun(self, order, on_progress).run()
+            spec.spool.mkdir(parents=True)
+            return AttemptRun(self, spec, on_progress).run()
         except OSError as error:
             raise LoadError(
-                f"{_where(order)}: {disk_fault(error, order.spool)}, {CONTINUE}; finished load points are kept"
+                f"{_where(spec)}: {disk_fault(error, spec.spool)}, {CONTINUE}; finished load points are kept"
             ) from error
         finally:
-            shutil.rmtree(order.spool, ignore_errors=True)
+            shutil.rmtree(spec.spool, ignore_errors=True)
 
     # --- for the run of a load point ------------------------------------------------------------------------------
 
@@ -92,11 +92,11 @@ class LoadTeam:
         return len(self._processes)
 
     def send(self, index: int, message: BaseModel) -> None:
-        """Send one message to one process. Waits for nothing: one that does not read must not hold up its conductor."""
-        self._letters[index].put(message.model_dump_json() + "\n")
+        """Send one message to one process. Waits for nothing: a process that does not read must not hold up the caller."""
+        self._outboxes[index].put(message.model_dump_json() + "\n")
 
     def expect(self, indices: Iterable[int], doing: str, patience_s: float) -> None:
-        """From now on these processes owe a message, and may be silent for so long; `doing`: what they do, in words."""
+        """From now on these processes owe a message, and may be silent for `patience_s`; `doing`: what they do, in words."""
         self._owing = dict.fromkeys(indices, 0.0)
         self._patience_s, self._doing = patience_s, doing
         self._looked_s = time.monotonic()
@@ -105,60 +105,60 @@ class LoadTeam:
         """A process owes nothing more."""
         self._owing.pop(index, None)
 
-    def next_told(self, timeout_s: float, order: Order) -> tuple[int, BaseModel] | None:
+    def next_reply(self, timeout_s: float, spec: AttemptSpec) -> tuple[int, BaseModel] | None:
         """(process, message) once there is one; None after the time-out. Raises LoadError for one that died or hangs."""
         try:
-            index, told = self._told.get(timeout=timeout_s)
+            index, reply = self._replies.get(timeout=timeout_s)
         except queue.Empty:
-            self._note_silence(timeout_s, order)
+            self._note_silence(timeout_s, spec)
             return None
-        if told is None:
-            raise self._died(index, order)
-        if isinstance(told, messages.Failed):
+        if reply is None:
+            raise self._died(index, spec)
+        if isinstance(reply, messages.Failed):
             self._processes[index].kill()
             raise LoadError(
-                f"{self._name(index)}, {_where(order)}: {told.cause}. Finished load points are kept. "
-                f"Next: {told.next_step}, {CONTINUE}"
+                f"{self._name(index)}, {_where(spec)}: {reply.cause}. Finished load points are kept. "
+                f"Next: {reply.next_step}, {CONTINUE}"
             )
         if index in self._owing:
             self._owing[index] = 0.0
-        self._note_silence(timeout_s, order)
-        return index, told
+        self._note_silence(timeout_s, spec)
+        return index, reply
 
-    def give_up(self, index: int, why: str, order: Order) -> LoadError:
+    def give_up(self, index: int, why: str, spec: AttemptSpec) -> LoadError:
         """Kill a process that does not do its part; returns the error to raise."""
         self._processes[index].kill()  # also where it is stopped, or spins
         return LoadError(
-            f"{self._name(index)}, {_where(order)}: {why}. It was killed; finished load points are kept. Next: see that "
+            f"{self._name(index)}, {_where(spec)}: {why}. It was killed; finished load points are kept. Next: see that "
             f"nothing stops the process or holds up this machine (memory, disk, a debugger), {CONTINUE}; if it happens "
             f"again, report it with {self._log_file}"
         )
 
-    def _note_silence(self, timeout_s: float, order: Order) -> None:
+    def _note_silence(self, timeout_s: float, spec: AttemptSpec) -> None:
         now = time.monotonic()
         passed_s, self._looked_s = min(now - self._looked_s, timeout_s + 1), now
         for index, silent_s in self._owing.items():
             if silent_s + passed_s > self._patience_s:
-                raise self.give_up(index, f"it said nothing for {self._patience_s:g} s while {self._doing}", order)
+                raise self.give_up(index, f"it said nothing for {self._patience_s:g} s while {self._doing}", spec)
             self._owing[index] = silent_s + passed_s
 
     def _name(self, index: int) -> str:
         return f"load process {index} (pid {self._processes[index].pid})"
 
-    def _post(self, process: subprocess.Popen) -> queue.Queue[str | None]:
+    def _open_outbox(self, process: subprocess.Popen) -> queue.Queue[str | None]:
         """Where messages to a process are put; a thread writes them, and closes its input after None."""
-        letters: queue.Queue[str | None] = queue.Queue()
+        outbox: queue.Queue[str | None] = queue.Queue()
 
         def write() -> None:
             with contextlib.suppress(OSError, ValueError):  # it has died, which `_read` finds too
-                while (letter := letters.get()) is not None:
-                    process.stdin.write(letter)
+                while (line := outbox.get()) is not None:
+                    process.stdin.write(line)
                     process.stdin.flush()
             with contextlib.suppress(OSError):
                 process.stdin.close()
 
         threading.Thread(target=write, daemon=True).start()
-        return letters
+        return outbox
 
     def _start(self, index: int) -> subprocess.Popen:
         process = subprocess.Popen(
@@ -174,17 +174,17 @@ class LoadTeam:
     def _read(self, index: int, process: subprocess.Popen) -> None:
         with process.stdout as lines:
             for line in lines:
-                self._told.put((index, messages.Told.model_validate({"message": json.loads(line)}).message))
-        self._told.put((index, None))
+                self._replies.put((index, messages.Reply.model_validate({"message": json.loads(line)}).message))
+        self._replies.put((index, None))
 
-    def _died(self, index: int, order: Order) -> LoadError:
+    def _died(self, index: int, spec: AttemptSpec) -> LoadError:
         process = self._processes[index]
         try:
             code = process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             code = "unknown"
         return LoadError(
-            f"{self._name(index)} ended with code {code} during {_where(order)}. Finished load points are kept. Next: see "
+            f"{self._name(index)} ended with code {code} during {_where(spec)}. Finished load points are kept. Next: see "
             f"{self._log_file}, {CONTINUE}\n{self._log_tail()}"
         )
 
@@ -196,5 +196,5 @@ class LoadTeam:
         return "\n".join(lines[-LOG_TAIL_LINES:]) or "(its log is empty)"
 
 
-def _where(order: Order) -> str:
-    return f"option {order.option!r}, dataset {order.dataset!r}, {order.level.label}"
+def _where(spec: AttemptSpec) -> str:
+    return f"option {spec.option!r}, dataset {spec.dataset!r}, {spec.level.label}"

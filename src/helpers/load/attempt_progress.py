@@ -1,4 +1,4 @@
-"""A load point under way, for whoever shows it."""
+"""The progress of an attempt, for display."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.config.load import LoadBase
-from helpers.load.order import Progress
+from helpers.load.messages import SendingStatus
 from helpers.load.window import Window
 
-TELL_EVERY_S = 0.25
+SHOW_EVERY_S = 0.25
 RATE_OVER_S = 1.5
 LATENCIES_OVER_S = 5.0
 
 
 @dataclass(frozen=True)
-class LoadProgress:
-    """Counts and rates of a load point under way, all its load processes together; unknown is null."""
+class AttemptProgress:
+    """Counts and rates of a running attempt, over all its load processes; unknown is None."""
 
     phase: str
     """`connecting`, `warmup`, `steady`, `drain` or `parsing`."""
@@ -38,10 +38,10 @@ class LoadProgress:
     seconds_left: float | None = None
 
 
-OnProgress = Callable[[LoadProgress], None]
+OnProgress = Callable[[AttemptProgress], None]
 
 
-class ProgressView:
+class AttemptProgressView:
     """Puts progress together for the display, a few times a second."""
 
     def __init__(self, load: LoadBase, on_progress: OnProgress) -> None:
@@ -51,32 +51,32 @@ class ProgressView:
         self._shown_s = 0.0
         self._phase = ""
 
-    def note(self, progress: Progress) -> None:
+    def note(self, status: SendingStatus) -> None:
         """Remember times to the first byte."""
         now = time.monotonic()
-        self._first_s.extend((now, value) for value in progress.first_s)
+        self._first_s.extend((now, value) for value in status.first_s)
 
-    def show(self, phase: str | None, latest: Iterable[Progress], window: Window) -> None:
-        """Tell the listener, if it is time to, or if a new phase has begun."""
+    def show(self, phase: str | None, latest: Iterable[SendingStatus], window: Window) -> None:
+        """Notify the listener if it is time to, or if a new phase has begun."""
         now = time.monotonic()
         phase = phase or ("warmup" if window.open_ns is None else "steady")
-        if phase == self._phase and now - self._shown_s < TELL_EVERY_S:
+        if phase == self._phase and now - self._shown_s < SHOW_EVERY_S:
             return
         self._phase, self._shown_s = phase, now
         latest = list(latest)
-        done = sum(progress.done for progress in latest)
+        done = sum(status.done for status in latest)
         self._done.append((now, done))
         since, before = next(((t, d) for t, d in self._done if now - t <= RATE_OVER_S), (now, done))
         rate = (done - before) / (now - since) if now > since else None
         recent = [value for at, value in self._first_s if now - at <= LATENCIES_OVER_S]
         wanted = self._load.min_requests
         self._on_progress(
-            LoadProgress(
+            AttemptProgress(
                 phase=phase,
-                sent=sum(progress.sent for progress in latest),
+                sent=sum(status.sent for status in latest),
                 done=done,
-                failed=sum(progress.failed for progress in latest),
-                in_flight=sum(progress.in_flight for progress in latest),
+                failed=sum(status.failed for status in latest),
+                in_flight=sum(status.in_flight for status in latest),
                 rate_per_s=rate,
                 ttft_p50_s=float(np.percentile(recent, 50)) if recent else None,
                 ttft_p95_s=float(np.percentile(recent, 95)) if recent else None,

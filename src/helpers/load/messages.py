@@ -1,4 +1,4 @@
-"""What crosses the pipe between whoever orders load and the load processes: one JSON line a message."""
+"""What crosses the pipes between the process that wants load and its load processes: one JSON line per message."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from helpers.config.benchmark import Generation
 from helpers.config.load import Load, LoadLevel
+from helpers.config.workload import Generation
 from helpers.load.address import Address
-from helpers.run.records import LoadPoint
+from helpers.run.records import Attempt
 
 LONGEST_DRAIN_TIMEOUTS = 3
 SLACK_S = 60.0
@@ -19,8 +19,8 @@ OPENING_AT_ONCE = 64
 """Connections that a load process makes at the same time."""
 
 
-class Order(BaseModel):
-    """One load point to run. Holds secrets (the bearer token): it is piped, never written to a file."""
+class AttemptSpec(BaseModel):
+    """One attempt to run. Holds secrets (the bearer token): it is piped, never written to a file."""
 
     model_config = ConfigDict(extra="forbid")
     option: str
@@ -29,7 +29,7 @@ class Order(BaseModel):
     repetition: int
     seed: int
     start_of_prompts: float = 0.0
-    """Share of the shuffled prompts at which this load point starts, so that load points share as few as may be."""
+    """Share of the shuffled prompts at which this attempt starts, so that attempts have as few prompts in common as possible."""
     address: Address
     load: Load
     percentile: float = 95.0
@@ -49,13 +49,13 @@ class Order(BaseModel):
     """SageMaker takes inference ids of at most 64 characters."""
 
     @property
-    def point(self) -> LoadPoint:
-        """The load point that is to be run."""
-        return LoadPoint(self.option, self.dataset, self.level, self.repetition)
+    def attempt(self) -> Attempt:
+        """What is to be run."""
+        return Attempt(self.option, self.dataset, self.level, self.repetition)
 
     @property
     def spool(self) -> Path:
-        """Where load processes keep what came back while the load point is under way."""
+        """Where load processes keep responses while the attempt is running."""
         output = Path(self.output_file)
         return output.parent / f".{output.stem}.spool"
 
@@ -65,7 +65,7 @@ class Order(BaseModel):
 
     @property
     def longest_load_s(self) -> float:
-        """After this, load has ended or something is wrong with whoever should end it."""
+        """By then the load has ended, or the process that should end it has failed."""
         return self.load.max_duration_s + LONGEST_DRAIN_TIMEOUTS * self.load.request_timeout_s + SLACK_S
 
     @property
@@ -75,10 +75,10 @@ class Order(BaseModel):
 
 
 class Prepare(BaseModel):
-    """Make ready to send: bodies, connections. Answered by `Ready`."""
+    """Prepare to send: bodies, connections. Answered by `Ready`."""
 
-    do: Literal["prepare"] = "prepare"
-    order: Order
+    command: Literal["prepare"] = "prepare"
+    spec: AttemptSpec
     load_process: int
     of: int
 
@@ -86,28 +86,28 @@ class Prepare(BaseModel):
 class Go(BaseModel):
     """Start at this moment of CLOCK_MONOTONIC. Answered by `Sent`, after the load."""
 
-    do: Literal["go"] = "go"
+    command: Literal["go"] = "go"
     start_ns: int
 
 
 class Close(BaseModel):
-    """The steady window ends here: tell when every request before it is answered, and go on. Null: it does not end yet."""
+    """The steady window ends here: keep sending, and report when every request before it is answered. None: not yet."""
 
-    do: Literal["close"] = "close"
+    command: Literal["close"] = "close"
     close_ns: int | None
 
 
 class Stop(BaseModel):
-    """Send nothing more; what is in flight is waited for."""
+    """Send nothing more, and wait for what is in flight."""
 
-    do: Literal["stop"] = "stop"
+    command: Literal["stop"] = "stop"
 
 
 class Parse(BaseModel):
     """Turn rows [first, last) of one spool into a part file. Answered by `Parsed`."""
 
-    do: Literal["parse"] = "parse"
-    order: Order
+    command: Literal["parse"] = "parse"
+    spec: AttemptSpec
     load_process: int
     first: int
     last: int
@@ -118,50 +118,50 @@ class Parse(BaseModel):
 
 
 class Write(BaseModel):
-    """Join part files to the load point's request records. Answered by `Written`."""
+    """Join part files into the attempt's request records. Answered by `Written`."""
 
-    do: Literal["write"] = "write"
+    command: Literal["write"] = "write"
     part_files: list[str]
     metadata: str
     output_file: str
 
 
-class Message(BaseModel):
-    """From the conductor."""
+class Command(BaseModel):
+    """To a load process."""
 
-    message: Prepare | Go | Close | Stop | Parse | Write = Field(discriminator="do")
+    message: Prepare | Go | Close | Stop | Parse | Write = Field(discriminator="command")
 
 
 class Ready(BaseModel):
     """Connections are open; what they took, ns."""
 
-    tell: Literal["ready"] = "ready"
+    reply: Literal["ready"] = "ready"
     connect_ns: list[int]
     tls_ns: list[int]
 
 
-class Progress(BaseModel):
+class SendingStatus(BaseModel):
     """How a load process is getting on."""
 
-    tell: Literal["progress"] = "progress"
+    reply: Literal["sending"] = "sending"
     sent: int
     done: int
     failed: int
     in_flight: int
     oldest_t0_ns: int | None
-    """t0 of the oldest request in flight; null if there is none."""
+    """t0 of the oldest request in flight; None if there is none."""
     first_s: list[float]
-    """Times to the first byte of the body of requests that ended since the last message; some of them, if many."""
+    """Times to the first byte of the body of requests that ended since the last status; a sample if there are many."""
     ended: bool = False
     """All prompts, or all of the schedule, are used up."""
     clear_ns: int | None = None
-    """Every request before this close of the window is answered; null while that is not so."""
+    """Every request before this close of the window is answered; None until then."""
 
 
 class Sent(BaseModel):
     """The load of one process is over."""
 
-    tell: Literal["sent"] = "sent"
+    reply: Literal["sent"] = "sent"
     requests: int
     ended: bool
     cpu_s: float
@@ -170,45 +170,45 @@ class Sent(BaseModel):
     standstills: list[tuple[int, int]] = []
     """[from, to) of CLOCK_MONOTONIC in which the event loop did not run, where that was long."""
     own_failures: dict[str, int] = {}
-    """Requests that failed because of this machine, by what it said."""
+    """Requests that failed because of this machine, by error message."""
     peak_memory_mb: float
     clock_pairs: list[tuple[int, int]]
 
 
 class Parsed(BaseModel):
-    """A part file is there."""
+    """A part file is written."""
 
-    tell: Literal["parsed"] = "parsed"
+    reply: Literal["parsed"] = "parsed"
     requests: int
     failed: int
     answered: int
-    """Requests of which at least a byte came back."""
+    """Requests for which at least one byte came back."""
     stamped_by_kernel: int
     cpu_s: float
 
 
 class Written(BaseModel):
-    """The request records are there."""
+    """The request records are written."""
 
-    tell: Literal["written"] = "written"
+    reply: Literal["written"] = "written"
     cpu_s: float
 
 
 class Alive(BaseModel):
-    """Still parsing or writing; said every few seconds."""
+    """Still parsing or writing; sent every few seconds."""
 
-    tell: Literal["alive"] = "alive"
+    reply: Literal["alive"] = "alive"
 
 
 class Failed(BaseModel):
-    """The load process cannot go on, and ends. Said here because the disk of its log may be what failed."""
+    """The load process cannot continue, and exits. Reported here because the disk that holds its log may be what failed."""
 
-    tell: Literal["failed"] = "failed"
+    reply: Literal["failed"] = "failed"
     cause: str
     next_step: str
 
 
-class Told(BaseModel):
+class Reply(BaseModel):
     """From a load process."""
 
-    message: Ready | Progress | Sent | Parsed | Written | Alive | Failed = Field(discriminator="tell")
+    message: Ready | SendingStatus | Sent | Parsed | Written | Alive | Failed = Field(discriminator="reply")

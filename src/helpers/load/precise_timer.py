@@ -1,4 +1,4 @@
-"""An alarm on CLOCK_MONOTONIC that is exact to microseconds; the timers of event loops round to milliseconds."""
+"""A timer on CLOCK_MONOTONIC that is exact to microseconds; the timers of event loops round to milliseconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from time import monotonic_ns
 from helpers.load.system import open_timer, set_timer
 
 
-class Alarm:
+class PreciseTimer:
     """Calls `ring` on the running event loop at the time last set, once. Elsewhere than on Linux: as exact as the loop."""
 
     def __init__(self, ring: Callable[[], None]) -> None:

@@ -10,16 +10,16 @@ import pytest
 from examples import make_config
 
 from helpers.config.file import load_config
-from helpers.endpoints.campaign import LoadEvent
+from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import ParameterError
-from helpers.load.progress import LoadProgress
+from helpers.load.attempt_progress import AttemptProgress
 from helpers.run.folder import RunFolder
+from helpers.series.displays import ProgressBars
 from helpers.series.live_plot import HISTORY, LivePlot, progress_words
-from helpers.series.progress import ProgressBars
-from helpers.series.status import Clock, point_words, read_progress
+from helpers.series.status import Clock, attempt_words, read_progress
 
 SVG = "{http://www.w3.org/2000/svg}"
-UNDER_WAY = LoadProgress(
+UNDER_WAY = AttemptProgress(
     phase="steady",
     sent=1310,
     done=1302,
@@ -60,7 +60,7 @@ def test_a_load_point_under_way_in_words():
 
 
 def test_what_is_not_known_is_not_said():
-    assert progress_words(LoadProgress(phase="connecting")) == "connecting, 0 in flight"
+    assert progress_words(AttemptProgress(phase="connecting")) == "connecting, 0 in flight"
 
 
 # --- the plot -----------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def lines(plot, strip):
 def test_lines_run_from_left_to_right_and_higher_means_more():
     plot = LivePlot()
     for i, in_flight in enumerate((0, 5, 10)):
-        plot.show(LoadProgress(phase="steady", in_flight=in_flight), 0, float(i))
+        plot.show(AttemptProgress(phase="steady", in_flight=in_flight), 0, float(i))
     ((first, second, third),) = lines(plot, 1)
     assert (first[0], second[0], third[0]) == (0, 110, 220)
     assert first[1] - second[1] == second[1] - third[1] > 0
@@ -103,7 +103,7 @@ def test_lines_run_from_left_to_right_and_higher_means_more():
 def test_an_unknown_value_leaves_a_gap():
     plot = LivePlot()
     for i, rate in enumerate((1.0, None, 1.0, 1.0)):
-        plot.show(LoadProgress(phase="steady", rate_per_s=rate), 0, float(i))
+        plot.show(AttemptProgress(phase="steady", rate_per_s=rate), 0, float(i))
     group = picture(plot)[0].findall(f"{SVG}g")[0]
     assert [path.get("d").count("M") for path in group.findall(f"{SVG}path")][-1] == 2
     assert [x for x, _ in lines(plot, 0)[0]] == pytest.approx([0, 146.7, 220])
@@ -112,7 +112,7 @@ def test_an_unknown_value_leaves_a_gap():
 def test_failures_are_counted_anew_in_each_load_point():
     plot = LivePlot()
     for i, (point, failed) in enumerate([(0, 2), (0, 5), (1, 1), (1, 1)]):
-        plot.show(LoadProgress(phase="steady", failed=failed), point, float(i))
+        plot.show(AttemptProgress(phase="steady", failed=failed), point, float(i))
     (line,) = lines(plot, 3)
     bottom = max(y for _, y in line)
     assert [bottom - y for _, y in line] == pytest.approx([2 / 3 * 56, 56, 1 / 3 * 56, 0], abs=0.11)
@@ -142,7 +142,7 @@ def test_widgets_show_each_option_with_its_bar_and_plot(run, capsys):
     with ProgressBars(config, run, "widget") as show:
         show(event("b", done=1))
         show(event("b", done=1, progress=UNDER_WAY))
-        show(event("b", done=1, progress=LoadProgress(phase="drain")))  # within the same second
+        show(event("b", done=1, progress=AttemptProgress(phase="drain")))  # within the same second
         box = show.view.widget
     (name_a, bar_a, words_a), (name_b, bar_b, words_b) = (row.children[0].children for row in box.children[1:])
     assert (name_a.value, bar_a.value, bar_a.max, words_a.value) == ("a", 0, 3, "")
@@ -158,7 +158,7 @@ def test_when_the_load_is_done_the_plot_stays_and_its_words_go(run, capsys):
         for name in ("a", "b"):
             show(event(name, done=3, state="done"))
         plots = [row.children[1].value for row in show.view.widget.children[1:]]
-    assert plots[0].endswith("</svg><div>no load under way</div>")
+    assert plots[0].endswith("</svg><div>no load in progress</div>")
     assert "answers/s: 41.2" in plots[0]
     assert plots[1] == "", "an option that was never loaded has no plot"
 
@@ -224,11 +224,11 @@ def test_failures_stand_in_the_line_of_their_load_point(run_copy):
     status = ["timeout" if i in steady[:3] else "ok" for i in range(len(table))]
     at = table.schema.get_field_index("status")
     pq.write_table(table.set_column(at, table.schema.field(at), [status]), path)
-    assert point_words(run_copy.run, path.stem, config) == f"n = {len(steady)}, 3 failed (3 timeout)"
+    assert attempt_words(run_copy.run, path.stem, config) == f"n = {len(steady)}, 3 failed (3 timeout)"
 
 
 @pytest.mark.parametrize("style", ["widget", "text"])
-def test_a_fault_of_the_display_never_reaches_the_load_and_is_told_at_the_end(run, style, capsys):
+def test_a_fault_of_the_display_never_reaches_the_load_and_is_reported_at_the_end(run, style, capsys):
     with ProgressBars(make_config(), run, style) as show:
         show(event(done=None))
         show(event())

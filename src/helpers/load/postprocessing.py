@@ -1,5 +1,5 @@
-"""After the load point: what came back becomes request records. Done by load processes side by side, batch by batch, so
-that memory does not grow with the length of the load point.
+"""After an attempt: responses become request records. Done by load processes in parallel, batch by batch, so that memory
+does not grow with the length of the attempt.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from helpers.config.secret_words import secret_hider
 from helpers.errors import PromptError
 from helpers.load.bodies import salt_of, salted_prompt
 from helpers.load.connection import Exchange
-from helpers.load.order import Order, Parse, Parsed, Write, Written
+from helpers.load.messages import AttemptSpec, Parse, Parsed, Write, Written
 from helpers.load.responses import Answer, read_answer, unreadable
 from helpers.load.spool import ExchangeReader
 from helpers.run.records import METADATA_KEY, SCHEMA
 
 BATCH_ROWS = 2000
 BATCH_CHUNKS = 500_000
-"""A batch is written once it has so many rows, or so many chunks of text: a single answer may have any number."""
+"""A batch is written once it has this many rows or chunks of text: a single answer may have any number of chunks."""
 ROW_GROUP_BYTES = 64_000_000
 ECHO_MIN_CHARACTERS = 16
 COUNTED_ANSWERS, COUNTED_CHARACTERS = 32, 100_000
-"""Of each part, about so many answers are counted by the tokenizer too, to hold the server's counts against; none that is
-longer.
+"""Of each part, about this many answers are also counted by the tokenizer, to check the server's counts; longer answers
+are not.
 """
 
 
-def ordered_prompts(order: Order) -> pa.Table:
-    """The prompts of a load point in the order in which they are sent: the same for all options."""
-    prompts = pq.read_table(order.prompts_file)
-    shuffled = np.random.default_rng([order.seed, *order.dataset.encode()]).permutation(len(prompts))
-    return prompts.take(np.roll(shuffled, -round(order.start_of_prompts * len(prompts))))
+def ordered_prompts(spec: AttemptSpec) -> pa.Table:
+    """The prompts of an attempt in the order in which they are sent: the same for all options."""
+    prompts = pq.read_table(spec.prompts_file)
+    shuffled = np.random.default_rng([spec.seed, *spec.dataset.encode()]).permutation(len(prompts))
+    return prompts.take(np.roll(shuffled, -round(spec.start_of_prompts * len(prompts))))
 
 
 def parse(message: Parse, alive: Callable[[], None]) -> Parsed:
     """Write the records of some rows of a spool to a part file (Arrow IPC); calls `alive` after each row."""
     cpu = time.process_time()
-    reader = ExchangeReader(message.order.part_folder(message.load_process), message.clock_pairs)
+    reader = ExchangeReader(message.spec.part_folder(message.load_process), message.clock_pairs)
     rows = _RowBuilder(message)
     every = math.ceil((message.last - message.first) / COUNTED_ANSWERS)
     answered = by_kernel = failed = chunks = 0
@@ -116,30 +116,30 @@ class _RowBuilder:
     """Makes the record of one request from its index row and its exchange."""
 
     def __init__(self, message: Parse) -> None:
-        order = message.order
-        self._message, self._order = message, order
-        prompts = ordered_prompts(order)
+        spec = message.spec
+        self._message, self._spec = message, spec
+        prompts = ordered_prompts(spec)
         self._prompt_ids = prompts["prompt_id"].to_pylist()
         self._text = prompts["text"].to_pylist()
         self._rendered = prompts["rendered"].to_pylist()
-        self._prompt_tokens = prompts[order.prompt_tokens_column].to_pylist()
-        generation = order.generation
+        self._prompt_tokens = prompts[spec.prompt_tokens_column].to_pylist()
+        generation = spec.generation
         self._fixed_output_tokens = generation.max_output_tokens if generation.fixed_output_length else None
-        self._hide = secret_hider(order.address.secrets())
+        self._hide = secret_hider(spec.address.secrets())
         self._constant = {
-            "option": order.option,
-            "dataset": order.dataset,
-            "load_point": order.point.id,
-            "level": float(order.level.value),
-            "repetition": order.repetition,
+            "option": spec.option,
+            "dataset": spec.dataset,
+            "load_point": spec.attempt.id,
+            "level": float(spec.level.value),
+            "repetition": spec.repetition,
             "load_process": message.load_process,
         }
 
     def row(self, index: np.void, exchange: Exchange, by_kernel: bool, in_sample: bool) -> dict:
         """The record of one request; of one in the sample the server's counts are held against the tokenizer's."""
-        order = self._order
+        spec = self._spec
         number, prompt, scheduled_ns = int(index["number"]), int(index["prompt"]), int(index["scheduled_ns"])
-        request_id = f"{order.request_id_prefix}-{number}"
+        request_id = f"{spec.request_id_prefix}-{number}"
         answer, echoed, output_source = self._answer(exchange, self._sent_prompt(prompt, request_id))
         is_compared = in_sample and answer.status == "ok"
         return {
@@ -180,21 +180,21 @@ class _RowBuilder:
 
     def _answer(self, exchange: Exchange, sent: str) -> tuple[Answer, bool, str | None]:
         """What came back, whether it began with the prompt that was sent, and who counted its tokens."""
-        address = self._order.address
+        address = self._spec.address
         answer = read_answer(exchange, address.api, address.framing, self._fixed_output_tokens, self._hide)
         try:
             echoed = _strip_echo(answer, sent)
             if answer.status == "bad_response" or not answer.text or (answer.output_tokens is not None and not echoed):
                 return answer, echoed, None if answer.output_tokens is None else "server"
-            answer.output_tokens = _count_tokens(self._order.tokenizer, answer.text)
+            answer.output_tokens = _count_tokens(self._spec.tokenizer, answer.text)
         except Exception as error:  # noqa: BLE001 - a text that a tokenizer cannot take spoils one row and no other
             return unreadable(answer.first_byte_ns, answer.http_status, error), False, None
         return answer, echoed, None if answer.output_tokens is None else "tokenizer"
 
     def _counted_again(self, answer: Answer) -> int | None:
-        """Output tokens by the tokenizer; null where it is not at hand, and for reasoning, which a server may count and hide."""
-        tokenizer = _tokenizer_at_hand(self._order.tokenizer)
-        if tokenizer is None or answer.tells_reasoning or len(answer.text) > COUNTED_CHARACTERS:
+        """Output tokens by the tokenizer; None where it is not available, and for reasoning, which a server may hide."""
+        tokenizer = _tokenizer_at_hand(self._spec.tokenizer)
+        if tokenizer is None or answer.reports_reasoning or len(answer.text) > COUNTED_CHARACTERS:
             return None
         try:
             return len(tokenizer.encode(answer.text, add_special_tokens=False))
@@ -203,7 +203,7 @@ class _RowBuilder:
 
     def _sent_prompt(self, prompt: int, request_id: str) -> str:
         """The prompt as it was sent."""
-        if not self._order.load.prefix_cache_salt:
+        if not self._spec.load.prefix_cache_salt:
             return self._rendered[prompt]
         return salted_prompt(self._text[prompt], self._rendered[prompt], salt_of(request_id))[1]
 
@@ -248,7 +248,7 @@ def _tokenizer_at_hand(name: str):
 
 
 def _count_tokens(tokenizer: str, text: str) -> int | None:
-    """Tokens of an answer; null where the tokenizer cannot be had, which must not cost the measurement."""
+    """Tokens of an answer; None where the tokenizer is not available, which must not cost the measurement."""
     try:
         return len(_tokenizer(tokenizer).encode(text, add_special_tokens=False))
     except PromptError as error:

@@ -1,6 +1,6 @@
 """Notebook 03: loads each option as soon as it is ready, deletes its endpoint when its load is done, starts the next.
 
-Between notebook 02 and this stands only the ledger.
+Notebook 02 hands over through the ledger alone.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
 from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.load.address import Address
+from helpers.load.attempt_progress import AttemptProgress
 from helpers.load.calibration import calibrate
-from helpers.load.order import Order
-from helpers.load.plan import load_points_of, missing_load_points
-from helpers.load.progress import LoadProgress
-from helpers.load.team import LoadTeam
+from helpers.load.load_processes import LoadProcesses
+from helpers.load.messages import AttemptSpec
+from helpers.load.plan import attempts_of, missing_attempts
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
-from helpers.metrics.single_requests import run_single_requests, single_request_order
+from helpers.metrics.single_requests import run_single_requests, single_request_spec
 from helpers.number_text import plural
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
-from helpers.run.records import LoadPoint, Silence, error_types, set_aside, silence_at_end, tokens_of
+from helpers.run.records import Attempt, Silence, error_types, set_aside, silence_at_end, tokens_of
 
 BUDGET_LOOK_S = 2.0
 MOST_REPEATS = 2
-"""Times that a load point which lost its server is run again."""
+"""Times that an attempt which lost its server is repeated."""
 MAY_PASS = (
     NoAnswer.HOST,
     NoAnswer.PORT,
@@ -63,11 +63,11 @@ class LoadEvent:
     option: str
     state: str
     """`not begun`, `waiting`, `starting`, `loading`, `stopping`, `deleting`, `done`, `stopped` or `failed`."""
-    points_done: int
-    points_total: int
+    attempts_done: int
+    attempts_total: int
     detail: str = ""
-    progress: LoadProgress | None = None
-    """Of the load point under way; null where there is none."""
+    progress: AttemptProgress | None = None
+    """Of the running attempt; None where there is none."""
 
 
 OnEvent = Callable[[LoadEvent], None]
@@ -79,15 +79,15 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     Options whose endpoint fails, or does not answer, are noted in the ledger and the others go on. Raises LoadError if a
     load process died, NoOptionLeft if nothing could be measured of any option, BudgetExceeded if the estimated spend reached
     the budget, CredentialsError where AWS credentials have expired, TeardownError for what could not be deleted. Whatever
-    stops it, everything in the ledger is deleted; finished load points are on disk in any case, and running this again
-    continues with what is missing.
+    stops it, everything in the ledger is deleted; finished attempts stay on disk, and running this again continues with the
+    missing ones.
     """
     config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
     with guarded(run, "03_run_inference"), delete_after_failure(run):
-        if not run.instrument_file.is_file() and any(missing_load_points(o, config, run) for o in config.options):
+        if not run.instrument_file.is_file() and any(missing_attempts(o, config, run) for o in config.options):
             calibrate(config, run)
-        _serve_all(_Campaign(config, run, ledger, on_event), config, ledger)
+        _serve_all(_OptionRunner(config, run, ledger, on_event), config, ledger)
         if not config.endpoints.keep and ledger.remaining():
             delete_remaining(run)
         if not any(run.requests.glob("*.parquet")):
@@ -95,11 +95,11 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     return ledger.records()
 
 
-def _serve_all(campaign: _Campaign, config: BenchmarkConfig, ledger: Ledger) -> None:
+def _serve_all(runner: _OptionRunner, config: BenchmarkConfig, ledger: Ledger) -> None:
     """Serve every option, those first whose endpoints are up; watches the budget meanwhile."""
     up_first = sorted(config.options, key=lambda option: not _is_up(ledger.record(option.name)))
     with ThreadPoolExecutor(config.endpoints.max_parallel_endpoints, thread_name_prefix="option") as pool:
-        futures: list[Future] = [pool.submit(campaign.serve, option) for option in up_first]
+        futures: list[Future] = [pool.submit(runner.serve, option) for option in up_first]
         try:
             pending = set(futures)
             while pending:
@@ -110,7 +110,7 @@ def _serve_all(campaign: _Campaign, config: BenchmarkConfig, ledger: Ledger) -> 
                 if pending:
                     stay_within_budget(config, ledger)
         except BaseException:
-            campaign.stop()
+            runner.stop()
             for future in futures:
                 future.cancel()
             raise
@@ -120,7 +120,7 @@ def _is_up(record: EndpointRecord | None) -> bool:
     return record is not None and record.state in UP
 
 
-class _Campaign:
+class _OptionRunner:
     """The load of all options of a run. One thread serves one option at a time: its place is the endpoint's."""
 
     def __init__(self, config: BenchmarkConfig, run: RunFolder, ledger: Ledger, on_event: OnEvent) -> None:
@@ -130,7 +130,7 @@ class _Campaign:
         self._on_event = on_event
         self._load_places = threading.Semaphore(config.max_parallel_loads())
         self._stopping = threading.Event()
-        self._teams: set[LoadTeam] = set()
+        self._running: set[LoadProcesses] = set()
         self._begun: set[str] = set()
         self._lock = threading.Lock()
 
@@ -138,42 +138,42 @@ class _Campaign:
         """End all load; the threads then delete their endpoints."""
         self._stopping.set()
         with self._lock:
-            for team in self._teams:
-                team.kill()
+            for processes in self._running:
+                processes.kill()
         for option in self._config.options:
-            _Teller(option, self._config, self._run, self._on_event)(
+            _Notifier(option, self._config, self._run, self._on_event)(
                 "stopping" if option.name in self._begun else "not begun"
             )
 
     def serve(self, option: OptionBase) -> None:
         """Deploy an option if it is not yet, run its missing load points, delete it."""
-        tell = _Teller(option, self._config, self._run, self._on_event)
+        notify = _Notifier(option, self._config, self._run, self._on_event)
         if self._stopping.is_set():
-            tell("not begun")
+            notify("not begun")
             return
         self._begun.add(option.name)
-        if not missing_load_points(option, self._config, self._run):
+        if not missing_attempts(option, self._config, self._run):
             self._delete(option)
-            tell("done")
+            notify("done")
             return
         deployment = Deployment(option, self._config, self._run, self._ledger)
         try:
-            ready = self._wait_until_ready(deployment, tell)
+            ready = self._wait_until_ready(deployment, notify)
             if ready:
                 with self._load_places:
-                    ready = self._run_points(deployment, tell)
-                tell("deleting")
+                    ready = self._run_attempts(deployment, notify)
+                notify("deleting")
         finally:
             self._delete(option)
         if self._stopping.is_set() and not ready:
-            tell("stopped")
+            notify("stopped")
             return
         failure = self._ledger.record(option.name).failure
-        tell("done" if ready else "failed", "" if ready else failure or "")
+        notify("done" if ready else "failed", "" if ready else failure or "")
 
-    def _wait_until_ready(self, deployment: Deployment, tell: _Teller) -> bool:
+    def _wait_until_ready(self, deployment: Deployment, notify: _Notifier) -> bool:
         """True once the endpoint is in service; false if it failed for good, or all is to stop."""
-        tell("starting")
+        notify("starting")
         record = deployment.plan()
         # Of an earlier load that was cut off, or that got no answers; what else failed is begun anew by notebook 02 alone.
         may_answer_now = record.failure is None or record.cause in list(NoAnswer)
@@ -182,54 +182,60 @@ class _Campaign:
         pauses = growing_pauses()
         while record.state in UNDER_WAY and not self._stopping.is_set():
             if record.state == "waiting":
-                tell("waiting", record.cause or "")
+                notify("waiting", record.cause or "")
             next(pauses)
             record = deployment.step()
         return record.state in READY
 
-    def _run_points(self, deployment: Deployment, tell: _Teller) -> bool:
+    def _run_attempts(self, deployment: Deployment, notify: _Notifier) -> bool:
         """Run the missing load points, if a first request is answered; false if the endpoint was lost on the way."""
         option = deployment.option
         address = deployment.answering_address()
         if address is None:
             return False
-        repeated: Counter[LoadPoint] = Counter()
-        with self._new_team(option) as team:
+        repeated: Counter[Attempt] = Counter()
+        with self._start_processes(option) as processes:
             try:
-                self._run_single_requests(option, address, team, tell)
-                while points := missing_load_points(option, self._config, self._run):
+                self._run_single_requests(option, address, processes, notify)
+                while attempts := missing_attempts(option, self._config, self._run):
                     if self._stopping.is_set():
                         return False
-                    order = self._order(option, points[0], address)
-                    label = f"{order.dataset}, {order.level.label}"
-                    team.run(order, lambda progress, label=label: tell.progress(label, progress))
-                    if not self._goes_on(deployment, order, repeated, tell):
+                    spec = self._spec(option, attempts[0], address)
+                    label = f"{spec.dataset}, {spec.level.label}"
+                    processes.run(spec, lambda progress, label=label: notify.progress(label, progress))
+                    if not self._goes_on(deployment, spec, repeated, notify):
                         return False
-                    tell("loading", label)
+                    notify("loading", label)
             except LoadError:
                 if not self._stopping.is_set():
                     raise
                 return False
             finally:
                 with self._lock:
-                    self._teams.discard(team)
+                    self._running.discard(processes)
         return True
 
-    def _run_single_requests(self, option: OptionBase, address: Address, team: LoadTeam, tell: _Teller) -> None:
+    def _run_single_requests(
+        self, option: OptionBase, address: Address, processes: LoadProcesses, notify: _Notifier
+    ) -> None:
         """Where the SLO follows the machine: what it is a multiple of."""
         if not self._config.slo.multiples():
             return
-        firsts = {point.dataset: point for point in reversed(load_points_of(option, self._config, self._run))}
-        orders = [single_request_order(self._order(option, point, address), self._run) for point in firsts.values()]
-        run_single_requests(orders, lambda order: team.run(order, lambda seen: tell.progress("single requests", seen)))
+        firsts = {attempt.dataset: attempt for attempt in reversed(attempts_of(option, self._config, self._run))}
+        specs = [single_request_spec(self._spec(option, attempt, address), self._run) for attempt in firsts.values()]
+        run_single_requests(
+            specs, lambda spec: processes.run(spec, lambda seen: notify.progress("single requests", seen))
+        )
 
-    def _goes_on(self, deployment: Deployment, order: Order, repeated: Counter[LoadPoint], tell: _Teller) -> bool:
+    def _goes_on(
+        self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], notify: _Notifier
+    ) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
         Requests that were refused because of credentials, or that failed at an endpoint that is no more, say nothing about how
-        the option serves: such a load point is set aside. Raises CredentialsError.
+        the option serves: such an attempt is set aside. Raises CredentialsError.
         """
-        name, records = deployment.option.name, Path(order.output_file)
+        name, records = deployment.option.name, Path(spec.output_file)
         self._note_tokens(self._ledger.record(name), records)
         errors = error_types(records)
         if refused := [error for error in errors if error in CREDENTIAL_CODES]:
@@ -240,39 +246,43 @@ class _Campaign:
                 Cause.CREDENTIALS,
             )
         if deployment.step().state in READY:
-            return self._still_answers(deployment, order, repeated, tell)
+            return self._still_answers(deployment, spec, repeated, notify)
         if errors:
             set_aside(records)
         return False
 
-    def _still_answers(self, deployment: Deployment, order: Order, repeated: Counter[LoadPoint], tell: _Teller) -> bool:
+    def _still_answers(
+        self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], notify: _Notifier
+    ) -> bool:
         """False if the server fell silent in a load point and does not answer a single request either.
 
-        Such a load point says nothing of the option: it is set aside, and what is missing is not run, which the ledger says.
-        Where the server could not be reached and now is back, the load point is set aside too and run again; what was cut off
-        more often than that ends the option.
+        Such an attempt says nothing about the option: it is set aside, and the remaining ones are not run, as the ledger
+        records. If the server could not be reached and is back now, the attempt is set aside and repeated; one that loses
+        its server more than `MOST_REPEATS` times ends the option.
         """
-        records, point = Path(order.output_file), order.point
+        records, attempt = Path(spec.output_file), spec.attempt
         silence = silence_at_end(records)
         if silence is None:
             return True
-        situation = self._silence_in_words(deployment.option, point, silence)
+        situation = self._silence_in_words(deployment.option, attempt, silence)
         answers = deployment.answering_address(situation) is not None
-        if answers and (silence.was_reached or repeated[point]):
+        if answers and (silence.was_reached or repeated[attempt]):
             return True
-        repeated[point] += 1
+        repeated[attempt] += 1
         set_aside(records)
-        return answers or (repeated[point] <= MOST_REPEATS and self._answers_again(deployment.option, situation, tell))
+        return answers or (
+            repeated[attempt] <= MOST_REPEATS and self._answers_again(deployment.option, situation, notify)
+        )
 
-    def _answers_again(self, option: OptionBase, situation: str, tell: _Teller) -> bool:
-        """Wait for a server that was lost under load; false if it is gone for good or too long, which the ledger says."""
+    def _answers_again(self, option: OptionBase, situation: str, notify: _Notifier) -> bool:
+        """Wait for a server that was lost under load; false if it is gone for good or too long, which the ledger records."""
         longest_s = self._config.endpoints.unreachable_for_s
         deadline, pauses = time.monotonic() + longest_s, growing_pauses()
         situation = f"{situation}; waited up to {longest_s:g} s for it"
         while time.monotonic() < deadline and not self._stopping.is_set():
             if self._ledger.record(option.name).cause not in MAY_PASS:
                 return False
-            tell("waiting", situation)
+            notify("waiting", situation)
             next(pauses)
             # With a session of its own: one that was opened before may look for the endpoint where it is no more.
             deployment = Deployment(option, self._config, self._run, self._ledger)
@@ -282,20 +292,20 @@ class _Campaign:
                 return True
         return False
 
-    def _silence_in_words(self, option: OptionBase, point: LoadPoint, silence: Silence) -> str:
+    def _silence_in_words(self, option: OptionBase, attempt: Attempt, silence: Silence) -> str:
         """In which load point a server fell silent, and which are not run for that."""
-        left = [point, *missing_load_points(option, self._config, self._run)]
-        named = "; ".join(f"{p.dataset} at {p.level.label}" for p in left[:MOST_NAMED])
+        left = [attempt, *missing_attempts(option, self._config, self._run)]
+        named = "; ".join(f"{a.dataset} at {a.level.label}" for a in left[:MOST_NAMED])
         more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
         return (
-            f"fell silent under load ({point.dataset} at {point.level.label}: {silence.answered} of "
+            f"fell silent under load ({attempt.dataset} at {attempt.level.label}: {silence.answered} of "
             f"{plural(silence.requests, 'request')} answered, none of the last {silence.trailing}) and then gave no answer to "
             f"a single request; {plural(len(left), 'load point')} not measured: {named}{more}"
         )
 
     def _note_tokens(self, record: EndpointRecord, records: Path) -> None:
         """Add the tokens of a load point to what is billed, where tokens are billed."""
-        if record.usd_per_1m_input_tokens is None and record.usd_per_1m_output_tokens is None:
+        if not record.is_billed_per_token:
             return
         input_tokens, output_tokens, cached_tokens = tokens_of(records)
         self._ledger.update(
@@ -305,29 +315,29 @@ class _Campaign:
             billed_output_tokens=record.billed_output_tokens + output_tokens,
         )
 
-    def _new_team(self, option: OptionBase) -> LoadTeam:
-        """A team on CPUs that no other has: an even share of them for each endpoint that is loaded at once."""
+    def _start_processes(self, option: OptionBase) -> LoadProcesses:
+        """Load processes on CPUs that no others use: an even share of them for each endpoint that is loaded at once."""
         size = max(1, usable_cpu_count() // self._config.max_parallel_loads())
         with self._lock:
-            taken = {place for team in self._teams for place in team.places}
+            taken = {place for processes in self._running for place in processes.places}
             first = next(i for i in range(0, len(taken) + size, size) if not taken & set(range(i, i + size)))
-            team = LoadTeam(self._run.logs / f"load-{slug(option.name)}.log", size, first)
-            self._teams.add(team)
-            return team
+            processes = LoadProcesses(self._run.logs / f"load-{slug(option.name)}.log", size, first)
+            self._running.add(processes)
+            return processes
 
-    def _order(self, option: OptionBase, point: LoadPoint, address: Address) -> Order:
+    def _spec(self, option: OptionBase, attempt: Attempt, address: Address) -> AttemptSpec:
         config = self._config
         tokenizer = config.tokenizer_of(option)
         config_dir = Path(self._run.about()["config_dir"])
-        points = [p for p in load_points_of(option, config, self._run) if p.dataset == point.dataset]
-        most = max(config.load.most_levels * config.load.repetitions, len(points))
-        return Order(
-            option=point.option,
-            dataset=point.dataset,
-            level=point.level,
-            repetition=point.repetition,
+        attempts = [a for a in attempts_of(option, config, self._run) if a.dataset == attempt.dataset]
+        most = max(config.load.most_levels * config.load.repetitions, len(attempts))
+        return AttemptSpec(
+            option=attempt.option,
+            dataset=attempt.dataset,
+            level=attempt.level,
+            repetition=attempt.repetition,
             seed=config.seed,
-            start_of_prompts=points.index(point) / most,
+            start_of_prompts=attempts.index(attempt) / most,
             address=address,
             load=load_for_slo(config),
             percentile=config.slo.percentile,
@@ -336,10 +346,10 @@ class _Campaign:
             extra_body=option.extra_body,
             omit_body_keys=option.omit_body_keys,
             tokenizer=_absolute_folder(tokenizer, config_dir),
-            prompts_file=str(self._run.payloads / f"{slug(point.dataset)}.parquet"),
+            prompts_file=str(self._run.payloads / f"{slug(attempt.dataset)}.parquet"),
             prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
             base_dir=str(config_dir),
-            output_file=str(self._run.requests / f"{point.id}.parquet"),
+            output_file=str(self._run.requests / f"{attempt.id}.parquet"),
         )
 
     def _delete(self, option: OptionBase) -> None:
@@ -360,19 +370,19 @@ def _absolute_folder(tokenizer: str, base_dir: Path) -> str:
     return str(folder.resolve()) if folder.is_dir() else tokenizer
 
 
-class _Teller:
-    """Tells what becomes of an option, with how many of its load points are measured."""
+class _Notifier:
+    """Reports the state of an option, with how many of its attempts are measured."""
 
     def __init__(self, option: OptionBase, config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> None:
         self._option, self._config, self._run, self._on_event = option, config, run, on_event
         self._done = self._total = 0
 
     def __call__(self, state: str, detail: str = "") -> None:
-        points = load_points_of(self._option, self._config, self._run)
-        missing = missing_load_points(self._option, self._config, self._run)
-        self._done, self._total = len(points) - len(missing), len(points)
+        attempts = attempts_of(self._option, self._config, self._run)
+        missing = missing_attempts(self._option, self._config, self._run)
+        self._done, self._total = len(attempts) - len(missing), len(attempts)
         self._on_event(LoadEvent(self._option.name, state, self._done, self._total, detail))
 
-    def progress(self, label: str, progress: LoadProgress) -> None:
-        """Tell of the load point under way."""
+    def progress(self, label: str, progress: AttemptProgress) -> None:
+        """Report the running attempt."""
         self._on_event(LoadEvent(self._option.name, "loading", self._done, self._total, label, progress))

@@ -1,7 +1,7 @@
-"""Answers that are complete by what they say, though HTTP's end does not come: a body that never ends, or breaks off behind it.
+"""Answers that are complete by their API's own end, although HTTP's end never comes: the body never ends, or breaks off after it.
 
-Never looked for while bytes arrive in time: only where an answer has been silent for a moment, or its connection is lost. A
-server that was found to leave answers open is believed at once from then on (`SaidEnd`).
+Not checked while bytes keep arriving: only once an answer has been silent for a moment, or its connection is lost. Once a
+server is known to leave answers open, this end is accepted at once (`ApiEnd`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from helpers.load.http_body import split_http
 from helpers.load.timeline import BadResponse, Timeline
 
 SILENCE_NS = 100_000_000
-"""HTTP's end follows the API's within a moment where it comes at all."""
+"""HTTP's end follows the API's almost at once if it comes at all."""
 TAIL_BYTES = 4096
 MOST_READS_OF_HEAD = 500
 _SAYS_ITS_END = re.compile(rb'\[DONE\]|"message_stop"|"stop_reason"\s*:\s*"|"details"\s*:\s*\{')
@@ -23,8 +23,8 @@ _BETWEEN_CHUNKS = re.compile(rb"\r\n[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n")
 _JSON = re.compile(rb"\r\ncontent-type:[^\r]*\bjson\b", re.IGNORECASE)
 
 
-def says_its_end(pieces: list[bytes], api: str) -> bool:
-    """Does what came of an answer end as answers of its API do: with their last event, or one JSON value that is whole?"""
+def ends_by_api(pieces: list[bytes], api: str) -> bool:
+    """Do the bytes received end the way this API ends an answer: with its last event, or with one complete JSON value?"""
     if not pieces or not _may_be_over(pieces):
         return False
     decoder, read, _ = API_READERS[api]
@@ -40,7 +40,7 @@ def says_its_end(pieces: list[bytes], api: str) -> bool:
 
 
 def _may_be_over(pieces: list[bytes]) -> bool:
-    """A cheap look at the tail, and at the head: is it worth to read all?"""
+    """A cheap look at the tail and the head: is it worth parsing the whole answer?"""
     tail: list[bytes] = []
     size = 0
     for piece in reversed(pieces):
@@ -52,8 +52,8 @@ def _may_be_over(pieces: list[bytes]) -> bool:
     return bool(_SAYS_ITS_END.search(end) or _JSON.search(b"".join(pieces[:MOST_READS_OF_HEAD])[:TAIL_BYTES]))
 
 
-class SaidEnd(AnswerEnd):
-    """The end of an answer of a server that leaves them open: where HTTP ends it, or where it says so itself."""
+class ApiEnd(AnswerEnd):
+    """The end of an answer from a server that leaves answers open: HTTP's end or the API's, whichever comes first."""
 
     __slots__ = ("_api", "_pieces")
 
@@ -67,6 +67,6 @@ class SaidEnd(AnswerEnd):
         if super().feed(data):
             return True
         self._pieces.append(data)
-        is_over = says_its_end(self._pieces, self._api)
+        is_over = ends_by_api(self._pieces, self._api)
         self.closes = self.closes or is_over
         return is_over

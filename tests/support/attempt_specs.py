@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.config.benchmark import Generation
 from helpers.config.load import ClosedLoop, LoadBase, LoadLevel
+from helpers.config.workload import Generation
 from helpers.load.address import Address
-from helpers.load.order import Order
-from helpers.load.team import LoadTeam
+from helpers.load.load_processes import LoadProcesses
+from helpers.load.messages import AttemptSpec
 from helpers.metrics.formulas import with_latencies
-from helpers.run.records import LoadPointFacts, read_facts, read_requests
+from helpers.run.records import AttemptFacts, read_facts, read_requests
 
 TOKENS = 8
 STUB = Path(__file__).with_name("stub_server.py")
@@ -56,7 +56,7 @@ def write_prompts_file(folder: Path, prompts: int) -> Path:
     return path
 
 
-def order(
+def spec_of(
     folder: Path,
     url: str,
     behaviour: str = "stream",
@@ -68,7 +68,7 @@ def order(
     load: LoadBase | None = None,
     level: LoadLevel | None = None,
     **closed_loop: object,
-) -> Order:
+) -> AttemptSpec:
     """A load point against a stub: a closed loop unless a load and its level are given.
 
     Times out late: a machine that stands still for a moment is no failure of a request.
@@ -79,7 +79,7 @@ def order(
         load = ClosedLoop(**{**known, "max_duration_s": 30, **closed_loop})
         level = load.levels()[0]
     known = {"url": url, "api": api, "framing": "plain", "request_id_header": "X-Request-Id"}
-    return Order(
+    return AttemptSpec(
         option="stub",
         dataset=behaviour,
         level=level,
@@ -96,14 +96,14 @@ def order(
     )
 
 
-def measure(team: LoadTeam, an_order: Order) -> tuple[pd.DataFrame, LoadPointFacts]:
+def measure(processes: LoadProcesses, spec: AttemptSpec) -> tuple[pd.DataFrame, AttemptFacts]:
     """Run a load point; its records with latencies, and its facts, both read back from the file."""
-    team.run(an_order, on_progress=lambda progress: None)
-    folder = Path(an_order.output_file).parent
+    processes.run(spec, on_progress=lambda progress: None)
+    folder = Path(spec.output_file).parent
     return with_latencies(read_requests(folder)), read_facts(folder)[0]
 
 
-def mean_in_flight(requests: pd.DataFrame, facts: LoadPointFacts) -> float:
+def mean_in_flight(requests: pd.DataFrame, facts: AttemptFacts) -> float:
     """Mean number of requests under way in the steady window."""
     opened, closed = facts.window_open_ns, facts.window_close_ns
     inside = requests["done_ns"].clip(upper=closed) - requests["sent_ns"].clip(lower=opened)

@@ -1,4 +1,4 @@
-"""Progress in a notebook: a live table while endpoints come up, a bar and a plot per option while they are under load."""
+"""Progress in a notebook: a live table while endpoints start, and a bar and a plot per option while they are under load."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.endpoints.campaign import LoadEvent
+from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import ParameterError
-from helpers.load.plan import load_points_of, missing_load_points
+from helpers.load.plan import attempts_of, missing_attempts
 from helpers.report.display import Column, Table, numeric
 from helpers.report.plan_report import longest_point_s
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import facts_of
+from helpers.run.records import read_attempt_facts
 from helpers.series.live_plot import LivePlot
-from helpers.series.status import Clock, OptionProgress, RunProgress, point_words, write_progress
+from helpers.series.status import Clock, OptionProgress, RunProgress, attempt_words, write_progress
 
 STYLES = ("widget", "text")
 
@@ -41,7 +41,7 @@ class LiveEndpoints:
 
 
 def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
-    """State, time since the create call, and failure of every endpoint."""
+    """State, time since the create call, and failure reason of every endpoint."""
     now = datetime.now(UTC)
     rows = pd.DataFrame(
         {
@@ -67,19 +67,19 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
 
 
 class ProgressBars:
-    """Progress in load points and the time left in all: a bar and a live plot per option in JupyterLab, in batch a line of
-    text per load point. Kept in the run folder for whoever else looks.
+    """Progress in load points and the total time left: a bar and a live plot per option in JupyterLab, a line of
+    text per load point in batch. It is also written to the run folder, for `status`.
 
-    A context manager; call it with each LoadEvent. Events come from the threads that load, so a fault of the display
-    never reaches them: the display stops, and says why at the end.
+    A context manager; call it with each LoadEvent. Events come from the load threads, so an error in the display
+    never reaches them: the display stops, and reports the reason at the end.
     """
 
     def __init__(self, config: BenchmarkConfig, run: RunFolder, style: str = "widget") -> None:
         if style not in STYLES:
             raise ParameterError(f"progress: bad value {style!r}. Expected one of: {', '.join(STYLES)}")
         self._run, self._config = run, config
-        totals = {option.name: len(load_points_of(option, config, run)) for option in config.options}
-        missing = {option.name: len(missing_load_points(option, config, run)) for option in config.options}
+        totals = {option.name: len(attempts_of(option, config, run)) for option in config.options}
+        missing = {option.name: len(missing_attempts(option, config, run)) for option in config.options}
         self._options = {
             name: OptionProgress(state="not begun", done=total - missing[name], total=total)
             for name, total in totals.items()
@@ -105,13 +105,13 @@ class ProgressBars:
             if self._fault is None:
                 try:
                     self._show(event)
-                except Exception as fault:  # noqa: BLE001 (no display may stop a load)
+                except Exception as fault:  # noqa: BLE001 (a display error must not stop the load)
                     self._fault = fault
 
     def _show(self, event: LoadEvent) -> None:
         if event.progress is None:
             self._options[event.option] = OptionProgress(
-                state=event.state, detail=event.detail, done=event.points_done, total=event.points_total
+                state=event.state, detail=event.detail, done=event.attempts_done, total=event.attempts_total
             )
         progress = RunProgress(
             options=self._options, seconds_left=None, is_bound=False, at=datetime.now(UTC).replace(microsecond=0)
@@ -127,14 +127,14 @@ class ProgressBars:
 
 
 class _Lines:
-    """A line of text per load point, and per option that fails."""
+    """One line of text per load point, and per option that fails."""
 
     def __init__(self, config: BenchmarkConfig, run: RunFolder) -> None:
         self._config, self._run = config, run
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def open(self) -> None:
-        self._told = self._finished()
+        self._reported = self._finished()
 
     def _finished(self) -> set[str]:
         return {path.stem for path in self._run.requests.glob("*.parquet")}
@@ -144,10 +144,10 @@ class _Lines:
             return
         done, total = progress.counts()
         count, left = f"{done} of {total}", f"; {progress.left_words()}" if done < total else ""
-        for load_point in sorted(self._finished() - self._told):
-            self._told.add(load_point)
-            facts = facts_of(self._run.requests / f"{load_point}.parquet")
-            measured = point_words(self._run, load_point, self._config)
+        for load_point in sorted(self._finished() - self._reported):
+            self._reported.add(load_point)
+            facts = read_attempt_facts(self._run.requests / f"{load_point}.parquet")
+            measured = attempt_words(self._run, load_point, self._config)
             where = f"{facts.option}, {facts.dataset}, {facts.load.label}"
             print(f"{count}: {where}: {measured}{left}", flush=True)  # noqa: T201
         if event.state in ("failed", "not begun", "stopped"):
@@ -180,17 +180,17 @@ class _Panels:
         left = f"; {progress.left_words()}" if done < total else ""
         self._left.value = f"{done} of {total} load points{left}"
         plot = self._plots[event.option]
-        if event.progress is not None and not plot.show(event.progress, event.points_done, time.monotonic()):
+        if event.progress is not None and not plot.show(event.progress, event.attempts_done, time.monotonic()):
             return
         if event.state in ("deleting", "done", "stopping", "stopped", "failed"):
-            plot.finish("no load under way")
+            plot.finish("no load in progress")
         bar = self._bars[event.option]
-        bar.max, bar.value = event.points_total, event.points_done
-        self._words[event.option].value = f"{event.points_done} of {event.points_total}: {event_state(event)}"
+        bar.max, bar.value = event.attempts_total, event.attempts_done
+        self._words[event.option].value = f"{event.attempts_done} of {event.attempts_total}: {event_state(event)}"
 
 
 def event_state(event: LoadEvent) -> str:
-    """What an option is doing, and on what; of one that failed, why."""
+    """What an option is doing, and on what; or why it failed."""
     if event.state == "failed" and event.detail:
         return f"failed: {event.detail.removeprefix(f'option {event.option!r}: ')}"
     return f"{event.state} {event.detail}".strip()

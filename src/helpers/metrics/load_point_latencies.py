@@ -46,7 +46,7 @@ def percentile_columns(column: str, values: np.ndarray, effect: float, slo_perce
     return row | {f"{column}_p{slo_percent:g}_low": interval.low, f"{column}_p{slo_percent:g}_high": interval.high}
 
 
-class LevelLatencies:
+class LoadPointLatencies:
     """Latencies of the requests of a steady window in order of sending, failures as +inf.
 
     `here` are these requests by repetition and t0 (`metrics.with_latencies`).
@@ -67,7 +67,7 @@ class LevelLatencies:
         return self._values[column]
 
     def effect(self, column: str, percent: float) -> float:
-        """How many requests say as much about this percentile as one independent request (`intervals.design_effect`)."""
+        """How many requests carry as much about this percentile as one independent request (`intervals.design_effect`)."""
         key = column, percent
         if key not in self._effects:
             known = ~self._ok | self._requests[column].notna().to_numpy()

@@ -1,0 +1,102 @@
+"""The sections of a config that say what is served and asked: the model, the prompts, the datasets, the generation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from helpers.config.strict import Name, PositiveInt, Strict
+
+
+class ModelConfig(Strict):
+    """The model that every option serves: options are comparable only if they serve the same one."""
+
+    name: str = Field(description="Identity of the model, as the report names it.")
+    tokenizer: str = Field(
+        description="Hugging Face id, local folder, or `synthetic:2m|16m|30m|110m` for a generated model."
+    )
+    context_tokens: PositiveInt = Field(description="Maximum length of prompt plus output that every option accepts.")
+
+
+class PythonReferenceSource(Strict):
+    """Passages of the language reference that ships with CPython (PSF licence). Needs no network."""
+
+    kind: Literal["python_reference"]
+    cut: str | None = Field(default="context", description="Column that is cut to fill a bin; null: never cut.")
+
+
+class FileSource(Strict):
+    """A file of records: JSON lines, JSON, CSV, TSV, Parquet or text. Its keys are the columns that the template can name; a
+    record's prompt is also in the column `text`, whatever its key.
+    """
+
+    kind: Literal["file", "jsonl", "longbench"]
+    path: str = Field(
+        description="Local path, s3:// URI, or (not jsonl) a file of a Hugging Face dataset `owner/name:file`."
+    )
+    cut: str | None = Field(default=None, description="Column that is cut to fill a bin; null: never cut.")
+    answer: str | None = Field(default="answers", description="Column with the ground-truth answer, if any.")
+    max_records: PositiveInt = 100_000
+
+
+class ShareGPTSource(Strict):
+    """A file of conversations: the first human turn is the prompt, the reply to it the answer."""
+
+    kind: Literal["sharegpt"]
+    path: str
+    cut: None = None
+    max_records: PositiveInt = 100_000
+
+
+Source = Annotated[PythonReferenceSource | FileSource | ShareGPTSource, Field(discriminator="kind")]
+
+
+class PromptsConfig(Strict):
+    """Where prompts come from and how they are worded."""
+
+    source: Source
+    template: str = Field(
+        default="user_turn",
+        description="A file in data/prompt_templates (without .txt), or a path. `{column}` names source columns. Default "
+        "for python_reference, longbench and where a column is cut: question_about_passage.",
+    )
+    chat_template: Literal["model", "none"] = Field(
+        default="model", description="`model`: the tokenizer's chat template is applied; `none`: the bare text is sent."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_template(cls, data: object) -> object:
+        source = data.get("source") if isinstance(data, dict) else None
+        if not isinstance(source, dict) or "template" in data:
+            return data
+        about_a_passage = source.get("cut") or source.get("kind") in ("python_reference", "longbench")
+        return {**data, "template": "question_about_passage"} if about_a_passage else data
+
+
+class Dataset(Strict):
+    """A named set of prompts with lengths in a bin."""
+
+    name: Name
+    prompt_tokens: tuple[PositiveInt, PositiveInt] = Field(description="[from, to): inclusive, exclusive.")
+    count: PositiveInt = Field(default=500, description="Prompts to make.")
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Dataset:
+        low, high = self.prompt_tokens
+        if low >= high:
+            raise ValueError(f"prompt_tokens [{low}, {high}] is empty: expected [from, to) with from < to")
+        return self
+
+
+class Generation(Strict):
+    """Generation settings of the requests."""
+
+    max_output_tokens: PositiveInt
+    fixed_output_length: bool = Field(
+        default=True, description="Request exactly max_output_tokens where the server supports it."
+    )
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: PositiveInt | None = None
