@@ -29,6 +29,8 @@ from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger, merge_ledgers
 from helpers.run.remote import remote_of, store_run
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["moto_server"]
 
 BUCKET = "benchmark-runs"
