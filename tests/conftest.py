@@ -96,7 +96,18 @@ STARTERS = {
     "processes",
     "doomed_processes",
 }
-STARTERS |= {"browser", "page", "moto_process", "some_dead", "checked", "followed", "outcomes", "records", "example"}
+STARTERS |= {
+    "sagemaker",
+    "browser",
+    "page",
+    "moto_process",
+    "some_dead",
+    "checked",
+    "followed",
+    "outcomes",
+    "records",
+    "example",
+}
 """Fixtures that start an engine, a browser, load processes or a series, or take long."""
 HEAVY = ("local_sagemaker", "ipykernel_launcher", "playwright", "helpers report")
 """Words in commands that only tests marked `slow` or `timing` may start."""
