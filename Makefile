@@ -12,7 +12,7 @@ INSTALL = $(UV) pip install --quiet --python $(BIN)/python $(1) \
 STALE := $(if $(wildcard .venv/.setup),$(shell $(BIN)/python -c 'import importlib.util as u; u.find_spec("helpers").origin' \
 	2>/dev/null || echo stale))
 
-.PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test test-tools benchmark lint clean stale
+.PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark lint clean stale
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -68,6 +68,10 @@ test: .venv/.setup-dev  ## all tests except test-tools
 	@MADE_ONCE=$$(mktemp -d) && export MADE_ONCE && trap 'rm -rf "$$MADE_ONCE"' EXIT \
 		&& $(BIN)/python -m pytest -m "not timing and not tools" --numprocesses 3 --dist worksteal `# many of them mostly wait` \
 		&& $(BIN)/python -m pytest -m timing
+
+test-quick: .venv/.setup-dev  ## tests that need no engine, no browser, no network and no timing: the loop to work in
+	$(BIN)/python -m pytest -m "not slow and not timing and not tools and not browser and not network" --numprocesses 2 \
+		--dist worksteal
 
 test-tools: .venv/.setup-dev  ## the commands of docs/import.md: runs the other tools, a few minutes
 	$(BIN)/python -m pytest -m tools

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import psutil
 import pytest
 import yaml
 from filelock import FileLock
+from warm_kernels import provisioner
 
 from helpers.run.folder import RunFolder
 from helpers.series.series import run_series
@@ -83,9 +85,63 @@ def small_config(folder: Path, **changes: object) -> Path:
     return path
 
 
+STARTERS = {
+    "finished_run",
+    "made_once",
+    "lab",
+    "engines",
+    "model_folder",
+    "server_url",
+    "opened",
+    "processes",
+    "doomed_processes",
+}
+STARTERS |= {
+    "sagemaker",
+    "browser",
+    "page",
+    "moto_process",
+    "some_dead",
+    "checked",
+    "followed",
+    "outcomes",
+    "records",
+    "example",
+}
+"""Fixtures that start an engine, a browser, load processes or a series, or take long."""
+HEAVY = ("local_sagemaker", "ipykernel_launcher", "playwright", "helpers report")
+"""Words in commands that only tests marked `slow` or `timing` may start."""
+_quick_test: pytest.Item | None = None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if STARTERS.intersection(item.fixturenames) or item.path.parent.name == "local_sagemaker":
+            item.add_marker(pytest.mark.slow)
     place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    global _quick_test
+    _quick_test = None if {"slow", "timing", "tools"}.intersection(m.name for m in item.iter_markers()) else item
+    try:
+        return (yield)
+    finally:
+        _quick_test = None
+
+
+def _refuse_heavy(event: str, arguments: tuple) -> None:
+    """A test that starts more than `make test-quick` allows fails, in whichever pass it runs."""
+    if event == "subprocess.Popen" and _quick_test is not None:
+        words = arguments[1] if isinstance(arguments[1], str) else " ".join(map(os.fsdecode, arguments[1]))
+        if any(heavy in words for heavy in HEAVY):
+            raise RuntimeError(f"{_quick_test.nodeid} starts {words[:200]!r}. Next: mark it slow")
+
+
+sys.addaudithook(_refuse_heavy)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -112,11 +168,19 @@ def nothing_is_left_running():
     assert commands == []
 
 
+@pytest.fixture(autouse=True, scope="session")
+def warm_kernels():
+    """Kernels fork from a process that has imported what they need."""
+    with provisioner("warm"):
+        yield
+
+
 def started_with(name: str, value: str) -> Iterator[psutil.Process]:
-    """Processes that have a variable in their environment, but for those of Python's multiprocessing, which end with this one."""
+    """Processes that have a variable in their environment, but for this one's servers of multiprocessing, which end with it."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get(name) == value and "multiprocessing." not in " ".join(process.cmdline()):
+            is_server = process.ppid() == os.getpid() and "multiprocessing." in " ".join(process.cmdline())
+            if process.environ().get(name) == value and not is_server:
                 yield process
 
 
@@ -161,7 +225,11 @@ def finished_run(made_once: MakeOnce) -> FinishedRun:
     """The small config, run by the series runner with real papermill, endpoints and engine."""
 
     def make(folder: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            provisioner("local-provisioner"),
+            redirect_stdout(io.StringIO()) as said,
+        ):
             patch.setenv("TEST_SECRET", SECRET)
             run_series(str(small_config(folder)))
         (folder / "said.txt").write_text(said.getvalue())

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 
 UNKNOWN = "–"
+MULTIPLES = {1e3: "1,000", 1e6: "1M", 1e9: "1B"}
+"""The numbers of requests or tokens that a price may be of, with how they are written."""
 
 
 def decimals_for(values: Iterable[float | None], significant: int = 3) -> int:
@@ -30,14 +32,20 @@ def significant(value: float | None, digits: int = 3) -> str:
     return number(value, decimals_for([value], digits))
 
 
-def dollars(value: float | None, digits: int = 3) -> str:
+def dollars(value: float | None) -> str:
     """Dollars with a few significant digits, without cents from $100."""
-    return UNKNOWN if not is_known(value) else f"${significant(value, digits)}"
+    return UNKNOWN if not is_known(value) else f"${significant(value)}"
 
 
 def money(usd: float | None) -> str:
     """An amount of dollars, with cents below $10."""
     return UNKNOWN if not is_known(usd) else f"${number(usd, 0 if usd >= 10 else 2)}"
+
+
+def multiple_for(prices: Iterable[float | None], usual: float) -> float:
+    """Of how many (a key of MULTIPLES) most prices of one request or token lie between 1 and 1,000; `usual` if of none."""
+    known = [price for price in prices if is_known(price)]
+    return max((usual, *MULTIPLES), key=lambda of: sum(1 <= price * of < 1000 for price in known))
 
 
 def percent(share: float | None, decimals: int = 0) -> str:

@@ -120,7 +120,7 @@ def measure_ours(work: Work, folder: Path, server_pid: int, begin: Callable[[], 
     return Sample(
         requests=table.sort_values("sent_ns", ignore_index=True),
         cpu_s=used.client_s,
-        cpu_share=facts.load_process_cpu_share,
+        cpu_share=max(process.cpu_share for process in facts.processes),
         peak_memory_mb=peak_memory_mb,
         clock_source=facts.clock_source,
         used=used,

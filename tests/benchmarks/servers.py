@@ -34,7 +34,8 @@ class Stub:
         self.pid, self.ca_file = self._stub.pid, self._stub.ca_file
 
     def url(self, form: str) -> str:
-        return self._stub.sagemaker_url if form == "sagemaker" else self._stub.chat_url
+        sagemaker = f"{self._stub.url}/endpoints/stub/invocations-response-stream"
+        return sagemaker if form == "sagemaker" else self._stub.chat_url
 
     def set_schedule(self, ttft_s: float, itl_s: float, events: int, send_each: bool) -> None:
         self._stub.configure(ttft_s, itl_s, events, send_each=send_each, event_times=ttft_s > 0)

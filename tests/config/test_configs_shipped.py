@@ -19,7 +19,7 @@ from botocore import xform_name
 
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.containers import ModelContainer
-from helpers.config.containers.accelerators import accelerator_of, accelerators_on, known_instance
+from helpers.config.containers.accelerators import accelerators_on, known_instance
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.file import config_schema, load_config
 from helpers.config.load import closed_loop_prompts
@@ -172,7 +172,7 @@ def test_instance_types_are_known_and_suit_container_and_machine_image(name):
         container.check_instance_type(option.instance_type)
         uri = container.image_uri(option.instance_type, shipped(name).benchmark.aws.region)
         chosen = machine_image_for(uri, option.instance_type, option.inference_ami)
-        if accelerator_of(option.instance_type) == "gpu":
+        if known_instance(option.instance_type).kind == "gpu":
             assert chosen == "al2023-ami-sagemaker-inference-gpu-4-1", "the images of 2026 hold CUDA 13"
         else:
             assert chosen == "al2-ami-sagemaker-inference-neuron-2"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from fuzz_configs import fuzz
+
+pytestmark = pytest.mark.slow
 
 
 def test_hostile_configs_are_planned_or_refused_in_words():

@@ -266,7 +266,7 @@ def test_a_missing_or_unneeded_component_is_reported(lab):
     lab.start()
     existing(lab)
     said = lab.finish(config, run)
-    assert "endpoint theirs has a model of its own, expected the inference component theirs-b" in said
+    assert "endpoint theirs has its own model, expected the inference component theirs-b" in said
     assert "Next: delete inference_component" in said
 
 
@@ -289,4 +289,4 @@ def test_a_missing_endpoint_is_reported(lab):
     run = lab.begin(config)
     lab.start()
     said = lab.finish(config, run)
-    assert "endpoint theirs is not there" in said and "check endpoint_name and aws.region" in said
+    assert "endpoint theirs does not exist" in said and "check endpoint_name and aws.region" in said

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import ClientError
 
-from helpers.endpoints.failures import NEXT_STEP, Cause, cause_of_log, deploy_error
+from helpers.endpoints.failures import NEXT_STEP, cause_of_log, deploy_error
+from helpers.run.aws_errors import Cause
 
 TYPES = ", ".join(f"ml.x{i}.xlarge" for i in range(277))
 REJECTED = (

@@ -29,6 +29,8 @@ from helpers.run.prompt_files import write_prompts
 from helpers.run.records import read_requests
 from local_sagemaker.tiny_model import default_cache_dir
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server_url(tmp_path_factory):

@@ -29,6 +29,8 @@ from helpers.run.prompt_files import write_prompts
 from helpers.run.records import read_requests
 from local_sagemaker.tiny_model import default_cache_dir
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = PROJECT_ROOT / "docs" / "own_target.md"
 SERVER = """
 import json, sys

@@ -18,6 +18,8 @@ from helpers.run.records import read_requests
 from helpers.verdict.exit_status import status_of_verdict
 from helpers.verdict.verdict import Verdict
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server():

@@ -20,6 +20,8 @@ from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger, utc_now
 from helpers.run.sessions import LOCAL_ROLE, aws_session, session_of_record
 
+pytestmark = pytest.mark.slow
+
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/djl-inference:0.33.0-lmi15.0.0-cu128"
 ENGINE = {"ENGINE_MODEL": "synthetic:2m", "ENGINE_THREADS": "1"}
 

@@ -48,7 +48,7 @@ def test_prompts_and_generation_are_not_needed_where_all_is_imported(tmp_path):
 def test_prompts_and_generation_are_needed_where_requests_are_sent(tmp_path, section):
     sections = {"prompts": {"source": {"kind": "python_reference"}}, "generation": {"max_output_tokens": 8}}
     path = files.write_config(tmp_path, MEASURED, **{k: v for k, v in sections.items() if k != section})
-    assert fault_of(path) == f"{section}: this key is required"
+    assert fault_of(path) == f"{section}: this key is required. Next: add it"
 
 
 def test_imported_and_measured_options_do_not_mix(tmp_path):

@@ -14,6 +14,8 @@ import result_files as files
 from helpers.__main__ import main
 from helpers.config.benchmark import PROJECT_ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def import_and_report(folder: Path) -> None:
     """Two options that vLLM's client measured, the second twice as fast at the same price."""

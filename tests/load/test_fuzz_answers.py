@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from fuzz_answers import EVENTS, fuzz
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("api", EVENTS)
 def test_hostile_answers_are_a_row_each(tmp_path, api):

@@ -21,6 +21,8 @@ from helpers.series.notebook import open_run
 from helpers.series.series import run_series
 from helpers.verdict.verdict import Verdict
 
+pytestmark = pytest.mark.slow
+
 TIMES = 40
 SLO = {"percentile": 75, "latency_s": {"times_single_request": TIMES}, "error_rate": 0.2, "confidence": 0.9}
 

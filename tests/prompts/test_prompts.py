@@ -164,6 +164,7 @@ def longbench_rows(count, words=400):
 # --- lengths ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_six_bins_of_the_python_reference_hold_200_prompts_each_with_beginnings_of_their_own(
     make_config, model_cache_dir, tmp_path
 ):

@@ -9,12 +9,15 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
-from examples import make_config
-from matplotlib.figure import Figure as Canvas
+from examples import endpoint, load_point, make_config
 
-from helpers.report.charts import load_points, requests
+from helpers.number_text import multiple_for
+from helpers.report.charts import load_points, price_performance, requests
 from helpers.report.charts.scale import axis_top, open_ends
-from helpers.report.charts.style import ON_DARK, style
+from helpers.report.charts.style import ON_DARK
+from helpers.report.display import Figure
+from helpers.verdict.judging import judge
+from helpers.verdict.what_if import Outcome
 
 INF = math.inf
 
@@ -69,34 +72,66 @@ def test_an_interval_without_an_upper_end_is_seen_and_explained(config, tmp_path
     assert "An arrow: the interval has no end on that side" in opened.caption
 
 
-def test_price_and_latency_have_open_ends_of_their_own(config):
+def priced(config, folder, **changes) -> tuple[Figure, str]:
+    """The picture of price against latency of three load points of option a, and the text of its file; `changes`: column ->
+    three values.
+    """
+    rows = pd.DataFrame(
+        load_point(level=level, rate=rate, **{name: three[i] for name, three in changes.items()})
+        for i, (level, rate) in enumerate([(1, 10), (2, 20), (4, 40)])
+    )
+    endpoints = [endpoint("a"), endpoint("b")]
+    figure = price_performance(Outcome(config, rows, endpoints, judge(rows, endpoints, [], config, "run-1")), folder)
+    return figure, figure.path.read_text()
+
+
+def test_price_and_latency_have_open_ends_of_their_own(config, tmp_path):
     rows = points(config, latency_s_p95_high=[0.5, INF, 0.7], usd_per_1m_output_tokens_low=[np.nan, 1, 0.5])
     assert open_ends(rows, "latency_s_p95").tolist() == [[False] * 3, [False, True, False]]
     assert open_ends(rows, "usd_per_1m_output_tokens").tolist() == [[True, False, False], [False] * 3]
-    with style():
-        axes = Canvas().add_subplot()
-        load_points.draw_price_performance(axes, rows, "latency_s_p95", 1.0, config)
-    assert sum(len(line.get_xdata()) for line in axes.lines if line.get_gid() == "open-end") == 2
+    ends = {"latency_s_p95_high": [0.6, INF, 0.6], "usd_per_1k_requests_low": [math.nan, 0.01, 0.01]}
+    figure, drawn = priced(config, tmp_path, **ends)
+    assert len(re.findall(r"l12 0l-4 -3|l0 12l-3 -4", drawn)) == 2
+    assert "An arrow" in figure.caption
 
 
-def test_a_long_interval_or_a_far_value_squashes_nothing(config):
+def test_a_long_interval_or_a_far_value_squashes_nothing(config, tmp_path):
     rows = points(config, requests_per_s_high=[2, 3, 1e6])
     assert axis_top(rows, "requests_per_s") == pytest.approx(4 * 1.6)
     far = points(config, usd_per_1m_output_tokens=[3.0, 2.0, 75_000.0])
     assert axis_top(far, "usd_per_1m_output_tokens") < 6
-    with style():
-        axes = Canvas().add_subplot()
-        load_points.draw_price_performance(axes, far, "latency_s_p95", 1.0, config)
-    assert [mark.get_text() for mark in axes.texts if mark.get_gid() == "off-scale"] == ["75,000 ↑"]
+    _, drawn = priced(config, tmp_path, usd_per_1k_requests=[0.003, 0.002, 75.0])
+    assert re.findall("[0-9,]+ ↑", drawn) == ["75,000 ↑"], "per 1M requests"
 
 
 def test_a_limit_far_beyond_the_values_squashes_nothing_and_is_named(config, tmp_path):
     figure = load_points.latency_by_load(points(config), config, tmp_path)
     assert re.search("limit .* s", figure.path.read_text())
-    with style():
-        axes = Canvas().add_subplot()
-        load_points.draw_price_performance(axes, points(config), "latency_s_p95", 500.0, config)
-    assert axes.get_xlim()[1] < 1
+    far = config.model_copy(update={"slo": config.slo.model_copy(update={"latency_s": 500.0})})
+    _, drawn = priced(far, tmp_path)
+    assert "limit 500 s →" in drawn and ">500<" not in drawn
+
+
+def test_the_file_of_price_and_performance_stands_alone_in_the_unit_of_the_verdict(config, tmp_path):
+    figure, drawn = priced(config, tmp_path)
+    root = ET.fromstring(drawn)
+    letters = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"a", "b", config.datasets[0].name, "price per 1M requests, $"} <= set(letters)
+    assert figure.alt.startswith("Price per 1M requests against p95 end-to-end latency. Recommended: a.")
+    assert '[fill="#0072b2" i] {fill: #3d9bdc' in drawn.partition("prefers-color-scheme: dark")[2]
+
+
+@pytest.mark.parametrize(
+    ("prices", "usual", "multiple"),
+    [
+        ([2.66e-7, 3.65e-7], 1e3, 1e9),
+        ([1e-4, 2e-4, 3e-7], 1e3, 1e6),
+        ([0.02, None], 1e6, 1e3),
+        ([math.nan], 1e6, 1e6),
+    ],
+)
+def test_most_prices_are_written_between_1_and_1000(prices, usual, multiple):
+    assert multiple_for(prices, usual) == multiple
 
 
 def test_a_dollar_in_a_name_is_no_formula(config, tmp_path):
@@ -134,4 +169,4 @@ def test_every_shade_of_grey_in_a_figure_has_another_where_the_page_is_dark(conf
     greys = {colour for colour in colours if colour[1:3] == colour[3:5] == colour[5:7]}
     assert greys >= {"#ffffff", "#000000"}
     assert greys <= set(ON_DARK) and all(f": {grey}" in rules for grey in greys)
-    assert "svg {fill: #e8e8e8}" in rules
+    assert "fill: #e8e8e8}" in rules

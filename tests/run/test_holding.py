@@ -273,7 +273,8 @@ def test_a_full_disk_is_named_and_nothing_is_left_beside_the_old_file(tmp_path):
 
 
 def test_a_full_disk_in_the_middle_of_the_work_is_reported(run):
-    with pytest.raises(StorageError, match=r"No space left.* MB free\)\. Next: free space"), holding(run.path, "work"):
+    says = r"No space left.* MB free\)\. Next: free space.*run it again: what is finished is kept"
+    with pytest.raises(StorageError, match=says), holding(run.path, "work"):
         Path("/dev/full").write_text("x")
 
 

@@ -114,7 +114,7 @@ def test_a_run_of_before_a_key_was_added_is_the_same_run(config_file, tmp_path):
 )
 def test_a_run_that_was_measured_otherwise_is_refused(config_file, tmp_path, changes, section):
     open_run(config_file(), str(tmp_path / "run"), new=True)
-    with pytest.raises(RunFolderError, match=f"was begun with other values of {section} than .*start a new run"):
+    with pytest.raises(RunFolderError, match=f"was started with other values of {section} than .*start a new run"):
         open_run(config_file(**changes), str(tmp_path / "run"))
 
 
@@ -170,7 +170,7 @@ def test_anything_may_be_corrected_before_the_first_load_point(config_file, tmp_
 def test_what_was_measured_and_what_may_still_cost_money_is_not_corrected(config_file, tmp_path, changes, left):
     run = run_with(config_file, tmp_path, measured=["a"], left=left)
     before = run.about()
-    with pytest.raises(RunFolderError, match="was begun with other values of"):
+    with pytest.raises(RunFolderError, match="was started with other values of"):
         open_run(config_file(**changes), str(run.path), new=True)
     assert run.about() == before
 
@@ -197,7 +197,9 @@ def test_what_is_only_judged_may_change(config_file, tmp_path, changes):
 def test_a_file_that_an_earlier_step_writes_is_asked_for_by_the_step(config_file):
     _, run = open_run(config_file(), new=True)
     assert run.require("run.json", "01_generate_data").is_file()
-    with pytest.raises(RunFolderError, match=r"load_points.csv: not there. Next: run notebooks/04_analyse_metrics"):
+    with pytest.raises(
+        RunFolderError, match=r"load_points.csv: does not exist. Next: run notebooks/04_analyse_metrics"
+    ):
         run.require("metrics/load_points.csv", "04_analyse_metrics")
 
 

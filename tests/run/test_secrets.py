@@ -17,6 +17,8 @@ from small_server import Handler
 
 from helpers.config.secret_words import secret_hider
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["fault_fixtures", "moto_server"]
 
 SECRETS = {

@@ -148,7 +148,7 @@ def test_a_config_keeps_what_is_written_for_a_notebook(tmp_path, monkeypatch):
     assert config.public_data()["parameters"]["run_inference"] == written
     path = small_config(tmp_path, parameters={"run_inference": {"progress": ["x"]}})
     with pytest.raises(
-        ConfigError, match=r"progress: bad value .*\. Expected text, a number, true, false or nothing$"
+        ConfigError, match=r"progress: bad value .*\. Expected text, a number, true, false or nothing\. Next: "
     ) as error:
         load_config(path)
     assert len(str(error.value).splitlines()) == 1

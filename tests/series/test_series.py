@@ -27,6 +27,8 @@ from helpers.run.records import SCHEMA, read_requests
 from helpers.series.series import NOTEBOOK_DIR, NOTEBOOKS, run_series
 from helpers.verdict.verdict import Verdict
 
+pytestmark = pytest.mark.slow
+
 FILES = [
     "run.json",
     "config.yml",

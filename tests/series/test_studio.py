@@ -30,9 +30,10 @@ IMAGE = [
 """What matters of SageMaker Distribution 4.4.1 (its cpu.env.out); the last is what runs notebook jobs."""
 IMAGE_PYTHON = "3.12"
 HOME_MB = 5 * 1024
-pytestmark = pytest.mark.skipif(
-    shutil.which("git") is None or shutil.which("make") is None, reason="needs git and make"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("git") is None or shutil.which("make") is None, reason="needs git and make"),
+]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Options are not `local`: boto3 is pointed to the server by the standard variable
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -25,6 +24,7 @@ import psutil
 import pytest
 from conftest import small_config
 from local_sagemaker_calls import session_at, signed
+from warm_kernels import KERNELS
 
 from helpers.__main__ import main as helpers_main
 from helpers.run import local_server as launcher
@@ -32,11 +32,6 @@ from helpers.run.folder import RunFolder, open_run
 from helpers.run.ledger import EndpointRecord, Ledger
 from local_sagemaker.faults import Fault
 
-KERNELS = multiprocessing.get_context("forkserver")
-"""Forks kernels from a process that has imported what takes each of them eight seconds."""
-KERNELS.set_forkserver_preload(
-    ["helpers.endpoints.option_runner", "helpers.endpoints.deployments", "boto3", "sagemaker.core.resources"]
-)
 SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS")
 SMALL_SERVER = [sys.executable, str(Path(__file__).with_name("small_server.py"))]
 AWS_IMAGES = {"small-server": SMALL_SERVER, "vllm": SMALL_SERVER}

@@ -14,6 +14,8 @@ from helpers.report.comparison_report import comparison_summary, comparison_tabl
 from helpers.series.series import NOTEBOOK_DIR
 from helpers.verdict.compare import Comparison, compare_points
 
+pytestmark = pytest.mark.slow
+
 CONFIG = make_config()
 
 

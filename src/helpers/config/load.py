@@ -7,7 +7,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict
 
@@ -95,6 +95,13 @@ class LoadBase(Strict):
         description="Load processes, one per CPU; default as many as the level needs (128 streams or 500 requests/s each).",
     )
 
+    @field_validator("concurrency", "rate", "speed", check_fields=False)
+    @classmethod
+    def _distinct(cls, value: list, info: ValidationInfo) -> list:
+        if len(set(value)) < len(value):
+            raise ValueError(f"{value} names a {info.field_name} twice")
+        return value
+
     @model_validator(mode="after")
     def _durations_in_order(self) -> LoadBase:
         if self.min_duration_s > self.max_duration_s:
@@ -136,11 +143,6 @@ class ClosedLoop(LoadBase):
     concurrency: list[PositiveInt] = Field(min_length=1)
     warmup_requests: int = Field(default=4, ge=0, description="Requests per worker before measuring, at least one.")
 
-    @field_validator("concurrency")
-    @classmethod
-    def _distinct(cls, value: list[int]) -> list[int]:
-        return distinct(value, "concurrency")
-
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("closed_loop", c) for c in self.concurrency]
 
@@ -160,11 +162,6 @@ class OpenLoop(LoadBase):
         description="Shape of gamma gaps: 1 is Poisson, less is burstier; the CV is 1/sqrt(shape).",
     )
     warmup_s: float = Field(default=0, ge=0, description="Minimum warm-up; it continues until answers are steady.")
-
-    @field_validator("rate")
-    @classmethod
-    def _distinct(cls, value: list[float]) -> list[float]:
-        return distinct(value, "rate")
 
     @model_validator(mode="after")
     def _burstiness_with_gamma(self) -> OpenLoop:
@@ -187,11 +184,6 @@ class TraceReplay(LoadBase):
     )
     speed: list[Annotated[float, Field(gt=0)]] = Field(default=[1.0], min_length=1, description="2: twice as fast.")
     warmup_s: float = Field(default=0, ge=0, description="Beginning of the trace that is sent but not measured.")
-
-    @field_validator("speed")
-    @classmethod
-    def _distinct(cls, value: list[float]) -> list[float]:
-        return distinct(value, "speed")
 
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("trace", speed) for speed in self.speed]
@@ -297,13 +289,6 @@ def closed_loop_prompts(load: ClosedLoop | Search, concurrency: int) -> int:
     """Requests of the warm-up, a minimal window and a drain."""
     window = max(load.min_requests, ROUNDS * concurrency)
     return warmup_answers(load, concurrency) + window + 2 * concurrency
-
-
-def distinct(values: list, name: str) -> list:
-    """The values unchanged; ValueError if one occurs twice."""
-    if len(set(values)) < len(values):
-        raise ValueError(f"{values} names a {name} twice")
-    return values
 
 
 def burstiness_with_gamma(load: OpenLoop | Search) -> OpenLoop | Search:

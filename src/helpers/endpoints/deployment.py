@@ -1,4 +1,4 @@
-"""One option on its way to an endpoint in service. All of its state is the ledger's, so that any process may go on with it."""
+"""One option on its way to an endpoint in service. All of its state is the ledger's, so that any process can continue it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase, SageMakerOption
 from helpers.endpoints import preflight
-from helpers.endpoints.failures import NEXT_STEP, NO_LOG_STEP, Cause
+from helpers.endpoints.failures import NEXT_STEP, NO_LOG_STEP
 from helpers.endpoints.targets.base import target_of
 from helpers.endpoints.teardown import delete_endpoint
 from helpers.errors import CredentialsError, DeployError, TeardownError
 from helpers.load.address import Address
+from helpers.run.aws_errors import Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger, utc_now
 
@@ -20,7 +21,7 @@ UNDER_WAY = ("creating", "waiting")
 NOTHING_RAN = (Cause.CAPACITY, Cause.QUOTA)
 """Causes of failures without an instance, so without a cost: AWS bills from when an instance is there."""
 PROVISIONING_S = 900
-"""Longest time that AWS takes for the machines, beside the container's own start."""
+"""Longest time that AWS takes for the machines, before the container starts."""
 
 
 class Deployment:
@@ -34,7 +35,7 @@ class Deployment:
         self._target = target_of(option, config, run)
         self._keep = config.endpoints.keep
         self._blockers: set[str] | None = None
-        """Options whose endpoints used up the quota at the last attempt; null: not tried in this process."""
+        """Options whose endpoints used up the quota at the last attempt; None: not tried in this process."""
 
     def plan(self) -> EndpointRecord:
         """Enter the option into the ledger unless it is there. What cannot be planned is entered as refused."""
@@ -73,7 +74,7 @@ class Deployment:
         return record
 
     def begin(self) -> EndpointRecord:
-        """As `step`, but what an earlier attempt left (failed, deleted, vanished or cut off) is begun anew."""
+        """As `step`, but what an earlier attempt left (failed, deleted, vanished or cut off) is started again."""
         record = self.plan()
         if record.state in ("creating", "in_service"):
             record = self._look(record)
@@ -89,7 +90,7 @@ class Deployment:
         return self.step()
 
     def answering_address(self, situation: str = preflight.FIRST_REQUEST) -> Address | None:
-        """Where to send requests, once ready and if it answers one; else null, and why is noted as the option's failure,
+        """Where to send requests, once ready and if it answers one; else None, and the reason is noted as the option's failure,
         which begins with `situation`. Raises CredentialsError.
         """
         name = self.option.name
@@ -129,7 +130,7 @@ class Deployment:
             if isinstance(error, CredentialsError):
                 raise
             return record
-        # Whatever became of the entry meanwhile: what has just been made can be deleted.
+        # Even if the entry has changed in the meantime, what has just been made can be deleted.
         made_now = {"state": "creating", "deleted_at": None, "confirmed_at": utc_now(), "image": made.image}
         return self._ledger.update(name, **made_now)
 
@@ -144,9 +145,7 @@ class Deployment:
         if seen.state == "in_service" and record.state != "in_service":
             return self._ledger.update(record.option, state="in_service", in_service_at=seen.since or utc_now())
         if seen.state == "gone":
-            failure = (
-                f"option {record.option!r}: its endpoint was not there any more. Next: {NEXT_STEP[Cause.VANISHED]}"
-            )
+            failure = f"option {record.option!r}: its endpoint no longer exists. Next: {NEXT_STEP[Cause.VANISHED]}"
             return self._fail(failure, Cause.VANISHED)
         if seen.state == "failed":
             return self._fail(f"option {record.option!r}: endpoint {record.endpoint_name}: {seen.reason}", seen.cause)
@@ -185,7 +184,7 @@ class Deployment:
         return self._ledger.put(self._target.plan().model_copy(update=kept))
 
     def _discard(self, record: EndpointRecord) -> EndpointRecord:
-        """Delete an option's endpoint. Where that fails, it is noted, and whoever ends the run tries again."""
+        """Delete an option's endpoint. A failure is noted, and the end of the run tries again."""
         try:
             return delete_endpoint(record, self._run, self._ledger)
         except TeardownError as error:
@@ -198,7 +197,7 @@ class Deployment:
         return record.cause == Cause.QUOTA and bool(self._holders_of_quota(record))
 
     def _ask_again(self, record: EndpointRecord) -> EndpointRecord:
-        """Create anew when it is time: after the pause for capacity, when an endpoint of this run is gone for quota."""
+        """Create again when it is time: after the pause for capacity, when an endpoint of this run is gone for quota."""
         if record.cause == Cause.QUOTA:
             is_time = self._blockers is None or not self._blockers <= self._holders_of_quota(record)
         else:

@@ -1,34 +1,11 @@
-"""Why a deployment failed, by what AWS says: a cause, and what to do about it.
-
-Sources: error codes of the SageMaker API reference ("Common errors", CreateEndpoint), and the failure reasons listed in
-https://repost.aws/knowledge-center/sagemaker-endpoint-creation-fail
-"""
+"""Why a deployment failed, and what to do about it: next steps, what a container's log says, the error to raise."""
 
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 
 from helpers.errors import CredentialsError, DeployError
-
-
-class Cause(StrEnum):
-    """What went wrong. The ledger keeps it, and what is done about it follows from it."""
-
-    QUOTA = "quota exceeded"
-    CAPACITY = "no capacity"
-    IMAGE = "image not found"
-    MODEL_DATA = "model download failed"
-    CRASH = "container crashed"
-    STARTUP = "not ready in time"
-    DRIVER = "machine image does not suit"
-    CREDENTIALS = "no valid credentials"
-    PERMISSION = "not allowed"
-    THROTTLED = "throttled"
-    CONNECTION = "AWS not reached"
-    VANISHED = "vanished"
-    OTHER = "other"
-
+from helpers.run.aws_errors import Cause, cause_of_error, first_match
 
 NEXT_STEP = {
     Cause.QUOTA: "ask for more at Service Quotas (“<instance type> for endpoint usage”), lower max_parallel_endpoints, or "
@@ -54,39 +31,6 @@ NO_LOG_STEP = (
     "(data/inference_amis.csv has what suits); else see that the logs may be read (docs/aws.md) and that the image starts"
 )
 
-CREDENTIAL_CODES = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "RequestExpired",
-        "InvalidClientTokenId",
-        "UnrecognizedClientException",
-        "MissingAuthenticationTokenException",
-        "AuthFailure",
-    }
-)
-THROTTLING_CODES = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
-NOT_FOUND_CODES = ("ValidationException", "ResourceNotFound")
-_CODES = {
-    **dict.fromkeys(CREDENTIAL_CODES, Cause.CREDENTIALS),
-    **dict.fromkeys(THROTTLING_CODES, Cause.THROTTLED),
-    "ResourceLimitExceeded": Cause.QUOTA,
-    "InsufficientInstanceCapacity": Cause.CAPACITY,
-    "AccessDenied": Cause.PERMISSION,
-    "AccessDeniedException": Cause.PERMISSION,
-}
-_WORDS = (
-    (r"insufficient.?instance.?capacity|unable to provision requested ml compute", Cause.CAPACITY),
-    (r"service limit|resourcelimitexceeded", Cause.QUOTA),
-    (r"model data|model artifact|download.{0,40}(model|s3:)|no space left on device", Cause.MODEL_DATA),
-    (
-        r"\bimage\b.{0,300}(not exist|not found|could not be found|invalid)|(repository|ecr:).{0,200}(grant|not exist)",
-        Cause.IMAGE,
-    ),
-    (r"not authorized|access denied|could not assume role|ensure that the role", Cause.PERMISSION),
-    (r"cannotstartcontainer|stopped (before|with)|exit code", Cause.CRASH),
-    (r"ping health check", Cause.STARTUP),
-)
 _WORDS_OF_LOGS = (
     (
         r"nvidia driver.{0,80}too old|driver version is insufficient|forward compatibility was attempted|"
@@ -102,60 +46,11 @@ _WORDS_OF_LOGS = (
 _ENUM = re.compile(r"(enum value set: )(\[[^\]]*\]?)", re.IGNORECASE)
 LONGEST_ENUM = 200
 """Characters of a list of values that a person reads."""
-_CREDENTIAL_ERRORS = (
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "CredentialRetrievalError",
-    "TokenRetrievalError",
-    "SSOTokenLoadError",
-    "UnauthorizedSSOTokenError",
-    "LoginRefreshTokenExpired",
-)
-
-
-def cause_of_words(reason: str) -> Cause:
-    """The cause that AWS's own words tell: an error message or a failure reason."""
-    return _first_match(_WORDS, reason)
 
 
 def cause_of_log(lines: str) -> Cause:
-    """The cause that the last lines of a container tell. Little is believed: a log may hold any words."""
-    return _first_match(_WORDS_OF_LOGS, lines)
-
-
-def _first_match(patterns: tuple[tuple[str, Cause], ...], text: str) -> Cause:
-    for pattern, cause in patterns:
-        if re.search(pattern, text, re.IGNORECASE | re.DOTALL):
-            return cause
-    return Cause.OTHER
-
-
-def cause_of_error(error: Exception) -> Cause:
-    """The cause of an error that botocore raised (a ClientError or a BotoCoreError)."""
-    response = getattr(error, "response", None)
-    if response is None:
-        if type(error).__name__ in _CREDENTIAL_ERRORS:
-            return Cause.CREDENTIALS
-        is_network = "Connect" in type(error).__name__ or "Timeout" in type(error).__name__
-        return Cause.CONNECTION if is_network else Cause.OTHER
-    code = response.get("Error", {}).get("Code", "")
-    return _CODES.get(code) or cause_of_words(str(error))
-
-
-def is_not_found(error: Exception) -> bool:
-    """True if an error that botocore raised says that the resource does not exist."""
-    detail = (getattr(error, "response", None) or {}).get("Error", {})
-    return detail.get("Code") in NOT_FOUND_CODES and bool(
-        re.search("could not find|does not exist", detail.get("Message", ""), re.IGNORECASE)
-    )
-
-
-def is_passing(error: Exception) -> bool:
-    """True where the same call may succeed a little later: throttled, not reached, or a fault of the service."""
-    if cause_of_error(error) in (Cause.THROTTLED, Cause.CONNECTION):
-        return True
-    response = getattr(error, "response", None) or {}
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+    """The cause that the last lines of a container give. Little is believed: a log may hold any words."""
+    return first_match(_WORDS_OF_LOGS, lines)
 
 
 def without_enums(words: str) -> str:

@@ -109,7 +109,7 @@ class Proof(NamedTuple):
 
 
 def proofs_of(address: Address, target: str) -> list[Proof]:
-    """What requests to this address show to be let in, as they are written: a header of one's own takes the place of ours."""
+    """The credentials in requests to this address, as they are written: a header in the config replaces ours."""
     keys, own = _KEYS[target], names_of_secret_headers(address.headers)
     found = []
     if address.sigv4 is not None:
@@ -124,7 +124,7 @@ def proofs_of(address: Address, target: str) -> list[Proof]:
 
 
 def next_step(kind: NoAnswer, target: str, proofs: Sequence[Proof]) -> str:
-    """What to do, in the words of the config's keys for this kind of target, and of what was shown to be let in."""
+    """What to do, in terms of the config's keys for this kind of target and of the credentials that were sent."""
     keys = _KEYS[target]
     if kind is NoAnswer.KEY and not proofs:
         return f"set {keys.key}, or the header that the server reads its key from in headers: no key was sent"

@@ -19,7 +19,7 @@ from helpers.config.options import OptionBase
 from helpers.config.yaml import expanded
 from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
-from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
+from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.no_answer import NoAnswer
 from helpers.endpoints.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.endpoints.waiting import growing_pauses
@@ -34,6 +34,7 @@ from helpers.load.plan import attempts_of, missing_attempts
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.metrics.single_requests import run_single_requests, single_request_spec
 from helpers.number_text import plural
+from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.records import Attempt, Silence, error_types, set_aside, silence_at_end, tokens_of
@@ -76,7 +77,7 @@ OnEvent = Callable[[LoadEvent], None]
 def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list[EndpointRecord]:
     """Run every missing load point and delete each endpoint when its load is done; returns the ledger.
 
-    Options whose endpoint fails, or does not answer, are noted in the ledger and the others go on. Raises LoadError if a
+    Options whose endpoint fails, or does not answer, are noted in the ledger and the others continue. Raises LoadError if a
     load process died, NoOptionLeft if nothing could be measured of any option, BudgetExceeded if the estimated spend reached
     the budget, CredentialsError where AWS credentials have expired, TeardownError for what could not be deleted. Whatever
     stops it, everything in the ledger is deleted; finished attempts stay on disk, and running this again continues with the
@@ -96,7 +97,7 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
 
 
 def _serve_all(runner: _OptionRunner, config: BenchmarkConfig, ledger: Ledger) -> None:
-    """Serve every option, those first whose endpoints are up; watches the budget meanwhile."""
+    """Serve every option, starting with those whose endpoints are up, and watch the budget."""
     up_first = sorted(config.options, key=lambda option: not _is_up(ledger.record(option.name)))
     with ThreadPoolExecutor(config.endpoints.max_parallel_endpoints, thread_name_prefix="option") as pool:
         futures: list[Future] = [pool.submit(runner.serve, option) for option in up_first]
@@ -175,7 +176,7 @@ class _OptionRunner:
         """True once the endpoint is in service; false if it failed for good, or all is to stop."""
         notify("starting")
         record = deployment.plan()
-        # Of an earlier load that was cut off, or that got no answers; what else failed is begun anew by notebook 02 alone.
+        # Of an earlier load that was cut off, or that got no answers; other failures are retried only by notebook 02.
         may_answer_now = record.failure is None or record.cause in list(NoAnswer)
         is_cut_off = record.state in ("deleting", "deleted") and may_answer_now
         record = deployment.begin() if is_cut_off else deployment.step()
@@ -232,8 +233,8 @@ class _OptionRunner:
     ) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
-        Requests that were refused because of credentials, or that failed at an endpoint that is no more, say nothing about how
-        the option serves: such an attempt is set aside. Raises CredentialsError.
+        Requests that were refused because of credentials, or that failed at an endpoint that no longer exists, say nothing
+        about how the option serves: such an attempt is set aside. Raises CredentialsError.
         """
         name, records = deployment.option.name, Path(spec.output_file)
         self._note_tokens(self._ledger.record(name), records)
@@ -284,7 +285,7 @@ class _OptionRunner:
                 return False
             notify("waiting", situation)
             next(pauses)
-            # With a session of its own: one that was opened before may look for the endpoint where it is no more.
+            # With a new session: an older one may look for the endpoint at an address that is out of date.
             deployment = Deployment(option, self._config, self._run, self._ledger)
             if deployment.step().state not in READY:
                 return False
@@ -365,7 +366,7 @@ class _OptionRunner:
 
 
 def _absolute_folder(tokenizer: str, base_dir: Path) -> str:
-    """A tokenizer's folder as a path that any process finds; other names as they are."""
+    """A tokenizer's folder as a path that any process finds; other names unchanged."""
     folder = base_dir / expanded(tokenizer)
     return str(folder.resolve()) if folder.is_dir() else tokenizer
 

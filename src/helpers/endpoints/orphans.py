@@ -1,4 +1,4 @@
-"""Finds what runs left behind on SageMaker by its tags, where no ledger tells of it, and deletes it on request."""
+"""Finds what runs left behind on SageMaker by its tags, where no ledger lists it, and deletes it on request."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers.endpoints.failures import NEXT_STEP, cause_of_error, is_not_found
+from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.targets.sagemaker_resources import CREATED_BY, delete_commands, delete_resources
 from helpers.endpoints.teardown import WAIT_S
 from helpers.errors import TeardownError
+from helpers.run.aws_errors import cause_of_error, is_not_found
 from helpers.run.ledger import EndpointRecord
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from helpers.config.load import TraceReplay
 from helpers.config.options import Option
 from helpers.config.price import TokenPrice
 from helpers.config.secret_words import secret_hider
-from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
+from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.no_answer import (
     NoAnswer,
     kind_of_answer,
@@ -39,6 +39,7 @@ from helpers.load.connection import Exchange, HttpConnection, RawExchange, Serve
 from helpers.load.responses import Answer, read_answer
 from helpers.load.trace import read_trace
 from helpers.metrics.sample_size import refuse_what_cannot_decide
+from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import utc_now
 from helpers.run.prompt_files import read_prompts
@@ -73,7 +74,7 @@ class FirstAnswer:
     """What the report will lack or count otherwise because of how this server answers."""
 
 
-# --- what needs no server -----------------------------------------------------------------------------------------
+# --- without a server ---------------------------------------------------------------------------------------------
 
 
 def check_files(config: BenchmarkConfig, base_dir: Path) -> list[str]:
@@ -172,7 +173,7 @@ def _fixed_output_tokens(config: BenchmarkConfig) -> int | None:
 
 
 async def _exchange(address: Address, request: bytes, timeout_s: float, most_bytes: int) -> Exchange:
-    """One request on a connection of its own. Raises OSError where there is none to be had."""
+    """One request on a separate connection. Raises OSError if it cannot be opened."""
     server = Server(address.url, address.ca_file, address.api)
     connection = await HttpConnection.open(server, timeout_s, most_bytes)
     ended: asyncio.Future[RawExchange] = asyncio.get_running_loop().create_future()
@@ -222,7 +223,7 @@ def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer,
         cached = option.price.usd_per_1m_cached_input_tokens
         counted = "usd_per_1m_input_tokens" if cached is None else "usd_per_1m_cached_input_tokens (those read)"
         notes.append(
-            "some prompt tokens were written to or read from a prompt cache: they are billed at prices of their own, and are "
+            "some prompt tokens were written to or read from a prompt cache: they are billed at different prices, and are "
             f"counted here at {counted}"
         )
     if address.api == "openai_chat" and _REASONING.search(body) and not _CONTENT.search(body):
@@ -230,7 +231,7 @@ def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer,
     return notes
 
 
-# --- what came of it ----------------------------------------------------------------------------------------------
+# --- the result ---------------------------------------------------------------------------------------------------
 
 
 def keep(answer: FirstAnswer, run: RunFolder) -> None:

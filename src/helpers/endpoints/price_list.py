@@ -44,12 +44,12 @@ def hosting_price(instance_type: str, region: str) -> Price | None:
 
 
 def default_cache_dir() -> Path:
-    """Where prices are kept, beside the models."""
+    """Where prices are kept: next to the models."""
     return model_cache_dir().parent / "prices"
 
 
 def impatient_session(region: str) -> boto3.Session:
-    """A session of the standard credential chain that gives up soon, also while it fetches credentials."""
+    """A session of the standard credential chain with short time-outs, also for fetching credentials."""
     import boto3
     import botocore.session
     from botocore.config import Config

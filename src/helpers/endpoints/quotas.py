@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from helpers.endpoints.failures import is_not_found
 from helpers.endpoints.price_list import impatient_session
+from helpers.run.aws_errors import code_of, is_not_found
 
 if TYPE_CHECKING:
     import boto3
@@ -46,14 +46,11 @@ class Quota:
         return needed <= self.limit - self.in_use
 
 
-def read_quotas(instance_types: Iterable[str], region: str, session: boto3.Session | None = None) -> dict[str, Quota]:
-    """Instance type -> its quota and use. Errors of AWS never raise: they become `unknown_because`.
-
-    The default session uses the standard credential chain and gives up soon.
-    """
+def read_quotas(instance_types: Iterable[str], region: str) -> dict[str, Quota]:
+    """Instance type -> its quota and use. Errors of AWS never raise: they become `unknown_because`."""
     wanted = list(dict.fromkeys(instance_types))
-    limits, no_limits = _read(_limits, session, wanted, region)
-    in_use, no_use = _read(_instances_in_use, session, wanted, region)
+    limits, no_limits = _read(_limits, wanted, region)
+    in_use, no_use = _read(_instances_in_use, wanted, region)
     quotas = {}
     for instance_type in wanted:
         limit, source = (limits or {}).get(instance_type, (None, None))
@@ -70,7 +67,6 @@ class _Late(Exception):
 
 def _read(
     look: Callable[[boto3.Session, list[str], str, float], T],
-    session: boto3.Session | None,
     wanted: list[str],
     region: str,
 ) -> tuple[T | None, str | None]:
@@ -78,11 +74,11 @@ def _read(
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     try:
-        return look(session or impatient_session(region), wanted, region, time.monotonic() + LONGEST_S), None
+        return look(impatient_session(region), wanted, region, time.monotonic() + LONGEST_S), None
     except NoCredentialsError:
         return None, "no AWS credentials were found"
     except ClientError as error:
-        return None, f"{error.operation_name}: {error.response.get('Error', {}).get('Code', 'error')}"
+        return None, f"{error.operation_name}: {code_of(error) or 'error'}"
     except _Late as error:
         return None, str(error)
     except (BotoCoreError, OSError, ValueError) as error:

@@ -39,8 +39,8 @@ def delete_remaining(
     """Delete everything that the ledger lists as possibly there, or of it `only` endpoints of these names; returns what was
     deleted.
 
-    All at once, as one that is still being created takes long. Goes on after a failure, and ends the local SageMaker when
-    nothing is left in it. Raises TeardownError at the end, with the commands that delete what is left.
+    All at once, as one that is still being created takes long. Continues after a failure, and ends the local SageMaker when
+    nothing is left in it. Raises TeardownError at the end, with the commands that delete the rest.
     """
     ledger = Ledger(run.ledger_file, run.run_id)
     records = [record for record in ledger.remaining() if only is None or record.endpoint_name in only]
@@ -68,9 +68,9 @@ def delete_remaining(
 
 @contextmanager
 def delete_after_failure(run: RunFolder) -> Iterator[None]:
-    """Whatever error or interrupt leaves this block, everything that the ledger lists is deleted first.
+    """If an error or interrupt leaves this block, everything that the ledger lists is deleted first.
 
-    What could not be deleted is added to the error as a note, and stays in the ledger for whoever tries next. An interrupt
+    What could not be deleted is added to the error as a note, and stays in the ledger for the next attempt. An interrupt
     becomes Stopped.
     """
     try:
@@ -99,7 +99,7 @@ def _names_of_remaining(run: RunFolder) -> str:
 
 
 def _stopped(run: RunFolder, left: str) -> Stopped:
-    """What is said at the end of an interrupt; IPython prints it like any text, as it is no fault."""
+    """The message at the end of an interrupt; IPython prints it as plain text, because it is not an error."""
     show_as_text(Stopped)
     state = left or "Its endpoints are deleted."
     return Stopped(

@@ -1,7 +1,8 @@
 """A process that deletes what a run made if the process that runs it dies, even by `kill -9`.
 
-It waits for the end of a pipe whose other end the guarded process holds: whatever ends that process closes it. Then it ends
-what is left of the run's processes, so that nothing is created any more, and deletes everything that the ledger lists.
+It waits for the end of a pipe whose other end the guarded process holds, and which closes when that process ends for any
+reason. Then it ends the run's remaining processes, so that nothing more is created, and deletes everything that the ledger
+lists.
 
     guarded process          watchdog
     with guarded(run):  ---> holds <run>/watchdog.lock, reads its standard input
@@ -10,7 +11,7 @@ what is left of the run's processes, so that nothing is created any more, and de
                              "failed": goes on deleting what could not be deleted
                              "idle 3600": waits so long for somebody else to guard the run -> deletes everything
 
-The last is for notebook 02, which leaves endpoints running for notebook 03, a process of its own that may never come.
+The last is for notebook 02, which leaves endpoints running for notebook 03, a separate process that may never start.
 
 Where a run is guarded already (a kernel that the runner started), the inner watchdog waits for its turn. Each guarded
 process enters itself in <run>/guarded/, so that a watchdog ends it before it deletes.
@@ -49,10 +50,10 @@ KILL_WAIT_S = 10.0
 
 @contextmanager
 def guarded(run: RunFolder, doing: str, idle_timeout_s: float | None = None) -> Iterator[None]:
-    """While this block runs, nobody else works on the run, and a watchdog deletes what the ledger lists if this process dies.
+    """While this block runs, no other process works on the run; if this one dies, a watchdog deletes what the ledger lists.
 
-    It also goes on deleting what an error has left behind and, with `idle_timeout_s`, what the block leaves running if nobody
-    guards the run within so many seconds. Raises RunFolderError where somebody else works on the run.
+    It also keeps deleting what an error has left behind and, with `idle_timeout_s`, what the block leaves running if no
+    process guards the run within that time. Raises RunFolderError if another process works on the run.
     """
     with holding(run.path, doing), _watched(run, doing, idle_timeout_s):
         yield
@@ -77,7 +78,7 @@ def _watched(run: RunFolder, doing: str, idle_timeout_s: float | None) -> Iterat
 
 
 def _last_word(run: RunFolder, failed: bool, idle_timeout_s: float | None) -> bytes:
-    """What the watchdog is told at the end of the block."""
+    """The message to the watchdog at the end of the block."""
     try:
         is_left = bool(Ledger(run.ledger_file, run.run_id).remaining())
     except Exception:  # noqa: BLE001 (a ledger that cannot be read now is left to the watchdog)
@@ -88,7 +89,7 @@ def _last_word(run: RunFolder, failed: bool, idle_timeout_s: float | None) -> by
 
 
 def _start(run: RunFolder) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that neither Ctrl-C nor a closed terminal ends it."""
+    """In its own session, so that neither Ctrl-C nor a closed terminal ends it."""
     with (run.logs / "watchdog.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "helpers.endpoints.watchdog", str(run.path)],
@@ -138,13 +139,13 @@ def watch(run: RunFolder) -> None:
         except Exception as error:  # noqa: BLE001 (to delete is what matters)
             _log(f"not all processes were ended: {error!r}")
     left = _names_of_remaining(run)
-    lock.release()  # who goes on with the run from here on has a watchdog of its own
+    lock.release()  # a process that continues the run has its own watchdog
     if word in (b"", FAILED) or (word != DONE and _stays_idle(run, float(word.split()[1]))):
         _delete_all(run, left)
 
 
 def _stays_idle(run: RunFolder, timeout_s: float) -> bool:
-    """True if within so many seconds nobody guards the run, or deletes what is left of it."""
+    """True if for that time no process guards the run or deletes what remains of it."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         time.sleep(min(LOOK_S, timeout_s))
@@ -154,7 +155,7 @@ def _stays_idle(run: RunFolder, timeout_s: float) -> bool:
         lock.release()
         if not _names_of_remaining(run):
             return False
-    _log(f"nobody went on with the run for {timeout_s:g} s")
+    _log(f"no process continued the run for {timeout_s:g} s")
     return True
 
 
@@ -184,7 +185,7 @@ def end_processes(run: RunFolder) -> None:
 
 
 def _children_in_session(process: psutil.Process) -> list[psutil.Process]:
-    """What a process started, but for what has a session of its own: a local SageMaker is needed to delete."""
+    """What a process started, except processes with their own session: a local SageMaker is needed to delete."""
     found = []
     for child in process.children(recursive=True):
         with suppress(OSError):  # it ended in the meantime
@@ -202,7 +203,7 @@ def _delete_all(run: RunFolder, endpoint_names: set[str]) -> None:
                 _log(f"deleted {record.endpoint_name}")
             _log("nothing is left")
             return
-        except Exception as error:  # noqa: BLE001 (whatever it is, the next attempt may succeed)
+        except Exception as error:  # noqa: BLE001 (after any error the next attempt may succeed)
             _log(str(error))
             if time.monotonic() > deadline:
                 return

@@ -24,6 +24,7 @@ from helpers.importers.files import (
     optional_text,
     read_objects,
     refuse,
+    require,
     selected,
 )
 from helpers.importers.found import Found, FoundPoint, Served, TimedRequest
@@ -42,12 +43,7 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
 def found_in(rows: list[Row], file: OpenedFile) -> Found:
     """The load points of these results."""
     for row in rows:
-        for key in ("duration", "completed", "request_rate"):
-            if key not in row.values:
-                raise ResultFileError(
-                    f"{row.where}: no key {key!r}. Expected a result of {TOOL} --save-result. Next: correct `format` or `path` "
-                    "in the config"
-                )
+        require(row, ("duration", "completed", "request_rate"), f"a result of {TOOL} --save-result")
     return Found([_point(row, file) for row in rows], Served(TOOL))
 
 

@@ -1,4 +1,4 @@
-"""The load generator. It runs in processes of its own, which do one thing while they measure: send bytes, stamp bytes.
+"""The load generator. It runs in separate processes, which do one thing while they measure: send bytes, stamp bytes.
 
 In the process that wants load:
 
@@ -7,7 +7,7 @@ In the process that wants load:
     load_processes  the load processes, one per CPU, and the pipes to them
     attempt_run     one attempt: start, decide when it is enough, stop, parse, write
     attempt_progress  its progress, for display
-    schedule        arrivals of an open loop, drawn beforehand and checked afterwards; `trace` reads recorded ones
+    schedule        arrivals of an open loop, drawn in advance and checked afterwards; `trace` reads recorded ones
     window          from the requests so far to the steady window
     steady          the end of the warm-up, and whether what follows is steady
     findings        the facts of an attempt, and whether the client shaped it

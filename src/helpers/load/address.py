@@ -52,7 +52,7 @@ class Address(BaseModel):
         return f"Basic {basic_credentials(self.basic_auth)}" if self.basic_auth else None
 
     def secrets(self) -> list[str]:
-        """What a server that is called here may repeat, and nobody may read."""
+        """What a server may repeat in its answers and must not be shown."""
         found = [self.bearer_token, *secrets_in_query(self.url), *secrets_in_headers(self.headers)]
         if self.basic_auth:
             found += [basic_credentials(self.basic_auth), self.basic_auth, self.basic_auth.partition(":")[2]]

@@ -44,7 +44,7 @@ class Head(NamedTuple):
     closes: bool
     """No further answer comes over this connection."""
     fault: str | None
-    """Why nobody can know where the answer ends."""
+    """Why the end of the answer cannot be known."""
 
     @property
     def is_interim(self) -> bool:
@@ -54,9 +54,9 @@ class Head(NamedTuple):
 
 @lru_cache(maxsize=32)
 def read_head(data: bytes) -> Head:
-    """The head without its empty line. Raises BadResponse where it does not begin as one.
+    """The head without its empty line. Raises BadResponse if it does not start like one.
 
-    Cached, because most answers of a server begin alike; callers must not modify it.
+    Cached, because most answers of a server start alike; callers must not modify it.
     """
     status_line, *lines = data.decode("latin-1").split("\r\n")
     begin = _STATUS_LINE.fullmatch(status_line)
@@ -85,7 +85,7 @@ def read_head(data: bytes) -> Head:
 
 
 def not_http(data: bytes) -> BadResponse:
-    """The error for bytes that do not begin like an answer."""
+    """The error for bytes that do not start like an answer."""
     return BadResponse("not an HTTP status line", data.partition(b"\r\n")[0])
 
 
@@ -130,9 +130,9 @@ class AnswerEnd:
         self._most = self._room = most_bytes
         self._head_seen = self._chunked = self._trailers = self._is_over = False
         self._kept = b""
-        """What came of a head, of a chunk's first line or of the trailers, before they are whole."""
+        """The received part of a head, of a chunk's first line or of the trailers."""
         self._unwalked = bytearray()
-        """What came of the chunks since they were last walked."""
+        """The part of the chunks received since they were last walked."""
         self._sure_end = END_OF_EVENTS
         self._left = 0
         """Bytes until the next chunk's first line, or until the end."""
@@ -172,7 +172,7 @@ class AnswerEnd:
         if not self.until_close:
             self._left -= len(data)
             if self._left < 0:
-                self.closes = True  # bytes that nobody asked for, and where those end nobody knows
+                self.closes = True  # bytes that were not asked for, with an unknown end
             self._is_over = self._left <= 0
         return None
 
@@ -262,7 +262,7 @@ class AnswerEnd:
         return self.give_up("not a chunk size" if self._left >> MOST_SIZE_BITS else self._announced(self._left))
 
     def _after_trailers(self, data: bytes) -> bool:
-        """Trailers and an empty line; `data` begins with the end of the last chunk's first line."""
+        """Trailers and an empty line; `data` starts with the end of the last chunk's first line."""
         end = data.find(HEADERS_END)
         if end < 0:
             self._kept = data

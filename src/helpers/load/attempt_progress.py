@@ -57,7 +57,7 @@ class AttemptProgressView:
         self._first_s.extend((now, value) for value in status.first_s)
 
     def show(self, phase: str | None, latest: Iterable[SendingStatus], window: Window) -> None:
-        """Notify the listener if it is time to, or if a new phase has begun."""
+        """Notify the listener if it is time to, or if a new phase has started."""
         now = time.monotonic()
         phase = phase or ("warmup" if window.open_ns is None else "steady")
         if phase == self._phase and now - self._shown_s < SHOW_EVERY_S:

@@ -40,7 +40,7 @@ LOOK_SHARE = 0.05
 """The next look waits for this share of the time so far, because each look costs more as requests accumulate."""
 FEWEST_ROWS_TO_PARSE = 500
 FEWEST_FAILURES, SHORTEST_FAILURE_S = 30, 1.0
-"""An attempt of which nothing is answered ends after this many failures and seconds."""
+"""An attempt without any answer ends after this many failures and seconds."""
 POSTPROCESSING_PATIENCE = 5
 """Multiple of the silence allowed under load: parsing a single answer may take long."""
 NOTHING_YET = messages.SendingStatus(sent=0, done=0, failed=0, in_flight=0, oldest_t0_ns=None, first_s=[])

@@ -1,6 +1,6 @@
 """How much of what is measured is the client itself: a short attempt against a loopback server with a known schedule.
 
-Done before the first load of a run and kept beside it, so that a report can show what the instrument adds.
+Done before the first load of a run and kept with it, so that a report can show what the instrument adds.
 """
 
 from __future__ import annotations

@@ -56,11 +56,11 @@ class _FrameKind(NamedTuple):
     exception: str | None
     error_message: str
     read: Callable[[bytes], bytes] | None
-    """Makes a line of the payload; None where the payload is a piece of the answer as it is."""
+    """Makes a line of the payload; None where the payload itself is a piece of the answer."""
 
 
 def unwrap_event_stream(body: Timeline) -> Unwrapped:
-    """The payloads; a byte of a payload counts as arrived when its frame was whole, as nobody can read it before."""
+    """The payloads; a byte of a payload counts as arrived when its frame was whole, because it cannot be read earlier."""
     data, size = body.data, len(body.data)
     at, payloads, frame_ends, exception, fault = 0, [], [], None, None
     kind = kind_of = None
@@ -133,7 +133,7 @@ def _encoded_event(payload: bytes) -> bytes:
 
 
 def _json_event(payload: bytes) -> bytes:
-    """JSON as a line; a line end in JSON is no more than a space."""
+    """JSON as a line; a line end in JSON is only a space."""
     return payload.replace(b"\n", b" ") + b"\n"
 
 

@@ -22,7 +22,7 @@ DONE = b"[DONE]"
 ERROR = b"error"
 """Name of an event that is an error; some servers write it in the place of `data`."""
 SSE_FIELDS = (b"", b"event", b"id", b"retry")
-"""Beside `data`; the first is a comment's."""
+"""In addition to `data`; the first is a comment's."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 OTHER_SHAPE = "an event of the answer has another shape than its API says"
 NOT_DECODABLE = (msgspec.DecodeError, ValueError, RecursionError)
@@ -198,7 +198,7 @@ def _grouped_lines(data: bytes) -> tuple[list[list[Line]], bool, bool]:
             groups += [[Line(content, end)], []]
             is_open = not line.endswith(b"\n")
         elif not content:
-            if named_error and groups[-1]:  # the name may stand behind the data
+            if named_error and groups[-1]:  # the name may follow the data
                 groups[-1][-1] = groups[-1][-1]._replace(is_error=True)
             groups.append([])
             is_open = named_error = False

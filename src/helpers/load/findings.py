@@ -1,4 +1,4 @@
-"""What is known of an attempt beside its requests, and whether it was the server that was measured."""
+"""What is known about an attempt besides its requests, and whether it was the server that was measured."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _limits(
 
 
 def _stood_still(ended: Ended) -> list[str]:
-    """Kernel stamps hide from the latencies that a process did not run; what it would have sent meanwhile is missing."""
+    """Kernel stamps hide from the latencies that a process did not run; what it would have sent in that time is missing."""
     opened, closed = ended.window.open_ns, ended.close_ns
     if opened is None:
         return []
@@ -222,7 +222,7 @@ def _turnaround_ns(rows: np.ndarray, open_ns: int | None, close_ns: int) -> np.n
 
 
 def _counted_spread(ended: Ended, column: str) -> dict[str, float] | None:
-    """n and percentiles, ms, of connections made beforehand and of those that a request waited for; None if there was none."""
+    """n and percentiles, ms, of connections made in advance and of those that a request waited for; None if there was none."""
     beforehand = [ns for ready in ended.ready.values() for ns in getattr(ready, column)]
     under_load = _of_all_rows(ended, lambda rows: rows[column][rows[column] > 0])
     values = np.concatenate([np.array(beforehand, "int64"), under_load])

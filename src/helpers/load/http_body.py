@@ -22,7 +22,7 @@ class HttpAnswer(NamedTuple):
 
 
 def split_http(raw: Timeline) -> HttpAnswer:
-    """Take an HTTP answer apart. Raises BadResponse where it does not begin like one."""
+    """Take an HTTP answer apart. Raises BadResponse if it does not start like one."""
     start = 0
     while (end := raw.data.find(HEADERS_END, start)) >= 0:
         head = read_head(raw.data[start:end])
@@ -79,7 +79,7 @@ def _content_ends(raw_ends: list[int], start: int, chunks: _Chunks) -> list[int]
 def _regular_chunks(data: bytes, start: int) -> _Chunks | None:
     """The chunks of a whole body in a few calls; None where it is not the simplest kind.
 
-    The body is split at every line end. If each size agrees with the length of what stands between its line end and the
+    The body is split at every line end. If each size agrees with the length of what is between its line end and the
     next, a walk from size to size meets the same line ends, so both find the same chunks. Sizes that Python would read and
     HTTP does not know (a sign, an underscore, 0x) are none.
     """

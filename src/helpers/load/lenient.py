@@ -1,6 +1,6 @@
-"""Events whose fields have other types than their API documents: whatever can be read is read; only what is measured is strict.
+"""Events whose fields have other types than their API documents: what can be read is read; only what is measured is strict.
 
-Used where the strict decoder gives up, so that answers that are as documented are read as fast as ever. A text may be a list
+Used where the strict decoder fails, so that documented answers are read as fast as before. A text may be a list
 of parts or an object that holds it, a number of tokens may be written as 4.0 or "4", a list of one may be that one. A field
 that holds nothing measured counts as absent.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import inspect
 
 TEXT_KEYS = ("text", "content", "thinking", "reasoning", "reasoning_content", "summary", "value")
-"""Where an object that stands for a text holds it; the first that is there."""
+"""Where an object that stands for a text holds it; the first that exists."""
 WORD_KEYS = ("type", "reason", "name")
 """Where an object that stands for a word (a finish reason) holds it."""
 WORDS = frozenset({"finish_reason", "stop_reason", "stopReason", "type"})

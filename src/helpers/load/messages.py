@@ -65,7 +65,7 @@ class AttemptSpec(BaseModel):
 
     @property
     def longest_load_s(self) -> float:
-        """By then the load has ended, or the process that should end it has failed."""
+        """When this has passed, the load has ended, or the process that should end it has failed."""
         return self.load.max_duration_s + LONGEST_DRAIN_TIMEOUTS * self.load.request_timeout_s + SLACK_S
 
     @property

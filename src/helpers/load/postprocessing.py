@@ -179,7 +179,7 @@ class _RowBuilder:
         }
 
     def _answer(self, exchange: Exchange, sent: str) -> tuple[Answer, bool, str | None]:
-        """What came back, whether it began with the prompt that was sent, and who counted its tokens."""
+        """What came back, whether it started with the prompt that was sent, and who counted its tokens."""
         address = self._spec.address
         answer = read_answer(exchange, address.api, address.framing, self._fixed_output_tokens, self._hide)
         try:

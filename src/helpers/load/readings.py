@@ -13,7 +13,7 @@ BREAKS = re.compile(r"(error|abort|cancel|fail|timeout|insufficient_system_resou
 
 
 class ErrorInAnswer(NamedTuple):
-    """An error that the server reported inside an answer that began well."""
+    """An error that the server reported inside an answer that started well."""
 
     kind: str
     text: str

@@ -143,13 +143,13 @@ def _says_more(fault: Fault | None, exchange: Exchange) -> bool:
 
 
 def unreadable(first_byte_ns: int | None, http_status: int | None, error: Exception) -> Answer:
-    """The answer that nobody has thought of."""
+    """The answer whose reading raised an unforeseen error."""
     why = f"the answer could not be read: {type(error).__name__}"
     return Answer("bad_response", http_status, "bad_response", why, first_byte_ns)
 
 
 def _shown(text: str, most: int, hide: Callable[[str], str]) -> str:
-    """Words of a server as they are kept: without secrets, and only then cut."""
+    """The words of a server as stored: without secrets, and only then cut."""
     return hide(text[:SEARCHED_BYTES])[:most]
 
 

@@ -31,7 +31,7 @@ class _Second(NamedTuple):
     """The header lines that the signature adds, up to the signature itself."""
     canonical_start: bytes
     canonical_end: bytes
-    """The canonical request, in two parts: the request id stands between them, the hash of the body behind them."""
+    """The canonical request, in two parts: the request id comes between them, the hash of the body after them."""
     to_sign: bytes
     """The string to sign, up to the hash of the canonical request."""
     key: bytes
@@ -64,7 +64,7 @@ class RequestSigner:
     def sign(self, request_id: str, body_sha256: str, at_s: float | None = None) -> bytes:
         """The header lines to add: date, session token if there is one, authorization. They end with a line end.
 
-        `request_id` is sent as it is, without spaces at its ends. `at_s`: seconds since 1970; by default, now.
+        `request_id` is sent unchanged, without spaces at its ends. `at_s`: seconds since 1970; by default, now.
         """
         now = int(time.time() if at_s is None else at_s)
         if now != self._at:
@@ -101,7 +101,7 @@ class RequestSigner:
 
 
 class BearerToken:
-    """SageMaker's bearer token in place of a signature: a URL that is signed beforehand, renewed when half its life is over.
+    """SageMaker's bearer token in place of a signature: a URL that is signed in advance, renewed when half its life is over.
 
     It is as good as the credentials while it lives, and no longer: with new credentials comes a new token. Source:
     https://docs.aws.amazon.com/sagemaker/latest/dg/realtime-endpoints-openai-compatible.html

@@ -48,7 +48,7 @@ class BadResponse(Exception):
         self.why, self.shown = why, shown
 
     def words(self, hide: Callable[[str], str]) -> str:
-        """Why, with the beginning of the bytes. Secrets are hidden before the rest is cut off, so no part of one is left."""
+        """The reason, with the first of the bytes. Secrets are hidden before the rest is cut off, so no part of one remains."""
         if self.shown is None:
             return self.why
         text = hide(self.shown[:SEARCHED_BYTES].decode("utf-8", "replace"))

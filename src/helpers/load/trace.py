@@ -87,7 +87,7 @@ def read_trace(load: TraceReplay, base_dir: Path) -> Trace:
 
 
 def _column(load: TraceReplay, record: dict[str, Any]) -> str:
-    """The column of times: as named, whatever its case; without a name a usual one, also with a unit behind it."""
+    """The column of times: as named, in any case; without a name a usual one, also followed by a unit."""
     there = {str(name).strip().lower(): name for name in record if name is not None}
     named = "timestamp" in load.model_fields_set
     for name in (load.timestamp,) if named else USUAL_COLUMNS:

@@ -2,7 +2,7 @@
 
 Lengths are in tokens of `model.tokenizer`, counted over the rendered prompt: template, chat template and special
 tokens included. A bin [from, to) includes `from` and excludes `to`. Everything is drawn from the config's seed; each
-dataset has a generator of its own, so one that is added at the end of the config changes no other.
+dataset has its own generator, so one that is added at the end of the config changes no other.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
     """The prompts of every dataset of a config.
 
     Target lengths are drawn uniformly from the bin and the column `prompts.source.cut` is cut at a word to reach them;
-    without it, records are taken as they are, where their length lies in the bin. A prompt that leaves no room for
+    without it, records are taken unchanged if their length lies in the bin. A prompt that leaves no room for
     `max_output_tokens` in `model.context_tokens` is not made. No prompt comes twice in a dataset, and a record whose
     beginning is in use already, in any dataset, comes last. Relative paths start at `base_dir`; synthetic tokenizers
     are kept under `model_cache_dir`, by default where all runs keep them.
@@ -202,7 +202,7 @@ def _pool_by_length(
 
 
 def _fresh_beginnings_first(records: list[Record], wording: Wording, used: set[str]) -> list[Record]:
-    """The records in their order, those after which no prompt of the run begins yet before the others."""
+    """The records in their order, but first those whose beginning no prompt of the run has yet."""
     seen = set(used)
     fresh: list[Record] = []
     shared: list[Record] = []

@@ -1,4 +1,4 @@
-"""What a person asks in a record, whatever keys a dataset has for it.
+"""What a person asks in a record, under any of the keys that datasets use.
 
 Published datasets and log files of APIs spell the same few things in many ways: a conversation (ShareGPT, OpenAI messages,
 UltraChat, LMSYS-Chat, MT-Bench, Gemini contents), an instruction with its input (Alpaca, Dolly), a question with its passage
@@ -17,7 +17,7 @@ CONVERSATIONS = ("conversations", "messages", "conversation", "items", "turns", 
 ALSO_CONVERSATIONS = ("data", "prompt", "input", "texts")
 """Keys that may hold a conversation or something else."""
 QUESTIONS_ONLY = ("turns", "texts")
-"""Keys of lists of texts all of which are the human's."""
+"""Keys of lists of texts that are all the human's."""
 TEXTS = (
     "prompt",
     "question",

@@ -70,7 +70,7 @@ def _longest_prompt_tokens(config: BenchmarkConfig) -> int:
 
 
 def too_few(config: BenchmarkConfig, dataset: Dataset, found: int, search: SourceSearch) -> str | None:
-    """What is wrong unless every worker of a closed loop has a prompt to begin with, and a load point enough to be decided."""
+    """What is wrong unless each worker of a closed loop has a first prompt, and a load point enough to be decided."""
     highest, fewest = config.load.largest_level(), 0 if config.load.repeat_prompts else fewest_prompts_to_decide(config)
     needed, why = (1, "") if highest.is_open else (int(highest.value), " (the highest concurrency of the load)")
     advice = _advice(config)

@@ -17,25 +17,26 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
 from helpers.config.yaml import expanded
 from helpers.errors import PromptError, cut
+from helpers.prompts.hub import from_hub
 
 Value = tuple[str, object]
-"""Where it stands (`file:line`, in Parquet `file:row`), and the value."""
+"""Its place (`file:line`, in Parquet `file:row`), and the value."""
 
 FORMATS = "JSON lines, a JSON list, CSV or TSV with a header, Parquet, or .txt with a prompt per line"
 _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t"}
 _WIDEST_FIELD = 1 << 30
 _HUB_FILE = re.compile(r"^(?P<repository>[\w.-]+/[\w.-]+):(?P<file>.+)$")
-_HUB_TIMEOUT_S = 10.0
 _HEAD_BYTES = 4096
 _PARQUET_ROWS = 256
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 JSON_CHUNK_CHARACTERS = 1 << 20
-_UNFINISHED_CHARACTERS = 16  # a fault this near the end of a chunk may be a value that goes on in the next one
+_UNFINISHED_CHARACTERS = 16  # a fault this near the end of a chunk may be a value that continues in the next one
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 
 
@@ -286,20 +287,10 @@ def _download_from_s3(uri: str, key: str) -> IO[bytes]:
 
 
 def _download_from_hub(repository: str, file: str) -> Path:
-    """The local copy of a file of a Hugging Face dataset; a file in the cache needs no network."""
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
+    """The local copy of a file of a Hugging Face dataset."""
+    from huggingface_hub import hf_hub_download
 
-    try:
-        return Path(hf_hub_download(repository, file, repo_type="dataset", local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError):
-        pass
-    try:
-        HfApi().dataset_info(repository, timeout=_HUB_TIMEOUT_S)  # fails at once where the download would retry
-        return Path(hf_hub_download(repository, file, repo_type="dataset"))
-    except (HTTPError, OSError, ValueError) as error:
-        cause = str(error).strip().partition("\n")[0]
-        raise PromptError(
-            f"{repository}:{file}: cannot be read from the Hugging Face hub: {cause}. "
-            "Next: check the name and the network, or give a local path or an s3:// URI"
-        ) from None
+    download = partial(hf_hub_download, repository, file, repo_type="dataset")
+    problem = f"{repository}:{file}: cannot be read from the Hugging Face hub"
+    next_step = "check the name and the network, or give a local path or an s3:// URI"
+    return Path(from_hub(download, "dataset", repository, problem, next_step))

@@ -44,11 +44,11 @@ class Record:
 
     record_id: str
     where: str
-    """Where it stands, for messages: `file:line`, or the topic of the reference."""
+    """Its place, for messages: `file:line`, or the topic of the reference."""
     columns: dict[str, str]
     """Column -> text. A column that is null in the source is empty."""
     answer: str | None
-    """The ground truth, if the source has one; several acceptable answers stand on a line each."""
+    """The ground truth, if the source has one; several acceptable answers are on a line each."""
     text_from: tuple[str, ...] = ()
     """The keys of the source that the column `text` was made from, where it has no such column."""
 
@@ -96,7 +96,7 @@ def _read_python_reference(passage_characters: int) -> Iterator[Record]:
 def _reference_paragraphs() -> tuple[list[tuple[str, str]], list[str]]:
     """(topic, title) of each paragraph of prose, and the paragraphs, unwrapped.
 
-    Topics quote one another, so a paragraph that was seen before is left out: no two begin alike.
+    Topics quote one another, so a paragraph that was seen before is left out: no two start alike.
     """
     from pydoc_data.topics import topics
 
@@ -127,7 +127,7 @@ def _is_prose(paragraph: str, unwrapped: str) -> bool:
 
 
 def _read_file(source: FileSource | ShareGPTSource, base_dir: Path) -> Iterator[Record]:
-    """One record per value; its columns are the keys of its object, and `text`: what it asks, whatever the keys."""
+    """One record per value; its columns are the keys of its object, and `text`: what it asks, under any key."""
     hub = isinstance(source, FileSource) and source.kind != "jsonl"
     for where, whole in read_values(source.path, base_dir, hub):
         for value in records_in(whole):

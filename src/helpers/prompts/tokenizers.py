@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from helpers.config.yaml import expanded
 from helpers.errors import PromptError
+from helpers.prompts.hub import first_line, from_hub
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 SYNTHETIC = "synthetic:"
 ChatTemplate = Literal["model", "none"]
-_HUB_TIMEOUT_S = 10.0
 
 
 def load_tokenizer(name: str, model_cache_dir: Path, base_dir: Path = Path()) -> PreTrainedTokenizerBase:
     """The tokenizer of that name: `synthetic:SIZE`, a local folder (relative to `base_dir`), or a Hugging Face id.
 
-    A synthetic model is made under `model_cache_dir` if it is not there. A Hugging Face tokenizer in the local cache
-    needs no network. Raises PromptError if there is none, or if it cannot tell where in a text its tokens stand.
+    A synthetic model is made under `model_cache_dir` if it does not exist. A Hugging Face tokenizer in the local cache
+    needs no network. Raises PromptError if there is none, or if it cannot give the positions of its tokens in a text.
     """
     if name.startswith(SYNTHETIC):
         tokenizer = _load_folder(_synthetic_folder(name, model_cache_dir))
@@ -89,7 +90,7 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, text: str, chat_template: Ch
         return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
     except (TemplateError, TypeError, ValueError) as error:  # raised by the template, or not one template among several
         raise PromptError(
-            f"tokenizer {tokenizer.name_or_path}: its chat template cannot render one user message: {_first_line(error)}. "
+            f"tokenizer {tokenizer.name_or_path}: its chat template cannot render one user message: {first_line(error)}. "
             "Next: correct chat_template in its tokenizer_config.json, or set prompts.chat_template: none"
         ) from None
 
@@ -123,18 +124,15 @@ def _synthetic_folder(name: str, model_cache_dir: Path) -> Path:
         raise PromptError(f"tokenizer {name}: {error}") from None
 
 
-def _auto_tokenizer() -> type[AutoTokenizer]:
-    """`transformers.AutoTokenizer`, without the advice to install PyTorch: tokenizers need none."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+def _without_its_code(name: str, **where: bool) -> PreTrainedTokenizerBase:
+    """Load a tokenizer; one with its own Python code is refused, without asking on stdin whether to run it."""
+    os.environ.setdefault(
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
+    )  # advice to install PyTorch, which tokenizers do not need
     from transformers import AutoTokenizer
 
-    return AutoTokenizer
-
-
-def _without_its_code(name: str, **where: bool) -> PreTrainedTokenizerBase:
-    """Load a tokenizer; one that brings Python code of its own is refused, without asking on stdin whether to run it."""
     try:
-        return _auto_tokenizer().from_pretrained(name, trust_remote_code=False, **where)
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
@@ -150,29 +148,15 @@ def _load_folder(folder: Path) -> PreTrainedTokenizerBase:
         return _without_its_code(str(folder), local_files_only=True)
     except (OSError, ValueError) as error:
         raise PromptError(
-            f"tokenizer {folder}: cannot be loaded: {_first_line(error)}. Next: give a folder with tokenizer.json and "
+            f"tokenizer {folder}: cannot be loaded: {first_line(error)}. Next: give a folder with tokenizer.json and "
             "tokenizer_config.json"
         ) from None
 
 
 def _load_from_hub(name: str) -> PreTrainedTokenizerBase:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError
-
-    try:
-        return _without_its_code(name, local_files_only=True)
-    except (OSError, ValueError):
-        pass  # not in the cache
-    try:
-        HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)  # fails at once where the download would retry for a minute
-        return _without_its_code(name)
-    except (HTTPError, OSError, ValueError) as error:
-        raise PromptError(
-            f"tokenizer {name}: neither a folder nor in the local cache, and the Hugging Face hub says: "
-            f"{_first_line(error)}. Next: check the name and the network, log in if the model is gated, or give a "
-            "local folder that holds the model's tokenizer"
-        ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    problem = f"tokenizer {name}: neither a folder nor in the local cache, and the Hugging Face hub says"
+    next_step = (
+        "check the name and the network, log in if the model is gated, or give a local folder that holds the model's "
+        "tokenizer"
+    )
+    return from_hub(partial(_without_its_code, name), "model", name, problem, next_step)

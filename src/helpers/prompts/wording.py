@@ -24,7 +24,7 @@ _BEGINNING_CHARACTERS = 100
 
 @dataclass(frozen=True)
 class Prompt:
-    """A record as it is asked, and its length in tokens of the model's tokenizer."""
+    """A record as a prompt, and its length in tokens of the model's tokenizer."""
 
     record: Record
     text: str
@@ -91,7 +91,7 @@ def as_sent(rendered: str, wording: Wording) -> str:
 
 
 def whole_prompts(records: Iterable[Record], wording: Wording) -> Iterator[Prompt]:
-    """The prompts of records as they are, without repeats."""
+    """The prompts of unchanged records, without repeats."""
     for batch in batches(_without_repeats(records, wording.template)):
         yield from wording.prompts(batch)
 

@@ -6,6 +6,7 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
+from helpers.report.price_unit import price_unit, scaled
 from helpers.run.machine import machine_sentence
 from helpers.verdict.capacity import candidates
 from helpers.verdict.chosen_points import mixed_cost
@@ -14,7 +15,6 @@ from helpers.verdict.open_points import may_be_less
 from helpers.verdict.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
 
 MOST_NAMED = 2
-COST_UNIT = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
 
 
 def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
@@ -29,13 +29,13 @@ def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
 
 
 def _recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
-    winner = verdict.option(verdict.recommended)
+    winner, unit = verdict.option(verdict.recommended), price_unit(verdict)
     served = Markdown("**Serve {} with {}: it meets the SLO ({}) at the lowest price, {} {}, {}.**").format(
         verdict.model,
         quoted(winner.option),
         slo_words(config),
-        cost_words(winner.cost),
-        COST_UNIT[verdict.cost_basis],
+        cost_words(scaled(winner.cost, unit)),
+        unit.words,
         loads_of(winner),
     )
     takes = (
@@ -99,13 +99,14 @@ def _if_you_must(verdict: Verdict, config: BenchmarkConfig) -> str:
     """The ranking by estimates, what is open, and what would settle it."""
     ranked = sorted((o for o in verdict.options if o.is_estimate and o.cost), key=lambda o: o.cost.value)
     best, *others = ranked
-    unit = COST_UNIT[verdict.cost_basis]
+    unit = price_unit(verdict)
+    prices = {o.option: text.dollars(o.cost.value * unit.scale) for o in ranked}
     said = (
-        f"If you must choose now: {quoted(best.option)}, by the best estimate, at {text.dollars(best.cost.value)} {unit}, "
+        f"If you must choose now: {quoted(best.option)}, by the best estimate, at {prices[best.option]} {unit.words}, "
         f"{loads_of(best)}"
     )
     if others:
-        behind = [f"{quoted(o.option)} ({text.dollars(o.cost.value)})" for o in others]
+        behind = [f"{quoted(o.option)} ({prices[o.option]})" for o in others]
         said += f", before {_listed(behind)}"
     is_open, settles = _what_is_open(best, config), _what_would_settle(best.to_settle)
     return f"{said}. That is an estimate, not a verdict: {is_open}. {settles}"
@@ -207,11 +208,11 @@ def _comparison_note(verdict: Verdict) -> Markdown:
             "\n\n> **Tokens were not counted alike** ({}), so nobody knows whether the answers are equally long. The options are "
             "compared {}, and no order by price per token is shown. Next: have every server send usage, with counts that are "
             "right, or set the same tokenizer for all options. See the warnings."
-        ).format("; ".join(verdict.counted_apart), COST_UNIT[verdict.cost_basis])
+        ).format("; ".join(verdict.counted_apart), price_unit(verdict).words)
     return Markdown(
         "\n\n> **The options did unequal work** (other models, prompts or answers of another length), so they are compared "
         "{}. See the warnings."
-    ).format(COST_UNIT[verdict.cost_basis])
+    ).format(price_unit(verdict).words)
 
 
 def _local_note(verdict: Verdict) -> Markdown:

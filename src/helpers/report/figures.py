@@ -10,6 +10,7 @@ from helpers.report.display import Figure
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.verdict.analysis import Measurements
 from helpers.verdict.verdict import Verdict
+from helpers.verdict.what_if import Outcome
 
 FIGURES_FILE = "figures.json"
 
@@ -20,7 +21,7 @@ def draw_figures(
     """Draw every figure of the report that there are data for; returns name -> figure."""
     points, samples, folder = measured.points, measured.samples, run.figures
     figures = [
-        charts.price_performance(points, verdict, config, folder),
+        charts.price_performance(Outcome(config, points, measured.endpoints, verdict), folder),
         charts.bill_by_traffic(verdict, config, folder),
         charts.latency_by_load(points, config, folder),
         charts.throughput_by_load(points, config, folder),

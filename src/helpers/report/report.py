@@ -19,9 +19,10 @@ from helpers.config.file import LoadedConfig
 from helpers.errors import RunFolderError
 from helpers.metrics.failure_counts import KIND, failure_words
 from helpers.metrics.single_requests import slo_sentence
-from helpers.report.bottom_line_text import COST_UNIT, quoted
+from helpers.report.bottom_line_text import quoted
 from helpers.report.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
+from helpers.report.price_unit import price_unit, scaled
 from helpers.run.folder import RunFolder
 from helpers.run.prompt_files import read_prompt_notes, read_prompt_warnings, sample_prompts, summarise_prompts
 from helpers.run.remote import store_run
@@ -114,22 +115,24 @@ def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
 
 def options_table(verdict: Verdict) -> Table:
     """All options, the excluded ones with the reason; what is not shown to meet the SLO has its estimate, marked."""
+    unit = price_unit(verdict)
     rows = [
         {
             "option": option.option,
             "verdict": STATUS_WORDS[option.status],
-            "cost": option.cost.value if option.cost else None,
-            "interval": _interval(option.cost, text.decimals_for([option.cost.value])) if option.cost else "–",
-            "shown": "" if option.cost is None else "estimate" if option.is_estimate else "shown",
+            "cost": cost and cost.value,
+            "interval": _interval(cost, text.decimals_for([cost.value])) if cost else "–",
+            "shown": "" if cost is None else "estimate" if option.is_estimate else "shown",
             "reason": option.reason,
         }
         for option in by_cost(verdict)
+        for cost in [scaled(option.cost, unit)]
     ]
     has_estimates = any(row["shown"] == "estimate" for row in rows)
     columns = [
         Column("option", "option"),
         Column("verdict", "verdict"),
-        numeric("cost", f"$ {COST_UNIT[verdict.cost_basis]}", best=None if has_estimates else "lowest"),
+        numeric("cost", f"$ {unit.words}", best=None if has_estimates else "lowest"),
         Column("interval", "95% interval"),
         *([Column("shown", "SLO met there")] if has_estimates else []),
         Column("reason", "why", wraps=True),

@@ -16,6 +16,7 @@ _ANOTHER_FOLDER = "set run_root (or run_dir) to a folder that you may write"
 _NOT_A_FOLDER = "set run_root (or run_dir) to a folder: a part of this path is a file"
 _MORE_SPACE = "free space on this disk (df -h shows how much there is)"
 _MORE_FILES = "allow more open files (ulimit -n 4096)"
+_THEN_CONTINUE = (_MORE_SPACE, _MORE_FILES)
 NEXT_STEPS = {
     errno.ENOSPC: _MORE_SPACE,
     errno.EDQUOT: _MORE_SPACE,
@@ -25,7 +26,7 @@ NEXT_STEPS = {
     errno.EPERM: _ANOTHER_FOLDER,
     errno.ENOTDIR: _NOT_A_FOLDER,
     errno.EEXIST: _NOT_A_FOLDER,
-    errno.EISDIR: "a folder stands where a file is to be written: move it away",
+    errno.EISDIR: "there is a folder where a file must be written: move it away",
     errno.ENAMETOOLONG: "shorten `name` in the config, or run_root (or run_dir)",
     errno.EMFILE: _MORE_FILES,
     errno.ENFILE: _MORE_FILES,
@@ -57,7 +58,10 @@ def disk_fault(error: OSError, place: Path | str) -> DiskFault:
 
 @contextmanager
 def os_errors_in_words(path: Path) -> Iterator[None]:
-    """What the operating system refuses at or below a path becomes a StorageError: path, cause, next step."""
+    """What the operating system refuses at or below a path becomes a StorageError: path, cause, next step.
+
+    Where that step leaves the run folder as it is, the message adds that the run can be continued.
+    """
     try:
         yield
     except StorageError:
@@ -65,7 +69,8 @@ def os_errors_in_words(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NEXT_STEPS:
             raise
-        raise StorageError(str(disk_fault(error, path)), error.errno) from error
+        again = " and run it again: what is finished is kept" if NEXT_STEPS[error.errno] in _THEN_CONTINUE else ""
+        raise StorageError(f"{disk_fault(error, path)}{again}", error.errno) from error
 
 
 def _free_mb(path: Path) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -66,7 +65,7 @@ class RunFolder:
         return self.path.name
 
     def folder(self, name: str) -> Path:
-        """A sub-folder, made if it is not there."""
+        """A sub-folder, made if it does not exist."""
         folder = self.path / name
         with os_errors_in_words(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +122,7 @@ class RunFolder:
         """The path of a file of this run. Raises RunFolderError, naming the notebook that writes it."""
         path = self.path / name
         if not path.exists():
-            raise RunFolderError(f"{path}: not there. Next: run notebooks/{written_by} on this run folder first")
+            raise RunFolderError(f"{path}: does not exist. Next: run notebooks/{written_by} on this run folder first")
         return path
 
 
@@ -262,7 +261,7 @@ def find_run(run: str) -> RunFolder:
 
 
 def config_of_run(run: RunFolder) -> Path:
-    """The config file that a run was begun with; its copy in the run folder where that is no more."""
+    """The config file that a run was started with; its copy in the run folder if that no longer exists."""
     about = run.about()
     begun_with = Path(about["config_dir"]) / about["config_file"]
     return begun_with if begun_with.is_file() else run.path / "config.yml"
@@ -280,7 +279,7 @@ def _local_copy(url: str, region: str | None) -> tuple[RunFolder, RemoteRun]:
 
 
 def _fetch(run: RunFolder, remote: RemoteRun, must: bool, folders: tuple[str, ...] | None = None) -> None:
-    """Bring here what S3 has newer; where it need not and S3 fails, go on with what is here."""
+    """Fetch what is newer in S3; without `must`, a failure of S3 leaves what is here."""
     try:
         remote.fetch(merge_ledgers, folders)
     except RunFolderError as error:
@@ -331,7 +330,7 @@ def _begin(config: LoadedConfig, run: RunFolder, remote: RemoteRun | None) -> No
 
 
 def _adopt(config: LoadedConfig, run: RunFolder, may_correct: bool) -> None:
-    """Go on with a folder that was begun with this config, on whatever machine, or with one that this one corrects."""
+    """Continue in a folder that was started with this config, on any machine, or with one that this one corrects."""
     about = run.about()
     if may_correct and is_corrected(config, run):
         about["corrected_at"] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -345,10 +344,12 @@ def _adopt(config: LoadedConfig, run: RunFolder, may_correct: bool) -> None:
 
 def describe_machine() -> dict:
     """This machine, as far as the measurements depend on it."""
+    import psutil
+
     return {
         "cpu": _cpu_name(),
         "vcpus": usable_cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
     }
@@ -360,12 +361,6 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or "unknown"
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def _memory_gib() -> float | None:
-    if not hasattr(os, "sysconf"):
-        return None
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
 
 
 def _versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Groups: requests that were measured together and of which only sums and means are known, as other tools report them.
+"""Groups: requests that were measured together, with only sums and means, as other tools report them.
 
 A group may be a volley (requests sent at the same moment, the next volley when the slowest has ended), a whole load point
 of which a tool printed percentiles, or a single request without times. What a group does not hold is None.

@@ -4,8 +4,8 @@
       kernel of a notebook    finds that an ancestor holds it, and holds <run>/held-inside.lock instead
     anybody else              is refused, with who holds the folder and since when
 
-A kernel that outlives its runner still holds the inner lock, so that nobody else begins before it ends. Both are locks of the
-operating system: they are free again however their process ends. Reading takes none.
+A kernel that outlives its runner still holds the inner lock, so that no other process starts before it ends. Both are locks
+of the operating system: they are free again however their process ends. Reading takes none.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ OUTER, INNER = "held.lock", "held-inside.lock"
 
 @contextmanager
 def holding(run_path: Path, doing: str) -> Iterator[None]:
-    """While this block runs nobody else works on the run folder, but for processes that this one starts.
+    """While this block runs, no other process works on the run folder except those that this one starts.
 
-    Raises RunFolderError where somebody does, and StorageError for what the operating system refuses in the folder.
+    Raises RunFolderError if one does, and StorageError for what the operating system refuses in the folder.
     """
     with os_errors_in_words(run_path):
         run_path.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ class EndpointRecord(BaseModel):
     deleted_at: str | None = None
     failure: str | None = None
     cause: str | None = None
-    """Cause of the failure, a `helpers.endpoints.failures.Cause`; None if there is none or it is unknown."""
+    """Cause of the failure, a `helpers.run.aws_errors.Cause`; None if there is none or it is unknown."""
     billed_input_tokens: int = 0
     billed_cached_tokens: int = 0
     """Of the input tokens, those that were read from a prompt cache."""
@@ -110,7 +110,7 @@ class EndpointRecord(BaseModel):
         return self.price.usd_of_tokens(*billed) if self.is_billed_per_token else 0.0
 
     def why_failed(self) -> str | None:
-        """The failure without the option's name, which its message begins with; None if there is none."""
+        """The failure without the option's name at its beginning; None if there is none."""
         return None if self.failure is None else self.failure.removeprefix(f"option {self.option!r}: ")
 
     def startup_s(self) -> float | None:

@@ -1,10 +1,9 @@
 """Starts, finds and stops the local SageMaker. Times are in seconds.
 
-The server is a process of its own, in a session of its own: Ctrl-C in the caller does not reach it, so that the
+The server is a separate process with its own session: Ctrl-C in the caller does not reach it, so that the
 caller can still delete its endpoints. It ends by itself when it is no longer needed.
 """
 
-import fcntl
 import http.client
 import json
 import os
@@ -13,12 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from helpers.errors import ServingVerdictError
 from local_sagemaker.faults import Fault
@@ -56,13 +56,14 @@ def ensure_running(
     """Address and credentials of the server named in the address file, which is started if it does not run.
 
     `engines` maps further image names to commands, `engine_variables` names variables of a container that those know
-    beside the default engine's, `idle_timeout_s` is the time without a call after which the server
+    in addition to the default engine's, `idle_timeout_s` is the time without a call after which the server
     ends, `faults` are calls that go wrong (with them it does not end when everything is deleted). All of them concern a
     server that is started here, not one that already runs. Of several callers at once one starts it. Raises
     `LocalSageMakerError` with the end of the server's log if it does not come up in 20 s.
     """
     address_file, log_dir = Path(address_file).resolve(), Path(log_dir).resolve()
-    with _locked(address_file):
+    address_file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{address_file}.lock"):  # one caller at a time, among all processes
         address = _running_address(address_file)
         if address is not None:
             return address
@@ -178,25 +179,10 @@ def _answers(address: Address) -> bool:
 
 def _is_alive(address: Address) -> bool:
     """Whether the process still runs; one that ended and that its parent did not ask about (a zombie) does not."""
+    import psutil
+
     try:
         os.kill(address.pid, 0)
-        return _process_state(address.pid) != "Z"
-    except (ProcessLookupError, PermissionError):
+        return psutil.Process(address.pid).status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, PermissionError, psutil.Error):
         return False
-
-
-def _process_state(pid: int) -> str:
-    """The kernel's letter for the state of a process on Linux; empty elsewhere."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return ""
-
-
-@contextmanager
-def _locked(address_file: Path) -> Iterator[IO[bytes]]:
-    """One caller at a time, among all processes that use this address file."""
-    address_file.parent.mkdir(parents=True, exist_ok=True)
-    with address_file.with_name(f"{address_file.name}.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock  # closing the file releases the lock

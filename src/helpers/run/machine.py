@@ -1,6 +1,6 @@
 """The state of the machine while a load point ran: what else it did. Looked at before and after, never in between.
 
-CPU use is in CPUs: 0.5 is half of one, whatever their number.
+CPU use is in CPUs: 0.5 is half of one, on any machine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BUSY_MACHINE = "busy_machine"
 """The kind of the warning."""
 BUSY_CPUS = 0.25
-"""Other programs that use more than this disturb what is measured beside them."""
+"""Other programs that use more than this disturb the measurement."""
 BUSY_STEAL = 0.05
 """So do other guests of the same host that take more than this share of the time."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -127,7 +127,7 @@ class MachineWatch:
 
 
 def _cpu_times_s() -> dict[str, float]:
-    """Seconds since boot in which CPUs worked, and, where the system says so, were stolen."""
+    """Seconds since boot in which CPUs worked, and, where the system reports it, were stolen."""
     import psutil
 
     times = psutil.cpu_times()

@@ -1,7 +1,7 @@
-"""What of a config decides what was measured, and when a run may go on with another one.
+"""What of a config decides what was measured, and when a run may continue with another one.
 
 SLO, traffic and prices may change between measuring and judging. All else may change only where nothing was measured with it:
-an option whose first request failed is corrected in the config, and the same run goes on.
+an option whose first request failed is corrected in the config, and the same run continues.
 The run's own config.yml is what a config is compared with. Both are read by this version, so that a key which is newer than
 the run has its default in both.
 """
@@ -48,14 +48,14 @@ def is_corrected(config: LoadedConfig, run: RunFolder) -> bool:
 
 
 def refuse_other_measurement(config: LoadedConfig, run: RunFolder) -> None:
-    """Raises RunFolderError where the run was begun with another model, workload or set of options."""
+    """Raises RunFolderError where the run was started with another model, workload or set of options."""
     changed, _ = _changes(config, run)
     if changed:
         raise RunFolderError(
-            f"{run.path}: was begun with other values of {', '.join(changed)} than {config.path} has now. "
+            f"{run.path}: was started with other values of {', '.join(changed)} than {config.path} has now. "
             "Next: start a new run (empty run_dir), or restore these sections; compare with config.yml in the run folder. "
             "Where nothing of what you changed was measured, and no endpoint of it is left, make report "
-            f"RUN={run.path} goes on with the new values"
+            f"RUN={run.path} continues with the new values"
         )
 
 

@@ -63,7 +63,7 @@ def read_all_prompts(payload_dir: Path) -> pd.DataFrame:
 
 
 def read_prompt_warnings(payload_dir: Path) -> list[str]:
-    """The warnings of all datasets, in the order of the config; none for a run without prompts of its own."""
+    """The warnings of all datasets, in the order of the config; none for a run without prompts."""
     files = _in_order(payload_dir)
     return [warning for path in files for warning in prompt_metadata(pq.read_schema(path))["warnings"]]
 

@@ -71,9 +71,9 @@ ENOUGH_REQUESTS, WHOLE_SCHEDULE, PROMPTS_RAN_OUT = "enough requests", "end of th
 OVERLOAD = "overload: latency rises throughout"
 """Why a load point ended early: more came than was served. Not steady, but the server's doing."""
 NOTHING_ANSWERED = "nothing was answered"
-"""Why a load point ended of which no request was answered: more of them would say no more."""
+"""Why a load point ended without an answer: more requests would add nothing."""
 LAST_REQUESTS = 10
-"""If none of so many at the end of a load point was answered, its server may be gone."""
+"""If none of the last N requests of a load point was answered, its server may be gone."""
 LIST_COLUMNS = ("chunk_ns", "chunk_tokens")
 
 
@@ -124,7 +124,7 @@ class ArrivalFacts:
 
 @dataclass(frozen=True)
 class AttemptFacts:
-    """What is known of an attempt beside its requests. Times in ns, shares as fractions; unknown is null."""
+    """What is known about an attempt besides its requests. Times in ns, shares as fractions; unknown is None."""
 
     option: str
     dataset: str
@@ -140,7 +140,7 @@ class AttemptFacts:
     steady_because: str
     """What speaks for or against it, with figures."""
     asked_output_tokens: int | None
-    """Null for imported results whose config does not say."""
+    """None for imported results whose config does not give it."""
     fixed_output_length: bool | None
     processes: list[LoadProcessFacts]
     """Empty for imported results."""
@@ -155,7 +155,7 @@ class AttemptFacts:
     connect_ms: dict[str, float] | None
     """n, p50, p99 and max of the TCP connects; None if none was made."""
     tls_ms: dict[str, float] | None
-    """The same of the TLS handshakes; null without TLS."""
+    """The same for TLS handshakes; None without TLS."""
     clock_source: str
     """`kernel`, `user`, or `mixed`: who stamped the socket reads."""
     client_limited: list[str]
@@ -178,17 +178,12 @@ class AttemptFacts:
 
     @property
     def loop_lag_ms(self) -> dict[str, float] | None:
-        """p50, p99 and max of the load process that was latest; None where none told."""
+        """p50, p99 and max of the load process that was latest; None if none reported it."""
         return max((process.loop_lag_ms for process in self.processes), key=lambda lag: lag["p99"], default=None)
-
-    @property
-    def load_process_cpu_share(self) -> float | None:
-        """CPU share of the busiest load process; None where none told."""
-        return max((process.cpu_share for process in self.processes), default=None)
 
 
 def facts_metadata(facts: AttemptFacts) -> str:
-    """The facts as they stand in the file's metadata under `METADATA_KEY`."""
+    """The facts as text, for the file's metadata under `METADATA_KEY`."""
     return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(facts)})
 
 
@@ -250,7 +245,7 @@ class Silence(NamedTuple):
 
 
 def silence_at_end(path: Path) -> Silence | None:
-    """What became of a load point whose last requests, in the order in which they ended, all failed; None of any other."""
+    """The end of a load point whose last requests, in the order in which they ended, all failed; None of any other."""
     table = pq.read_table(path, columns=["status", "http_status", "done_ns"]).sort_by("done_ns")
     statuses, http = table["status"].to_pylist(), table["http_status"].to_pylist()
     last = slice(-LAST_REQUESTS, None)

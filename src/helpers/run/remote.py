@@ -1,4 +1,4 @@
-"""The copy of a run folder in S3, so that a run can go on, be analysed or be cleaned up on another machine.
+"""The copy of a run folder in S3, so that a run can be continued, analysed or cleaned up on another machine.
 
 Work is done in the local folder. Its hidden file `.s3.json` names the copy and notes, for each file, what the two had in
 common when they last met. From that follows who changed a file since:
@@ -32,6 +32,7 @@ from pydantic import BaseModel
 
 from helpers.errors import RunFolderError
 from helpers.number_text import plural
+from helpers.run.aws_errors import code_of
 from helpers.run.s3_errors import s3_errors_in_words
 from helpers.run.whole_files import hidden_beside, lock_of, write_atomically
 
@@ -85,7 +86,7 @@ class RemoteRun:
         self._note({})
 
     def exists(self) -> bool:
-        """True if a run has begun there."""
+        """True if a run was started there."""
         with s3_errors_in_words(self.url):
             return "run.json" in self._objects(beginning="run.json")
 
@@ -157,7 +158,7 @@ class RemoteRun:
     # --- S3 -------------------------------------------------------------------------------------------------------
 
     def _objects(self, beginning: str = "") -> dict[str, str]:
-        """Name -> ETag of the files of the run in S3 whose names begin so."""
+        """Name -> ETag of the files of the run in S3 whose names start with `beginning`."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key(beginning))
         items = [item for page in pages for item in page.get("Contents", [])]
         names = {item["Key"].removeprefix(self._key("")): item["ETag"] for item in items}
@@ -229,13 +230,13 @@ def newest_run_url(root_url: str, config_name: str, region: str | None) -> str |
 
 
 def _read_about(client: BaseClient, bucket: str, folder: str, config_name: str) -> dict | None:
-    """The run.json of a run; None where none has begun, or one of another config."""
+    """The run.json of a run; None if there is none, or for another config."""
     from botocore.exceptions import ClientError
 
     try:
         about = json.loads(client.get_object(Bucket=bucket, Key=f"{folder}run.json")["Body"].read())
     except ClientError as error:
-        if error.response["Error"].get("Code") == "NoSuchKey":
+        if code_of(error) == "NoSuchKey":
             return None
         raise
     return about if about["config_name"] == config_name else None
@@ -259,12 +260,12 @@ def store_run(path: Path) -> str:
 
 
 def upload_in_passing(path: Path) -> None:
-    """Upload one file of a run folder where the run has a copy in S3. Never raises; a failure is said once."""
+    """Upload one file of a run folder where the run has a copy in S3. Never raises; a failure is printed once."""
     try:
         remote = remote_of(path.parent)
         if remote is not None:
             remote.upload_file(path.name)
-    except Exception as error:  # noqa: BLE001 - what is under way, a deletion or a load, must go on
+    except Exception as error:  # noqa: BLE001 - what is under way, a deletion or a load, must continue
         say_once(path, f"{path.name} could not be uploaded; the one in {path.parent} is right. {error}")
 
 

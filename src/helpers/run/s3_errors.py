@@ -1,7 +1,4 @@
-"""What S3 or boto3 refused, in words, with the next step.
-
-Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (List of error codes).
-"""
+"""What S3 or boto3 refused, in words, with the next step."""
 
 from __future__ import annotations
 
@@ -11,16 +8,7 @@ from contextlib import contextmanager
 from filelock import Timeout
 
 from helpers.errors import RunFolderError
-
-DENIED = ("AccessDenied", "AllAccessDisabled", "AccountProblem", "403")
-REFUSED_CREDENTIALS = (
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
-    "TokenRefreshRequired",
-    "RequestTimeTooSkewed",
-)
+from helpers.run.aws_errors import Cause, cause_of_error, code_of
 
 
 @contextmanager
@@ -44,39 +32,17 @@ def s3_errors_in_words(url: str) -> Iterator[None]:
 
 
 def _in_words(error: Exception, url: str) -> str:
-    from botocore.exceptions import (
-        ClientError,
-        ConnectionError,
-        CredentialRetrievalError,
-        HTTPClientError,
-        NoCredentialsError,
-        ParamValidationError,
-        PartialCredentialsError,
-        ProfileNotFound,
-        SSOError,
-        TokenRetrievalError,
-    )
+    from botocore.exceptions import ConnectionError, HTTPClientError, ParamValidationError
 
-    bucket = url.split("/")[2]
-    code = error.response["Error"].get("Code", "") if isinstance(error, ClientError) else ""
-    sign_in = "Next: sign in (aws configure, aws sso login) or set AWS_PROFILE"
-    if isinstance(
-        error,
-        NoCredentialsError
-        | PartialCredentialsError
-        | CredentialRetrievalError
-        | ProfileNotFound
-        | SSOError
-        | TokenRetrievalError,
-    ):
-        return f"no AWS credentials that can be used: {error}. {sign_in}"
-    if code in REFUSED_CREDENTIALS:
-        return f"the AWS credentials were refused ({code}). {sign_in}"
+    bucket, code, cause = url.split("/")[2], code_of(error), cause_of_error(error)
     if code == "NoSuchBucket":
         return (
             f"there is no bucket {bucket!r}. Next: make it (aws s3 mb s3://{bucket}), or correct run_root in the config"
         )
-    if code in DENIED:
+    if cause == Cause.CREDENTIALS:
+        why = f"the AWS credentials were refused ({code})" if code else f"no AWS credentials that can be used: {error}"
+        return f"{why}. Next: sign in (aws configure, aws sso login) or set AWS_PROFILE"
+    if cause == Cause.PERMISSION:
         return (
             f"access denied ({error.operation_name}). Next: allow s3:ListBucket on the bucket {bucket!r}, and s3:GetObject and "
             "s3:PutObject under this prefix"

@@ -53,7 +53,7 @@ def end_local_sagemaker(run: RunFolder) -> None:
 
 
 def session_of_profile(profile: str | None, config_file: str | None, region: str | None) -> boto3.Session:
-    """A boto3 session for a profile of an AWS config file; both null: the standard chain. A null region is AWS's own."""
+    """A boto3 session for a profile of an AWS config file; both None: the standard chain. The region may be AWS's own."""
     import boto3
     import botocore.session
 

@@ -1,4 +1,4 @@
-"""Files of a run: whole or not at all however a process ends, and readable by their owner alone."""
+"""Files of a run: whole or absent however a process ends, and readable only by their owner."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def keep_private() -> None:
 
 
 def hidden_beside(path: Path) -> Path:
-    """A name beside a file for what will become it, of this thread alone."""
+    """A name next to a file for its unfinished content, used only by this thread."""
     return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A hidden path beside `path` to write to; it replaces `path` if the block succeeds, and is deleted if it does not.
+    """A hidden path next to `path` to write to; it replaces `path` if the block succeeds, and is deleted if it does not.
 
     Raises StorageError.
     """

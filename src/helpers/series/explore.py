@@ -17,12 +17,13 @@ from markupsafe import Markup
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.report.bottom_line_text import COST_UNIT, bottom_line
+from helpers.report.bottom_line_text import bottom_line
+from helpers.report.charts.price import LETTERS, draw
 from helpers.report.charts.style import LATENCY_WORDS
 from helpers.report.display import Column, Html, Markdown, Table, numeric
 from helpers.report.figures import read_figures
 from helpers.report.load_report import LATENCY_NAME
-from helpers.report.price_chart import draw
+from helpers.report.price_unit import BASES, price_unit, scaled
 from helpers.run.folder import RunFolder
 from helpers.verdict.analysis import Measurements
 from helpers.verdict.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC
@@ -43,8 +44,15 @@ DIGITS = 3
 """Significant digits of a limit or a traffic that a slider gives."""
 ALL = ""
 """All datasets in the traffic's mix; the price that the run used."""
-UNITS = {**COST_UNIT, MONTH: "a month at this traffic"}
-LOOK = """<style>
+UNITS = {
+    **{column: f"per {of.removesuffix('s')}" for column, (_, of) in BASES.items()},
+    MONTH: "a month at this traffic",
+}
+LOOK = (
+    f"""<style>
+{" ".join(f".what-if .panels {what} {{{rule}}}" for what, rule in LETTERS.items())}
+"""
+    + """
 .what-if {line-height: 1.45; font-size: 13px; color: var(--jp-content-font-color1, inherit)}
 .what-if .answer {font-size: 15px}
 .what-if .answer p {margin: 0}
@@ -53,17 +61,14 @@ LOOK = """<style>
 .what-if .legend {display: flex; flex-wrap: wrap; gap: .2em 1.2em}
 .what-if .legend svg {width: 14px; height: 14px; margin-right: .35em; vertical-align: -2px}
 .what-if .panels {display: flex; flex-wrap: wrap; gap: 8px}
-.what-if .panels svg {flex: 1 1 320px; min-width: 0; max-width: 520px; font-size: 11px; overflow: visible}
-.what-if .panels text {fill: currentColor}
-.what-if .panels .small {font-size: 9px; opacity: .75}
-.what-if .panels .name {font-weight: bold}
-.what-if .panels .limit {font-weight: bold; opacity: .85}
+.what-if .panels svg {flex: 1 1 320px; min-width: 0; max-width: 520px}
 .what-if figcaption, .what-if caption {font-size: 12px; opacity: .8; text-align: left; max-width: 75em}
 .what-if .table {overflow-x: auto}
 .what-if-still {display: none}
 .what-if table {border-collapse: collapse; font-size: 12.5px; margin: .6em 0}
 .what-if td, .what-if th {padding: .25em .5em; border-bottom: 1px solid #8886; vertical-align: top}
 </style>"""
+)
 
 
 def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown: bool = True) -> VBox | Html:
@@ -177,7 +182,7 @@ class Panel:
         try:
             self.outcome = self._what_if.at(settings)
             table = feasible_set(self.outcome, settings.metric, unit)._repr_html_()
-            chart = draw(self.outcome, settings.metric, unit)
+            chart = draw(self.outcome, settings.metric, price_unit(self.outcome.verdict, self.outcome.points, unit))
             answer = f'<div class="answer" role="status">{_answer(self.outcome, settings, self._given).as_html()}</div>'
             drawn = (_page(table), _page(chart), _page(answer))
         finally:
@@ -335,12 +340,13 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
     """The options that meet the SLO, cheapest first, with their loads, price and bill; then the others, with reasons."""
     verdict, config = outcome.verdict, outcome.config
     basis = verdict.cost_basis if unit == MONTH else unit
+    price = price_unit(verdict, outcome.points, basis)
     percentile = f"p{config.slo.percentile:g}"
     at = outcome.points.set_index(["option", "dataset", "load_kind", "level"])
     rows = []
     for option in verdict.options:
         chosen = [at.loc[(option.option, p.dataset, p.load_kind, p.level)] for p in option.points]
-        cost = _cost(option, chosen, basis, verdict.cost_basis)
+        cost = scaled(_cost(option, chosen, basis, verdict.cost_basis), price)
         capacity = option.capacity
         rows.append(
             {
@@ -360,7 +366,7 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
         Column("option", "option"),
         Column("load", "load"),
         numeric("latency", f"{LATENCY_NAME[metric]} {percentile}, s"),
-        numeric("cost", f"$ {COST_UNIT[basis]}", best="lowest"),
+        numeric("cost", f"$ {price.words}", best="lowest"),
         Column("interval", "95% interval"),
         numeric("instances", "instances", decimals=0),
         numeric("month", "$/month", best="lowest", decimals=0),

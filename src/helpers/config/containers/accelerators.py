@@ -79,12 +79,6 @@ def family_of(instance_type: str) -> str:
     return match.group(1) if match else ""
 
 
-def accelerator_of(instance_type: str) -> Accelerator | None:
-    """The kind of accelerator; None for instances with only CPUs, and if it is unknown."""
-    found = instance_of(instance_type)
-    return found.kind if found else None
-
-
 def accelerators_on(instance_type: str) -> int | None:
     """How many GPUs, or NeuronCores, an instance has; None if unknown."""
     found = instance_of(instance_type)

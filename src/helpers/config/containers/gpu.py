@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from helpers.config.containers.base import RequestApi
-from helpers.config.containers.model_container import ModelContainer
+from helpers.config.containers.model_container import ModelContainer, check_room_for_output
 from helpers.config.strict import PositiveInt
 from helpers.config.unquoted import Json
 
@@ -150,11 +150,7 @@ class TgiContainer(GpuContainer):
     def _settings_that_fit_together(self) -> TgiContainer:
         if self.dtype and self.quantization:
             raise ValueError("TGI takes `dtype` or `quantization`, not both: delete one")
-        if self.max_input_tokens and self.max_model_tokens and self.max_input_tokens >= self.max_model_tokens:
-            raise ValueError(
-                f"max_input_tokens {self.max_input_tokens} leaves no room for output in max_model_tokens "
-                f"{self.max_model_tokens}: lower it"
-            )
+        check_room_for_output(self.max_input_tokens, self.max_model_tokens)
         return self
 
     def _settings_environment(self) -> dict[str, str]:

@@ -160,3 +160,11 @@ def _text(value: JsonValue) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def check_room_for_output(max_input_tokens: int | None, max_model_tokens: int | None) -> None:
+    """Raise ValueError where the longest prompt fills the model's length."""
+    if max_input_tokens and max_model_tokens and max_input_tokens >= max_model_tokens:
+        raise ValueError(
+            f"max_input_tokens {max_input_tokens} leaves no room for output in max_model_tokens {max_model_tokens}: lower it"
+        )

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from helpers.config.containers.base import RequestApi
-from helpers.config.containers.model_container import ModelContainer
+from helpers.config.containers.model_container import ModelContainer, check_room_for_output
 from helpers.config.strict import PositiveInt
 from helpers.config.unquoted import read_unquoted
 
@@ -107,11 +107,7 @@ class OptimumNeuronContainer(ModelContainer):
 
     @model_validator(mode="after")
     def _room_for_output(self) -> OptimumNeuronContainer:
-        if self.max_input_tokens and self.max_model_tokens and self.max_input_tokens >= self.max_model_tokens:
-            raise ValueError(
-                f"max_input_tokens {self.max_input_tokens} leaves no room for output in max_model_tokens "
-                f"{self.max_model_tokens}: lower it"
-            )
+        check_room_for_output(self.max_input_tokens, self.max_model_tokens)
         return self
 
 

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
-from helpers.endpoints.failures import Cause
 from helpers.load.address import Address
+from helpers.run.aws_errors import Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 

@@ -1,4 +1,4 @@
-"""Files of certificates to trust for https, beside or instead of those of the system."""
+"""Files of certificates to trust for https, in addition to or instead of those of the system."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The role that endpoints assume: from the config, else, in SageMaker alone, the role of the notebook or its job.
 
-Elsewhere the caller's own role is not taken for it: it may do more than a container should, and SageMaker may not assume it.
+Elsewhere the caller's own role is not used: it may have more permissions than a container should, and SageMaker may be
+unable to assume it.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers.endpoints.failures import deploy_error, is_not_found
+from helpers.endpoints.failures import deploy_error
 from helpers.errors import DeployError
+from helpers.run.aws_errors import is_not_found
 
 if TYPE_CHECKING:
     import boto3
@@ -27,7 +28,7 @@ class ExistingEndpoint(NamedTuple):
 def describe_existing(option: SageMakerOption, session: boto3.Session) -> ExistingEndpoint:
     """Instance type and count, and image of an existing endpoint. Raises DeployError where it cannot be measured.
 
-    It must be in service, with one production variant on instances of its own: answers of two variants, of serverless or
+    It must be in service, with one production variant on its own instances: answers of two variants, of serverless or
     asynchronous endpoints have no price per instance and hour. Of inference components, one is measured.
     """
     from botocore.exceptions import BotoCoreError, ClientError
@@ -39,9 +40,9 @@ def describe_existing(option: SageMakerOption, session: boto3.Session) -> Existi
         variant = _only_variant(option, endpoint, config)
         image, serving = _component(option, client) if option.inference_component else _model(variant, client)
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and is_not_found(error):
+        if is_not_found(error):
             keys = "endpoint_name and inference_component" if option.inference_component else "endpoint_name"
-            raise _refusal(option, f"is not there ({error})", f"check {keys} and aws.region") from None
+            raise _refusal(option, f"does not exist ({error})", f"check {keys} and aws.region") from None
         raise deploy_error(option.name, f"cannot describe endpoint {name}", error) from error
     live = next(v for v in endpoint["ProductionVariants"] if v["VariantName"] == variant["VariantName"])
     return ExistingEndpoint(variant["InstanceType"], live.get("CurrentInstanceCount", 1), image, serving)
@@ -55,7 +56,7 @@ def _model(variant: dict, client: BaseClient) -> tuple[str | None, dict[str, str
 
 
 def _component(option: SageMakerOption, client: BaseClient) -> tuple[str | None, dict[str, str]]:
-    """The image of the option's inference component, and what is said of it in the report."""
+    """The image of the option's inference component, and what the report says about it."""
     name = option.inference_component
     component = client.describe_inference_component(InferenceComponentName=name)
     if component["EndpointName"] != option.endpoint_name:
@@ -78,7 +79,7 @@ def _component(option: SageMakerOption, client: BaseClient) -> tuple[str | None,
 
 
 def _only_variant(option: SageMakerOption, endpoint: dict, config: dict) -> dict:
-    """The one production variant, on instances of its own."""
+    """The one production variant, on its own instances."""
     if "AsyncInferenceConfig" in config or "AsyncInferenceConfig" in endpoint:
         raise _refusal(
             option,
@@ -91,13 +92,13 @@ def _only_variant(option: SageMakerOption, endpoint: dict, config: dict) -> dict
     if "ModelName" not in variants[0] and not option.inference_component:
         raise _refusal(
             option,
-            "holds inference components, expected a model of its own",
+            "holds inference components, expected its own model",
             "set inference_component to the name of the one to measure",
         )
     if "ModelName" in variants[0] and option.inference_component:
         raise _refusal(
             option,
-            f"has a model of its own, expected the inference component {option.inference_component}",
+            f"has its own model, expected the inference component {option.inference_component}",
             "delete inference_component",
         )
     if "ServerlessConfig" in variants[0] or "InstanceType" not in variants[0]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from helpers.config.containers import JumpStart
 from helpers.config.secret_names import HIDDEN, SECRET_NAME
-from helpers.endpoints.failures import NEXT_STEP, Cause, cause_of_error, deploy_error
+from helpers.endpoints.failures import NEXT_STEP, deploy_error
 from helpers.errors import DeployError
+from helpers.run.aws_errors import Cause, cause_of_error
 
 if TYPE_CHECKING:
     import boto3
@@ -35,7 +36,7 @@ class ModelSource:
     model_data_url: str | None
     accept_eula: bool = False
     secret_names: frozenset[str] = frozenset()
-    """Environment variables from Secrets Manager, whatever they are called."""
+    """Environment variables from Secrets Manager, under any name."""
 
     def without_secrets(self, text: str) -> str:
         """A text of AWS or of the container, which may quote its environment, without the secrets in it."""

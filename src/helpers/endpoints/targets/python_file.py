@@ -1,7 +1,7 @@
-"""A target of one's own: one Python file that makes, looks at and deletes what serves an option.
+"""A user-defined target: one Python file that creates, looks at and deletes what serves an option.
 
 The file defines `create`, `status`, `address` and `delete`; docs/own_target.md says what each is given and gives back.
-Whatever it raises becomes a DeployError or a TeardownError that says where.
+Any error that it raises becomes a DeployError or a TeardownError that says where.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def call_function(module: ModuleType, function: str, record: EndpointRecord) -> 
 
 
 def load_file(file: Path) -> ModuleType:
-    """The file as a module, run afresh and without a cache beside it. Raises whatever it raises."""
+    """The file as a module, run again and without a cache next to it. Raises what the file raises."""
     module = ModuleType(f"own_target_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module  # dataclasses look their module up

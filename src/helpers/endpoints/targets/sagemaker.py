@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import SageMakerOption
-from helpers.endpoints.failures import (
-    NEXT_STEP,
-    NO_LOG_STEP,
-    Cause,
-    cause_of_log,
-    cause_of_words,
-    deploy_error,
-    is_passing,
-)
+from helpers.endpoints.failures import NEXT_STEP, NO_LOG_STEP, cause_of_log, deploy_error
 from helpers.endpoints.pricing import price_of
 from helpers.endpoints.targets.base import EndpointStatus
 from helpers.endpoints.targets.container_logs import last_log_lines
@@ -30,6 +22,7 @@ from helpers.endpoints.targets.sagemaker_requests import EndpointRequests, endpo
 from helpers.endpoints.targets.sagemaker_resources import find_endpoint, resource_name, resource_tags
 from helpers.errors import DeployError
 from helpers.load.address import Address, SigV4
+from helpers.run.aws_errors import Cause, cause_of_words, is_passing
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.sessions import LOCAL_PROFILE, LOCAL_ROLE, aws_session, local_config_file

@@ -69,7 +69,7 @@ def endpoint_requests(
 
 
 def _variant(option: SageMakerOption, name: str, source: ModelSource) -> Body:
-    """The one production variant, on instances of its own."""
+    """The one production variant, on its own instances."""
     optional = {
         "InferenceAmiVersion": machine_image_of(option, source.image),
         "VolumeSizeInGB": option.volume_gb,

@@ -1,7 +1,7 @@
 """The three resources that one option makes on SageMaker, all of one name: a model, an endpoint config, an endpoint.
 
 Finding and deleting them needs only the ledger entry, so that it works without the config, and only boto3, which is there at
-once (the SageMaker SDK takes seconds to load). Deleting is safe to repeat: what is not there counts as deleted.
+once (the SageMaker SDK takes seconds to load). Deleting is safe to repeat: what does not exist counts as deleted.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import slug
-from helpers.endpoints.failures import NEXT_STEP, Cause, cause_of_error, is_not_found, is_passing
+from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.waiting import growing_pauses
 from helpers.errors import TeardownError
+from helpers.run.aws_errors import Cause, cause_of_error, code_of, is_not_found, is_passing
 from helpers.run.ledger import EndpointRecord
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def resource_name(run_id: str, option_name: str) -> str:
 
 
 def resource_tags(run_id: str, expires_at: datetime, more: dict[str, str]) -> dict[str, str]:
-    """Tags by which what a run made is found again, whatever became of its ledger."""
+    """Tags by which the resources of a run are found, even without its ledger."""
     return {
         **more,
         "created-by": CREATED_BY,
@@ -52,7 +53,7 @@ def resource_tags(run_id: str, expires_at: datetime, more: dict[str, str]) -> di
 
 
 def find_endpoint(endpoint_name: str, client: BaseClient) -> dict | None:
-    """The endpoint as DescribeEndpoint tells it now; None if there is none."""
+    """The endpoint as DescribeEndpoint reports it now; None if there is none."""
     from botocore.exceptions import ClientError
 
     try:
@@ -96,7 +97,7 @@ def delete_commands(record: EndpointRecord) -> list[str]:
 def _delete_endpoint(record: EndpointRecord, client: BaseClient, deadline: float) -> None:
     """Ask for deletion until the endpoint is gone; SageMaker refuses while it is still being created.
 
-    A create call that nobody saw the end of may still be under way: then it is waited for, for a while.
+    A create call whose result is unknown may still be under way: it is given a few seconds.
     """
     settled = time.monotonic()
     if record.create_called_at and not record.confirmed_at:
@@ -120,14 +121,12 @@ def _delete_endpoint(record: EndpointRecord, client: BaseClient, deadline: float
 
 
 def _delete_if_there(delete: Callable[..., object], record: EndpointRecord, deadline: float, **name: str) -> None:
-    from botocore.exceptions import ClientError
-
     for _ in growing_pauses():
         try:
             delete(**name)
             return
         except Exception as error:
-            if isinstance(error, ClientError) and is_not_found(error):
+            if is_not_found(error):
                 return
             if not _is_refused_for_now(error, record) or time.monotonic() > deadline:
                 raise
@@ -138,8 +137,4 @@ def _is_refused_for_now(error: Exception, record: EndpointRecord) -> bool:
 
     A local SageMaker that is not reached has ended, and comes back no more.
     """
-    from botocore.exceptions import ClientError
-
-    if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in STILL_IN_USE:
-        return True
-    return is_passing(error) and not record.local
+    return code_of(error) in STILL_IN_USE or (is_passing(error) and not record.local)

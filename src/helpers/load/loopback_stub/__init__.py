@@ -2,17 +2,17 @@
 
     with LoopbackStub() as stub:
         stub.configure(ttft_s=0.2, itl_s=0.02, events=64)
-        ...                                   # send requests to stub.chat_url or stub.sagemaker_url
+        ...                                   # send requests to stub.chat_url
         served = stub.log()
 
 or, from a shell, `python -m helpers.load.loopback_stub`, which prints its address as one JSON line and ends when its
 standard input closes.
 
-It is a process of its own: one thread, raw sockets, a timer with nanosecond resolution where Linux has it. Every event
-of a timed answer is a `send` of its own, and the stamp is taken just before it; a request's arrival is the kernel's
+It is a separate process: one thread, raw sockets, a timer with nanosecond resolution where Linux has it. Every event
+of a timed answer is a separate `send`, and the stamp is taken just before it; a request's arrival is the kernel's
 stamp. So a late server is no error of the client. An answer without delays (TTFT and ITL zero) is one `send` of
 everything, unless a send for each event is asked. The path decides the format: below `/endpoints/` the server-sent
-events are wrapped in AWS event-stream frames, else they come as they are.
+events are wrapped in AWS event-stream frames, else they are sent unchanged.
 
     handle        the stub as its users see it: start, configure, log, end
     schedule      what is asked of the server, and what it logs of each request

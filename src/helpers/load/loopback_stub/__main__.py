@@ -26,7 +26,9 @@ def main() -> None:
     if arguments.cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {arguments.cpu})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; whoever started it closes the pipe
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the process that started it closes the pipe
     raise_open_files_limit()
     with tempfile.TemporaryDirectory(prefix="loopback-stub-") as folder:
         context, pem = None, Path(folder) / "certificate.pem"

@@ -12,7 +12,7 @@ PROMPT_TOKENS = 300
 
 @dataclass(frozen=True)
 class AnswerBytes:
-    """An answer, cut as it is written."""
+    """An answer, in the pieces in which it is written."""
 
     events: list[bytes]
     """Each with its frame and HTTP chunk; the first carries the head too."""

@@ -16,7 +16,7 @@ END_TIMEOUT_S = 5.0
 
 
 class LoopbackStub:
-    """A stub in a process of its own; a context manager that ends it."""
+    """A stub in a separate process; a context manager that ends it."""
 
     def __init__(self, tls: bool = False, cpu: int | None = None) -> None:
         """`tls`: with a certificate made on the spot. `cpu`: the CPU to keep to, where the platform has that."""
@@ -51,11 +51,6 @@ class LoopbackStub:
     def chat_url(self) -> str:
         """Answers OpenAI chat completions."""
         return f"{self.url}/v1/chat/completions"
-
-    @property
-    def sagemaker_url(self) -> str:
-        """Answers `InvokeEndpointWithResponseStream`; signatures are not checked."""
-        return f"{self.url}/endpoints/stub/invocations-response-stream"
 
     def configure(
         self,

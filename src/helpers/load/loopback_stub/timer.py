@@ -9,7 +9,7 @@ from helpers.load.system import open_timer, set_timer
 
 
 class Timer:
-    """Wakes a selector at an absolute time: with a timer of its own on Linux (nanoseconds), else by the selector's timeout,
+    """Wakes a selector at an absolute time: with its own timer on Linux (nanoseconds), else by the selector's timeout,
     which is rounded up to a millisecond.
     """
 

@@ -6,7 +6,8 @@ that the client limited are crossed out.
 """
 
 from helpers.report.charts.capacity import bill_by_traffic
-from helpers.report.charts.load_points import error_rates, latency_by_load, price_performance, throughput_by_load
+from helpers.report.charts.load_points import error_rates, latency_by_load, throughput_by_load
+from helpers.report.charts.price import price_performance
 from helpers.report.charts.requests import distribution, latency_by_prompt_length, prompt_lengths
 
 __all__ = [

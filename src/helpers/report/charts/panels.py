@@ -70,14 +70,14 @@ def lines(axes: Axes, rows: pd.DataFrame, y: str, config: BenchmarkConfig) -> No
             capsize=2,
             label=name,
         )
-        mark_open_ends(axes, mine, "level", y, colour(name, config))
-    cross_out(axes, rows, "level", y)
+        mark_open_ends(axes, mine, y, colour(name, config))
+    cross_out(axes, rows, y)
     axes.set_xlabel(config.load.level_name)
     if len(rows):
         axes.set_xscale("log" if is_wide(rows) else "linear")
         axes.set_xticks(ticks(rows), labels=[level_text(level) for level in ticks(rows)])
         axes.xaxis.set_minor_locator(NullLocator())
-    end_at(axes, rows, ("level", None), (y, axis_top(rows, y)))
+    end_at(axes, rows, y, axis_top(rows, y))
 
 
 def is_wide(rows: pd.DataFrame) -> bool:
@@ -106,12 +106,12 @@ def level_text(level: float) -> str:
     return f"{float(f'{level:.4g}'):g}"
 
 
-def cross_out(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
+def cross_out(axes: Axes, rows: pd.DataFrame, y: str) -> None:
     """Cross out the load points that the client limited, and put a plus on those that failed."""
     for some, sign in ((rows[rows["slo"] == CLIENT_LIMITED], "x"), (rows[has_failed(rows)], "+")):
         if len(some):
             axes.scatter(
-                some[x], some[y], marker=sign, color="black", s=45, linewidths=1.3, zorder=6, gid=f"sign {sign}"
+                some["level"], some[y], marker=sign, color="black", s=45, linewidths=1.3, zorder=6, gid=f"sign {sign}"
             )
 
 

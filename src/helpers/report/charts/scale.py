@@ -20,7 +20,6 @@ LIMIT_FAR = 3
 """A limit beyond this many times the highest value does not stretch an axis either."""
 ARROW_POINTS = 18.0
 _ARROW = Outline([(0, 0.35), (0, 1), (-0.16, 0.74), (0, 1), (0.16, 0.74)], [1, 2, 1, 2, 2])
-_TURNS = {("y", 1): 0, ("y", -1): 180, ("x", 1): -90, ("x", -1): 90}
 
 
 def open_ends(rows: pd.DataFrame, column: str) -> np.ndarray:
@@ -45,8 +44,7 @@ def axis_top(rows: pd.DataFrame, column: str) -> float:
     if not has_failed(rows).all():
         rows = rows[~has_failed(rows)]
     values = rows[column].to_numpy(float)
-    intervals = bars(rows, column)
-    reach = values if intervals is None else values + intervals[1]
+    reach = values + bars(rows, column)[1]
     near = np.isfinite(values) & ~is_far(values)
     if not near.any():
         return 1.0
@@ -66,46 +64,37 @@ def with_limit(top: float, limit: float) -> float:
     return max(top, limit * 1.05) if limit <= LIMIT_FAR * top else top
 
 
-def mark_open_ends(axes: Axes, rows: pd.DataFrame, x: str, y: str, colour: str) -> None:
-    """An arrow at each point, to each side on which its interval has no end."""
-    for direction, column in (("x", x), ("y", y)):
-        for sign, is_open in zip((-1, 1), open_ends(rows, column), strict=True):
-            mine = rows[is_open]
-            turned = _ARROW.transformed(Affine2D().rotate_deg(_TURNS[direction, sign]))
-            (arrows,) = axes.plot(
-                *(mine[x], mine[y]),
-                ls="none",
-                marker=turned,
-                markersize=2 * ARROW_POINTS,
-                markerfacecolor="none",
-                markeredgecolor=colour,
-                markeredgewidth=0.9,
-                clip_on=False,
-                gid="open-end",
-            )
-            arrows.set_in_layout(False)
+def mark_open_ends(axes: Axes, rows: pd.DataFrame, y: str, colour: str) -> None:
+    """An arrow at each load point, down or up, where its interval has no end."""
+    for turn, is_open in zip((180, 0), open_ends(rows, y), strict=True):
+        (arrows,) = axes.plot(
+            *(rows[is_open]["level"], rows[is_open][y]),
+            ls="none",
+            marker=_ARROW.transformed(Affine2D().rotate_deg(turn)),
+            markersize=2 * ARROW_POINTS,
+            markerfacecolor="none",
+            markeredgecolor=colour,
+            markeredgewidth=0.9,
+            clip_on=False,
+            gid="open-end",
+        )
+        arrows.set_in_layout(False)
 
 
-def end_at(axes: Axes, rows: pd.DataFrame, x: tuple[str, float | None], y: tuple[str, float]) -> None:
-    """Let axes (column, end) end where they are to, and write values beyond at the edge; None leaves an end as it is."""
-    (across, right), (up, top) = x, y
+def end_at(axes: Axes, rows: pd.DataFrame, y: str, top: float) -> None:
+    """Let the axis of `y` end at `top`, and write values beyond at the edge."""
     axes.set_ylim(0, top)
     rows = rows.assign(failed=np.where(has_failed(rows), " +", ""))
-    end = np.inf if right is None else right
-    for row in rows[rows[up].to_numpy(float) > top].to_dict("records"):
-        words = f"{text.significant(row[up])} ↑{row['failed']}"
-        _write_at_edge(axes, words, (min(row[across], end), 0.99), ("data", "axes fraction"))
-    if right is None:
-        return
-    axes.set_xlim(0, right)
-    for row in rows[(rows[across].to_numpy(float) > right) & (rows[up].to_numpy(float) <= top)].to_dict("records"):
-        words = f"{text.significant(row[across])} →{row['failed']}"
-        _write_at_edge(axes, words, (0.99, row[up]), ("axes fraction", "data"))
-
-
-def _write_at_edge(axes: Axes, words: str, at: tuple[float, float], coordinates: tuple[str, str]) -> None:
-    written = axes.annotate(words, at, xycoords=coordinates, ha="right", va="top", fontsize=7, gid="off-scale")
-    written.set_in_layout(False)
+    for row in rows[rows[y].to_numpy(float) > top].to_dict("records"):
+        axes.annotate(
+            f"{text.significant(row[y])} ↑{row['failed']}",
+            (row["level"], 0.99),
+            xycoords=("data", "axes fraction"),
+            ha="right",
+            va="top",
+            fontsize=7,
+            gid="off-scale",
+        ).set_in_layout(False)
 
 
 def open_ended(rows: pd.DataFrame, *columns: str) -> str:

@@ -64,10 +64,10 @@ def by_option(rows: pd.DataFrame, config: BenchmarkConfig) -> Iterator[tuple[str
             yield option.name, mine
 
 
-def bars(rows: pd.DataFrame, column: str) -> np.ndarray | None:
-    """Lengths of the interval below and above each value, shape (2, n); unknown or infinite ends have no bar."""
+def bars(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """Lengths of the interval below and above each value, shape (2, n); zero where an end is unknown or infinite."""
     if f"{column}_low" not in rows:
-        return None
+        return np.zeros((2, len(rows)))
     value = rows[column].to_numpy(float)
     lengths = np.stack([value - rows[f"{column}_low"].to_numpy(float), rows[f"{column}_high"].to_numpy(float) - value])
     return np.where(np.isfinite(lengths), np.maximum(lengths, 0), 0)
@@ -98,14 +98,17 @@ def save(canvas: Canvas, folder: Path, name: str) -> Path:
     """Write an SVG that is the same whenever the data are, and dark on a dark page, also as an image of it."""
     folder.mkdir(parents=True, exist_ok=True)
     path, drawn = folder / f"{name}.svg", StringIO()
+    rules = dark_rules('[style*="{way}: {colour}"]')  # matplotlib writes colours into `style`
     canvas.savefig(drawn, format="svg", metadata={"Date": None})
-    write_atomically(path, drawn.getvalue().replace("</style>", f"{_dark_rules()}</style>", 1))
+    write_atomically(path, drawn.getvalue().replace("</style>", f"{rules}</style>", 1))
     return path
 
 
-def _dark_rules() -> str:
-    """matplotlib writes colours into `style`; what has none (its letters) is black."""
-    rules = [f"svg {{fill: {ON_DARK['#000000']}}}"]
+def dark_rules(selector: str) -> str:
+    """What has a colour (`selector`, of `way` and `colour`) has its other one on a dark page; letters have none, so black."""
+    rules = [f"svg {{color: {ON_DARK['#000000']}; fill: {ON_DARK['#000000']}}}"]
     for light, dark in ON_DARK.items():
-        rules += [f'[style*="{way}: {light}"] {{{way}: {dark} !important}}' for way in ("fill", "stroke")]
+        rules += [
+            f"{selector.format(way=way, colour=light)} {{{way}: {dark} !important}}" for way in ("fill", "stroke")
+        ]
     return f"@media (prefers-color-scheme: dark) {{{' '.join(rules)}}}"

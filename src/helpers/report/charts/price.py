@@ -1,12 +1,10 @@
-"""Price against latency as hand-written SVG: it is drawn within milliseconds, in the colours of the page that it stands in.
-
-The figures of the report are drawn by `charts`, with the same colours, markers and rules; a redraw there takes a second.
-"""
+"""Price against latency as hand-written SVG, which takes milliseconds: inline in the panel, a file in the report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,33 +15,43 @@ from matplotlib.ticker import MaxNLocator
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import CLIENT_LIMITED, MET
-from helpers.report.charts.load_points import dominated
-from helpers.report.charts.panels import crossed_out, level_text, ticks
-from helpers.report.charts.scale import axis_top, has_failed, open_ended, open_ends
+from helpers.report.charts.load_points import latency_to_draw
+from helpers.report.charts.panels import PANELS_PER_ROW, crossed_out, level_text, ticks
+from helpers.report.charts.scale import axis_top, has_failed, open_ended, open_ends, with_limit
 from helpers.report.charts.style import (
     FEASIBLE_COLOUR,
     LATENCY_WORDS,
     bars,
     by_option,
     colour,
+    dark_rules,
     left_out,
     marker,
     ranges,
 )
-from helpers.report.display import in_html
+from helpers.report.display import Figure, in_html
+from helpers.report.price_unit import PriceUnit, price_unit
+from helpers.run.whole_files import write_atomically
+from helpers.verdict.chosen_points import main_latency
 from helpers.verdict.what_if import MONTH, Outcome, with_bills
 
-UNIT_WORDS = {
-    "usd_per_1k_requests": "price per 1,000 requests, $",
-    "usd_per_1m_output_tokens": "price per 1M output tokens, $",
-    MONTH: "price a month, $",
-}
 PANEL_PX = (360, 290)
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 36, 40
+GAP_PX, LEGEND_PX, CHARACTER_PX = 10, 18, 6.4
+SHOWN_LARGER = 1.25
+"""Size of the file's picture on a page, against the pixels that it is drawn in."""
 MARKER_PX = 9.0
 SHOWN = ["option", "load", "level", "slo", "n", "requests_per_s"]
 BLACK = "#000000"
 COMMANDS = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C", Outline.CLOSEPOLY: "Z"}
+LETTERS = {
+    "svg": "font-size: 11px; overflow: visible",
+    "text": "fill: currentColor",
+    ".small": "font-size: 9px; opacity: .75",
+    ".name": "font-weight: bold",
+    ".limit": "font-weight: bold; opacity: .85",
+}
+"""Rules for what stands in a panel, which the page or the file that it stands in has to have."""
 
 
 @dataclass(frozen=True)
@@ -66,53 +74,22 @@ class _Scale:
         ]
 
 
-def draw(outcome: Outcome, metric: str, unit: str) -> str:
-    """The load points by a latency (column of the request records) and a price (one of UNIT_WORDS), as HTML.
-
-    One panel per dataset with the same look as `charts.price_performance`; filled markers are shown to meet the SLO.
-    """
-    config, verdict = outcome.config, outcome.verdict
-    percentile = f"p{config.slo.percentile:g}"
-    x, limit = f"{metric}_{percentile}", config.slo.limits_s()[metric]
-    points = with_bills(outcome) if unit == MONTH else outcome.points
-    drawn = points[np.isfinite(points[x].astype(float)) & np.isfinite(points[unit].astype(float))]
-    met = int((points["slo"] == MET).sum())
-    summary = f"{met} of {text.plural(len(points), 'load point')} {'is' if met == 1 else 'are'} shown to meet the SLO."
-    best = f"Recommended: {verdict.recommended}." if verdict.recommended else "No option is shown to meet the SLO."
-    price = UNIT_WORDS[unit].removesuffix(", $")
-    alt = f"{price.capitalize()} against {percentile} {LATENCY_WORDS[metric]}. {best} {summary} {ranges(drawn, x, ' s', config)}"
-    month = (
-        " A month's price is that of the whole traffic on that dataset, in whole instances." if unit == MONTH else ""
-    )
-    circled = "; circled: recommended" if outcome.verdict.recommended else ""
-    caption = (
-        f"Lower left is better. Filled: shown to meet the SLO, {met} of {text.plural(len(points), 'load point')}; hollow: not "
-        f"shown; faded: another load point is shown to be both faster and cheaper; shaded: within the limit of {limit:g} s"
-        f"{circled}. Small numbers: {config.load.level_name}; whiskers: 95% intervals.{month}"
-        f"{open_ended(drawn, x, unit)}{crossed_out(drawn)}{left_out(len(points) - len(drawn))}"
-    )
-    picture = _Picture(outcome, x, unit, limit, f"{percentile} {LATENCY_WORDS[metric]}, s")
-    panels = "".join(
-        f'<svg viewBox="0 0 {PANEL_PX[0]} {PANEL_PX[1]}" aria-hidden="true">'
-        + _panel(picture, dataset.name, drawn[drawn["dataset"] == dataset.name])
-        + "</svg>"
-        for dataset in config.datasets
-    )
-    return (
-        f'<figure>{_legend(config)}<div class="panels" role="img" aria-label="{in_html(alt)}">{panels}</div>'
-        f"<figcaption>{in_html(caption)}</figcaption></figure>"
-    )
-
-
 @dataclass(frozen=True)
 class _Picture:
-    """What all panels share: the outcome, the columns across and up, the limit in seconds, and a name."""
+    """What all panels share: the outcome, the column across with its name, the price up, and the limit in seconds."""
 
     outcome: Outcome
     x: str
-    y: str
-    limit: float
     x_name: str
+    unit: PriceUnit
+    limit: float
+
+    def drawn(self) -> pd.DataFrame:
+        """The load points that have a place, prices in the picture's unit."""
+        points = with_bills(self.outcome) if self.unit.column == MONTH else self.outcome.points
+        y = self.unit.column
+        known = points[np.isfinite(points[self.x].astype(float)) & np.isfinite(points[y].astype(float))]
+        return known.assign(**{c: known[c] * self.unit.scale for c in (y, f"{y}_low", f"{y}_high") if c in known})
 
     def chosen_level(self, option: str, dataset: str) -> float | None:
         """The load at which the recommended option serves a dataset; None for the others."""
@@ -122,14 +99,114 @@ class _Picture:
         return next((p.level for p in verdict.option(option).points if p.dataset == dataset), None)
 
 
+def price_performance(outcome: Outcome, folder: Path) -> Figure | None:
+    """The load points by the SLO's latency and the verdict's price, as a file; None where no load point has both."""
+    config, verdict = outcome.config, outcome.verdict
+    unit = price_unit(verdict, outcome.points)
+    metric = main_latency(config)
+    picture = _Picture(outcome, *latency_to_draw(outcome.points, config), unit, config.slo.limits_s()[metric])
+    drawn = picture.drawn()
+    if drawn.empty:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "price_performance.svg"
+    write_atomically(path, _file(picture, drawn))
+    return Figure(path, *_alt_and_caption(picture, drawn))
+
+
+def draw(outcome: Outcome, metric: str, unit: PriceUnit) -> str:
+    """The load points by a latency (column of the request records) and a price, as HTML with a panel per dataset."""
+    config = outcome.config
+    percentile = f"p{config.slo.percentile:g}"
+    x, x_name = f"{metric}_{percentile}", f"{percentile} {LATENCY_WORDS[metric]}"
+    picture = _Picture(outcome, x, x_name, unit, config.slo.limits_s()[metric])
+    drawn = picture.drawn()
+    alt, caption = _alt_and_caption(picture, drawn)
+    panels = "".join(
+        f'<svg viewBox="0 0 {PANEL_PX[0]} {PANEL_PX[1]}" aria-hidden="true">{panel}</svg>'
+        for panel in _panels(picture, drawn)
+    )
+    legend = "".join(
+        f'<span><svg viewBox="-7 -7 14 14" aria-hidden="true">{_key(option.name, config)}</svg>{in_html(option.name)}</span>'
+        for option in config.options
+    )
+    return (
+        f'<figure><div class="legend">{legend}</div><div class="panels" role="img" aria-label="{in_html(alt)}">{panels}</div>'
+        f"<figcaption>{in_html(caption)}</figcaption></figure>"
+    )
+
+
+def _alt_and_caption(picture: _Picture, drawn: pd.DataFrame) -> tuple[str, str]:
+    outcome, x, unit = picture.outcome, picture.x, picture.unit
+    config, recommended = outcome.config, outcome.verdict.recommended
+    count = text.plural(len(outcome.points), "load point")
+    met = int((outcome.points["slo"] == MET).sum())
+    summary = f"{met} of {count} {'is' if met == 1 else 'are'} shown to meet the SLO."
+    best = f"Recommended: {recommended}." if recommended else "No option is shown to meet the SLO."
+    alt = f"Price {unit.words} against {picture.x_name}. {best} {summary} {ranges(drawn, x, ' s', config)}"
+    month = " A month's price is that of the whole traffic on that dataset, in whole instances."
+    caption = (
+        f"Lower left is better. Filled: shown to meet the SLO, {met} of {count}; hollow: not shown; faded: another load point "
+        f"is shown to be both faster and cheaper; shaded: within the limit of {picture.limit:g} s"
+        f"{'; circled: recommended' if recommended else ''}. Small numbers: {config.load.level_name}; whiskers: 95% intervals."
+        f"{month if unit.column == MONTH else ''}{open_ended(drawn, x, unit.column)}{crossed_out(drawn)}"
+        f"{left_out(len(outcome.points) - len(drawn))}"
+    )
+    return alt, caption
+
+
+def _file(picture: _Picture, drawn: pd.DataFrame) -> str:
+    """An SVG that stands alone: the legend, below it the panels in rows, with the colours of a light and a dark page."""
+    panels = _panels(picture, drawn)
+    step = PANEL_PX[0] + GAP_PX
+    width = step * min(PANELS_PER_ROW, len(panels)) - GAP_PX
+    legend, top = _legend(picture.outcome.config, width)
+    height = top + PANEL_PX[1] * -(-len(panels) // PANELS_PER_ROW)
+    inside = "".join(
+        f'<g transform="translate({step * (i % PANELS_PER_ROW)} {top + PANEL_PX[1] * (i // PANELS_PER_ROW)})">{panel}</g>'
+        for i, panel in enumerate(panels)
+    )
+    rules = " ".join(f"{what} {{{rule}}}" for what, rule in LETTERS.items())
+    dark = dark_rules('[{way}="{colour}" i]')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * SHOWN_LARGER:g}" height="{height * SHOWN_LARGER:g}" '
+        f'viewBox="0 0 {width} {height}" color="{BLACK}" font-family="system-ui, sans-serif"><style>{rules} {dark}</style>'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>{legend}{inside}</svg>\n'
+    )
+
+
+def _legend(config: BenchmarkConfig, width: float) -> tuple[str, float]:
+    """Markers with the names of the options, in rows of at most `width` pixels; and the height of them all."""
+    parts, across, row = [], 0.0, 0
+    for option in config.options:
+        needed = 26 + CHARACTER_PX * len(option.name)
+        if across and across + needed > width:
+            across, row = 0.0, row + 1
+        parts.append(
+            f'<g transform="translate({across + 10:g} {(row + 0.6) * LEGEND_PX:g})">{_key(option.name, config)}'
+            f'<text x="9" y="4">{in_html(option.name)}</text></g>'
+        )
+        across += needed
+    return "".join(parts), (row + 1) * LEGEND_PX + GAP_PX
+
+
+def _key(option: str, config: BenchmarkConfig) -> str:
+    return f'<path d="{_outline(marker(option, config))}" fill="{_ink(option, config)}"/>'
+
+
+def _panels(picture: _Picture, drawn: pd.DataFrame) -> list[str]:
+    names = [dataset.name for dataset in picture.outcome.config.datasets]
+    return [_panel(picture, name, drawn[drawn["dataset"] == name]) for name in names]
+
+
 def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
     """The inside of one panel: axes, and per option a faint line, its points with whiskers and their loads."""
-    x, y, config = picture.x, picture.y, picture.outcome.config
-    across = _Scale(axis_top(rows, x), LEFT, PANEL_PX[0] - RIGHT)
+    x, y, config = picture.x, picture.unit.column, picture.outcome.config
+    across = _Scale(with_limit(axis_top(rows, x), picture.limit), LEFT, PANEL_PX[0] - RIGHT)
     up = _Scale(axis_top(rows, y), PANEL_PX[1] - BOTTOM, TOP)
     parts = [
         _within(across, picture.limit),
-        _axes(across, up, picture.x_name, UNIT_WORDS[y]),
+        _axes(across, up, f"{picture.x_name}, s", f"price {picture.unit.words}, $"),
         f'<text class="name" x="{LEFT}" y="12">{in_html(dataset)}</text>',
     ]
     if rows.empty:
@@ -138,7 +215,7 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
     ends = zip(open_ends(rows, x).T, open_ends(rows, y).T, strict=True)
     intervals = zip(bars(rows, x).T, bars(rows, y).T, dominated(rows, x, y), ends, strict=True)
     points = dict(zip(rows.index, zip(rows[[*SHOWN, x, y]].to_dict("records"), intervals, strict=True), strict=True))
-    failed = set(rows.index[has_failed(rows)])
+    failed, labels = set(rows.index[has_failed(rows)]), []
     for name, mine in by_option(rows, config):
         ink, outline = _ink(name, config), _outline(marker(name, config))
         places = {index: (across(points[index][0][x]), up(points[index][0][y])) for index in mine.index}
@@ -153,13 +230,14 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
                     _off_scale(at, row[x] if row[x] > across.top else row[y], "→" if row[x] > across.top else "↑")
                 )
             parts.append(
-                f'<g stroke="{ink}" opacity="{0.55 if is_beaten else 1}"><title>{in_html(_words(row, x, y))}</title>'
+                f'<g stroke="{ink}" opacity="{0.55 if is_beaten else 1}"><title>{in_html(_words(picture, row))}</title>'
                 f'<path d="{whiskers}" fill="none"/><path transform="translate({at[0]:.1f} {at[1]:.1f})" d="{outline}" '
                 f'fill="{ink if row["slo"] == MET else "none"}" pointer-events="all" stroke-width="1.4"/></g>'
             )
             if row["level"] in labelled:
                 words = level_text(row["level"])
-                parts.append(f'<text class="small" x="{at[0] + 6:.1f}" y="{at[1] - 6:.1f}">{words}</text>')
+                away = 10 if chosen == row["level"] else 6
+                labels.append(f'<text class="small" x="{at[0] + away:.1f}" y="{at[1] - away:.1f}">{words}</text>')
             if row["slo"] == CLIENT_LIMITED:
                 cross = f"M{at[0] - 5:.1f} {at[1] - 5:.1f}l10 10m0 -10l-10 10"
                 parts.append(f'<path d="{cross}" stroke="currentColor" stroke-width="1.5"/>')
@@ -168,7 +246,7 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
                 parts.append(f'<path d="{plus}" stroke="currentColor" stroke-width="1.5"/>')
             if chosen == row["level"]:
                 parts.append(_circle(at, name))
-    return "".join(parts)
+    return "".join([*parts, *labels])
 
 
 def _within(across: _Scale, limit: float) -> str:
@@ -238,31 +316,37 @@ def _off_scale(at: tuple[float, float], value: float, arrow: str) -> str:
 
 
 def _circle(at: tuple[float, float], name: str) -> str:
-    """The mark of the recommended option's load point, with its name below, on the side where there is room."""
-    anchor = "start" if at[0] < PANEL_PX[0] / 2 else "end"
+    """The mark of the recommended option's load point, with its name below or, at the floor, above, within the panel."""
     below = 22 if at[1] < PANEL_PX[1] - BOTTOM - 26 else -14
+    half = CHARACTER_PX * len(name) / 2
+    middle = max(min(at[0], PANEL_PX[0] - half), half)
     return (
         f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="10" fill="none" stroke="currentColor" stroke-width="1.5"/>'
-        f'<text class="name" x="{at[0]:.1f}" y="{at[1] + below:.1f}" text-anchor="{anchor}">{in_html(name)}</text>'
+        f'<text class="name" x="{middle:.1f}" y="{at[1] + below:.1f}" text-anchor="middle">{in_html(name)}</text>'
     )
 
 
-def _words(row: dict, x: str, y: str) -> str:
+def _words(picture: _Picture, row: dict) -> str:
     """What stands beside a point when the pointer rests on it."""
-    percentile = x.rpartition("_")[2]
+    unit, x_short = picture.unit, picture.x_name.split()[0]
     return (
-        f"{row['option']}, {row['load']}: {percentile} {text.duration(row[x])}, {UNIT_WORDS[y].removesuffix(', $')} "
-        f"{text.dollars(row[y])}, {text.significant(row['requests_per_s'])} requests/s, n = {row['n']:,}"
+        f"{row['option']}, {row['load']}: {x_short} {text.duration(row[picture.x])}, price {unit.words} "
+        f"{text.dollars(row[unit.column])}, {text.significant(row['requests_per_s'])} requests/s, n = {row['n']:,}"
     )
 
 
-def _legend(config: BenchmarkConfig) -> str:
-    items = "".join(
-        f'<span><svg viewBox="-7 -7 14 14" aria-hidden="true"><path d="{_outline(marker(o.name, config))}" '
-        f'fill="{_ink(o.name, config)}"/></svg>{in_html(o.name)}</span>'
-        for o in config.options
-    )
-    return f'<div class="legend">{items}</div>'
+def dominated(rows: pd.DataFrame, x: str, y: str) -> pd.Series:
+    """For each load point: is another one, by both 95% intervals, shown to be lower in x and in y?"""
+    bounds = {}
+    for value in (x, y):
+        for name in (f"{value}_low", f"{value}_high"):
+            known = rows[name] if name in rows else rows[value]
+            bounds[name] = known.fillna(rows[value]).astype(float).to_numpy()
+    beaten = [
+        bool(((bounds[f"{x}_high"] < low_x) & (bounds[f"{y}_high"] < low_y)).any())
+        for low_x, low_y in zip(bounds[f"{x}_low"], bounds[f"{y}_low"], strict=True)
+    ]
+    return pd.Series(beaten, index=rows.index, dtype=bool)
 
 
 def _ink(option: str, config: BenchmarkConfig) -> str:

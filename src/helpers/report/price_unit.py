@@ -1,0 +1,43 @@
+"""The unit in which a page gives its prices: of so many requests or output tokens that most can be read at a glance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from helpers import number_text as text
+from helpers.verdict.verdict import Estimate, Verdict
+from helpers.verdict.what_if import MONTH
+
+BASES = {"usd_per_1k_requests": (1e3, "requests"), "usd_per_1m_output_tokens": (1e6, "output tokens")}
+"""Column of a price -> of how many it is, and of what."""
+
+
+@dataclass(frozen=True)
+class PriceUnit:
+    """`scale`: what a value of `column` is multiplied by; `words`: "per 1M requests"."""
+
+    column: str
+    scale: float
+    words: str
+
+
+def price_unit(verdict: Verdict, points: pd.DataFrame | None = None, column: str | None = None) -> PriceUnit:
+    """The unit of the verdict's prices, or of the load points' where it has none or `column` is another than its basis."""
+    column = column or verdict.cost_basis
+    if column == MONTH:
+        return PriceUnit(column, 1.0, "a month")
+    usual, counted = BASES[column]
+    prices = [option.cost.value for option in verdict.options if option.cost] if column == verdict.cost_basis else []
+    if not prices and points is not None:
+        prices = points[column].tolist()
+    multiple = text.multiple_for([None if price is None else price / usual for price in prices], usual)
+    return PriceUnit(column, multiple / usual, f"per {text.MULTIPLES[multiple]} {counted}")
+
+
+def scaled(cost: Estimate | None, unit: PriceUnit) -> Estimate | None:
+    """A price with its interval in the unit."""
+    if cost is None:
+        return None
+    return Estimate(**{end: None if value is None else value * unit.scale for end, value in cost})
