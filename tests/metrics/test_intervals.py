@@ -12,6 +12,7 @@ from helpers.metrics.intervals import (
     NO_INTERVAL,
     batch_rates,
     design_effect,
+    memory,
     percentile,
     percentile_bound_by_moments,
     percentile_interval,
@@ -235,9 +236,41 @@ def test_values_that_are_equal_at_the_top_are_alike_too():
 
 
 def test_the_design_effect_of_repetitions_that_differ_by_hand():
-    """Four low, four high, and four of both: Σ 4 x (1/4, 1/4, 0) / (3 - 1) = 1, of a variance of 1/4."""
-    parts = [np.zeros(4), np.ones(4), np.array([0.0, 1.0, 0.0, 1.0])]
-    assert design_effect(parts, 50) == pytest.approx(4)
+    """A quarter of one visit is slow, three quarters of the other, in an order that is not alike: the mean square between them is
+    40 x (1/16 + 1/16) = 5, of a variance of 1/4, so 20 requests tell as much as one.
+    """
+    rare = np.tile([0.0, 1.0, 0.0, 0.0], 10)
+    parts = [rare, 1 - rare]
+    assert design_effect([rare], 80) == 1.0
+    assert design_effect(parts, 50) == pytest.approx(20, rel=0.2)
+
+
+def test_visits_that_differ_by_chance_alone_are_not_held_against_requests():
+    """The spread between two or three visits is noise: it may raise the design effect by its error, one time in twenty."""
+    rng = np.random.default_rng(6)
+    found = [design_effect(list(rng.exponential(size=(3, 60))), 75) for _ in range(300)]
+    assert np.mean(np.array(found) > 2) < 0.08
+
+
+def test_batches_that_are_like_their_neighbours_widen_the_interval_of_a_rate():
+    """Of 2,000 rates whose ten batches remember one another over two of them, 69% would be covered as if independent."""
+    rng = np.random.default_rng(7)
+    covered = {False: 0, True: 0}
+    for _ in range(2000):
+        noise = rng.standard_normal(10)
+        for i in range(1, 10):
+            noise[i] = 0.6 * noise[i - 1] + 0.8 * noise[i]
+        for neighbours in covered:
+            low, high = ratio_interval(100 + noise, np.ones(10), neighbours=neighbours)
+            covered[neighbours] += low <= 100 <= high
+    assert covered[False] / 2000 < 0.75 and covered[True] / 2000 > 0.86
+
+
+def test_independent_batches_lose_little():
+    rng = np.random.default_rng(8)
+    found = [memory(rng.standard_normal(10)) for _ in range(500)]
+    assert np.median(found) < 1.3 and min(found) == 1.0
+    assert memory(np.zeros(10)) == 1.0
 
 
 def test_independent_requests_each_tell_as_much_as_one():

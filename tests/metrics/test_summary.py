@@ -386,7 +386,7 @@ def test_the_interval_of_two_repetitions_comes_from_the_batches_of_both(one_poin
     """Ten batches at 1/s and ten at 2/s: each 0.5 off their mean of 4/3 in its own time."""
     rows = [request(i / rate, 0.4, repetition=r) for r, rate in enumerate((1, 2)) for i in range(20)]
     point = one_point(rows, [facts(0, 20), facts(0, 10, repetition=1)])
-    expected = ratio_interval(np.full(20, 2.0), np.array([2.0] * 10 + [1.0] * 10))
+    expected = ratio_interval(np.full(20, 2.0), np.array([2.0] * 10 + [1.0] * 10), neighbours=True)
     assert (point["requests_per_s_low"], point["requests_per_s_high"]) == pytest.approx(expected)
 
 

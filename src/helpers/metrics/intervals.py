@@ -16,6 +16,9 @@ CONFIDENCE = 0.95
 AUTOCORRELATION_PERCENT = 75
 FEWEST_FOR_MOMENTS = 10
 MOST_LAGS = 2000
+MOST_ALIKE = 0.8
+FEWEST_FREEDOM = 2.0
+DIFFER_CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
@@ -50,8 +53,9 @@ def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
     Requests wait in the same queue and are alike, so n of them say less about a percentile than n independent ones would.
     `repetitions` hold values in order of sending. The autocorrelation is that of "slower than the upper quartile" (or
     than the percentile itself, if that is lower), which clusters more than what lies further out, summed as far as it
-    goes on by Geyer's initial monotone sequence (1992). Two repetitions or more that differ by more than that explains
-    raise it.
+    goes on by Geyer's initial monotone sequence (1992). Two repetitions or more that are shown to differ by more than that
+    explains add the variance between them, as a one-way analysis of variance finds it (Searle, Casella and McCulloch, Variance
+    Components, 1992, section 3.6).
     """
     n = sum(len(part) for part in repetitions)
     if n < 2:
@@ -66,18 +70,38 @@ def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
     if variance == 0:
         return 1.0
     parts = np.split(beyond - share, np.cumsum([len(part) for part in repetitions])[:-1])
+    parts = [part for part in parts if len(part)]
+    about_own = [part - part.mean() for part in parts]
+    within_variance = sum(float((part**2).sum()) for part in about_own) / n
+    if within_variance == 0:  # repetitions of one kind each: they are what there is to tell
+        return n / len(parts)
     longest = max(len(part) for part in parts)
 
     def correlation(lag: int) -> float:
-        """At a lag, within repetitions; 1 / n makes up for the mean, which was estimated from the same values."""
-        products = sum(float((part[lag:] * part[:-lag]).sum()) for part in parts if len(part) > lag)
-        return products / n / variance + 1 / n
+        """At a lag, within repetitions; their number / n makes up for the means, which were estimated from the same values."""
+        products = sum(float((part[lag:] * part[:-lag]).sum()) for part in about_own if len(part) > lag)
+        return products / n / within_variance + len(parts) / n
 
     effect = max(1.0, _initial_monotone(correlation, min(longest // 2, MOST_LAGS)))
     if len(parts) > 1:
-        spread = sum(float(part.sum()) ** 2 / len(part) for part in parts if len(part)) / (len(parts) - 1)
-        effect = max(effect, spread / variance)
+        effect = max(1.0, (effect + _between(parts, within_variance, effect)) * within_variance / variance)
     return min(effect, n)
+
+
+def _between(parts: list[np.ndarray], variance: float, within: float) -> float:
+    """What differences between repetitions add to a design effect of `within`: Σ m² / n x variance between / variance; 0
+    where the mean square between them is no larger than chance makes it (chi-square).
+    """
+    from scipy import special
+
+    sizes = np.array([len(part) for part in parts], dtype=float)
+    k, n = len(sizes), sizes.sum()
+    mean_square = sum(float(part.sum()) ** 2 / len(part) for part in parts) / (k - 1)
+    ratio = mean_square / (variance * within)
+    if ratio * (k - 1) <= float(special.chdtri(k - 1, 1 - DIFFER_CONFIDENCE)):
+        return 0.0
+    per_repetition = (n - (sizes**2).sum() / n) / (k - 1)
+    return float((sizes**2).sum() / n * (ratio - 1) * within / per_repetition)
 
 
 def _initial_monotone(correlation: Callable[[int], float], most: int) -> float:
@@ -169,22 +193,40 @@ def _at(ordered: np.ndarray, position: float) -> float:
     return math.inf if math.isinf(high) else low + (high - low) * share
 
 
-def ratio_interval(amounts: np.ndarray, durations: np.ndarray) -> Interval:
+def ratio_interval(amounts: np.ndarray, durations: np.ndarray, *, neighbours: bool = False) -> Interval:
     """95% interval of a rate Σ amounts / Σ durations over batches, by the ratio estimator with Student's t.
 
     Residuals e = amount - rate x duration have variance s²; the rate's standard error is s / (sqrt(k) x mean duration)
-    (Cochran, Sampling Techniques, 1977, section 2.11).
+    (Cochran, Sampling Techniques, 1977, section 2.11). `neighbours`: batches follow one upon the other and may be alike; the
+    variance rises, and the degrees of freedom fall, by their `memory`.
     """
     k = len(amounts)
     if k < 3 or durations.sum() <= 0:
         return NO_INTERVAL
     rate = amounts.sum() / durations.sum()
     residuals = amounts - rate * durations
-    error = math.sqrt((residuals**2).sum() / (k - 1)) / (math.sqrt(k) * durations.mean())
+    alike = memory(residuals) if neighbours else 1.0
+    error = math.sqrt(alike * (residuals**2).sum() / (k - 1)) / (math.sqrt(k) * durations.mean())
     from scipy import special
 
-    half = float(special.stdtrit(k - 1, (1 + CONFIDENCE) / 2)) * error
+    freedom = max(FEWEST_FREEDOM, (k - 1) / alike) if neighbours else k - 1
+    half = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
     return Interval(max(0.0, float(rate - half)), float(rate + half))
+
+
+def memory(residuals: np.ndarray) -> float:
+    """How many batches tell as much as one independent batch, at least 1: (1 + r) / (1 - r) for a first-order autoregression
+    (Priestley, Spectral Analysis and Time Series, 1981, section 5.3).
+
+    The sample's r of k values falls short by about (1 + 3 r) / k (Kendall, Biometrika 41, 1954), which is made up for. Beyond
+    `MOST_ALIKE` a handful of batches cannot tell how long the memory is.
+    """
+    squares = float((residuals**2).sum())
+    if squares <= 0:
+        return 1.0
+    found = float((residuals[1:] * residuals[:-1]).sum()) / squares
+    r = min(max(found + (1 + 3 * found) / len(residuals), 0.0), MOST_ALIKE)
+    return (1 + r) / (1 - r)
 
 
 def batch_rates(

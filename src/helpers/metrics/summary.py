@@ -258,7 +258,7 @@ def _rate_interval(here: pd.DataFrame, windows: list[AttemptFacts], amounts: np.
         for facts in windows
         if (mine := repetition == facts.repetition).any()
     ]
-    return ratio_interval(*(np.concatenate(both) for both in zip(*parts, strict=True)))
+    return ratio_interval(*(np.concatenate(both) for both in zip(*parts, strict=True)), neighbours=True)
 
 
 def _with_rare_stalls(
@@ -310,7 +310,7 @@ def served_rates(row: dict, per_answer: dict[str, Interval]) -> dict:
 def _mean_interval(values: pd.Series, streams: int) -> Interval:
     """95% interval of the mean of the known values, from batches of consecutive requests."""
     known = values.dropna().to_numpy(dtype=float)
-    return ratio_interval(*batches(known, np.ones(len(known)), streams)) if len(known) else NO_INTERVAL
+    return ratio_interval(*batches(known, np.ones(len(known)), streams), neighbours=True) if len(known) else NO_INTERVAL
 
 
 def prices_of(row: dict, price: Price | None) -> dict:
