@@ -19,9 +19,7 @@ import yaml
 from conftest import SECRET, small_config
 from matplotlib.image import imread
 
-from helpers.config.file import load_config
 from helpers.run.folder import RunFolder
-from helpers.run.measured_config import measured_digests
 from helpers.series.series import NOTEBOOK_DIR
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -152,8 +150,7 @@ def make_evil(finished_run, folder: Path) -> None:
             option["other_prices"] = [{"name": EVIL["other price"], "usd_per_hour": 0.05, "source": EVIL["source"]}]
         config_path = folder / "evil.yml"
         config_path.write_text(yaml.safe_dump(data, sort_keys=False))
-        about = run.about() | measured_digests(load_config(config_path).benchmark)
-        (run.path / "run.json").write_text(json.dumps(about))
+        shutil.copy(config_path, run.path / "config.yml")
         ledger = json.loads(run.ledger_file.read_text())
         for record in ledger["endpoints"]:
             record |= {"failure": EVIL["failure"], "image": EVIL["image"], "instance_type": EVIL["instance_type"]}

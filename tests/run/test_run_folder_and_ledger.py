@@ -89,6 +89,17 @@ def test_without_a_run_the_next_step_is_reported(config_file, tmp_path):
         open_run(config_file(), str(tmp_path / "nothing"))
 
 
+def test_a_run_of_before_a_key_was_added_is_the_same_run(config_file, tmp_path):
+    """Its config.yml lacks keys that now have a default."""
+    _, run = open_run(config_file(), str(tmp_path / "run"), new=True)
+    older = yaml.safe_load((run.path / "config.yml").read_text())
+    for section in (older["generation"], *older["options"]):
+        for key in ("temperature", "headers", "omit_body_keys", "extra_body"):
+            section.pop(key, None)
+    (run.path / "config.yml").write_text(yaml.safe_dump(older))
+    open_run(config_file(), str(run.path))
+
+
 @pytest.mark.parametrize(
     ("changes", "section"),
     [

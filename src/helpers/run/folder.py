@@ -33,7 +33,7 @@ from helpers.config.yaml import expanded
 from helpers.errors import NoSuchRun, RunFolderError, log_errors_to, shown
 from helpers.run.disk_errors import os_errors_in_words
 from helpers.run.ledger import merge_ledgers
-from helpers.run.measured_config import is_corrected, measured_digests, refuse_other_measurement
+from helpers.run.measured_config import is_corrected, refuse_other_measurement
 from helpers.run.remote import RemoteRun, is_remote, newest_run_url, remote_of, run_id_of, run_url, say_once
 from helpers.run.whole_files import keep_private, write_atomically
 
@@ -321,7 +321,6 @@ def _begin(config: LoadedConfig, run: RunFolder, remote: RemoteRun | None) -> No
         "config_name": config.benchmark.name,
         "config_file": config.path.name,
         "config_dir": str(config.path.parent),
-        **measured_digests(config.benchmark),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
         "versions": _versions(),
@@ -334,10 +333,10 @@ def _begin(config: LoadedConfig, run: RunFolder, remote: RemoteRun | None) -> No
 def _adopt(config: LoadedConfig, run: RunFolder, may_correct: bool) -> None:
     """Go on with a folder that was begun with this config, on whatever machine, or with one that this one corrects."""
     about = run.about()
-    if may_correct and is_corrected(config.benchmark, run, about):
-        about |= measured_digests(config.benchmark) | {"corrected_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    if may_correct and is_corrected(config, run):
+        about["corrected_at"] = datetime.now(UTC).isoformat(timespec="seconds")
         write_atomically(run.path / "config.yml", config.public_yaml())
-    refuse_other_measurement(config, run, about)
+    refuse_other_measurement(config, run)
     if not Path(about["config_dir"]).is_dir():
         about["config_dir"] = str(config.path.parent)
     if about != run.about():

@@ -2,53 +2,36 @@
 
 SLO, traffic and prices may change between measuring and judging. All else may change only where nothing was measured with it:
 an option whose first request failed is corrected in the config, and the same run goes on.
+The run's own config.yml is what a config is compared with. Both are read by this version, so that a key which is newer than
+the run has its default in both.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.file import LoadedConfig, load_config
 from helpers.config.secret_names import SECRET_NAME
 from helpers.errors import RunFolderError
 from helpers.run.holding import holding
 from helpers.run.ledger import Ledger
 
 if TYPE_CHECKING:
-    from helpers.config.file import LoadedConfig
     from helpers.run.folder import RunFolder
 
 SECTIONS = ("seed", "model", "prompts", "datasets", "generation", "options", "load")
-BY_SECTION, BY_OPTION = "measured_digests", "option_digests"
 NEVER_THERE = ("planned", "waiting", "refused", "external")
 """States of the ledger in which a run has made nothing that it would have to delete."""
 
 
-def measured_digests(config: BenchmarkConfig) -> dict[str, dict[str, str]]:
-    """What run.json keeps of a config: a digest of each section and of each option; prices do not count."""
-    data = config.model_dump(mode="json")
-    for option in data["options"]:
-        option.pop("price", None)
-        option.pop("other_prices", None)
-        for name in ("headers", "omit_body_keys"):  # runs of before there were such keys stay the same
-            if not option.get(name):
-                option.pop(name, None)
-        _forget_secrets(option)
-    return {
-        BY_SECTION: {name: _digest(data[name]) for name in SECTIONS},
-        BY_OPTION: {option["name"]: _digest(option) for option in data["options"]},
-    }
-
-
-def is_corrected(config: BenchmarkConfig, run: RunFolder, about: dict) -> bool:
+def is_corrected(config: LoadedConfig, run: RunFolder) -> bool:
     """True where the config differs from the run's, but in nothing that was measured; forgets what was made of that so far."""
-    sections, options = _changes(config, about)
+    sections, options = _changes(config, run)
     if not sections:
         return False
     measured = {file.name.partition("__")[0] for file in run.requests.glob("*.parquet")}
-    if measured and (sections != ["options"] or BY_OPTION not in about or measured & options):
+    if measured and (sections != ["options"] or measured & options):
         return False
     ledger = Ledger(run.ledger_file, run.run_id)
     records = [record for record in ledger.records() if slug(record.option) in options or not measured]
@@ -64,9 +47,9 @@ def is_corrected(config: BenchmarkConfig, run: RunFolder, about: dict) -> bool:
     return True
 
 
-def refuse_other_measurement(config: LoadedConfig, run: RunFolder, about: dict) -> None:
+def refuse_other_measurement(config: LoadedConfig, run: RunFolder) -> None:
     """Raises RunFolderError where the run was begun with another model, workload or set of options."""
-    changed, _ = _changes(config.benchmark, about)
+    changed, _ = _changes(config, run)
     if changed:
         raise RunFolderError(
             f"{run.path}: was begun with other values of {', '.join(changed)} than {config.path} has now. "
@@ -76,16 +59,22 @@ def refuse_other_measurement(config: LoadedConfig, run: RunFolder, about: dict) 
         )
 
 
-def _changes(config: BenchmarkConfig, about: dict) -> tuple[list[str], set[str]]:
-    """The sections that differ, and the options, as they stand in file names; all, of a run that kept no digests of them."""
-    now = measured_digests(config)
-    sections = [name for name, digest in now[BY_SECTION].items() if about[BY_SECTION].get(name) != digest]
-    before, after = about.get(BY_OPTION, {}), now[BY_OPTION]
-    return sections, {slug(name) for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+def _changes(config: LoadedConfig, run: RunFolder) -> tuple[list[str], set[str]]:
+    """The sections that differ from those of the run, and the slugs of the options that do."""
+    now, then = _measured(config.benchmark), _measured(load_config(run.path / "config.yml").benchmark)
+    options, before = ({option["name"]: option for option in each["options"]} for each in (now, then))
+    differing = {slug(name) for name in options.keys() | before.keys() if options.get(name) != before.get(name)}
+    return [name for name in SECTIONS if now[name] != then[name]], differing
 
 
-def _digest(data: object) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+def _measured(config: BenchmarkConfig) -> dict:
+    """What decides the measurements: without prices, and with blanks for secrets."""
+    data = config.model_dump(mode="json")
+    for option in data["options"]:
+        option.pop("price", None)
+        option.pop("other_prices", None)
+        _forget_secrets(option)
+    return data
 
 
 def _forget_secrets(section: dict) -> None:
