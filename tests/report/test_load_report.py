@@ -318,7 +318,7 @@ def test_the_instrument_table_shows_every_process_and_why_a_load_point_was_limit
 
 def test_the_pacing_of_a_closed_loop_is_workers_in_flight_and_turnaround():
     table = pacing_table([facts(level=4.0)], table_of({"level": 4, "achieved_concurrency": 3.97}))
-    assert table.cells() == [["a__short__c4__r0", "4", "3.970", "0.010", "0.050", "0.200"]]
+    assert table.cells() == [["a__short__c4__r0", "4", "3.97", "0.010", "0.050", "0.200"]]
 
 
 def test_the_pacing_of_an_open_loop_is_the_schedule_and_what_was_sent():

@@ -186,7 +186,7 @@ def cost_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) 
         level_column(config),
         numeric("usd_per_hour", "$/h", decimals=3),
         numeric("served_requests_per_s", "requests/s served", decimals=2),
-        numeric("served_output_tokens_per_s", "output tokens/s", decimals=0),
+        numeric("served_output_tokens_per_s", "output tokens/s served", decimals=0),
         price_column(points, "usd_per_1k_requests", verdict, best="lowest"),
         price_column(points, "usd_per_1m_output_tokens", verdict, best="lowest"),
         price_column(points, "usd_per_1m_input_tokens", verdict),
@@ -259,7 +259,7 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
         numeric("startup_s", "start-up, s", decimals=1),
         numeric("minutes", "lived, min", decimals=1),
         numeric("usd_per_option_hour", "$/h", decimals=3),
-        numeric("usd", "cost of this run, $", decimals=2),
+        numeric("usd", "spent, $", decimals=2),
         Column("price_source", "price from", wraps=True),
     ]
     local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""

@@ -161,8 +161,8 @@ def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
         numeric("output_tokens_mean", "output tokens, mean", decimals=1),
         numeric("output_tokens_per_s", "output tokens/s", decimals=0),
         numeric("requests_per_minute", "requests/min", decimals=0),
-        numeric("latency_s_mean_ok", "latency, mean, s"),
-        numeric(latency, f"{LATENCY_NAME[main_latency(config)]}, p{config.slo.percentile:g}, s"),
+        numeric("latency_s_mean_ok", "latency, mean, s", decimals=3),
+        numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
         numeric("usd_per_hour", "$/h", decimals=3),
         price_column(mine, verdict.cost_basis, verdict),
     ]
