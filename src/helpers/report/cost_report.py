@@ -9,6 +9,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.price import Price
 from helpers.report.display import Column, Prose, Table, numeric
 from helpers.report.load_report import as_measured, level_column
+from helpers.report.price_unit import price_column
 from helpers.report.report import STATUS_WORDS, by_cost
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.capacity import (
@@ -56,13 +57,14 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
                     "utilisation": None if need.utilisation is None else need.utilisation * 100,
                     "usd_per_fleet_hour": usd,
                     "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
-                    "usd_per_1m_output": _scaled(option.capacity.usd_per_1m_output_tokens, share),
-                    "usd_per_1m": _scaled(option.capacity.usd_per_1m_tokens, share),
+                    "usd_per_1m_output_tokens": _scaled(option.capacity.usd_per_1m_output_tokens, share),
+                    "usd_per_1m_tokens": _scaled(option.capacity.usd_per_1m_tokens, share),
                     "status": _status(option) if i == 0 else "",
                 }
             )
     if not rows:
         return None
+    table = pd.DataFrame(rows)
     columns = [
         Column("option", "option"),
         Column("instance_type", "instance type"),
@@ -74,8 +76,8 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
         numeric("utilisation", "utilisation, %", decimals=0),
         numeric("usd_per_fleet_hour", "$/h", decimals=3),
         numeric("usd_per_month", "$/month", best="lowest", decimals=0),
-        numeric("usd_per_1m_output", "$ per 1M output tokens"),
-        numeric("usd_per_1m", "$ per 1M tokens"),
+        price_column(table, "usd_per_1m_output_tokens", verdict),
+        price_column(table, "usd_per_1m_tokens", verdict),
         Column("status", "verdict"),
     ]
     is_bounded = any(row["bound"] == "at least" for row in rows)
@@ -85,10 +87,10 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
         f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that {_standing(verdict)}, "
-        f"{as_measured(config.load)}.{at_least} $ per 1M tokens are those of this traffic, idle time included. A month has "
+        f"{as_measured(config.load)}.{at_least} Prices of tokens are those of this traffic, idle time included. A month has "
         f"{HOURS_PER_MONTH} hours."
     )
-    return Table(pd.DataFrame(rows), columns, caption)
+    return Table(table, columns, caption)
 
 
 def _standing(verdict: Verdict) -> str:
@@ -176,7 +178,7 @@ def _monthly(option: OptionVerdict, traffic: float, config: BenchmarkConfig) -> 
 # --- how prices were worked out -----------------------------------------------------------------------------------
 
 
-def cost_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
+def cost_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Table:
     """How each price follows from $/h and throughput."""
     columns = [
         Column("option", "option"),
@@ -184,15 +186,15 @@ def cost_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         level_column(config),
         numeric("usd_per_hour", "$/h", decimals=3),
         numeric("served_requests_per_s", "requests/s served", decimals=2),
-        numeric("served_output_tokens_per_s", "output tokens/s", decimals=0),
-        numeric("usd_per_1k_requests", "$ per 1,000 requests", best="lowest"),
-        numeric("usd_per_1m_output_tokens", "$ per 1M output tokens", best="lowest"),
-        numeric("usd_per_1m_input_tokens", "$ per 1M input tokens"),
-        numeric("usd_per_1m_tokens", "$ per 1M tokens"),
+        numeric("served_output_tokens_per_s", "output tokens/s served", decimals=0),
+        price_column(points, "usd_per_1k_requests", verdict, best="lowest"),
+        price_column(points, "usd_per_1m_output_tokens", verdict, best="lowest"),
+        price_column(points, "usd_per_1m_input_tokens", verdict),
+        price_column(points, "usd_per_1m_tokens", verdict),
     ]
     caption = (
-        "Cost working: $/h ÷ (requests/s × 3,600) × 1,000, and $/h ÷ (tokens/s × 3,600) × 10⁶. Each column puts the whole "
-        "price on what it counts."
+        "Cost working: $/h ÷ (requests/s × 3,600), and $/h ÷ (tokens/s × 3,600), times the number that the price is for. Each "
+        "column puts the whole price on what it counts."
     )
     return Table(points, columns, caption)
 
@@ -257,7 +259,7 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
         numeric("startup_s", "start-up, s", decimals=1),
         numeric("minutes", "lived, min", decimals=1),
         numeric("usd_per_option_hour", "$/h", decimals=3),
-        numeric("usd", "cost of this run, $", decimals=2),
+        numeric("usd", "spent, $", decimals=2),
         Column("price_source", "price from", wraps=True),
     ]
     local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""

@@ -67,7 +67,7 @@ def _turnaround_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Table:
     columns = [
         Column("load_point", "load point"),
         numeric("asked", "asked concurrency", decimals=0),
-        numeric("achieved", "in flight, mean", decimals=3),
+        numeric("achieved", "in flight, mean", decimals=2),
         *_spread_columns("turnaround", "turnaround", "ms", decimals=3),
     ]
     caption = (

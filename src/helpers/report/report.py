@@ -22,7 +22,7 @@ from helpers.metrics.single_requests import slo_sentence
 from helpers.report.bottom_line_text import quoted
 from helpers.report.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
-from helpers.report.price_unit import price_unit, scaled
+from helpers.report.price_unit import price_column, price_unit, scaled
 from helpers.run.folder import RunFolder
 from helpers.run.prompt_files import read_prompt_notes, read_prompt_warnings, sample_prompts, summarise_prompts
 from helpers.run.remote import store_run
@@ -161,10 +161,10 @@ def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
         numeric("output_tokens_mean", "output tokens, mean", decimals=1),
         numeric("output_tokens_per_s", "output tokens/s", decimals=0),
         numeric("requests_per_minute", "requests/min", decimals=0),
-        numeric("latency_s_mean_ok", "latency, mean, s"),
-        numeric(latency, f"{LATENCY_NAME[main_latency(config)]}, p{config.slo.percentile:g}, s"),
+        numeric("latency_s_mean_ok", "latency, mean, s", decimals=3),
+        numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
         numeric("usd_per_hour", "$/h", decimals=3),
-        numeric("usd_per_1k_requests", "$ per 1,000 requests"),
+        price_column(mine, verdict.cost_basis, verdict),
     ]
     mine = mine.assign(requests_per_minute=mine["served_requests_per_s"] * 60)
     role = "recommended option" if verdict.recommended else "option that is best by its estimates"

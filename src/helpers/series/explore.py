@@ -10,7 +10,7 @@ might disagree. So each latency has its own limit slider, and one of them is vis
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 from markupsafe import Markup
@@ -23,13 +23,13 @@ from helpers.report.charts.style import LATENCY_WORDS
 from helpers.report.display import Column, Html, Markdown, Table, numeric
 from helpers.report.figures import read_figures
 from helpers.report.load_report import LATENCY_NAME
-from helpers.report.price_unit import BASES, price_unit, scaled
+from helpers.report.price_unit import PRICES, price_unit, scaled
 from helpers.run.folder import RunFolder
 from helpers.verdict.analysis import Measurements
 from helpers.verdict.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC
 from helpers.verdict.chosen_points import mixed_cost
 from helpers.verdict.judging import judge
-from helpers.verdict.verdict import Estimate, OptionVerdict
+from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict
 from helpers.verdict.what_if import MONTH, Outcome, Settings, WhatIf, settings_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ DIGITS = 3
 ALL = ""
 """All datasets in the traffic's mix; the price that the run used."""
 UNITS = {
-    **{column: f"per {of.removesuffix('s')}" for column, (_, of) in BASES.items()},
+    **{column: f"per {PRICES[column][1].removesuffix('s')}" for column in get_args(CostBasis)},
     MONTH: "a month at this traffic",
 }
 LOOK = (
