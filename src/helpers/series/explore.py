@@ -74,7 +74,7 @@ LOOK = (
 def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown: bool = True) -> VBox | Html:
     """The panel as a widget, with a still picture that is shown where the notebook is opened without a kernel.
 
-    In a batch run, where nobody can move a control, only the picture; nothing if nothing was measured.
+    In a batch run, where no control can be moved, only the picture; nothing if nothing was measured.
     """
     if measured.points.empty:
         return Html(Markup(""))
