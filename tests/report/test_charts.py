@@ -124,13 +124,13 @@ def test_the_file_of_price_and_performance_stands_alone_in_the_unit_of_the_verdi
 @pytest.mark.parametrize(
     ("prices", "usual", "multiple"),
     [
-        ([2.66e-7, 3.65e-7], 1e3, 1e9),
+        ([2.66e-7, 3.65e-7], 1e3, 1e6),
         ([1e-4, 2e-4, 3e-7], 1e3, 1e6),
         ([0.02, None], 1e6, 1e3),
         ([math.nan], 1e6, 1e6),
     ],
 )
-def test_most_prices_are_written_between_1_and_1000(prices, usual, multiple):
+def test_most_prices_are_written_between_ten_cents_and_1000(prices, usual, multiple):
     assert multiple_for(prices, usual) == multiple
 
 
