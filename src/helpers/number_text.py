@@ -43,7 +43,7 @@ def money(usd: float | None) -> str:
 
 
 def multiple_for(prices: Iterable[float | None], usual: float) -> float:
-    """The multiple (a key of MULTIPLES) that puts most of these prices of one between $0.10 and $1,000; `usual` if neither does."""
+    """The multiple (a key of MULTIPLES) that puts most of these prices of one between $0.10 and $1,000; else `usual`."""
     known = [price for price in prices if is_known(price)]
     return max((usual, *MULTIPLES), key=lambda of: sum(0.1 <= price * of < 1000 for price in known))
 

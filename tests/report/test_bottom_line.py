@@ -79,7 +79,7 @@ def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settl
     text = said(*points)
     assert text.startswith("**No option is shown to meet the SLO")
     assert "If you must choose now: “b”, by the best estimate, at $0.100 per 1,000 requests, at concurrency 1" in text
-    assert "before “a” ($200)" in text
+    assert "before “a” ($0.200)" in text
     assert "the error rate is not shown to stay within 5.0% (0.0% on short at concurrency 1)" in text, (
         "the limit that is open"
     )
