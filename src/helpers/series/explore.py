@@ -57,9 +57,9 @@ LOOK = (
 .what-if p {margin: .3em 0}
 .what-if .answer {font-size: 15px}
 .what-if .answer p, .what-if figure {margin: 0}
-.what-if .legend {display: flex; flex-wrap: wrap; gap: .2em 1.2em} .what-if .legend svg {width: 14px; height: 14px; margin-right: .35em; vertical-align: -2px}
-.what-if .panels {display: flex; flex-wrap: wrap; gap: 8px}
-.what-if .panels svg {flex: 1 1 320px; min-width: 0; max-width: 520px}
+.what-if .legend {display: flex; flex-wrap: wrap; gap: .2em 1.2em}
+.what-if .legend svg {width: 14px; height: 14px; margin-right: .35em; vertical-align: -2px}
+.what-if .panels {display: flex; flex-wrap: wrap; gap: 8px} .what-if .panels svg {flex: 1 1 320px; min-width: 0; max-width: 520px}
 .what-if figcaption, .what-if caption {font-size: 12px; opacity: .8; text-align: left; max-width: 75em}
 .what-if .table {overflow-x: auto} .what-if-still {display: none}
 .what-if table {border-collapse: collapse; font-size: 12.5px; margin: .6em 0}
