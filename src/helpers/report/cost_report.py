@@ -7,7 +7,8 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.price import Price
-from helpers.report.display import Column, Prose, Table, numeric
+from helpers.report.columns import Column, column, numeric
+from helpers.report.display import Prose, Table
 from helpers.report.load_report import as_measured, level_column
 from helpers.report.price_unit import price_column
 from helpers.report.report import STATUS_WORDS, by_cost
@@ -66,19 +67,19 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
         return None
     table = pd.DataFrame(rows)
     columns = [
-        Column("option", "option"),
-        Column("instance_type", "instance type"),
-        *([Column("price", "price")] if len({row["price"] for row in rows}) > 1 else []),
-        Column("bound", "it serves"),
-        numeric("capacity", "requests/min per instance", best="highest", decimals=0),
-        Column("interval", "95% interval"),
-        numeric("instances", "instances", decimals=0),
-        numeric("utilisation", "utilisation, %", decimals=0),
-        numeric("usd_per_fleet_hour", "$/h", decimals=3),
-        numeric("usd_per_month", "$/month", best="lowest", decimals=0),
+        "option",
+        "instance_type",
+        *(["price"] if len({row["price"] for row in rows}) > 1 else []),
+        "bound",
+        column("capacity", best="highest"),
+        "interval",
+        "instances",
+        "utilisation",
+        "usd_per_fleet_hour",
+        column("usd_per_month", best="lowest"),
         price_column(table, "usd_per_1m_output_tokens", verdict),
         price_column(table, "usd_per_1m_tokens", verdict),
-        Column("status", "verdict"),
+        "status",
     ]
     is_bounded = any(row["bound"] == "at least" for row in rows)
     at_least = (
@@ -128,9 +129,9 @@ def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
             | {"cheapest": "–" if best is None else options[best].option}
         )
     columns = [
-        numeric("traffic", "requests/min", decimals=0),
+        "traffic",
         *(numeric(f"usd_{i}", f"{option.option}, $/month", decimals=0) for i, option in enumerate(options)),
-        Column("cheapest", "cheapest"),
+        "cheapest",
     ]
     caption = (
         f"The monthly bill over a range of traffic, in whole instances with {text.percent(config.traffic.headroom)} "
@@ -181,12 +182,12 @@ def _monthly(option: OptionVerdict, traffic: float, config: BenchmarkConfig) -> 
 def cost_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Table:
     """How each price follows from $/h and throughput."""
     columns = [
-        Column("option", "option"),
-        Column("dataset", "dataset"),
+        "option",
+        "dataset",
         level_column(config),
-        numeric("usd_per_hour", "$/h", decimals=3),
-        numeric("served_requests_per_s", "requests/s served", decimals=2),
-        numeric("served_output_tokens_per_s", "output tokens/s served", decimals=0),
+        "usd_per_hour",
+        "served_requests_per_s",
+        "served_output_tokens_per_s",
         price_column(points, "usd_per_1k_requests", verdict, best="lowest"),
         price_column(points, "usd_per_1m_output_tokens", verdict, best="lowest"),
         price_column(points, "usd_per_1m_input_tokens", verdict),
@@ -213,11 +214,11 @@ def price_table(verdict: Verdict) -> Table:
         for price in option.prices
     ]
     columns = [
-        Column("option", "option"),
-        Column("name", "price"),
+        "option",
+        "name",
         Column("price", "$"),
-        Column("source", "source", wraps=True),
-        Column("as_of", "looked up on"),
+        "source",
+        "as_of",
     ]
     return Table(
         pd.DataFrame(rows, columns=[c.key for c in columns]),
@@ -252,15 +253,6 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
         }
         for r in endpoints
     )
-    columns = [
-        Column("option", "option"),
-        Column("endpoint", "endpoint"),
-        Column("state", "state"),
-        numeric("startup_s", "start-up, s", decimals=1),
-        numeric("minutes", "lived, min", decimals=1),
-        numeric("usd_per_option_hour", "$/h", decimals=3),
-        numeric("usd", "spent, $", decimals=2),
-        Column("price_source", "price from", wraps=True),
-    ]
+    columns = ["option", "endpoint", "state", "startup_s", "minutes", "usd_per_option_hour", "usd", "price_source"]
     local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""
     return Table(rows, columns, f"Endpoints of this run, from the create call to the deletion.{local}")

@@ -11,7 +11,8 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import KIND_WORDS, ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
-from helpers.report.display import Column, Table
+from helpers.report.columns import Column
+from helpers.report.display import Table
 from helpers.report.price_unit import PriceUnit, price_unit
 from helpers.verdict.chosen_points import cheapest_within_slo, main_latency, percentile_column
 from helpers.verdict.open_points import not_met_because
@@ -73,11 +74,11 @@ def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCon
             row["highest"] = _highest_found(here, config) if searched else ""
             rows.append(row)
     columns = [
-        Column("dataset", "dataset"),
-        Column("option", "option"),
-        Column("instance_type", "instance type"),
-        *([Column("highest", "highest load within the SLO", wraps=True)] if searched else []),
-        Column("recommendation", "recommendation", wraps=True),
+        "dataset",
+        "option",
+        "instance_type",
+        *(["highest"] if searched else []),
+        "recommendation",
     ]
     caption = "For each dataset and option, the cheapest load that is shown to meet the SLO, or why there is none."
     if searched:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from helpers import number_text as text
-from helpers.report.display import Column
+from helpers.report.columns import Column
 from helpers.verdict.verdict import Estimate, Verdict
 from helpers.verdict.what_if import MONTH
 

@@ -20,7 +20,8 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.bottom_line_text import bottom_line
 from helpers.report.charts.price import LETTERS, draw
 from helpers.report.charts.style import LATENCY_WORDS
-from helpers.report.display import Column, Html, Markdown, Table, numeric
+from helpers.report.columns import column, numeric
+from helpers.report.display import Html, Markdown, Table
 from helpers.report.figures import read_figures
 from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import PRICES, price_unit, scaled
@@ -360,14 +361,14 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
     order = ["month", "cost"] if unit == MONTH else ["cost"]
     rows.sort(key=lambda row: (row["load"] == "–", *(math.inf if row[key] is None else row[key] for key in order)))
     columns = [
-        Column("option", "option"),
-        Column("load", "load"),
+        "option",
+        "load",
         numeric("latency", f"{LATENCY_NAME[metric]} {percentile}, s"),
         numeric("cost", f"$ {price.words}", best="lowest"),
-        Column("interval", "95% interval"),
-        numeric("instances", "instances", decimals=0),
-        numeric("month", "$/month", best="lowest", decimals=0),
-        Column("why", "why", wraps=True),
+        "interval",
+        "instances",
+        column("month", best="lowest"),
+        "why",
     ]
     met = sum(bool(option.points) for option in verdict.options)
     slowest = "; its latency is that of the slowest dataset" if len(config.datasets) > 1 else ""
