@@ -89,6 +89,7 @@ CATALOGUE = {
         numeric("served_requests_per_s", "requests/s served", decimals=2),
         numeric("served_output_tokens_per_s", "output tokens/s served", decimals=0),
         Column("name", "price"),
+        Column("amount", "$"),
         Column("source", "source", wraps=True),
         Column("as_of", "looked up on"),
         Column("endpoint", "endpoint"),

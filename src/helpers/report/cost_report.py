@@ -7,7 +7,7 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.price import Price
-from helpers.report.columns import Column, column, numeric
+from helpers.report.columns import column, numeric
 from helpers.report.display import Prose, Table
 from helpers.report.load_report import as_measured, level_column
 from helpers.report.price_unit import price_column
@@ -206,25 +206,15 @@ def price_table(verdict: Verdict) -> Table:
         {
             "option": option.option,
             "name": price.name,
-            "price": _price_words(price),
+            "amount": _price_words(price),
             "source": price.source or "unknown",
             "as_of": str(price.as_of or "unknown"),
         }
         for option in verdict.options
         for price in option.prices
     ]
-    columns = [
-        "option",
-        "name",
-        Column("price", "$"),
-        "source",
-        "as_of",
-    ]
-    return Table(
-        pd.DataFrame(rows, columns=[c.key for c in columns]),
-        columns,
-        "The prices behind the costs.",
-    )
+    columns = ["option", "name", "amount", "source", "as_of"]
+    return Table(pd.DataFrame(rows, columns=columns), columns, "The prices behind the costs.")
 
 
 def _price_words(price: Price) -> str:

@@ -156,7 +156,7 @@ def run_status(run: RunFolder) -> Table:
         )
     columns = ["option", "endpoint", "load", "done", "total", "usd", "failure"]
     caption = f"Run {run.run_id}: {_who_and_what(run, progress)} Spent so far: {text.money(ledger.cost_usd())}."
-    return Table(pd.DataFrame(rows, columns=[c.key for c in columns]), columns, caption)
+    return Table(pd.DataFrame(rows, columns=columns), columns, caption)
 
 
 def _load_words(option: OptionProgress, is_running: bool) -> str:
