@@ -54,8 +54,7 @@ LOOK = (
 {" ".join(f".what-if .panels {what} {{{rule}}}" for what, rule in LETTERS.items())}
 """
     + """
-.what-if {line-height: 1.45; font-size: 13px; color: var(--jp-content-font-color1, inherit)}
-.what-if p {margin: .3em 0}
+.what-if {line-height: 1.45; font-size: 13px; color: var(--jp-content-font-color1, inherit)} .what-if p {margin: .3em 0}
 .what-if .answer {font-size: 15px}
 .what-if .answer p, .what-if figure {margin: 0}
 .what-if .legend {display: flex; flex-wrap: wrap; gap: .2em 1.2em}
