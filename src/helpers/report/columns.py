@@ -33,7 +33,7 @@ def numeric(key: str, header: str, best: str | None = None, decimals: int | None
 CATALOGUE = {
     column.key: column
     for column in (
-        # verdict and load points
+        # prompts
         Column("dataset", "dataset"),
         numeric("asked", "asked", decimals=0),
         numeric("made", "made", decimals=0),
@@ -43,6 +43,7 @@ CATALOGUE = {
         Column("answers", "have answers"),
         numeric("prompt_tokens", "tokens", decimals=0),
         Column("beginning", "beginning", wraps=True),
+        # verdict and load points
         Column("option", "option"),
         Column("verdict", "verdict"),
         Column("interval", "95% interval"),
@@ -131,7 +132,6 @@ CATALOGUE = {
         Column("clock", "receive stamps by"),
         Column("cpu", "CPU of each, %"),
         Column("limited", "limited by the client?", wraps=True),
-        numeric("achieved", "in flight, mean", decimals=2),
         numeric("count", "connections", decimals=0),
         numeric("window_s", "window, s", decimals=1),
         Column("ended", "window closed by"),
@@ -141,7 +141,6 @@ CATALOGUE = {
         # runs and progress
         numeric("elapsed_s", "s since create", decimals=1),
         Column("failure", "failure", wraps=True),
-        numeric("month", "$/month", decimals=0),
         Column("why", "why", wraps=True),
         numeric("done", "load points done", decimals=0),
         numeric("total", "of", decimals=0),

@@ -60,7 +60,7 @@ def _turnaround_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Table:
         {
             "load_point": f.load_point,
             "asked": f.level,
-            "achieved": achieved.get((f.option, f.dataset, f.load.label)),
+            "achieved_concurrency": achieved.get((f.option, f.dataset, f.load.label)),
         }
         | _spread("turnaround", f.turnaround_ms)
         for f in facts
@@ -68,7 +68,7 @@ def _turnaround_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Table:
     columns = [
         "load_point",
         numeric("asked", "asked concurrency", decimals=0),
-        "achieved",
+        "achieved_concurrency",
         *_spread_columns("turnaround", "turnaround", "ms", decimals=3),
     ]
     caption = (

@@ -353,11 +353,11 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
                 "cost": cost and cost.value,
                 "interval": text.interval(cost.low, cost.high, text.decimals_for([cost.value])) if cost else "–",
                 "instances": capacity and capacity.instances,
-                "month": capacity and capacity.usd_per_month,
+                "usd_per_month": capacity and capacity.usd_per_month,
                 "why": option.reason,
             }
         )
-    order = ["month", "cost"] if unit == MONTH else ["cost"]
+    order = ["usd_per_month", "cost"] if unit == MONTH else ["cost"]
     rows.sort(key=lambda row: (row["load"] == "–", *(math.inf if row[key] is None else row[key] for key in order)))
     columns = [
         "option",
@@ -366,7 +366,7 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
         numeric("cost", f"$ {price.words}", best="lowest"),
         "interval",
         "instances",
-        column("month", best="lowest"),
+        column("usd_per_month", best="lowest"),
         "why",
     ]
     met = sum(bool(option.points) for option in verdict.options)
