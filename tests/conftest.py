@@ -86,27 +86,25 @@ def small_config(folder: Path, **changes: object) -> Path:
 
 
 STARTERS = {
-    "finished_run",
-    "made_once",
-    "lab",
-    "engines",
-    "model_folder",
-    "server_url",
-    "opened",
-    "processes",
-    "doomed_processes",
-}
-STARTERS |= {
-    "sagemaker",
     "browser",
-    "page",
-    "moto_process",
-    "some_dead",
     "checked",
-    "followed",
-    "outcomes",
-    "records",
+    "doomed_processes",
+    "engines",
     "example",
+    "finished_run",
+    "followed",
+    "lab",
+    "made_once",
+    "model_folder",
+    "moto_process",
+    "opened",
+    "outcomes",
+    "page",
+    "processes",
+    "records",
+    "sagemaker",
+    "server_url",
+    "some_dead",
 }
 """Fixtures that start an engine, a browser, load processes or a series, or take long."""
 HEAVY = ("local_sagemaker", "ipykernel_launcher", "playwright", "helpers report")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 UNKNOWN = "–"
-MULTIPLES = {1e3: "1,000", 1e6: "1M", 1e9: "1B"}
+MULTIPLES = {1e3: "1,000", 1e6: "1M"}
 """The numbers of requests or tokens that a price may be of, with how they are written."""
 
 
@@ -43,9 +43,9 @@ def money(usd: float | None) -> str:
 
 
 def multiple_for(prices: Iterable[float | None], usual: float) -> float:
-    """Of how many (a key of MULTIPLES) most prices of one request or token lie between 1 and 1,000; `usual` if of none."""
+    """The multiple (a key of MULTIPLES) that puts most of these prices of one between $0.10 and $1,000; else `usual`."""
     known = [price for price in prices if is_known(price)]
-    return max((usual, *MULTIPLES), key=lambda of: sum(1 <= price * of < 1000 for price in known))
+    return max((usual, *MULTIPLES), key=lambda of: sum(0.1 <= price * of < 1000 for price in known))
 
 
 def percent(share: float | None, decimals: int = 0) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 import pytest
-from answer_shapes import ANTHROPIC, BODY, DJL_LAST, TGI_DETAILS, WHOLE, data, djl, lines, named, tgi
+from answer_shapes import BODY, DJL_LAST, TGI_DETAILS, WHOLE, data, djl, lines, tgi
 from attempt_specs import measure, spec_of
 from raw_server import raw_server
 
@@ -63,9 +63,7 @@ def test_an_answer_is_whole_where_its_api_ends_it(processes, tmp_path, kind, clo
     assert facts.turnaround_ms is None or facts.turnaround_ms["p50"] < 50, "nor is it the client's"
 
 
-@pytest.mark.parametrize(
-    ("api", "body"), [("openai_chat", BODY), ("tgi", TGI), ("djl", DJL), ("anthropic", named(*ANTHROPIC))]
-)
+@pytest.mark.parametrize(("api", "body"), [("openai_chat", BODY), ("tgi", TGI), ("djl", DJL)])
 def test_the_end_is_seen_wherever_the_network_cuts_and_never_before(api, body):
     wire = SSE + b"".join(chunk(body[at : at + 20]) for at in range(0, len(body), 20))
     ends = [at for at in range(1, len(wire)) if ends_by_api([wire[:at]], api)]

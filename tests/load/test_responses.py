@@ -67,10 +67,6 @@ def sse(event: dict | str, text: str | None = None) -> list[Part]:
     return [(f"data: {data}\n".encode(), text), (b"\n", None)]
 
 
-def named(event: dict, text: str | None = None) -> list[Part]:
-    return [(f"event: {event['type']}\n".encode(), None), *sse(event, text)]
-
-
 def line(event: dict, text: str | None = None) -> list[Part]:
     return [(json.dumps(event).encode() + b"\n", text)]
 
@@ -132,26 +128,19 @@ DJL = Stream(
     ),
     prompt_tokens=None,
 )
-CLAUDE_EVENTS = [
-    ({"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 5, "output_tokens": 1}}}, None),
-    ({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}, None),
-    ({"type": "ping"}, None),
-    ({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Grüß "}}, "Grüß "),
-    ({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Gott"}}, "Gott"),
-    ({"type": "content_block_stop", "index": 0}, None),
-    ({"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 2}}, None),
-    ({"type": "message_stop"}, None),
+EVENTS = [
+    ({"choices": [{"delta": {"role": "assistant", "content": ""}}]}, None),
+    ({"choices": [{"delta": {"content": "Grüß "}}]}, "Grüß "),
+    ({"choices": [{"delta": {"content": "Gott"}}]}, "Gott"),
+    ({"choices": [{"delta": {}, "finish_reason": "length"}]}, None),
+    ({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}, None),
 ]
-ANTHROPIC = Stream(
-    "anthropic", tuple(part for event in CLAUDE_EVENTS for part in named(*event)), finish_reason="max_tokens"
-)
 PRETTY = (b'data: {"choices": [{"delta":\n', None), (b'data: {"content": "Gott"}}]}\n', "Gott"), (b"\n", None)
 STREAMS = {
     "OpenAI chat": OPENAI,
     "OpenAI completions": COMPLETIONS,
     "TGI": TGI,
     "DJL": DJL,
-    "Anthropic": ANTHROPIC,
     "CRLF": OPENAI.in_parts(lambda data: data.replace(b"\n", b"\r\n")),
     "no space after data:": TGI.in_parts(lambda data: data.replace(b"data: ", b"data:")),
     "comments": Stream("openai_chat", ((b": ping\n\n", None), *OPENAI.parts[:4], (b":\n", None), *OPENAI.parts[4:])),
@@ -327,15 +316,15 @@ def test_every_byte_in_a_read_of_its_own(name, wrapping):
 def test_bedrock_streams_one_event_in_each_frame(nested):
     headers = {":message-type": "event", ":event-type": "chunk", ":content-type": "application/json"}
     frames = []
-    for event, _ in CLAUDE_EVENTS:
+    for event, _ in EVENTS:
         part = {"bytes": base64.b64encode(json.dumps(event).encode()).decode(), "p": "abcdefgh"}
         frames.append(frame(headers, json.dumps({"chunk": part} if nested else part).encode()))
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\n\r\n"
-    for place in range(1, len(frames[3])):
-        reads = [head + b"".join(frames[:3]) + frames[3][:place], frames[3][place:], b"".join(frames[4:])]
-        answer = answer_of(reads, "anthropic", "aws_event_stream")
+    for place in range(1, len(frames[1])):
+        reads = [head + frames[0] + frames[1][:place], frames[1][place:], b"".join(frames[2:])]
+        answer = answer_of(reads, "openai_chat", "aws_event_stream")
         assert (answer.status, answer.chunk_texts, answer.chunk_ns) == ("ok", ["Grüß ", "Gott"], [11, 12])
-        assert (answer.prompt_tokens, answer.output_tokens, answer.finish_reason) == (5, 2, "max_tokens")
+        assert (answer.prompt_tokens, answer.output_tokens, answer.finish_reason) == (5, 2, "length")
 
 
 # --- answers that break off ---------------------------------------------------------------------------------------
@@ -362,7 +351,6 @@ def test_what_came_before_a_break_is_kept(name, wrapping, failure):
         (COMPLETIONS, r"\[DONE\] or a finish_reason"),
         (TGI, "details or generated_text"),
         (DJL, "a finish_reason or generated_text"),
-        (ANTHROPIC, "message_stop or a stop_reason"),
     ],
     ids=lambda value: value.api if isinstance(value, Stream) else "",
 )
@@ -405,12 +393,6 @@ WHOLE = {
     "openai_completions": {"choices": [{"text": "Hi"}], "usage": {"completion_tokens": 1}},
     "tgi": [{"generated_text": "Hi", "details": {"finish_reason": "length", "generated_tokens": 1}}],
     "djl": {"generated_text": "Hi", "details": {"finish_reason": "length", "generated_tokens": 1}},
-    "anthropic": {
-        "type": "message",
-        "content": [{"type": "thinking", "thinking": "H"}, {"type": "text", "text": "i"}],
-        "stop_reason": "max_tokens",
-        "usage": {"input_tokens": 1, "cache_read_input_tokens": 2, "output_tokens": 1},
-    },
 }
 
 
@@ -437,12 +419,6 @@ def test_one_token_that_is_streamed_has_a_ttft():
     assert (answer.status, answer.first_token_ns, answer.chunk_tokens) == ("ok", 10, [1])
 
 
-def test_prompt_tokens_from_a_cache_are_prompt_tokens():
-    data = json.dumps(WHOLE["anthropic"]).encode()
-    answer = answer_of([b"HTTP/1.1 200 OK\r\n\r\n" + data], "anthropic")
-    assert answer.prompt_tokens == 3
-
-
 # --- faults -------------------------------------------------------------------------------------------------------
 
 
@@ -461,7 +437,6 @@ def test_prompt_tokens_from_a_cache_are_prompt_tokens():
             "error",
             {"error": "engine died", "token": {"id": 1, "text": "x"}, "details": {"finish_reason": "error"}},
         ),
-        (ANTHROPIC, "overloaded", {"type": "error", "error": {"type": "overloaded", "message": "engine died"}}),
     ],
 )
 def test_an_error_among_the_events(stream, kind, error, wrapping):
@@ -612,7 +587,7 @@ def test_a_complete_answer_without_text_is_empty():
 
 
 @pytest.mark.parametrize(("name", "checked"), [("OpenAI chat", True), ("OpenAI completions", True), ("DJL", True),
-                                               ("TGI", False), ("Anthropic", False)])  # fmt: skip
+                                               ("TGI", False)])  # fmt: skip
 def test_fewer_tokens_than_the_smallest_number(name, checked):
     stream = STREAMS[name]
     wire, _ = wire_of(stream, "chunked", [])

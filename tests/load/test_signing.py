@@ -214,7 +214,6 @@ PROMPT_OF = {
     "openai_completions": lambda body: body["prompt"],
     "tgi": lambda body: body["inputs"],
     "djl": lambda body: body["inputs"],
-    "anthropic": lambda body: body["messages"][0]["content"],
     "bedrock_converse": lambda body: body["messages"][0]["content"][0]["text"],
 }
 SHORT = Generation(max_output_tokens=7)
@@ -238,7 +237,7 @@ def test_a_server_reads_the_prompt_that_was_meant(api, texts, salt, request_id):
         assert headers["Host"] == "localhost:8000"
         sent_salt = salt_of(request_id) if salt else ""
         text, rendered = salted_prompt(row["text"], row["rendered"], sent_salt)
-        assert PROMPT_OF[api](body) == (text if api in ("openai_chat", "anthropic", "bedrock_converse") else rendered)
+        assert PROMPT_OF[api](body) == (text if api in ("openai_chat", "bedrock_converse") else rendered)
         assert text == sent_salt + row["text"]
         assert rendered.replace(sent_salt, "", 1) == row["rendered"]
         assert (body["extra"], body["temperature"]) == (texts[0], 0.5)
@@ -275,20 +274,6 @@ def test_openai_bodies_ask_for_a_fixed_length(api):
     assert "min_tokens" not in free
     assert free["max_tokens"] == 7
     assert fixed["stream_options"] == {"include_usage": True}
-
-
-def test_an_anthropic_body():
-    generation = Generation(max_output_tokens=7, temperature=0.5, top_k=3)
-    [request] = prepare_requests(prompts_of("Why?"), address("anthropic"), generation, {"anthropic_version": "v"})
-    assert json.loads(request.body) == {
-        "messages": [{"role": "user", "content": "Why?"}],
-        "max_tokens": 7,
-        "temperature": 0.5,
-        "top_k": 3,
-        "model": "m",
-        "stream": True,
-        "anthropic_version": "v",
-    }
 
 
 # --- signed requests ----------------------------------------------------------------------------------------------

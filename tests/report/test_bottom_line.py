@@ -78,8 +78,8 @@ def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settl
     points = [{"option": o, "rate": rate, "slo": "undecided"} | open_errors for o, rate in (("a", 5), ("b", 10))]
     text = said(*points)
     assert text.startswith("**No option is shown to meet the SLO")
-    assert "If you must choose now: “b”, by the best estimate, at $100 per 1M requests, at concurrency 1" in text
-    assert "before “a” ($200)" in text
+    assert "If you must choose now: “b”, by the best estimate, at $0.100 per 1,000 requests, at concurrency 1" in text
+    assert "before “a” ($0.200)" in text
     assert "the error rate is not shown to stay within 5.0% (0.0% on short at concurrency 1)" in text, (
         "the limit that is open"
     )

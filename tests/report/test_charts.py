@@ -104,6 +104,16 @@ def test_a_long_interval_or_a_far_value_squashes_nothing(config, tmp_path):
     assert re.findall("[0-9,]+ ↑", drawn) == ["75,000 ↑"], "per 1M requests"
 
 
+def test_the_name_of_the_recommended_option_covers_no_number_of_the_axis(tmp_path):
+    name = "an option with a long name"
+    config = make_config([name, "b"], load={"concurrency": [1, 2, 4]})
+    edges = {f"latency_s_p95{end}": [0.001, 0.8, 0.9] for end in ("", "_low", "_high")}
+    _, drawn = priced(config, tmp_path, option=[name] * 3, usd_per_1k_requests=[0.001, 0.003, 0.003], **edges)
+    (middle,) = re.findall(rf'<text class="name" x="([0-9.]+)"[^>]*>{name}<', drawn)
+    numbers_end = max(float(x) for x in re.findall(r'x="([0-9.]+)" y="[0-9.]+" text-anchor="end">[0-9.]+<', drawn))
+    assert float(middle) - 3 * len(name) > numbers_end
+
+
 def test_a_limit_far_beyond_the_values_squashes_nothing_and_is_named(config, tmp_path):
     figure = load_points.latency_by_load(points(config), config, tmp_path)
     assert re.search("limit .* s", figure.path.read_text())
@@ -124,13 +134,13 @@ def test_the_file_of_price_and_performance_stands_alone_in_the_unit_of_the_verdi
 @pytest.mark.parametrize(
     ("prices", "usual", "multiple"),
     [
-        ([2.66e-7, 3.65e-7], 1e3, 1e9),
+        ([2.66e-7, 3.65e-7], 1e3, 1e6),
         ([1e-4, 2e-4, 3e-7], 1e3, 1e6),
         ([0.02, None], 1e6, 1e3),
         ([math.nan], 1e6, 1e6),
     ],
 )
-def test_most_prices_are_written_between_1_and_1000(prices, usual, multiple):
+def test_most_prices_are_written_between_ten_cents_and_1000(prices, usual, multiple):
     assert multiple_for(prices, usual) == multiple
 
 

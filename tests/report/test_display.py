@@ -15,7 +15,9 @@ from nbconvert.filters import markdown2html
 
 import helpers
 from helpers import number_text as text
-from helpers.report.display import Column, Figure, Html, Markdown, Prose, Table, code, numeric
+from helpers.config.benchmark import PROJECT_ROOT
+from helpers.report.columns import CATALOGUE, Column, numeric
+from helpers.report.display import Figure, Html, Markdown, Prose, Table, code
 
 INF = math.inf
 
@@ -286,3 +288,14 @@ def test_no_module_puts_values_into_markdown_or_html_by_itself():
 )
 def test_money_is_whole_from_ten_dollars_on(usd, said):
     assert text.money(usd) == said
+
+
+def test_a_table_names_columns_of_the_catalogue():
+    table = Table(pd.DataFrame({"option": ["a"], "requests_per_s": [1.234]}), ["option", "requests_per_s"], "c")
+    assert [column.header for column in table.columns] == ["option", "requests/s"] and table.cells() == [["a", "1.23"]]
+
+
+def test_measurements_in_tables_are_defined_in_the_docs():
+    defined = (PROJECT_ROOT / "docs" / "metrics.md").read_text()
+    rates = [key for key in CATALOGUE if key.endswith("_per_s") or key in ("error_rate", "achieved_concurrency")]
+    assert len(rates) > 5 and [key for key in rates if f"`{key}`" not in defined] == []

@@ -109,7 +109,7 @@ def test_the_level_stands_under_its_name_whole_or_not():
     assert column(table, "requests/s offered") == ["2.5", "10"]
     assert column(table, "steady") == ["yes", "no"]
     assert column(table, "SLO") == ["met", "undecided"]
-    assert column(cost_table(points, OPEN), "requests/s offered") == ["2.5", "10"]
+    assert column(cost_table(points, judged(points, OPEN), OPEN), "requests/s offered") == ["2.5", "10"]
 
 
 def test_client_limited_and_never_steady_load_points_are_reported_in_words():
@@ -135,8 +135,13 @@ def test_more_in_flight_than_workers_is_wrong_for_a_closed_loop_only():
 # --- recommendations ----------------------------------------------------------------------------------------------
 
 
+def best_loads(config, points):
+    mine = points[points["option"].isin([option.name for option in config.options])]
+    return recommendations(points, judged(mine, config), config)
+
+
 def recommended(config, *points):
-    return column(recommendations(table_of(*points), config), "recommendation")[0]
+    return column(best_loads(config, table_of(*points)), "recommendation")[0]
 
 
 def test_a_recommendation_begins_with_its_load():
@@ -201,21 +206,21 @@ def test_a_nearest_load_within_the_limit_says_why_it_is_not_shown_to_meet_the_sl
 )
 def test_a_search_names_the_highest_load_and_how_near_the_next_is(config, points, found):
     kind = config.load.level_kind
-    table = recommendations(
-        table_of({"option": "other"}, *({"level": level, "slo": slo, "kind": kind} for level, slo in points)), config
-    )
+    here = table_of({"option": "other"}, *({"level": level, "slo": slo, "kind": kind} for level, slo in points))
+    table = best_loads(config, here)
     assert column(table, "highest load within the SLO") == [found]
     assert f"at most {config.load.tolerance:.0%} above" in table.caption
 
 
 def test_a_probe_without_a_steady_state_bounds_the_search():
     points = table_of({"level": 4}, {"level": 5, "slo": "undecided", "steady": False})
-    (found,) = column(recommendations(points, SEARCH), "highest load within the SLO")
+    (found,) = column(best_loads(SEARCH, points), "highest load within the SLO")
     assert found == "concurrency 4; concurrency 5 had no steady state"
 
 
 def test_without_a_search_there_is_no_column_for_one():
-    assert "highest load within the SLO" not in [c.header for c in recommendations(table_of({}), make_config()).columns]
+    headers = [column.header for column in best_loads(make_config(), table_of({})).columns]
+    assert "highest load within the SLO" not in headers
 
 
 # --- figures ------------------------------------------------------------------------------------------------------
@@ -313,7 +318,7 @@ def test_the_instrument_table_shows_every_process_and_why_a_load_point_was_limit
 
 def test_the_pacing_of_a_closed_loop_is_workers_in_flight_and_turnaround():
     table = pacing_table([facts(level=4.0)], table_of({"level": 4, "achieved_concurrency": 3.97}))
-    assert table.cells() == [["a__short__c4__r0", "4", "3.970", "0.010", "0.050", "0.200"]]
+    assert table.cells() == [["a__short__c4__r0", "4", "3.97", "0.010", "0.050", "0.200"]]
 
 
 def test_the_pacing_of_an_open_loop_is_the_schedule_and_what_was_sent():

@@ -253,6 +253,7 @@ def test_an_empty_run_dir_means_the_run_in_s3_that_started_last(bucket, machine,
     for run_id, day, name in (("test-c", 2, "test"), ("test-b", 3, "test"), ("test-b2-x", 4, "test-b2")):
         then = {**about, "started_at": f"2030-01-{day:02}T00:00:00+00:00", "config_name": name, "run_id": run_id}
         bucket.write(run_id, "run.json", json.dumps(then))
+        bucket.write(run_id, "config.yml", (run.path / "config.yml").read_text())
     bucket.write("test-not-begun", "config.yml", "")
     code = f"import sys; from helpers.run.folder import open_run; print(open_run({config_path!r})[1].path)"
     program = machine.path / "notebooks" / "newest.py"

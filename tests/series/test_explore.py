@@ -262,7 +262,7 @@ def test_the_picture_has_a_panel_per_dataset_and_a_marker_per_load_point(opened,
     assert [svg.find("text", class_="name").text for svg in picture.find_all("svg")] == ["short", "long"]
     assert len(picture.find_all("title")) == len(measured[2].points)
     assert [span.text for span in page.find(class_="legend").find_all("span")] == ["no batching", "batch of 4"]
-    for words in ("Price per 1B requests against p75 end-to-end latency", "Recommended", "load points are shown"):
+    for words in ("Price per 1M requests against p75 end-to-end latency", "Recommended", "load points are shown"):
         assert words in picture["aria-label"]
     filled = picture.find_all("path", attrs={"pointer-events": "all", "fill": re.compile("#")})
     assert len(filled) == (opened.outcome.points["slo"] == MET).sum()
@@ -359,7 +359,7 @@ def test_in_a_page_it_opens_at_the_settings_of_the_config(page):
     page.wait_for_timeout(1000)
     assert "These are the config's settings" in sentence(page)
     assert page.locator(".what-if table tbody tr").count() == 2
-    assert page.locator(".what-if [role=img]").get_attribute("aria-label").startswith("Price per 1B requests against")
+    assert page.locator(".what-if [role=img]").get_attribute("aria-label").startswith("Price per 1M requests against")
 
 
 @pytest.mark.browser

@@ -4,7 +4,7 @@ Each is streamed and whole. Facts from the documentation and sources of the serv
 "Content streaming"), Mistral (docs.mistral.ai, "Reasoning"), OpenRouter (openrouter.ai/docs, "Streaming", "Errors"), Groq
 (console.groq.com/docs/api-reference), llama.cpp (tools/server/README.md), TGI (huggingface.co/docs/text-generation-inference),
 Triton (python/openai of triton-inference-server/server), TensorRT-LLM (trtllm-serve), Ollama (docs/openai), LiteLLM
-(docs.litellm.ai), DeepSeek (api-docs.deepseek.com), SGLang and vLLM (entrypoints/openai), DJL-LMI, Anthropic.
+(docs.litellm.ai), DeepSeek (api-docs.deepseek.com), SGLang and vLLM (entrypoints/openai), DJL-LMI.
 """
 
 from __future__ import annotations
@@ -116,21 +116,6 @@ def djl(text: str, **last: object) -> dict:
 
 
 DJL_LAST = {"generated_text": "Grüße", "details": {"finish_reason": "length", "generated_tokens": 2, "inputs": None}}
-ANTHROPIC = [
-    {"type": "message_start", "message": {"id": "m", "content": [], "usage": {"input_tokens": 11, "output_tokens": 1}}},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Grü"}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "ße"}},
-    {"type": "content_block_stop", "index": 0},
-    {"type": "message_delta", "delta": {"stop_reason": "length"}, "usage": {"output_tokens": 2}},
-    {"type": "message_stop"},
-]
-ANTHROPIC_WHOLE = {
-    "type": "message",
-    "content": [{"type": "text", "text": "Grüße"}],
-    "stop_reason": "length",
-    "usage": {"input_tokens": 11, "output_tokens": 2},
-}
 UNREPORTED = {"prompt_tokens": None, "output_tokens": None}
 
 SERVERS = {
@@ -325,10 +310,6 @@ SERVERS = {
     ),
     "DJL-LMI": Shape(lines(djl("Grü"), djl("ße", **DJL_LAST)), as_json(DJL_LAST), "djl", prompt_tokens=None),
     "DJL-LMI, events": Shape(data(djl("Grü"), djl("ße", **DJL_LAST)), as_json([DJL_LAST]), "djl", prompt_tokens=None),
-    "Anthropic": Shape(named(*ANTHROPIC), as_json(ANTHROPIC_WHOLE), "anthropic"),
-    "Anthropic, ping": Shape(
-        named(*ANTHROPIC[:3], {"type": "ping"}, *ANTHROPIC[3:]), as_json(ANTHROPIC_WHOLE), "anthropic"
-    ),
 }
 
 FORMS = {
@@ -434,11 +415,6 @@ VARYING = {
         "djl",
         prompt_tokens=None,
     ),
-    "Anthropic, tokens as floats": Shape(
-        named(*ANTHROPIC[:5], {**ANTHROPIC[5], "usage": {"output_tokens": 2.0}}, ANTHROPIC[6]),
-        as_json({**ANTHROPIC_WHOLE, "content": {"text": "Grüße"}}),
-        "anthropic",
-    ),
 }
 
 
@@ -533,32 +509,6 @@ BREAKS = {
         None,
         None,
         DIES,
-    ),
-    "Anthropic, overloaded": Shape(
-        named(*ANTHROPIC[:3], {"type": "error", "error": {"type": "overloaded_error", "message": DIES}}),
-        as_json({"type": "error", "error": {"message": DIES}}),
-        "anthropic",
-        "stream_broken",
-        "error_in_answer",
-        "Grü",
-        "",
-        None,
-        11,
-        None,
-        DIES,
-    ),
-    "Anthropic, stop_reason error": Shape(
-        named(*ANTHROPIC[:3], {"type": "message_delta", "delta": {"stop_reason": "error"}}),
-        as_json({"type": "error", "message": "error"}),
-        "anthropic",
-        "stream_broken",
-        "error_in_answer",
-        "Grü",
-        "",
-        "error",
-        11,
-        None,
-        "error",
     ),
     "no token of text": broken(
         event({"content": 5}),

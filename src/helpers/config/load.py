@@ -25,7 +25,7 @@ class KindWords:
     label: str
     """One level, as a format of its value."""
     slug: str
-    """What stands before the value in file names."""
+    """What precedes the value in file names."""
     measured: str
     """How the traffic arrived that was measured, as a format of `arrivals`."""
 

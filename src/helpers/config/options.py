@@ -26,7 +26,7 @@ def sagemaker_instance(text: str) -> str:
 
 
 class OptionBase(Strict):
-    """Settings of every option, whatever serves it."""
+    """Settings of every option, for any target."""
 
     name: Name
     datasets: list[Name] | None = Field(default=None, min_length=1, description="Datasets to run; default all.")

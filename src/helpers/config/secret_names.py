@@ -21,7 +21,7 @@ _IN_A_VALUE = re.compile(
 
 
 def looks_secret(value: object) -> bool:
-    """True for text that contains something that looks like a secret, whatever its setting's name."""
+    """True for text that contains something that looks like a secret, under any setting's name."""
     return isinstance(value, str) and bool(_IN_A_VALUE.search(value))
 
 

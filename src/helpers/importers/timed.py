@@ -36,7 +36,7 @@ class Window:
 
 
 def records_of(found: FoundPoint, point: Attempt, config: BenchmarkConfig) -> tuple[list[dict], AttemptFacts]:
-    """The request records of a load point, in order of t0, and the facts beside them."""
+    """The request records of a load point, in order of t0, and its facts."""
     requests = sorted(found.requests, key=_t0)
     window = find_window(requests, point)
     rows = [_row(i, request, window, found, point) for i, request in enumerate(requests)]
@@ -164,7 +164,7 @@ def _arrivals(times_ns: list[int | None], window: Window) -> ArrivalFacts | None
 
 
 def _row(number: int, request: TimedRequest, window: Window, found: FoundPoint, point: Attempt) -> dict:
-    """One request record; what the file does not tell is null."""
+    """One request record; what the file does not have is None."""
     return {
         "option": point.option,
         "dataset": point.dataset,

@@ -18,7 +18,7 @@ SILENCE_NS = 100_000_000
 """HTTP's end follows the API's almost at once if it comes at all."""
 TAIL_BYTES = 4096
 MOST_READS_OF_HEAD = 500
-_SAYS_ITS_END = re.compile(rb'\[DONE\]|"message_stop"|"stop_reason"\s*:\s*"|"details"\s*:\s*\{')
+_SAYS_ITS_END = re.compile(rb'\[DONE\]|"details"\s*:\s*\{')
 _BETWEEN_CHUNKS = re.compile(rb"\r\n[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n")
 _JSON = re.compile(rb"\r\ncontent-type:[^\r]*\bjson\b", re.IGNORECASE)
 

@@ -231,73 +231,6 @@ def read_djl(events: list[_DjlEvent | list[_DjlEvent]]) -> Reading:
     return reading
 
 
-# --- Anthropic ----------------------------------------------------------------------------------------------------
-
-
-class _AnthropicText(_Fields):
-    """A content block or a delta."""
-
-    text: str | None = None
-    thinking: str | None = None
-    stop_reason: str | None = None
-
-
-class _AnthropicUsage(_Fields):
-    input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-class _AnthropicMessage(_Fields):
-    usage: _AnthropicUsage | None = None
-
-
-class _AnthropicEvent(_Fields):
-    type: str | None = None
-    message: _AnthropicMessage | str | None = None
-    delta: _AnthropicText | None = None
-    content_block: _AnthropicText | None = None
-    content: list[_AnthropicText] | None = None
-    stop_reason: str | None = None
-    usage: _AnthropicUsage | None = None
-    error: Any = None
-
-
-def read_anthropic(events: list[_AnthropicEvent]) -> Reading:
-    """Anthropic messages, also as Bedrock streams them: text in deltas, usage at both ends; or one whole message.
-
-    The `output_tokens` of `message_start` are a beginning, not a total. Prompt tokens include those from a cache, which
-    `input_tokens` leaves out. Source: https://docs.anthropic.com/en/api/messages-streaming
-    """
-    reading = Reading()
-    for place, event in enumerate(events):
-        if event.error or event.type == "error":
-            reading.error = error_of(event.error or event.message)
-            break
-        parts = event.content if event.content is not None else (event.delta, event.content_block)
-        text = "".join([(part.thinking or "") + (part.text or "") for part in parts if part is not None])
-        if text:
-            reading.texts.append(text)
-            reading.places.append(place)
-        stop_reason = (event.delta.stop_reason if event.delta else None) or event.stop_reason
-        reading.finish_reason = stop_reason or reading.finish_reason
-        reading.ended = reading.ended or event.type == "message_stop" or stop_reason is not None
-        if isinstance(event.message, _AnthropicMessage) and event.message.usage is not None:
-            reading.prompt_tokens = _anthropic_prompt_tokens(event.message.usage)
-        if event.usage is not None:
-            reading.output_tokens = event.usage.output_tokens
-            if (prompt_tokens := _anthropic_prompt_tokens(event.usage)) is not None:
-                reading.prompt_tokens = prompt_tokens
-    return reading
-
-
-def _anthropic_prompt_tokens(usage: _AnthropicUsage) -> int | None:
-    if usage.input_tokens is None:
-        return None
-    return usage.input_tokens + (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
-
-
 # --- Bedrock Converse ---------------------------------------------------------------------------------------------
 
 
@@ -387,7 +320,6 @@ API_READERS = {
     "openai_completions": _OPENAI,
     "tgi": Api(msgspec.json.Decoder(_TgiEvent | list[_TgiEvent]), read_tgi, "details or generated_text"),
     "djl": Api(msgspec.json.Decoder(_DjlEvent | list[_DjlEvent]), read_djl, "a finish_reason or generated_text"),
-    "anthropic": Api(msgspec.json.Decoder(_AnthropicEvent), read_anthropic, "message_stop or a stop_reason"),
     "bedrock_converse": Api(msgspec.json.Decoder(_ConverseEvent), read_bedrock_converse, "a stopReason"),
 }
 

@@ -136,18 +136,6 @@ def _djl(text: str, rendered: str, address: Address, generation: Generation) -> 
     return {**body, "stream": True}
 
 
-def _anthropic(text: str, rendered: str, address: Address, generation: Generation) -> dict:
-    """Anthropic messages: there is no smallest output length."""
-    body = {
-        "messages": [{"role": "user", "content": text}],
-        "max_tokens": generation.max_output_tokens,
-        "temperature": generation.temperature,
-        "stream": True,
-    }
-    optional = {"model": address.served_model, "top_p": generation.top_p, "top_k": generation.top_k}
-    return body | {name: value for name, value in optional.items() if value is not None}
-
-
 def _bedrock_converse(text: str, rendered: str, address: Address, generation: Generation) -> dict:
     """Converse and ConverseStream: there is no smallest output length, and `generation.top_k` is not sent.
 
@@ -167,7 +155,6 @@ BODIES = {
     "openai_completions": _openai_completions,
     "tgi": _tgi,
     "djl": _djl,
-    "anthropic": _anthropic,
     "bedrock_converse": _bedrock_converse,
 }
 

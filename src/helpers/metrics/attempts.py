@@ -1,7 +1,7 @@
-"""Which attempts at a load count, and how many a search makes: one that says nothing about its server is repeated.
+"""Which attempts at a load point count, and how many a search makes: one that says nothing about its server is repeated.
 
-What went wrong while a load point ran (the client was late, the machine stood still) is neither the server's fault nor its
-merit. A further repetition takes the place of such a load point; the records of both are kept.
+What went wrong during an attempt (the client was late, the machine stood still) is neither the server's fault nor its merit.
+A further attempt takes its place; the records of both are kept.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from helpers.run.records import OVERLOAD, PROMPTS_RAN_OUT, AttemptFacts
 
 MORE_ATTEMPTS = 2
-"""Repetitions beyond those of the config that a level may get because some could not be judged."""
+"""Attempts beyond the config's repetitions that a load point may get because some could not be judged."""
 
 
 def could_be_judged(facts: AttemptFacts) -> bool:
-    """Does a load point speak for or against its server: it was in a steady state (or none was looked for), or it was
+    """Does an attempt speak for or against its server: it was in a steady state (or none was looked for), or it was
     overloaded, and the client did not limit it?
     """
     if facts.client_limited or facts.window_s is None:
@@ -37,14 +37,14 @@ def end_columns(facts: list[AttemptFacts]) -> dict[str, str | bool | None]:
 
 
 def repetitions_wanted(facts: list[AttemptFacts], repetitions: int) -> int:
-    """How many repetitions a level is to have, given the facts of those so far: `repetitions`, and one more for each that
+    """How many attempts a load point is to have, given the facts of those so far: `repetitions`, and one more for each that
     could not be judged, up to `MORE_ATTEMPTS`.
     """
     return repetitions + min(MORE_ATTEMPTS, sum(not could_be_judged(f) for f in facts))
 
 
 def repetitions_that_count(facts: list[AttemptFacts], repetitions: int) -> list[AttemptFacts]:
-    """Of the facts of one level: those that could be judged, if they are as many as were asked; else all, for then nothing
+    """Of the facts of one load point: those that could be judged, if they are as many as were asked; else all, for then nothing
     has taken the place of those that could not be.
     """
     judged = [f for f in facts if could_be_judged(f)]

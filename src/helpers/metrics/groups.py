@@ -165,7 +165,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
         states["slo_error_rate"] = UNDECIDED
     row |= states | {"estimates_within_slo": _estimates_within(row, here, config.slo)}
     state = metrics.all_of(states.values())
-    endless = load.kind != "closed_loop"  # a queue may have been growing, and nobody checked
+    endless = load.kind != "closed_loop"  # a queue may have been growing unnoticed
     return row | {"slo": UNDECIDED if state == MET and endless else state}
 
 

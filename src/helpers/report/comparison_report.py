@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers import number_text as text
-from helpers.report.display import Column, Markdown, Prose, Table, code, numeric
+from helpers.report.columns import Column
+from helpers.report.display import Markdown, Prose, Table, code
 from helpers.verdict.compare import REAL, Comparison
 
 
@@ -39,15 +40,15 @@ def comparison_table(comparison: Comparison | None) -> Table | Prose:
         order=(rows["change"] != REAL).astype(int),
     ).sort_values("order", kind="stable")
     columns = [
-        Column("option", "option"),
-        Column("dataset", "dataset"),
-        Column("load", "load"),
-        Column("metric", "metric"),
+        "option",
+        "dataset",
+        "load",
+        "metric",
         Column("baseline", "baseline", lambda value, _: text.significant(value)),
         Column("now", "now", lambda value, _: text.significant(value)),
-        numeric("ratio", "now ÷ baseline", decimals=3),
+        "ratio",
         Column("interval", "95% interval of the ratio"),
-        Column("change", "difference"),
+        "change",
     ]
     caption = (
         "This run beside its baseline. A difference is real where the interval of the ratio, widened for as many "

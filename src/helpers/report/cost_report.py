@@ -7,8 +7,10 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.price import Price
-from helpers.report.display import Column, Prose, Table, numeric
+from helpers.report.columns import column, numeric
+from helpers.report.display import Prose, Table
 from helpers.report.load_report import as_measured, level_column
+from helpers.report.price_unit import price_column
 from helpers.report.report import STATUS_WORDS, by_cost
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.capacity import (
@@ -56,27 +58,28 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
                     "utilisation": None if need.utilisation is None else need.utilisation * 100,
                     "usd_per_fleet_hour": usd,
                     "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
-                    "usd_per_1m_output": _scaled(option.capacity.usd_per_1m_output_tokens, share),
-                    "usd_per_1m": _scaled(option.capacity.usd_per_1m_tokens, share),
+                    "usd_per_1m_output_tokens": _scaled(option.capacity.usd_per_1m_output_tokens, share),
+                    "usd_per_1m_tokens": _scaled(option.capacity.usd_per_1m_tokens, share),
                     "status": _status(option) if i == 0 else "",
                 }
             )
     if not rows:
         return None
+    table = pd.DataFrame(rows)
     columns = [
-        Column("option", "option"),
-        Column("instance_type", "instance type"),
-        *([Column("price", "price")] if len({row["price"] for row in rows}) > 1 else []),
-        Column("bound", "it serves"),
-        numeric("capacity", "requests/min per instance", best="highest", decimals=0),
-        Column("interval", "95% interval"),
-        numeric("instances", "instances", decimals=0),
-        numeric("utilisation", "utilisation, %", decimals=0),
-        numeric("usd_per_fleet_hour", "$/h", decimals=3),
-        numeric("usd_per_month", "$/month", best="lowest", decimals=0),
-        numeric("usd_per_1m_output", "$ per 1M output tokens"),
-        numeric("usd_per_1m", "$ per 1M tokens"),
-        Column("status", "verdict"),
+        "option",
+        "instance_type",
+        *(["price"] if len({row["price"] for row in rows}) > 1 else []),
+        "bound",
+        column("capacity", best="highest"),
+        "interval",
+        "instances",
+        "utilisation",
+        "usd_per_fleet_hour",
+        column("usd_per_month", best="lowest"),
+        price_column(table, "usd_per_1m_output_tokens", verdict),
+        price_column(table, "usd_per_1m_tokens", verdict),
+        "status",
     ]
     is_bounded = any(row["bound"] == "at least" for row in rows)
     at_least = (
@@ -85,10 +88,10 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
         f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that {_standing(verdict)}, "
-        f"{as_measured(config.load)}.{at_least} $ per 1M tokens are those of this traffic, idle time included. A month has "
+        f"{as_measured(config.load)}.{at_least} Prices of tokens are those of this traffic, idle time included. A month has "
         f"{HOURS_PER_MONTH} hours."
     )
-    return Table(pd.DataFrame(rows), columns, caption)
+    return Table(table, columns, caption)
 
 
 def _standing(verdict: Verdict) -> str:
@@ -126,9 +129,9 @@ def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
             | {"cheapest": "–" if best is None else options[best].option}
         )
     columns = [
-        numeric("traffic", "requests/min", decimals=0),
+        "traffic",
         *(numeric(f"usd_{i}", f"{option.option}, $/month", decimals=0) for i, option in enumerate(options)),
-        Column("cheapest", "cheapest"),
+        "cheapest",
     ]
     caption = (
         f"The monthly bill over a range of traffic, in whole instances with {text.percent(config.traffic.headroom)} "
@@ -176,23 +179,23 @@ def _monthly(option: OptionVerdict, traffic: float, config: BenchmarkConfig) -> 
 # --- how prices were worked out -----------------------------------------------------------------------------------
 
 
-def cost_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
+def cost_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Table:
     """How each price follows from $/h and throughput."""
     columns = [
-        Column("option", "option"),
-        Column("dataset", "dataset"),
+        "option",
+        "dataset",
         level_column(config),
-        numeric("usd_per_hour", "$/h", decimals=3),
-        numeric("served_requests_per_s", "requests/s served", decimals=2),
-        numeric("served_output_tokens_per_s", "output tokens/s", decimals=0),
-        numeric("usd_per_1k_requests", "$ per 1,000 requests", best="lowest"),
-        numeric("usd_per_1m_output_tokens", "$ per 1M output tokens", best="lowest"),
-        numeric("usd_per_1m_input_tokens", "$ per 1M input tokens"),
-        numeric("usd_per_1m_tokens", "$ per 1M tokens"),
+        "usd_per_hour",
+        "served_requests_per_s",
+        "served_output_tokens_per_s",
+        price_column(points, "usd_per_1k_requests", verdict, best="lowest"),
+        price_column(points, "usd_per_1m_output_tokens", verdict, best="lowest"),
+        price_column(points, "usd_per_1m_input_tokens", verdict),
+        price_column(points, "usd_per_1m_tokens", verdict),
     ]
     caption = (
-        "Cost working: $/h ÷ (requests/s × 3,600) × 1,000, and $/h ÷ (tokens/s × 3,600) × 10⁶. Each column puts the whole "
-        "price on what it counts."
+        "Cost working: $/h ÷ (requests/s × 3,600), and $/h ÷ (tokens/s × 3,600), times the number that the price is for. Each "
+        "column puts the whole price on what it counts."
     )
     return Table(points, columns, caption)
 
@@ -203,25 +206,15 @@ def price_table(verdict: Verdict) -> Table:
         {
             "option": option.option,
             "name": price.name,
-            "price": _price_words(price),
+            "amount": _price_words(price),
             "source": price.source or "unknown",
             "as_of": str(price.as_of or "unknown"),
         }
         for option in verdict.options
         for price in option.prices
     ]
-    columns = [
-        Column("option", "option"),
-        Column("name", "price"),
-        Column("price", "$"),
-        Column("source", "source", wraps=True),
-        Column("as_of", "looked up on"),
-    ]
-    return Table(
-        pd.DataFrame(rows, columns=[c.key for c in columns]),
-        columns,
-        "The prices behind the costs.",
-    )
+    columns = ["option", "name", "amount", "source", "as_of"]
+    return Table(pd.DataFrame(rows, columns=columns), columns, "The prices behind the costs.")
 
 
 def _price_words(price: Price) -> str:
@@ -250,15 +243,6 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
         }
         for r in endpoints
     )
-    columns = [
-        Column("option", "option"),
-        Column("endpoint", "endpoint"),
-        Column("state", "state"),
-        numeric("startup_s", "start-up, s", decimals=1),
-        numeric("minutes", "lived, min", decimals=1),
-        numeric("usd_per_option_hour", "$/h", decimals=3),
-        numeric("usd", "cost of this run, $", decimals=2),
-        Column("price_source", "price from", wraps=True),
-    ]
+    columns = ["option", "endpoint", "state", "startup_s", "minutes", "usd_per_option_hour", "usd", "price_source"]
     local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""
     return Table(rows, columns, f"Endpoints of this run, from the create call to the deletion.{local}")

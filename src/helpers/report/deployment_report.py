@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.report.display import Column, Table
+from helpers.report.columns import Column
+from helpers.report.display import Table
 from helpers.run.ledger import EndpointRecord
 
 
@@ -22,11 +23,11 @@ def deployments_table(endpoints: list[EndpointRecord]) -> Table:
         for record in endpoints
     )
     columns = [
-        Column("option", "option"),
-        Column("target", "target"),
+        "option",
+        "target",
         Column("instances", "instances"),
-        Column("region", "region"),
-        Column("image", "image or model", wraps=True),
-        Column("settings", "serving settings", wraps=True),
+        "region",
+        "image",
+        "settings",
     ]
     return Table(rows, columns, "What served each option. Settings that are not named are the container's own.")

@@ -18,6 +18,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from helpers import number_text
+from helpers.report.columns import CATALOGUE, Column
 
 NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # classes that keep `$` from being read as the start of a formula
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -121,31 +122,17 @@ class Html:
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a table: where its values are, its header with the unit, and how they are written."""
-
-    key: str
-    header: str
-    write: Callable[[float | None, int], str] | None = None
-    """(value, decimals of the column) -> text; None: text as it is."""
-    best: str | None = None
-    """`lowest` or `highest`: that value is marked in words."""
-    wraps: bool = False
-    """Long text that may be broken into lines."""
-
-
-def numeric(key: str, header: str, best: str | None = None, decimals: int | None = None) -> Column:
-    """A right-aligned column of numbers, all with the same decimals."""
-    return Column(key, header, lambda v, d: number_text.number(v, d if decimals is None else decimals), best)
-
-
-@dataclass(frozen=True)
 class Table:
     """Rows under a caption."""
 
     rows: pd.DataFrame
-    columns: Sequence[Column]
+    columns: Sequence[Column | str]
+    """Each may be a key of `columns.CATALOGUE`."""
     caption: str
+
+    def __post_init__(self) -> None:
+        named = [CATALOGUE[each] if isinstance(each, str) else each for each in self.columns]
+        object.__setattr__(self, "columns", named)
 
     def cells(self) -> list[list[str]]:
         """The text of every cell, row by row."""

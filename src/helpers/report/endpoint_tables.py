@@ -9,7 +9,8 @@ import pandas as pd
 from helpers.endpoints.orphans import Orphan
 from helpers.endpoints.preflight import first_answers
 from helpers.endpoints.targets.sagemaker_resources import CREATED_BY
-from helpers.report.display import Column, Table, numeric
+from helpers.report.columns import Column, numeric
+from helpers.report.display import Table
 from helpers.run.folder import RunFolder
 
 
@@ -20,12 +21,12 @@ def preflight_table(run: RunFolder) -> Table | None:
         return None
     rows = [{**asdict(one), "notes": "; ".join(one.notes) or "as asked for"} for one in answers]
     columns = [
-        Column("option", "option"),
-        Column("sent", "sent", wraps=True),
-        numeric("latency_s", "answered after, s"),
+        "option",
+        "sent",
+        "latency_s",
         numeric("prompt_tokens", "prompt tokens, by the server", decimals=0),
-        numeric("output_tokens", "output tokens, by the server", decimals=0),
-        Column("notes", "how it answered", wraps=True),
+        "output_tokens",
+        "notes",
     ]
     return Table(pd.DataFrame(rows), columns, "One request before any load. It is not measured.")
 

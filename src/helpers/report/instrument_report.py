@@ -9,7 +9,8 @@ import pandas as pd
 from helpers.errors import AnalysisError
 from helpers.importers.importing import read_origins
 from helpers.metrics.attempts import could_be_judged
-from helpers.report.display import Column, Prose, Table, numeric
+from helpers.report.columns import Column, numeric
+from helpers.report.display import Prose, Table
 from helpers.run.folder import RunFolder
 from helpers.run.records import ArrivalFacts, AttemptFacts
 
@@ -32,12 +33,12 @@ def instrument_table(facts: list[AttemptFacts]) -> Table | Prose:
         for f in facts
     )
     columns = [
-        Column("load_point", "load point"),
-        numeric("processes", "load processes", decimals=0),
-        Column("clock", "receive stamps by"),
+        "load_point",
+        "processes",
+        "clock",
         *_spread_columns("lag", "event-loop lag", "ms", decimals=2),
-        Column("cpu", "CPU of each, %"),
-        Column("limited", "limited by the client?", wraps=True),
+        "cpu",
+        "limited",
     ]
     caption = (
         "The load generator on itself. Event-loop lag: how late its latest process served a timer. A load point that the "
@@ -59,15 +60,15 @@ def _turnaround_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Table:
         {
             "load_point": f.load_point,
             "asked": f.level,
-            "achieved": achieved.get((f.option, f.dataset, f.load.label)),
+            "achieved_concurrency": achieved.get((f.option, f.dataset, f.load.label)),
         }
         | _spread("turnaround", f.turnaround_ms)
         for f in facts
     )
     columns = [
-        Column("load_point", "load point"),
+        "load_point",
         numeric("asked", "asked concurrency", decimals=0),
-        numeric("achieved", "in flight, mean", decimals=3),
+        "achieved_concurrency",
         *_spread_columns("turnaround", "turnaround", "ms", decimals=3),
     ]
     caption = (
@@ -92,7 +93,7 @@ def _schedule_table(facts: list[AttemptFacts]) -> Table:
         ("autocorrelation", "autocorrelation of gaps", 3),
     )
     columns = [
-        Column("load_point", "load point"),
+        "load_point",
         *_spread_columns("lag", "schedule lag", "ms", decimals=3),
         *(
             numeric(f"{when}_{name}", f"{header}, {'scheduled' if when == 'asked' else 'sent'}", decimals=decimals)
@@ -123,8 +124,8 @@ def connection_table(facts: list[AttemptFacts]) -> Table | Prose:
         for f in facts
     )
     columns = [
-        Column("load_point", "load point"),
-        numeric("count", "connections", decimals=0),
+        "load_point",
+        "count",
         *_spread_columns("connect", "TCP connect", "ms", decimals=2),
         *_spread_columns("tls", "TLS handshake", "ms", decimals=2),
     ]
@@ -145,13 +146,7 @@ def steadiness_table(facts: list[AttemptFacts]) -> Table | Prose:
         }
         for f in facts
     )
-    columns = [
-        Column("load_point", "load point"),
-        numeric("window_s", "window, s", decimals=1),
-        Column("ended", "window closed by"),
-        Column("steady", "steady"),
-        Column("because", "finding", wraps=True),
-    ]
+    columns = ["load_point", "window_s", "ended", "steady", "because"]
     caption = "Was a steady state reached? Without one a load point cannot show that the SLO is met."
     if not all(could_be_judged(f) for f in facts):
         caption += " A search measures a level again, as a further repetition, where a load point cannot be judged."
@@ -183,11 +178,11 @@ def calibration_table(run: RunFolder) -> Table | Prose:
             "levels. Next: delete it, or run notebooks/03_run_inference again"
         ) from None
     columns = [
-        numeric("concurrency", "concurrency", decimals=0),
+        "concurrency",
         numeric("requests_per_s", "requests/s", decimals=0),
         *_spread_columns("ttft", "TTFT overhead", "ms", decimals=3, first="mean"),
         *_spread_columns("latency", "latency overhead", "ms", decimals=3, first="mean"),
-        numeric("cpu_ms_per_request", "CPU per request, ms", decimals=3),
+        "cpu_ms_per_request",
     ]
     caption = (
         f"Calibration: what the load generator (load processes: {processes}, receive stamps by {clock}) added "

@@ -11,10 +11,12 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import KIND_WORDS, ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
-from helpers.report.display import Column, Table
+from helpers.report.columns import Column
+from helpers.report.display import Table
+from helpers.report.price_unit import PriceUnit, price_unit
 from helpers.verdict.chosen_points import cheapest_within_slo, main_latency, percentile_column
 from helpers.verdict.open_points import not_met_because
-from helpers.verdict.verdict import CostBasis
+from helpers.verdict.verdict import Verdict
 
 LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 SLO_WORDS = {MET: "met", MISSED: "missed", UNDECIDED: "undecided", CLIENT_LIMITED: "not judged (client-limited)"}
@@ -56,11 +58,11 @@ def level_column(config: BenchmarkConfig) -> Column:
     return Column("level", config.load.level_name, lambda level, _: f"{level:,.10g}")
 
 
-def recommendations(points: pd.DataFrame, config: BenchmarkConfig, basis: CostBasis = "usd_per_1k_requests") -> Table:
+def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Table:
     """One sentence per dataset and option: the cheapest load within the SLO, or why there is none; for a search also the
     highest one.
     """
-    searched = isinstance(config.load, Search)
+    searched, unit = isinstance(config.load, Search), price_unit(verdict)
     rows = []
     for dataset in config.datasets:
         for option in config.options:
@@ -68,15 +70,15 @@ def recommendations(points: pd.DataFrame, config: BenchmarkConfig, basis: CostBa
                 continue
             here = points[(points["option"] == option.name) & (points["dataset"] == dataset.name)]
             row = {"dataset": dataset.name, "option": option.name, "instance_type": option.instance_type}
-            row["recommendation"] = _recommendation(here, basis, config)
+            row["recommendation"] = _recommendation(here, unit, config)
             row["highest"] = _highest_found(here, config) if searched else ""
             rows.append(row)
     columns = [
-        Column("dataset", "dataset"),
-        Column("option", "option"),
-        Column("instance_type", "instance type"),
-        *([Column("highest", "highest load within the SLO", wraps=True)] if searched else []),
-        Column("recommendation", "recommendation", wraps=True),
+        "dataset",
+        "option",
+        "instance_type",
+        *(["highest"] if searched else []),
+        "recommendation",
     ]
     caption = "For each dataset and option, the cheapest load that is shown to meet the SLO, or why there is none."
     if searched:
@@ -87,7 +89,7 @@ def recommendations(points: pd.DataFrame, config: BenchmarkConfig, basis: CostBa
     return Table(pd.DataFrame(rows), columns, caption)
 
 
-def _recommendation(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> str:
+def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig) -> str:
     """The sentence; the load is the one that the verdict stands on (`cheapest_within_slo`)."""
     column, percentile = percentile_column(config), f"p{config.slo.percentile:g}"
     if here.empty:
@@ -98,7 +100,7 @@ def _recommendation(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfi
     judged = here[here["slo"] != CLIENT_LIMITED]
     if judged.empty:
         return "Not judged: the client, not the server, limited every load."
-    best = cheapest_within_slo(here, basis, config)
+    best = cheapest_within_slo(here, unit.column, config)
     if best is None:
         known = judged.dropna(subset=[column])
         if known.empty:
@@ -108,8 +110,8 @@ def _recommendation(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfi
         reached, because = f"{percentile} {name} {text.duration(best[column])}", not_met_because(best, config)
         said = because if reached in because else f"{reached}, but {because}"
         return f"No load is shown to meet the SLO; the nearest is {best['load']}: {said}."
-    price = best["usd_per_1k_requests"]
-    price = "" if pd.isna(price) else f", {text.dollars(price)} per 1,000 requests"
+    price = best[unit.column]
+    price = "" if pd.isna(price) else f", {text.dollars(price * unit.scale)} {unit.words}"
     name = LATENCY_NAME[main_latency(config)]
     reached = f"{percentile} {name} {text.duration(best[column])}"
     if pd.isna(best[column]):

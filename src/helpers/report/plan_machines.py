@@ -8,14 +8,9 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.containers.accelerators import Instance, instance_of
 from helpers.config.options import Option, SageMakerOption
 from helpers.endpoints.targets.sagemaker_requests import machine_image_of
-from helpers.report.display import Column, Table
+from helpers.report.display import Table
 
-COLUMNS = [
-    Column("option", "option"),
-    Column("machine_image", "machine image", wraps=True),
-    Column("accelerators", "accelerators", wraps=True),
-    Column("disk", "disk", wraps=True),
-]
+COLUMNS = ["option", "machine_image", "accelerators", "disk"]
 CAPTION = (
     "Machines on AWS, by data/instances.csv and data/inference_amis.csv. The machine image holds the driver that the container "
     "needs; `inference_ami` in an option wins. What weights and KV cache take of the memory: docs/aws.md."

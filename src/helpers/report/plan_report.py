@@ -22,7 +22,8 @@ from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.metrics.sample_size import levels_of, rates_too_short, refuse_what_cannot_decide, requests_for_slo
 from helpers.number_text import number, plural
 from helpers.price import Price
-from helpers.report.display import Column, Table, numeric
+from helpers.report.columns import Column, numeric
+from helpers.report.display import Table
 from helpers.report.plan_machines import is_made_on_aws
 from helpers.run.folder import describe_machine
 
@@ -48,15 +49,15 @@ def plan_table(config: BenchmarkConfig) -> Table:
     vcpus = describe_machine()["vcpus"]
     rows = [_row(option, config, price_of(option, config.aws.region, vcpus)) for option in config.options]
     columns = [
-        Column("option", "option"),
-        Column("makes", "makes", wraps=True),
+        "option",
+        "makes",
         Column("instances", "instances"),
         numeric("points", "load points, at most" if isinstance(config.load, Search) else "load points", decimals=0),
         numeric("minutes", "estimate, min", decimals=0),
-        numeric("usd_per_option_hour", "$/h", decimals=3),
+        "usd_per_option_hour",
         numeric("usd", "estimate, $", decimals=2),
         Column("source", "price from", wraps=True),
-        Column("basis", "the estimate rests on", wraps=True),
+        "basis",
     ]
     return Table(pd.DataFrame(rows), columns, _caption(rows, config))
 
@@ -269,11 +270,11 @@ def quota_table(config: BenchmarkConfig) -> Table | None:
         for instance_type, count in needed.items()
     ]
     columns = [
-        Column("instance_type", "instance type"),
-        numeric("needed", "needed at once", decimals=0),
-        numeric("limit", "quota", decimals=0),
-        numeric("in_use", "in use now", decimals=0),
-        Column("enough", "enough?", wraps=True),
+        "instance_type",
+        "needed",
+        "limit",
+        "in_use",
+        "enough",
         Column("source", "quota from"),
     ]
     caption = (

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from helpers import number_text as text
+from helpers.report.columns import Column
 from helpers.verdict.verdict import Estimate, Verdict
 from helpers.verdict.what_if import MONTH
 
-BASES = {"usd_per_1k_requests": (1e3, "requests"), "usd_per_1m_output_tokens": (1e6, "output tokens")}
+PRICES = {
+    "usd_per_1k_requests": (1e3, "requests"),
+    "usd_per_1m_output_tokens": (1e6, "output tokens"),
+    "usd_per_1m_input_tokens": (1e6, "input tokens"),
+    "usd_per_1m_tokens": (1e6, "tokens"),
+}
 """Column of a price -> of how many it is, and of what."""
 
 
@@ -28,7 +34,7 @@ def price_unit(verdict: Verdict, points: pd.DataFrame | None = None, column: str
     column = column or verdict.cost_basis
     if column == MONTH:
         return PriceUnit(column, 1.0, "a month")
-    usual, counted = BASES[column]
+    usual, counted = PRICES[column]
     prices = [option.cost.value for option in verdict.options if option.cost] if column == verdict.cost_basis else []
     if not prices and points is not None:
         prices = points[column].tolist()
@@ -41,3 +47,10 @@ def scaled(cost: Estimate | None, unit: PriceUnit) -> Estimate | None:
     if cost is None:
         return None
     return Estimate(**{end: None if value is None else value * unit.scale for end, value in cost})
+
+
+def price_column(rows: pd.DataFrame, column: str, verdict: Verdict, best: str | None = None) -> Column:
+    """A price in a table, all rows in one unit."""
+    unit = price_unit(verdict, rows, column)
+    decimals = text.decimals_for([value * unit.scale for value in rows[column] if text.is_known(value)])
+    return Column(column, f"$ {unit.words}", lambda value, _: text.number(value and value * unit.scale, decimals), best)

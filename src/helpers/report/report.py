@@ -20,9 +20,10 @@ from helpers.errors import RunFolderError
 from helpers.metrics.failure_counts import KIND, failure_words
 from helpers.metrics.single_requests import slo_sentence
 from helpers.report.bottom_line_text import quoted
-from helpers.report.display import NO_FORMULAS, Column, Figure, Html, Markdown, Prose, Table, code, numeric
+from helpers.report.columns import numeric
+from helpers.report.display import NO_FORMULAS, Figure, Html, Markdown, Prose, Table, code
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
-from helpers.report.price_unit import price_unit, scaled
+from helpers.report.price_unit import price_column, price_unit, scaled
 from helpers.run.folder import RunFolder
 from helpers.run.prompt_files import read_prompt_notes, read_prompt_warnings, sample_prompts, summarise_prompts
 from helpers.run.remote import store_run
@@ -61,15 +62,7 @@ NO_FIGURE = {
 
 def prompts_table(payload_dir: Path, notes: Sequence[str] = ()) -> Table:
     """How many prompts were made for each dataset, and how long they are, with notes on how files were read."""
-    columns = [
-        Column("dataset", "dataset"),
-        numeric("asked", "asked", decimals=0),
-        numeric("made", "made", decimals=0),
-        numeric("min_prompt_tokens", "shortest, tokens", decimals=0),
-        numeric("median_prompt_tokens", "median, tokens", decimals=0),
-        numeric("max_prompt_tokens", "longest, tokens", decimals=0),
-        Column("answers", "have answers"),
-    ]
+    columns = ["dataset", "asked", "made", "min_prompt_tokens", "median_prompt_tokens", "max_prompt_tokens", "answers"]
     rows = summarise_prompts(payload_dir)
     rows = rows.assign(answers=["yes" if has else "no" for has in rows["has_answers"]])
     warnings = [f"Warning: {warning}" for warning in read_prompt_warnings(payload_dir)]
@@ -79,11 +72,7 @@ def prompts_table(payload_dir: Path, notes: Sequence[str] = ()) -> Table:
 
 def prompt_samples(payload_dir: Path, rows: int, seed: int) -> Table:
     """A few prompts, from their beginning."""
-    columns = [
-        Column("dataset", "dataset"),
-        numeric("prompt_tokens", "tokens", decimals=0),
-        Column("beginning", "beginning", wraps=True),
-    ]
+    columns = ["dataset", "prompt_tokens", "beginning"]
     return Table(sample_prompts(payload_dir, rows, seed), columns, "A random sample of prompts.")
 
 
@@ -130,12 +119,12 @@ def options_table(verdict: Verdict) -> Table:
     ]
     has_estimates = any(row["shown"] == "estimate" for row in rows)
     columns = [
-        Column("option", "option"),
-        Column("verdict", "verdict"),
+        "option",
+        "verdict",
         numeric("cost", f"$ {unit.words}", best=None if has_estimates else "lowest"),
-        Column("interval", "95% interval"),
-        *([Column("shown", "SLO met there")] if has_estimates else []),
-        Column("reason", "why", wraps=True),
+        "interval",
+        *(["shown"] if has_estimates else []),
+        "reason",
     ]
     caption = f"Every option{_order(verdict)}; the price is over the traffic's mix of datasets."
     if has_estimates:
@@ -152,19 +141,19 @@ def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
     mine = points[(points["option"] == name) & (points["dataset"].map(chosen) == points["load"])]
     latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
     columns = [
-        Column("dataset", "dataset"),
+        "dataset",
         level_column(config),
-        numeric("n", "n", decimals=0),
-        numeric("error_rate", "error rate", decimals=3),
-        numeric("prompt_tokens_mean", "prompt tokens, mean", decimals=0),
-        numeric("prompt_tokens_per_s", "prompt tokens/s", decimals=0),
-        numeric("output_tokens_mean", "output tokens, mean", decimals=1),
-        numeric("output_tokens_per_s", "output tokens/s", decimals=0),
-        numeric("requests_per_minute", "requests/min", decimals=0),
-        numeric("latency_s_mean_ok", "latency, mean, s"),
-        numeric(latency, f"{LATENCY_NAME[main_latency(config)]}, p{config.slo.percentile:g}, s"),
-        numeric("usd_per_hour", "$/h", decimals=3),
-        numeric("usd_per_1k_requests", "$ per 1,000 requests"),
+        "n",
+        "error_rate",
+        "prompt_tokens_mean",
+        "prompt_tokens_per_s",
+        "output_tokens_mean",
+        "output_tokens_per_s",
+        "requests_per_minute",
+        "latency_s_mean_ok",
+        numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
+        "usd_per_hour",
+        price_column(mine, verdict.cost_basis, verdict),
     ]
     mine = mine.assign(requests_per_minute=mine["served_requests_per_s"] * 60)
     role = "recommended option" if verdict.recommended else "option that is best by its estimates"
@@ -181,21 +170,21 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         steady=["–" if pd.isna(steady) else "yes" if steady else "no" for steady in points["steady"]],
     )
     columns = [
-        Column("option", "option"),
-        Column("dataset", "dataset"),
+        "option",
+        "dataset",
         level_column(config),
-        Column("slo", "SLO"),
-        Column("steady", "steady"),
-        numeric("achieved_concurrency", "in flight, mean", decimals=2),
-        numeric("n", "n", decimals=0),
+        "slo",
+        "steady",
+        "achieved_concurrency",
+        "n",
         numeric(f"{main_latency(config)}_effective_n", "effective n", decimals=0),
-        numeric("failures", "failures", decimals=0),
-        numeric("requests_per_s", "requests/s", decimals=2),
-        Column("rate_interval", "95% interval"),
-        numeric("ttft_s_p50", "TTFT p50, s", decimals=3),
-        numeric("tpot_s_p50", "TPOT p50, s", decimals=4),
+        "failures",
+        "requests_per_s",
+        "rate_interval",
+        "ttft_s_p50",
+        "tpot_s_p50",
         numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
-        Column("latency_interval", "95% interval"),
+        "latency_interval",
     ]
     return Table(
         rows,
@@ -283,14 +272,7 @@ def errors_table(failures: pd.DataFrame) -> Table | Prose:
             ["option", *KIND], dropna=False, sort=False
         )
     ]
-    columns = [
-        Column("option", "option"),
-        Column("kind", "what happened", wraps=True),
-        numeric("failed", "requests", decimals=0),
-        numeric("share", "% of those sent there", decimals=1),
-        Column("where", "at", wraps=True),
-        Column("example", "for example", wraps=True),
-    ]
+    columns = ["option", "kind", "failed", "share", "where", "example"]
     caption = (
         "Requests that failed, by kind, warm-up and drain among them; the share is of all requests of the load points at which "
         "something failed. The example is the commonest message, in the words of the server or of the connection."

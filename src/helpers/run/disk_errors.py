@@ -16,7 +16,8 @@ _ANOTHER_FOLDER = "set run_root (or run_dir) to a folder that you may write"
 _NOT_A_FOLDER = "set run_root (or run_dir) to a folder: a part of this path is a file"
 _MORE_SPACE = "free space on this disk (df -h shows how much there is)"
 _MORE_FILES = "allow more open files (ulimit -n 4096)"
-_THEN_CONTINUE = (_MORE_SPACE, _MORE_FILES)
+_KEEPS_THE_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+"""Their next step leaves the run folder where it is, so that the run can be continued."""
 NEXT_STEPS = {
     errno.ENOSPC: _MORE_SPACE,
     errno.EDQUOT: _MORE_SPACE,
@@ -60,7 +61,7 @@ def disk_fault(error: OSError, place: Path | str) -> DiskFault:
 def os_errors_in_words(path: Path) -> Iterator[None]:
     """What the operating system refuses at or below a path becomes a StorageError: path, cause, next step.
 
-    Where that step leaves the run folder as it is, the message adds that the run can be continued.
+    Where the run can be continued after that step, the message says so.
     """
     try:
         yield
@@ -69,7 +70,7 @@ def os_errors_in_words(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NEXT_STEPS:
             raise
-        again = " and run it again: what is finished is kept" if NEXT_STEPS[error.errno] in _THEN_CONTINUE else ""
+        again = " and run it again: what is finished is kept" if error.errno in _KEEPS_THE_RUN else ""
         raise StorageError(f"{disk_fault(error, path)}{again}", error.errno) from error
 
 

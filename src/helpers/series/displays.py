@@ -12,7 +12,8 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import ParameterError
 from helpers.load.plan import attempts_of, missing_attempts
-from helpers.report.display import Column, Table, numeric
+from helpers.report.columns import numeric
+from helpers.report.display import Table
 from helpers.report.plan_report import longest_point_s
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
@@ -56,12 +57,12 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
         for record in endpoints
     )
     columns = [
-        Column("option", "option"),
-        Column("instance_type", "instance type"),
-        Column("state", "state"),
-        numeric("elapsed_s", "s since create", decimals=1),
+        "option",
+        "instance_type",
+        "state",
+        "elapsed_s",
         numeric("usd", "cost so far, $", decimals=2),
-        Column("failure", "failure", wraps=True),
+        "failure",
     ]
     return Table(rows, columns, "Endpoints. The time stops when an endpoint is in service.")
 

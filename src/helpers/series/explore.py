@@ -10,7 +10,7 @@ might disagree. So each latency has its own limit slider, and one of them is vis
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 from markupsafe import Markup
@@ -20,16 +20,17 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.bottom_line_text import bottom_line
 from helpers.report.charts.price import LETTERS, draw
 from helpers.report.charts.style import LATENCY_WORDS
-from helpers.report.display import Column, Html, Markdown, Table, numeric
+from helpers.report.columns import column, numeric
+from helpers.report.display import Html, Markdown, Table
 from helpers.report.figures import read_figures
 from helpers.report.load_report import LATENCY_NAME
-from helpers.report.price_unit import BASES, price_unit, scaled
+from helpers.report.price_unit import PRICES, price_unit, scaled
 from helpers.run.folder import RunFolder
 from helpers.verdict.analysis import Measurements
 from helpers.verdict.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC
 from helpers.verdict.chosen_points import mixed_cost
 from helpers.verdict.judging import judge
-from helpers.verdict.verdict import Estimate, OptionVerdict
+from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict
 from helpers.verdict.what_if import MONTH, Outcome, Settings, WhatIf, settings_of
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ DIGITS = 3
 ALL = ""
 """All datasets in the traffic's mix; the price that the run used."""
 UNITS = {
-    **{column: f"per {of.removesuffix('s')}" for column, (_, of) in BASES.items()},
+    **{column: f"per {PRICES[column][1].removesuffix('s')}" for column in get_args(CostBasis)},
     MONTH: "a month at this traffic",
 }
 LOOK = (
@@ -53,18 +54,14 @@ LOOK = (
 {" ".join(f".what-if .panels {what} {{{rule}}}" for what, rule in LETTERS.items())}
 """
     + """
-.what-if {line-height: 1.45; font-size: 13px; color: var(--jp-content-font-color1, inherit)}
+.what-if {line-height: 1.45; font-size: 13px; color: var(--jp-content-font-color1, inherit)} .what-if p {margin: .3em 0}
 .what-if .answer {font-size: 15px}
-.what-if .answer p {margin: 0}
-.what-if p {margin: .3em 0}
-.what-if figure {margin: 0}
+.what-if .answer p, .what-if figure {margin: 0}
 .what-if .legend {display: flex; flex-wrap: wrap; gap: .2em 1.2em}
 .what-if .legend svg {width: 14px; height: 14px; margin-right: .35em; vertical-align: -2px}
-.what-if .panels {display: flex; flex-wrap: wrap; gap: 8px}
-.what-if .panels svg {flex: 1 1 320px; min-width: 0; max-width: 520px}
+.what-if .panels {display: flex; flex-wrap: wrap; gap: 8px} .what-if .panels svg {flex: 1 1 320px; min-width: 0; max-width: 520px}
 .what-if figcaption, .what-if caption {font-size: 12px; opacity: .8; text-align: left; max-width: 75em}
-.what-if .table {overflow-x: auto}
-.what-if-still {display: none}
+.what-if .table {overflow-x: auto} .what-if-still {display: none}
 .what-if table {border-collapse: collapse; font-size: 12.5px; margin: .6em 0}
 .what-if td, .what-if th {padding: .25em .5em; border-bottom: 1px solid #8886; vertical-align: top}
 </style>"""
@@ -74,7 +71,7 @@ LOOK = (
 def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown: bool = True) -> VBox | Html:
     """The panel as a widget, with a still picture that is shown where the notebook is opened without a kernel.
 
-    In a batch run, where nobody can move a control, only the picture; nothing if nothing was measured.
+    In a batch run, where no control can be moved, only the picture; nothing if nothing was measured.
     """
     if measured.points.empty:
         return Html(Markup(""))
@@ -356,21 +353,21 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
                 "cost": cost and cost.value,
                 "interval": text.interval(cost.low, cost.high, text.decimals_for([cost.value])) if cost else "–",
                 "instances": capacity and capacity.instances,
-                "month": capacity and capacity.usd_per_month,
+                "usd_per_month": capacity and capacity.usd_per_month,
                 "why": option.reason,
             }
         )
-    order = ["month", "cost"] if unit == MONTH else ["cost"]
+    order = ["usd_per_month", "cost"] if unit == MONTH else ["cost"]
     rows.sort(key=lambda row: (row["load"] == "–", *(math.inf if row[key] is None else row[key] for key in order)))
     columns = [
-        Column("option", "option"),
-        Column("load", "load"),
+        "option",
+        "load",
         numeric("latency", f"{LATENCY_NAME[metric]} {percentile}, s"),
         numeric("cost", f"$ {price.words}", best="lowest"),
-        Column("interval", "95% interval"),
-        numeric("instances", "instances", decimals=0),
-        numeric("month", "$/month", best="lowest", decimals=0),
-        Column("why", "why", wraps=True),
+        "interval",
+        "instances",
+        column("usd_per_month", best="lowest"),
+        "why",
     ]
     met = sum(bool(option.points) for option in verdict.options)
     slowest = "; its latency is that of the slowest dataset" if len(config.datasets) > 1 else ""

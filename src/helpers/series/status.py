@@ -19,7 +19,7 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import with_latencies
 from helpers.metrics.intervals import percentile
-from helpers.report.display import Column, Table, numeric
+from helpers.report.display import Table
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import read_requests
@@ -154,17 +154,9 @@ def run_status(run: RunFolder) -> Table:
                 "failure": record.why_failed() if record else None,
             }
         )
-    columns = [
-        Column("option", "option"),
-        Column("endpoint", "endpoint"),
-        Column("load", "load"),
-        numeric("done", "load points done", decimals=0),
-        numeric("total", "of", decimals=0),
-        numeric("usd", "spent, $", decimals=2),
-        Column("failure", "failure", wraps=True),
-    ]
+    columns = ["option", "endpoint", "load", "done", "total", "usd", "failure"]
     caption = f"Run {run.run_id}: {_who_and_what(run, progress)} Spent so far: {text.money(ledger.cost_usd())}."
-    return Table(pd.DataFrame(rows, columns=[c.key for c in columns]), columns, caption)
+    return Table(pd.DataFrame(rows, columns=columns), columns, caption)
 
 
 def _load_words(option: OptionProgress, is_running: bool) -> str:

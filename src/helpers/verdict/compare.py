@@ -44,7 +44,7 @@ class Difference(BaseModel):
 
 
 class Comparison(BaseModel):
-    """This run beside a baseline run."""
+    """This run next to a baseline run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     baseline_run: str

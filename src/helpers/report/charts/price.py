@@ -319,7 +319,7 @@ def _circle(at: tuple[float, float], name: str) -> str:
     """The mark of the recommended option's load point, with its name below or, at the floor, above, within the panel."""
     below = 22 if at[1] < PANEL_PX[1] - BOTTOM - 26 else -14
     half = CHARACTER_PX * len(name) / 2
-    middle = max(min(at[0], PANEL_PX[0] - half), half)
+    middle = max(min(at[0], PANEL_PX[0] - half), LEFT + half)
     return (
         f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="10" fill="none" stroke="currentColor" stroke-width="1.5"/>'
         f'<text class="name" x="{middle:.1f}" y="{at[1] + below:.1f}" text-anchor="middle">{in_html(name)}</text>'
