@@ -100,6 +100,7 @@ def _write_point(
         load_point=point.id,
         load_kind=point.level.kind,
         level=point.level.value,
+        repetition=point.repetition,
         window_open_ns=ended.window.open_ns,
         window_close_ns=ended.close_ns if opened else None,
         ended_because=ended.because,

@@ -5,7 +5,6 @@ Between notebook 02 and this stands only the ledger.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import CREDENTIAL_CODES, NEXT_STEP, Cause
 from helpers.endpoints.no_answer import NoAnswer
+from helpers.endpoints.racing import endpoints_at_once, note_leave, race_order
 from helpers.endpoints.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
@@ -28,10 +28,10 @@ from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.load.address import Address
 from helpers.load.calibration import calibrate
 from helpers.load.order import Order
-from helpers.load.plan import load_points_of, missing_load_points
+from helpers.load.plan import asked_of, load_points_of, missing_load_points
 from helpers.load.progress import LoadProgress
 from helpers.load.team import LoadTeam
-from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
+from helpers.metrics.looks import looks_of
 from helpers.metrics.single_requests import run_single_requests, single_request_order
 from helpers.number_text import plural
 from helpers.run.folder import RunFolder
@@ -97,8 +97,8 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
 
 def _serve_all(campaign: _Campaign, config: BenchmarkConfig, ledger: Ledger) -> None:
     """Serve every option, those first whose endpoints are up; watches the budget meanwhile."""
-    up_first = sorted(config.options, key=lambda option: not _is_up(ledger.record(option.name)))
-    with ThreadPoolExecutor(config.endpoints.max_parallel_endpoints, thread_name_prefix="option") as pool:
+    up_first = sorted(race_order(config, ledger), key=lambda option: not _is_up(ledger.record(option.name)))
+    with ThreadPoolExecutor(endpoints_at_once(config), thread_name_prefix="option") as pool:
         futures: list[Future] = [pool.submit(campaign.serve, option) for option in up_first]
         try:
             pending = set(futures)
@@ -128,7 +128,8 @@ class _Campaign:
         self._run = run
         self._ledger = ledger
         self._on_event = on_event
-        self._load_places = threading.Semaphore(config.max_parallel_loads())
+        places = 1 if looks_of(config) else config.max_parallel_loads()
+        self._load_places = threading.Semaphore(places)
         self._stopping = threading.Event()
         self._teams: set[LoadTeam] = set()
         self._begun: set[str] = set()
@@ -153,6 +154,7 @@ class _Campaign:
             return
         self._begun.add(option.name)
         if not missing_load_points(option, self._config, self._run):
+            note_leave(option, self._config, self._run, self._ledger)
             self._delete(option)
             tell("done")
             return
@@ -162,6 +164,8 @@ class _Campaign:
             if ready:
                 with self._load_places:
                     ready = self._run_points(deployment, tell)
+                    if ready:
+                        note_leave(option, self._config, self._run, self._ledger)
                 tell("deleting")
         finally:
             self._delete(option)
@@ -319,19 +323,18 @@ class _Campaign:
         config = self._config
         tokenizer = config.tokenizer_of(option)
         config_dir = Path(self._run.about()["config_dir"])
-        points = [p for p in load_points_of(option, config, self._run) if p.dataset == point.dataset]
-        most = max(config.load.most_levels * config.load.repetitions, len(points))
+        asked = asked_of(point, option, config, self._run)
         return Order(
             option=point.option,
             dataset=point.dataset,
             level=point.level,
             repetition=point.repetition,
             seed=config.seed,
-            start_of_prompts=points.index(point) / most,
+            start_of_prompts=asked.start_of_prompts,
             address=address,
-            load=load_for_slo(config),
+            load=asked.load,
             percentile=config.slo.percentile,
-            fewest_independent=math.ceil(requests_for_percentile(config.slo) / config.load.repetitions),
+            fewest_independent=asked.fewest_independent,
             generation=config.generation,
             extra_body=option.extra_body,
             omit_body_keys=option.omit_body_keys,

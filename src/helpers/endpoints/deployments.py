@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
+from helpers.endpoints.racing import first_endpoints, race_order
 from helpers.endpoints.teardown import delete_after_failure
 from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
@@ -32,12 +33,12 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
     ledger = Ledger(run.ledger_file, run.run_id)
     idle_timeout_s = None if config.endpoints.keep else config.endpoints.idle_timeout_s
     with guarded(run, "02_deploy_endpoints", idle_timeout_s), delete_after_failure(run):
-        deployments = [Deployment(option, config, run, ledger) for option in config.options]
+        deployments = [Deployment(option, config, run, ledger) for option in race_order(config, ledger)]
         there = [d for d in deployments if d.plan().state == "external"]
         wanted = [d for d in deployments if missing_load_points(d.option, config, run)]
         silent = _silent([d for d in there if d in wanted])
         usable = [d for d in wanted if d not in silent]
-        started = usable[: config.endpoints.max_parallel_endpoints]
+        started = usable[: first_endpoints(config)]
         with ThreadPoolExecutor(max(1, len(started)), thread_name_prefix="create") as pool:
             list(pool.map(Deployment.begin, started))
         is_up = _follow(started, config, ledger, on_change)

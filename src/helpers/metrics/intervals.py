@@ -92,8 +92,10 @@ def _initial_monotone(correlation: Callable[[int], float], most: int) -> float:
     return total
 
 
-def percentile_interval(values: np.ndarray, percent: float, effect: float = 1.0) -> Interval:
-    """95% interval of a percentile, for non-negative values.
+def percentile_interval(
+    values: np.ndarray, percent: float, effect: float = 1.0, confidence: float = CONFIDENCE
+) -> Interval:
+    """Interval of a percentile, for non-negative values.
 
     From order statistics, so no distribution is assumed: the r-th of n independent values lies at or above the
     percentile p with the probability that a Beta(r, n + 1 - r) variable exceeds p (David and Nagaraja, Order Statistics,
@@ -105,7 +107,7 @@ def percentile_interval(values: np.ndarray, percent: float, effect: float = 1.0)
     if n < 2:
         return NO_INTERVAL
     effective = n / effect
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - confidence) / 2
     ordered = np.sort(values)
     ranks = [_rank(percent / 100, effective, at_or_above) for at_or_above in (tail, 1 - tail)]
     low, high = (None if rank is None else rank * (n + 1) / (effective + 1) - 1 for rank in ranks)
@@ -169,8 +171,8 @@ def _at(ordered: np.ndarray, position: float) -> float:
     return math.inf if math.isinf(high) else low + (high - low) * share
 
 
-def ratio_interval(amounts: np.ndarray, durations: np.ndarray) -> Interval:
-    """95% interval of a rate Σ amounts / Σ durations over batches, by the ratio estimator with Student's t.
+def ratio_interval(amounts: np.ndarray, durations: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
+    """Interval of a rate Σ amounts / Σ durations over batches, by the ratio estimator with Student's t.
 
     Residuals e = amount - rate x duration have variance s²; the rate's standard error is s / (sqrt(k) x mean duration)
     (Cochran, Sampling Techniques, 1977, section 2.11).
@@ -183,7 +185,7 @@ def ratio_interval(amounts: np.ndarray, durations: np.ndarray) -> Interval:
     error = math.sqrt((residuals**2).sum() / (k - 1)) / (math.sqrt(k) * durations.mean())
     from scipy import special
 
-    half = float(special.stdtrit(k - 1, (1 + CONFIDENCE) / 2)) * error
+    half = float(special.stdtrit(k - 1, (1 + confidence) / 2)) * error
     return Interval(max(0.0, float(rate - half)), float(rate + half))
 
 

@@ -20,12 +20,15 @@ from helpers.metrics.intervals import (
     samples_to_show,
     share_bounds,
 )
+from helpers.metrics.looks import Looks
 from helpers.metrics.sample_size import requests_lacking
 
 PERCENTS = (50, 90, 95, 99)
 
 
-def percentile_columns(column: str, values: np.ndarray, effect: float, slo_percent: float) -> dict[str, float | None]:
+def percentile_columns(
+    column: str, values: np.ndarray, effect: float, slo_percent: float, confidence: float = CONFIDENCE
+) -> dict[str, float | None]:
     """Columns of a latency: n, effective n, mean of the successes, percentiles, and the interval of the SLO's percentile.
 
     `values` hold failures as +inf; `effect` is their design effect.
@@ -42,20 +45,22 @@ def percentile_columns(column: str, values: np.ndarray, effect: float, slo_perce
             percentile(ordered, percent) if len(values) >= samples_to_show(percent) else None
         )
     shown = row[f"{column}_p{slo_percent:g}"] is not None
-    interval = percentile_interval(ordered, slo_percent, effect) if shown else NO_INTERVAL
+    interval = percentile_interval(ordered, slo_percent, effect, confidence) if shown else NO_INTERVAL
     return row | {f"{column}_p{slo_percent:g}_low": interval.low, f"{column}_p{slo_percent:g}_high": interval.high}
 
 
 class LevelLatencies:
     """Latencies of the requests of a steady window in order of sending, failures as +inf.
 
-    `here` are these requests by repetition and t0 (`metrics.with_latencies`).
+    `here` are these requests by repetition and t0 (`metrics.with_latencies`); `looks`: those of a race, whose
+    bounds hold all at once. Its repetitions are blocks of one sequence.
     """
 
-    def __init__(self, here: pd.DataFrame) -> None:
+    def __init__(self, here: pd.DataFrame, looks: Looks | None = None) -> None:
+        self._sure = float if looks is None else looks.sure
         self._requests = here[["ok", *LATENCIES]]
         self._ok = here["ok"].to_numpy(dtype=bool)
-        self._repetition = here["repetition"].to_numpy()
+        self._repetition = here["repetition"].to_numpy() if looks is None else np.zeros(len(here))
         self.n, self.failures = len(here), int((~self._ok).sum())
         self._values: dict[str, np.ndarray] = {}
         self._effects: dict[tuple[str, float], float] = {}
@@ -82,11 +87,12 @@ class LevelLatencies:
 
     def error_rate_interval(self) -> Interval:
         """95% interval of the error rate."""
-        return share_bounds(self.failures, self.n, (1 + CONFIDENCE) / 2, self.failure_effect)
+        return share_bounds(self.failures, self.n, (1 + self._sure(CONFIDENCE)) / 2, self.failure_effect)
 
     def percentiles(self, column: str, percent: float) -> dict[str, float | None]:
         """The columns of a latency, with an interval at this percentile: see `percentile_columns`."""
-        return percentile_columns(column, self.values(column), self.effect(column, percent), percent)
+        effect, confidence = self.effect(column, percent), self._sure(CONFIDENCE)
+        return percentile_columns(column, self.values(column), effect, percent, confidence)
 
     def slo_columns(
         self, slo: ServiceLevel, steady: bool | None, client_limited: bool
@@ -95,15 +101,15 @@ class LevelLatencies:
         be met (`lacking_<column>`: 0 where it is decided, None where no number would), `estimates_within_slo`, and `slo` of
         them all.
         """
-        states, lacking = {}, {}
+        states, lacking, confidence = {}, {}, self._sure(slo.confidence)
         for column, limit in slo.limits_s().items():
             values, effect = self.values(column), self.effect(column, slo.percentile)
-            state = metrics.limit_is_met(values, limit, slo.percentile, slo.confidence, effect)
+            state = metrics.limit_is_met(values, limit, slo.percentile, confidence, effect)
             states[f"slo_{column}"] = state
             lacking[f"lacking_{column}"] = _lacking(
-                state, int((values > limit).sum()), len(values), 1 - slo.percentile / 100, slo.confidence, effect
+                state, int((values > limit).sum()), len(values), 1 - slo.percentile / 100, confidence, effect
             )
-        of_errors = self.failures, self.n, slo.error_rate, slo.confidence, self.failure_effect
+        of_errors = self.failures, self.n, slo.error_rate, confidence, self.failure_effect
         states["slo_error_rate"] = metrics.share_is_met(*of_errors)
         lacking["lacking_error_rate"] = _lacking(states["slo_error_rate"], *of_errors)
         return (

@@ -31,6 +31,7 @@ from helpers.metrics.intervals import (
     share_bounds,
 )
 from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
+from helpers.metrics.looks import looks_of, surely
 from helpers.metrics.token_samples import sample_columns
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import PROMPTS_RAN_OUT, SCHEMA, ArrivalFacts, LoadPointFacts, nullable, read_requests
@@ -90,12 +91,13 @@ def read_levels(requests_dir: Path, facts: list[LoadPointFacts], config: Benchma
     nothing was answered has no steady state to wait for: all of it is its window.
     """
     facts = [_as_window(f, requests_dir) for f in facts]
+    repetitions = 1 if looks_of(config) else config.load.repetitions
     for option in config.options:
         for dataset in config.datasets_of(option):
             mine = [f for f in facts if (f.option, f.dataset) == (option.name, dataset.name) and f.window_s]
             for load in sorted({f.load for f in mine}):
                 here = [f for f in mine if f.load == load]
-                level = _read_level(requests_dir, repetitions_that_count(here, config.load.repetitions))
+                level = _read_level(requests_dir, repetitions_that_count(here, repetitions))
                 if len(level.steady):
                     yield level
 
@@ -182,10 +184,10 @@ def summarise(level: Level, endpoint: EndpointRecord | None, config: BenchmarkCo
         "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
         "usd_per_hour": endpoint and endpoint.usd_per_hour(),
     } | sample_columns(level.requests)
-    latencies, streams = LevelLatencies(here), _streams(row)
+    latencies, streams = LevelLatencies(here, looks_of(config)), _streams(row)
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
     row |= _rates(level, ok, window_s, streams, config)
-    row |= served_rates(row, {name: _mean_interval(here.loc[ok, name], streams) for name in TOKENS})
+    row |= served_rates(row, {name: _mean_interval(here.loc[ok, name], streams, config) for name in TOKENS})
     row |= prices_of(row, endpoint)
     for column in LATENCIES:
         row |= latencies.percentiles(column, config.slo.percentile)
@@ -225,7 +227,7 @@ def _streams(row: dict) -> int:
 
 def _rates(level: Level, ok: np.ndarray, window_s: float, streams: int, config: BenchmarkConfig) -> dict:
     """Throughput of requests and tokens, and goodput, with intervals."""
-    here = level.steady
+    here, confidence = level.steady, surely(config)(CONFIDENCE)
     amounts = {
         "requests": ok.astype(float),
         "goodput": metrics.within_slo(here, config.slo).astype(float),
@@ -236,31 +238,42 @@ def _rates(level: Level, ok: np.ndarray, window_s: float, streams: int, config: 
     for name in RATES:
         formula = metrics.token_throughput if name.endswith("tokens") else metrics.request_throughput
         rate = formula(float(amounts[name].sum()), window_s)
-        low, high = _rate_interval(here, level.facts, amounts[name], streams)
+        low, high = _rate_interval(here, level.facts, amounts[name], streams, config)
         if level.facts[0].load_kind == "closed_loop":
-            low, high = _with_rare_stalls(Interval(low, high), rate, here, ok, window_s, streams)
+            low, high = _with_rare_stalls(Interval(low, high), rate, here, ok, window_s, streams, confidence)
         row |= {f"{name}_per_s": rate}
         row |= {f"{name}_per_s_low": low, f"{name}_per_s_high": high}
     return row
 
 
-def _rate_interval(here: pd.DataFrame, windows: list[LoadPointFacts], amounts: np.ndarray, streams: int) -> Interval:
-    """From the repetitions where there are at least three, else from batches of consecutive requests."""
+def _rate_interval(
+    here: pd.DataFrame, windows: list[LoadPointFacts], amounts: np.ndarray, streams: int, config: BenchmarkConfig
+) -> Interval:
+    """From the repetitions where there are at least three, else from batches of consecutive requests, as always in a race:
+    its blocks differ in length.
+    """
+    confidence = surely(config)(CONFIDENCE)
     repetition = here["repetition"].to_numpy()
-    if len(windows) >= 3:
+    if len(windows) >= 3 and looks_of(config) is None:
         totals = np.array([amounts[repetition == f.repetition].sum() for f in windows])
-        return ratio_interval(totals, np.array([f.window_s for f in windows]))
+        return ratio_interval(totals, np.array([f.window_s for f in windows]), confidence)
     t0_s = here["t0_ns"].to_numpy(dtype="int64") / 1e9
     parts = [
         batch_rates(amounts[mine], t0_s[mine], facts.window_close_ns / 1e9, streams)
         for facts in windows
         if (mine := repetition == facts.repetition).any()
     ]
-    return ratio_interval(*(np.concatenate(both) for both in zip(*parts, strict=True)))
+    return ratio_interval(*(np.concatenate(both) for both in zip(*parts, strict=True)), confidence)
 
 
 def _with_rare_stalls(
-    interval: Interval, rate: float, here: pd.DataFrame, ok: np.ndarray, window_s: float, streams: int
+    interval: Interval,
+    rate: float,
+    here: pd.DataFrame,
+    ok: np.ndarray,
+    window_s: float,
+    streams: int,
+    confidence: float,
 ) -> Interval:
     """The interval of a closed loop's rate, widened where few failures took much of the time.
 
@@ -275,7 +288,7 @@ def _with_rare_stalls(
     if interval.low is None or count == 0 or count == n:
         return interval
     each_s = float(taken_s[stalls].mean())
-    few, many = share_bounds(count, n, (1 + CONFIDENCE) / 2)
+    few, many = share_bounds(count, n, (1 + confidence) / 2)
     slowest, fastest = (mean_s / (mean_s + (share - count / n) * each_s) for share in (many, few))
     fastest = fastest if fastest > 0 else math.inf
     return Interval(
@@ -305,10 +318,11 @@ def served_rates(row: dict, per_answer: dict[str, Interval]) -> dict:
     return served
 
 
-def _mean_interval(values: pd.Series, streams: int) -> Interval:
-    """95% interval of the mean of the known values, from batches of consecutive requests."""
+def _mean_interval(values: pd.Series, streams: int, config: BenchmarkConfig) -> Interval:
+    """Interval of the mean of the known values, from batches of consecutive requests."""
     known = values.dropna().to_numpy(dtype=float)
-    return ratio_interval(*batches(known, np.ones(len(known)), streams)) if len(known) else NO_INTERVAL
+    confidence = surely(config)(CONFIDENCE)
+    return ratio_interval(*batches(known, np.ones(len(known)), streams), confidence) if len(known) else NO_INTERVAL
 
 
 def prices_of(row: dict, endpoint: EndpointRecord | None) -> dict:

@@ -29,6 +29,8 @@ NEVER_THERE = ("planned", "waiting", "refused", "external")
 def measured_digests(config: BenchmarkConfig) -> dict[str, dict[str, str]]:
     """What run.json keeps of a config: a digest of each section and of each option; prices do not count."""
     data = config.model_dump(mode="json")
+    if not data["load"]["race"]["enabled"]:  # runs of before there was a race stay the same
+        data["load"].pop("race")
     for option in data["options"]:
         option.pop("price", None)
         option.pop("other_prices", None)

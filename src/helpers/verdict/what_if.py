@@ -16,6 +16,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.level_latencies import PERCENTS, LevelLatencies
+from helpers.metrics.looks import Looks, looks_of
 from helpers.metrics.summary import Level, prices_of, read_levels
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
@@ -108,7 +109,7 @@ class WhatIf:
         for level in read_levels(run.requests, measured.facts, config):
             first = level.facts[0]
             row = known[first.option, first.dataset, first.load_kind, float(first.level)]
-            self._levels.append(_HeldLevel(level, row))
+            self._levels.append(_HeldLevel(level, row, looks_of(config)))
         self._has_groups = not read_groups(run).empty
         self._points_at = lru_cache(REMEMBERED)(self._points_at)
 
@@ -162,10 +163,10 @@ class WhatIf:
 class _HeldLevel:
     """One level: the row of the run's table, and the latencies from which its SLO columns follow."""
 
-    def __init__(self, level: Level, row: dict) -> None:
+    def __init__(self, level: Level, row: dict, looks: Looks | None) -> None:
         self.option, self._row = row["option"], row
         self._steady = None if pd.isna(row["steady"]) else bool(row["steady"])
-        self._latencies = LevelLatencies(level.steady)
+        self._latencies = LevelLatencies(level.steady, looks)
         self._percentiles = cache(self._latencies.percentiles)
 
     def row_at(self, config: BenchmarkConfig, metric: str, endpoint: EndpointRecord | None) -> dict:
