@@ -6,7 +6,7 @@ from examples import make_config, option
 
 from helpers.errors import ConfigError
 from helpers.metrics.intervals import ratio_interval, share_bounds
-from helpers.metrics.looks import Looks, looks_of, refuse_short_race, sure_at_look
+from helpers.metrics.looks import Looks, looks_of, refuse_short_race
 
 LOOKS = Looks(totals=(30, 60, 120, 240, 480), points=1)
 CONFIDENCE = 0.95
@@ -48,11 +48,6 @@ def test_a_race_that_cannot_decide_is_refused():
         refuse_short_race(raced(race={"max_requests": 60}))
     with pytest.raises(ConfigError, match=r"datasets\.0\.count: 200 prompts .* Next: "):
         refuse_short_race(raced(options=("a", "b"), repeat_prompts=False))
-
-
-def test_looks_without_end_share_the_error_too():
-    spent = sum(1 - sure_at_look(CONFIDENCE, look) for look in range(1, 100_000))
-    assert spent == pytest.approx(1 - CONFIDENCE, rel=1e-4)
 
 
 @pytest.mark.parametrize("share", [0.03, 0.05, 0.1])

@@ -76,7 +76,7 @@ def write_campaign(campaign: Campaign, folder: Path) -> None:
     for number, (option, dataset, level) in enumerate(points):
         point = LoadPoint(option, dataset, level, 0)
         mine = Served(*(part[:, number] for part in served))
-        _write_point(point, mine, works[number], after_last_s[number], campaign, folder)
+        write_point(point, mine, works[number], after_last_s[number], campaign, folder)
 
 
 def _arrivals_s(campaign: Campaign, dataset: str, level: LoadLevel, count: int) -> np.ndarray:
@@ -84,11 +84,18 @@ def _arrivals_s(campaign: Campaign, dataset: str, level: LoadLevel, count: int) 
     return np.cumsum(np.random.default_rng([campaign.seed, 3, *place]).exponential(1 / level.value, count))
 
 
-def _write_point(
-    point: LoadPoint, served: Served, work: Work, after_last_s: float, campaign: Campaign, folder: Path
-) -> None:
+def write_point(
+    point: LoadPoint,
+    served: Served,
+    work: Work,
+    after_last_s: float,
+    campaign: Campaign,
+    folder: Path,
+    is_block: bool = False,
+) -> int:
+    """Write the records of one load point, or of a block of one in a race; returns how many requests were sent."""
     sent_ns, done_ns, first_ns = (_ns(times) for times in (served.sent_s, served.done_s, _first_token_s(served, work)))
-    ended = conduct(Times(sent_ns, done_ns, served.worker), point.level, after_last_s, campaign)
+    ended = conduct(Times(sent_ns, done_ns, served.worker), point.level, after_last_s, campaign, is_block)
     sent = sent_ns <= ended.stop_ns
     rows = _rows(point, served, work, (sent_ns, first_ns, done_ns), ended, int(sent.sum()))
     is_open = point.level.is_open
@@ -115,6 +122,7 @@ def _write_point(
         turnaround_ms=None if is_open else {"p50": 0.0, "p99": 0.0, "max": 0.0},
     )
     write_requests(folder / f"{point.id}.parquet", rows, known)
+    return len(rows)
 
 
 def _ns(seconds: np.ndarray) -> np.ndarray:
@@ -172,15 +180,15 @@ def _rows(
     return rows
 
 
-def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campaign) -> Ended:
+def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campaign, is_block: bool = False) -> Ended:
     """When the conductor would have closed the window. `times` are those of all requests that there are prompts for;
     `after_last_s` is when an open loop would have sent one more.
     """
     order = SimpleNamespace(
-        load=load_for_slo(campaign.config),
+        load=campaign.config.load if is_block else load_for_slo(campaign.config),
         level=level,
         percentile=float(PERCENT),
-        fewest_independent=requests_for_percentile(campaign.config.slo),
+        fewest_independent=1 if is_block else requests_for_percentile(campaign.config.slo),
     )
     supply_s = after_last_s
     if not level.is_open:

@@ -15,9 +15,8 @@ from helpers.metrics.attempts import MORE_ATTEMPTS, could_be_judged, was_overloa
 from helpers.metrics.formulas import UNDECIDED
 from helpers.metrics.looks import Looks, looks_of
 from helpers.metrics.summary import read_levels, summarise
-from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import LoadPointFacts, facts_of
+from helpers.run.records import LoadPoint, LoadPointFacts, facts_of
 
 FUTILE_FROM = 0.5
 """Share of the most requests from which estimates say whether more looks can decide."""
@@ -109,8 +108,6 @@ def _summarised(held: _Held) -> tuple[dict | None, list[LoadPointFacts]]:
 
 def blocks_of(option: str, dataset: str, level: LoadLevel, requests: Path) -> list[Path]:
     """The files of a load point's blocks, in the order in which they were measured."""
-    from helpers.run.records import LoadPoint
-
     stem = LoadPoint(option, dataset, level, 0).id.removesuffix("0")
     files = [file for file in requests.glob(f"{stem}*.parquet") if file.stem.removeprefix(stem).isdigit()]
     return sorted(files, key=lambda file: int(file.stem.removeprefix(stem)))
@@ -179,16 +176,3 @@ def requests_of_block(level: LoadLevel, n: int, config: BenchmarkConfig) -> int:
     if level.kind != "closed_loop":
         return size
     return closed_loop_prompts(config.load.model_copy(update={"min_requests": size}), int(level.value))
-
-
-def next_block_requests(
-    option: OptionBase,
-    point_level: LoadLevel,
-    dataset: str,
-    config: BenchmarkConfig,
-    run: RunFolder,
-    endpoint: EndpointRecord | None,
-) -> int:
-    """Requests that the steady window of a load point's next block is to hold."""
-    points = points_of(option, config, run.requests, endpoint)[dataset]
-    return block_size(point_level, next(p.n for p in points if p.level == point_level.value), config)

@@ -5,13 +5,11 @@ far more often. Here the error is spent: a load point is looked at when it holds
 and each of these looks gets an even share of the error (alpha spending: Lan and DeMets, Biometrika 70, 1983, with Pocock's
 even boundary, Biometrika 64, 1977), as does each load point of the race (Bonferroni). By the union bound all bounds of all
 load points at all looks hold together with the confidence that was asked for, whatever is stopped when, and however dependent
-the requests are. Where the number of looks is not known beforehand, look k gets 6 / (pi^2 k^2) of the error, which adds up to 1
-(as in Darling and Robbins, PNAS 58, 1967).
+the requests are.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -89,8 +87,3 @@ def surely(config: BenchmarkConfig) -> Callable[[float], float]:
     """The confidence of a bound, from the one that is asked for: `Looks.sure` in a race, else just that."""
     looks = looks_of(config)
     return (lambda asked: asked) if looks is None else looks.sure
-
-
-def sure_at_look(asked: float, look: int) -> float:
-    """The confidence of a bound at the k-th look (from 1), where nobody knows how many there will be."""
-    return 1 - (1 - asked) * 6 / (math.pi**2 * look**2)
