@@ -33,9 +33,11 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
     ledger = Ledger(run.ledger_file, run.run_id)
     idle_timeout_s = None if config.endpoints.keep else config.endpoints.idle_timeout_s
     with guarded(run, "02_deploy_endpoints", idle_timeout_s), delete_after_failure(run):
-        deployments = [Deployment(option, config, run, ledger) for option in race_order(config, ledger)]
+        deployments = [Deployment(option, config, run, ledger) for option in config.options]
         there = [d for d in deployments if d.plan().state == "external"]
-        wanted = [d for d in deployments if missing_load_points(d.option, config, run)]
+        by_name = {d.option.name: d for d in deployments}
+        in_order = [by_name[option.name] for option in race_order(config, ledger)]  # now that prices are in the ledger
+        wanted = [d for d in in_order if missing_load_points(d.option, config, run)]
         silent = _silent([d for d in there if d in wanted])
         usable = [d for d in wanted if d not in silent]
         started = usable[: first_endpoints(config)]
