@@ -10,12 +10,12 @@ from simulation import Served, Station, serve
 
 from helpers.metrics.intervals import (
     NO_INTERVAL,
-    batch_rates,
     design_effect,
     memory,
     percentile,
     percentile_bound_by_moments,
     percentile_interval,
+    rate_interval,
     ratio_interval,
     samples_to_show,
     share_bounds,
@@ -252,25 +252,33 @@ def test_visits_that_differ_by_chance_alone_are_not_held_against_requests():
     assert np.mean(np.array(found) > 2) < 0.08
 
 
-def test_batches_that_are_like_their_neighbours_widen_the_interval_of_a_rate():
-    """Of 2,000 rates whose ten batches remember one another over two of them, 69% would be covered as if independent."""
+def test_requests_that_are_like_their_neighbours_widen_the_interval_of_a_rate():
+    """Of 1,000 rates from 120 requests that remember one another over two of them, 70% would be covered as if independent."""
     rng = np.random.default_rng(7)
     covered = {False: 0, True: 0}
-    for _ in range(2000):
-        noise = rng.standard_normal(10)
-        for i in range(1, 10):
+    for _ in range(1000):
+        noise = rng.standard_normal(120)
+        for i in range(1, 120):
             noise[i] = 0.6 * noise[i - 1] + 0.8 * noise[i]
-        for neighbours in covered:
-            low, high = ratio_interval(100 + noise, np.ones(10), neighbours=neighbours)
-            covered[neighbours] += low <= 100 <= high
-    assert covered[False] / 2000 < 0.75 and covered[True] / 2000 > 0.86
+        for independent in covered:
+            low, high = rate_interval([100 + noise], [np.ones(120)], independent=independent)
+            covered[independent] += low <= 100 <= high
+    assert covered[True] / 1000 < 0.75 and covered[False] / 1000 > 0.9
 
 
-def test_independent_batches_lose_little():
+def test_visits_that_differ_widen_the_interval_of_a_rate():
+    """Two visits of 60 requests, one of which is 20% slower: 15 times as wide as the noise within them would make it."""
+    rng = np.random.default_rng(9)
+    ones, visits = [np.ones(60)] * 2, [rng.normal(mean, 0.05, 60) for mean in (1.0, 1.2)]
+    together, alone = (rate_interval(ones, durations, independent=False) for durations in (visits, [visits[0]] * 2))
+    assert together.high - together.low > 10 * (alone.high - alone.low)
+
+
+def test_independent_values_lose_little():
     rng = np.random.default_rng(8)
-    found = [memory(rng.standard_normal(10)) for _ in range(500)]
+    found = [memory([rng.standard_normal(120)]).effect for _ in range(500)]
     assert np.median(found) < 1.3 and min(found) == 1.0
-    assert memory(np.zeros(10)) == 1.0
+    assert memory([np.zeros(10)]).effect == 1.0
 
 
 def test_independent_requests_each_tell_as_much_as_one():
@@ -336,7 +344,8 @@ def test_intervals_cover_the_truth_of_closed_loops(workers, slots):
         latency_s, closed_s = (done_s - sent_s)[:-1], sent_s[-1]
         low, high = percentile_interval(latency_s, 95, design_effect([latency_s], 95))
         p95_hits += low <= true_p95 <= high
-        low, high = ratio_interval(*batch_rates(np.ones(MEASURED), sent_s[:-1], closed_s, workers))
+        shares = latency_s * (closed_s - sent_s[0]) / latency_s.sum()
+        low, high = rate_interval([np.ones(MEASURED)], [shares], independent=False)
         rate_hits += low <= true_rate <= high
     assert 0.90 <= p95_hits / lanes <= 0.99
     assert 0.92 <= rate_hits / lanes <= 1.0
@@ -364,58 +373,36 @@ def test_a_rate_that_does_not_vary_has_no_width_and_is_never_negative():
     assert ratio_interval(np.array([0.0, 0.0, 9.0]), np.ones(3)).low == 0.0
 
 
-@pytest.mark.parametrize("batches", [0, 1, 2])
-def test_fewer_than_three_batches_give_no_interval(batches):
-    assert ratio_interval(np.ones(batches), np.ones(batches)) == NO_INTERVAL
+@pytest.mark.parametrize("values", [0, 1, 2])
+def test_fewer_than_three_values_give_no_interval(values):
+    assert ratio_interval(np.ones(values), np.ones(values)) == NO_INTERVAL
 
 
 @pytest.mark.parametrize("shape", [0.5, 1, 8])
 def test_the_interval_of_a_rate_covers_the_true_rate_of_a_renewal_process(shape):
-    """Gaps of mean 0.1 s: bursty, Poisson and even; 110 requests in ten batches, as a load point has them."""
+    """Gaps of mean 0.1 s: bursty, Poisson and even; 110 requests."""
     rng = np.random.default_rng(int(shape * 10))
     hits = 0
     for _ in range(400):
-        ends = np.cumsum(rng.gamma(shape, 0.1 / shape, size=110))
-        sent = np.append(0, ends[:-1])
-        low, high = ratio_interval(*batch_rates(np.ones(110), sent, ends[-1]))
+        low, high = rate_interval([np.ones(110)], [rng.gamma(shape, 0.1 / shape, size=110)], independent=False)
         hits += low <= 10 <= high
     assert 0.91 <= hits / 400 <= 0.99
 
 
-def test_batches_hold_consecutive_requests_and_fill_the_window():
-    amounts, durations = batch_rates(np.arange(20.0), np.arange(20.0) * 2, 45.0)
-    assert amounts.tolist() == [1, 5, 9, 13, 17, 21, 25, 29, 33, 37]
-    assert durations.tolist() == [4] * 9 + [9]
-    amounts, durations = batch_rates(np.array([5.0, 7.0]), np.array([1.0, 2.0]), 4.0)
-    assert (amounts.tolist(), durations.tolist()) == ([5, 7], [1, 2])
-
-
-def test_a_batch_holds_whole_rounds_of_the_streams_in_flight():
-    """22 of 4 streams: five batches of 4, of which the last takes what is left over; 110: nine of 12, the last of 14."""
-    assert batch_rates(np.ones(22), np.arange(22.0), 22.0, streams=4)[0].tolist() == [4, 4, 4, 4, 6]
-    assert batch_rates(np.ones(110), np.arange(110.0), 110.0, streams=4)[0].tolist() == [12] * 8 + [14]
-    assert batch_rates(np.ones(3), np.arange(3.0), 3.0, streams=8)[0].tolist() == [3]
-
-
-def test_streams_that_answer_in_step_do_not_look_like_a_rate_that_changes():
-    """Four at once every second: 4 requests/s, with no spread from round to round."""
-    sent = np.repeat(np.arange(27.0), 4)
-    in_step = ratio_interval(*batch_rates(np.ones(108), sent, 27.0, streams=4))
-    assert in_step == pytest.approx((4, 4))
-    torn = ratio_interval(*batch_rates(np.ones(108), sent, 27.0))
-    assert torn.high - torn.low > 0.5
+def test_streams_that_answer_in_step_tell_as_much_as_one():
+    """Of four streams that answer together, 120 answers are 30 rounds."""
+    rounds = np.random.default_rng(5).gamma(8, 1 / 8, 30)
+    together = rate_interval([np.ones(120)], [np.repeat(rounds, 4) / 4], independent=False)
+    alone = ratio_interval(np.full(30, 4.0), rounds)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.35)
 
 
 @settings(deadline=None, derandomize=True)
-@given(st.lists(st.tuples(st.floats(0, 1e4), st.floats(1e-3, 10)), min_size=1, max_size=120), st.integers(1, 20))
-def test_batches_hold_all_requests_and_their_interval_holds_the_rate(requests, streams):
-    amounts, gaps = np.array(requests).T
-    ends = np.cumsum(gaps)
-    found, durations = batch_rates(amounts, ends - gaps, ends[-1], streams)
-    assert len(found) <= 10 and found.sum() == pytest.approx(amounts.sum())
-    assert durations.sum() == pytest.approx(ends[-1])
-    low, high = ratio_interval(found, durations)
-    rate = amounts.sum() / ends[-1]
+@given(st.lists(st.tuples(st.floats(0, 1e4), st.floats(1e-3, 10)), min_size=1, max_size=120))
+def test_the_interval_of_a_rate_holds_the_rate(requests):
+    amounts, durations = np.array(requests).T
+    low, high = rate_interval([amounts], [durations], independent=False)
+    rate = amounts.sum() / durations.sum()
     assert low is None or low * (1 - 1e-9) <= rate <= high * (1 + 1e-9)
 
 

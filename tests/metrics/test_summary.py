@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.metrics.chunks import inter_token_percentiles
-from helpers.metrics.intervals import batch_rates, percentile, percentile_interval, ratio_interval
+from helpers.metrics.intervals import percentile, percentile_interval, rate_interval
 from helpers.metrics.load_point_latencies import PERCENTS
 from helpers.metrics.summary import read_load_points
 from helpers.run.folder import RunFolder
@@ -184,12 +184,20 @@ def test_the_interval_comes_from_three_repetitions(one_point):
     assert point["usd_per_1k_requests_high"] == pytest.approx(1 / (1.2 - half), rel=1e-5)
 
 
-def test_the_interval_of_one_repetition_comes_from_ten_batches(one_point):
-    """Even sends give no spread; the last batch ends with the window, which is 1 s late."""
+def test_the_interval_of_one_repetition_comes_from_its_requests(one_point):
+    """Of a closed loop from how long they last, each with its share of the window: even ones give no spread."""
     even = one_point([request(i, 0.5) for i in range(20)], [facts(0, 20)])
     assert (even["requests_per_s_low"], even["requests_per_s_high"]) == pytest.approx((1, 1))
-    late = one_point([request(i, 0.5) for i in range(20)], [facts(0, 21)])
-    assert late["requests_per_s_low"] < late["requests_per_s"] < late["requests_per_s_high"]
+    uneven = one_point([request(i, 0.25 + i % 2 / 2) for i in range(20)], [facts(0, 20)])
+    expected = rate_interval([np.ones(20)], [np.tile([0.5, 1.5], 10)], independent=False)
+    assert (uneven["requests_per_s_low"], uneven["requests_per_s_high"]) == pytest.approx(expected)
+
+
+def test_the_interval_of_an_open_loop_comes_from_its_gaps(one_point):
+    sends = np.cumsum(np.tile([0.5, 1.5], 10)) - 0.5
+    point = one_point([request(float(t), 0.1) for t in sends], [facts(0, 20, load_kind="open_loop")])
+    expected = rate_interval([np.ones(20)], [np.append(np.diff(sends), 20 - sends[-1])], independent=False)
+    assert (point["requests_per_s_low"], point["requests_per_s_high"]) == pytest.approx(expected)
 
 
 def test_a_rate_that_may_be_zero_has_no_highest_price(one_point):
@@ -382,11 +390,11 @@ def test_what_holds_of_every_load_point(tmp_path_factory, latency, tokens):
         assert math.isnan(low) or math.isnan(value) or low * (1 - 1e-9) <= value <= high * (1 + 1e-9), name
 
 
-def test_the_interval_of_two_repetitions_comes_from_the_batches_of_both(one_point):
-    """Ten batches at 1/s and ten at 2/s: each 0.5 off their mean of 4/3 in its own time."""
+def test_the_interval_of_two_repetitions_comes_from_the_requests_of_both(one_point):
+    """Twenty requests that take their share of 20 s, and twenty that take that of 10 s."""
     rows = [request(i / rate, 0.4, repetition=r) for r, rate in enumerate((1, 2)) for i in range(20)]
     point = one_point(rows, [facts(0, 20), facts(0, 10, repetition=1)])
-    expected = ratio_interval(np.full(20, 2.0), np.array([2.0] * 10 + [1.0] * 10), neighbours=True)
+    expected = rate_interval([np.ones(20)] * 2, [np.ones(20), np.full(20, 0.5)], independent=False)
     assert (point["requests_per_s_low"], point["requests_per_s_high"]) == pytest.approx(expected)
 
 
@@ -402,12 +410,12 @@ def test_rare_time_outs_widen_the_rate_of_a_closed_loop_to_either_side(one_point
     stalled, quick = sends(30.0), sends(0.5)
     low, rate, high = (stalled[f"requests_per_s{bound}"] for bound in ("_low", "", "_high"))
     assert rate == pytest.approx(99 / 79.5)
-    sent_s = np.cumsum([0.0] + [30.0 if i == 50 else 0.5 for i in range(99)])
-    batches = ratio_interval(*batch_rates(np.arange(100) != 50, sent_s, 79.5))
+    lasted_s = np.where(np.arange(100) == 50, 30.0, 0.5)
+    plain = rate_interval([np.arange(100) != 50], [lasted_s], independent=False)
     mean_s = 0.795
     slowest, fastest = (mean_s / (mean_s + (share - 0.01) * 30) for share in (0.05446, 0.000253))  # by published tables
-    assert rate - low == pytest.approx(min(rate, math.hypot(rate - batches.low, rate * (1 - slowest))), rel=1e-3)
-    assert high - rate == pytest.approx(math.hypot(batches.high - rate, rate * (fastest - 1)), rel=1e-3)
+    assert rate - low == pytest.approx(min(rate, math.hypot(rate - plain.low, rate * (1 - slowest))), rel=1e-3)
+    assert high - rate == pytest.approx(math.hypot(plain.high - rate, rate * (fastest - 1)), rel=1e-3)
     assert quick["requests_per_s_high"] - quick["requests_per_s_low"] < 0.2
 
 
@@ -575,13 +583,11 @@ def test_what_fails_in_an_open_loop_is_not_served(one_point):
 
 
 def test_answers_of_uneven_length_leave_the_tokens_served_unsure(one_point):
-    """Ten batches of two answers, of 20 and 28 tokens and of 22 and 30 in turn: means of 24 and 26, so sd 1.054 and a
-    standard error of 1 / 3; t(97.5%, 9) = 2.262.
-    """
+    """Twenty answers of 20, 28, 22 and 30 tokens in turn: a variance of 17 x 20 / 19; t(97.5%, 19) = 2.093."""
     lengths = [20, 28, 22, 30] * 5
     rows = [scheduled(i * 0.5, 0.0, 0.2, output_tokens=n) for i, n in enumerate(lengths)]
     point = one_point(rows, [open_facts(2.5)], config=OPEN)
-    half = 2.26216 / 3
+    half = 2.093024 * math.sqrt(17 / 19)
     served = [point[f"served_output_tokens_per_s{bound}"] for bound in ("", "_low", "_high")]
     assert served == pytest.approx([62.5, 2.5 * (25 - half) * (1 - 0.1684), 2.5 * (25 + half)], rel=1e-4)
 
@@ -602,11 +608,10 @@ def test_a_closed_loop_serves_what_was_measured(one_point):
             assert point[f"served_{name}_per_s{bound}"] == point[f"{name}_per_s{bound}"]
 
 
-def test_what_is_in_flight_at_once_in_an_open_loop_is_one_round(one_point):
-    """Eight at once, each second, in flight for that second: batches of whole rounds do not differ."""
-    rows = [scheduled(float(second), 0.0, 1.0) for second in range(11) for _ in range(8)]
+def test_what_is_sent_evenly_in_an_open_loop_has_no_spread(one_point):
+    rows = [scheduled(i / 8, 0.0, 1.0) for i in range(88)]
     point = one_point(rows, [open_facts(2.5, 0, 11)], config=OPEN)
-    assert point["achieved_concurrency"] == pytest.approx(8)
+    assert point["achieved_concurrency"] == pytest.approx(8, rel=0.1)
     assert (point["requests_per_s_low"], point["requests_per_s_high"]) == pytest.approx((8, 8))
 
 

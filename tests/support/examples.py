@@ -161,7 +161,7 @@ def summarise_load_points(
     known = {record.option: record for record in endpoints}
     points = read_load_points(requests_dir, facts, config)
     rows = [summarise(point, known.get(point.facts[0].option), config) for point in points]
-    return judge_across_loads(pd.DataFrame(rows), config.slo)
+    return judge_across_loads(pd.DataFrame(rows), config)
 
 
 def token_price(prompt, output, **changes):

@@ -68,7 +68,7 @@ def write_campaign(campaign: Campaign, folder: Path) -> None:
             count,
             rng,
             cold=True,
-            slower=_slower(campaign, (option, dataset, level), count),
+            slower=slower_of(campaign, (option, dataset, level), count),
         )
         for (option, dataset, level), rng in zip(points, rngs, strict=True)
     ]
@@ -85,15 +85,15 @@ def write_campaign(campaign: Campaign, folder: Path) -> None:
     for number, (option, dataset, level) in enumerate(points):
         point = Attempt(option, dataset, level, 0)
         mine = Served(*(part[:, number] for part in served))
-        _write_point(point, mine, works[number], after_last_s[number], campaign, folder)
+        write_point(point, mine, works[number], after_last_s[number], campaign, folder)
 
 
-def _slower(campaign: Campaign, point: tuple[str, str, LoadLevel], count: int) -> np.ndarray | float:
+def slower_of(campaign: Campaign, point: tuple[str, str, LoadLevel], count: int, so_far: int = 0) -> np.ndarray | float:
     """What drift and neighbours make of the service of a load point that ends with its window."""
     if point not in campaign.slower:
         return 1.0
     first, last = campaign.slower[point]
-    return first + (last - first) * np.minimum(np.arange(count) / (1.5 * campaign.requests), 1)
+    return first + (last - first) * np.minimum((so_far + np.arange(count)) / (1.5 * campaign.requests), 1)
 
 
 def _arrivals_s(campaign: Campaign, dataset: str, level: LoadLevel, count: int) -> np.ndarray:
@@ -101,11 +101,18 @@ def _arrivals_s(campaign: Campaign, dataset: str, level: LoadLevel, count: int) 
     return np.cumsum(np.random.default_rng([campaign.seed, 3, *place]).exponential(1 / level.value, count))
 
 
-def _write_point(
-    point: Attempt, served: Served, work: Work, after_last_s: float, campaign: Campaign, folder: Path
-) -> None:
+def write_point(
+    point: Attempt,
+    served: Served,
+    work: Work,
+    after_last_s: float,
+    campaign: Campaign,
+    folder: Path,
+    is_block: bool = False,
+) -> int:
+    """Write the records of one load point, or of a block of one in a race; returns how many requests were sent."""
     sent_ns, done_ns, first_ns = (_ns(times) for times in (served.sent_s, served.done_s, _first_token_s(served, work)))
-    ended = conduct(Times(sent_ns, done_ns, served.worker), point.level, after_last_s, campaign)
+    ended = conduct(Times(sent_ns, done_ns, served.worker), point.level, after_last_s, campaign, is_block)
     sent = sent_ns <= ended.stop_ns
     rows = _rows(point, served, work, (sent_ns, first_ns, done_ns), ended, int(sent.sum()))
     is_open = point.level.is_open
@@ -117,6 +124,7 @@ def _write_point(
         load_point=point.id,
         load_kind=point.level.kind,
         level=point.level.value,
+        repetition=point.repetition,
         window_open_ns=ended.window.open_ns,
         window_close_ns=ended.close_ns if opened else None,
         ended_because=ended.because,
@@ -131,6 +139,7 @@ def _write_point(
         turnaround_ms=None if is_open else {"p50": 0.0, "p99": 0.0, "max": 0.0},
     )
     write_requests(folder / f"{point.id}.parquet", rows, known)
+    return len(rows)
 
 
 def _ns(seconds: np.ndarray) -> np.ndarray:
@@ -188,15 +197,15 @@ def _rows(
     return rows
 
 
-def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campaign) -> Ended:
+def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campaign, is_block: bool = False) -> Ended:
     """When `AttemptRun` would have closed the window. `times` are those of all requests that there are prompts for;
     `after_last_s` is when an open loop would have sent one more.
     """
     spec = SimpleNamespace(
-        load=load_for_slo(campaign.config),
+        load=campaign.config.load if is_block else load_for_slo(campaign.config),
         level=level,
         percentile=float(PERCENT),
-        fewest_independent=requests_for_percentile(campaign.config.slo),
+        fewest_independent=1 if is_block else requests_for_percentile(campaign.config.slo),
     )
     supply_s = after_last_s
     if not level.is_open:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from planted_campaigns import ERROR_LIMIT, draw_campaign
+from planted_race import race
 from planted_records import Times, conduct, write_campaign
 from planted_rules import RULES, our_rules
 from planted_scores import outcome, score_campaign, score_world, totals
@@ -283,3 +284,22 @@ def test_a_world_is_judged_and_is_the_same_again(world):
     found = score()
     assert found == score()
     assert found["intervals"]
+
+
+# --- raced --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [105, 120])
+def test_a_raced_campaign_is_right_for_fewer_requests(seed, tmp_path):
+    """Where options are clearly apart, or none meets the SLO; the full grid has at least 120 requests in each window."""
+    campaign = draw_campaign(seed, **FEW)
+    in_full, raced = tmp_path / "full", tmp_path / "raced"
+    in_full.mkdir(), raced.mkdir()
+    found = race(campaign, raced)
+    scored = outcome(campaign, found.answer)
+    assert scored.contained
+    assert not scored.infeasible_load_point_named
+    assert scored.single_winner in (True, None)
+    write_campaign(campaign, in_full)
+    assert found.sent < 0.6 * len(read_requests(in_full, ["status"]))
+    assert race(campaign, raced).sent == 0, "with these records the race is over"

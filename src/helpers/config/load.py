@@ -7,7 +7,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict
 
@@ -67,6 +67,37 @@ class LoadLevel:
         return self.kind != "closed_loop"
 
 
+class Race(Strict):
+    """Measure only what may still change the verdict, and stop when it is certain.
+
+    The error that `slo.confidence` leaves is shared among all load points and all looks at each, so that all bounds of the
+    race hold at once.
+    """
+
+    enabled: bool = True
+    indifference: float = Field(
+        default=0.05, gt=0, lt=1, description="Options whose prices differ by no more than this share are tied."
+    )
+    first_look: PositiveInt = Field(
+        default=30, description="Requests of a load point's first look; each look doubles them."
+    )
+    max_requests: PositiveInt | None = Field(
+        default=None,
+        description="Most requests of a load point; default the first doubling of first_look that is twice what the SLO asks.",
+    )
+
+    @model_validator(mode="after")
+    def _looks_in_order(self) -> Race:
+        if self.max_requests is not None and self.max_requests < self.first_look:
+            raise ValueError(f"max_requests {self.max_requests} is below first_look {self.first_look}")
+        return self
+
+
+def _switched(value: object) -> object:
+    """`race: true` and `race: false` are short for `race: {enabled: ...}`."""
+    return {"enabled": value} if isinstance(value, bool) else value
+
+
 class LoadBase(Strict):
     """Settings of every kind of load."""
 
@@ -81,6 +112,10 @@ class LoadBase(Strict):
         "of the value on either side, for example 0.05; null: min_requests and min_duration_s decide.",
     )
     repetitions: PositiveInt = 1
+    race: Annotated[Race, BeforeValidator(_switched)] = Field(
+        default=Race(enabled=False),
+        description="Measure options only as long as they may win; `true`: as the defaults say; `false`: every load point.",
+    )
     request_timeout_s: PositiveSeconds = 60
     max_answer_bytes: PositiveInt = Field(
         default=64_000_000,
@@ -108,6 +143,14 @@ class LoadBase(Strict):
             raise ValueError(f"min_duration_s {self.min_duration_s} exceeds max_duration_s {self.max_duration_s}")
         return self
 
+    @model_validator(mode="after")
+    def _repeated_or_raced(self) -> LoadBase:
+        if self.race.enabled and self.repetitions > 1:
+            raise ValueError(
+                "the race decides how often a load point is measured: leave out `repetitions`, or write `race: false`"
+            )
+        return self
+
     @property
     def level_kind(self) -> str:
         """The kind of its load points, a key of KIND_WORDS."""
@@ -116,6 +159,10 @@ class LoadBase(Strict):
     @abstractmethod
     def levels(self) -> list[LoadLevel]:
         """The levels known in advance; a search finds its own as it goes."""
+
+    def raced_levels(self) -> list[LoadLevel]:
+        """The levels of a race, ascending."""
+        return sorted(self.levels())
 
     @property
     def level_name(self) -> str:
@@ -249,6 +296,13 @@ class Search(LoadBase):
 
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return []
+
+    def raced_levels(self) -> list[LoadLevel]:
+        """From the lowest to the highest in steps of the tolerance."""
+        steps = math.ceil(math.log(self.highest / self.lowest) / math.log1p(self.tolerance) - 1e-9)
+        values = [min(self.highest, self.lowest * (1 + self.tolerance) ** i) for i in range(steps + 1)]
+        rounded = [float(math.floor(v + 1e-9)) if self.over == "concurrency" else float(f"{v:.4g}") for v in values]
+        return [LoadLevel(self.level_kind, value) for value in sorted({*rounded, float(self.highest)})]
 
     @property
     def most_levels(self) -> int:  # noqa: D102

@@ -83,7 +83,13 @@ class Deployment:
         if record.may_exist and (record := self._discard(record)).may_exist:
             return record
         if record.state == "deleted":
-            counted = ("billed_input_tokens", "billed_cached_tokens", "billed_output_tokens")
+            counted = (
+                "billed_input_tokens",
+                "billed_cached_tokens",
+                "billed_output_tokens",
+                "race_outcome",
+                "race_because",
+            )
             spent = {name: getattr(record, name) for name in counted}
             spent["earlier_hours"] = record.billed_hours() or 0.0
             self._ledger.put(self._target.plan().model_copy(update=spent))

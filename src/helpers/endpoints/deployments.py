@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
+from helpers.endpoints.racing import first_endpoints, race_order
 from helpers.endpoints.teardown import delete_after_failure
 from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
@@ -34,10 +35,12 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
     with guarded(run, "02_deploy_endpoints", idle_timeout_s), delete_after_failure(run):
         deployments = [Deployment(option, config, run, ledger) for option in config.options]
         there = [d for d in deployments if d.plan().state == "external"]
-        wanted = [d for d in deployments if missing_attempts(d.option, config, run)]
+        by_name = {d.option.name: d for d in deployments}
+        in_order = [by_name[option.name] for option in race_order(config, ledger)]  # now that prices are in the ledger
+        wanted = [d for d in in_order if missing_attempts(d.option, config, run)]
         silent = _silent([d for d in there if d in wanted])
         usable = [d for d in wanted if d not in silent]
-        started = usable[: config.endpoints.max_parallel_endpoints]
+        started = usable[: first_endpoints(config)]
         with ThreadPoolExecutor(max(1, len(started)), thread_name_prefix="create") as pool:
             list(pool.map(Deployment.begin, started))
         is_up = _follow(started, config, ledger, on_change)

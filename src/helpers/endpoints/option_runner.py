@@ -5,7 +5,6 @@ Notebook 02 hands over through the ledger alone.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.no_answer import NoAnswer
+from helpers.endpoints.racing import endpoints_at_once, note_leave, race_order
 from helpers.endpoints.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
@@ -30,8 +30,8 @@ from helpers.load.attempt_progress import AttemptProgress
 from helpers.load.calibration import calibrate
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
-from helpers.load.plan import attempts_of, missing_attempts
-from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
+from helpers.load.plan import asked_of, attempts_of, missing_attempts
+from helpers.metrics.looks import looks_of
 from helpers.metrics.single_requests import run_single_requests, single_request_spec
 from helpers.number_text import plural
 from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
@@ -98,8 +98,8 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
 
 def _serve_all(runner: _OptionRunner, config: BenchmarkConfig, ledger: Ledger) -> None:
     """Serve every option, starting with those whose endpoints are up, and watch the budget."""
-    up_first = sorted(config.options, key=lambda option: not _is_up(ledger.record(option.name)))
-    with ThreadPoolExecutor(config.endpoints.max_parallel_endpoints, thread_name_prefix="option") as pool:
+    up_first = sorted(race_order(config, ledger), key=lambda option: not _is_up(ledger.record(option.name)))
+    with ThreadPoolExecutor(endpoints_at_once(config), thread_name_prefix="option") as pool:
         futures: list[Future] = [pool.submit(runner.serve, option) for option in up_first]
         try:
             pending = set(futures)
@@ -129,7 +129,8 @@ class _OptionRunner:
         self._run = run
         self._ledger = ledger
         self._on_event = on_event
-        self._load_places = threading.Semaphore(config.max_parallel_loads())
+        places = 1 if looks_of(config) else config.max_parallel_loads()
+        self._load_places = threading.Semaphore(places)
         self._stopping = threading.Event()
         self._running: set[LoadProcesses] = set()
         self._begun: set[str] = set()
@@ -154,6 +155,7 @@ class _OptionRunner:
             return
         self._begun.add(option.name)
         if not missing_attempts(option, self._config, self._run):
+            note_leave(option, self._config, self._run, self._ledger)
             self._delete(option)
             notify("done")
             return
@@ -163,6 +165,8 @@ class _OptionRunner:
             if ready:
                 with self._load_places:
                     ready = self._run_attempts(deployment, notify)
+                    if ready:
+                        note_leave(option, self._config, self._run, self._ledger)
                 notify("deleting")
         finally:
             self._delete(option)
@@ -330,19 +334,18 @@ class _OptionRunner:
         config = self._config
         tokenizer = config.tokenizer_of(option)
         config_dir = Path(self._run.about()["config_dir"])
-        attempts = [a for a in attempts_of(option, config, self._run) if a.dataset == attempt.dataset]
-        most = max(config.load.most_levels * config.load.repetitions, len(attempts))
+        asked = asked_of(attempt, option, config, self._run)
         return AttemptSpec(
             option=attempt.option,
             dataset=attempt.dataset,
             level=attempt.level,
             repetition=attempt.repetition,
             seed=config.seed,
-            start_of_prompts=attempts.index(attempt) / most,
+            start_of_prompts=asked.start_of_prompts,
             address=address,
-            load=load_for_slo(config),
+            load=asked.load,
             percentile=config.slo.percentile,
-            fewest_independent=math.ceil(requests_for_percentile(config.slo) / config.load.repetitions),
+            fewest_independent=asked.fewest_independent,
             generation=config.generation,
             extra_body=option.extra_body,
             omit_body_keys=option.omit_body_keys,

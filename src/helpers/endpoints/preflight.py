@@ -38,6 +38,7 @@ from helpers.load.bodies import RequestWriter, prepare_requests
 from helpers.load.connection import Exchange, HttpConnection, RawExchange, Server, words_of_refusal
 from helpers.load.responses import Answer, read_answer
 from helpers.load.trace import read_trace
+from helpers.metrics.looks import refuse_short_race
 from helpers.metrics.sample_size import refuse_what_cannot_decide
 from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
 from helpers.run.folder import RunFolder
@@ -85,6 +86,7 @@ def check_files(config: BenchmarkConfig, base_dir: Path) -> list[str]:
     (Prompts, template and tokenizers: `make_prompts`.)
     """
     refuse_what_cannot_decide(config)
+    refuse_short_race(config)
     if not isinstance(config.load, TraceReplay):
         return []
     return [f"Trace {config.load.path}: {read_trace(config.load, base_dir).words}."]

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig, slug
-from helpers.config.load import LoadLevel, Search
+from helpers.config.load import Load, LoadLevel, Search
 from helpers.config.options import OptionBase
 from helpers.config.workload import Dataset
+from helpers.load.race import Measure
+from helpers.load.race_state import block_size, blocks_of, points_of, sent_of, step_of
 from helpers.load.search import next_level, probe_is_feasible
 from helpers.metrics.attempts import repetitions_wanted
+from helpers.metrics.looks import looks_of
+from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.run.folder import RunFolder
-from helpers.run.records import Attempt, AttemptFacts, read_facts, read_requests
+from helpers.run.ledger import Ledger
+from helpers.run.records import Attempt, AttemptFacts, read_attempt_facts, read_facts, read_requests
 
 
 def attempts_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[Attempt]:
-    """Every attempt that the config asks of an option; of a search, those measured so far and those of its next probe."""
+    """Every attempt that the config asks of an option; of a search, those measured so far and those of its next probe; of a
+    race, the blocks measured so far and the next one.
+    """
+    if looks_of(config) is not None:
+        return _race_attempts(option, config, run)
     return [
         attempt for dataset in config.datasets_of(option) for attempt in _attempts_for(option, dataset, config, run)
     ]
@@ -36,6 +48,56 @@ def _attempts_for(option: OptionBase, dataset: Dataset, config: BenchmarkConfig,
         for level in config.load.levels()
         for repetition in range(1, config.load.repetitions + 1)
     ]
+
+
+def _race_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[Attempt]:
+    blocks = [
+        Attempt(option.name, dataset.name, level, int(file.stem.rpartition("r")[-1]))
+        for dataset in config.datasets_of(option)
+        for level in config.load.raced_levels()
+        for file in blocks_of(option.name, dataset.name, level, run.requests)
+    ]
+    endpoints = Ledger(run.ledger_file, run.run_id).records()
+    if any(record.option == option.name and record.race_outcome for record in endpoints):
+        return blocks
+    step = step_of(option, config, run.requests, endpoints)
+    if not isinstance(step, Measure):
+        return blocks
+    level = next(level for level in config.load.raced_levels() if level.value == step.level)
+    so_far = [p.repetition for p in blocks if (p.dataset, p.level) == (step.dataset, level)]
+    return [*blocks, Attempt(option.name, step.dataset, level, max(so_far, default=0) + 1)]
+
+
+class Asked(NamedTuple):
+    """What an attempt is asked for."""
+
+    load: Load
+    fewest_independent: int
+    """Independent requests that the SLO's percentile asks of its window."""
+    start_of_prompts: float
+    """Share of the shuffled prompts at which it starts, so that load points share as few as may be."""
+
+
+def asked_of(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> Asked:
+    """The load of an attempt, and the prompts with which it starts: a block goes on where the last one of its level ended."""
+    if looks_of(config) is None:
+        attempts = [a for a in attempts_of(option, config, run) if a.dataset == attempt.dataset]
+        most = max(config.load.most_levels * config.load.repetitions, len(attempts))
+        independent = math.ceil(requests_for_percentile(config.slo) / config.load.repetitions)
+        return Asked(load_for_slo(config), independent, attempts.index(attempt) / most)
+    record = Ledger(run.ledger_file, run.run_id).record(option.name)
+    levels = points_of(option, config, run.requests, record)[attempt.dataset]
+    place = next(i for i, known in enumerate(levels) if known.level == attempt.level.value)
+    size = block_size(attempt.level, levels[place].n, config)
+    sent = sent_of(
+        [read_attempt_facts(file) for file in blocks_of(option.name, attempt.dataset, attempt.level, run.requests)]
+    )
+    prompts = next(dataset.count for dataset in config.datasets if dataset.name == attempt.dataset)
+    start = (place / len(levels) + sent / prompts) % 1
+    asked: dict[str, object] = {"min_requests": size}
+    if levels[place].is_measured and hasattr(config.load, "warmup_requests"):
+        asked["warmup_requests"] = 1  # the server is warm, and each worker has to have answered once
+    return Asked(config.load.model_copy(update=asked), 1, start)
 
 
 def _search_attempts(

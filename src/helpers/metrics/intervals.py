@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-BATCHES = 10
 CONFIDENCE = 0.95
 AUTOCORRELATION_PERCENT = 75
 FEWEST_FOR_MOMENTS = 10
 MOST_LAGS = 2000
-MOST_ALIKE = 0.8
 FEWEST_FREEDOM = 2.0
+LEAST_KEPT = 0.3
 DIFFER_CONFIDENCE = 0.95
 
 
@@ -29,6 +28,17 @@ class Interval(NamedTuple):
 
 
 NO_INTERVAL = Interval(None, None)
+
+
+class Sides(NamedTuple):
+    """One-sided confidences of the bounds of an interval."""
+
+    low: float
+    high: float
+
+
+BOTH = Sides((1 + CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+"""Of a 95% interval."""
 
 
 def percentile(values: np.ndarray, percent: float) -> float | None:
@@ -52,10 +62,7 @@ def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
 
     Requests wait in the same queue and are alike, so n of them say less about a percentile than n independent ones would.
     `repetitions` hold values in order of sending. The autocorrelation is that of "slower than the upper quartile" (or
-    than the percentile itself, if that is lower), which clusters more than what lies further out, summed as far as it
-    goes on by Geyer's initial monotone sequence (1992). Two repetitions or more that are shown to differ by more than that
-    explains add the variance between them, as a one-way analysis of variance finds it (Searle, Casella and McCulloch, Variance
-    Components, 1992, section 3.6).
+    than the percentile itself, if that is lower), which clusters more than what lies further out: see `effect_on_mean`.
     """
     n = sum(len(part) for part in repetitions)
     if n < 2:
@@ -70,22 +77,47 @@ def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
     if variance == 0:
         return 1.0
     parts = np.split(beyond - share, np.cumsum([len(part) for part in repetitions])[:-1])
-    parts = [part for part in parts if len(part)]
+    return memory([part for part in parts if len(part)]).effect
+
+
+class Memory(NamedTuple):
+    """How far values remember those before them."""
+
+    effect: float
+    """How many of them tell as much about their mean as one independent value, 1 to n."""
+    lags: int
+    """Over how many of them."""
+
+
+def memory(parts: list[np.ndarray]) -> Memory:
+    """How far consecutive values remember those before them.
+
+    `parts` are the repetitions, each of consecutive values about the mean of all. The autocorrelation within them is summed by
+    Geyer's initial monotone sequence (Statistical Science 7, 1992). Two repetitions or more that are shown to differ by more
+    than that explains add the variance between them, as a one-way analysis of variance finds it (Searle, Casella and McCulloch,
+    Variance Components, 1992, section 3.6).
+    """
+    n = sum(len(part) for part in parts)
+    variance = sum(float((part**2).sum()) for part in parts) / n
+    if variance == 0:
+        return Memory(1.0, 1)
     about_own = [part - part.mean() for part in parts]
     within_variance = sum(float((part**2).sum()) for part in about_own) / n
-    if within_variance == 0:  # repetitions of one kind each: they are what there is to tell
-        return n / len(parts)
-    longest = max(len(part) for part in parts)
+    if within_variance == 0:  # repetitions of one value each: they are all that there is
+        return Memory(n / len(parts), n // len(parts))
 
     def correlation(lag: int) -> float:
         """At a lag, within repetitions; their number / n makes up for the means, which were estimated from the same values."""
         products = sum(float((part[lag:] * part[:-lag]).sum()) for part in about_own if len(part) > lag)
         return products / n / within_variance + len(parts) / n
 
-    effect = max(1.0, _initial_monotone(correlation, min(longest // 2, MOST_LAGS)))
+    longest = max(len(part) for part in parts)
+    effect, lags = _initial_monotone(correlation, min(longest // 2, MOST_LAGS))
+    if effect <= 1:
+        effect, lags = 1.0, 1
     if len(parts) > 1:
         effect = max(1.0, (effect + _between(parts, within_variance, effect)) * within_variance / variance)
-    return min(effect, n)
+    return Memory(min(effect, n), max(1, lags))
 
 
 def _between(parts: list[np.ndarray], variance: float, within: float) -> float:
@@ -104,20 +136,22 @@ def _between(parts: list[np.ndarray], variance: float, within: float) -> float:
     return float((sizes**2).sum() / n * (ratio - 1) * within / per_repetition)
 
 
-def _initial_monotone(correlation: Callable[[int], float], most: int) -> float:
-    """Sums of neighbouring lags fall and stay positive in theory: they are added up until they do not."""
-    total, smallest = -1.0, math.inf
+def _initial_monotone(correlation: Callable[[int], float], most: int) -> tuple[float, int]:
+    """Sums of neighbouring lags fall and stay positive in theory: they are added up until they do not; and up to which lag."""
+    total, smallest, lags = -1.0, math.inf, 0
     for lag in range(0, most - 1, 2):
         pair = (1.0 if lag == 0 else correlation(lag)) + correlation(lag + 1)
         smallest = min(smallest, pair)
         if smallest <= 0:
             break
-        total += 2 * smallest
-    return total
+        total, lags = total + 2 * smallest, lag + 1
+    return total, lags
 
 
-def percentile_interval(values: np.ndarray, percent: float, effect: float = 1.0, by_moments: bool = True) -> Interval:
-    """95% interval of a percentile, for non-negative values.
+def percentile_interval(
+    values: np.ndarray, percent: float, effect: float = 1.0, by_moments: bool = True, confidence: float = CONFIDENCE
+) -> Interval:
+    """Interval of a percentile, for non-negative values.
 
     From order statistics, so no distribution is assumed: the r-th of n independent values lies at or above the
     percentile p with the probability that a Beta(r, n + 1 - r) variable exceeds p (David and Nagaraja, Order Statistics,
@@ -129,7 +163,7 @@ def percentile_interval(values: np.ndarray, percent: float, effect: float = 1.0,
     if n < 2:
         return NO_INTERVAL
     effective = n / effect
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - confidence) / 2
     ordered = np.sort(values)
     ranks = [_rank(percent / 100, effective, at_or_above) for at_or_above in (tail, 1 - tail)]
     low, high = (None if rank is None else rank * (n + 1) / (effective + 1) - 1 for rank in ranks)
@@ -193,61 +227,36 @@ def _at(ordered: np.ndarray, position: float) -> float:
     return math.inf if math.isinf(high) else low + (high - low) * share
 
 
-def ratio_interval(amounts: np.ndarray, durations: np.ndarray, *, neighbours: bool = False) -> Interval:
-    """95% interval of a rate Σ amounts / Σ durations over batches, by the ratio estimator with Student's t.
+def ratio_interval(amounts: np.ndarray, durations: np.ndarray, sides: Sides = BOTH) -> Interval:
+    """Interval of a rate Σ amounts / Σ durations over independent parts of a measurement: see `rate_interval`."""
+    return rate_interval([amounts], [durations], sides)
 
-    Residuals e = amount - rate x duration have variance s²; the rate's standard error is s / (sqrt(k) x mean duration)
-    (Cochran, Sampling Techniques, 1977, section 2.11). `neighbours`: batches follow one upon the other and may be alike; the
-    variance rises, and the degrees of freedom fall, by their `memory`.
+
+def rate_interval(
+    amounts: list[np.ndarray], durations: list[np.ndarray], sides: Sides = BOTH, *, independent: bool = True
+) -> Interval:
+    """Interval of a rate Σ amounts / Σ durations, by the ratio estimator with Student's t. An array for each repetition.
+
+    Residuals e = amount - rate x duration have variance s²; the rate's standard error is s / (sqrt(n) x mean duration)
+    (Cochran, Sampling Techniques, 1977, section 2.11). Where values are not `independent` the variance rises by their `memory`
+    over m lags, made up for the share 2 m / n that is lost with the mean, and the degrees of freedom are n / m (Priestley,
+    Spectral Analysis and Time Series, 1981, sections 5.3 and 6.2).
     """
-    k = len(amounts)
-    if k < 3 or durations.sum() <= 0:
+    n, total = sum(len(part) for part in amounts), sum(float(part.sum()) for part in durations)
+    if n < 3 or total <= 0:
         return NO_INTERVAL
-    rate = amounts.sum() / durations.sum()
-    residuals = amounts - rate * durations
-    alike = memory(residuals) if neighbours else 1.0
-    error = math.sqrt(alike * (residuals**2).sum() / (k - 1)) / (math.sqrt(k) * durations.mean())
+    rate = sum(float(part.sum()) for part in amounts) / total
+    residuals = [a - rate * d for a, d in zip(amounts, durations, strict=True)]
+    effect, lags = (1.0, 1) if independent else memory(residuals)
+    if lags > 1:
+        effect = min(effect / max(LEAST_KEPT, 1 - 2 * lags / n), n)
+    squares = sum(float((part**2).sum()) for part in residuals)
+    error = math.sqrt(effect * squares / (n - 1) / n) / (total / n)
     from scipy import special
 
-    freedom = max(FEWEST_FREEDOM, (k - 1) / alike) if neighbours else k - 1
-    half = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
-    return Interval(max(0.0, float(rate - half)), float(rate + half))
-
-
-def memory(residuals: np.ndarray) -> float:
-    """How many batches tell as much as one independent batch, at least 1: (1 + r) / (1 - r) for a first-order autoregression
-    (Priestley, Spectral Analysis and Time Series, 1981, section 5.3).
-
-    The sample's r of k values falls short by about (1 + 3 r) / k (Kendall, Biometrika 41, 1954), which is made up for. Beyond
-    `MOST_ALIKE` a handful of batches cannot tell how long the memory is.
-    """
-    squares = float((residuals**2).sum())
-    if squares <= 0:
-        return 1.0
-    found = float((residuals[1:] * residuals[:-1]).sum()) / squares
-    r = min(max(found + (1 + 3 * found) / len(residuals), 0.0), MOST_ALIKE)
-    return (1 + r) / (1 - r)
-
-
-def batch_rates(
-    amounts: np.ndarray, sent_s: np.ndarray, closed_s: float, streams: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Amounts and durations of up to ten batches of consecutive requests.
-
-    `amounts` holds what each request contributes (1 for a success, or its tokens), `sent_s` when it was sent, in
-    order; a request's duration is the time to the next send, for the last one to `closed_s`. A batch holds a whole
-    number of rounds of the `streams` in flight, because streams often answer in step: a part of a round would look
-    like a change of the rate.
-    """
-    return batches(amounts, np.diff(np.append(sent_s, closed_s)), streams)
-
-
-def batches(amounts: np.ndarray, durations: np.ndarray, streams: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of both over up to ten batches of neighbours, each of a whole number of rounds of `streams`."""
-    size = streams * max(1, math.ceil(len(amounts) / (streams * BATCHES)))
-    count = max(1, len(amounts) // size)
-    batch = np.minimum(np.arange(len(amounts)) // size, count - 1)
-    return np.bincount(batch, amounts), np.bincount(batch, durations)
+    freedom = max(FEWEST_FREEDOM, n / lags - 1)
+    below, above = (float(special.stdtrit(freedom, side)) * error for side in sides)
+    return Interval(max(0.0, rate - below), rate + above)
 
 
 def share_bounds(count: int, total: int, confidence: float, effect: float = 1.0) -> Interval:

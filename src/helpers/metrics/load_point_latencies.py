@@ -20,13 +20,19 @@ from helpers.metrics.intervals import (
     samples_to_show,
     share_bounds,
 )
+from helpers.metrics.looks import AS_ASKED, AsAsked
 from helpers.metrics.sample_size import requests_lacking
 
 PERCENTS = (50, 90, 95, 99)
 
 
 def percentile_columns(
-    column: str, values: np.ndarray, effect: float, slo_percent: float, by_moments: bool = True
+    column: str,
+    values: np.ndarray,
+    effect: float,
+    slo_percent: float,
+    by_moments: bool = True,
+    confidence: float = CONFIDENCE,
 ) -> dict[str, float | None]:
     """Columns of a latency: n, effective n, mean of the successes, percentiles, and the interval of the SLO's percentile.
 
@@ -44,7 +50,7 @@ def percentile_columns(
             percentile(ordered, percent) if len(values) >= samples_to_show(percent) else None
         )
     shown = row[f"{column}_p{slo_percent:g}"] is not None
-    interval = percentile_interval(ordered, slo_percent, effect, by_moments) if shown else NO_INTERVAL
+    interval = percentile_interval(ordered, slo_percent, effect, by_moments, confidence) if shown else NO_INTERVAL
     return row | {f"{column}_p{slo_percent:g}_low": interval.low, f"{column}_p{slo_percent:g}_high": interval.high}
 
 
@@ -52,10 +58,12 @@ class LoadPointLatencies:
     """Latencies of the requests of a steady window in order of sending, failures as +inf.
 
     `here` are these requests by repetition and t0 (`metrics.with_latencies`). In an open loop (`is_open`) mean and standard
-    deviation say nothing of the percentile: those of a quiet spell are small.
+    deviation say nothing of the percentile: those of a quiet spell are small. `sure`: how sure each
+    bound has to be.
     """
 
-    def __init__(self, here: pd.DataFrame, *, is_open: bool) -> None:
+    def __init__(self, here: pd.DataFrame, *, is_open: bool, sure: AsAsked = AS_ASKED) -> None:
+        self._sure = sure
         self._requests = here[["ok", *LATENCIES]]
         self._ok = here["ok"].to_numpy(dtype=bool)
         self._repetition = here["repetition"].to_numpy()
@@ -86,11 +94,14 @@ class LoadPointLatencies:
 
     def error_rate_interval(self) -> Interval:
         """95% interval of the error rate."""
-        return share_bounds(self.failures, self.n, (1 + CONFIDENCE) / 2, self.failure_effect)
+        return share_bounds(
+            self.failures, self.n, (1 + self._sure.of_limit(CONFIDENCE, self.n)) / 2, self.failure_effect
+        )
 
     def percentiles(self, column: str, percent: float) -> dict[str, float | None]:
         """The columns of a latency, with an interval at this percentile: see `percentile_columns`."""
-        return percentile_columns(column, self.values(column), self.effect(column, percent), percent, self._by_moments)
+        effect, confidence = self.effect(column, percent), self._sure.of_limit(CONFIDENCE, self.n)
+        return percentile_columns(column, self.values(column), effect, percent, self._by_moments, confidence)
 
     def slo_columns(
         self, slo: ServiceLevel, steady: bool | None, client_limited: bool
@@ -99,15 +110,15 @@ class LoadPointLatencies:
         be met (`lacking_<column>`: 0 where it is decided, None where no number would), `estimates_within_slo`, and `slo` of
         them all.
         """
-        states, lacking = {}, {}
+        states, lacking, confidence = {}, {}, self._sure.of_limit(slo.confidence, self.n)
         for column, limit in slo.limits_s().items():
             values, effect = self.values(column), self.effect(column, slo.percentile)
-            state = metrics.limit_is_met(values, limit, slo.percentile, slo.confidence, effect, self._by_moments)
+            state = metrics.limit_is_met(values, limit, slo.percentile, confidence, effect, self._by_moments)
             states[f"slo_{column}"] = state
             lacking[f"lacking_{column}"] = _lacking(
-                state, int((values > limit).sum()), len(values), 1 - slo.percentile / 100, slo.confidence, effect
+                state, int((values > limit).sum()), len(values), 1 - slo.percentile / 100, confidence, effect
             )
-        of_errors = self.failures, self.n, slo.error_rate, slo.confidence, self.failure_effect
+        of_errors = self.failures, self.n, slo.error_rate, confidence, self.failure_effect
         states["slo_error_rate"] = metrics.share_is_met(*of_errors)  # by itself: see `pooled_failures`
         lacking["lacking_error_rate"] = _lacking(states["slo_error_rate"], *of_errors)
         return (

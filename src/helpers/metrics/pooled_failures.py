@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.metrics.formulas import UNDECIDED, share_is_met
+from helpers.metrics.looks import surely
 from helpers.metrics.room import rejudge, show_room
 from helpers.metrics.sample_size import requests_lacking
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from helpers.config.benchmark import ServiceLevel
+    from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 
 DIFFERS_P = 0.05
 """A load point whose failures differ from those of the others at this level is not pooled with them: rather too often than
@@ -53,8 +54,9 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
     return points
 
 
-def judge_across_loads(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
+def judge_across_loads(points: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:
     """The table of load points with what the loads of an option say of each other: room below capacity, and failures."""
+    slo = config.slo.model_copy(update={"confidence": surely(config).of_failures(config.slo.confidence)})
     return pool_failures(show_room(points, slo), slo)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED, judged_state
-from helpers.metrics.intervals import NO_INTERVAL, Interval, batches, ratio_interval
+from helpers.metrics.intervals import Interval, ratio_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ROOM = 0.75
 """A rate up to this share of what an option is known to keep up with has room."""
+PARTS = 10
+"""Into which the answers of a saturated server are divided: single ones come in step."""
 MEMORIES = 100.0
 """A window of so many times service time / (1 - ρ)^2 needs no other load point."""
 
@@ -33,9 +35,8 @@ def saturated_rate(requests: pd.DataFrame, opened_ns: int, closed_ns: int) -> In
     """
     done = np.sort(requests["done_ns"].dropna().to_numpy(dtype="int64"))
     done = done[(done >= (opened_ns + closed_ns) // 2) & (done <= closed_ns)]
-    if len(done) < 2:
-        return NO_INTERVAL
-    return ratio_interval(*batches(np.ones(len(done) - 1), np.diff(done) / 1e9))
+    edges = np.unique(np.linspace(0, len(done) - 1, PARTS + 1).astype(int)) if len(done) else np.array([], int)
+    return ratio_interval(np.diff(edges).astype(float), np.diff(done[edges]) / 1e9)
 
 
 def show_room(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:

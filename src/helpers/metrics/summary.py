@@ -25,12 +25,13 @@ from helpers.metrics.intervals import (
     CONFIDENCE,
     NO_INTERVAL,
     Interval,
-    batch_rates,
-    batches,
+    Sides,
+    rate_interval,
     ratio_interval,
     share_bounds,
 )
 from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
+from helpers.metrics.looks import looks_of, surely
 from helpers.metrics.room import saturated_rate
 from helpers.metrics.token_samples import sample_columns
 from helpers.price import Price
@@ -92,12 +93,13 @@ def read_load_points(requests_dir: Path, facts: list[AttemptFacts], config: Benc
     nothing was answered has no steady state to wait for: all of it is its window.
     """
     facts = [_as_window(f, requests_dir) for f in facts]
+    repetitions = 1 if looks_of(config) else config.load.repetitions
     for option in config.options:
         for dataset in config.datasets_of(option):
             mine = [f for f in facts if (f.option, f.dataset) == (option.name, dataset.name) and f.window_s]
             for load in sorted({f.load for f in mine}):
                 here = [f for f in mine if f.load == load]
-                point = _read_load_point(requests_dir, repetitions_that_count(here, config.load.repetitions))
+                point = _read_load_point(requests_dir, repetitions_that_count(here, repetitions))
                 if len(point.steady):
                     yield point
 
@@ -175,13 +177,14 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
         "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
         "usd_per_hour": endpoint and endpoint.usd_per_option_hour(),
     } | sample_columns(point.requests)
-    latencies, streams = LoadPointLatencies(here, is_open=row["load_kind"] == "open_loop"), _streams(row)
+    is_open, streams = row["load_kind"] == "open_loop", _streams(row)
+    latencies = LoadPointLatencies(here, is_open=is_open, sure=surely(config))
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
-    saturated = _saturated(point) if row["overloaded"] and row["load_kind"] == "open_loop" else NO_INTERVAL
+    saturated = _saturated(point) if row["overloaded"] and is_open else NO_INTERVAL
     row |= {"saturated_per_s_low": saturated.low, "saturated_per_s_high": saturated.high, "shows_room": None}
     row |= {"failure_effect": latencies.failure_effect, "failures_pooled_over": 1}
     row |= _rates(point, ok, window_s, streams, config)
-    row |= served_rates(row, {name: _mean_interval(here.loc[ok, name], streams) for name in TOKENS})
+    row |= served_rates(row, {name: _mean_interval(here.loc[ok, name], config) for name in TOKENS})
     row |= prices_of(row, endpoint and endpoint.price)
     for column in LATENCIES:
         row |= latencies.percentiles(column, config.slo.percentile)
@@ -228,6 +231,7 @@ def _streams(row: dict) -> int:
 def _rates(point: LoadPoint, ok: np.ndarray, window_s: float, streams: int, config: BenchmarkConfig) -> dict:
     """Throughput of requests and tokens, and goodput, with intervals."""
     here = point.steady
+    sides = surely(config).of_rate(CONFIDENCE, len(here))
     amounts = {
         "requests": ok.astype(float),
         "goodput": metrics.within_slo(here, config.slo).astype(float),
@@ -238,31 +242,52 @@ def _rates(point: LoadPoint, ok: np.ndarray, window_s: float, streams: int, conf
     for name in RATES:
         formula = metrics.token_throughput if name.endswith("tokens") else metrics.request_throughput
         rate = formula(float(amounts[name].sum()), window_s)
-        low, high = _rate_interval(here, point.facts, amounts[name], streams)
+        low, high = _rate_interval(point, amounts[name], config)
         if point.facts[0].load_kind == "closed_loop":
-            low, high = _with_rare_stalls(Interval(low, high), rate, here, ok, window_s, streams)
+            low, high = _with_rare_stalls(Interval(low, high), rate, here, ok, window_s, streams, sides)
         row |= {f"{name}_per_s": rate}
         row |= {f"{name}_per_s_low": low, f"{name}_per_s_high": high}
     return row
 
 
-def _rate_interval(here: pd.DataFrame, windows: list[AttemptFacts], amounts: np.ndarray, streams: int) -> Interval:
-    """From the repetitions where there are at least three, else from batches of consecutive requests."""
-    repetition = here["repetition"].to_numpy()
-    if len(windows) >= 3:
-        totals = np.array([amounts[repetition == f.repetition].sum() for f in windows])
-        return ratio_interval(totals, np.array([f.window_s for f in windows]))
-    t0_s = here["t0_ns"].to_numpy(dtype="int64") / 1e9
-    parts = [
-        batch_rates(amounts[mine], t0_s[mine], facts.window_close_ns / 1e9, streams)
-        for facts in windows
-        if (mine := repetition == facts.repetition).any()
-    ]
-    return ratio_interval(*(np.concatenate(both) for both in zip(*parts, strict=True)), neighbours=True)
+def _rate_interval(point: LoadPoint, amounts: np.ndarray, config: BenchmarkConfig) -> Interval:
+    """From the repetitions where there are at least three, else, as always in a race, from single requests: its blocks differ
+    in length.
+
+    A request takes its share of the window: in a closed loop as much of it as the request lasts, since a stream sends the next
+    one when the last has ended; in an open loop up to the next send.
+    """
+    sides = surely(config).of_rate(CONFIDENCE, len(point.steady))
+    parts, durations = [], []
+    for facts in point.facts:
+        mine = (point.steady["repetition"] == facts.repetition).to_numpy()
+        if mine.any():
+            parts.append(amounts[mine])
+            durations.append(_shares_of_window_s(point.steady[mine], facts))
+    if len(parts) >= 3 and looks_of(config) is None:
+        totals = [np.array([part.sum() for part in of_it]) for of_it in (parts, durations)]
+        return ratio_interval(*totals, sides)
+    return rate_interval(parts, durations, sides, independent=False)
+
+
+def _shares_of_window_s(requests: pd.DataFrame, facts: AttemptFacts) -> np.ndarray:
+    """Durations, in s, that add up to the window."""
+    t0_ns = requests["t0_ns"].to_numpy(dtype="int64")
+    if facts.load_kind != "closed_loop":
+        return np.diff(np.append(t0_ns, facts.window_close_ns)) / 1e9
+    done_ns = requests["done_ns"].astype("Float64").to_numpy(dtype=float, na_value=float(facts.window_close_ns))
+    lasted = np.maximum(done_ns - t0_ns, 0.0)
+    return lasted * (facts.window_s / lasted.sum()) if lasted.sum() > 0 else lasted
 
 
 def _with_rare_stalls(
-    interval: Interval, rate: float, here: pd.DataFrame, ok: np.ndarray, window_s: float, streams: int
+    interval: Interval,
+    rate: float,
+    here: pd.DataFrame,
+    ok: np.ndarray,
+    window_s: float,
+    streams: int,
+    sides: Sides,
 ) -> Interval:
     """The interval of a closed loop's rate, widened where few failures took much of the time.
 
@@ -277,7 +302,7 @@ def _with_rare_stalls(
     if interval.low is None or count == 0 or count == n:
         return interval
     each_s = float(taken_s[stalls].mean())
-    few, many = share_bounds(count, n, (1 + CONFIDENCE) / 2)
+    few, many = share_bounds(count, n, sides.high).low, share_bounds(count, n, sides.low).high
     slowest, fastest = (mean_s / (mean_s + (share - count / n) * each_s) for share in (many, few))
     fastest = fastest if fastest > 0 else math.inf
     return Interval(
@@ -307,10 +332,11 @@ def served_rates(row: dict, per_answer: dict[str, Interval]) -> dict:
     return served
 
 
-def _mean_interval(values: pd.Series, streams: int) -> Interval:
-    """95% interval of the mean of the known values, from batches of consecutive requests."""
+def _mean_interval(values: pd.Series, config: BenchmarkConfig) -> Interval:
+    """Interval of the mean of the known values, which are in order of sending."""
     known = values.dropna().to_numpy(dtype=float)
-    return ratio_interval(*batches(known, np.ones(len(known)), streams), neighbours=True) if len(known) else NO_INTERVAL
+    sides = surely(config).of_rate(CONFIDENCE, len(known))
+    return rate_interval([known], [np.ones(len(known))], sides, independent=False)
 
 
 def prices_of(row: dict, price: Price | None) -> dict:

@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "load_report": ["recommendations"],
         "plan_report": ["plan_table", "quota_table"],
+        "race_report": ["race_table"],
         "report": [
             "definitions",
             "errors_table",

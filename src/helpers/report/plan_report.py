@@ -19,6 +19,7 @@ from helpers.config.secret_names import SECRET_NAME
 from helpers.config.workload import Dataset
 from helpers.endpoints.pricing import price_of
 from helpers.endpoints.quotas import Quota, read_quotas
+from helpers.metrics.looks import looks_of, refuse_short_race
 from helpers.metrics.sample_size import levels_of, rates_too_short, refuse_what_cannot_decide, requests_for_slo
 from helpers.number_text import number, plural
 from helpers.price import Price
@@ -46,6 +47,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
     Raises ConfigError where no load point can hold the requests that the SLO asks for (`sample_size`).
     """
     refuse_what_cannot_decide(config)
+    refuse_short_race(config)
     vcpus = describe_machine()["vcpus"]
     rows = [_row(option, config, price_of(option, config.aws.region, vcpus)) for option in config.options]
     columns = [
@@ -63,7 +65,9 @@ def plan_table(config: BenchmarkConfig) -> Table:
 
 
 def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[str, object]:
-    points = len(config.datasets_of(option)) * config.load.most_levels * config.load.repetitions
+    looks = looks_of(config)
+    each = config.load.repetitions if looks is None else len(looks.totals)
+    points = len(config.datasets_of(option)) * config.load.most_levels * each
     startup, startup_basis = _startup_minutes(option)
     minutes = startup + points * _minutes_per_point(config)
     usd, usd_basis = _dollars(option, config, price, minutes)
@@ -102,6 +106,11 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
         f". Minutes: start-up, plus, for each load point, at most {_longest_s(config):g} s of load and, for the drain, "
         f"{config.load.request_timeout_s:g} s."
     )
+    if (looks := looks_of(config)) is not None:
+        said += (
+            f" Raced: this is the worst case, in which every load point is looked at {len(looks.totals)} times. An option is "
+            "loaded, and billed, only as long as it may win: as a rule at few of its load points."
+        )
     if short := rates_too_short(config):
         needed = requests_for_slo(config.slo, levels_of(config))
         said += (

@@ -37,6 +37,7 @@ STATUS_WORDS = {
     "undecided": "not decided",
     "not_judged": "not judged",
     "infeasible": "misses the SLO",
+    "eliminated": "eliminated",
     "unpriced": "no price",
     "incomplete": "not measured",
     "failed": "failed",

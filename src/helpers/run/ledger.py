@@ -73,6 +73,10 @@ class EndpointRecord(BaseModel):
     """Of the input tokens, those that were read from a prompt cache."""
     billed_output_tokens: int = 0
     """Tokens sent and received so far, of what is billed per token."""
+    race_outcome: str | None = None
+    """Why the option left the race (`load.race.Outcome`); null while it is in it, or where there is none."""
+    race_because: str | None = None
+    """The same in words, with the bounds at that moment."""
     earlier_hours: float = 0.0
     """Lifetime of earlier endpoints of this option: a run that is continued makes a new one."""
 

@@ -83,7 +83,7 @@ def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
         )
     measured = pd.DataFrame(rows) if rows else no_load_points(config)
     points = measured if grouped.empty else pd.concat([pd.DataFrame(rows), grouped], ignore_index=True)
-    points = judge_across_loads(points.apply(_numbers_as_numbers), config.slo)
+    points = judge_across_loads(points.apply(_numbers_as_numbers), config)
     warnings = [
         *check_run(
             points, audits, facts, endpoints, read_prompt_warnings(run.payloads), config, datetime.now(UTC).date()

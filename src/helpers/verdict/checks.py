@@ -176,7 +176,8 @@ def _missing_points(
     have = set(points[["option", "dataset", "load"]].itertuples(index=False, name=None)) if len(points) else set()
     failures = {record.option: record.why_failed() for record in endpoints}
     planned = [level.label for level in config.load.levels()]
-    for option in config.options:
+    raced = {record.option for record in endpoints if record.race_outcome}
+    for option in (option for option in config.options if option.name not in raced):
         missing = []
         for dataset in config.datasets_of(option):
             if planned:

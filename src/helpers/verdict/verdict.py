@@ -15,7 +15,16 @@ from helpers.run.report_warning import ReportWarning
 
 SCHEMA_VERSION = 5
 Status = Literal[
-    "recommended", "tied", "feasible", "undecided", "not_judged", "infeasible", "unpriced", "incomplete", "failed"
+    "recommended",
+    "tied",
+    "feasible",
+    "undecided",
+    "not_judged",
+    "infeasible",
+    "eliminated",
+    "unpriced",
+    "incomplete",
+    "failed",
 ]
 CostBasis = Literal["usd_per_1k_requests", "usd_per_1m_output_tokens"]
 

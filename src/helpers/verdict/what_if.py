@@ -16,6 +16,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
+from helpers.metrics.looks import AsAsked, surely
 from helpers.metrics.pooled_failures import judge_across_loads
 from helpers.metrics.summary import LoadPoint, prices_of, read_load_points
 from helpers.run.folder import RunFolder
@@ -109,7 +110,7 @@ class WhatIf:
         for point in read_load_points(run.requests, measured.facts, config):
             first = point.facts[0]
             row = known[first.option, first.dataset, first.load_kind, float(first.level)]
-            self._points.append(_HeldLoadPoint(point, row))
+            self._points.append(_HeldLoadPoint(point, row, surely(config)))
         self._has_groups = not read_groups(run).empty
         self._points_at = lru_cache(REMEMBERED)(self._points_at)
 
@@ -149,9 +150,9 @@ class WhatIf:
         changed = {record.option: record for record in endpoints} if price is not None else {}
         rows = [point.row_at(config, metric, changed.get(point.option)) for point in self._points]
         if not self._has_groups:
-            return judge_across_loads(pd.DataFrame(rows), config.slo)
+            return judge_across_loads(pd.DataFrame(rows), config)
         groups = summarise_groups(self.run, endpoints, config)
-        return judge_across_loads(pd.concat([pd.DataFrame(rows), groups], ignore_index=True), config.slo)
+        return judge_across_loads(pd.concat([pd.DataFrame(rows), groups], ignore_index=True), config)
 
     def _at_price(self, record: EndpointRecord, name: str | None) -> EndpointRecord:
         option = next((option for option in self.config.options if option.name == record.option), None)
@@ -164,10 +165,10 @@ class WhatIf:
 class _HeldLoadPoint:
     """One load point: the row of the run's table, and the latencies from which its SLO columns follow."""
 
-    def __init__(self, point: LoadPoint, row: dict) -> None:
+    def __init__(self, point: LoadPoint, row: dict, sure: AsAsked) -> None:
         self.option, self._row = row["option"], row
         self._steady = None if pd.isna(row["steady"]) else bool(row["steady"])
-        self._latencies = LoadPointLatencies(point.steady, is_open=row["load_kind"] == "open_loop")
+        self._latencies = LoadPointLatencies(point.steady, is_open=row["load_kind"] == "open_loop", sure=sure)
         self._percentiles = cache(self._latencies.percentiles)
 
     def row_at(self, config: BenchmarkConfig, metric: str, endpoint: EndpointRecord | None) -> dict:

@@ -1,0 +1,269 @@
+"""The race: what is measured next of an option, or why its endpoint may go. Pure functions of what was measured so far.
+
+Within an option the levels are bracketed by first looks (is the SLO met there, as measured?), and then the level is measured
+that matters most: the highest that seems to meet the SLO, until it is shown to; any other that may be cheaper by more than the
+indifference, until it is shown to miss the SLO, or not to be cheaper. Against a leader an option goes on only until it is
+shown to be infeasible, more expensive, or not cheaper by more than the indifference, or until it is the new leader. Every bound
+holds at all looks and for all load points at once (`metrics.looks`), so an option is wrongly dropped with at most the error
+that the config allows.
+(Best arm identification with feasibility tests: Cai and Kandasamy, arXiv:2511.09808; Katz-Samuels and Scott, AISTATS 2019.
+Stopping within an indifference: Even-Dar, Mannor and Mansour, JMLR 7, 2006.)
+
+As a rule, latency and throughput rise with load: no level above one that misses the SLO meets it, and a closed loop serves at
+most in proportion to its concurrency. That more load is cheaper is not taken for granted: the level below the cheapest is
+looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+BASES = ("usd_per_1k_requests", "usd_per_1m_output_tokens")
+"""Prices in which options may be compared: one is dropped only where it is more expensive in both."""
+FLAT = 0.97
+"""The price of a load is taken not to fall any more where that of the next lower load is at least this share of it."""
+PRECISE = 2
+"""A price is known well enough where its upper bound is within so many times the indifference."""
+LEFT_OPEN = 2
+"""A level that holds so many times the requests of a first look is left open by it."""
+Outcome = Literal["infeasible", "more expensive", "not cheaper", "settled", "not started"]
+
+
+class Price(NamedTuple):
+    """A price with its bounds."""
+
+    value: float
+    low: float
+    high: float
+
+
+UNKNOWN = Price(math.inf, 0.0, math.inf)
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is known of an option at a level of a dataset."""
+
+    level: float
+    is_open: bool = False
+    """Does the schedule bound what is served?"""
+    n: int = 0
+    """Requests that count."""
+    state: Literal["met", "missed", "undecided"] = "undecided"
+    is_within: bool = False
+    """Is the SLO met as measured, however sure that is?"""
+    prices: tuple[Price, ...] = (UNKNOWN,) * len(BASES)
+    """In each of the `BASES`."""
+    is_spent: bool = False
+    """No further look is possible."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Was it looked at?"""
+        return self.n > 0
+
+
+Points = Mapping[str, Sequence[Point]]
+"""Dataset -> its levels, ascending."""
+
+
+class Measure(NamedTuple):
+    """Measure the next block of a load point."""
+
+    dataset: str
+    level: float
+
+
+class Leave(NamedTuple):
+    """The option's endpoint may go."""
+
+    outcome: Outcome
+    prices: tuple[Price, ...] = ()
+    """The least that the option may cost, against what the leader costs."""
+
+
+def next_step(
+    points: Points, shares: Mapping[str, float], leader: Sequence[Price] | None, indifference: float
+) -> Measure | Leave:
+    """What to do with the option whose endpoint is up. `shares` are those of the datasets in the traffic; `leader` is what the
+    best of the other options costs, None while none is shown to meet the SLO.
+    """
+    for dataset in shares:
+        if not _possible(points[dataset]):
+            return Leave("infeasible")
+    least = tuple(_at_least(points, shares, basis) for basis in range(len(BASES)))
+    if leader is not None and all(low > of.high for low, of in zip(least, leader, strict=True)):
+        return Leave("more expensive", tuple(Price(low, low, low) for low in least))
+    if (
+        leader is not None
+        and own_price(points, shares) is not None
+        and all(low > (1 - indifference) * of.high for low, of in zip(least, leader, strict=True))
+    ):
+        return Leave("not cheaper", tuple(Price(low, low, low) for low in least))
+    if leader is not None:
+        points = _that_may_win(points, shares, leader)
+        if (behind := _to_show_behind(points, shares, leader)) is not None:
+            return behind
+    if any(_best(points[d]) is None and all(p.is_spent for p in _possible(points[d])) for d in shares):
+        return Leave("settled")
+    wanted = [(d, level) for d in shares if (level := _next_level(points[d], indifference)) is not None]
+    if not wanted and own_price(points, shares) is not None:
+        wanted = [(d, level) for d in shares if (level := _to_refine(points[d], indifference)) is not None]
+    if not wanted:
+        return Leave("settled")
+    return Measure(*max(wanted, key=lambda one: _urgency(points[one[0]], shares[one[0]])))
+
+
+def own_price(points: Points, shares: Mapping[str, float]) -> tuple[Price, ...] | None:
+    """What an option costs over the traffic, each dataset at the cheapest load that is shown to meet the SLO; None where one has
+    none.
+    """
+    best = [(share, _best(points[dataset])) for dataset, share in shares.items()]
+    if any(point is None for _, point in best):
+        return None
+    return tuple(
+        Price(*(sum(share * point.prices[basis][i] for share, point in best) for i in range(3)))
+        for basis in range(len(BASES))
+    )
+
+
+def _best(levels: Sequence[Point]) -> Point | None:
+    met = [point for point in levels if point.state == "met"]
+    return min(met, key=lambda point: point.prices[0].value, default=None)
+
+
+def _possible(levels: Sequence[Point]) -> list[Point]:
+    """Levels that are not shown to miss the SLO, by themselves or because a lower one does."""
+    floor = max((point.level for point in levels if point.state == "met"), default=-math.inf)
+    missed = min((p.level for p in levels if p.state == "missed" and p.level > floor), default=math.inf)
+    return [p for p in levels if p.state != "missed" and (p.level < missed or p.state == "met")]
+
+
+def _at_least(points: Points, shares: Mapping[str, float], basis: int) -> float:
+    return sum(
+        share * min(lowest_price(point, points[dataset], basis) for point in _possible(points[dataset]))
+        for dataset, share in shares.items()
+    )
+
+
+def _that_may_win(points: Points, shares: Mapping[str, float], leader: Sequence[Price]) -> Points:
+    """The points; those at which the option would cost more than the leader, whatever its other datasets cost, are spent."""
+    least = [_at_least(points, shares, basis) for basis in range(len(BASES))]
+
+    def is_more_expensive(dataset: str, point: Point) -> bool:
+        levels = points[dataset]
+        of_dataset = [min(lowest_price(p, levels, b) for p in _possible(levels)) for b in range(len(BASES))]
+        at_point = [lowest_price(point, levels, b) for b in range(len(BASES))]
+        return all(
+            rest + shares[dataset] * (here - usual) > of.high
+            for rest, here, usual, of in zip(least, at_point, of_dataset, leader, strict=True)
+        )
+
+    return {
+        dataset: [replace(p, is_spent=p.is_spent or is_more_expensive(dataset, p)) for p in points[dataset]]
+        for dataset in shares
+    }
+
+
+def lowest_price(point: Point, levels: Sequence[Point], basis: int) -> float:
+    """The least that a level may cost: its lower bound, or what follows from other levels; 0 where nothing does."""
+    if point.is_measured:
+        return point.prices[basis].low
+    known = [other for other in levels if other.is_measured and math.isfinite(other.prices[basis].value)]
+    if point.is_open:
+        return max((other.prices[basis].low * other.level / point.level for other in known), default=0.0)
+    below = [other for other in known if other.level < point.level]
+    from_below = max((other.prices[basis].low * other.level / point.level for other in below), default=0.0)
+    above = [other for other in known if other.level > point.level]
+    if len(above) < 2 or above[0].prices[basis].value < FLAT * above[1].prices[basis].value:
+        return from_below
+    return max(from_below, above[0].prices[basis].low)
+
+
+def _to_show_behind(points: Points, shares: Mapping[str, float], leader: Sequence[Price]) -> Measure | None:
+    """Of an option that seems more expensive than the leader: the load point at which it may yet be cheaper."""
+    if any(_pilot(points[dataset]) is not None for dataset in shares):
+        return None
+    seems, at_best = 0.0, []
+    for dataset, share in shares.items():
+        likely = [p for p in _possible(points[dataset]) if p.is_within or p.state == "met"] or _possible(
+            points[dataset]
+        )
+        seems += share * min(point.prices[0].value for point in likely)
+        point = min(_possible(points[dataset]), key=lambda p: (lowest_price(p, points[dataset], 0), -p.level))
+        if not point.is_spent:
+            at_best.append((share * (point.prices[0].value - point.prices[0].low), dataset, point.level))
+    if seems <= leader[0].value or not at_best:
+        return None
+    return Measure(*max(at_best)[1:])
+
+
+def _next_level(levels: Sequence[Point], indifference: float) -> float | None:
+    """The level of a dataset that matters most; None where nothing more is to be learnt."""
+    possible = _possible(levels)
+    if (pilot := _pilot(levels)) is not None:
+        return pilot
+    open_levels = [p for p in possible if p.state == "undecided" and not p.is_spent]
+    best, floor = _best(levels), max((p for p in possible if p.is_within), key=lambda p: p.level, default=None)
+    if best is None:
+        if floor is not None and (likely := _easiest(floor, levels, indifference)) is not None:
+            return likely
+        below = [p.level for p in open_levels if floor is not None and p.level < floor.level]
+        return max(below, default=min((p.level for p in open_levels), default=None))
+    margin = (1 - indifference) * best.prices[0].value
+    cheaper = [
+        p for p in open_levels if lowest_price(p, levels, 0) < margin and (not p.is_measured or _seems_cheaper(p, best))
+    ]
+    if not cheaper:
+        return None
+    return min(cheaper, key=lambda p: (p.is_measured, lowest_price(p, levels, 0), -p.level)).level
+
+
+def _to_refine(levels: Sequence[Point], indifference: float) -> float | None:
+    """The cheapest load that is shown to meet the SLO, where its price is not known well enough to compare others with."""
+    best = _best(levels)
+    is_exact = best.prices[0].high <= (1 + PRECISE * indifference) * best.prices[0].value
+    return None if is_exact or best.is_spent else best.level
+
+
+def _easiest(floor: Point, levels: Sequence[Point], indifference: float) -> float | None:
+    """The level at which an option is most easily shown to meet the SLO at its price; None where no look is left there.
+
+    It is the highest that seems to meet it, or a lower one that costs no more, as where requests only wait longer.
+    Below a level that its first look leaves open one more is looked at.
+    """
+    most = (1 + indifference) * floor.prices[0].value
+    first, chosen = min(point.n for point in levels if point.is_measured), floor
+    for point in reversed([point for point in levels if point.level < floor.level]):
+        if not point.is_measured and not point.is_spent and chosen.n >= LEFT_OPEN * first:
+            return point.level
+        if not point.is_measured or point.prices[0].value > most or point.state == "missed":
+            break
+        chosen = point
+    return None if chosen.is_spent else chosen.level
+
+
+def _seems_cheaper(point: Point, best: Point) -> bool:
+    return point.prices[0].value < best.prices[0].value
+
+
+def _pilot(levels: Sequence[Point]) -> float | None:
+    """Bracketing by first looks: the middle of the levels between the highest that seems to meet the SLO and the lowest above it
+    that does not.
+    """
+    measured = [point for point in levels if point.is_measured]
+    floor = max((p.level for p in measured if p.is_within), default=-math.inf)
+    ceiling = min((p.level for p in measured if not p.is_within and p.level > floor), default=math.inf)
+    between = [p.level for p in levels if floor < p.level < ceiling and not p.is_measured and not p.is_spent]
+    return between[len(between) // 2] if between else None
+
+
+def _urgency(levels: Sequence[Point], share: float) -> tuple[bool, float]:
+    """Datasets without a feasible load come first, those of which least is known before others; then wide prices."""
+    best = _best(levels)
+    if best is None:
+        return True, -sum(point.n for point in levels)
+    return False, share * (best.prices[0].high - best.prices[0].low)

@@ -1,0 +1,136 @@
+"""Bounds that hold at every look at once, for whoever stops at what he sees.
+
+An ordinary 95% bound fails at one look in twenty, so whoever looks again and again until a bound says what he hopes for is wrong
+far more often. Here the error is spent: a load point is looked at when it holds n, 2n, 4n, ... requests and at no other time,
+and each look spends as much of the error as the share of the most requests that it adds (alpha spending: Lan and DeMets,
+Biometrika 70, 1983, with their linear function), so the late looks, which cost most, are the sharpest. Half of the error is for
+limits of the SLO and half for prices, and all that could be wrong shares it (Bonferroni). By the union bound all of it holds
+together with the confidence that was asked for, whatever is stopped when, and however dependent the requests are.
+
+What could be wrong:
+
+* a limit: at any load point of any option, since each might be named though it misses the SLO, or be dropped though it meets it
+  (of one load point only one of the two is an error);
+* a price: the best option is dropped only if the lower bound of its own price is too high at its cheapest load point of a
+  dataset, or the upper bound of the leader's is too low, who may be any option at any load point. So lower bounds of prices,
+  which are upper bounds of rates, share one part of the error among the datasets, the others another among all load points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
+from helpers.config.load import Ramp
+from helpers.errors import ConfigError
+from helpers.metrics.intervals import Sides
+from helpers.metrics.sample_size import requests_for_slo
+
+WORTH_A_LOOK = 1.4
+"""A look that would add less than this to the requests of a load point is left out."""
+TIMES_NEEDED = 2
+"""A race that states no `max_requests` goes on to this many times the requests that can show the SLO at best."""
+HALF = 0.5
+"""Of the error is for limits, the rest for prices."""
+
+
+class AsAsked:
+    """The confidence of a bound where everything is measured in full, and looked at once."""
+
+    def of_limit(self, asked: float, n: int) -> float:
+        """Of a one-sided bound on the share of requests beyond a limit, at a load point that holds n requests."""
+        return asked
+
+    def of_failures(self, asked: float) -> float:
+        """The same of failures that are pooled over the load points of an option."""
+        return asked
+
+    def of_rate(self, asked: float, n: int) -> Sides:
+        """Of the bounds of a rate, from the confidence of a two-sided interval."""
+        return Sides((1 + asked) / 2, (1 + asked) / 2)
+
+
+AS_ASKED = AsAsked()
+
+
+@dataclass(frozen=True)
+class Looks(AsAsked):
+    """When each of the load points of a race is looked at, and how sure each bound has to be."""
+
+    totals: tuple[int, ...]
+    """Requests that a load point holds at its first look, its second, ..."""
+    options: int = 1
+    datasets: int = 1
+    levels: int = 1
+
+    @property
+    def points(self) -> int:
+        """Load points of the race."""
+        return self.options * self.datasets * self.levels
+
+    def _spent(self, n: int) -> float:
+        """Share of the error that the look at n requests spends."""
+        here = max((total for total in self.totals if total <= n), default=self.totals[0])
+        before = max((total for total in self.totals if total < here), default=0)
+        return (here - before) / self.totals[-1]
+
+    def of_limit(self, asked: float, n: int) -> float:  # noqa: D102
+        return 1 - (1 - asked) * HALF * self._spent(n) / self.points
+
+    def of_failures(self, asked: float) -> float:
+        """They are looked at after each block, so as often as there are looks at all the load points of an option."""
+        return 1 - (1 - asked) * HALF / (self.points * len(self.totals))
+
+    def of_rate(self, asked: float, n: int) -> Sides:  # noqa: D102
+        each = (1 - asked) * (1 - HALF) / 2 * self._spent(n)
+        return Sides(1 - each / self.points, 1 - each / self.datasets)
+
+    def next_total(self, so_far: int) -> int | None:
+        """Requests at the next look of a load point that holds `so_far`; None where it had its last."""
+        return next((total for total in self.totals if total >= WORTH_A_LOOK * so_far and total > so_far), None)
+
+
+def looks_of(config: BenchmarkConfig) -> Looks | None:
+    """The looks of a config's race; None where every load point is measured in full, as a ramp always is."""
+    race, slo = config.load.race, config.slo
+    if config.imported or not race.enabled or isinstance(config.load, Ramp):
+        return None
+    found = Looks((race.first_look,), len(config.options), len(config.datasets), config.load.most_levels)
+    while found.totals[-1] < (race.max_requests or TIMES_NEEDED * _needed(found, slo)):
+        found = replace(found, totals=(*found.totals, 2 * found.totals[-1]))
+    last = race.max_requests or found.totals[-1]
+    return replace(found, totals=(*found.totals[:-1], last))
+
+
+def surely(config: BenchmarkConfig) -> AsAsked:
+    """The confidence of single bounds, from the one that is asked for all of them."""
+    return looks_of(config) or AS_ASKED
+
+
+def _needed(looks: Looks, slo: ServiceLevel) -> int:
+    sure = slo.model_copy(update={"confidence": looks.of_limit(slo.confidence, looks.totals[-1])})
+    return requests_for_slo(sure, looks.datasets * looks.levels)
+
+
+def refuse_short_race(config: BenchmarkConfig) -> None:
+    """Raise ConfigError where no load point of a race can hold as many requests as its bounds ask for."""
+    looks = looks_of(config)
+    if looks is None:
+        return
+    needed = _needed(looks, config.slo)
+    words = (
+        f"bounds that hold at {len(looks.totals)} looks for {looks.points} load points at once can show the SLO only by {needed} "
+        "requests or more at a load"
+    )
+    if looks.totals[-1] < needed:
+        raise ConfigError(
+            f"load.race.max_requests: {looks.totals[-1]} cannot lead to a verdict: {words}. Expected {needed} or more. Next: "
+            "raise it, or leave it out"
+        )
+    for i, dataset in enumerate(config.datasets):
+        if dataset.count < needed and not config.load.repeat_prompts:
+            raise ConfigError(
+                f"datasets.{i}.count: {dataset.count} prompts of {dataset.name!r} cannot lead to a verdict: {words}, and "
+                f"prompts are not repeated. Expected {needed} or more. Next: raise `count`, set load.repeat_prompts: true, or "
+                "load.race: false"
+            )

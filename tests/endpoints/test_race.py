@@ -1,0 +1,97 @@
+"""A race through the front door: who leaves, why, in which order; and one that is killed goes on and decides the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from fault_lab import Lab, fault_config, load_points, records_of, wait_for
+
+from helpers.config.file import load_config
+from helpers.load.plan import attempts_of, missing_attempts
+from helpers.report.race_report import race_table
+from helpers.run.folder import RunFolder
+from helpers.verdict.analysis import measure
+from helpers.verdict.judging import judge
+
+pytestmark = [pytest.mark.faults, pytest.mark.timing]
+pytest_plugins = ["fault_fixtures"]
+
+USD_PER_HOUR = {"costly": 40.0, "cheap": 1.0, "middle": 20.0}
+"""Of options whose servers are the same."""
+
+
+def race_config(folder: Path) -> Path:
+    option = {
+        "target": "sagemaker",
+        "api": "openai_chat",
+        "instance_type": "ml.g5.xlarge",
+        "container": {"image": "small-server"},
+    }
+    prices = {name: {"usd_per_hour": usd, "as_of": "2026-11-01"} for name, usd in USD_PER_HOUR.items()}
+    load = {
+        "kind": "closed_loop",
+        "concurrency": [1, 2],
+        "warmup_requests": 1,
+        "repeat_prompts": True,
+        "max_duration_s": 20,
+        "request_timeout_s": 5,
+        "race": {"first_look": 12},
+    }
+    options = [{**option, "name": name, "price": price} for name, price in prices.items()]
+    return fault_config(folder, options=options, load=load)
+
+
+def outcomes(run: RunFolder) -> dict[str, str | None]:
+    return {name: record.race_outcome for name, record in records_of(run).items()}
+
+
+def assert_raced(config_path: Path, run: RunFolder, lab: Lab) -> None:
+    config = load_config(str(config_path)).benchmark
+    found = outcomes(run)
+    assert found["cheap"] == "settled"
+    assert {found["middle"], found["costly"]} == {"more expensive"}
+    assert not any(missing_attempts(option, config, run) for option in config.options)
+    sent = {option.name: len(attempts_of(option, config, run)) for option in config.options}
+    assert sent["costly"] <= sent["cheap"], "a few looks are enough to see that it costs too much"
+    assert lab.left() == set()
+    measured = measure(config, run)
+    judged = judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id)
+    assert (judged.recommended, judged.tied, judged.may_be_cheaper) == ("cheap", [], [])
+    for name in ("middle", "costly"):
+        assert judged.option(name).status == "eliminated"
+        assert "at least $" in judged.option(name).reason
+    assert not [warning for warning in judged.warnings if warning.kind == "missing"]
+    rows = race_table(measured.endpoints, measured.points, config).rows
+    assert dict(zip(rows["option"], rows["outcome"], strict=True)) == found
+
+
+def test_options_come_up_by_price_and_leave_when_they_cannot_win(lab):
+    config = race_config(lab.folder)
+    run = lab.begin(config)
+    lab.start()
+    lab.finish(config, run)
+    assert_raced(config, run, lab)
+    made = sorted(records_of(run).values(), key=lambda record: record.create_called_at)
+    assert [record.option for record in made] == ["cheap", "middle", "costly"]
+    assert made[2].create_called_at >= made[0].delete_called_at, "no third endpoint beside the loaded one and the next"
+
+
+@pytest.mark.parametrize("finished", [1, 3])
+def test_a_race_that_was_killed_goes_on_and_decides_the_same(lab, finished):
+    config = race_config(lab.folder)
+    run = lab.begin(config)
+    lab.start()
+    kernel = lab.drive(config, run)
+    wait_for(lambda: len(load_points(run)) >= finished, "load points")
+    os.kill(kernel.pid, signal.SIGKILL)
+    wait_for(lambda: not any(record.may_exist for record in records_of(run).values()), "everything is deleted")
+    before, left = load_points(run), outcomes(run)
+    lab.finish(config, run)
+    assert load_points(run).items() >= before.items()
+    assert {name: outcome for name, outcome in outcomes(run).items() if left[name]} == {
+        n: o for n, o in left.items() if o
+    }
+    assert_raced(config, run, lab)

@@ -1,0 +1,101 @@
+"""The race decides from points alone, without a server: what is measured next, and why an option leaves."""
+
+import pytest
+
+from helpers.load.race import Leave, Measure, Point, Price, next_step
+
+ALL = {"short": 1.0}
+LEVELS = (1.0, 2.0, 4.0, 8.0)
+
+
+def price(value, spread=0.1):
+    return Price(value, value * (1 - spread), value * (1 + spread))
+
+
+def point(level, value, *, state="undecided", within=True, n=30, spread=0.1, spent=False):
+    return Point(level, False, n, state, within, (price(value, spread),) * 2, spent)
+
+
+def points(*known, dataset="short"):
+    measured = {p.level: p for p in known}
+    return {dataset: [measured.get(level, Point(level)) for level in LEVELS]}
+
+
+def step(*known, leader=None, indifference=0.05):
+    return next_step(points(*known), ALL, leader and (leader, leader), indifference)
+
+
+def test_levels_are_bracketed_by_first_looks():
+    assert step() == Measure("short", 4)
+    assert step(point(4, 2)) == Measure("short", 8)
+    assert step(point(4, 2, within=False)) == Measure("short", 2)
+
+
+def test_the_highest_level_that_seems_to_meet_the_slo_is_measured_until_it_does():
+    assert step(point(4, 2), point(8, 1.5, within=False)) == Measure("short", 4)
+    assert step(point(4, 2, spent=True), point(8, 1.5, state="missed", within=False)) == Measure("short", 2), (
+        "or the next lower"
+    )
+
+
+def test_a_lucky_look_does_not_bound_the_levels_for_ever():
+    """Level 4 seemed to miss; it is cheaper, and is measured on until its bound says so."""
+    lucky = (
+        point(2, 3, state="met", spread=0.02),
+        point(4, 1.5, within=False),
+        point(8, 1, state="missed", within=False),
+    )
+    assert step(*lucky, point(1, 6)) == Measure("short", 4)
+    assert step(lucky[0], point(4, 1.5, state="missed", within=False), point(1, 6)) == Leave("settled")
+
+
+def test_where_more_load_is_not_cheaper_the_lower_one_is_measured():
+    flat = point(8, 2, n=60), point(4, 2.02, n=30)
+    assert step(*flat) == Measure("short", 4)
+    assert step(point(8, 2, n=30), flat[1], point(2, 4)) == Measure("short", 4), (
+        "it is more easily shown to meet the SLO"
+    )
+
+
+def test_an_option_that_misses_the_slo_at_its_lowest_load_leaves():
+    assert step(point(1, 9, state="missed", within=False)).outcome == "infeasible"
+
+
+@pytest.mark.parametrize(("value", "outcome"), [(2.5, "more expensive"), (2.0, None)])
+def test_an_option_leaves_once_it_cannot_be_cheaper_at_any_load(value, outcome):
+    known = (point(2, 2 * value), point(4, 1.01 * value), point(8, value))
+    found = step(*known, leader=price(2, 0.1))
+    assert (found.outcome if isinstance(found, Leave) else None) == outcome
+
+
+def test_a_load_without_a_look_may_be_the_cheapest_unless_prices_rise_towards_it():
+    leader = price(2, 0.02)
+    assert step(point(8, 3), leader=leader) == Measure("short", 4), "unknown is never skipped"
+    assert step(point(4, 4), point(8, 3), leader=leader).outcome == "more expensive"
+    assert step(point(4, 2.5), point(8, 3), leader=leader) == Measure("short", 2), "here less load is cheaper"
+
+
+def test_an_option_that_seems_behind_is_measured_where_it_may_yet_win():
+    known = point(2, 4), point(4, 2.4, spread=0.3), point(8, 2.3, within=False, spread=0.1)
+    assert step(*known, leader=price(2, 0.1)) == Measure("short", 4)
+
+
+def test_options_within_the_indifference_are_not_told_apart():
+    twin = point(4, 2, state="met", spread=0.01), point(8, 1, state="missed", within=False), point(2, 4)
+    assert step(*twin, leader=price(2, 0.01)).outcome == "not cheaper"
+    assert step(*twin, leader=price(2, 0.01), indifference=0.001) == Measure("short", 4)
+
+
+def test_both_prices_have_to_be_higher():
+    known = {"short": [Point(level, False, 30, "undecided", True, (price(3), price(1))) for level in LEVELS]}
+    assert isinstance(next_step(known, ALL, (price(2, 0.01),) * 2, 0.05), Measure)
+
+
+def test_a_dataset_that_no_load_can_serve_excludes_the_option():
+    known = points(point(8, 1, state="met")) | points(point(1, 1, state="missed", within=False), dataset="long")
+    assert next_step(known, {"short": 0.5, "long": 0.5}, None, 0.05).outcome == "infeasible"
+
+
+def test_a_decision_follows_from_the_points_alone():
+    known = (point(2, 4), point(4, 2))
+    assert step(*known) == step(*known)

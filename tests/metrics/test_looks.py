@@ -1,0 +1,104 @@
+"""Bounds that hold at every look: whoever stops as soon as one says what he hopes for errs no more often than he asked for."""
+
+import numpy as np
+import pytest
+from examples import make_config, option
+
+from helpers.errors import ConfigError
+from helpers.metrics.intervals import rate_interval, share_bounds
+from helpers.metrics.looks import Looks, looks_of, refuse_short_race
+
+LOOKS = Looks(totals=(30, 60, 120, 240, 480))
+CONFIDENCE = 0.95
+
+
+def raced(options=("a",), count=200, **load):
+    load = {"concurrency": [1, 2, 4, 8], "race": True, **load}
+    slo = {"error_rate": 0.03, "latency_s": 1, "percentile": 95}
+    bins = [{"name": "short", "prompt_tokens": [10, 20], "count": count}]
+    return make_config(options=[option(name) for name in options], load=load, slo=slo, datasets=bins)
+
+
+def test_all_bounds_share_the_error():
+    looks = looks_of(raced(options=("a", "b", "c")))
+    assert looks.points == 12
+    limits = sum(1 - looks.of_limit(CONFIDENCE, n) for n in looks.totals)
+    lows = sum(1 - looks.of_rate(CONFIDENCE, n).low for n in looks.totals)
+    highs = sum(1 - looks.of_rate(CONFIDENCE, n).high for n in looks.totals)
+    assert limits * looks.points == pytest.approx((1 - CONFIDENCE) / 2), "half of the error"
+    assert lows * looks.points + highs * looks.datasets == pytest.approx((1 - CONFIDENCE) / 2), "the other half"
+
+
+def test_late_looks_are_the_sharpest():
+    spent = [1 - LOOKS.of_limit(CONFIDENCE, n) for n in (30, 64, 120, 300, 480, 900)]
+    assert spent == sorted(spent)
+    assert LOOKS.of_limit(CONFIDENCE, 250) == LOOKS.of_limit(CONFIDENCE, 240), (
+        "a window may hold more than it was asked for"
+    )
+
+
+def test_looks_double_until_the_slo_can_be_shown_twice_over():
+    looks = looks_of(raced())
+    assert looks.totals == (30, 60, 120, 240)
+    assert share_bounds(0, looks.totals[-1] // 2, looks.of_limit(CONFIDENCE, looks.totals[-1])).high <= 0.05
+    assert looks_of(raced(race={"first_look": 50, "max_requests": 700})).totals == (50, 100, 200, 400, 700)
+
+
+def test_a_look_that_adds_next_to_nothing_is_left_out():
+    assert [LOOKS.next_total(n) for n in (0, 30, 50, 120, 400, 480)] == [30, 60, 120, 240, None, None]
+
+
+@pytest.mark.parametrize(
+    "load", [{"race": False}, {"kind": "ramp", "from_rate": 1, "to_rate": 2, "duration_s": 5, "race": True}]
+)
+def test_what_is_measured_in_full_has_no_looks(load):
+    assert looks_of(make_config(load=load)) is None
+
+
+def test_a_race_that_cannot_decide_is_refused():
+    with pytest.raises(ConfigError, match=r"load\.race\.max_requests: 60 cannot .* Next: "):
+        refuse_short_race(raced(race={"max_requests": 60}))
+    with pytest.raises(ConfigError, match=r"datasets\.0\.count: 100 prompts .* Next: "):
+        refuse_short_race(raced(count=100, repeat_prompts=False))
+
+
+@pytest.mark.parametrize("share", [0.03, 0.05, 0.1])
+def test_a_point_exactly_at_the_slo_is_hardly_ever_passed_or_dropped(share):
+    """10,000 sequences, looked at five times: both one-sided bounds at once err in at most twice 5%."""
+    rng = np.random.default_rng(1)
+    hits = rng.random((10_000, LOOKS.totals[-1])) < share
+    passed, dropped = np.zeros(len(hits), bool), np.zeros(len(hits), bool)
+    for total in LOOKS.totals:
+        counts = hits[:, :total].sum(axis=1)
+        sure = LOOKS.of_limit(CONFIDENCE, total)
+        bounds = [share_bounds(count, total, sure) for count in range(counts.max() + 1)]
+        passed |= np.array([bound.high < share for bound in bounds])[counts]
+        dropped |= np.array([bound.low > share for bound in bounds])[counts]
+    assert passed.mean() <= 1 - CONFIDENCE
+    assert dropped.mean() <= 1 - CONFIDENCE
+
+
+def test_looking_with_plain_bounds_errs_more_often_than_asked():
+    """Else the test above could not fail."""
+    hits = np.random.default_rng(2).random((4_000, LOOKS.totals[-1])) < 0.1
+    wrong = np.zeros(len(hits), bool)
+    for total in LOOKS.totals:
+        counts = hits[:, :total].sum(axis=1)
+        bounds = [share_bounds(count, total, CONFIDENCE) for count in range(counts.max() + 1)]
+        wrong |= np.array([bound.high < 0.1 or bound.low > 0.1 for bound in bounds])[counts]
+    assert wrong.mean() > 2 * (1 - CONFIDENCE)
+
+
+def test_identical_options_are_hardly_ever_told_apart_by_price():
+    """Rates of a closed loop of two options that are the same, at each look."""
+    rng, wrong = np.random.default_rng(3), 0
+    looks = Looks(LOOKS.totals, options=2)
+    for _ in range(1_000):
+        taken = rng.lognormal(0, 0.5, (2, looks.totals[-1]))
+        for total in looks.totals:
+            sides = looks.of_rate(CONFIDENCE, total)
+            one, other = (rate_interval([np.ones(total)], [t[:total]], sides, independent=False) for t in taken)
+            if one.low > other.high or other.low > one.high:
+                wrong += 1
+                break
+    assert wrong / 1_000 <= 1 - CONFIDENCE
