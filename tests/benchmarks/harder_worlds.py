@@ -1,8 +1,11 @@
-"""Is the verdict right in harder worlds? Seeded campaigns of simulated options with a known truth, world by world.
+"""Is the verdict right in harder worlds? Seeded campaigns of simulated options with a known truth, world by world: measured in
+full, and raced.
 
     .venv/bin/python tests/benchmarks/harder_worlds.py [--campaigns 60] [--seed 1] [--requests 120] [--worlds calm drift ...]
 
-The worlds are described in `planted_worlds`. Writes runs/benchmarks/harder_worlds.json.
+The worlds are described in `planted_worlds`. Hours and dollars are those of endpoints that are loaded one after the other, with
+ten minutes of start-up each; those of the race stand as a share of what measuring in full takes. Writes
+runs/benchmarks/harder_worlds.json.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from planted_scores import score_world, totals  # noqa: E402
+from planted_scores import SPENT, score_world, totals  # noqa: E402
 from planted_worlds import WORLDS  # noqa: E402
 
 OUTPUT = ROOT / "runs" / "benchmarks"
@@ -58,22 +61,22 @@ def main() -> None:
     score = partial(
         score_world, requests=arguments.requests, truth_requests=arguments.truth_requests, cache=OUTPUT / ".cache"
     )
-    jobs = [(world, arguments.seed + i) for world in arguments.worlds for i in range(arguments.campaigns)]
+    seeds = range(arguments.seed, arguments.seed + arguments.campaigns)
     print(
         f"{arguments.campaigns} campaigns of each world, seeds from {arguments.seed}, {arguments.requests} requests a load point"
     )
-    print(_line("", list(COLUMNS), "clear"))
+    print(_line("", [*COLUMNS, *SPENT], "clear"))
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-        outcomes: list[dict] = []
-        for (world, _), one in zip(jobs, pool.imap(score, jobs), strict=True):
-            outcomes.append(one)
-            if len(outcomes) == arguments.campaigns:
-                found[world] = totals(outcomes)
-                print(row(world, found[world]), flush=True)
+        for world in arguments.worlds:
+            jobs, full = [(world, seed) for seed in seeds], {}
+            for name, raced in ((world, False), (f"{world}, raced", True)):
+                outcomes = list(pool.imap(partial(score, raced=raced), jobs))
+                found[name] = totals(outcomes)
+                print(row(name, found[name], full), flush=True)
                 if arguments.causes:
                     print(causes(outcomes), flush=True)
-                outcomes = []
-    print(_line("wanted", [wanted for _, wanted in COLUMNS.values()], ""))
+                full = found[name]["spent"]
+    print(_line("wanted", [*(wanted for _, wanted in COLUMNS.values()), "<= 50%", "<= 75%", ""], ""))
     result = {
         "campaigns": arguments.campaigns,
         "seed": arguments.seed,
@@ -87,11 +90,12 @@ def main() -> None:
     print(f"{result['seconds']:.0f} s; written: {arguments.output}")
 
 
-def row(world: str, figures: dict) -> str:
-    """The line of a world."""
+def row(name: str, figures: dict, full: dict[str, float]) -> str:
+    """The line of a world; `full` is what measuring in full takes."""
     values = figures | figures["coverage_95_by_quantity"]
-    cells = ["–" if values[name] is None else f"{values[name]:.1%}" for name, _ in COLUMNS.values()]
-    return _line(world, cells, str(figures["asked"]["single_winner"]))
+    cells = ["–" if values[key] is None else f"{values[key]:.1%}" for key, _ in COLUMNS.values()]
+    spent = [f"{value / full[key]:.0%}" if full else f"{value:,.0f}" for key, value in figures["spent"].items()]
+    return _line(name, [*cells, *spent], str(figures["asked"]["single_winner"]))
 
 
 def causes(outcomes: list[dict]) -> str:
@@ -100,7 +104,7 @@ def causes(outcomes: list[dict]) -> str:
 
 
 def _line(first: str, cells: list[str], last: str) -> str:
-    return f"{first:16}" + "".join(f"{cell:>14}" for cell in cells) + f"{last:>8}"
+    return f"{first:24}" + "".join(f"{cell:>13}" for cell in cells) + f"{last:>8}"
 
 
 if __name__ == "__main__":

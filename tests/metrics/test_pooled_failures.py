@@ -50,6 +50,13 @@ def test_what_cannot_be_trusted_neither_gives_nor_takes(changes):
     assert set(pooled((0, 120), (0, 120), **changes)["slo_error_rate"]) == {"undecided"}
 
 
+def test_groups_of_a_closed_loop_may_show_that_limits_are_met():
+    """Nobody knows whether the requests behind them were in a steady state; in an open loop a queue may have been growing."""
+    found = pooled((0, 120), (0, 120), steady=None)
+    assert set(found["slo"]) == {"met"}
+    assert set(pooled((0, 120), (0, 120), steady=None, load_kind="open_loop")["slo"]) == {"undecided"}
+
+
 def test_bursts_count_for_as_many_as_are_independent():
     assert set(pooled((0, 60), (0, 60), failure_effect=2.0)["slo_error_rate"]) == {"undecided"}
 

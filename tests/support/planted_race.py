@@ -15,11 +15,11 @@ import numpy as np
 import planted_records
 from examples import summarise_load_points
 from planted_campaigns import TIMEOUT_S, Campaign, load_of
-from planted_rules import Answer
+from planted_rules import Answer, answer_of
 from simulation import Served, draw_weather, draw_work, serve
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import LoadLevel, Race
+from helpers.config.load import Race
 from helpers.load.race import Leave
 from helpers.load.race_state import block_size, blocks_of, points_of, step_of
 from helpers.run.ledger import EndpointRecord
@@ -99,9 +99,4 @@ def measure_block(campaign: Campaign, point: Attempt, size: int, so_far: int, fo
 
 def _judged(campaign: Campaign, config: BenchmarkConfig, endpoints: list[EndpointRecord], folder: Path) -> Answer:
     points = summarise_load_points(folder, read_facts(folder), endpoints, config)
-    verdict = judge(points, endpoints, [], config, "planted")
-    chosen = {}
-    if verdict.recommended:
-        chosen = {p.dataset: LoadLevel(p.load_kind, p.level) for p in verdict.option(verdict.recommended).points}
-    left = frozenset([verdict.recommended, *verdict.tied, *verdict.may_be_cheaper]) - {None}
-    return Answer(verdict.recommended, left, chosen, [], verdict, points)
+    return answer_of(campaign, points, judge(points, endpoints, [], config, "planted"))

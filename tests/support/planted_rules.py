@@ -61,7 +61,11 @@ def our_rules(campaign: Campaign, folder: Path) -> Answer:
     """Through the front door: the summary of the records, and the verdict on it."""
     config = campaign.config
     points = summarise_load_points(folder, read_facts(folder), campaign.endpoints, config)
-    verdict = judge(points, campaign.endpoints, [], config, "planted")
+    return answer_of(campaign, points, judge(points, campaign.endpoints, [], config, "planted"))
+
+
+def answer_of(campaign: Campaign, points: pd.DataFrame, verdict: Verdict) -> Answer:
+    """What a verdict says of a campaign."""
     left = [verdict.recommended, *verdict.tied, *verdict.may_be_cheaper]
     chosen = {}
     if verdict.recommended:

@@ -10,14 +10,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from planted_campaigns import ERROR_LIMIT, TIMEOUT_S, Campaign, draw_campaign, load_of
+from planted_race import race
 from planted_records import write_campaign
 from planted_rules import QUANTITIES, RULES, Answer, Stated, our_rules
 from planted_worlds import draw_world
 
 from helpers.config.load import LoadLevel
+from helpers.run.records import read_requests
 
+STARTUP_S = 600.0
+"""Of each endpoint."""
 CLEAR = 0.10
 """Options whose true prices differ by more are clearly apart; the same margin makes an option clearly feasible."""
+
+
+SPENT = ("requests", "billed_h", "usd")
 
 
 @dataclass
@@ -53,12 +60,29 @@ def score_campaign(seed: int, requests: int, truth_requests: int, cache: Path | 
         return {rule: asdict(outcome(campaign, judged(campaign, folder))) for rule, judged in RULES.items()}
 
 
-def score_world(world_and_seed: tuple[str, int], requests: int, truth_requests: int, cache: Path | None) -> dict:
-    """The outcome of our rules on the campaign of a seed in a world."""
+def score_world(
+    world_and_seed: tuple[str, int], requests: int, truth_requests: int, cache: Path | None, *, raced: bool = False
+) -> dict:
+    """The outcome of our rules on the campaign of a seed in a world, measured in full or raced, with what it took."""
     campaign = draw_world(*world_and_seed, requests, truth_requests, cache)
     with tempfile.TemporaryDirectory(prefix="planted-") as name:
-        write_campaign(campaign, Path(name))
-        return asdict(outcome(campaign, our_rules(campaign, Path(name))))
+        folder = Path(name)
+        if raced:
+            answer = race(campaign, folder).answer
+        else:
+            write_campaign(campaign, folder)
+            answer = our_rules(campaign, folder)
+        return asdict(outcome(campaign, answer)) | _spent(campaign, folder)
+
+
+def _spent(campaign: Campaign, folder: Path) -> dict[str, float]:
+    """Requests sent, and the hours and dollars of the endpoints that were loaded one after the other, each with its start-up."""
+    sent = read_requests(folder, ["option", "load_point", "sent_ns", "done_ns"])
+    blocks = sent.groupby(["option", "load_point"]).agg(first=("sent_ns", "min"), last=("done_ns", "max"))
+    loaded_s = ((blocks["last"] - blocks["first"]) / 1e9).groupby("option").sum()
+    hours = (loaded_s + STARTUP_S) / 3600
+    usd = sum(float(hours[option]) * campaign.stations[option].usd_per_hour for option in hours.index)
+    return {"requests": len(sent), "billed_h": float(hours.sum()), "usd": usd}
 
 
 def outcome(campaign: Campaign, answer: Answer) -> Outcome:
@@ -253,6 +277,7 @@ def totals(outcomes: list[dict]) -> dict:
         "coverage_95_by_place": _by_place(stated),
         "intervals": sum(s[2] != "none" for s in stated),
         "asked": asked,
+        "spent": {name: sum(o[name] for o in outcomes) for name in SPENT if name in outcomes[0]},
         "causes": {
             what: dict(Counter(o["why"][what] for o in outcomes if what in o["why"]).most_common())
             for what in ("contained", "single", "infeasible")

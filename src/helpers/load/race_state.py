@@ -149,12 +149,12 @@ def _point(
 
 
 def _is_futile(row: Mapping, n: int, config: BenchmarkConfig, looks: Looks) -> bool:
-    """Is a load point within the SLO as measured, but so near to a limit that all looks to come would not show it, if requests
-    go on as so far?
+    """Is a load point within the SLO as measured, but so near to a latency limit that all looks to come would not show it, if
+    requests go on as so far? (Failures are judged over all load points of an option.)
     """
     if n < FUTILE_FROM * looks.totals[-1] or row["slo"] != UNDECIDED or not row["estimates_within_slo"]:
         return False
-    lacking = [row[f"lacking_{name}"] for name in ("error_rate", *config.slo.limits_s())]
+    lacking = [row[f"lacking_{name}"] for name in config.slo.limits_s()]
     return any(one is None or one > looks.totals[-1] - n for one in lacking)
 
 

@@ -12,7 +12,14 @@ import numpy as np
 import pandas as pd
 
 from helpers.config.benchmark import ServiceLevel
-from helpers.metrics.intervals import percentile, percentile_bound_by_moments, samples_to_show, share_bounds
+from helpers.metrics.intervals import (
+    Sides,
+    percentile,
+    percentile_bound_by_moments,
+    samples_to_show,
+    share_bounds,
+    sides_of,
+)
 
 LATENCIES = ("latency_s", "ttft_s", "tpot_s")
 MET, MISSED, UNDECIDED = "met", "missed", "undecided"
@@ -118,7 +125,12 @@ def usd_per_1m_tokens(usd_per_option_hour: float | None, tokens_per_s: float) ->
 
 
 def limit_is_met(
-    values: np.ndarray, limit: float, percent: float, confidence: float, effect: float = 1.0, by_moments: bool = True
+    values: np.ndarray,
+    limit: float,
+    percent: float,
+    confidence: float | Sides,
+    effect: float = 1.0,
+    by_moments: bool = True,
 ) -> str:
     """Is the percentile of `values` (failures are +inf) below the limit: `met`, `missed` or `undecided`.
 
@@ -129,17 +141,18 @@ def limit_is_met(
     (`by_moments`). Too few samples to show the percentile never show that it is met.
     """
     state = share_is_met(int((values > limit).sum()), len(values), 1 - percent / 100, confidence, effect)
-    if by_moments and state == UNDECIDED and percentile_bound_by_moments(values, percent, confidence, effect) <= limit:
-        state = MET
+    if by_moments and state == UNDECIDED:
+        upper = sides_of(confidence).high
+        state = MET if percentile_bound_by_moments(values, percent, upper, effect) <= limit else UNDECIDED
     return UNDECIDED if state == MET and len(values) < samples_to_show(percent) else state
 
 
-def share_is_met(count: int, total: int, limit: float, confidence: float, effect: float = 1.0) -> str:
+def share_is_met(count: int, total: int, limit: float, confidence: float | Sides, effect: float = 1.0) -> str:
     """Is a share of requests (failures, or too slow ones) at most the limit, by the bounds of `intervals.share_bounds`:
-    `met`, `missed` or `undecided`.
+    `met`, `missed` or `undecided`. Where the confidences of the two bounds differ, `Sides` has both.
     """
-    low, high = share_bounds(count, total, confidence, effect)
-    if high is None:
+    low, high = (share_bounds(count, total, sure, effect)[i] for i, sure in enumerate(sides_of(confidence)))
+    if low is None or high is None:
         return UNDECIDED
     return MET if high <= limit + 1e-12 else MISSED if low > limit else UNDECIDED
 

@@ -37,6 +37,11 @@ class Sides(NamedTuple):
     high: float
 
 
+def sides_of(confidence: float | Sides) -> Sides:
+    """The same confidence for both bounds, unless it says otherwise."""
+    return confidence if isinstance(confidence, Sides) else Sides(confidence, confidence)
+
+
 BOTH = Sides((1 + CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 """Of a 95% interval."""
 

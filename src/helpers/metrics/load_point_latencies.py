@@ -95,12 +95,12 @@ class LoadPointLatencies:
     def error_rate_interval(self) -> Interval:
         """95% interval of the error rate."""
         return share_bounds(
-            self.failures, self.n, (1 + self._sure.of_limit(CONFIDENCE, self.n)) / 2, self.failure_effect
+            self.failures, self.n, (1 + self._sure.of_limit(CONFIDENCE, self.n).high) / 2, self.failure_effect
         )
 
     def percentiles(self, column: str, percent: float) -> dict[str, float | None]:
         """The columns of a latency, with an interval at this percentile: see `percentile_columns`."""
-        effect, confidence = self.effect(column, percent), self._sure.of_limit(CONFIDENCE, self.n)
+        effect, confidence = self.effect(column, percent), self._sure.of_limit(CONFIDENCE, self.n).high
         return percentile_columns(column, self.values(column), effect, percent, self._by_moments, confidence)
 
     def slo_columns(

@@ -3,17 +3,15 @@
 An ordinary 95% bound fails at one look in twenty, so whoever looks again and again until a bound says what he hopes for is wrong
 far more often. Here the error is spent: a load point is looked at when it holds n, 2n, 4n, ... requests and at no other time,
 and each look spends as much of the error as the share of the most requests that it adds (alpha spending: Lan and DeMets,
-Biometrika 70, 1983, with their linear function), so the late looks, which cost most, are the sharpest. Half of the error is for
-limits of the SLO and half for prices, and all that could be wrong shares it (Bonferroni). By the union bound all of it holds
-together with the confidence that was asked for, whatever is stopped when, and however dependent the requests are.
+Biometrika 70, 1983, with their linear function), so the late looks, which cost most, are the sharpest. By the union bound
+(Bonferroni) the race as a whole errs with at most the error that was asked for, whatever is stopped when, and however dependent
+the requests are. What could be wrong, and which part of the error it has:
 
-What could be wrong:
-
-* a limit: at any load point of any option, since each might be named though it misses the SLO, or be dropped though it meets it
-  (of one load point only one of the two is an error);
-* a price: the best option is dropped only if the lower bound of its own price is too high at its cheapest load point of a
-  dataset, or the upper bound of the leader's is too low, who may be any option at any load point. So lower bounds of prices,
-  which are upper bounds of rates, share one part of the error among the datasets, the others another among all load points.
+* An option is named at a load that misses the SLO (`MET`). As a rule latency rises with load, so the levels of a dataset are not
+  counted: only the lowest that misses could be mistaken. Any option could be; the part is shared among options and datasets.
+* The best option is said to miss the SLO where it is cheapest (`MISSED`). Only its own load points count: shared among datasets.
+* The best option is said to cost more than the leader: the lower bound of its price is too high (`OWN_PRICE`, shared among
+  datasets), or the upper bound of the leader's, whoever that is, too low (`LEADER_PRICE`, among options and datasets).
 """
 
 from __future__ import annotations
@@ -30,20 +28,20 @@ WORTH_A_LOOK = 1.4
 """A look that would add less than this to the requests of a load point is left out."""
 TIMES_NEEDED = 2
 """A race that states no `max_requests` goes on to this many times the requests that can show the SLO at best."""
-HALF = 0.5
-"""Of the error is for limits, the rest for prices."""
+MET, MISSED, OWN_PRICE, LEADER_PRICE = 0.3, 0.4, 0.2, 0.1
+"""Parts of the error."""
 
 
 class AsAsked:
     """The confidence of a bound where everything is measured in full, and looked at once."""
 
-    def of_limit(self, asked: float, n: int) -> float:
-        """Of a one-sided bound on the share of requests beyond a limit, at a load point that holds n requests."""
-        return asked
+    def of_limit(self, asked: float, n: int) -> Sides:
+        """Of the bounds on the share of requests beyond a limit, at a load point that holds n requests."""
+        return Sides(asked, asked)
 
-    def of_failures(self, asked: float) -> float:
+    def of_failures(self, asked: float) -> Sides:
         """The same of failures that are pooled over the load points of an option."""
-        return asked
+        return Sides(asked, asked)
 
     def of_rate(self, asked: float, n: int) -> Sides:
         """Of the bounds of a rate, from the confidence of a two-sided interval."""
@@ -74,16 +72,18 @@ class Looks(AsAsked):
         before = max((total for total in self.totals if total < here), default=0)
         return (here - before) / self.totals[-1]
 
-    def of_limit(self, asked: float, n: int) -> float:  # noqa: D102
-        return 1 - (1 - asked) * HALF * self._spent(n) / self.points
+    def of_limit(self, asked: float, n: int) -> Sides:  # noqa: D102
+        error = (1 - asked) * self._spent(n) / self.datasets
+        return Sides(1 - error * MISSED, 1 - error * MET / self.options)
 
-    def of_failures(self, asked: float) -> float:
-        """They are looked at after each block, so as often as there are looks at all the load points of an option."""
-        return 1 - (1 - asked) * HALF / (self.points * len(self.totals))
+    def of_failures(self, asked: float) -> Sides:
+        """They are looked at after each block: an even share for as many looks as two load points have."""
+        error = (1 - asked) / (2 * len(self.totals))
+        return Sides(1 - error * MISSED, 1 - error * MET / self.options)
 
     def of_rate(self, asked: float, n: int) -> Sides:  # noqa: D102
-        each = (1 - asked) * (1 - HALF) / 2 * self._spent(n)
-        return Sides(1 - each / self.points, 1 - each / self.datasets)
+        error = (1 - asked) * self._spent(n) / self.datasets
+        return Sides(1 - error * LEADER_PRICE / self.options, 1 - error * OWN_PRICE)
 
     def next_total(self, so_far: int) -> int | None:
         """Requests at the next look of a load point that holds `so_far`; None where it had its last."""
@@ -108,7 +108,7 @@ def surely(config: BenchmarkConfig) -> AsAsked:
 
 
 def _needed(looks: Looks, slo: ServiceLevel) -> int:
-    sure = slo.model_copy(update={"confidence": looks.of_limit(slo.confidence, looks.totals[-1])})
+    sure = slo.model_copy(update={"confidence": looks.of_limit(slo.confidence, looks.totals[-1]).high})
     return requests_for_slo(sure, looks.datasets * looks.levels)
 
 

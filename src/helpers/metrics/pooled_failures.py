@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.metrics.formulas import UNDECIDED, share_is_met
+from helpers.metrics.intervals import Sides
 from helpers.metrics.looks import surely
 from helpers.metrics.room import rejudge, show_room
 from helpers.metrics.sample_size import requests_lacking
@@ -26,12 +27,13 @@ too seldom, since pooling what differs would hide the worse one.
 """
 
 
-def pool_failures(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
+def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: Sides | None = None) -> pd.DataFrame:
     """The table of load points (`summary.summarise`) with the state of the error rate from the failures of all load points of
     an option that do not differ, `failures_pooled_over` of them, and the states that follow from it.
 
     Requests that fail in bursts count for as many as are independent: `failure_effect`. Load points that were overloaded,
-    unsteady, or limited by the client, and those whose failures are unknown, neither give nor take.
+    unsteady, or limited by the client, and those whose failures are unknown, neither give nor take. `sure`: the confidences of
+    the bounds, else that of the SLO.
     """
     if points.empty:
         return points
@@ -43,7 +45,7 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
             continue
         failures, n = int(alike["failures"].sum()), int(alike["n"].sum())
         effect = n / float((alike["n"] / alike["failure_effect"]).sum())
-        of_errors = failures, n, slo.error_rate, slo.confidence, effect
+        of_errors = failures, n, slo.error_rate, sure or slo.confidence, effect
         state = share_is_met(*of_errors)
         lacking = requests_lacking(*of_errors) if state == UNDECIDED else 0
         for at in alike.index:
@@ -56,8 +58,8 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
 
 def judge_across_loads(points: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:
     """The table of load points with what the loads of an option say of each other: room below capacity, and failures."""
-    slo = config.slo.model_copy(update={"confidence": surely(config).of_failures(config.slo.confidence)})
-    return pool_failures(show_room(points, slo), slo)
+    sure = surely(config).of_failures(config.slo.confidence)
+    return pool_failures(show_room(points, config.slo), config.slo, sure)
 
 
 def _alike(mine: pd.DataFrame) -> np.ndarray:

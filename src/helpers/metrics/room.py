@@ -12,13 +12,12 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED, judged_state
 from helpers.metrics.intervals import Interval, ratio_interval
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from helpers.config.benchmark import ServiceLevel
 
 ROOM = 0.75
@@ -88,8 +87,10 @@ def _overwrite(points: pd.DataFrame, at: int, slo: ServiceLevel, changed: dict[s
 
 
 def rejudge(points: pd.DataFrame, at: int, slo: ServiceLevel) -> None:
-    """Write the state of a load point from those of its limits."""
+    """Write the state of a load point from those of its limits. Of results that came in groups (`groups`) nobody knows whether a
+    load point was steady; a closed loop of them may show that its limits are met.
+    """
     steady = points.at[at, "steady"]
-    steady = None if steady is None or steady != steady else bool(steady)
+    steady = points.at[at, "load_kind"] == "closed_loop" if pd.isna(steady) else bool(steady)
     states = [points.at[at, f"slo_{name}"] for name in ("error_rate", *slo.limits_s())]
     points.at[at, "slo"] = judged_state(states, steady, bool(points.at[at, "client_limited"]))

@@ -13,7 +13,7 @@ import math
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 from helpers.config.load import Load, OpenLoop, Ramp
 from helpers.errors import ConfigError
-from helpers.metrics.intervals import share_bounds
+from helpers.metrics.intervals import Sides, share_bounds, sides_of
 
 SMALL_ERROR_RATE = 0.001
 MOST_TIMES = 1000.0
@@ -56,7 +56,9 @@ def levels_of(config: BenchmarkConfig) -> int:
     return max(1, len(config.load.levels()))
 
 
-def requests_lacking(count: int, total: int, share: float, confidence: float, effect: float = 1.0) -> int | None:
+def requests_lacking(
+    count: int, total: int, share: float, confidence: float | Sides, effect: float = 1.0
+) -> int | None:
     """Further requests that would show that at most this share is beyond a limit, if as many of them are as so far.
 
     `count` of `total` requests were beyond it; `effect` is how many requests carry the information of one. None where no
@@ -64,11 +66,12 @@ def requests_lacking(count: int, total: int, share: float, confidence: float, ef
     """
     if share <= 0 or (total and count / total >= share):
         return None
+    sure = sides_of(confidence).high
     if total == 0:
-        return requests_to_show(share, confidence)
+        return requests_to_show(share, sure)
 
     def shows(times: float) -> bool:
-        return share_bounds(times * count, times * total, confidence, effect).high <= share
+        return share_bounds(times * count, times * total, sure, effect).high <= share
 
     few, many = 1.0, 2.0
     if shows(few):
