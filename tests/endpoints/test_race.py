@@ -13,7 +13,7 @@ from helpers.config.file import load_config
 from helpers.load.plan import attempts_of, missing_attempts
 from helpers.report.race_report import race_table
 from helpers.run.folder import RunFolder
-from helpers.verdict.analysis import measure
+from helpers.verdict.analysis import read_measurements
 from helpers.verdict.judging import judge
 
 pytestmark = [pytest.mark.faults, pytest.mark.timing]
@@ -57,9 +57,10 @@ def assert_raced(config_path: Path, run: RunFolder, lab: Lab) -> None:
     sent = {option.name: len(attempts_of(option, config, run)) for option in config.options}
     assert sent["costly"] <= sent["cheap"], "a few looks are enough to see that it costs too much"
     assert lab.left() == set()
-    measured = measure(config, run)
+    measured = read_measurements(config, run)
     judged = judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id)
-    assert (judged.recommended, judged.tied, judged.may_be_cheaper) == ("cheap", [], [])
+    assert (judged.recommended, judged.tied) == ("cheap", [])
+    assert set(judged.may_be_cheaper) <= {"cheap"}, "at another of its own loads"
     for name in ("middle", "costly"):
         assert judged.option(name).status == "eliminated"
         assert "at least $" in judged.option(name).reason
