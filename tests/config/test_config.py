@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 import yaml
 from config_text import TEXT
+from examples import config_data
 
 from helpers.config.aws_regions import unknown_region_words
 from helpers.config.benchmark import PROJECT_ROOT
@@ -737,3 +738,18 @@ def test_a_password_of_digits_is_a_secret(faults):
     ((_, message),) = faults(("served_model: m", "served_model: m\n    api_key: 12345678"))
     assert "a secret is written into the file" in message
     assert "12345678" not in message
+
+
+@pytest.mark.parametrize(
+    ("written", "is_raced"), [("true", True), ("false", False), ("{first_look: 60}", True), ("{enabled: false}", False)]
+)
+def test_a_race_is_switched_on_and_off_in_a_word(tmp_path, written, is_raced):
+    text = yaml.safe_dump(config_data()).replace("load:\n", f"load:\n  race: {written}\n")
+    (tmp_path / "raced.yml").write_text(text)
+    assert load_config(tmp_path / "raced.yml").benchmark.load.race.enabled is is_raced
+
+
+def test_a_race_that_is_neither_is_refused(tmp_path):
+    (tmp_path / "raced.yml").write_text(yaml.safe_dump(config_data()).replace("load:\n", "load:\n  race: maybe\n"))
+    with pytest.raises(ConfigError, match=r"load\.race: bad value 'maybe'.*Next: "):
+        load_config(tmp_path / "raced.yml")

@@ -106,6 +106,10 @@ def test_before_the_measurement_the_next_step_is_reported(tmp_path, monkeypatch)
             {"slo": SLO, "load": {"kind": "search", "over": "concurrency", "highest": 8}},
             "slo.latency_s: times_single_request cannot be used here: a search needs its limit before it sends",
         ),
+        (
+            {"slo": SLO, "load": {"kind": "closed_loop", "concurrency": [1, 2], "race": True}},
+            "slo.latency_s: times_single_request cannot be used here: a race needs its limit before it decides",
+        ),
     ],
 )
 def test_what_cannot_be_such_a_limit_is_refused(tmp_path, monkeypatch, changes, message):

@@ -276,9 +276,17 @@ class BenchmarkConfig(Strict):
 
     @model_validator(mode="after")
     def _limits_can_be_measured(self) -> BenchmarkConfig:
+        why = (
+            "results are imported"
+            if self.imported
+            else "a search needs its limit before it sends"
+            if isinstance(self.load, Search)
+            else "a race needs its limit before it decides"
+            if self.load.race.enabled
+            else None
+        )
         for name in self.slo.multiples():
-            if self.imported or isinstance(self.load, Search):
-                why = "results are imported" if self.imported else "a search needs its limit before it sends"
+            if why:
                 raise PydanticCustomError(
                     "inconsistent",
                     f"times_single_request cannot be used here: {why}. Expected a number of seconds. Next: write one",

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict
+from helpers.config.unquoted import Unquoted, read_unquoted
 
 Arrivals = Literal["constant", "poisson", "gamma"]
 
@@ -83,7 +84,8 @@ class Race(Strict):
     )
     max_requests: PositiveInt | None = Field(
         default=None,
-        description="Most requests of a load point; default the first doubling of first_look that is twice what the SLO asks.",
+        description="Most requests of a load point; default: the first doubling of first_look that is three times what the SLO "
+        "asks for.",
     )
 
     @model_validator(mode="after")
@@ -95,6 +97,7 @@ class Race(Strict):
 
 def _switched(value: object) -> object:
     """`race: true` and `race: false` are short for `race: {enabled: ...}`."""
+    value = read_unquoted(value) if isinstance(value, Unquoted) else value
     return {"enabled": value} if isinstance(value, bool) else value
 
 
@@ -112,7 +115,7 @@ class LoadBase(Strict):
         "of the value on either side, for example 0.05; null: min_requests and min_duration_s decide.",
     )
     repetitions: PositiveInt = 1
-    race: Annotated[Race, BeforeValidator(_switched)] = Field(
+    race: Annotated[Race, BeforeValidator(_switched, json_schema_input_type=bool | Race)] = Field(
         default=Race(enabled=False),
         description="Measure options only as long as they may win; `true`: as the defaults say; `false`: every load point.",
     )

@@ -97,11 +97,8 @@ def next_step(
     least = tuple(_at_least(points, shares, basis) for basis in range(len(BASES)))
     if leader is not None and all(low > of.high for low, of in zip(least, leader, strict=True)):
         return Leave("more expensive", tuple(Price(low, low, low) for low in least))
-    if (
-        leader is not None
-        and own_price(points, shares) is not None
-        and all(low > (1 - indifference) * of.high for low, of in zip(least, leader, strict=True))
-    ):
+    own = own_price(points, shares)
+    if leader is not None and own is not None and _is_tied(own, least, leader, indifference):
         return Leave("not cheaper", tuple(Price(low, low, low) for low in least))
     if leader is not None:
         points = _that_may_win(points, shares, leader)
@@ -115,6 +112,14 @@ def next_step(
     if not wanted:
         return Leave("settled")
     return Measure(*max(wanted, key=lambda one: _urgency(points[one[0]], shares[one[0]])))
+
+
+def _is_tied(own: Sequence[Price], least: Sequence[float], leader: Sequence[Price], indifference: float) -> bool:
+    """Is an option that seems to cost as much as the leader shown not to be cheaper by more than the indifference?"""
+    return all(
+        price.value <= (1 + indifference) * of.value and low > (1 - indifference) * of.high
+        for price, low, of in zip(own, least, leader, strict=True)
+    )
 
 
 def own_price(points: Points, shares: Mapping[str, float]) -> tuple[Price, ...] | None:
