@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -162,7 +161,7 @@ def for_option(name: str, rule: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory, prepared, account) -> Iterator[Outcomes]:
+def outcomes(tmp_path_factory, prepared, account) -> Outcomes:
     rules = {NAMES[fault]: [rule] for fault, (rule, *_) in OPTION_FAULTS.items()}
     rules |= {
         NAMES[fault]: [{"call": "InvokeEndpoint", "after": 4, **rule}] for fault, (rule, _) in INVOKE_FAULTS.items()
@@ -201,7 +200,7 @@ def outcomes(tmp_path_factory, prepared, account) -> Iterator[Outcomes]:
         said = lab.finish(config, run)
         for thread in acting:
             thread.join()
-        yield Outcomes(run, said, lab.left(), records_of(run))
+        return Outcomes(run, said, lab.left(), records_of(run))
 
 
 def test_whatever_options_fail_of_nothing_is_left_and_one_that_is_well_is_measured(outcomes):
