@@ -4,11 +4,17 @@ load points are intact, and nothing is left that the ledger does not list.
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
-from fault_lab import fault_config, load_points, records_of, statuses, wait_for
+from fault_lab import fault_config, fault_option, lab_in, load_points, records_of, statuses, wait_for
+
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord
 
 pytestmark = pytest.mark.faults
 pytest_plugins = ["fault_fixtures"]
@@ -18,13 +24,14 @@ QUOTA = (
     "The account-level service limit 'ml.g5.xlarge for endpoint usage' is 1 Instances, with current utilization of 1."
 )
 EXPIRED = {"error_code": "ExpiredTokenException", "message": "The security token included in the request is expired"}
+REFUSED = {"error_code": "ValidationException", "message": "Cannot delete now.", "times": 2}
 REPEATED = {"repeat_prompts": True, "request_timeout_s": 5}
 LONG_ENOUGH = {"kind": "closed_loop", "concurrency": [1, 2], "min_requests": 80, **REPEATED}
 """Load points that last long enough for something to happen in them."""
 THROTTLED = {"error_code": "ThrottlingException", "message": "Rate exceeded", "times": 2}
 
 OPTION_FAULTS = {
-    # (fault, moment): rule for option b, cause, words of the next step
+    # (fault, moment): rule for an option, cause, words of the next step
     ("quota exceeded", "before create"): (
         {"call": "CreateEndpoint", "error_code": "ResourceLimitExceeded", "message": QUOTA},
         "quota exceeded",
@@ -96,33 +103,173 @@ OPTION_FAULTS = {
 }
 
 
+INVOKE_FAULTS = {
+    "throttled": ({"error_code": "ThrottlingException", "status": 429, "times": 2}, "throttled"),
+    "424 with the container's message": (
+        {"error_code": "ModelError", "message": "CUDA out of memory", "times": 2},
+        "http_error",
+    ),
+    "broken stream": ({"break_after_parts": 2, "times": 2}, "stream_broken"),
+    "error in the stream": (
+        {"break_after_parts": 2, "error_code": "ModelStreamError", "message": "no", "times": 2},
+        "stream_broken",
+    ),
+}
+
+
+def act_when(run, is_so, act) -> threading.Thread:
+    """A thread that waits for a moment of a run and then acts."""
+    thread = threading.Thread(target=lambda: (wait_for(lambda: is_so(run), "the moment to act"), act()))
+    thread.start()
+    return thread
+
+
+EACH_CALL = (
+    "CreateModel",
+    "CreateEndpoint",
+    "DescribeEndpoint",
+    "DeleteEndpoint",
+    "DeleteEndpointConfig",
+    "DeleteModel",
+)
+NAMES = {fault: f"fault {number}" for number, fault in enumerate([*OPTION_FAULTS, *INVOKE_FAULTS])}
+SIDE_BY_SIDE = ("well", "refused", *(NAMES[fault] for fault in INVOKE_FAULTS))
+"""Options that take so long to create that one after the other they would take six times that."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """A run in which each option but one meets another fault, and what it left in the account."""
+
+    run: RunFolder
+    said: str
+    left: set[str]
+    records: dict[str, EndpointRecord]
+
+    def points(self, option: str) -> list[str]:
+        """Load points of an option that are finished."""
+        return points_of(self.run, option)
+
+
+def points_of(run: RunFolder, option: str) -> list[str]:
+    return sorted(name for name in load_points(run) if name.startswith(f"{option.replace(' ', '-')}__"))
+
+
+def for_option(name: str, rule: dict) -> dict:
+    """A fault rule for the resources of one option."""
+    return {"name_contains": f"-{name.replace(' ', '-')}-", **rule}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory, prepared, account) -> Outcomes:
+    rules = {NAMES[fault]: [rule] for fault, (rule, *_) in OPTION_FAULTS.items()}
+    rules |= {
+        NAMES[fault]: [{"call": "InvokeEndpoint", "after": 4, **rule}] for fault, (rule, _) in INVOKE_FAULTS.items()
+    }
+    rules["waits for quota"] = [{"call": "CreateEndpoint", "error_code": "ResourceLimitExceeded", "times": 2}]
+    rules["throttled"] = [{"call": call, **THROTTLED} for call in EACH_CALL]
+    rules["refused"] = [{"call": call, **REFUSED} for call in EACH_CALL if call.startswith("Delete")]
+    rules |= {name: [*rules.get(name, []), {"call": "CreateEndpoint", "delay_s": 4}] for name in SIDE_BY_SIDE}
+    sound = ("holds quota", "killed", "vanishes")  # which are loaded first
+    types = dict.fromkeys(("holds quota", "waits for quota"), "ml.g5.2xlarge")
+    with lab_in(tmp_path_factory.mktemp("outcomes"), prepared, account) as lab:
+        config = fault_config(
+            lab.folder,
+            options=[fault_option(name, instance_type=types.get(name, "ml.g5.xlarge")) for name in (*sound, *rules)],
+            generation={"max_output_tokens": 64},  # not all in the first parts of a stream
+            endpoints={"max_parallel_endpoints": len(sound) + len(rules), "max_parallel_loads": 4},
+        )
+        run = lab.begin(config)
+        lab.start(*(for_option(name, rule) for name, of_option in rules.items() for rule in of_option))
+
+        def name_of(option: str) -> str:
+            return records_of(run)[option].endpoint_name
+
+        acting = [
+            act_when(
+                run,
+                lambda run: points_of(run, "killed"),
+                lambda: os.kill(lab.model_server(name_of("killed")), signal.SIGKILL),
+            ),
+            act_when(
+                run,
+                lambda run: points_of(run, "vanishes"),
+                lambda: lab.client().delete_endpoint(EndpointName=name_of("vanishes")),
+            ),
+        ]
+        said = lab.finish(config, run)
+        for thread in acting:
+            thread.join()
+        return Outcomes(run, said, lab.left(), records_of(run))
+
+
+def test_whatever_options_fail_of_nothing_is_left_and_one_that_is_well_is_measured(outcomes):
+    assert outcomes.left == set()
+    assert {record.state for record in outcomes.records.values()} == {"deleted"}
+    assert outcomes.records["well"].failure is None
+    assert outcomes.points("well") == ["well__short__c1__r1.parquet", "well__short__c2__r1.parquet"]
+    assert set(statuses(outcomes.run, "well")) == {"ok"}
+
+
 @pytest.mark.parametrize(("fault", "moment"), OPTION_FAULTS)
-def test_an_option_that_fails_says_why_and_the_other_is_measured(lab, fault, moment):
-    rule, cause, next_step = OPTION_FAULTS[fault, moment]
-    config = fault_config(lab.folder)
-    run = lab.begin(config)
-    lab.start({"name_contains": "-b-", **rule})
-    said = lab.finish(config, run)
-    records = records_of(run)
-    assert records["b"].cause == cause, said
-    assert next_step in records["b"].failure
-    assert records["b"].cost_usd() == 0 or cause not in ("no capacity", "quota exceeded"), "nothing ran"
-    assert records["a"].failure is None
-    assert sorted(load_points(run)) == ["a__short__c1__r1.parquet", "a__short__c2__r1.parquet"]
-    assert {record.state for record in records.values()} == {"deleted"}
-    assert lab.left() == set()
+def test_an_option_that_fails_says_why(outcomes, fault, moment):
+    _, cause, next_step = OPTION_FAULTS[fault, moment]
+    record = outcomes.records[NAMES[fault, moment]]
+    assert record.cause == cause, outcomes.said
+    assert next_step in record.failure
+    assert record.cost_usd() == 0 or cause not in ("no capacity", "quota exceeded"), "nothing ran"
+    assert outcomes.points(NAMES[fault, moment]) == []
 
 
-def test_quota_that_an_own_endpoint_holds_is_waited_for(lab):
-    config = fault_config(lab.folder)
-    run = lab.begin(config)
-    lab.start({"name_contains": "-b-", "call": "CreateEndpoint", "error_code": "ResourceLimitExceeded", "times": 2})
-    lab.finish(config, run)
-    records = records_of(run)
-    assert (records["b"].attempts, records["b"].failure) == (3, None)
-    assert records["a"].deleted_at <= records["b"].create_called_at, "b is asked for again when a is gone"
-    assert len(load_points(run)) == 4
-    assert lab.left() == set()
+def test_quota_that_an_own_endpoint_holds_is_waited_for(outcomes):
+    holds, waits = outcomes.records["holds quota"], outcomes.records["waits for quota"]
+    assert (waits.attempts, waits.failure) == (3, None)
+    assert holds.deleted_at <= waits.create_called_at, "it is asked for again when the other is gone"
+    assert len(outcomes.points("holds quota")) == len(outcomes.points("waits for quota")) == 2
+
+
+def test_a_throttled_control_plane_is_asked_again(outcomes):
+    record = outcomes.records["throttled"]
+    assert (record.state, record.failure, record.attempts) == ("deleted", None, 1)
+    assert len(outcomes.points("throttled")) == 2
+
+
+def test_deletion_that_is_refused_twice_is_repeated(outcomes):
+    record = outcomes.records["refused"]
+    assert (record.state, record.failure) == ("deleted", None)
+    assert len(outcomes.points("refused")) == 2
+
+
+@pytest.mark.parametrize("fault", INVOKE_FAULTS)
+def test_what_goes_wrong_under_load_is_a_row(outcomes, fault):
+    _, status = INVOKE_FAULTS[fault]
+    found = statuses(outcomes.run, NAMES[fault].replace(" ", "-"))
+    assert found.count(status) == 2, Counter(found)
+    assert set(found) == {"ok", status}
+
+
+def test_options_come_up_side_by_side(outcomes):
+    records = [outcomes.records[name] for name in SIDE_BY_SIDE]
+    assert len(records) == 6
+    assert max(r.create_called_at for r in records) < min(r.in_service_at for r in records)
+
+
+def test_a_container_that_dies_under_load_ends_its_option_only(outcomes):
+    """Its answers up to then are kept; the load point in which it died says nothing of the option."""
+    record = outcomes.records["killed"]
+    assert record.failure is not None
+    assert record.cause == "container crashed"
+    assert len(outcomes.points("killed")) == 1
+
+
+def test_an_endpoint_that_somebody_else_deletes_under_load_ends_its_option_only(outcomes):
+    record = outcomes.records["vanishes"]
+    assert record.cause == "vanished"
+    assert "look who deleted it" in record.failure
+    assert len(outcomes.points("vanishes")) == 1
+
+
+# --- runs of their own --------------------------------------------------------------------------------------------
 
 
 def test_quota_is_free_again_when_the_endpoint_that_holds_it_fails(lab):
@@ -140,47 +287,54 @@ def test_quota_is_free_again_when_the_endpoint_that_holds_it_fails(lab):
     assert lab.left() == set()
 
 
-def test_quota_is_not_waited_for_where_endpoints_are_kept(lab):
-    config = fault_config(lab.folder, endpoints={"max_parallel_loads": 1, "keep": True})
-    run = lab.begin(config)
-    lab.start({"name_contains": "-b-", "call": "CreateEndpoint", "error_code": "ResourceLimitExceeded"})
-    lab.finish(config, run)
-    records = records_of(run)
-    assert records["b"].cause == "quota exceeded"
-    assert lab.left() == {records["a"].endpoint_name}, "a is kept, of b nothing is left"
-    lab.helpers("cleanup", str(run.path))
-    assert lab.left() == set()
-
-
-def test_what_could_not_be_deleted_is_left_to_the_watchdog(lab):
-    """Three attempts fail: when the load is done, when all load is done, and when that has failed."""
-    config = fault_config(lab.folder, ("a",))
-    run = lab.begin(config)
-    lab.start({"call": "DeleteEndpoint", **EXPIRED, "times": 3})
-    assert "log in again" in lab.finish(config, run)
-    wait_for(lambda: records_of(run)["a"].state == "deleted", "what the watchdog deleted")
-    assert lab.left() == set()
-
-
-def test_capacity_is_asked_for_again_within_its_time_in_the_zones_of_the_config(lab):
+def test_endpoints_that_are_kept(lab):
+    """Capacity is asked for again within its time, in the zones of the config; quota is not, as it will not be free again."""
     zones = {"retry_for_s": 60, "pause_s": 0.2, "subnets": [["subnet-one"], ["subnet-two"]]}
     vpc = {"subnets": ["subnet-one"], "security_group_ids": ["sg-1"]}
     config = fault_config(
         lab.folder,
-        ("b",),
+        ("capacity", "quota"),
         option={"on_no_capacity": zones},
         aws={"region": "us-east-1", "execution_role": "arn:aws:iam::123456789012:role/endpoints", "vpc": vpc},
-        endpoints={"max_parallel_loads": 1, "keep": True},
+        endpoints={"max_parallel_loads": 2, "keep": True},
     )
     run = lab.begin(config)
-    lab.start({"call": "CreateEndpoint", "becomes": "Failed", "message": CAPACITY, "times": 1})
+    refused = {"call": "CreateEndpoint", "error_code": "ResourceLimitExceeded"}
+    lacking = {"call": "CreateEndpoint", "becomes": "Failed", "message": CAPACITY, "times": 1}
+    lab.start(for_option("quota", refused), for_option("capacity", lacking))
     lab.finish(config, run)
-    record = records_of(run)["b"]
-    assert (record.state, record.attempts, record.failure) == ("in_service", 2, None)
-    assert lab.left() == {record.endpoint_name}, "of the first attempt nothing is left"
-    assert lab.model(record.endpoint_name)["VpcConfig"]["Subnets"] == ["subnet-two"]
+    records = records_of(run)
+    assert records["quota"].cause == "quota exceeded"
+    kept = records["capacity"]
+    assert (kept.state, kept.attempts, kept.failure) == ("in_service", 2, None)
+    assert lab.left() == {kept.endpoint_name}, "of the first attempt, and of the other option, nothing is left"
+    assert lab.model(kept.endpoint_name)["VpcConfig"]["Subnets"] == ["subnet-two"]
     assert len(load_points(run)) == 2
     assert "deleted" in lab.helpers("cleanup", str(run.path))
+    assert lab.left() == set()
+
+
+def test_what_could_not_be_deleted_is_left_to_the_watchdog_and_what_may_not_be_is_listed_with_the_commands(lab):
+    """Three attempts fail: when the load is done, when all load is done, and when that has failed."""
+    config = fault_config(lab.folder, ("later", "never"))
+    run = lab.begin(config)
+    lab.start(
+        for_option("later", {"call": "DeleteEndpoint", **EXPIRED, "times": 3}),
+        for_option(
+            "never", {"call": "DeleteEndpoint", "error_code": "AccessDeniedException", "message": "no permission"}
+        ),
+    )
+    said = lab.finish(config, run)
+    assert "log in again" in said
+    assert "may still cost money" in said and "docs/aws.md" in said
+    for record in records_of(run).values():
+        assert f"aws sagemaker delete-endpoint --region us-east-1 --endpoint-name {record.endpoint_name}" in said
+    wait_for(lambda: records_of(run)["later"].state == "deleted", "what the watchdog deleted")
+    never = records_of(run)["never"]
+    assert never.may_exist and lab.left() == {never.endpoint_name}
+    assert len(load_points(run)) == 4
+    lab.from_now_on()
+    lab.helpers("cleanup", str(run.path))
     assert lab.left() == set()
 
 
@@ -193,20 +347,6 @@ def test_a_crashing_container_is_reported_with_its_last_lines(lab):
     assert records_of(run)["b"].cause == "container crashed"
     assert "Last lines of the container:" in said and "ENGINE_THREADS" in said
     assert "correct the container's settings" in said
-    assert lab.left() == set()
-
-
-def test_a_container_that_dies_under_load_ends_its_option_only(lab):
-    """Its answers up to then are kept; the load point in which it died says nothing of the option."""
-    config = fault_config(lab.folder, load=LONG_ENOUGH)
-    run = lab.begin(config)
-    lab.start()
-    lab.kill_engine_at_load_point(config, run, option="b", finished=1)
-    records = records_of(run)
-    assert records["b"].failure is not None
-    assert records["b"].cause == "container crashed"
-    assert len([name for name in load_points(run) if name.startswith("b")]) == 1
-    assert len([name for name in load_points(run) if name.startswith("a")]) == 2
     assert lab.left() == set()
 
 
@@ -227,13 +367,8 @@ SEEN = {
     "under load": load_points,
 }
 """Moments that are waited for, as no count of calls tells them."""
-
-
-def act_when(run, is_so, act) -> threading.Thread:
-    """A thread that waits for a moment of a run and then acts."""
-    thread = threading.Thread(target=lambda: (wait_for(lambda: is_so(run), "the moment to act"), act()))
-    thread.start()
-    return thread
+GOES_ON = ("before create", "under load", "deleting")
+"""Moments after which the run is continued, with none, one and both load points: after the others, too, there is none."""
 
 
 @pytest.mark.parametrize("moment", EXPIRIES)
@@ -255,106 +390,11 @@ def test_expired_credentials_stop_the_run_and_say_what_to_delete(lab, moment):
     lab.from_now_on()
     lab.helpers("cleanup", str(run.path))
     assert lab.left() == set()
-    lab.finish(config, run)
-    assert len(load_points(run)) == 2, "it goes on where it stopped"
-    assert load_points(run).items() >= intact.items()
-    assert lab.left() == set()
-
-
-@pytest.mark.parametrize(
-    "call",
-    ["CreateModel", "CreateEndpoint", "DescribeEndpoint", "DeleteEndpoint", "DeleteEndpointConfig", "DeleteModel"],
-)
-def test_a_throttled_control_plane_is_asked_again(lab, call):
-    config = fault_config(lab.folder, ("a",))
-    run = lab.begin(config)
-    lab.start({"call": call, **THROTTLED})
-    lab.finish(config, run)
-    assert (records_of(run)["a"].state, records_of(run)["a"].failure) == ("deleted", None)
-    assert len(load_points(run)) == 2
-    assert lab.left() == set()
-
-
-def test_what_may_not_be_deleted_is_listed_with_the_commands(lab):
-    config = fault_config(lab.folder, ("a",))
-    run = lab.begin(config)
-    lab.start({"call": "DeleteEndpoint", "error_code": "AccessDeniedException", "message": "no permission"})
-    said = lab.finish(config, run)
-    record = records_of(run)["a"]
-    assert "may still cost money" in said and "docs/aws.md" in said
-    assert f"aws sagemaker delete-endpoint --region us-east-1 --endpoint-name {record.endpoint_name}" in said
-    assert record.may_exist and lab.left() == {record.endpoint_name}
-    assert len(load_points(run)) == 2
-    lab.from_now_on()
-    lab.helpers("cleanup", str(run.path))
-    assert lab.left() == set()
-
-
-def test_an_endpoint_that_somebody_else_deletes_under_load_ends_its_option_only(lab):
-    config = fault_config(lab.folder, load=LONG_ENOUGH)
-    run = lab.begin(config)
-    lab.start()
-    act_when(
-        run,
-        lambda run: [name for name in load_points(run) if name.startswith("a")],
-        lambda: lab.client().delete_endpoint(EndpointName=records_of(run)["a"].endpoint_name),
-    )
-    lab.finish(config, run)
-    records = records_of(run)
-    assert records["a"].cause == "vanished"
-    assert "look who deleted it" in records["a"].failure
-    assert len([name for name in load_points(run) if name.startswith("a")]) == 1
-    assert len([name for name in load_points(run) if name.startswith("b")]) == 2
-    assert lab.left() == set()
-
-
-@pytest.mark.parametrize("call", ["DeleteEndpoint", "DeleteEndpointConfig", "DeleteModel"])
-def test_deletion_that_is_refused_twice_is_repeated(lab, call):
-    config = fault_config(lab.folder, ("a",))
-    run = lab.begin(config)
-    lab.start({"call": call, "error_code": "ValidationException", "message": "Cannot delete now.", "times": 2})
-    lab.finish(config, run)
-    assert records_of(run)["a"].state == "deleted"
-    assert lab.left() == set()
-
-
-INVOKE_FAULTS = {
-    "throttled": ({"error_code": "ThrottlingException", "status": 429, "times": 2}, "throttled"),
-    "424 with the container's message": (
-        {"error_code": "ModelError", "message": "CUDA out of memory", "times": 2},
-        "http_error",
-    ),
-    "broken stream": ({"break_after_parts": 2, "times": 2}, "stream_broken"),
-    "error in the stream": (
-        {"break_after_parts": 2, "error_code": "ModelStreamError", "message": "no", "times": 2},
-        "stream_broken",
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", INVOKE_FAULTS)
-def test_what_goes_wrong_under_load_is_a_row(lab, fault):
-    rule, status = INVOKE_FAULTS[fault]
-    config = fault_config(lab.folder, ("a",), generation={"max_output_tokens": 64})  # not all in the first parts
-    run = lab.begin(config)
-    lab.start({"call": "InvokeEndpoint", "after": 4, **rule})
-    lab.finish(config, run)
-    found = statuses(run, "a")
-    assert found.count(status) == 2, Counter(found)
-    assert set(found) == {"ok", status}
-    assert lab.left() == set()
-
-
-def test_six_options_come_up_side_by_side(lab):
-    """Each takes so long to create that one after the other they would take six times that."""
-    config = fault_config(lab.folder, tuple("abcdef"), endpoints={"max_parallel_endpoints": 6, "max_parallel_loads": 1})
-    run = lab.begin(config)
-    lab.start({"call": "CreateEndpoint", "delay_s": 4})
-    lab.finish(config, run)
-    records = records_of(run).values()
-    assert max(r.create_called_at for r in records) < min(r.in_service_at for r in records)
-    assert len(load_points(run)) == 12
-    assert lab.left() == set()
+    if moment in GOES_ON:
+        lab.finish(config, run)
+        assert len(load_points(run)) == 2, "it goes on where it stopped"
+        assert load_points(run).items() >= intact.items()
+        assert lab.left() == set()
 
 
 def test_the_budget_stops_the_run_in_the_middle_of_a_load_point(lab):

@@ -160,7 +160,8 @@ def some_dead(server, tmp_path_factory):
             openai("revoked", server.url("revoked")),
         ]
         server.seen.clear()
-        status, said = run_main("report", "--config", config_of(folder, *options))
+        config = config_of(folder, *options, endpoints={"unreachable_for_s": 2})  # for which the dead one is waited for
+        status, said = run_main("report", "--config", config)
     (path,) = (folder / "runs").iterdir()
     return status, said, RunFolder(path)
 

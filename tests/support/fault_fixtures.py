@@ -1,14 +1,10 @@
 """Fixtures of the tests in an AWS account on loopback; test files name this module in `pytest_plugins`."""
 
-import os
-import signal
 from collections.abc import Iterator
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import psutil
 import pytest
-from fault_lab import Lab, fault_config
+from fault_lab import Lab, fault_config, lab_in
 
 from helpers.load.calibration import calibrate
 from helpers.prompts.making import make_prompts
@@ -31,16 +27,15 @@ def prepare(folder: Path) -> None:
     calibrate(config.benchmark, run)
 
 
+@pytest.fixture(scope="session")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of an AWS account on loopback, which the first lab opens."""
+    folder = tmp_path_factory.mktemp("account")
+    yield folder
+    launcher.stop(folder / "address.json")
+
+
 @pytest.fixture
-def lab(tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"):
-        monkeypatch.delenv(name, raising=False)
-    lab = Lab(tmp_path, prepared, monkeypatch)
-    yield lab
-    for process in lab.processes:
-        if process.is_alive() if isinstance(process, BaseProcess) else process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    for process in psutil.process_iter(["cmdline"]):
-        if "helpers.endpoints.watchdog" in (words := process.info["cmdline"] or []) and str(tmp_path) in words[-1]:
-            process.kill()  # it would try for hours to delete what a test has left
-    launcher.stop(tmp_path / "address.json")
+def lab(tmp_path: Path, prepared: Path, account: Path) -> Iterator[Lab]:
+    with lab_in(tmp_path, prepared, account) as lab:
+        yield lab

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -36,24 +36,33 @@ SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS")
 SMALL_SERVER = [sys.executable, str(Path(__file__).with_name("small_server.py"))]
 AWS_IMAGES = {"small-server": SMALL_SERVER, "vllm": SMALL_SERVER}
 HARMLESS = {"call": "DeleteTags", "delay_s": 0.01}
-"""With a rule, the account stays when it is empty."""
+"""With a rule, an account stays when it is empty."""
 TIMEOUT_S = 120
 
 
-def fault_config(folder: Path, names: tuple[str, ...] = ("a", "b"), **changes: object) -> Path:
-    """Two load points for each option; `changes` are sections, and `option` changes every option (null removes a key)."""
+def fault_option(name: str, **changes: object) -> dict:
+    """An option that a small server stands for; `changes` are keys (null removes one)."""
     option = {
+        "name": name,
         "target": "sagemaker",
         "api": "openai_chat",
         "instance_type": "ml.g5.xlarge",
         "price": {"usd_per_hour": 1.4, "as_of": "2026-11-01"},
         "container": {"image": "small-server"},
-        **changes.pop("option", {}),
+        **changes,
     }
-    option = {key: value for key, value in option.items() if value is not None}
+    return {key: value for key, value in option.items() if value is not None}
+
+
+def fault_config(folder: Path, names: tuple[str, ...] = ("a", "b"), **changes: object) -> Path:
+    """Two load points for each option; `changes` are sections, and `option` changes every option.
+
+    Two options at once have a load process each, so one alone needs no other.
+    """
+    option = changes.pop("option", {})
     defaults = {
         "datasets": [{"name": "short", "prompt_tokens": [60, 120], "count": 40}],
-        "options": [{**option, "name": name} for name in names],
+        "options": [fault_option(name, **option) for name in names],
         "load": {
             "kind": "closed_loop",
             "concurrency": [1, 2],
@@ -64,17 +73,19 @@ def fault_config(folder: Path, names: tuple[str, ...] = ("a", "b"), **changes: o
             "request_timeout_s": 5,
         },
         "aws": {"region": "us-east-1", "execution_role": "arn:aws:iam::123456789012:role/endpoints"},
-        "endpoints": {"max_parallel_loads": 1},
+        "endpoints": {"max_parallel_loads": 2},
     }
     return small_config(folder, **{**defaults, **changes})
 
 
 @dataclass
 class Lab:
-    """One account: its server, and one run in it."""
+    """An account, and one run in it."""
 
     folder: Path
     prepared: Path
+    account: Path
+    """Folder of the account in which tests follow each other: what a test leaves there, its fixture finds."""
     patch: pytest.MonkeyPatch
     server: launcher.Address | None = None
     processes: list[subprocess.Popen | BaseProcess] = field(default_factory=list)
@@ -85,12 +96,20 @@ class Lab:
     _client: object = None
 
     def start(self, *faults: dict) -> None:
-        """Start the account with these fault rules. Beside the default engine it knows images that a small server stands for."""
-        rules = [Fault.model_validate(rule) for rule in (*faults, HARMLESS)]
-        address_file, logs = self.folder / "address.json", self.folder / "aws-logs"
+        """Go to the account, with these fault rules. Beside the default engine it knows images that a small server stands for.
+
+        It is one of its own where images or variables are.
+        """
+        if self.images != AWS_IMAGES or self.variables:
+            self.account = self.folder
         self.server = launcher.ensure_running(
-            address_file, logs, engines=self.images, faults=rules, engine_variables=self.variables
+            self.account / "address.json",
+            self.account / "aws-logs",
+            engines=self.images,
+            faults=[Fault.model_validate(HARMLESS)],
+            engine_variables=self.variables,
         )
+        self.from_now_on(*faults)
         for service in SERVICES:
             self.patch.setenv(f"AWS_ENDPOINT_URL_{service}", self.server.url)
         self.patch.setenv("AWS_ACCESS_KEY_ID", self.server.access_key_id)
@@ -144,13 +163,6 @@ class Lab:
             act()
         return said.getvalue()
 
-    def kill_engine_at_load_point(self, config: Path, run: RunFolder, option: str, finished: int) -> None:
-        """Notebooks 02 and 03, with `kill -9` of an option's model server when N of its load points are finished."""
-        process = self.drive(config, run)
-        wait_for(lambda: len(list(run.requests.glob(f"{option}__*.parquet"))) >= finished, f"load of {option}")
-        os.kill(self.model_server(records_of(run)[option].endpoint_name), signal.SIGKILL)
-        process.join(TIMEOUT_S)
-
     # --- looking --------------------------------------------------------------------------------------------------
 
     def client(self):
@@ -165,7 +177,7 @@ class Lab:
 
     def model_server(self, endpoint_name: str) -> int:
         """The process that serves an endpoint: the one that prints to its log."""
-        log = str(self.folder / "aws-logs" / f"{endpoint_name}.log")
+        log = str(self.account / "aws-logs" / f"{endpoint_name}.log")
         printing = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -185,6 +197,27 @@ class Lab:
     def wait_until_empty(self) -> None:
         """Nothing is left, after a while."""
         wait_for(lambda: not self.left(), "nothing is left in the account")
+
+
+@contextmanager
+def lab_in(folder: Path, prepared: Path, account: Path) -> Iterator[Lab]:
+    """A lab whose run is in this folder. If it leaves anything in the account, the next one has a new account."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"):
+            patch.delenv(name, raising=False)
+        lab = Lab(folder, prepared, account, patch)
+        try:
+            yield lab
+        finally:
+            for process in lab.processes:
+                if process.is_alive() if isinstance(process, BaseProcess) else process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+            for process in psutil.process_iter(["cmdline"]):
+                words = process.info["cmdline"] or []
+                if "helpers.endpoints.watchdog" in words and str(folder) in words[-1]:
+                    process.kill()  # it would try for hours to delete what a test has left
+            if lab.server and (lab.account != account or lab.left()):
+                launcher.stop(lab.account / "address.json")
 
 
 def records_of(run: RunFolder) -> dict[str, EndpointRecord]:
