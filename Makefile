@@ -11,6 +11,8 @@ INSTALL = $(UV) pip install --quiet --python $(BIN)/python $(1) \
 # Not empty if .venv's Python is gone or was upgraded (with Studio's image), or its folder was moved: .venv is then recreated.
 STALE := $(if $(wildcard .venv/.setup),$(shell $(BIN)/python -c 'import importlib.util as u; u.find_spec("helpers").origin' \
 	2>/dev/null || echo stale))
+# Images of containers often set this. Each of the dozens of Python processes of a run would compile all its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark lint clean stale
 

@@ -402,6 +402,7 @@ def test_a_tier_that_cannot_be_is_refused(tmp_path, option, words):
         load_config(bedrock_config(tmp_path, **option))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "cached"), [("test.cached", 100), ("test.text-v1:0", None)])
 def test_tokens_of_a_prompt_cache_are_recorded_and_billed_at_their_price(stub, tmp_path, model, cached):
     price = {"usd_per_1m_input_tokens": 3, "usd_per_1m_output_tokens": 15, "usd_per_1m_cached_input_tokens": 0.3}
@@ -423,6 +424,7 @@ def test_tokens_of_a_prompt_cache_are_recorded_and_billed_at_their_price(stub, t
 # --- a small series -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_bedrock_option_is_measured_and_left_alone(stub, tmp_path, monkeypatch):
     price = {"usd_per_1m_input_tokens": 0.06, "usd_per_1m_output_tokens": 0.24, "as_of": "2026-11-01"}
     path = bedrock_config(tmp_path, price=price)

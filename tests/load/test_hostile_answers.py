@@ -74,6 +74,25 @@ def rows_of(processes, folder: Path, *hostile: bytes, stays_open: bool = True, e
     return requests[number % every == 0], sound
 
 
+@pytest.fixture(scope="module")
+def each_of(processes, tmp_path_factory):
+    """`each_of(name, answers)[key]` has the rows of one of the hostile answers, all of which come in turn in one load point."""
+    measured: dict[str, dict] = {}
+
+    def found(name: str, answers: dict[object, bytes], every: int = 2) -> dict:
+        if name not in measured:
+            folder = tmp_path_factory.mktemp("load")
+            requests = 2 * every * len(answers)
+            load = {"min_requests": requests, "prompts": requests}
+            rows, _ = rows_of(processes, folder, *answers.values(), every=every, **load)
+            kind = rows["request_id"].str.split("-").str[1].astype(int) // every % len(answers)
+            measured[name] = {key: rows[kind == place] for place, key in enumerate(answers)}
+            assert all(len(mine) for mine in measured[name].values())
+        return measured[name]
+
+    return found
+
+
 SIZES = [
     b"-6",
     b"+6",
@@ -91,20 +110,31 @@ SIZES = [
 ]
 
 
+WITH_A_SIZE = {
+    (size, first): CHUNKED + (b"" if first else chunk(HALF)) + size + b"\r\nhello\r\n0\r\n\r\n"
+    for size in SIZES
+    for first in (True, False)
+}
+
+
 @pytest.mark.parametrize("size", SIZES, ids=[repr(size[:12]) for size in SIZES])
 @pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
-def test_a_chunk_size_that_is_none_is_a_bad_response(processes, tmp_path, size, first):
-    hostile = CHUNKED + (b"" if first else chunk(HALF)) + size + b"\r\nhello\r\n0\r\n\r\n"
-    bad, _ = rows_of(processes, tmp_path, hostile)
+def test_a_chunk_size_that_is_none_is_a_bad_response(each_of, size, first):
+    bad = each_of("chunk sizes", WITH_A_SIZE)[size, first]
     assert set(bad["status"]) == {"bad_response"}
     assert bad["error"].str.contains("not a chunk size|announces [0-9]+ bytes").all()
     assert (bad["done_ns"] - bad["sent_ns"]).max() < 5e9, "nothing waits for what cannot come"
 
 
-@pytest.mark.parametrize("extension", [b";a=b", b" ; a", b";" + b"x" * 300, b';a="\xff"'])
-def test_extensions_of_chunks_and_leading_zeros_are_http(processes, tmp_path, extension):
-    answer = CHUNKED + b"00%x" % len(BODY) + extension + b"\r\n" + BODY + b"\r\n000" + extension + b"\r\nX: y\r\n\r\n"
-    good, _ = rows_of(processes, tmp_path, answer)
+WITH_AN_EXTENSION = {
+    extension: CHUNKED + b"00%x" % len(BODY) + extension + b"\r\n" + BODY + b"\r\n000" + extension + b"\r\nX: y\r\n\r\n"
+    for extension in (b";a=b", b" ; a", b";" + b"x" * 300, b';a="\xff"')
+}
+
+
+@pytest.mark.parametrize("extension", WITH_AN_EXTENSION)
+def test_extensions_of_chunks_and_leading_zeros_are_http(each_of, extension):
+    good = each_of("extensions", WITH_AN_EXTENSION)[extension]
     assert set(good["status"]) == {"ok"}
 
 
@@ -112,25 +142,27 @@ LENGTHS = [b"-5", b"+5", b"5_0", b"5.0", b"0x5", b"five", b"", b"9" * 5000, b"9"
 
 
 @pytest.mark.parametrize("length", LENGTHS, ids=[repr(length[:12]) for length in LENGTHS])
-def test_a_content_length_that_is_none_is_a_bad_response(processes, tmp_path, length):
-    bad, _ = rows_of(processes, tmp_path, HEAD + b"Content-Length: " + length + b"\r\n\r\n" + BODY)
+def test_a_content_length_that_is_none_is_a_bad_response(each_of, length):
+    answers = {length: HEAD + b"Content-Length: " + length + b"\r\n\r\n" + BODY for length in LENGTHS}
+    bad = each_of("lengths", answers)[length]
     assert set(bad["status"]) == {"bad_response"} and set(bad["http_status"]) == {200}
     assert bad["error"].str.contains("Content-Length|announces 999999999999999 bytes").all()
 
 
-@pytest.mark.parametrize(
-    ("headers", "words"),
-    [
-        (b"Content-Length: 5\r\nContent-Length: 6\r\n", "not one whole number"),
-        (b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Content-Length and chunks"),
-        (b"Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding"),
-        (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding"),
-    ],
-)
-def test_framing_that_contradicts_itself_is_a_bad_response(processes, tmp_path, headers, words):
-    bad, _ = rows_of(processes, tmp_path, HEAD + headers + b"\r\n" + chunk(BODY) + b"0\r\n\r\n")
+CONTRADICTIONS = {
+    b"Content-Length: 5\r\nContent-Length: 6\r\n": "not one whole number",
+    b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n": "Content-Length and chunks",
+    b"Transfer-Encoding: gzip, chunked\r\n": "Transfer-Encoding",
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n": "Transfer-Encoding",
+}
+
+
+@pytest.mark.parametrize("headers", CONTRADICTIONS)
+def test_framing_that_contradicts_itself_is_a_bad_response(each_of, headers):
+    answers = {headers: HEAD + headers + b"\r\n" + chunk(BODY) + b"0\r\n\r\n" for headers in CONTRADICTIONS}
+    bad = each_of("contradictions", answers)[headers]
     assert set(bad["status"]) == {"bad_response"}
-    assert bad["error"].str.contains(words).all()
+    assert bad["error"].str.contains(CONTRADICTIONS[headers]).all()
 
 
 def test_a_content_length_that_is_said_twice_is_one(processes, tmp_path):
@@ -149,7 +181,6 @@ STATUS_LINES = [
     b"ICY 200 OK",
     b"HTTP/2 200",
     b"HTTP/1.1  200 OK",
-    b"",
     b"200 OK",
     b"HTTP/1.1 \xd9\xa2\xd9\xa0\xd9\xa0 OK",
     b"SSH-2.0-OpenSSH_9.6",
@@ -157,15 +188,15 @@ STATUS_LINES = [
 
 
 @pytest.mark.parametrize("line", STATUS_LINES)
-def test_a_status_line_that_is_none_is_a_bad_response(processes, tmp_path, line):
-    bad, _ = rows_of(processes, tmp_path, line + b"\r\nContent-Length: 0\r\n\r\n")
+def test_a_status_line_that_is_none_is_a_bad_response(each_of, line):
+    bad = each_of("status lines", {line: line + b"\r\nContent-Length: 0\r\n\r\n" for line in STATUS_LINES})[line]
     assert set(bad["status"]) == {"bad_response"} and bad["http_status"].isna().all()
     assert bad["error"].str.contains("not an HTTP status line").all()
 
 
 def test_a_head_that_never_ends_and_one_without_line_ends_are_given_up(processes, tmp_path):
     for hostile in (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, b"hello, this is another protocol\n"):
-        bad, _ = rows_of(processes, tmp_path, hostile)
+        bad, _ = rows_of(processes, tmp_path, hostile, min_requests=12)
         assert set(bad["status"]) == {"bad_response"}
 
 
@@ -220,10 +251,10 @@ SPOILED = {
 
 @pytest.mark.parametrize("kind", SPOILED)
 @pytest.mark.parametrize("every", [2, 50], ids=["each second", "2%"])
-def test_one_answer_spoils_one_row(processes, tmp_path, kind, every):
-    hostile, status, words = SPOILED[kind]
-    spoiled, _ = rows_of(processes, tmp_path, hostile, every=every, min_requests=60 if every == 50 else 12)
-    assert len(spoiled) and set(spoiled["status"]) == {status}, spoiled["error"].tolist()[:1]
+def test_one_answer_spoils_one_row(each_of, kind, every):
+    spoiled = each_of(f"spoiled {every}", {kind: answer for kind, (answer, _, _) in SPOILED.items()}, every)[kind]
+    _, status, words = SPOILED[kind]
+    assert set(spoiled["status"]) == {status}, spoiled["error"].tolist()[:1]
     if words is not None:
         assert spoiled["error"].str.contains(words).all(), spoiled["error"].tolist()[:1]
         assert spoiled["error"].str.len().max() <= 500
@@ -267,14 +298,19 @@ def test_an_answer_without_end_is_given_up_at_the_limit(tmp_path, framing):
     assert not list((tmp_path / "requests").glob(".*")), "the spool is gone"
 
 
-@pytest.mark.parametrize(
-    "stray", [GOOD, b"\r\n", b"junk", sized(b"{}", "503 Busy")], ids=["answer", "newline", "junk", "503"]
-)
+STRAY = {"answer": GOOD, "newline": b"\r\n", "junk": b"junk", "503": sized(b"{}", "503 Busy")}
+WITH_STRAY = {
+    (kind, stray): answer + STRAY[stray]
+    for kind, answer in (("chunked", GOOD), ("length", sized(BODY)))
+    for stray in STRAY
+}
+
+
+@pytest.mark.parametrize("stray", STRAY)
 @pytest.mark.parametrize("kind", ["chunked", "length"])
-def test_bytes_behind_an_answer_are_nobodys_answer(processes, tmp_path, stray, kind):
+def test_bytes_behind_an_answer_are_nobodys_answer(each_of, stray, kind):
     """Those that come with the answer; the next request goes over another connection, and has its own answer."""
-    answer = GOOD if kind == "chunked" else sized(BODY)
-    rows, _ = rows_of(processes, tmp_path, answer + stray)
+    rows = each_of("stray bytes", WITH_STRAY)[kind, stray]
     assert set(rows["status"]) == {"ok"}
 
 

@@ -19,7 +19,7 @@ from helpers.errors import LoadError
 from helpers.load.load_processes import LoadProcesses
 from helpers.run.records import read_requests
 
-pytestmark = pytest.mark.timing
+pytestmark = pytest.mark.slow
 
 TTFT_S, ITL_S = 0.05, 0.01
 
@@ -42,6 +42,7 @@ def doomed_processes(tmp_path):
         yield processes
 
 
+@pytest.mark.timing
 def test_latencies_agree_with_the_servers_own_stamps(stub, processes, tmp_path):
     """What is reported is what the server did, which sleeps too long where the machine is busy."""
     requests, _ = measure(processes, spec_of(tmp_path, stub, min_requests=12))
@@ -58,12 +59,14 @@ def test_latencies_agree_with_the_servers_own_stamps(stub, processes, tmp_path):
     assert (requests["tpot_s"] * 1e9 - (last - first) / (TOKENS - 1)).abs().median() < 1e6
 
 
+@pytest.mark.timing
 def test_a_role_only_chunk_is_not_a_token(stub, processes, tmp_path):
     requests, _ = measure(processes, spec_of(tmp_path, stub, "role_first"))
     assert (requests["ttft_s"] > 0.09).all()
     assert (requests["first_token_ns"] - requests["first_byte_ns"]).median() > 90e6
 
 
+@pytest.mark.timing
 def test_a_chunk_is_not_a_token(stub, processes, tmp_path):
     requests, _ = measure(processes, spec_of(tmp_path, stub, "four_tokens_a_chunk"))
     assert (requests["output_tokens"] == 20).all()
@@ -73,6 +76,7 @@ def test_a_chunk_is_not_a_token(stub, processes, tmp_path):
     assert [len(chunks) for chunks in table["chunk_ns"].to_pylist()] == [5] * len(table)
 
 
+@pytest.mark.timing
 def test_an_answer_that_is_not_streamed_has_no_ttft(stub, processes, tmp_path):
     requests, _ = measure(processes, spec_of(tmp_path, stub, "whole"))
     assert requests["ttft_s"].isna().all()
@@ -140,6 +144,7 @@ def test_failures_do_not_end_the_load_point(stub, processes, tmp_path):
     assert facts.ended_because == "enough requests"
 
 
+@pytest.mark.timing
 def test_the_closed_loop_keeps_all_workers_busy(stub, processes, tmp_path):
     requests, facts = measure(processes, spec_of(tmp_path, stub, concurrency=[4], min_requests=40, warmup_requests=2))
     steady = requests[requests["phase"] == "steady"]
@@ -249,6 +254,7 @@ def is_alive(pid: str) -> bool:
         return False
 
 
+@pytest.mark.timing
 def test_two_load_processes_share_the_work_and_no_prompt(stub, doomed_processes, tmp_path):
     requests, facts = measure(doomed_processes, spec_of(tmp_path, stub, concurrency=[4], min_requests=40, processes=2))
     assert set(requests["load_process"]) == {0, 1}

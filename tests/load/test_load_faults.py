@@ -23,7 +23,7 @@ from helpers.load.spool import ClockPairs, ExchangeReader, Row, SpoolWriter
 from helpers.load.window import Window
 from helpers.run.records import OVERLOAD, AttemptFacts
 
-pytestmark = pytest.mark.timing
+pytestmark = pytest.mark.slow
 
 EVENTS = 8
 
@@ -61,6 +61,7 @@ def arrivals_of(requests: pd.DataFrame, facts: AttemptFacts) -> pd.DataFrame:
     return pd.DataFrame({"due": due, "sent": sent, "load_process": until["load_process"].to_numpy()})
 
 
+@pytest.mark.timing
 def test_arrivals_of_several_load_processes_are_one_poisson_process(stub, processes, tmp_path):
     stub.configure(ttft_s=0.02, itl_s=0.001, events=EVENTS)
     requests, facts = measure(processes, open_loop(tmp_path, stub.chat_url, 200, min_requests=1000))
@@ -75,6 +76,7 @@ def test_arrivals_of_several_load_processes_are_one_poisson_process(stub, proces
     assert not arrivals["due"].duplicated().any()
 
 
+@pytest.mark.timing
 def test_constant_arrivals_are_constant(stub, processes, tmp_path):
     stub.configure(ttft_s=0.02, itl_s=0.001, events=EVENTS)
     requests, facts = measure(processes, open_loop(tmp_path, stub.chat_url, 20, arrivals="constant", min_requests=60))
@@ -88,6 +90,7 @@ def test_constant_arrivals_are_constant(stub, processes, tmp_path):
     assert late.min() < 5e6, "who waits for a gap after each send, instead of for a time, is later and later"
 
 
+@pytest.mark.timing
 def test_gamma_arrivals_have_the_stated_burstiness(stub, processes, tmp_path):
     stub.configure()
     requests, facts = measure(
@@ -97,6 +100,7 @@ def test_gamma_arrivals_have_the_stated_burstiness(stub, processes, tmp_path):
     assert due.gap_cv == pytest.approx(2, rel=0.15), "1 / sqrt(burstiness)"
 
 
+@pytest.mark.timing
 def test_a_stall_neither_thins_the_schedule_nor_hides_in_the_tail(stub, processes, tmp_path):
     stub.configure(ttft_s=0.01, itl_s=0.001, events=EVENTS, stall_at_s=1.0, stall_s=2.0)
     load = {"arrivals": "constant", "min_duration_s": 5, "max_duration_s": 6, "min_requests": 200}
@@ -110,6 +114,7 @@ def test_a_stall_neither_thins_the_schedule_nor_hides_in_the_tail(stub, processe
     assert 1.9 < requests["latency_s"].max() < 2.5
 
 
+@pytest.mark.timing
 def test_an_overloaded_server_gets_nothing_more(stub, processes, tmp_path):
     stub.configure(ttft_s=0.093, itl_s=0.001, events=EVENTS, workers=8)
     requests, facts = measure(processes, open_loop(tmp_path, stub.chat_url, 240, arrivals="constant", min_requests=50))
@@ -120,6 +125,7 @@ def test_an_overloaded_server_gets_nothing_more(stub, processes, tmp_path):
     assert (requests["scheduled_ns"].max() - facts.window_close_ns) / 1e9 < 1, "not until the whole window is answered"
 
 
+@pytest.mark.timing
 def test_a_ramp_rises_and_claims_no_steady_state(stub, processes, tmp_path):
     stub.configure()
     load = Ramp(kind="ramp", from_rate=10, to_rate=90, duration_s=4, arrivals="constant", repeat_prompts=True)
@@ -132,6 +138,7 @@ def test_a_ramp_rises_and_claims_no_steady_state(stub, processes, tmp_path):
     assert half == pytest.approx(2 * (10 + 50) / 2, abs=4), "the integral of the rate over the first half"
 
 
+@pytest.mark.timing
 def test_a_trace_is_replayed_at_its_times(stub, processes, tmp_path):
     stub.configure()
     times = [5.0, 5.5, 5.5, 6.75, 5.2, 7.0, *np.arange(7.25, 11, 0.25)]
@@ -172,6 +179,7 @@ def timespec(ns: int) -> bytes:
     return np.array(divmod(ns, 10**9), dtype="int64").tobytes()
 
 
+@pytest.mark.timing
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has kernel receive stamps")
 def test_the_kernel_stamps_what_a_busy_client_reads_late(stub, processes, tmp_path):
     stub.configure(ttft_s=0.03, itl_s=0.002, events=EVENTS)
@@ -185,6 +193,7 @@ def test_the_kernel_stamps_what_a_busy_client_reads_late(stub, processes, tmp_pa
     assert 0 < np.median(late_ms) < 1
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("tls", [False, True])
 def test_connections_are_made_before_and_told_apart(processes, tmp_path, tls):
     with LoopbackStub(tls=tls) as stub:
@@ -246,6 +255,7 @@ def test_no_attempt_is_repeated_in_secret(processes, tmp_path, answer, status):
     assert len(requests) == server.seen
 
 
+@pytest.mark.timing
 def test_counting_tokens_is_outside_the_latency(processes, tmp_path):
     with moody_stub() as url:
         requests, facts = measure(
@@ -257,6 +267,7 @@ def test_counting_tokens_is_outside_the_latency(processes, tmp_path):
     assert requests["latency_s"].min() < counting_s / 2, "counting takes longer than the answer took"
 
 
+@pytest.mark.timing
 def test_all_workers_stay_busy_and_start_with_different_prompts(stub, processes, tmp_path):
     stub.configure(ttft_s=0.093, itl_s=0.001, events=EVENTS, workers=4)
     spec = spec_of(tmp_path, stub.chat_url, concurrency=[16], min_requests=100, prompts=400, processes=2, tokens=EVENTS)

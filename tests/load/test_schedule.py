@@ -14,8 +14,6 @@ from helpers.errors import ConfigError
 from helpers.load.schedule import arrival_facts, draw_arrivals
 from helpers.load.trace import read_trace
 
-pytestmark = pytest.mark.timing
-
 
 def draw(rate=100.0, seed=1, **changes):
     load = OpenLoop(kind="open_loop", rate=[rate], **{"max_duration_s": 200, **changes})

@@ -22,8 +22,6 @@ from helpers.run.prompt_files import write_prompts
 from helpers.run.records import OVERLOAD, Attempt, read_facts, read_requests, write_requests
 from local_sagemaker.tiny_model import default_cache_dir
 
-pytestmark = pytest.mark.timing
-
 
 def probes_of(search: Search, capacity: float) -> dict[float, bool]:
     probes: dict[float, bool] = {}
@@ -165,22 +163,23 @@ def test_every_new_load_point_has_a_place_of_its_own_and_so_prompts_of_its_own(t
 # --- a server whose capacity is known -------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("load", "server", "limit_s", "probes"),
     [
         # c streams on 4 workers: each waits its turn, so latency is c / 4 x 150 ms. The limit lies between c = 8 and 12.
         (
-            {"over": "concurrency", "lowest": 4, "highest": 16, "min_requests": 60, "warmup_requests": 1},
+            {"over": "concurrency", "lowest": 4, "highest": 16, "min_requests": 40, "warmup_requests": 1},
             {"service_s": 0.15, "workers": 4},
             0.375,
             {4: True, 8: True, 12: False, 16: False},
         ),
-        # 16 workers serve 16 requests/s, each in 1 s; beyond that the queue grows as long as requests come.
+        # 16 workers serve 32 requests/s, each in 0.5 s; beyond that the queue grows as long as requests come.
         (
-            {"over": "rate", "lowest": 10.5, "highest": 32, "min_requests": 48, "arrivals": "constant"},
-            {"service_s": 1.0, "workers": 16},
-            1.5,
-            {10.5: True, 14.85: True, 21: False},
+            {"over": "rate", "lowest": 21, "highest": 64, "min_requests": 48, "arrivals": "constant"},
+            {"service_s": 0.5, "workers": 16},
+            0.75,
+            {21: True, 29.7: True, 42: False},
         ),
     ],
     ids=["concurrency", "rate"],

@@ -28,8 +28,6 @@ from local_sagemaker.engine.text_decoding import StopTexts, StreamingDetokenizer
 from local_sagemaker.event_loop import new_event_loop
 from local_sagemaker.tiny_model import default_cache_dir, ensure_model
 
-pytestmark = pytest.mark.timing
-
 pytest_plugins = ["local_sagemaker_fixtures"]
 
 # Settings
@@ -177,6 +175,7 @@ def test_bad_requests(runtime: Any, endpoint: str, change: dict[str, Any], messa
     assert message in json.loads(error.value.response["OriginalMessage"])["error"]["message"]
 
 
+@pytest.mark.timing
 def test_one_sequence_at_a_time(model_folder: Path) -> None:
     """With max_num_seqs=1 a short request waits for the long one before it, and a dropped one makes room."""
     with EngineProcess(model_folder, ENGINE_MAX_NUM_SEQS="1") as port:
@@ -284,6 +283,7 @@ def serve_slowly(
     return pipelines[0]
 
 
+@pytest.mark.timing
 def test_each_token_is_sent_before_the_next_step(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def client(port: int, pipeline: SlowPipeline) -> None:
         connection = open_stream(port, max_tokens=8, min_tokens=8, temperature=0, messages=[MESSAGES[0]])
@@ -294,6 +294,7 @@ def test_each_token_is_sent_before_the_next_step(model_folder: Path, monkeypatch
     assert pipeline.received_before_step == [0, *range(2, 9)]  # the role comes with the first text
 
 
+@pytest.mark.timing
 def test_request_that_comes_in_during_a_step_joins_the_next(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

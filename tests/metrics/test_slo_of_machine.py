@@ -26,14 +26,16 @@ pytestmark = pytest.mark.slow
 TIMES = 40
 SLO = {"percentile": 75, "latency_s": {"times_single_request": TIMES}, "error_rate": 0.2, "confidence": 0.9}
 
+LOAD = {"kind": "closed_loop", "concurrency": [1], "min_requests": 12, "warmup_requests": 1}
+
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory) -> tuple[Path, RunFolder]:
-    """Config and finished run of the small config with such an SLO."""
+    """Config and finished run of the small config with such an SLO, at one level."""
     folder = tmp_path_factory.mktemp("follows")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_SECRET", SECRET)
-        path = small_config(folder, slo=SLO)
+        path = small_config(folder, slo=SLO, load=LOAD)
         yield path, run_series(str(path), say=lambda line: None)
 
 

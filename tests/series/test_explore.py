@@ -446,7 +446,7 @@ AGREES = """() => {
 @pytest.mark.browser
 def test_in_a_page_slider_limit_and_sentence_agree_however_fast_the_controls_are_moved(page):
     rng = np.random.default_rng(12)
-    for i in range(200):
+    for i in range(60):
         act = moves(page, rng)
         for _ in range(int(rng.integers(1, 4))):  # so many moves without waiting for an answer
             act[int(rng.integers(len(act)))]()

@@ -298,7 +298,7 @@ def wait_for_load(root: Path) -> RunFolder:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for path in root.glob("*/logs/load-*.log"):
-            time.sleep(3)
+            time.sleep(1)
             return RunFolder(path.parents[1])
         time.sleep(0.2)
     raise AssertionError("no load within 120 s")

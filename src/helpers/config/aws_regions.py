@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import functools
 
 WELL_FORMED = r"[a-z]{2,8}(-[a-z]+)+-[0-9]{1,2}"
 """Also matches regions and partitions that are newer than the SDK; their host names follow from the region."""
 
 
-def known_regions() -> list[str]:
+@functools.cache
+def known_regions() -> tuple[str, ...]:
     """All regions of all partitions in the data of the installed SDK."""
     import botocore.session
 
     session = botocore.session.Session()
     partitions = session.get_available_partitions()
-    return sorted({region for each in partitions for region in session.get_available_regions("ec2", each)})
+    return tuple(sorted({region for each in partitions for region in session.get_available_regions("ec2", each)}))
 
 
 def nearest_region(region: str) -> str:
