@@ -11,7 +11,7 @@ from helpers.config.options import OptionBase, SageMakerOption
 from helpers.load.race import Leave, Outcome
 from helpers.load.race_state import leader_of, step_of
 from helpers.metrics.looks import looks_of
-from helpers.number_text import plural
+from helpers.number_text import MULTIPLES, dollars, multiple_for, plural
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import read_facts
@@ -65,12 +65,14 @@ def note_leave(option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledg
 
 
 def _because(step: Leave, option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> str:
-    """For example: `eliminated after 230 requests: at best it costs more than the leader ($0.41 against at most $0.35 per 1,000
+    """For example: `after 230 requests: at best it costs more than the leader (at least $0.41 against at most $0.35 per 1,000
     requests)`.
     """
     sent = sum(process.requests for f in read_facts(run.requests) if f.option == option.name for process in f.processes)
     leader = leader_of(config, run.requests, ledger.records(), option.name)
     words = f"after {plural(sent, 'request')}: {WORDS[step.outcome]}"
     if step.prices and leader:
-        words += f" (at least ${step.prices[0].low:.4g} against at most ${leader[0].high:.4g} per 1,000 requests)"
+        low, high = step.prices[0].low / 1e3, leader[0].high / 1e3
+        of = multiple_for([low, high], 1e3)
+        words += f" (at least {dollars(low * of)} against at most {dollars(high * of)} per {MULTIPLES[of]} requests)"
     return words

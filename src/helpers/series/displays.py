@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import Search
 from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import ParameterError
 from helpers.load.plan import attempts_of, missing_attempts
+from helpers.metrics.looks import looks_of
 from helpers.report.columns import numeric
 from helpers.report.display import Table
 from helpers.report.plan_report import longest_point_s
@@ -87,6 +89,7 @@ class ProgressBars:
         }
         done = sum(totals.values()) - sum(missing.values())
         self._clock = Clock(longest_point_s(config), config.max_parallel_loads(), done)
+        self._is_total_known = looks_of(config) is None and not isinstance(config.load, Search)
         self._is_stopping = False
         self.view = _Panels(totals) if style == "widget" else _Lines(config, run)
         self._lock = threading.Lock()
@@ -115,7 +118,11 @@ class ProgressBars:
                 state=event.state, detail=event.detail, done=event.attempts_done, total=event.attempts_total
             )
         progress = RunProgress(
-            options=self._options, seconds_left=None, is_bound=False, at=datetime.now(UTC).replace(microsecond=0)
+            options=self._options,
+            seconds_left=None,
+            is_bound=False,
+            is_total_known=self._is_total_known,
+            at=datetime.now(UTC).replace(microsecond=0),
         )
         done, total = progress.counts()
         progress.seconds_left, progress.is_bound = self._clock.left(done, total)
@@ -123,7 +130,7 @@ class ProgressBars:
             write_progress(self._run, progress)
         if event.state == "stopping" and not self._is_stopping:
             self._is_stopping = True
-            print(f"Stopping: {done} of {total} load points are kept; endpoints are being deleted.", flush=True)  # noqa: T201
+            print(f"Stopping: {done} load points are kept; endpoints are being deleted.", flush=True)  # noqa: T201
         self.view.show(event, progress)
 
 
@@ -144,15 +151,15 @@ class _Lines:
         if event.progress is not None:
             return
         done, total = progress.counts()
-        count, left = f"{done} of {total}", f"; {progress.left_words()}" if done < total else ""
+        left = f"; {progress.left_words()}" if done < total and progress.is_total_known else ""
         for load_point in sorted(self._finished() - self._reported):
             self._reported.add(load_point)
             facts = read_attempt_facts(self._run.requests / f"{load_point}.parquet")
             measured = attempt_words(self._run, load_point, self._config)
             where = f"{facts.option}, {facts.dataset}, {facts.load.label}"
-            print(f"{count}: {where}: {measured}{left}", flush=True)  # noqa: T201
+            print(f"{progress.count_words()}: {where}: {measured}{left}", flush=True)  # noqa: T201
         if event.state in ("failed", "not begun", "stopped"):
-            print(f"{count}: {event.option}: {event_state(event)}", flush=True)  # noqa: T201
+            print(f"{progress.count_words()}: {event.option}: {event_state(event)}", flush=True)  # noqa: T201
 
 
 class _Panels:
@@ -179,7 +186,8 @@ class _Panels:
     def show(self, event: LoadEvent, progress: RunProgress) -> None:
         done, total = progress.counts()
         left = f"; {progress.left_words()}" if done < total else ""
-        self._left.value = f"{done} of {total} load points{left}"
+        of_total = f" of {total}" if progress.is_total_known else ""
+        self._left.value = f"{done}{of_total} load points{left}"
         plot = self._plots[event.option]
         if event.progress is not None and not plot.show(event.progress, event.attempts_done, time.monotonic()):
             return

@@ -48,6 +48,8 @@ class RunProgress(BaseModel):
     seconds_left: float | None
     is_bound: bool
     """True if that is an upper bound, rather than an estimate from the load points so far."""
+    is_total_known: bool = True
+    """False where what is measured next depends on what is found, as in a search or a race."""
     at: datetime
 
     def counts(self) -> tuple[int, int]:
@@ -55,8 +57,15 @@ class RunProgress(BaseModel):
         options = self.options.values()
         return sum(o.done for o in options), sum(o.done if o.state == "failed" else o.total for o in options)
 
+    def count_words(self) -> str:
+        """How many load points are done, and of how many, where that is known."""
+        done, total = self.counts()
+        return f"{done} of {total}" if self.is_total_known else f"{done} so far"
+
     def left_words(self) -> str:
         """The total time left, as a phrase."""
+        if not self.is_total_known:
+            return "how many follow depends on what is found"
         if self.seconds_left is None:
             return "time left unknown"
         minutes = self.seconds_left / 60
