@@ -24,22 +24,26 @@ SECRET = "s3cr3t-tokens-must-not-be-written"
 ENDS_WITHIN_S = 20
 LONGEST = [
     "series",
+    "lost_servers",
     "secrets",
     "studio",
     "tools",
     "preflight",
-    "slo_of_machine",
-    "run_status",
-    "fault_kills",
     "remote_runs",
+    "run_status",
+    "explore",
+    "fault_kills",
     "aws_deploy",
     "reference_report",
     "faults",
+    "bedrock",
+    "slo_of_machine",
     "import_series",
     "report_page",
     "compare",
+    "load_trouble",
 ]
-"""Test files that run whole series: they come first, so that no process is left with one of them at the end."""
+"""Test files that run whole series or wait for long: they come first, so that no process is left with one of them at the end."""
 
 
 def small_config(folder: Path, **changes: object) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from helpers.metrics.single_requests import FOLDER, slo_sentence
 from helpers.report.bottom_line_text import slo_words
 from helpers.report.report import summary
 from helpers.run.folder import RunFolder
+from helpers.run.folder import open_run as begin_run
 from helpers.run.records import read_requests
 from helpers.series.notebook import open_run
 from helpers.series.series import run_series
@@ -30,13 +32,16 @@ LOAD = {"kind": "closed_loop", "concurrency": [1], "min_requests": 12, "warmup_r
 
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory) -> tuple[Path, RunFolder]:
-    """Config and finished run of the small config with such an SLO, at one level."""
+def followed(finished_run, tmp_path_factory) -> tuple[Path, RunFolder]:
+    """Config and finished run of the small config with such an SLO, at one level; the prompts and the calibration are made."""
     folder = tmp_path_factory.mktemp("follows")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_SECRET", SECRET)
         path = small_config(folder, slo=SLO, load=LOAD)
-        yield path, run_series(str(path), say=lambda line: None)
+        _, run = begin_run(str(path), new=True)
+        shutil.copytree(finished_run.run.payloads, run.payloads, dirs_exist_ok=True)
+        shutil.copy(finished_run.run.instrument_file, run.instrument_file)
+        yield path, run_series(str(path), str(run.path), say=lambda line: None)
 
 
 def opened(config: Path, run: Path | str = "", new: bool = False) -> LoadedConfig:
