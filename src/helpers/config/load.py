@@ -71,8 +71,7 @@ class LoadLevel:
 class Race(Strict):
     """Measure only what may still change the verdict, and stop when it is certain.
 
-    The error that `slo.confidence` leaves is shared among all load points and all looks at each, so that all bounds of the
-    race hold at once.
+    The error that `slo.confidence` leaves is spent over all looks at a load point, and shared among all that could be wrong.
     """
 
     enabled: bool = True

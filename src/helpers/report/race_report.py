@@ -48,7 +48,7 @@ def race_table(endpoints: Sequence[EndpointRecord], points: pd.DataFrame, config
     ]
     caption = (
         f"What was not measured, and why. Load points were looked at {' / '.join(f'{n:,}' for n in looks.totals)} requests, "
-        "and only as long as they could change the verdict. The bounds hold at all looks and for all "
-        f"{looks.points} load points at once."
+        "and only as long as they could change the verdict. Bounds hold at all of these looks, so intervals are wider than those "
+        "of single measurements."
     )
     return Table(pd.DataFrame(rows), columns, caption)
