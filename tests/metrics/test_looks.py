@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from examples import make_config, option
+from pydantic import ValidationError
 
 from helpers.errors import ConfigError
 from helpers.metrics.intervals import rate_interval, share_bounds
@@ -49,11 +50,21 @@ def test_a_look_that_adds_next_to_nothing_is_left_out():
     assert [LOOKS.next_total(n) for n in (0, 30, 50, 120, 400, 480)] == [30, 60, 120, 240, None, None]
 
 
+def test_what_is_measured_in_full_has_no_looks():
+    assert looks_of(make_config(load={"race": False})) is None
+
+
 @pytest.mark.parametrize(
-    "load", [{"race": False}, {"kind": "ramp", "from_rate": 1, "to_rate": 2, "duration_s": 5, "race": True}]
+    "load",
+    [
+        {"kind": "ramp", "from_rate": 1, "to_rate": 2, "duration_s": 5},
+        {"kind": "search", "over": "concurrency", "highest": 8},
+        {"repetitions": 2},
+    ],
 )
-def test_what_is_measured_in_full_has_no_looks(load):
-    assert looks_of(make_config(load=load)) is None
+def test_what_cannot_be_raced_is_refused(load):
+    with pytest.raises(ValidationError, match="write `race: false`"):
+        make_config(load={**load, "race": True})
 
 
 def test_a_race_that_cannot_decide_is_refused():

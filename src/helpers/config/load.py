@@ -68,6 +68,10 @@ class LoadLevel:
         return self.kind != "closed_loop"
 
 
+RACED = ("closed_loop", "open_loop")
+"""Kinds of load that may be raced: those of which any number of requests may be sent at a level."""
+
+
 class Race(Strict):
     """Measure only what may still change the verdict, and stop when it is certain.
 
@@ -147,6 +151,10 @@ class LoadBase(Strict):
 
     @model_validator(mode="after")
     def _repeated_or_raced(self) -> LoadBase:
+        if self.race.enabled and self.kind not in RACED:
+            raise ValueError(
+                f"only {' and '.join(RACED)} loads are raced, and this is a {self.kind}: write `race: false`"
+            )
         if self.race.enabled and self.repetitions > 1:
             raise ValueError(
                 "the race decides how often a load point is measured: leave out `repetitions`, or write `race: false`"
@@ -161,10 +169,6 @@ class LoadBase(Strict):
     @abstractmethod
     def levels(self) -> list[LoadLevel]:
         """The levels known in advance; a search finds its own as it goes."""
-
-    def raced_levels(self) -> list[LoadLevel]:
-        """The levels of a race, ascending."""
-        return sorted(self.levels())
 
     @property
     def level_name(self) -> str:
@@ -298,13 +302,6 @@ class Search(LoadBase):
 
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return []
-
-    def raced_levels(self) -> list[LoadLevel]:
-        """From the lowest to the highest in steps of the tolerance."""
-        steps = math.ceil(math.log(self.highest / self.lowest) / math.log1p(self.tolerance) - 1e-9)
-        values = [min(self.highest, self.lowest * (1 + self.tolerance) ** i) for i in range(steps + 1)]
-        rounded = [float(math.floor(v + 1e-9)) if self.over == "concurrency" else float(f"{v:.4g}") for v in values]
-        return [LoadLevel(self.level_kind, value) for value in sorted({*rounded, float(self.highest)})]
 
     @property
     def most_levels(self) -> int:  # noqa: D102

@@ -54,7 +54,7 @@ def _race_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) 
     blocks = [
         Attempt(option.name, dataset.name, level, int(file.stem.rpartition("r")[-1]))
         for dataset in config.datasets_of(option)
-        for level in config.load.raced_levels()
+        for level in sorted(config.load.levels())
         for file in blocks_of(option.name, dataset.name, level, run.requests)
     ]
     endpoints = Ledger(run.ledger_file, run.run_id).records()
@@ -63,7 +63,7 @@ def _race_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) 
     step = step_of(option, config, run.requests, endpoints)
     if not isinstance(step, Measure):
         return blocks
-    level = next(level for level in config.load.raced_levels() if level.value == step.level)
+    level = next(level for level in sorted(config.load.levels()) if level.value == step.level)
     so_far = [p.repetition for p in blocks if (p.dataset, p.level) == (step.dataset, level)]
     return [*blocks, Attempt(option.name, step.dataset, level, max(so_far, default=0) + 1)]
 

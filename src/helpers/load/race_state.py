@@ -63,7 +63,7 @@ def _shares(option: OptionBase, config: BenchmarkConfig) -> dict[str, float]:
 
 def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpoint: EndpointRecord | None) -> Points:
     """Every level of every dataset of the traffic, measured or not."""
-    looks, levels = looks_of(config), config.load.raced_levels()
+    looks, levels = looks_of(config), sorted(config.load.levels())
     datasets = {dataset.name: dataset for dataset in config.datasets_of(option)}
     places = [(name, level) for name in _shares(option, config) for level in levels]
     found = {place: _summary_of(option, *place, config, requests, endpoint) for place in places}

@@ -19,7 +19,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
-from helpers.config.load import Ramp
 from helpers.errors import ConfigError
 from helpers.metrics.intervals import Sides
 from helpers.metrics.sample_size import requests_for_slo
@@ -91,9 +90,9 @@ class Looks(AsAsked):
 
 
 def looks_of(config: BenchmarkConfig) -> Looks | None:
-    """The looks of a config's race; None where every load point is measured in full, as a ramp always is."""
+    """The looks of a config's race; None where every load point is measured in full."""
     race, slo = config.load.race, config.slo
-    if config.imported or not race.enabled or isinstance(config.load, Ramp):
+    if config.imported or not race.enabled:
         return None
     found = Looks((race.first_look,), len(config.options), len(config.datasets), config.load.most_levels)
     while found.totals[-1] < (race.max_requests or TIMES_NEEDED * _needed(found, slo)):
