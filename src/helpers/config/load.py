@@ -109,7 +109,9 @@ class LoadBase(Strict):
 
     min_requests: PositiveInt = Field(default=100, description="Minimum requests in a steady window.")
     min_duration_s: float = Field(default=0, ge=0, description="Minimum length of the steady window.")
-    max_duration_s: PositiveSeconds = Field(default=600, description="Maximum length of a load point before its drain.")
+    max_duration_s: PositiveSeconds = Field(
+        default=600, description="Maximum length of a load point before its drain; in a race, of all its blocks."
+    )
     target_relative_ci: float | None = Field(
         default=None,
         gt=0,

@@ -12,14 +12,14 @@ from helpers.config.load import Load, LoadLevel, Search
 from helpers.config.options import OptionBase
 from helpers.config.workload import Dataset
 from helpers.load.race import Measure
-from helpers.load.race_state import block_size, blocks_of, points_of, sent_of, step_of
+from helpers.load.race_state import block_size, blocks_of, points_of, read_block, seconds_left, sent_of, step_of
 from helpers.load.search import next_level, probe_is_feasible
 from helpers.metrics.attempts import repetitions_wanted
 from helpers.metrics.looks import looks_of
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
-from helpers.run.records import Attempt, AttemptFacts, read_attempt_facts, read_facts, read_requests
+from helpers.run.records import Attempt, AttemptFacts, read_facts, read_requests
 
 
 def attempts_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[Attempt]:
@@ -89,12 +89,10 @@ def asked_of(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run:
     levels = points_of(option, config, run.requests, record)[attempt.dataset]
     place = next(i for i, known in enumerate(levels) if known.level == attempt.level.value)
     size = block_size(attempt.level, levels[place].n, config)
-    sent = sent_of(
-        [read_attempt_facts(file) for file in blocks_of(option.name, attempt.dataset, attempt.level, run.requests)]
-    )
+    blocks = [read_block(file) for file in blocks_of(option.name, attempt.dataset, attempt.level, run.requests)]
     prompts = next(dataset.count for dataset in config.datasets if dataset.name == attempt.dataset)
-    start = (place / len(levels) + sent / prompts) % 1
-    asked: dict[str, object] = {"min_requests": size}
+    start = (place / len(levels) + sent_of(blocks) / prompts) % 1
+    asked: dict[str, object] = {"min_requests": size, "max_duration_s": seconds_left(blocks, config)}
     if levels[place].is_measured and hasattr(config.load, "warmup_requests"):
         asked["warmup_requests"] = 1  # the server is warm, and each worker has to have answered once
     return Asked(config.load.model_copy(update=asked), 1, start)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -20,8 +21,10 @@ from helpers.metrics.looks import Looks, looks_of
 from helpers.metrics.pooled_failures import judge_across_loads
 from helpers.metrics.summary import read_load_points, summarise
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import Attempt, AttemptFacts, read_attempt_facts
+from helpers.run.records import Attempt, AttemptFacts, read_attempt_facts, read_requests
 
+LEAST_LEFT = 0.1
+"""Share of `max_duration_s` below which no further block begins."""
 FUTILE_FROM = 0.5
 """Share of the most requests from which estimates say whether more looks can decide."""
 
@@ -65,31 +68,20 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
     """Every level of every dataset of the traffic, measured or not."""
     looks, levels = looks_of(config), sorted(config.load.levels())
     datasets = {dataset.name: dataset for dataset in config.datasets_of(option)}
-    places = [(name, level) for name in _shares(option, config) for level in levels]
-    found = {place: _summary_of(option, *place, config, requests, endpoint) for place in places}
-    measured = {place: row for place, (row, _) in found.items() if row is not None}
+    key = str(config.slo), endpoint and endpoint.price
+    blocks, measured = {}, {}
+    for place in ((name, level) for name in _shares(option, config) for level in levels):
+        files = blocks_of(option.name, *place, requests)
+        blocks[place] = [read_block(file) for file in files]
+        if files and (row := _summarised(_Held(config, endpoint, (*key, tuple(files))))) is not None:
+            measured[place] = row
     judged = judge_across_loads(pd.DataFrame(measured.values()), config).to_dict("records")
     rows = dict(zip(measured, judged, strict=True))
     points = {
-        (name, level): _point(level, rows.get((name, level)), found[name, level][1], datasets[name], config, looks)
-        for name, level in places
+        (name, level): _point(level, rows.get((name, level)), blocks[name, level], datasets[name], config, looks)
+        for name, level in blocks
     }
     return {name: [points[name, level] for level in levels] for name in _shares(option, config)}
-
-
-def _summary_of(
-    option: OptionBase,
-    dataset: str,
-    level: LoadLevel,
-    config: BenchmarkConfig,
-    requests: Path,
-    endpoint: EndpointRecord | None,
-) -> tuple[dict | None, list[AttemptFacts]]:
-    """The row of the load-point table by itself, None where there is nothing to summarise, and the facts of its blocks."""
-    files = blocks_of(option.name, dataset, level, requests)
-    if not files:
-        return None, []
-    return _summarised(_Held(config, endpoint, (str(config.slo), endpoint and endpoint.price, tuple(files))))
 
 
 class _Held:
@@ -106,11 +98,28 @@ class _Held:
 
 
 @lru_cache(maxsize=2000)
-def _summarised(held: _Held) -> tuple[dict | None, list[AttemptFacts]]:
+def _summarised(held: _Held) -> dict | None:
     files = held.key[-1]
-    facts = [read_attempt_facts(file) for file in files]
+    facts = [read_block(file).facts for file in files]
     point = next(iter(read_load_points(files[0].parent, facts, held.config)), None)
-    return None if point is None else summarise(point, held.endpoint, held.config), facts
+    return None if point is None else summarise(point, held.endpoint, held.config)
+
+
+class Block(NamedTuple):
+    """What is known of a block besides its requests."""
+
+    facts: AttemptFacts
+    lasted_s: float
+    """From the first request that was sent to the last answer."""
+
+
+@lru_cache(maxsize=2000)
+def read_block(file: Path) -> Block:
+    """A finished block, whose file does not change any more."""
+    sent = read_requests(file.parent, ["sent_ns", "done_ns"], [file.stem])
+    first_ns, last_ns = sent["sent_ns"].min(), sent["done_ns"].max()
+    is_known = not pd.isna(first_ns) and not pd.isna(last_ns)
+    return Block(read_attempt_facts(file), (last_ns - first_ns) / 1e9 if is_known else 0.0)
 
 
 def blocks_of(option: str, dataset: str, level: LoadLevel, requests: Path) -> list[Path]:
@@ -123,20 +132,21 @@ def blocks_of(option: str, dataset: str, level: LoadLevel, requests: Path) -> li
 def _point(
     level: LoadLevel,
     row: Mapping | None,
-    facts: list[AttemptFacts],
+    blocks: list[Block],
     dataset: Dataset,
     config: BenchmarkConfig,
     looks: Looks,
 ) -> Point:
-    unjudged = sum(not could_be_judged(f) for f in facts)
-    n = int(row["n"]) if row and unjudged < len(facts) else 0
+    unjudged = sum(not could_be_judged(block.facts) for block in blocks)
+    n = int(row["n"]) if row and unjudged < len(blocks) else 0
     is_spent = unjudged > MORE_ATTEMPTS or looks.next_total(n) is None
+    is_spent = is_spent or seconds_left(blocks, config) < LEAST_LEFT * config.load.max_duration_s
     if not is_spent and not config.load.repeat_prompts:
-        is_spent = sent_of(facts) + requests_of_block(level, n, config) > dataset.count
-    if row is None or unjudged == len(facts):
+        is_spent = sent_of(blocks) + requests_of_block(level, n, config) > dataset.count
+    if row is None or unjudged == len(blocks):
         return Point(level.value, level.is_open, 0, is_spent=is_spent)
     is_spent = is_spent or _is_futile(row, n, config, looks)
-    state = "missed" if any(was_overloaded(f) for f in facts) else row["slo"]
+    state = "missed" if any(was_overloaded(block.facts) for block in blocks) else row["slo"]
     return Point(
         level.value,
         level.is_open,
@@ -163,9 +173,14 @@ def _price(row: Mapping, basis: str) -> Price:
     return Price(math.inf if value is None else value, 0.0 if low is None else low, math.inf if high is None else high)
 
 
-def sent_of(facts: list[AttemptFacts]) -> int:
+def seconds_left(blocks: list[Block], config: BenchmarkConfig) -> float:
+    """Of `max_duration_s`, which all blocks of a load point share, with their warm-ups and drains."""
+    return config.load.max_duration_s - sum(block.lasted_s for block in blocks)
+
+
+def sent_of(blocks: list[Block]) -> int:
     """Requests that the blocks of a load point sent, warm-up and drain among them."""
-    return sum(process.requests for f in facts for process in f.processes)
+    return sum(process.requests for block in blocks for process in block.facts.processes)
 
 
 def block_size(level: LoadLevel, n: int, config: BenchmarkConfig) -> int:

@@ -65,9 +65,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
 
 
 def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[str, object]:
-    looks = looks_of(config)
-    each = config.load.repetitions if looks is None else len(looks.totals)
-    points = len(config.datasets_of(option)) * config.load.most_levels * each
+    points = len(config.datasets_of(option)) * config.load.most_levels * config.load.repetitions
     startup, startup_basis = _startup_minutes(option)
     minutes = startup + points * _minutes_per_point(config)
     usd, usd_basis = _dollars(option, config, price, minutes)
@@ -106,10 +104,10 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
         f". Minutes: start-up, plus, for each load point, at most {_longest_s(config):g} s of load and, for the drain, "
         f"{config.load.request_timeout_s:g} s."
     )
-    if (looks := looks_of(config)) is not None:
+    if looks_of(config) is not None:
         said += (
-            f" Raced: this is the worst case, in which every load point is looked at {len(looks.totals)} times. An option is "
-            "loaded, and billed, only as long as it may win: as a rule at few of its load points."
+            " Raced: that is the most it may take, with every load point measured to its end. An option is loaded, and billed, "
+            "only as long as it may win, so it takes much less as a rule."
         )
     if short := rates_too_short(config):
         needed = requests_for_slo(config.slo, levels_of(config))

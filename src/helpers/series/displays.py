@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
 from helpers.endpoints.option_runner import LoadEvent
-from helpers.errors import ParameterError
+from helpers.errors import AnalysisError, ParameterError
 from helpers.load.plan import attempts_of, missing_attempts
 from helpers.metrics.looks import looks_of
 from helpers.report.columns import numeric
@@ -153,11 +154,12 @@ class _Lines:
         done, total = progress.counts()
         left = f"; {progress.left_words()}" if done < total and progress.is_total_known else ""
         for load_point in sorted(self._finished() - self._reported):
-            self._reported.add(load_point)
-            facts = read_attempt_facts(self._run.requests / f"{load_point}.parquet")
-            measured = attempt_words(self._run, load_point, self._config)
-            where = f"{facts.option}, {facts.dataset}, {facts.load.label}"
-            print(f"{progress.count_words()}: {where}: {measured}{left}", flush=True)  # noqa: T201
+            with suppress(AnalysisError, OSError):  # it was set aside meanwhile, because its server was lost
+                facts = read_attempt_facts(self._run.requests / f"{load_point}.parquet")
+                measured = attempt_words(self._run, load_point, self._config)
+                where = f"{facts.option}, {facts.dataset}, {facts.load.label}"
+                print(f"{progress.count_words()}: {where}: {measured}{left}", flush=True)  # noqa: T201
+                self._reported.add(load_point)
         if event.state in ("failed", "not begun", "stopped"):
             print(f"{progress.count_words()}: {event.option}: {event_state(event)}", flush=True)  # noqa: T201
 

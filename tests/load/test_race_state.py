@@ -1,0 +1,57 @@
+"""From request records to what a race knows: blocks of a load point share its requests, its prompts and its time."""
+
+import pytest
+from examples import endpoint, facts, make_config, request, write_run
+
+from helpers.config.load import LoadLevel
+from helpers.load.race_state import blocks_of, points_of, read_block, seconds_left, sent_of
+
+LEVEL = LoadLevel("closed_loop", 1)
+
+
+@pytest.fixture
+def two_blocks(tmp_path):
+    """A folder with two blocks at concurrency 1, each of 20 requests of 0.5 s in 20 s."""
+    windows = [
+        facts(
+            30 * i,
+            30 * i + 20,
+            repetition=i + 1,
+            load_kind="closed_loop",
+            level=1.0,
+            load_point=f"a__short__c1__r{i + 1}",
+        )
+        for i in range(2)
+    ]
+    rows = [request(30 * i + at, 0.5, repetition=i + 1, level=1.0) for i in range(2) for at in range(20)]
+    return write_run(tmp_path, rows, windows)
+
+
+def raced(**load):
+    load = {"kind": "closed_loop", "concurrency": [1, 2], "race": True, "repeat_prompts": True, **load}
+    return make_config(load=load, slo={"percentile": 90, "latency_s": 1, "error_rate": 0.1})
+
+
+def test_blocks_come_in_the_order_in_which_they_were_measured(two_blocks):
+    files = blocks_of("a", "short", LEVEL, two_blocks)
+    assert [file.stem[-2:] for file in files] == ["r1", "r2"]
+    assert [round(read_block(file).lasted_s, 1) for file in files] == [19.5, 19.5]
+
+
+@pytest.mark.parametrize(("max_duration_s", "is_spent"), [(600, False), (41, True)])
+def test_the_blocks_of_a_load_point_share_its_time(two_blocks, max_duration_s, is_spent):
+    """Of 41 s two are left, which is less than a tenth."""
+    config = raced(max_duration_s=max_duration_s)
+    blocks = [read_block(file) for file in blocks_of("a", "short", LEVEL, two_blocks)]
+    assert seconds_left(blocks, config) == pytest.approx(max_duration_s - 39)
+    measured, unmeasured = points_of(config.options[0], config, two_blocks, endpoint("a"))["short"]
+    assert (measured.n, measured.is_spent) == (40, is_spent)
+    assert not unmeasured.is_measured and not unmeasured.is_spent
+
+
+def test_prompts_that_may_not_be_repeated_end_a_load_point(two_blocks):
+    blocks = [read_block(file) for file in blocks_of("a", "short", LEVEL, two_blocks)]
+    config = raced(repeat_prompts=False)
+    few = config.model_copy(update={"datasets": [config.datasets[0].model_copy(update={"count": sent_of(blocks) + 5})]})
+    assert not points_of(config.options[0], config, two_blocks, endpoint("a"))["short"][0].is_spent
+    assert points_of(config.options[0], few, two_blocks, endpoint("a"))["short"][0].is_spent
