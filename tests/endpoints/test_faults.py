@@ -4,11 +4,13 @@ load points are intact, and nothing is left that the ledger does not list.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from fault_lab import fault_config, fault_option, lab_in, load_points, records_of, statuses, wait_for
@@ -161,7 +163,15 @@ def for_option(name: str, rule: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory, prepared, account) -> Outcomes:
+def outcomes(made_once, prepared, account) -> Outcomes:
+    """Made once for all of pytest's processes: it takes a minute."""
+    folder = made_once("fault-outcomes", lambda folder: meet_faults(folder, prepared, account))
+    (run,) = map(RunFolder, (folder / "runs").iterdir())
+    found = json.loads((folder / "outcomes.json").read_text(encoding="utf-8"))
+    return Outcomes(run, found["said"], set(found["left"]), records_of(run))
+
+
+def meet_faults(folder: Path, prepared: Path, account: Path) -> None:
     rules = {NAMES[fault]: [rule] for fault, (rule, *_) in OPTION_FAULTS.items()}
     rules |= {
         NAMES[fault]: [{"call": "InvokeEndpoint", "after": 4, **rule}] for fault, (rule, _) in INVOKE_FAULTS.items()
@@ -172,7 +182,7 @@ def outcomes(tmp_path_factory, prepared, account) -> Outcomes:
     rules |= {name: [*rules.get(name, []), {"call": "CreateEndpoint", "delay_s": 4}] for name in SIDE_BY_SIDE}
     sound = ("holds quota", "killed", "vanishes")  # which are loaded first
     types = dict.fromkeys(("holds quota", "waits for quota"), "ml.g5.2xlarge")
-    with lab_in(tmp_path_factory.mktemp("outcomes"), prepared, account) as lab:
+    with lab_in(folder, prepared, account) as lab:
         config = fault_config(
             lab.folder,
             options=[fault_option(name, instance_type=types.get(name, "ml.g5.xlarge")) for name in (*sound, *rules)],
@@ -200,7 +210,8 @@ def outcomes(tmp_path_factory, prepared, account) -> Outcomes:
         said = lab.finish(config, run)
         for thread in acting:
             thread.join()
-        return Outcomes(run, said, lab.left(), records_of(run))
+        found = {"said": said, "left": sorted(lab.left())}
+    (folder / "outcomes.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 def test_whatever_options_fail_of_nothing_is_left_and_one_that_is_well_is_measured(outcomes):
