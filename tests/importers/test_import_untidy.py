@@ -101,6 +101,7 @@ def shown(tmp_path_factory):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_format_is_judged_its_tables_written_and_its_figures_drawn(shown, name):
     seen = shown(name)
@@ -200,6 +201,7 @@ def assert_right(said: str, what: str) -> None:
     assert "Next: " in said and len(said) < 900, (what, said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_damaged_value_is_refused_in_one_line_or_judged(tmp_path, name):
     form, contents = FORMATS[name]
