@@ -1,7 +1,7 @@
-"""Bounds that hold at every look at once, for whoever stops at what he sees.
+"""Bounds that hold at every look, for a race that stops as soon as it has seen enough.
 
-An ordinary 95% bound fails at one look in twenty, so whoever looks again and again until a bound says what he hopes for is wrong
-far more often. Here the error is spent: a load point is looked at when it holds n, 2n, 4n, ... requests and at no other time,
+An ordinary 95% bound fails at one look in twenty, so looking again and again until a bound says what one hopes for is wrong far
+more often. Here the error is spent: a load point is looked at when it holds n, 2n, 4n, ... requests and at no other time,
 and each look spends as much of the error as the share of the most requests that it adds (alpha spending: Lan and DeMets,
 Biometrika 70, 1983, with their linear function), so the late looks, which cost most, are the sharpest. By the union bound
 (Bonferroni) the race as a whole errs with at most the error that was asked for, whatever is stopped when, and however dependent
@@ -12,6 +12,9 @@ the requests are. What could be wrong, and which part of the error it has:
 * The best option is said to miss the SLO where it is cheapest (`MISSED`). Only its own load points count: shared among datasets.
 * The best option is said to cost more than the leader: the lower bound of its price is too high (`OWN_PRICE`, shared among
   datasets), or the upper bound of the leader's, whoever that is, too low (`LEADER_PRICE`, among options and datasets).
+
+Two things are rules, not proofs: that latency rises with load, and that the failures of an option, which are pooled over its load
+points, are looked at no more often than two load points are.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 from helpers.errors import ConfigError
 from helpers.metrics.intervals import Sides
 from helpers.metrics.sample_size import requests_for_slo
+from helpers.number_text import plural
 
 WORTH_A_LOOK = 1.4
 """A look that would add less than this to the requests of a load point is left out."""
@@ -59,11 +63,6 @@ class Looks(AsAsked):
     options: int = 1
     datasets: int = 1
     levels: int = 1
-
-    @property
-    def points(self) -> int:
-        """Load points of the race."""
-        return self.options * self.datasets * self.levels
 
     def _spent(self, n: int) -> float:
         """Share of the error that the look at n requests spends."""
@@ -118,8 +117,8 @@ def refuse_short_race(config: BenchmarkConfig) -> None:
         return
     needed = _needed(looks, config.slo)
     words = (
-        f"bounds that hold at {len(looks.totals)} looks for {looks.points} load points at once can show the SLO only by {needed} "
-        "requests or more at a load"
+        f"bounds that hold at {len(looks.totals)} looks, for {plural(looks.options, 'option')} and "
+        f"{plural(looks.datasets, 'dataset')} at once, can show the SLO only by {needed} requests or more at a load"
     )
     if looks.totals[-1] < needed:
         raise ConfigError(
