@@ -55,3 +55,19 @@ def test_prompts_that_may_not_be_repeated_end_a_load_point(two_blocks):
     few = config.model_copy(update={"datasets": [config.datasets[0].model_copy(update={"count": sent_of(blocks) + 5})]})
     assert not points_of(config.options[0], config, two_blocks, endpoint("a"))["short"][0].is_spent
     assert points_of(config.options[0], few, two_blocks, endpoint("a"))["short"][0].is_spent
+
+
+def test_failures_too_near_their_limit_to_be_told_from_it_end_an_option(two_blocks):
+    """Of 600 requests at two loads a tenth failed, and a tenth may: no look to come would decide that."""
+    for level in (1, 2):
+        name = {"level": float(level), "repetition": 3}
+        rows = [request(at, None if at % 10 == 5 else 0.5, **name) for at in range(300)]
+        write_run(
+            two_blocks, rows, [facts(0, 300, load_kind="closed_loop", load_point=f"a__short__c{level}__r3", **name)]
+        )
+    config = raced(race={"first_look": 30, "max_requests": 500})
+    points = points_of(config.options[0], config, two_blocks, endpoint("a"))["short"]
+    assert [(point.n, point.state, point.is_spent) for point in points] == [
+        (340, "undecided", True),
+        (300, "undecided", True),
+    ]

@@ -77,8 +77,11 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
             measured[place] = row
     judged = judge_across_loads(pd.DataFrame(measured.values()), config).to_dict("records")
     rows = dict(zip(measured, judged, strict=True))
+    in_all = sum(int(row["n"]) for row in judged)
     points = {
-        (name, level): _point(level, rows.get((name, level)), blocks[name, level], datasets[name], config, looks)
+        (name, level): _point(
+            level, rows.get((name, level)), blocks[name, level], in_all, datasets[name], config, looks
+        )
         for name, level in blocks
     }
     return {name: [points[name, level] for level in levels] for name in _shares(option, config)}
@@ -133,6 +136,7 @@ def _point(
     level: LoadLevel,
     row: Mapping | None,
     blocks: list[Block],
+    of_option: int,
     dataset: Dataset,
     config: BenchmarkConfig,
     looks: Looks,
@@ -145,7 +149,7 @@ def _point(
         is_spent = sent_of(blocks) + requests_of_block(level, n, config) > dataset.count
     if row is None or unjudged == len(blocks):
         return Point(level.value, level.is_open, 0, is_spent=is_spent)
-    is_spent = is_spent or _is_futile(row, n, config, looks)
+    is_spent = is_spent or _is_futile(row, n, of_option, config, looks)
     state = "missed" if any(was_overloaded(block.facts) for block in blocks) else row["slo"]
     return Point(
         level.value,
@@ -158,14 +162,23 @@ def _point(
     )
 
 
-def _is_futile(row: Mapping, n: int, config: BenchmarkConfig, looks: Looks) -> bool:
-    """Is a load point within the SLO as measured, but so near to a latency limit that all looks to come would not show it, if
-    requests go on as so far? (Failures are judged over all load points of an option.)
+def _is_futile(row: Mapping, n: int, of_option: int, config: BenchmarkConfig, looks: Looks) -> bool:
+    """Would all looks to come at a load point not decide it, if requests go on as so far?
+
+    Either it is within a latency limit as measured, but too near; or the failures of the option, which are judged over all of its
+    `of_option` requests, are too near the limit to be told from it.
     """
+    left = looks.totals[-1] - n
+
+    def is_out_of_reach(name: str) -> bool:
+        lacking = row[f"lacking_{name}"]
+        return row[f"slo_{name}"] == UNDECIDED and (pd.isna(lacking) or lacking > left)
+
+    if of_option >= looks.totals[-1] and is_out_of_reach("error_rate"):
+        return True
     if n < FUTILE_FROM * looks.totals[-1] or row["slo"] != UNDECIDED or not row["estimates_within_slo"]:
         return False
-    lacking = [row[f"lacking_{name}"] for name in config.slo.limits_s()]
-    return any(one is None or one > looks.totals[-1] - n for one in lacking)
+    return any(map(is_out_of_reach, config.slo.limits_s()))
 
 
 def _price(row: Mapping, basis: str) -> Price:
