@@ -1,5 +1,6 @@
 """Failures are pooled over the load points of an option that do not differ, and only over those."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from examples import load_point, make_config
@@ -55,6 +56,13 @@ def test_groups_of_a_closed_loop_may_show_that_limits_are_met():
     found = pooled((0, 120), (0, 120), steady=None)
     assert set(found["slo"]) == {"met"}
     assert set(pooled((0, 120), (0, 120), steady=None, load_kind="open_loop")["slo"]) == {"undecided"}
+
+
+def test_the_table_stays_in_one_piece():
+    """Cells that change the kind of their column one by one tear it into blocks, of which pandas warns in a notebook's red box."""
+    found = pooled(*[(i % 3, 120) for i in range(8)], slo_error_rate="undecided", lacking_error_rate=None)
+    blocks = [block.dtype for block in found._mgr.blocks if isinstance(block.dtype, np.dtype)]
+    assert len(blocks) == len(set(blocks))
 
 
 def test_bursts_count_for_as_many_as_are_independent():

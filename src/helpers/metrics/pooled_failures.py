@@ -13,7 +13,7 @@ import numpy as np
 from helpers.metrics.formulas import UNDECIDED, share_is_met
 from helpers.metrics.intervals import Sides
 from helpers.metrics.looks import surely
-from helpers.metrics.room import rejudge, show_room
+from helpers.metrics.room import rejudge, show_room, state_columns, with_changes
 from helpers.metrics.sample_size import requests_lacking
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: Sides | None = 
     """
     if points.empty:
         return points
-    points = points.copy()
+    rows = points.to_dict("index")
     can = points["error_rate"].notna() & ~points["steady"].eq(False) & ~points["overloaded"] & ~points["client_limited"]
-    for _, mine in points[can].groupby("option", sort=False):
+    for _, mine in points.loc[can, ["option", "failures", "n", "failure_effect"]].groupby("option", sort=False):
         alike = mine[_alike(mine)]
         if len(alike) < 2:
             continue
@@ -49,11 +49,11 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: Sides | None = 
         state = share_is_met(*of_errors)
         lacking = requests_lacking(*of_errors) if state == UNDECIDED else 0
         for at in alike.index:
-            points.at[at, "slo_error_rate"] = state
-            points.at[at, "lacking_error_rate"] = np.nan if lacking is None else lacking
-            points.at[at, "failures_pooled_over"] = len(alike)
-            rejudge(points, at, slo)
-    return points
+            rows[at]["slo_error_rate"] = state
+            rows[at]["lacking_error_rate"] = np.nan if lacking is None else lacking
+            rows[at]["failures_pooled_over"] = len(alike)
+            rejudge(rows[at], slo)
+    return with_changes(points, rows, [*state_columns(slo), "failures_pooled_over"])
 
 
 def judge_across_loads(points: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def show_room(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
     """
     if points.empty or not (points["load_kind"] == "open_loop").any():
         return points
-    points = points.copy()
+    rows, highs = points.to_dict("index"), [f"{name}_p{slo.percentile:g}_high" for name in LATENCIES]
     for _, mine in points[points["load_kind"] == "open_loop"].groupby(["option", "dataset"], sort=False):
         kept_up = mine[mine["steady"].eq(True) & ~mine["overloaded"] & ~mine["client_limited"]]
         answered = mine.loc[
@@ -56,17 +56,28 @@ def show_room(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
             others = kept_up.loc[kept_up.index != at, "level"]
             known = max([*others, *answered["saturated_per_s_low"]], default=0.0)
             if len(answered) and row["level"] > answered["saturated_per_s_high"].min():
-                _overwrite(points, at, slo, {UNDECIDED: MISSED, MET: MISSED})
-                points.at[at, "shows_room"] = False
+                _overwrite(rows[at], slo, {UNDECIDED: MISSED, MET: MISSED})
+                rows[at]["shows_room"] = False
                 continue
             has_room = row["level"] <= ROOM * known or _is_long(row, lowest, answered["saturated_per_s_low"].min())
-            points.at[at, "shows_room"] = has_room
+            rows[at]["shows_room"] = has_room
             if not has_room:
-                _overwrite(points, at, slo, {MET: UNDECIDED})
-                for name in LATENCIES:
-                    if row[f"{name}_p{slo.percentile:g}_high"] is not None:
-                        points.at[at, f"{name}_p{slo.percentile:g}_high"] = math.inf
-    return points
+                _overwrite(rows[at], slo, {MET: UNDECIDED})
+                for name in highs:
+                    if row[name] is not None:
+                        rows[at][name] = math.inf
+    return with_changes(points, rows, [*state_columns(slo), "shows_room", *highs])
+
+
+def state_columns(slo: ServiceLevel) -> list[str]:
+    """What says whether load points meet the SLO, and what is lacking to show it."""
+    names = ["error_rate", *slo.limits_s()]
+    return ["slo", *(f"slo_{name}" for name in names), *(f"lacking_{name}" for name in names)]
+
+
+def with_changes(points: pd.DataFrame, rows: dict[int, dict], changed: list[str]) -> pd.DataFrame:
+    """The table with some columns from its changed rows (index -> row)."""
+    return points.assign(**{name: [rows[at][name] for at in points.index] for name in changed}).copy()
 
 
 def _is_long(row: pd.Series, service_s: float, capacity_per_s: float) -> bool:
@@ -76,21 +87,20 @@ def _is_long(row: pd.Series, service_s: float, capacity_per_s: float) -> bool:
     return row["window_s"] * (1 - row["level"] / capacity_per_s) ** 2 >= MEMORIES * service_s
 
 
-def _overwrite(points: pd.DataFrame, at: int, slo: ServiceLevel, changed: dict[str, str]) -> None:
+def _overwrite(row: dict, slo: ServiceLevel, changed: dict[str, str]) -> None:
     """Change the states of the latency limits, and the state of the load point that follows from them."""
     for name in slo.limits_s():
-        before = points.at[at, f"slo_{name}"]
+        before = row[f"slo_{name}"]
         if before in changed:
-            points.at[at, f"slo_{name}"] = changed[before]
-            points.at[at, f"lacking_{name}"] = 0 if changed[before] == MISSED else np.nan
-    rejudge(points, at, slo)
+            row[f"slo_{name}"] = changed[before]
+            row[f"lacking_{name}"] = 0 if changed[before] == MISSED else np.nan
+    rejudge(row, slo)
 
 
-def rejudge(points: pd.DataFrame, at: int, slo: ServiceLevel) -> None:
+def rejudge(row: dict, slo: ServiceLevel) -> None:
     """Write the state of a load point from those of its limits. Of results that came in groups (`groups`) nobody knows whether a
     load point was steady; a closed loop of them may show that its limits are met.
     """
-    steady = points.at[at, "steady"]
-    steady = points.at[at, "load_kind"] == "closed_loop" if pd.isna(steady) else bool(steady)
-    states = [points.at[at, f"slo_{name}"] for name in ("error_rate", *slo.limits_s())]
-    points.at[at, "slo"] = judged_state(states, steady, bool(points.at[at, "client_limited"]))
+    steady = row["load_kind"] == "closed_loop" if pd.isna(row["steady"]) else bool(row["steady"])
+    states = [row[f"slo_{name}"] for name in ("error_rate", *slo.limits_s())]
+    row["slo"] = judged_state(states, steady, bool(row["client_limited"]))
