@@ -59,7 +59,7 @@ def test_groups_of_a_closed_loop_may_show_that_limits_are_met():
 
 
 def test_the_table_stays_in_one_piece():
-    """Cells that change the kind of their column one by one tear it into blocks, of which pandas warns in a notebook's red box."""
+    """Cells that change the kind of their column tear it into blocks, of which pandas warns in a red box of a notebook."""
     found = pooled(*[(i % 3, 120) for i in range(8)], slo_error_rate="undecided", lacking_error_rate=None)
     blocks = [block.dtype for block in found._mgr.blocks if isinstance(block.dtype, np.dtype)]
     assert len(blocks) == len(set(blocks))
