@@ -121,23 +121,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if STARTERS.intersection(item.fixturenames) or item.path.parent.name == "local_sagemaker":
             item.add_marker(pytest.mark.slow)
-    items[:] = _spread(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-
-
-def _spread(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
-    """Long tests first for each process: pytest-xdist gives each an equal part of the list, from its start on."""
     place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
-    short = [item for item in items if item.path.stem not in place]
-    spread: list[pytest.Item] = []
-    for process in range(processes):
-        mine = [
-            item for item in items if place.get(item.path.stem, -1) % processes == process and item.path.stem in place
-        ]
-        mine.sort(key=lambda item: place[item.path.stem])
-        more = max(0, len(items) // processes - len(mine))
-        spread += [*mine, *short[:more]]
-        del short[:more]
-    return spread + short
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.hookimpl(wrapper=True)
