@@ -269,6 +269,7 @@ def test_the_picture_has_a_panel_per_dataset_and_a_marker_per_load_point(opened,
     assert not re.search(r"nan|inf", str(picture))
 
 
+@pytest.mark.timing
 def test_a_redraw_takes_a_fraction_of_a_second(opened):
     control, taken = opened.limits["latency_s"], []
     for share in np.linspace(0.1, 0.9, 15):
