@@ -16,7 +16,9 @@ AUTOCORRELATION_PERCENT = 75
 FEWEST_FOR_MOMENTS = 10
 MOST_LAGS = 2000
 FEWEST_FREEDOM = 2.0
+"""Degrees of freedom that an interval has at least, however long the memory of its values is."""
 LEAST_KEPT = 0.3
+"""Share of the variance that is taken to be left at least where the mean is estimated from values with a long memory."""
 DIFFER_CONFIDENCE = 0.95
 
 
@@ -67,7 +69,7 @@ def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
 
     Requests wait in the same queue and are alike, so n of them say less about a percentile than n independent ones would.
     `repetitions` hold values in order of sending. The autocorrelation is that of "slower than the upper quartile" (or
-    than the percentile itself, if that is lower), which clusters more than what lies further out: see `effect_on_mean`.
+    than the percentile itself, if that is lower), which clusters more than what lies further out: see `memory`.
     """
     n = sum(len(part) for part in repetitions)
     if n < 2:
