@@ -15,7 +15,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import argparse
 import json
 import multiprocessing
 import shlex
@@ -27,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from planted_scores import SPENT, score_world, totals  # noqa: E402
+from planted_scores import SPENT, campaign_parser, score_world, totals  # noqa: E402
 from planted_worlds import WORLDS  # noqa: E402
 
 OUTPUT = ROOT / "runs" / "benchmarks"
@@ -45,17 +44,10 @@ COLUMNS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Is the verdict right in harder worlds? Campaigns whose truth is known."
+    parser = campaign_parser(
+        "Is the verdict right in harder worlds? Campaigns whose truth is known.", 60, OUTPUT / "harder_worlds.json"
     )
-    parser.add_argument("--campaigns", type=int, default=60, help="of each world")
-    parser.add_argument("--seed", type=int, default=1, help="of the first campaign; the others follow")
-    parser.add_argument("--requests", type=int, default=120, help="that a steady window must hold")
-    parser.add_argument("--truth-requests", type=int, default=60_000, help="per load point, for its truth")
-    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--worlds", nargs="*", choices=list(WORLDS), default=list(WORLDS))
-    parser.add_argument("--output", type=Path, default=OUTPUT / "harder_worlds.json")
-    parser.add_argument("--causes", action="store_true", help="print what went wrong, with the seeds")
     arguments = parser.parse_args()
     begin, found = time.monotonic(), {}
     score = partial(

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from planted_rules import RULES  # noqa: E402
-from planted_scores import score_campaign, totals  # noqa: E402
+from planted_scores import campaign_parser, score_campaign, totals  # noqa: E402
 
 OUTPUT = ROOT / "runs" / "benchmarks"
 FIGURES = {
@@ -40,14 +40,9 @@ FIGURES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Is the verdict right? Campaigns whose truth is known.")
-    parser.add_argument("--campaigns", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=1, help="of the first campaign; the others follow")
-    parser.add_argument("--requests", type=int, default=120, help="that a steady window must hold")
-    parser.add_argument("--truth-requests", type=int, default=60_000, help="per load point, for its truth")
-    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--output", type=Path, default=OUTPUT / "planted_truth.json")
-    parser.add_argument("--causes", action="store_true", help="print what went wrong, and where intervals miss")
+    parser = campaign_parser(
+        "Is the verdict right? Campaigns whose truth is known.", 300, OUTPUT / "planted_truth.json"
+    )
     arguments = parser.parse_args()
     begin = time.monotonic()
     outcomes = run(arguments)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -242,6 +244,19 @@ def _interval(campaign: Campaign, stated: Stated) -> tuple[str, str, str]:
     low = -math.inf if stated.low is None else stated.low
     high = math.inf if stated.high is None else stated.high
     return stated.quantity, place, "low" if high < value else "high" if low > value else "covered"
+
+
+def campaign_parser(description: str, campaigns: int, output: Path) -> argparse.ArgumentParser:
+    """The options of a benchmark that scores campaigns."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--campaigns", type=int, default=campaigns)
+    parser.add_argument("--seed", type=int, default=1, help="of the first campaign; the others follow")
+    parser.add_argument("--requests", type=int, default=120, help="that a steady window must hold")
+    parser.add_argument("--truth-requests", type=int, default=60_000, help="per load point, for its truth")
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--output", type=Path, default=output)
+    parser.add_argument("--causes", action="store_true", help="print what went wrong")
+    return parser
 
 
 # --- over all campaigns -------------------------------------------------------------------------------------------
