@@ -57,6 +57,22 @@ def test_prompts_that_may_not_be_repeated_end_a_load_point(two_blocks):
     assert points_of(config.options[0], few, two_blocks, endpoint("a"))["short"][0].is_spent
 
 
+@pytest.mark.parametrize("elsewhere", [0, 2])
+def test_an_option_that_is_never_steady_is_not_measured_three_times_at_each_load(tmp_path, elsewhere):
+    """One more block at most, wherever it is; where two were unsteady before, this one was the last."""
+    windows, rows = [], []
+    for level, repetition in [(1.0, 1), *((2.0, i + 1) for i in range(elsewhere))]:
+        name = f"a__short__c{level:g}__r{repetition}"
+        place = {"load_kind": "closed_loop", "level": level, "repetition": repetition}
+        windows.append(facts(0, 20, load_point=name, steady=False, **place))
+        rows += [request(at, 0.5, level=level, repetition=repetition) for at in range(20)]
+    write_run(tmp_path, rows, windows)
+    config = raced()
+    at_one = points_of(config.options[0], config, tmp_path, endpoint("a"))["short"][0]
+    assert at_one.n == 0
+    assert at_one.is_spent is (elsewhere == 2)
+
+
 def test_failures_too_near_their_limit_to_be_told_from_it_end_an_option(two_blocks):
     """Of 600 requests at two loads a tenth failed, and a tenth may: no look to come would decide that."""
     for level in (1, 2):

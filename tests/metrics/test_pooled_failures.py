@@ -51,6 +51,11 @@ def test_what_cannot_be_trusted_neither_gives_nor_takes(changes):
     assert set(pooled((0, 120), (0, 120), **changes)["slo_error_rate"]) == {"undecided"}
 
 
+def test_loads_that_requests_that_hang_keep_from_being_steady_show_that_errors_are_too_many():
+    """Of 390 requests 6% failed, each held a stream until its time-out, and no load point became steady."""
+    assert set(pooled((8, 130), (7, 130), (8, 130), steady=False)["slo"]) == {"missed"}
+
+
 def test_groups_of_a_closed_loop_may_show_that_limits_are_met():
     """Nobody knows whether the requests behind them were in a steady state; in an open loop a queue may have been growing."""
     found = pooled((0, 120), (0, 120), steady=None)

@@ -1,12 +1,14 @@
 """How many requests an SLO asks for, by hand and against the bounds that judge it."""
 
+import numpy as np
 import pytest
 from examples import make_config
 
 from helpers.errors import ConfigError
 from helpers.metrics.formulas import MET, share_is_met
-from helpers.metrics.intervals import share_bounds
+from helpers.metrics.intervals import Sides, share_bounds
 from helpers.metrics.sample_size import (
+    chance_to_decide,
     load_for_slo,
     refuse_what_cannot_decide,
     requests_for_slo,
@@ -42,6 +44,30 @@ def test_what_is_lacking_is_just_enough(count, total, effect):
         return share_bounds(count * times, total * times, 0.95, effect).high
 
     assert highest(lacking) <= 0.03 < highest(lacking - 1)
+
+
+SURE = Sides(0.99, 0.999)
+
+
+def test_the_chance_that_requests_decide_is_that_of_a_simulation():
+    """2 of 60 so far: the share is drawn from its posterior, and 180 more requests from it."""
+    rng = np.random.default_rng(1)
+    at_end = 2 + rng.binomial(180, rng.beta(2.5, 58.5, 20_000))
+    states = [share_is_met(int(count), 240, 0.05, SURE) for count in at_end]
+    chance = chance_to_decide(2, 60, 240, 0.05, SURE)
+    assert chance.met == pytest.approx(states.count("met") / 20_000, abs=0.01)
+    assert chance.missed == pytest.approx(states.count("missed") / 20_000, abs=0.01)
+
+
+def test_at_the_last_look_a_chance_is_a_certainty():
+    assert chance_to_decide(0, 240, 240, 0.05, SURE) == (1.0, 0.0)
+    assert chance_to_decide(40, 240, 240, 0.05, SURE) == (0.0, 1.0)
+    assert chance_to_decide(12, 240, 240, 0.05, SURE) == (0.0, 0.0)
+
+
+def test_requests_that_are_alike_decide_less_often():
+    alike = chance_to_decide(1, 60, 240, 0.05, SURE, 4.0)
+    assert alike.met < chance_to_decide(1, 60, 240, 0.05, SURE).met
 
 
 def test_what_no_number_of_requests_would_show_lacks_none():

@@ -671,6 +671,8 @@ def test_a_made_up_load_point_has_the_columns_of_a_measured_one(one_point):
     assert set(one_point(FIVE, config=limits).index) - set(load_point()) == {
         "slo_ttft_s",
         "slo_tpot_s",
+        "beyond_ttft_s",
+        "beyond_tpot_s",
         "lacking_ttft_s",
         "lacking_tpot_s",
     }

@@ -37,7 +37,8 @@ class Outcome:
     has_winner: bool
     contained: bool
     single_winner: bool | None
-    """Is the true winner the only one left? Asked where the next cheapest feasible option is clearly more expensive."""
+    """Is the true winner the only one left? Asked where the next cheapest feasible option is clearly more expensive, and stays so
+    if every limit of the SLO were 10% stricter for the winner and 10% laxer for the others (`is_clear`)."""
     one_left: bool | None
     """Is there one option left, whichever it is? Asked as well where the winner is clear."""
     infeasible_named: bool | None
@@ -46,7 +47,8 @@ class Outcome:
     """Or at the load point at which it is to run?"""
     left: int
     within_5_percent: bool | None = None
-    """Does the named option cost, where it is to run, at most 5% more than the truly cheapest? Asked of what is feasible."""
+    """Does the named option cost, where it is to run, at most 5% more than the truly cheapest, or is the load at which it does
+    among those that the verdict names beside? Asked of what is feasible."""
     why: dict[str, str] = field(default_factory=dict)
     """Which of the above went wrong -> the cause."""
     intervals: list[tuple[str, str, str]] = field(default_factory=list)
@@ -91,8 +93,7 @@ def outcome(campaign: Campaign, answer: Answer) -> Outcome:
     """Compare an answer with the truth."""
     prices = campaign.true_prices()
     winner = next(iter(prices), None)
-    others = list(prices.values())[1:]
-    clear = winner is not None and (not others or others[0] > (1 + CLEAR) * prices[winner])
+    clear = is_clear(campaign)
     feasible_by_margin = bool(campaign.true_prices(CLEAR))
     named = answer.recommended
     contained = winner in answer.candidates if winner else named is None
@@ -122,8 +123,24 @@ def outcome(campaign: Campaign, answer: Answer) -> Outcome:
     return found
 
 
+def is_clear(campaign: Campaign) -> bool:
+    """Is the winner more than `CLEAR` cheaper than any other option, however the limits of the SLO are moved by that much?
+    Options that miss a limit by 1% can be told from those that meet it by no number of requests that anybody sends.
+    """
+    strict, lax = campaign.true_prices(CLEAR), campaign.true_prices(1 / (1 + CLEAR) - 1)
+    winner = next(iter(campaign.true_prices()), None)
+    if winner not in strict:
+        return False
+    return all(price > (1 + CLEAR) * strict[winner] for option, price in lax.items() if option != winner)
+
+
 def _is_near_best(campaign: Campaign, answer: Answer, prices: dict[str, float]) -> bool:
-    cost = sum(share * campaign.price(answer.recommended, d, answer.chosen[d]) for d, share in campaign.shares.items())
+    points = {} if answer.verdict is None else {p.dataset: p for p in answer.verdict.option(answer.recommended).points}
+    cost = 0.0
+    for dataset, share in campaign.shares.items():
+        beside = points[dataset].or_at if points else []
+        named = [level for level in campaign.levels if level == answer.chosen[dataset] or level.label in beside]
+        cost += share * min(campaign.price(answer.recommended, dataset, level) for level in named)
     return cost <= 1.05 * min(prices.values())
 
 

@@ -271,6 +271,18 @@ def test_the_winner_and_what_is_tied_with_it_may_be_cheaper_than_said():
 
 
 @pytest.mark.parametrize(
+    ("rate", "slo", "beside"),
+    [(10.4, "undecided", []), (10.7, "undecided", ["concurrency 8"]), (50, "missed", [])],
+)
+def test_loads_that_may_be_cheaper_than_the_named_one_are_named_beside_it(rate, slo, beside):
+    """By more than 5%, and not shown to miss the SLO."""
+    verdict = verdict_on(WINNER, {"option": "w", "rate": rate, "level": 8, "slo": slo})
+    assert verdict.option("w").points[0].or_at == beside
+    words = "at concurrency 1 (or concurrency 8, not shown to meet the SLO)" if beside else "SLO, at concurrency 1"
+    assert words in verdict.option("w").reason
+
+
+@pytest.mark.parametrize(
     ("doubt", "words"),
     [
         ({"slo": "client_limited"}, "the client, not the server, limited it"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -16,17 +17,18 @@ from helpers.config.options import OptionBase
 from helpers.config.workload import Dataset
 from helpers.load.race import BASES, Leave, Measure, Point, Points, Price, next_step, own_price
 from helpers.metrics.attempts import MORE_ATTEMPTS, could_be_judged, was_overloaded
-from helpers.metrics.formulas import UNDECIDED
+from helpers.metrics.formulas import MET, MISSED, UNDECIDED
 from helpers.metrics.looks import Looks, looks_of
 from helpers.metrics.pooled_failures import judge_across_loads
+from helpers.metrics.sample_size import Chance, chance_to_decide
 from helpers.metrics.summary import read_load_points, summarise
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import Attempt, AttemptFacts, read_attempt_facts, read_requests
 
 LEAST_LEFT = 0.1
 """Share of `max_duration_s` below which no further block begins."""
-FUTILE_FROM = 0.5
-"""Share of the most requests from which estimates say whether more looks can decide."""
+LEAST_CHANCE = 0.2
+"""A load point that is less likely than this to be decided by its last look is left undecided."""
 
 
 def traffic_of(config: BenchmarkConfig) -> dict[str, float]:
@@ -77,13 +79,14 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
             measured[place] = row
     judged = judge_across_loads(pd.DataFrame(measured.values()), config).to_dict("records")
     rows = dict(zip(measured, judged, strict=True))
-    in_all = sum(int(row["n"]) for row in judged)
-    points = {
-        (name, level): _point(
-            level, rows.get((name, level)), blocks[name, level], in_all, datasets[name], config, looks
-        )
-        for name, level in blocks
-    }
+    alike = [row for row in judged if row["failures_pooled_over"] > 1]
+    pooled = sum(int(row["failures"]) for row in alike), sum(int(row["n"]) for row in alike)
+    may_repeat = sum(not could_be_judged(block.facts) for mine in blocks.values() for block in mine) <= MORE_ATTEMPTS
+    points = {}
+    for (name, level), mine in blocks.items():
+        point = _point(level, rows.get((name, level)), mine, pooled, datasets[name], config, looks)
+        is_spent = not may_repeat and any(not could_be_judged(block.facts) for block in mine)
+        points[name, level] = replace(point, is_spent=point.is_spent or is_spent)
     return {name: [points[name, level] for level in levels] for name in _shares(option, config)}
 
 
@@ -136,20 +139,22 @@ def _point(
     level: LoadLevel,
     row: Mapping | None,
     blocks: list[Block],
-    of_option: int,
+    pooled: tuple[int, int],
     dataset: Dataset,
     config: BenchmarkConfig,
     looks: Looks,
 ) -> Point:
     unjudged = sum(not could_be_judged(block.facts) for block in blocks)
-    n = int(row["n"]) if row and unjudged < len(blocks) else 0
-    is_spent = unjudged > MORE_ATTEMPTS or looks.next_total(n) is None
+    says_something = row is not None and (unjudged < len(blocks) or row["slo"] == MISSED)
+    n = int(row["n"]) if says_something else 0
+    is_spent = looks.next_total(n) is None
     is_spent = is_spent or seconds_left(blocks, config) < LEAST_LEFT * config.load.max_duration_s
     if not is_spent and not config.load.repeat_prompts:
         is_spent = sent_of(blocks) + requests_of_block(level, n, config) > dataset.count
-    if row is None or unjudged == len(blocks):
+    if not says_something:
         return Point(level.value, level.is_open, 0, is_spent=is_spent)
-    is_spent = is_spent or _is_futile(row, n, of_option, config, looks)
+    own = int(row["failures"]), int(row["n"])
+    is_spent = is_spent or _is_futile(row, pooled if row["failures_pooled_over"] > 1 else own, config, looks)
     state = "missed" if any(was_overloaded(block.facts) for block in blocks) else row["slo"]
     return Point(
         level.value,
@@ -162,23 +167,28 @@ def _point(
     )
 
 
-def _is_futile(row: Mapping, n: int, of_option: int, config: BenchmarkConfig, looks: Looks) -> bool:
-    """Would all looks to come at a load point not decide it, if requests go on as so far?
-
-    Either it is within a latency limit as measured, but too near; or the failures of the option, which are judged over all of its
-    `of_option` requests, are too near the limit to be told from it.
+def _is_futile(row: Mapping, failures: tuple[int, int], config: BenchmarkConfig, looks: Looks) -> bool:
+    """Would the looks to come hardly decide a load point? `failures` are those of all loads of the option that do not differ, and
+    of how many requests: they go on for as many as two load points may hold.
     """
-    left = looks.totals[-1] - n
-
-    def is_out_of_reach(name: str) -> bool:
-        lacking = row[f"lacking_{name}"]
-        return row[f"slo_{name}"] == UNDECIDED and (pd.isna(lacking) or lacking > left)
-
-    if of_option >= looks.totals[-1] and is_out_of_reach("error_rate"):
-        return True
-    if n < FUTILE_FROM * looks.totals[-1] or row["slo"] != UNDECIDED or not row["estimates_within_slo"]:
+    slo, most = config.slo, looks.totals[-1]
+    if row["slo"] != UNDECIDED:
         return False
-    return any(map(is_out_of_reach, config.slo.limits_s()))
+    effect = float(row["failure_effect"])
+    chances = [
+        chance_to_decide(*failures, 2 * most, slo.error_rate, looks.of_failures(slo.confidence), effect)
+        if row["slo_error_rate"] == UNDECIDED
+        else Chance(1.0, 0.0)
+    ]
+    for name in slo.limits_s():
+        n, beyond = int(row[f"{name}_n"]), int(row[f"beyond_{name}"])
+        effect = n / row[f"{name}_effective_n"]
+        chance = chance_to_decide(
+            beyond, n, most, 1 - slo.percentile / 100, looks.of_limit(slo.confidence, most), effect
+        )
+        has_room = row["shows_room"] is not False
+        chances.append(Chance(1.0, 0.0) if row[f"slo_{name}"] == MET else Chance(chance.met * has_room, chance.missed))
+    return max(min(c.met for c in chances), max(c.missed for c in chances)) < LEAST_CHANCE
 
 
 def _price(row: Mapping, basis: str) -> Price:

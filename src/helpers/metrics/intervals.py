@@ -19,7 +19,7 @@ FEWEST_FREEDOM = 2.0
 """Degrees of freedom that an interval has at least, however long the memory of its values is."""
 LEAST_KEPT = 0.3
 """Share of the variance that is taken to be left at least where the mean is estimated from values with a long memory."""
-DIFFER_CONFIDENCE = 0.95
+DIFFER_CONFIDENCE = 0.99
 
 
 class Interval(NamedTuple):

@@ -106,17 +106,18 @@ class LoadPointLatencies:
     def slo_columns(
         self, slo: ServiceLevel, steady: bool | None, client_limited: bool
     ) -> dict[str, str | bool | int | None]:
-        """State of each limit (`slo_<column>`, `slo_error_rate`), how many further requests would show an undecided one to
-        be met (`lacking_<column>`: 0 where it is decided, None where no number would), `estimates_within_slo`, and `slo` of
-        them all.
+        """State of each limit (`slo_<column>`, `slo_error_rate`), how many requests were beyond a latency limit
+        (`beyond_<column>`), how many further ones would show an undecided limit to be met (`lacking_<column>`: 0 where it is
+        decided, None where no number would), `estimates_within_slo`, and `slo` of them all.
         """
         states, lacking, confidence = {}, {}, self._sure.of_limit(slo.confidence, self.n)
         for column, limit in slo.limits_s().items():
             values, effect = self.values(column), self.effect(column, slo.percentile)
             state = metrics.limit_is_met(values, limit, slo.percentile, confidence, effect, self._by_moments)
             states[f"slo_{column}"] = state
+            beyond = lacking[f"beyond_{column}"] = int((values > limit).sum())
             lacking[f"lacking_{column}"] = _lacking(
-                state, int((values > limit).sum()), len(values), 1 - slo.percentile / 100, confidence, effect
+                state, beyond, len(values), 1 - slo.percentile / 100, confidence, effect
             )
         of_errors = self.failures, self.n, slo.error_rate, confidence, self.failure_effect
         states["slo_error_rate"] = metrics.share_is_met(*of_errors)  # by itself: see `pooled_failures`

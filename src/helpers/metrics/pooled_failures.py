@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers.metrics.formulas import UNDECIDED, share_is_met
+from helpers.metrics.formulas import MET, MISSED, UNDECIDED, share_is_met
 from helpers.metrics.intervals import Sides
 from helpers.metrics.looks import surely
 from helpers.metrics.room import rejudge, show_room, state_columns, with_changes
@@ -31,28 +31,30 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: Sides | None = 
     """The table of load points (`summary.summarise`) with the state of the error rate from the failures of all load points of
     an option that do not differ, `failures_pooled_over` of them, and the states that follow from it.
 
-    Requests that fail in bursts count for as many as are independent: `failure_effect`. Load points that were overloaded,
-    unsteady, or limited by the client, and those whose failures are unknown, neither give nor take. `sure`: the confidences of
-    the bounds, else that of the SLO.
+    Requests that fail in bursts count for as many as are independent: `failure_effect`. Load points that were overloaded or
+    limited by the client, and those whose failures are unknown, neither give nor take. Unsteady ones never help to show that the
+    limit is met; that it is missed, they do: requests that hang are what keeps a server from being steady. `sure`: the
+    confidences of the bounds, else that of the SLO.
     """
     if points.empty:
         return points
     rows = points.to_dict("index")
-    can = points["error_rate"].notna() & ~points["steady"].eq(False) & ~points["overloaded"] & ~points["client_limited"]
-    for _, mine in points.loc[can, ["option", "failures", "n", "failure_effect"]].groupby("option", sort=False):
-        alike = mine[_alike(mine)]
-        if len(alike) < 2:
-            continue
-        failures, n = int(alike["failures"].sum()), int(alike["n"].sum())
-        effect = n / float((alike["n"] / alike["failure_effect"]).sum())
-        of_errors = failures, n, slo.error_rate, sure or slo.confidence, effect
-        state = share_is_met(*of_errors)
-        lacking = requests_lacking(*of_errors) if state == UNDECIDED else 0
-        for at in alike.index:
-            rows[at]["slo_error_rate"] = state
-            rows[at]["lacking_error_rate"] = np.nan if lacking is None else lacking
-            rows[at]["failures_pooled_over"] = len(alike)
-            rejudge(rows[at], slo)
+    can = points["error_rate"].notna() & ~points["overloaded"] & ~points["client_limited"]
+    for among, states in ((can & ~points["steady"].eq(False), {MET, MISSED, UNDECIDED}), (can, {MISSED})):
+        for _, mine in points.loc[among, ["option", "failures", "n", "failure_effect"]].groupby("option", sort=False):
+            alike = mine[_alike(mine)]
+            failures, n = int(alike["failures"].sum()), int(alike["n"].sum())
+            effect = n / float((alike["n"] / alike["failure_effect"]).sum())
+            of_errors = failures, n, slo.error_rate, sure or slo.confidence, effect
+            state = share_is_met(*of_errors)
+            if len(alike) < 2 or state not in states:
+                continue
+            lacking = requests_lacking(*of_errors) if state == UNDECIDED else 0
+            for at in alike.index:
+                rows[at]["slo_error_rate"] = state
+                rows[at]["lacking_error_rate"] = np.nan if lacking is None else lacking
+                rows[at]["failures_pooled_over"] = len(alike)
+                rejudge(rows[at], slo)
     return with_changes(points, rows, [*state_columns(slo), "failures_pooled_over"])
 
 

@@ -9,6 +9,9 @@ log(1 - confidence) / log(1 - share) independent requests can never show it. Not
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
+
+import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 from helpers.config.load import Load, OpenLoop, Ramp
@@ -84,6 +87,40 @@ def requests_lacking(
         middle = (few + many) / 2
         few, many = (few, middle) if shows(middle) else (middle, many)
     return max(1, math.ceil(round((many - 1) * total, 3)))
+
+
+class Chance(NamedTuple):
+    """How likely it is that a limit will have been shown to be met, or to be missed."""
+
+    met: float
+    missed: float
+
+
+def chance_to_decide(count: int, total: int, most: int, share: float, sure: Sides, effect: float = 1.0) -> Chance:
+    """How likely are `most` requests to show that at most `share` of them is beyond a limit, or that more are, after `count` of
+    `total`?
+
+    Predictive probability (Spiegelhalter, Freedman and Blackburn, Controlled Clinical Trials 7, 1986): those to come are
+    beta-binomial, with Jeffreys' prior. `sure` are the confidences of the bounds on missing and on meeting it; `effect` is how
+    many requests carry the information of one.
+    """
+    from scipy import special
+
+    n, hits = round(total / effect), round(count / effect)
+    left = max(0, round(most / effect) - n)
+    more = np.arange(left + 1)
+    a, b = hits + 0.5, n - hits + 0.5
+    log_p = (
+        special.gammaln(left + 1)
+        - special.gammaln(more + 1)
+        - special.gammaln(left - more + 1)
+        + special.betaln(a + more, b + left - more)
+        - special.betaln(a, b)
+    )
+    p, at_end = np.exp(log_p), hits + more
+    is_met = special.bdtr(at_end, n + left, share) <= 1 - sure.high
+    is_missed = 1 - special.bdtr(at_end - 1, n + left, share) <= 1 - sure.low
+    return Chance(float(p[is_met].sum()), float(p[is_missed & (at_end > 0)].sum()))
 
 
 # --- can a config reach a verdict? --------------------------------------------------------------------------------

@@ -28,7 +28,14 @@ from helpers.verdict.capacity import capacity_of, requests_per_minute
 from helpers.verdict.checks import same_model, same_output_length, same_prompts
 from helpers.verdict.chosen_points import cheapest_within_slo, chosen_point, mixed_cost, traffic_shares
 from helpers.verdict.counted import cheaper_if_counted_alike, counted_apart
-from helpers.verdict.open_points import cheaper_because, effort_to_settle, estimated_loads, nearest_to_slo, open_because
+from helpers.verdict.open_points import (
+    cheaper_because,
+    cheaper_loads,
+    effort_to_settle,
+    estimated_loads,
+    nearest_to_slo,
+    open_because,
+)
 from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict, Verdict
 
 PER_TOKEN: CostBasis = "usd_per_1m_output_tokens"
@@ -50,6 +57,9 @@ def judge(
     options = _assess_all(points, endpoints, basis, config)
     ranked = sorted((o for o in options if o.status == "feasible"), key=lambda o: (o.cost.value, _slowest(o)))
     winner = ranked[0] if ranked else None
+    if winner:
+        winner = _with_cheaper_loads(winner, points, basis, config)
+        options = [winner if option.option == winner.option else option for option in options]
     tied = [o.option for o in ranked[1:] if _overlap(winner.cost, o.cost)]
     cheaper = {o.option: cheaper_because(o, points, winner, basis, config) for o in options}
     if apart and winner:
@@ -261,13 +271,24 @@ def _placed(
     return option.model_copy(update=changes)
 
 
+def _with_cheaper_loads(
+    winner: OptionVerdict, points: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig
+) -> OptionVerdict:
+    others = cheaper_loads(winner, points, basis, config)
+    placed = [point.model_copy(update={"or_at": others[point.dataset]}) for point in winner.points]
+    return winner.model_copy(update={"points": placed})
+
+
 def loads_of(option: OptionVerdict) -> str:
-    """The loads at which an option is judged, as a phrase: `at concurrency 8`, with datasets where the loads differ."""
+    """The loads at which an option is judged, as a phrase: `at concurrency 8`, with datasets where the loads differ, and
+    with those that may be cheaper.
+    """
     datasets: dict[str, list[str]] = {}
     for point in option.points:
-        datasets.setdefault(point.load, []).append(point.dataset)
+        perhaps = f" (or {' or '.join(point.or_at)}, not shown to meet the SLO)" if point.or_at else ""
+        datasets.setdefault(f"{point.load}{perhaps}", []).append(point.dataset)
     if len(datasets) == 1:
-        return f"at {option.points[0].load}"
+        return f"at {next(iter(datasets))}"
     return "at " + " and ".join(f"{load} ({', '.join(names)})" for load, names in datasets.items())
 
 

@@ -208,6 +208,7 @@ def _dollars(row: pd.Series, record: EndpointRecord | None, requests: int, secon
 class _Candidate(NamedTuple):
     """The least that a dataset might cost at a load, and why the load is open; None where it is shown to meet the SLO."""
 
+    load: str
     cost: Estimate
     because: str | None
 
@@ -235,6 +236,23 @@ def cheaper_because(
     return reasons[0] if winner is None or may_be_less(mixed, winner.cost) else None
 
 
+def cheaper_loads(
+    option: OptionVerdict, points: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig
+) -> dict[str, list[str]]:
+    """Dataset -> the loads that are not shown to meet the SLO, or to miss it, at which an option may cost less than where it is
+    judged by more than `load.race.indifference`.
+    """
+    mine, most = points[points["option"] == option.option], 1 - config.load.race.indifference
+    return {
+        point.dataset: [
+            one.load
+            for one in _candidates(mine, point.dataset, basis, config)
+            if one.because and point.cost is not None and one.cost.value < most * point.cost.value
+        ]
+        for point in option.points
+    }
+
+
 def _candidates(mine: pd.DataFrame, dataset: str, basis: CostBasis, config: BenchmarkConfig) -> list[_Candidate]:
     """The loads of an option at which a dataset is, or might be, within the SLO."""
     here = mine[mine["dataset"] == dataset]
@@ -242,20 +260,21 @@ def _candidates(mine: pd.DataFrame, dataset: str, basis: CostBasis, config: Benc
     met = here[here["slo"] == MET]
     floor = met["level"].max() if len(met) else -math.inf
     ceiling = _lowest_missed(mine, dataset, floor, config)
-    found = [_Candidate(estimate_of(row, basis), None) for _, row in met.iterrows()]
+    found = [_Candidate(row["load"], estimate_of(row, basis), None) for _, row in met.iterrows()]
     if any(one.cost is None for one in found):
         return []  # options without a price are not compared
     for _, row in here[_may_be_met(here) & (here["slo"] != MET)].iterrows():
         because = f"at {row['load']}{where}, {open_because(row, config)}"
         is_trusted = row["slo"] == UNDECIDED and row["steady"] != False  # noqa: E712
         if is_trusted and row["level"] < ceiling and not pd.isna(row[basis]):
-            found.append(_Candidate(estimate_of(row, basis), because))
+            found.append(_Candidate(row["load"], estimate_of(row, basis), because))
         elif not is_trusted and floor < row["level"] < ceiling:
-            found.append(_Candidate(_at_best(row["level"], row, here, basis), because))
+            found.append(_Candidate(row["load"], _at_best(row["level"], row, here, basis), because))
     known = set(here["level"])
     for level in config.load.levels():
         if level.kind != "ramp" and level.value not in known and floor < level.value < ceiling:
-            found.append(_Candidate(_at_best(level.value, None, here, basis), f"{level.label}{where} was not measured"))
+            least = _at_best(level.value, None, here, basis)
+            found.append(_Candidate(level.label, least, f"{level.label}{where} was not measured"))
     return found
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from helpers.price import Price
 from helpers.run.report_warning import ReportWarning
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 Status = Literal[
     "recommended",
     "tied",
@@ -64,6 +64,9 @@ class ChosenPoint(Data):
     prompt_tokens_mean: float | None
     output_tokens_mean: float | None
     cost: Estimate | None
+    or_at: list[str] = []
+    """Of the recommended option: loads that may be cheaper by more than `load.race.indifference`, and are neither shown to meet
+    the SLO nor shown to miss it, in words."""
     may_serve_more: bool = False
     """True where no higher load was decided, so that the rate here is a lower bound of what the option can serve."""
 
