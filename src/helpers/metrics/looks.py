@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 from helpers.errors import ConfigError
 from helpers.metrics.intervals import Sides
-from helpers.metrics.sample_size import requests_for_slo
+from helpers.metrics.sample_size import levels_of, requests_for_slo
 from helpers.number_text import plural
 
 WORTH_A_LOOK = 1.4
@@ -93,7 +93,7 @@ def looks_of(config: BenchmarkConfig) -> Looks | None:
     race, slo = config.load.race, config.slo
     if config.imported or not race.enabled:
         return None
-    found = Looks((race.first_look,), len(config.options), len(config.datasets), config.load.most_levels)
+    found = Looks((race.first_look,), len(config.options), len(config.datasets), levels_of(config))
     while found.totals[-1] < (race.max_requests or TIMES_NEEDED * _needed(found, slo)):
         found = replace(found, totals=(*found.totals, 2 * found.totals[-1]))
     last = race.max_requests or found.totals[-1]
