@@ -122,7 +122,8 @@ class LoadBase(Strict):
         gt=0,
         lt=1,
         description="Continue until the 95% intervals of throughput and of the SLO's percentile are at most this share "
-        "of the value on either side, for example 0.05; null: min_requests and min_duration_s decide.",
+        "of the value on either side, for example 0.05, looked at when a window holds min_requests and twice, four times, ... "
+        "as many; null: min_requests and min_duration_s decide. Not in a race.",
     )
     repetitions: PositiveInt = 1
     race: RaceSettings = Field(

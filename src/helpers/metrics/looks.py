@@ -19,6 +19,7 @@ points, are looked at no more often than two load points are.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
@@ -98,6 +99,13 @@ def looks_of(config: BenchmarkConfig) -> Looks | None:
         found = replace(found, totals=(*found.totals, 2 * found.totals[-1]))
     last = race.max_requests or found.totals[-1]
     return replace(found, totals=(*found.totals[:-1], last))
+
+
+def share_spent_at(look: int) -> float:
+    """Share of the error that the look of this number, from 1 on, spends where nobody knows how many there will be: 6 / (π k)²,
+    which add up to 1 (Euler).
+    """
+    return 6 / (math.pi * look) ** 2
 
 
 def surely(config: BenchmarkConfig) -> AsAsked:
