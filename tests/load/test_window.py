@@ -87,7 +87,7 @@ def independent(n, seed=1):
     return np.random.default_rng(seed).gamma(4, 0.25, n)
 
 
-@pytest.mark.parametrize("n", [900, 16_000])
+@pytest.mark.parametrize("n", [3400, 16_000])
 def test_half_widths_are_those_of_the_textbook(n):
     """As wide as a look of its number is: the first is at 100 requests, each later one at twice as many."""
     at, throughput, percent = widths(window_of(independent(n), target_relative_ci=0.05))

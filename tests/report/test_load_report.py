@@ -23,6 +23,7 @@ from helpers.report.instrument_report import (
 )
 from helpers.report.load_report import load_words, recommendations
 from helpers.report.plan_report import plan_table
+from helpers.report.race_report import race_table
 from helpers.report.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder
 from helpers.series.verify import verify_points
@@ -226,6 +227,21 @@ def test_a_probe_without_a_steady_state_bounds_the_search():
     points = table_of({"level": 4}, {"level": 5, "slo": "undecided", "steady": False})
     (found,) = column(best_loads(SEARCH, points), "highest load within the SLO")
     assert found == "concurrency 4; concurrency 5 had no steady state"
+
+
+def test_levels_that_a_search_never_looked_at_are_counted_and_not_listed():
+    points = table_of({"level": 1}, {"level": 2})
+    (unseen,) = column(race_table([], points, SEARCH), "not measured")
+    assert unseen == "short at 32 of the search's 34 levels"
+    listed = make_config(load={"concurrency": [1, 2, 4], "race": True})
+    assert column(race_table([], points, listed), "not measured") == ["short at concurrency 4"]
+
+
+def test_the_plan_of_a_search_says_how_many_levels_it_measures_at_most():
+    caption = plan_table(SEARCH).caption
+    assert (
+        "The search has 34 levels: probes double from 1, then halve the bracket, and no more than 22 levels" in caption
+    )
 
 
 def test_without_a_search_there_is_no_column_for_one():
