@@ -251,6 +251,21 @@ ONE_FAULT = {
         33,
         "load.tolerance: bad value 5. Expected less than 1",
     ),
+    "a search that is no race": (
+        ("closed_loop\n  concurrency: [1, 4]", "search\n  over: rate\n  highest: 4\n  race: false"),
+        29,
+        "load: a search is a race: without one, a single unlucky probe would bound it. Leave out `race: false`",
+    ),
+    "a search that is repeated": (
+        ("closed_loop\n  concurrency: [1, 4]", "search\n  over: rate\n  highest: 4\n  repetitions: 3"),
+        29,
+        "load: the race decides how often a load point is measured: leave out `repetitions`",
+    ),
+    "a search of too many levels": (
+        ("closed_loop\n  concurrency: [1, 4]", "search\n  over: rate\n  highest: 400\n  tolerance: 0.001"),
+        29,
+        "load: there are more than 500 levels from 1 to 400 with tolerance 0.001: bring `lowest` and `highest` closer",
+    ),
     "a search whose highest concurrency wants more prompts": (
         ("closed_loop\n  concurrency: [1, 4]", "search\n  over: concurrency\n  highest: 16"),
         9,

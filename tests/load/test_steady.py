@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from helpers.load.steady import relative_half_widths, steadiness_of, trend
+from helpers.load.steady import steadiness_of, trend
 
 
 def noise(n, seed=0, cv=0.1):
@@ -103,29 +103,3 @@ def test_trend_agrees_with_scipy(digits):
         assert drift == pytest.approx(stats.theilslopes(means, times).slope * 19 / np.median(means))
         # With ties, scipy also corrects the variance for products of ties in both, of which time has none.
         assert p == pytest.approx(stats.kendalltau(times, means, method="asymptotic").pvalue, rel=1e-9)
-
-
-def half_widths(latency_s, percent=95.0, streams=4):
-    sent = np.cumsum(np.random.default_rng(1).exponential(0.01, len(latency_s) + 1)) * 1e9
-    return relative_half_widths(sent[:-1], int(sent[-1]), latency_s, percent, streams)
-
-
-@pytest.mark.parametrize("n", [1000, 16_000])
-def test_half_widths_are_those_of_the_textbook(n):
-    found = half_widths(noise(n, cv=0.5))
-    assert found["throughput"] == pytest.approx(1.96 / np.sqrt(n), rel=0.2), "of a Poisson count"
-    latency = stats.gamma(4, scale=0.25)
-    at = latency.ppf(0.95)
-    expected = 1.96 * np.sqrt(0.95 * 0.05 / n) / latency.pdf(at) / at
-    assert found["percentile"] == pytest.approx(expected, rel=0.2), "of a quantile of independent values"
-
-
-def test_requests_that_wait_in_the_same_queue_count_as_fewer():
-    queue = half_widths(np.repeat(noise(160, cv=0.5), 100), streams=100)
-    assert queue["percentile"] > 7 * half_widths(noise(16_000, cv=0.5))["percentile"]
-
-
-def test_too_few_requests_have_no_width():
-    assert half_widths(noise(60), percent=99)["percentile"] == np.inf
-    assert half_widths(noise(60), percent=50)["percentile"] < 0.2
-    assert half_widths(noise(19)) == {"throughput": np.inf, "percentile": np.inf}

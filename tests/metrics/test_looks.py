@@ -58,8 +58,8 @@ def test_what_is_measured_in_full_has_no_looks():
     "load",
     [
         {"kind": "ramp", "from_rate": 1, "to_rate": 2, "duration_s": 5},
-        {"kind": "search", "over": "concurrency", "highest": 8},
         {"repetitions": 2},
+        {"target_relative_ci": 0.05},
     ],
 )
 def test_what_cannot_be_raced_is_refused(load):

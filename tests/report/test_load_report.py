@@ -23,6 +23,7 @@ from helpers.report.instrument_report import (
 )
 from helpers.report.load_report import load_words, recommendations
 from helpers.report.plan_report import plan_table
+from helpers.report.race_report import race_table
 from helpers.report.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder
 from helpers.series.verify import verify_points
@@ -180,27 +181,37 @@ def test_a_nearest_load_within_the_limit_says_why_it_is_not_shown_to_meet_the_sl
 @pytest.mark.parametrize(
     ("config", "points", "found"),
     [
-        (SEARCH, [(1, "met"), (16, "met"), (17, "missed")], "concurrency 16; concurrency 17 is beyond the SLO"),
-        (SEARCH, [(1, "met"), (2, "missed")], "concurrency 1; concurrency 2 is beyond the SLO"),
+        (SEARCH, [(1, "met"), (16, "met"), (17, "missed")], "concurrency 16; concurrency 17 misses the SLO"),
+        (SEARCH, [(1, "met"), (2, "missed")], "concurrency 1; concurrency 2 misses the SLO"),
         (
             SEARCH,
             [(1, "met"), (16, "met"), (20, "missed")],
-            "concurrency 16; concurrency 20 is beyond the SLO: not narrowed down to 10%",
+            "concurrency 16; concurrency 20 misses the SLO, and nothing between them was measured",
         ),
         (
             SEARCH,
             [(1, "met"), (2, "undecided"), (3, "missed"), (4, "met")],
-            "concurrency 2 by its estimates, not shown with 95% confidence; concurrency 3 is beyond the SLO",
+            "concurrency 4, although concurrency 3 misses it; no higher load was measured",
+        ),
+        (
+            SEARCH,
+            [(1, "undecided"), (2, "undecided"), (3, "missed")],
+            "concurrency 2 by its estimates, not shown with 95% confidence; concurrency 3 misses the SLO",
+        ),
+        (
+            SEARCH,
+            [(1, "met"), (2, "undecided"), (3, "missed")],
+            "concurrency 1; concurrency 2 is within the SLO by its estimates, not shown with 95% confidence",
         ),
         (SEARCH, [(1, "met"), (64, "met")], "concurrency 64, the highest allowed"),
-        (SEARCH, [(1, "met"), (2, "met")], "concurrency 2: the search did not end"),
-        (SEARCH, [(1, "missed")], "none: concurrency 1, the lowest tried, is beyond the SLO"),
+        (SEARCH, [(1, "met"), (2, "met")], "concurrency 2; no higher load was measured"),
+        (SEARCH, [(1, "missed")], "none: concurrency 1, the lowest tried, misses the SLO"),
         (SEARCH, [(1, "met"), (2, "client_limited")], "concurrency 1; concurrency 2 was limited by the client"),
         (SEARCH, [], "not measured"),
         (
             RATES,
             [(8, "met"), (8.25, "missed"), (9, "missed")],
-            "8 requests/s; 8.25 requests/s is beyond the SLO",
+            "8 requests/s; 8.25 requests/s misses the SLO",
         ),
     ],
 )
@@ -209,13 +220,28 @@ def test_a_search_names_the_highest_load_and_how_near_the_next_is(config, points
     here = table_of({"option": "other"}, *({"level": level, "slo": slo, "kind": kind} for level, slo in points))
     table = best_loads(config, here)
     assert column(table, "highest load within the SLO") == [found]
-    assert f"at most {config.load.tolerance:.0%} above" in table.caption
+    assert "the highest load that is shown to meet the SLO" in table.caption
 
 
 def test_a_probe_without_a_steady_state_bounds_the_search():
     points = table_of({"level": 4}, {"level": 5, "slo": "undecided", "steady": False})
     (found,) = column(best_loads(SEARCH, points), "highest load within the SLO")
     assert found == "concurrency 4; concurrency 5 had no steady state"
+
+
+def test_levels_that_a_search_never_looked_at_are_counted_and_not_listed():
+    points = table_of({"level": 1}, {"level": 2})
+    (unseen,) = column(race_table([], points, SEARCH), "not measured")
+    assert unseen == "short at 32 of the search's 34 levels"
+    listed = make_config(load={"concurrency": [1, 2, 4], "race": True})
+    assert column(race_table([], points, listed), "not measured") == ["short at concurrency 4"]
+
+
+def test_the_plan_of_a_search_says_how_many_levels_it_measures_at_most():
+    caption = plan_table(SEARCH).caption
+    assert (
+        "The search has 34 levels: probes double from 1, then halve the bracket, and no more than 22 levels" in caption
+    )
 
 
 def test_without_a_search_there_is_no_column_for_one():
@@ -407,8 +433,8 @@ def test_a_calibration_that_cannot_be_read_is_an_error_with_its_file(tmp_path, c
         (
             {"kind": "search", "over": "concurrency", "highest": 64, "tolerance": 0.1, "max_duration_s": 60},
             "load points, at most",
-            2 * (7 + 4),  # 1, 2, 4, ... 64, and four halvings to a tenth
-            2 * 11 * 120 / 60,
+            2 * 2 * (7 + 4),  # on each dataset twice: 1, 2, 4, ... 64, and four halvings to a tenth
+            2 * 22 * 120 / 60,
         ),
     ],
 )

@@ -44,6 +44,7 @@ class Times(NamedTuple):
     t0_ns: np.ndarray
     done_ns: np.ndarray
     worker: np.ndarray
+    ok: np.ndarray
 
     def in_order(self) -> Times:
         """As they are."""
@@ -52,7 +53,7 @@ class Times(NamedTuple):
     def ended_by(self, moment_ns: float) -> Times:
         """Those that have ended by then."""
         ended = self.done_ns <= moment_ns
-        return Times(self.t0_ns[ended], self.done_ns[ended], self.worker[ended])
+        return Times(*(column[ended] for column in self))
 
 
 def write_campaign(campaign: Campaign, folder: Path) -> None:
@@ -112,7 +113,7 @@ def write_point(
 ) -> int:
     """Write the records of one load point, or of a block of one in a race; returns how many requests were sent."""
     sent_ns, done_ns, first_ns = (_ns(times) for times in (served.sent_s, served.done_s, _first_token_s(served, work)))
-    ended = conduct(Times(sent_ns, done_ns, served.worker), point.level, after_last_s, campaign, is_block)
+    ended = conduct(Times(sent_ns, done_ns, served.worker, served.ok), point.level, after_last_s, campaign, is_block)
     sent = sent_ns <= ended.stop_ns
     rows = _rows(point, served, work, (sent_ns, first_ns, done_ns), ended, int(sent.sum()))
     is_open = point.level.is_open

@@ -187,7 +187,7 @@ def test_a_steady_load_point_ends_with_enough_requests_and_drains():
     campaign = dataclasses.replace(draw_campaign(0, **FEW), requests=20)
     level = campaign.levels[0]
     t0_ns = 1_000_000_000_000 + np.arange(400) * 1_000_000_000
-    times = Times(t0_ns, t0_ns + 1_000_000_000, np.zeros(400, int))
+    times = Times(t0_ns, t0_ns + 1_000_000_000, np.zeros(400, int), np.ones(400, bool))
     ended = conduct(times, level, math.inf, campaign)
     assert (ended.because, ended.window.steady) == (ENOUGH_REQUESTS, True)
     assert ended.window.open_ns == t0_ns[4]  # four answers by the worker come first

@@ -68,7 +68,9 @@ class LoadLevel:
         return self.kind != "closed_loop"
 
 
-RACED = ("closed_loop", "open_loop")
+MOST_LEVELS = 500
+"""Of a search."""
+RACED = ("closed_loop", "open_loop", "search")
 """Kinds of load that may be raced: those of which any number of requests may be sent at a level."""
 
 
@@ -104,6 +106,9 @@ def _switched(value: object) -> object:
     return {"enabled": value} if isinstance(value, bool) else value
 
 
+RaceSettings = Annotated[Race, BeforeValidator(_switched, json_schema_input_type=bool | Race)]
+
+
 class LoadBase(Strict):
     """Settings of every kind of load."""
 
@@ -117,10 +122,11 @@ class LoadBase(Strict):
         gt=0,
         lt=1,
         description="Continue until the 95% intervals of throughput and of the SLO's percentile are at most this share "
-        "of the value on either side, for example 0.05; null: min_requests and min_duration_s decide.",
+        "of the value on either side, for example 0.05, looked at when a window holds min_requests and twice, four times, ... "
+        "as many; null: min_requests and min_duration_s decide. Not in a race.",
     )
     repetitions: PositiveInt = 1
-    race: Annotated[Race, BeforeValidator(_switched, json_schema_input_type=bool | Race)] = Field(
+    race: RaceSettings = Field(
         default=Race(enabled=False),
         description="Measure options only as long as they may win; `true`: as the defaults say; `false`: every load point.",
     )
@@ -154,12 +160,14 @@ class LoadBase(Strict):
     @model_validator(mode="after")
     def _repeated_or_raced(self) -> LoadBase:
         if self.race.enabled and self.kind not in RACED:
-            raise ValueError(
-                f"only {' and '.join(RACED)} loads are raced, and this is a {self.kind}: write `race: false`"
-            )
+            raise ValueError(f"only {', '.join(RACED)} loads are raced, and this is a {self.kind}: write `race: false`")
+        instead = "" if isinstance(self, Search) else ", or write `race: false`"
         if self.race.enabled and self.repetitions > 1:
+            raise ValueError(f"the race decides how often a load point is measured: leave out `repetitions`{instead}")
+        if self.race.enabled and self.target_relative_ci is not None:
             raise ValueError(
-                "the race decides how often a load point is measured: leave out `repetitions`, or write `race: false`"
+                "the race decides how long a load point is measured, until the verdict is certain: leave out "
+                f"`target_relative_ci`{instead}"
             )
         return self
 
@@ -170,7 +178,7 @@ class LoadBase(Strict):
 
     @abstractmethod
     def levels(self) -> list[LoadLevel]:
-        """The levels known in advance; a search finds its own as it goes."""
+        """The levels that may be measured."""
 
     @property
     def level_name(self) -> str:
@@ -179,7 +187,7 @@ class LoadBase(Strict):
 
     @property
     def most_levels(self) -> int:
-        """Maximum load points per dataset."""
+        """Most levels that are measured per dataset."""
         return len(self.levels())
 
     def fewest_prompts(self) -> int:
@@ -271,7 +279,9 @@ class Ramp(LoadBase):
 
 
 class Search(LoadBase):
-    """Search for the highest level that meets the SLO, by doubling and bisection. Each probe is a normal load point."""
+    """Search for the highest level that meets the SLO: a race over many levels from `lowest` to `highest`, each at most
+    `tolerance` above the one before. Probes double from the lowest, then halve the bracket.
+    """
 
     kind: Literal["search"]
     over: Literal["concurrency", "rate"]
@@ -279,9 +289,12 @@ class Search(LoadBase):
     highest: float = Field(description="Upper limit of all probes.")
     tolerance: float = Field(
         default=0.05,
-        gt=0,
+        ge=0.001,
         lt=1,
-        description="Ends when the lowest infeasible level is within this share of the highest feasible one.",
+        description="Each level is at most this share above the one before, and at least 1 with `over: concurrency`.",
+    )
+    race: RaceSettings = Field(
+        default=Race(), description="How the race of its levels is run; a search is always a race."
     )
     arrivals: Arrivals = Field(default="poisson", description="With `over: rate`: how the gaps are distributed.")
     burstiness: float | None = Field(default=None, gt=0, description="Shape of gamma gaps.")
@@ -296,25 +309,54 @@ class Search(LoadBase):
             raise ValueError(f"highest {self.highest:g} is below lowest {self.lowest:g}")
         if self.over == "concurrency" and (self.lowest % 1 or self.highest % 1):
             raise ValueError("concurrency is a whole number: give whole `lowest` and `highest`")
+        if not self.race.enabled:
+            raise ValueError(
+                "a search is a race: without one, a single unlucky probe would bound it. Leave out `race: false`, or list the "
+                "levels of a closed_loop or an open_loop"
+            )
+        if len(self.levels()) > MOST_LEVELS:
+            raise ValueError(
+                f"there are more than {MOST_LEVELS} levels from {self.lowest:g} to {self.highest:g} with tolerance "
+                f"{self.tolerance:g}: bring `lowest` and `highest` closer together, or raise `tolerance`"
+            )
         return burstiness_with_gamma(self)
 
     @property
     def level_kind(self) -> str:  # noqa: D102
         return "closed_loop" if self.over == "concurrency" else "open_loop"
 
-    def levels(self) -> list[LoadLevel]:  # noqa: D102
-        return []
+    def levels(self) -> list[LoadLevel]:
+        """From `lowest` to `highest`, each at most `tolerance` above the one before, in as few digits as that leaves; one more
+        than MOST_LEVELS where there are too many.
+        """
+        values = [self.lowest]
+        while values[-1] < self.highest and len(values) <= MOST_LEVELS:
+            most = values[-1] * (1 + self.tolerance) * (1 + 1e-12)  # 1.001, where floats give 1.0009999999999999
+            following = max(values[-1] + 1, most // 1) if self.over == "concurrency" else _short(values[-1], most)
+            values.append(min(following, self.highest))
+        return [LoadLevel(self.level_kind, value) for value in values]
 
     @property
-    def most_levels(self) -> int:  # noqa: D102
+    def most_levels(self) -> int:
+        """As many as two searches by doubling and halving take, should the first bracket have been one by luck."""
         doublings = math.ceil(math.log2(self.highest / self.lowest)) + 1
-        return doublings + math.ceil(math.log2(1 / self.tolerance))
+        return min(len(self.levels()), 2 * (doublings + math.ceil(math.log2(1 / self.tolerance))))
 
     def fewest_prompts(self) -> int:  # noqa: D102
         return closed_loop_prompts(self, int(self.highest)) if self.over == "concurrency" else self.min_requests
 
     def largest_level(self) -> LoadLevel:  # noqa: D102
         return LoadLevel(self.level_kind, self.highest)
+
+
+def _short(low: float, high: float) -> float:
+    """The number of fewest digits in the upper half between two, the upper one included."""
+    for digits in range(1, 17):
+        unit = 10.0 ** (math.floor(math.log10(high)) + 1 - digits)
+        found = float(f"{math.floor(high / unit) * unit:.{digits}g}")
+        if (low + high) / 2 <= found <= high:
+            return found
+    return high
 
 
 UNITS_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}

@@ -82,7 +82,9 @@ def read_results(config: LoadedConfig) -> list[ReadOption]:
         )
     results = [_read_option(i, option, config) for i, option in enumerate(benchmark.options)]
     if not any(read.points for read in results):
-        asked = ", ".join(level.label for level in benchmark.load.levels()) or benchmark.load.level_name
+        asked = benchmark.load.level_name
+        if not isinstance(benchmark.load, Search):
+            asked = ", ".join(level.label for level in benchmark.load.levels())
         found = [words for read in results for words in read.origin.left_out]
         raise ResultFileError(
             f"{config.path}: options: nothing in the result files fits the config. Expected {asked} on "

@@ -2,7 +2,7 @@
 
 In the process that wants load:
 
-    plan            which attempts a run is made of, and which is next; `search` chooses the levels of a search
+    plan            which attempts a run is made of, and which is next; `race` and `race_state` choose the blocks of a race
     calibration     what the client itself adds, against `loopback_stub`, a server with a known schedule
     load_processes  the load processes, one per CPU, and the pipes to them
     attempt_run     one attempt: start, decide when it is enough, stop, parse, write

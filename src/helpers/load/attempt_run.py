@@ -242,7 +242,7 @@ class AttemptRun:
         Where nothing was sent any more, it ends when a worker first wanted to send and could not.
         """
         self._read_indices()
-        t0, done, _ = self._times.in_order()
+        t0, done, _, _ = self._times.in_order()
         close_ns = self._close_ns
         following = int(np.searchsorted(t0, close_ns))
         if following < len(t0):

@@ -8,28 +8,29 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig, slug
-from helpers.config.load import Load, LoadLevel, Search
+from helpers.config.load import Load, Search
 from helpers.config.options import OptionBase
-from helpers.config.workload import Dataset
 from helpers.load.race import Measure
 from helpers.load.race_state import block_size, blocks_of, points_of, read_block, seconds_left, sent_of, step_of
-from helpers.load.search import next_level, probe_is_feasible
-from helpers.metrics.attempts import repetitions_wanted
 from helpers.metrics.looks import looks_of
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
-from helpers.run.records import Attempt, AttemptFacts, read_facts, read_requests
+from helpers.run.records import Attempt
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Steps of this share of a circle keep any few places far apart: of a search nobody knows which levels it will measure."""
 
 
 def attempts_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[Attempt]:
-    """Every attempt that the config asks of an option; of a search, those measured so far and those of its next probe; of a
-    race, the blocks measured so far and the next one.
-    """
+    """Every attempt that the config asks of an option; of a race, the blocks measured so far and the next one."""
     if looks_of(config) is not None:
         return _race_attempts(option, config, run)
     return [
-        attempt for dataset in config.datasets_of(option) for attempt in _attempts_for(option, dataset, config, run)
+        Attempt(option.name, dataset.name, level, repetition)
+        for dataset in config.datasets_of(option)
+        for level in config.load.levels()
+        for repetition in range(1, config.load.repetitions + 1)
     ]
 
 
@@ -38,16 +39,6 @@ def missing_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder
     attempts = attempts_of(option, config, run)
     order = np.random.default_rng([config.seed, *slug(option.name).encode()]).permutation(len(attempts))
     return [attempts[i] for i in order if not (run.requests / f"{attempts[i].id}.parquet").is_file()]
-
-
-def _attempts_for(option: OptionBase, dataset: Dataset, config: BenchmarkConfig, run: RunFolder) -> list[Attempt]:
-    if isinstance(config.load, Search):
-        return _search_attempts(option, dataset, config.load, config, run)
-    return [
-        Attempt(option.name, dataset.name, level, repetition)
-        for level in config.load.levels()
-        for repetition in range(1, config.load.repetitions + 1)
-    ]
 
 
 def _race_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[Attempt]:
@@ -82,40 +73,17 @@ def asked_of(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run:
     """The load of an attempt, and the prompts with which it starts: a block goes on where the last one of its level ended."""
     if looks_of(config) is None:
         attempts = [a for a in attempts_of(option, config, run) if a.dataset == attempt.dataset]
-        most = max(config.load.most_levels * config.load.repetitions, len(attempts))
         independent = math.ceil(requests_for_percentile(config.slo) / config.load.repetitions)
-        return Asked(load_for_slo(config), independent, attempts.index(attempt) / most)
+        return Asked(load_for_slo(config), independent, attempts.index(attempt) / len(attempts))
     record = Ledger(run.ledger_file, run.run_id).record(option.name)
     levels = points_of(option, config, run.requests, record)[attempt.dataset]
     place = next(i for i, known in enumerate(levels) if known.level == attempt.level.value)
     size = block_size(attempt.level, levels[place].n, config)
     blocks = [read_block(file) for file in blocks_of(option.name, attempt.dataset, attempt.level, run.requests)]
     prompts = next(dataset.count for dataset in config.datasets if dataset.name == attempt.dataset)
-    start = (place / len(levels) + sent_of(blocks) / prompts) % 1
+    step = GOLDEN if isinstance(config.load, Search) else 1 / len(levels)
+    start = (place * step + sent_of(blocks) / prompts) % 1
     asked: dict[str, object] = {"min_requests": size, "max_duration_s": seconds_left(blocks, config)}
     if levels[place].is_measured and hasattr(config.load, "warmup_requests"):
         asked["warmup_requests"] = 1  # the server is warm, and each worker has to have answered once
     return Asked(config.load.model_copy(update=asked), 1, start)
-
-
-def _search_attempts(
-    option: OptionBase, dataset: Dataset, search: Search, config: BenchmarkConfig, run: RunFolder
-) -> list[Attempt]:
-    """First those that are measured, so that each new one has a place, and prompts, of its own; then those to come."""
-    by_level: dict[float, list[AttemptFacts]] = {}
-    for facts in read_facts(run.requests):
-        if (facts.option, facts.dataset) == (option.name, dataset.name):
-            by_level.setdefault(facts.level, []).append(facts)
-    probes = {}
-    for level, mine in sorted(by_level.items()):
-        if len(mine) >= repetitions_wanted(mine, search.repetitions):
-            requests = read_requests(run.requests, attempts=[f.load_point for f in mine])
-            probes[level] = probe_is_feasible(requests, mine, config)
-    attempts = [Attempt(option.name, dataset.name, f.load, f.repetition) for mine in by_level.values() for f in mine]
-    following = next_level(search, probes)
-    if following is not None:
-        wanted = repetitions_wanted(by_level.get(following, []), search.repetitions)
-        level = LoadLevel(search.level_kind, following)
-        probe = [Attempt(option.name, dataset.name, level, repetition) for repetition in range(1, wanted + 1)]
-        attempts += [attempt for attempt in probe if attempt not in attempts]
-    return attempts

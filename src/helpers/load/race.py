@@ -2,10 +2,11 @@
 
 Within an option the levels are bracketed by first looks (is the SLO met there, as measured?), and then the level is measured
 that matters most: the highest that seems to meet the SLO, until it is shown to; any other that may be cheaper by more than the
-indifference, until it is shown to miss the SLO, or not to be cheaper. Against a leader an option goes on only until it is
-shown to be infeasible, more expensive, or not cheaper by more than the indifference, or until it is the new leader. Every bound
-holds at all looks and for all load points at once (`metrics.looks`), so an option is wrongly dropped with at most the error
-that the config allows.
+indifference, until it is shown to miss the SLO, or not to be cheaper. A bracket itself excludes nothing: a level above one that
+only seems to miss the SLO is excluded once that one, or another one between them, is shown to miss it. Against a leader an
+option goes on only until it is shown to be infeasible, more expensive, or not cheaper by more than the indifference, or until
+it is the new leader. Every bound holds at all looks and for all load points at once (`metrics.looks`), so an option is wrongly
+dropped with at most the error that the config allows.
 (Best arm identification with feasibility tests: Cai and Kandasamy, arXiv:2511.09808; Katz-Samuels and Scott, AISTATS 2019.
 Stopping within an indifference: Even-Dar, Mannor and Mansour, JMLR 7, 2006.)
 
@@ -27,6 +28,8 @@ FLAT = 0.97
 """The price of a load is taken not to fall any more where that of the next lower load is at least this share of it."""
 PRECISE = 2
 """A price is known well enough where its upper bound is within so many times the indifference."""
+FARTHEST = 2
+"""No level is tried that is more than so many times the highest so far where that matters: see `_pilot`."""
 LEFT_OPEN = 2
 """A level that holds so many times the requests of a first look is left open by it."""
 Outcome = Literal["infeasible", "more expensive", "not cheaper", "settled"]
@@ -59,6 +62,8 @@ class Point:
     """In each of the `BASES`."""
     is_spent: bool = False
     """No further look is possible."""
+    is_unjudged: bool = False
+    """All looks that it may have said nothing about the server."""
 
     @property
     def is_measured(self) -> bool:
@@ -86,10 +91,15 @@ class Leave(NamedTuple):
 
 
 def next_step(
-    points: Points, shares: Mapping[str, float], leader: Sequence[Price] | None, indifference: float
+    points: Points,
+    shares: Mapping[str, float],
+    leader: Sequence[Price] | None,
+    indifference: float,
+    *,
+    climbs: bool = False,
 ) -> Measure | Leave:
     """What to do with the option whose endpoint is up. `shares` are those of the datasets in the traffic; `leader` is what the
-    best of the other options costs, None while none is shown to meet the SLO.
+    best of the other options costs, None while none is shown to meet the SLO; `climbs`: first looks begin at the lowest level.
     """
     for dataset in shares:
         if not _possible(points[dataset]):
@@ -102,11 +112,11 @@ def next_step(
         return Leave("not cheaper", tuple(Price(low, low, low) for low in least))
     if leader is not None:
         points = _that_may_win(points, shares, leader)
-        if (behind := _to_show_behind(points, shares, leader)) is not None:
+        if (behind := _to_show_behind(points, shares, leader, climbs)) is not None:
             return behind
     if any(_best(points[d]) is None and all(p.is_spent for p in _possible(points[d])) for d in shares):
         return Leave("settled")
-    wanted = [(d, level) for d in shares if (level := _next_level(points[d], indifference)) is not None]
+    wanted = [(d, level) for d in shares if (level := _next_level(points[d], indifference, climbs)) is not None]
     if not wanted and own_price(points, shares) is not None:
         wanted = [(d, level) for d in shares if (level := _to_refine(points[d], indifference)) is not None]
     if not wanted:
@@ -137,7 +147,12 @@ def own_price(points: Points, shares: Mapping[str, float]) -> tuple[Price, ...] 
 
 def _best(levels: Sequence[Point]) -> Point | None:
     met = [point for point in levels if point.state == "met"]
-    return min(met, key=lambda point: point.prices[0].value, default=None)
+    return min(met, key=_order_by_price, default=None)
+
+
+def _order_by_price(point: Point) -> tuple[float, float]:
+    """By price, and by what is served where none is known."""
+    return point.prices[0].value, -point.level
 
 
 def _possible(levels: Sequence[Point]) -> list[Point]:
@@ -157,20 +172,20 @@ def _at_least(points: Points, shares: Mapping[str, float], basis: int) -> float:
 def _that_may_win(points: Points, shares: Mapping[str, float], leader: Sequence[Price]) -> Points:
     """The points; those at which the option would cost more than the leader, whatever its other datasets cost, are spent."""
     least = [_at_least(points, shares, basis) for basis in range(len(BASES))]
-
-    def is_more_expensive(dataset: str, point: Point) -> bool:
+    found = {}
+    for dataset, share in shares.items():
         levels = points[dataset]
         of_dataset = [min(lowest_price(p, levels, b) for p in _possible(levels)) for b in range(len(BASES))]
-        at_point = [lowest_price(point, levels, b) for b in range(len(BASES))]
-        return all(
-            rest + shares[dataset] * (here - usual) > of.high
-            for rest, here, usual, of in zip(least, at_point, of_dataset, leader, strict=True)
-        )
 
-    return {
-        dataset: [replace(p, is_spent=p.is_spent or is_more_expensive(dataset, p)) for p in points[dataset]]
-        for dataset in shares
-    }
+        def is_more_expensive(point: Point, levels=levels, share=share, of_dataset=of_dataset) -> bool:
+            at_point = [lowest_price(point, levels, b) for b in range(len(BASES))]
+            return all(
+                rest + share * (here - usual) > of.high
+                for rest, here, usual, of in zip(least, at_point, of_dataset, leader, strict=True)
+            )
+
+        found[dataset] = [replace(p, is_spent=p.is_spent or is_more_expensive(p)) for p in levels]
+    return found
 
 
 def lowest_price(point: Point, levels: Sequence[Point], basis: int) -> float:
@@ -188,9 +203,11 @@ def lowest_price(point: Point, levels: Sequence[Point], basis: int) -> float:
     return max(from_below, above[0].prices[basis].low)
 
 
-def _to_show_behind(points: Points, shares: Mapping[str, float], leader: Sequence[Price]) -> Measure | None:
+def _to_show_behind(
+    points: Points, shares: Mapping[str, float], leader: Sequence[Price], climbs: bool
+) -> Measure | None:
     """Of an option that seems more expensive than the leader: the load point at which it may yet be cheaper."""
-    if any(_pilot(points[dataset]) is not None for dataset in shares):
+    if any(_pilot(points[dataset], climbs) is not None for dataset in shares):
         return None
     seems, at_best = 0.0, []
     for dataset, share in shares.items():
@@ -199,6 +216,7 @@ def _to_show_behind(points: Points, shares: Mapping[str, float], leader: Sequenc
         )
         seems += share * min(point.prices[0].value for point in likely)
         point = min(_possible(points[dataset]), key=lambda p: (lowest_price(p, points[dataset], 0), -p.level))
+        point = _gate(point, points[dataset])
         if not point.is_spent:
             at_best.append((share * (point.prices[0].value - point.prices[0].low), dataset, point.level))
     if seems <= leader[0].value or not at_best:
@@ -206,25 +224,54 @@ def _to_show_behind(points: Points, shares: Mapping[str, float], leader: Sequenc
     return Measure(*max(at_best)[1:])
 
 
-def _next_level(levels: Sequence[Point], indifference: float) -> float | None:
+def _next_level(levels: Sequence[Point], indifference: float, climbs: bool) -> float | None:
     """The level of a dataset that matters most; None where nothing more is to be learnt."""
     possible = _possible(levels)
-    if (pilot := _pilot(levels)) is not None:
+    if (pilot := _pilot(levels, climbs)) is not None:
         return pilot
     open_levels = [p for p in possible if p.state == "undecided" and not p.is_spent]
     best, floor = _best(levels), max((p for p in possible if p.is_within), key=lambda p: p.level, default=None)
     if best is None:
-        if floor is not None and (likely := _easiest(floor, levels, indifference)) is not None:
+        known = [p for p in levels if p.is_measured] if climbs else levels
+        if floor is not None and (likely := _easiest(floor, known, indifference)) is not None:
             return likely
         below = [p.level for p in open_levels if floor is not None and p.level < floor.level]
         return max(below, default=min((p.level for p in open_levels), default=None))
     margin = (1 - indifference) * best.prices[0].value
-    cheaper = [
-        p for p in open_levels if lowest_price(p, levels, 0) < margin and (not p.is_measured or _seems_cheaper(p, best))
-    ]
+    cheaper = [p for p in open_levels if lowest_price(p, levels, 0) < margin and _may_be_cheaper(p, best, levels)]
     if not cheaper:
         return None
-    return min(cheaper, key=lambda p: (p.is_measured, lowest_price(p, levels, 0), -p.level)).level
+    most = min(cheaper, key=lambda p: (not p.is_measured, not p.is_within, lowest_price(p, levels, 0), -p.level))
+    return _gate(most, levels).level
+
+
+def _may_be_cheaper(point: Point, best: Point, levels: Sequence[Point]) -> bool:
+    """Does a level seem cheaper than the best, or, without a look, may it be? Below the best none is looked at where the next
+    lower that was is not cheaper.
+    """
+    if point.is_measured:
+        return _order_by_price(point) < _order_by_price(best)
+    below = [p for p in levels if p.is_measured and p.level < best.level]
+    falls = bool(below) and below[-1].prices[0].value >= FLAT * best.prices[0].value
+    return point.level > best.level or not falls
+
+
+def _gate(point: Point, levels: Sequence[Point]) -> Point:
+    """What to measure for a level: itself, or, where it had no look and lies beyond levels that seem to miss the SLO, the next
+    lower of these, which excludes it once it is shown to miss. Beyond them all no level is tried that is farther than `FARTHEST`.
+    """
+    if point.is_measured:
+        return point
+    below = [p for p in levels if p.is_measured and p.level < point.level]
+    for lower in reversed(below):
+        if lower.is_within:
+            break
+        if lower.state == "undecided" and not lower.is_spent:
+            return lower
+    highest = below[-1].level if below else -math.inf
+    unseen = [p for p in levels if highest < p.level <= point.level and not p.is_measured and not p.is_spent]
+    near = [p for p in unseen if p.level <= FARTHEST * highest]
+    return near[-1] if near else unseen[0] if unseen else point
 
 
 def _to_refine(levels: Sequence[Point], indifference: float) -> float | None:
@@ -251,18 +298,20 @@ def _easiest(floor: Point, levels: Sequence[Point], indifference: float) -> floa
     return None if chosen.is_spent else chosen.level
 
 
-def _seems_cheaper(point: Point, best: Point) -> bool:
-    return point.prices[0].value < best.prices[0].value
-
-
-def _pilot(levels: Sequence[Point]) -> float | None:
+def _pilot(levels: Sequence[Point], climbs: bool) -> float | None:
     """Bracketing by first looks: the middle of the levels between the highest that seems to meet the SLO and the lowest above it
-    that does not.
+    that does not, or that could not be judged.
+
+    A search climbs until one does not, from its lowest level to twice the last, and so on: its bounds do not say where its limit
+    may lie, and a load far beyond it costs more than a few first looks, be it a queue that grows as long as requests come (open
+    loop) or rounds of many requests that all wait for each other (closed loop).
     """
-    measured = [point for point in levels if point.is_measured]
-    floor = max((p.level for p in measured if p.is_within), default=-math.inf)
-    ceiling = min((p.level for p in measured if not p.is_within and p.level > floor), default=math.inf)
+    tried = [point for point in levels if point.is_measured or point.is_unjudged]
+    floor = max((p.level for p in tried if p.is_within), default=-math.inf)
+    ceiling = min((p.level for p in tried if not p.is_within and p.level > floor), default=math.inf)
     between = [p.level for p in levels if floor < p.level < ceiling and not p.is_measured and not p.is_spent]
+    if climbs and ceiling == math.inf:
+        return max((level for level in between if level <= FARTHEST * floor), default=min(between, default=None))
     return between[len(between) // 2] if between else None
 
 

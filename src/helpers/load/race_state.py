@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import ROUNDS, LoadLevel, closed_loop_prompts
+from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.load import ROUNDS, LoadLevel, Search, closed_loop_prompts
 from helpers.config.options import OptionBase
 from helpers.config.workload import Dataset
 from helpers.load.race import BASES, Leave, Measure, Point, Points, Price, next_step, own_price
@@ -23,7 +23,7 @@ from helpers.metrics.pooled_failures import judge_across_loads
 from helpers.metrics.sample_size import Chance, chance_to_decide
 from helpers.metrics.summary import read_load_points, summarise
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import Attempt, AttemptFacts, read_attempt_facts, read_requests
+from helpers.run.records import AttemptFacts, read_attempt_facts, read_requests
 
 LEAST_LEFT = 0.1
 """Share of `max_duration_s` below which no further block begins."""
@@ -43,7 +43,8 @@ def step_of(
     record = {endpoint.option: endpoint for endpoint in endpoints}
     shares = _shares(option, config)
     mine = points_of(option, config, requests, record.get(option.name))
-    return next_step(mine, shares, leader_of(config, requests, endpoints, option.name), config.load.race.indifference)
+    leader = leader_of(config, requests, endpoints, option.name)
+    return next_step(mine, shares, leader, config.load.race.indifference, climbs=isinstance(config.load, Search))
 
 
 def leader_of(
@@ -67,16 +68,18 @@ def _shares(option: OptionBase, config: BenchmarkConfig) -> dict[str, float]:
 
 
 def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpoint: EndpointRecord | None) -> Points:
-    """Every level of every dataset of the traffic, measured or not."""
+    """Every level of every dataset of the traffic, measured or not; of a search no more than `most_levels` are measured."""
     looks, levels = looks_of(config), sorted(config.load.levels())
     datasets = {dataset.name: dataset for dataset in config.datasets_of(option)}
     key = str(config.slo), endpoint and endpoint.price
     blocks, measured = {}, {}
-    for place in ((name, level) for name in _shares(option, config) for level in levels):
-        files = blocks_of(option.name, *place, requests)
-        blocks[place] = [read_block(file) for file in files]
-        if files and (row := _summarised(_Held(config, endpoint, (*key, tuple(files))))) is not None:
-            measured[place] = row
+    for name in _shares(option, config):
+        found = _blocks(option.name, name, requests)
+        for level in levels:
+            files = found.get(level.slug, [])
+            blocks[name, level] = [read_block(file) for file in files]
+            if files and (row := _summarised(_Held(config, endpoint, (*key, tuple(files))))) is not None:
+                measured[name, level] = row
     judged = judge_across_loads(pd.DataFrame(measured.values()), config).to_dict("records")
     rows = dict(zip(measured, judged, strict=True))
     alike = [row for row in judged if row["failures_pooled_over"] > 1]
@@ -87,7 +90,17 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
         point = _point(level, rows.get((name, level)), mine, pooled, datasets[name], config, looks)
         is_spent = not may_repeat and any(not could_be_judged(block.facts) for block in mine)
         points[name, level] = replace(point, is_spent=point.is_spent or is_spent)
-    return {name: [points[name, level] for level in levels] for name in _shares(option, config)}
+    return {
+        name: _no_more_than(config.load.most_levels, [points[name, level] for level in levels])
+        for name in _shares(option, config)
+    }
+
+
+def _no_more_than(most: int, points: list[Point]) -> list[Point]:
+    """The levels of a dataset; those without a look are spent where so many had one."""
+    if sum(point.is_measured or point.is_unjudged for point in points) < most:
+        return points
+    return [point if point.is_measured else replace(point, is_spent=True) for point in points]
 
 
 class _Held:
@@ -130,9 +143,16 @@ def read_block(file: Path) -> Block:
 
 def blocks_of(option: str, dataset: str, level: LoadLevel, requests: Path) -> list[Path]:
     """The files of a load point's blocks, in the order in which they were measured."""
-    stem = Attempt(option, dataset, level, 0).id.removesuffix("0")
-    files = [file for file in requests.glob(f"{stem}*.parquet") if file.stem.removeprefix(stem).isdigit()]
-    return sorted(files, key=lambda file: int(file.stem.removeprefix(stem)))
+    return _blocks(option, dataset, requests).get(level.slug, [])
+
+
+def _blocks(option: str, dataset: str, requests: Path) -> dict[str, list[Path]]:
+    """The same of every level, by its slug: a search has too many to ask the folder for each."""
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for file in requests.glob(f"{slug(option)}__{slug(dataset)}__*.parquet"):
+        level, repetition = file.stem.split("__")[2:]
+        found.setdefault(level, []).append((int(repetition.removeprefix("r")), file))
+    return {level: [file for _, file in sorted(files)] for level, files in found.items()}
 
 
 def _point(
@@ -152,7 +172,7 @@ def _point(
     if not is_spent and not config.load.repeat_prompts:
         is_spent = sent_of(blocks) + requests_of_block(level, n, config) > dataset.count
     if not says_something:
-        return Point(level.value, level.is_open, 0, is_spent=is_spent)
+        return Point(level.value, level.is_open, 0, is_spent=is_spent, is_unjudged=bool(blocks) and is_spent)
     own = int(row["failures"]), int(row["n"])
     is_spent = is_spent or _is_futile(row, pooled if row["failures_pooled_over"] > 1 else own, config, looks)
     state = "missed" if any(was_overloaded(block.facts) for block in blocks) else row["slo"]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.config.load import ROUNDS
-from helpers.metrics.intervals import ratio_interval
 
 BATCHES = 20
 SMALLEST_BATCH = 5
@@ -113,32 +112,6 @@ def _grows(latency_s: np.ndarray) -> bool:
     return p < OVERLOAD_P and bool(means[-quarter:].mean() > OVERLOAD_GROWTH * means[:quarter].mean())
 
 
-def relative_half_widths(
-    t0_ns: np.ndarray, close_ns: int, latency_s: np.ndarray, percent: float, streams: float
-) -> dict[str, float]:
-    """How wide the 95% intervals of throughput and of a latency percentile are, as shares of the value on either side.
-
-    Throughput: batch means. Percentile: order statistics (binomial), for as many independent requests as the batch
-    means' variance speaks for. inf where there are too few.
-    """
-    n = len(t0_ns)
-    batches = _batches(n, streams)
-    if len(batches) < 4:
-        return {"throughput": math.inf, "percentile": math.inf}
-    edges = np.append([t0_ns[part[0]] for part in batches], close_ns) / 1e9
-    low, high = ratio_interval(np.array([float(len(part)) for part in batches]), np.diff(edges))
-    throughput = (high - low) / (high + low)
-    means = np.array([latency_s[part].mean() for part in batches])
-    size = n / len(batches)
-    inflation = max(1.0, float(size * means.var(ddof=1) / max(latency_s.var(ddof=1), 1e-18)))
-    ordered, independent, share = np.sort(latency_s), n / inflation, percent / 100
-    half = 1.96 * math.sqrt(share * (1 - share) / independent)
-    if share + half >= 1:
-        return {"throughput": float(throughput), "percentile": math.inf}
-    below, at, above = np.quantile(ordered, [max(0.0, share - half), share, share + half])
-    return {"throughput": float(throughput), "percentile": float(max(at - below, above - at) / at)}
-
-
 def _batch_size(n: int, streams: float) -> int:
     """Requests per batch: neighbours wait in the same queue, so a batch holds as many as were in flight, if it can."""
     return max(SMALLEST_BATCH, min(math.ceil(streams), n // 10), n // BATCHES)
@@ -151,8 +124,3 @@ def _means_of(values: np.ndarray, size: int) -> np.ndarray:
 
 def _batch_means(values: np.ndarray, streams: float) -> np.ndarray:
     return _means_of(values, _batch_size(len(values), streams))
-
-
-def _batches(n: int, streams: float) -> list[np.ndarray]:
-    size = _batch_size(n, streams)
-    return [part for part in np.array_split(np.arange(n), max(1, n // size)) if len(part)]

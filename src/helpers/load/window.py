@@ -9,27 +9,37 @@ import numpy as np
 
 from helpers.config.load import Ramp, TraceReplay, warmup_answers
 from helpers.load.messages import AttemptSpec
-from helpers.load.steady import relative_half_widths, steadiness_of
-from helpers.metrics.intervals import design_effect
+from helpers.load.steady import steadiness_of
+from helpers.metrics.intervals import (
+    CONFIDENCE,
+    Interval,
+    Sides,
+    design_effect,
+    percentile,
+    percentile_interval,
+    rate_interval,
+)
+from helpers.metrics.looks import share_spent_at
 
 
 class Times:
-    """t0, end and worker of the requests that have ended, of all load processes; appended to as the index grows."""
+    """t0, end, worker and outcome of the requests that have ended, of all load processes; appended to as the index grows."""
 
     def __init__(self) -> None:
-        self._columns: tuple[list[np.ndarray], ...] = ([], [], [])
+        self._columns: tuple[list[np.ndarray], ...] = ([], [], [], [])
         self._in_order = True
 
     def append(self, rows: np.ndarray) -> None:
         """Add rows of an index."""
         if len(rows):
             t0 = np.where(rows["scheduled_ns"] > 0, rows["scheduled_ns"], rows["sent_ns"])
-            for parts, values in zip(self._columns, (t0, rows["done_ns"], rows["worker"].astype("int32")), strict=True):
+            columns = t0, rows["done_ns"], rows["worker"].astype("int32"), rows["ok"] != 0
+            for parts, values in zip(self._columns, columns, strict=True):
                 parts.append(values)
             self._in_order = False
 
-    def in_order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(t0_ns, done_ns, worker), in order of t0. One column at a time: there may be millions of rows."""
+    def in_order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(t0_ns, done_ns, worker, ok), in order of t0. One column at a time: there may be millions of rows."""
         if not self._in_order:
             order = None
             for parts in self._columns:
@@ -61,7 +71,7 @@ NO_WINDOW = Window(None, 0, 0.0, False, "the warm-up did not end", False, False)
 
 def find_window(times: Times, spec: AttemptSpec, start_ns: int, until_ns: int) -> Window:
     """The window among requests with t0 before `until_ns`, all of which have ended."""
-    t0, done, worker = times.in_order()
+    t0, done, worker, ok = times.in_order()
     known = int(np.searchsorted(t0, until_ns))
     floor_ns = _warmup_floor_ns(t0[:known], done[:known], worker[:known], spec, start_ns)
     if floor_ns is None:
@@ -93,10 +103,14 @@ def find_window(times: Times, spec: AttemptSpec, start_ns: int, until_ns: int) -
             f"; about {wanted:.0f} requests make the {spec.fewest_independent} independent ones that the SLO asks for"
         )
     if enough and load.target_relative_ci is not None:
-        widths = relative_half_widths(t0[opened:known], until_ns, latency_s[finding.start :], spec.percentile, streams)
-        enough = max(widths.values()) <= load.target_relative_ci
+        look = _looks_so_far(requests, spec)
+        n = load.min_requests * 2 ** (look - 1)
+        ends_ns = int(t0[opened + n]) if n < requests else until_ns
+        here = slice(opened, opened + n)
+        throughput, percent = _relative_half_widths(t0[here], done[here], ok[here], ends_ns, spec, look)
+        enough = max(throughput, percent) <= load.target_relative_ci
         because += (
-            f"; 95% intervals ±{widths['throughput']:.1%} of throughput, ±{widths['percentile']:.1%} of "
+            f"; at {n} requests, 95% intervals that hold at all looks: ±{throughput:.1%} of throughput, ±{percent:.1%} of "
             f"p{spec.percentile:g} latency"
         )
     return Window(open_ns, requests, length_s, finding.steady, because, large and finding.overloaded, enough)
@@ -108,8 +122,39 @@ def _effect_so_far(latency_s: np.ndarray, spec: AttemptSpec) -> float:
     It is rarely recomputed: a window that closed as soon as its requests happened to look independent would be selected
     by chance.
     """
-    doublings = max(0, math.floor(math.log2(len(latency_s) / spec.load.min_requests)))
-    return design_effect([latency_s[: spec.load.min_requests * 2**doublings]], spec.percentile)
+    known = spec.load.min_requests * 2 ** (_looks_so_far(len(latency_s), spec) - 1)
+    return design_effect([latency_s[:known]], spec.percentile)
+
+
+def _looks_so_far(requests: int, spec: AttemptSpec) -> int:
+    """A window is looked at when it holds `min_requests`, and twice, four times, ... as many."""
+    return 1 + max(0, math.floor(math.log2(requests / spec.load.min_requests)))
+
+
+def _relative_half_widths(
+    t0: np.ndarray, done: np.ndarray, ok: np.ndarray, close_ns: int, spec: AttemptSpec, look: int
+) -> tuple[float, float]:
+    """How far the intervals of throughput and of the SLO's percentile of latency reach on their wider side, as shares of the
+    value; inf where that is not known.
+
+    They are the report's for the requests so far, as if the window ended at `close_ns`; but all looks up to any together err as
+    rarely as one 95% interval does.
+    """
+    error = (1 - CONFIDENCE) * share_spent_at(look)
+    lasted_s = (done - t0) / 1e9
+    durations = np.diff(np.append(t0, close_ns)) / 1e9 if spec.level.is_open else lasted_s
+    rate = rate_interval([ok.astype(float)], [durations], Sides(1 - error / 2, 1 - error / 2), independent=False)
+    values = np.where(ok, lasted_s, math.inf)
+    at = percentile(values, spec.percentile)
+    effect = design_effect([values], spec.percentile)
+    reached = percentile_interval(values, spec.percentile, effect, not spec.level.is_open, 1 - error)
+    return _reach(ok.sum() / durations.sum(), rate), _reach(at, reached)
+
+
+def _reach(value: float, interval: Interval) -> float:
+    if None in interval or not 0 < value < math.inf:
+        return math.inf
+    return max(interval.high - value, value - interval.low) / value
 
 
 def _warmup_floor_ns(

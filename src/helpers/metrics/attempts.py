@@ -1,4 +1,4 @@
-"""Which attempts at a load point count, and how many a search makes: one that says nothing about its server is repeated.
+"""Which attempts at a load point count: a race repeats one that says nothing about its server.
 
 What went wrong during an attempt (the client was late, the machine stood still) is neither the server's fault nor its merit.
 A further attempt takes its place; the records of both are kept.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from helpers.run.records import OVERLOAD, PROMPTS_RAN_OUT, AttemptFacts
 
 MORE_ATTEMPTS = 2
-"""Attempts beyond the config's repetitions that a load point may get because some could not be judged."""
+"""Further attempts that a load point of a race may get because some could not be judged."""
 
 
 def could_be_judged(facts: AttemptFacts) -> bool:
@@ -34,13 +34,6 @@ def end_columns(facts: list[AttemptFacts]) -> dict[str, str | bool | None]:
         "prompts_ran_out": PROMPTS_RAN_OUT in reasons,
         "overloaded": OVERLOAD in reasons,
     }
-
-
-def repetitions_wanted(facts: list[AttemptFacts], repetitions: int) -> int:
-    """How many attempts a load point is to have, given the facts of those so far: `repetitions`, and one more for each that
-    could not be judged, up to `MORE_ATTEMPTS`.
-    """
-    return repetitions + min(MORE_ATTEMPTS, sum(not could_be_judged(f) for f in facts))
 
 
 def repetitions_that_count(facts: list[AttemptFacts], repetitions: int) -> list[AttemptFacts]:

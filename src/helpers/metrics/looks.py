@@ -19,12 +19,13 @@ points, are looked at no more often than two load points are.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 from helpers.errors import ConfigError
 from helpers.metrics.intervals import Sides
-from helpers.metrics.sample_size import requests_for_slo
+from helpers.metrics.sample_size import levels_of, requests_for_slo
 from helpers.number_text import plural
 
 WORTH_A_LOOK = 1.4
@@ -93,11 +94,18 @@ def looks_of(config: BenchmarkConfig) -> Looks | None:
     race, slo = config.load.race, config.slo
     if config.imported or not race.enabled:
         return None
-    found = Looks((race.first_look,), len(config.options), len(config.datasets), config.load.most_levels)
+    found = Looks((race.first_look,), len(config.options), len(config.datasets), levels_of(config))
     while found.totals[-1] < (race.max_requests or TIMES_NEEDED * _needed(found, slo)):
         found = replace(found, totals=(*found.totals, 2 * found.totals[-1]))
     last = race.max_requests or found.totals[-1]
     return replace(found, totals=(*found.totals[:-1], last))
+
+
+def share_spent_at(look: int) -> float:
+    """Share of the error that the look of this number, from 1 on, spends where nobody knows how many there will be: 6 / (π k)²,
+    which add up to 1 (Euler).
+    """
+    return 6 / (math.pi * look) ** 2
 
 
 def surely(config: BenchmarkConfig) -> AsAsked:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
-from helpers.config.load import Load, OpenLoop, Ramp
+from helpers.config.load import Load, OpenLoop, Ramp, Search
 from helpers.errors import ConfigError
 from helpers.metrics.intervals import Sides, share_bounds, sides_of
 
@@ -56,7 +56,7 @@ def requests_for_slo(slo: ServiceLevel, levels: int = 1) -> int:
 
 def levels_of(config: BenchmarkConfig) -> int:
     """Levels at which each option is measured for certain: one where they are searched for."""
-    return max(1, len(config.load.levels()))
+    return 1 if isinstance(config.load, Search) else len(config.load.levels())
 
 
 def requests_lacking(

@@ -149,7 +149,7 @@ def steadiness_table(facts: list[AttemptFacts]) -> Table | Prose:
     columns = ["load_point", "window_s", "ended", "steady", "because"]
     caption = "Was a steady state reached? Without one a load point cannot show that the SLO is met."
     if not all(could_be_judged(f) for f in facts):
-        caption += " A search measures a level again, as a further repetition, where a load point cannot be judged."
+        caption += " A race measures a load point again, up to twice, where no block of it can be judged."
     return Table(rows, columns, caption)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pandas as pd
@@ -83,8 +82,7 @@ def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCon
     caption = "For each dataset and option, the cheapest load that is shown to meet the SLO, or why there is none."
     if searched:
         caption += (
-            f" The search for the highest load goes by the estimates and ends when the lowest load beyond the SLO is at most "
-            f"{config.load.tolerance:.0%} above."
+            " Beside it: the highest load that is shown to meet the SLO, and what is known of the next one above it."
         )
     return Table(pd.DataFrame(rows), columns, caption)
 
@@ -125,30 +123,40 @@ def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig
 
 
 def _highest_found(here: pd.DataFrame, config: BenchmarkConfig) -> str:
-    """What a search found: the highest load whose estimates are within the SLO, and the lowest above it that is not."""
+    """What a search found: the highest load that is shown to meet the SLO, or else seems to, and the next one above it."""
     if here.empty:
         return "not measured"
-    failures = {row.level: _failure(row) for row in here.itertuples()}
-    failed = min((level for level, failure in failures.items() if failure), default=math.inf)
-    passed = max((level for level in failures if level < failed), default=None)
-    at = here.set_index("level")
-    if passed is None:
-        return f"none: {at.at[failed, 'load']}, the lowest tried, {failures[failed]}"
-    found = at.at[passed, "load"]
-    if at.at[passed, "slo"] != MET:
-        found += f" by its estimates, not shown with {text.percent(config.slo.confidence)} confidence"
-    if failed == math.inf:
-        return f"{found}, the highest allowed" if passed >= config.load.highest else f"{found}: the search did not end"
-    found += f"; {at.at[failed, 'load']} {failures[failed]}"
-    whole = config.load.over == "concurrency" and failed - passed <= 1
-    narrow = whole or failed <= passed * (1 + config.load.tolerance)
-    return found if narrow else f"{found}: not narrowed down to {text.percent(config.load.tolerance)}"
+    here = here.sort_values("level")
+    met = here[here["slo"] == MET]
+    unsure = f"not shown with {text.percent(config.slo.confidence)} confidence"
+    if met.empty:
+        within = here[here["estimates_within_slo"].eq(True) & ~here["slo"].isin([MISSED, CLIENT_LIMITED])]
+        if within.empty:
+            return f"none: {here.iloc[0]['load']}, the lowest tried, {_beyond(here.iloc[0], unsure)}"
+        found = within.iloc[-1]
+        said = f"{found['load']} by its estimates, {unsure}"
+    else:
+        found = met.iloc[-1]
+        said = str(found["load"])
+        below = here[(here["slo"] == MISSED) & (here["level"] < found["level"])]
+        said += f", although {below.iloc[-1]['load']} misses it" if len(below) else ""
+    above = here[here["level"] > found["level"]]
+    if above.empty:
+        is_highest = found["level"] >= config.load.highest
+        return said + (", the highest allowed" if is_highest else "; no higher load was measured")
+    following = above.iloc[0]
+    said += f"; {following['load']} {_beyond(following, unsure)}"
+    is_whole = config.load.over == "concurrency" and following["level"] - found["level"] <= 1
+    is_next = is_whole or following["level"] <= found["level"] * (1 + config.load.tolerance) * (1 + 1e-9)
+    return said if is_next else f"{said}, and nothing between them was measured"
 
 
-def _failure(row: tuple) -> str:
-    """Why a probe was not feasible; empty if it was."""
-    if row.client_limited:
+def _beyond(row: pd.Series, unsure: str) -> str:
+    """What is known of a load that is not shown to meet the SLO."""
+    if row["client_limited"]:
         return "was limited by the client"
-    if not pd.isna(row.steady) and not row.steady:
+    if row["slo"] == MISSED:
+        return "misses the SLO"
+    if row["steady"] is not None and row["steady"] == False:  # noqa: E712
         return "had no steady state"
-    return "" if row.estimates_within_slo else "is beyond the SLO"
+    return f"is {'within' if row['estimates_within_slo'] else 'beyond'} the SLO by its estimates, {unsure}"

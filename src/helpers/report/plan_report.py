@@ -69,7 +69,8 @@ def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[s
     startup, startup_basis = _startup_minutes(option)
     minutes = startup + points * _minutes_per_point(config)
     usd, usd_basis = _dollars(option, config, price, minutes)
-    load_basis = f"{plural(points, 'load point')} of at most {number(_minutes_per_point(config), 1)} min"
+    most = "at most " if isinstance(config.load, Search) else ""
+    load_basis = f"{most}{plural(points, 'load point')} of at most {number(_minutes_per_point(config), 1)} min"
     return {
         "option": option.name,
         "makes": _what_it_makes(option, config),
@@ -104,6 +105,11 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
         f". Minutes: start-up, plus, for each load point, at most {_longest_s(config):g} s of load and, for the drain, "
         f"{config.load.request_timeout_s:g} s."
     )
+    if isinstance(config.load, Search):
+        said += (
+            f" The search has {len(config.load.levels())} levels: probes double from {config.load.lowest:g}, then halve the "
+            f"bracket, and no more than {config.load.most_levels} levels of a dataset are measured."
+        )
     if looks_of(config) is not None:
         said += (
             " Raced: that is the most it may take, with every load point measured to its end. An option is loaded, and billed, "
@@ -237,7 +243,7 @@ def _token_dollars(option: Option, config: BenchmarkConfig, price: Price) -> tup
 def _most_requests(dataset: Dataset, config: BenchmarkConfig) -> int | None:
     """Requests that all load points of a dataset send at most: one for each prompt, or as many as the schedule has."""
     load = config.load
-    levels = load.levels() or [load.largest_level()] * load.most_levels
+    levels = sorted(load.levels())[-load.most_levels :]
     bounds = [_most_requests_of_point(level, dataset, config) for level in levels]
     return None if None in bounds else sum(bounds) * load.repetitions
 

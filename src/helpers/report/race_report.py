@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import Search
+from helpers.config.options import OptionBase
 from helpers.metrics.looks import looks_of
+from helpers.number_text import plural
 from helpers.report.columns import Column, numeric
 from helpers.report.display import Table
 from helpers.run.ledger import EndpointRecord
@@ -23,12 +26,6 @@ def race_table(endpoints: Sequence[EndpointRecord], points: pd.DataFrame, config
     for option in config.options:
         mine = points[points["option"] == option.name]
         known = set(zip(mine["dataset"], mine["load"], strict=True))
-        unseen = [
-            f"{dataset.name} at {level.label}"
-            for dataset in config.datasets_of(option)
-            for level in config.load.levels()
-            if (dataset.name, level.label) not in known
-        ]
         left = record.get(option.name)
         rows.append(
             {
@@ -36,7 +33,7 @@ def race_table(endpoints: Sequence[EndpointRecord], points: pd.DataFrame, config
                 "requests": int(mine["n"].sum()),
                 "outcome": (left and left.race_outcome) or "still in it",
                 "because": (left and (left.race_because or left.why_failed())) or "",
-                "unseen": "; ".join(unseen) or "nothing",
+                "unseen": "; ".join(_unseen(option, known, config)) or "nothing",
             }
         )
     columns = [
@@ -52,3 +49,15 @@ def race_table(endpoints: Sequence[EndpointRecord], points: pd.DataFrame, config
         "of single measurements."
     )
     return Table(pd.DataFrame(rows), columns, caption)
+
+
+def _unseen(option: OptionBase, known: set[tuple[str, str]], config: BenchmarkConfig) -> list[str]:
+    """The load points of an option that are not among the `known` (dataset, load); of a search, which has many, their number."""
+    found, levels = [], config.load.levels()
+    for dataset in config.datasets_of(option):
+        missing = [level.label for level in levels if (dataset.name, level.label) not in known]
+        if missing and isinstance(config.load, Search):
+            found.append(f"{dataset.name} at {len(missing)} of the search's {plural(len(levels), 'level')}")
+        else:
+            found += [f"{dataset.name} at {label}" for label in missing]
+    return found

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import Search
 from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import AnalysisError, ParameterError
 from helpers.load.plan import attempts_of, missing_attempts
@@ -90,7 +89,7 @@ class ProgressBars:
         }
         done = sum(totals.values()) - sum(missing.values())
         self._clock = Clock(longest_point_s(config), config.max_parallel_loads(), done)
-        self._is_total_known = looks_of(config) is None and not isinstance(config.load, Search)
+        self._is_total_known = looks_of(config) is None
         self._is_stopping = False
         self.view = _Panels(totals) if style == "widget" else _Lines(config, run)
         self._lock = threading.Lock()

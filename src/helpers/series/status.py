@@ -38,7 +38,7 @@ class OptionProgress(BaseModel):
     detail: str = ""
     done: int
     total: int
-    """Load points; a search finds more as it goes."""
+    """Load points; a race finds more as it goes."""
 
 
 class RunProgress(BaseModel):
@@ -49,7 +49,7 @@ class RunProgress(BaseModel):
     is_bound: bool
     """True if that is an upper bound, rather than an estimate from the load points so far."""
     is_total_known: bool = True
-    """False where what is measured next depends on what is found, as in a search or a race."""
+    """False where what is measured next depends on what is found, as in a race."""
     at: datetime
 
     def counts(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import Search
 from helpers.metrics.formulas import MET
 from helpers.number_text import duration, plural
 from helpers.run.ledger import EndpointRecord
@@ -175,7 +176,7 @@ def _missing_points(
 ) -> Iterable[ReportWarning]:
     have = set(points[["option", "dataset", "load"]].itertuples(index=False, name=None)) if len(points) else set()
     failures = {record.option: record.why_failed() for record in endpoints}
-    planned = [level.label for level in config.load.levels()]
+    planned = [] if isinstance(config.load, Search) else [level.label for level in config.load.levels()]
     raced = {record.option for record in endpoints if record.race_outcome}
     for option in (option for option in config.options if option.name not in raced):
         missing = []

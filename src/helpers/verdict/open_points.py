@@ -16,6 +16,7 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
+from helpers.config.load import Search
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.metrics.room import ROOM
 from helpers.run.ledger import EndpointRecord
@@ -271,7 +272,7 @@ def _candidates(mine: pd.DataFrame, dataset: str, basis: CostBasis, config: Benc
         elif not is_trusted and floor < row["level"] < ceiling:
             found.append(_Candidate(row["load"], _at_best(row["level"], row, here, basis), because))
     known = set(here["level"])
-    for level in config.load.levels():
+    for level in [] if isinstance(config.load, Search) and config.imported else config.load.levels():
         if level.kind != "ramp" and level.value not in known and floor < level.value < ceiling:
             least = _at_best(level.value, None, here, basis)
             found.append(_Candidate(level.label, least, f"{level.label}{where} was not measured"))
