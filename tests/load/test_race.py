@@ -49,6 +49,15 @@ def test_a_lucky_look_does_not_bound_the_levels_for_ever():
     assert step(lucky[0], point(4, 1.5, state="missed", within=False), point(1, 6)) == Leave("settled")
 
 
+def test_beyond_a_level_that_seems_to_miss_the_slo_it_is_measured_before_any_higher_one():
+    """Shown to miss, it excludes all of them; a load without a look there may be an overload."""
+    met, misses = point(2, 3, state="met", spread=0.02), point(4, 3.1, within=False)
+    assert step(point(1, 6), met, misses) == Measure("short", 4)
+    assert step(point(1, 6), met, misses, point(8, 1, within=False)) == Measure("short", 8), "it seems cheaper"
+    spent = point(4, 3.1, within=False, spent=True)
+    assert step(point(1, 6), met, spent) == Measure("short", 8), "it is not excluded, as 4 was not shown to miss"
+
+
 def test_where_more_load_is_not_cheaper_the_lower_one_is_measured():
     flat = point(8, 2, n=60), point(4, 2.02, n=30)
     assert step(*flat) == Measure("short", 4)

@@ -260,15 +260,15 @@ def _gate(point: Point, levels: Sequence[Point]) -> Point:
     """What to measure for a level: itself, or, where it had no look and lies beyond levels that seem to miss the SLO, the next
     lower of these, which excludes it once it is shown to miss. Beyond them all no level is tried that is farther than `FARTHEST`.
     """
-    if point.is_measured:
-        return point
     below = [p for p in levels if p.is_measured and p.level < point.level]
+    if point.is_measured or not below:
+        return point
     for lower in reversed(below):
         if lower.is_within:
             break
         if lower.state == "undecided" and not lower.is_spent:
             return lower
-    highest = below[-1].level if below else -math.inf
+    highest = below[-1].level
     unseen = [p for p in levels if highest < p.level <= point.level and not p.is_measured and not p.is_spent]
     near = [p for p in unseen if p.level <= FARTHEST * highest]
     return near[-1] if near else unseen[0] if unseen else point
