@@ -131,7 +131,7 @@ def test_a_level_that_cannot_be_judged_is_measured_again_and_then_ends_the_climb
         records.add(level, 1)
     for repetition in (1, 2, 3):
         assert records.to_come() == [(4, repetition)]
-        records.add(4, repetition, latency_s=9, **finding)
+        records.add(4, repetition, **finding)
     assert records.to_come() == [(3, 1)], "as if 4 had missed the SLO, but only for the bracket"
     point = points_of(records.config.options[0], records.config, records.run.requests, endpoint("a"))["short"][3]
     assert (point.level, point.state, point.is_unjudged) == (4, "undecided", True)

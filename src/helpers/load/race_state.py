@@ -85,11 +85,10 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
     alike = [row for row in judged if row["failures_pooled_over"] > 1]
     pooled = sum(int(row["failures"]) for row in alike), sum(int(row["n"]) for row in alike)
     may_repeat = sum(not could_be_judged(block.facts) for mine in blocks.values() for block in mine) <= MORE_ATTEMPTS
-    points = {}
-    for (name, level), mine in blocks.items():
-        point = _point(level, rows.get((name, level)), mine, pooled, datasets[name], config, looks)
-        is_spent = not may_repeat and any(not could_be_judged(block.facts) for block in mine)
-        points[name, level] = replace(point, is_spent=point.is_spent or is_spent)
+    points = {
+        (name, level): _point(level, rows.get((name, level)), mine, pooled, may_repeat, datasets[name], config, looks)
+        for (name, level), mine in blocks.items()
+    }
     return {
         name: _no_more_than(config.load.most_levels, [points[name, level] for level in levels])
         for name in _shares(option, config)
@@ -138,7 +137,7 @@ def read_block(file: Path) -> Block:
     sent = read_requests(file.parent, ["sent_ns", "done_ns"], [file.stem])
     first_ns, last_ns = sent["sent_ns"].min(), sent["done_ns"].max()
     is_known = not pd.isna(first_ns) and not pd.isna(last_ns)
-    return Block(read_attempt_facts(file), (last_ns - first_ns) / 1e9 if is_known else 0.0)
+    return Block(read_attempt_facts(file), float(last_ns - first_ns) / 1e9 if is_known else 0.0)
 
 
 def blocks_of(option: str, dataset: str, level: LoadLevel, requests: Path) -> list[Path]:
@@ -160,6 +159,7 @@ def _point(
     row: Mapping | None,
     blocks: list[Block],
     pooled: tuple[int, int],
+    may_repeat: bool,
     dataset: Dataset,
     config: BenchmarkConfig,
     looks: Looks,
@@ -167,7 +167,7 @@ def _point(
     unjudged = sum(not could_be_judged(block.facts) for block in blocks)
     says_something = row is not None and (unjudged < len(blocks) or row["slo"] == MISSED)
     n = int(row["n"]) if says_something else 0
-    is_spent = looks.next_total(n) is None
+    is_spent = looks.next_total(n) is None or (unjudged > 0 and not may_repeat)
     is_spent = is_spent or seconds_left(blocks, config) < LEAST_LEFT * config.load.max_duration_s
     if not is_spent and not config.load.repeat_prompts:
         is_spent = sent_of(blocks) + requests_of_block(level, n, config) > dataset.count
