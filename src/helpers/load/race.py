@@ -29,7 +29,7 @@ PRECISE = 2
 """A price is known well enough where its upper bound is within so many times the indifference."""
 LEFT_OPEN = 2
 """A level that holds so many times the requests of a first look is left open by it."""
-Outcome = Literal["infeasible", "more expensive", "not cheaper", "settled"]
+Outcome = Literal["infeasible", "more expensive", "not cheaper", "settled", "never loaded"]
 
 
 class Price(NamedTuple):
