@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import BeforeValidator, Field, JsonValue, field_validator
 
 from helpers.config.containers.accelerators import Accelerator, accelerators_on, known_instance, unknown_instance
 from helpers.config.containers.base import Environment, RequestApi
 from helpers.config.strict import PositiveInt
+from helpers.config.unquoted import read_unquoted
 from helpers.errors import DeployError
 
 MODEL_FOLDER = "/opt/ml/model"
@@ -53,7 +54,7 @@ class ModelContainer(Environment):
         description="Billions of parameters that every output token needs: without input embeddings; of a mixture of experts, "
         "of the active ones. Only a race uses it, for the least that the option can cost: too high a figure can exclude it.",
     )
-    weight_bits: Literal[4, 8, 16] | None = Field(
+    weight_bits: Annotated[Literal[4, 8, 16] | None, BeforeValidator(read_unquoted)] = Field(
         default=None,
         description="Bits of a weight in memory, with `active_parameters_b`; default 8 for `quantization: fp8`, else the most "
         "favourable, 4. Too high a figure can exclude the option from a race.",
