@@ -94,8 +94,8 @@ def note_leave(option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledg
 
 def end_state(option: OptionBase, ledger: Ledger) -> str:
     """How an option ended of which nothing more is to be measured: `done` or `never loaded`."""
-    outcome: Outcome | None = ledger.record(option.name).race_outcome
-    return outcome if outcome == "never loaded" else "done"
+    record = ledger.record(option.name)
+    return "never loaded" if record is not None and record.race_outcome == "never loaded" else "done"
 
 
 def _because(step: Leave, option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> str:
