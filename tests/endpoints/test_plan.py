@@ -114,6 +114,18 @@ def test_each_kind_of_option_says_what_it_makes_and_adds_to_the_bill(options, se
     assert because in row["the estimate rests on"]
 
 
+def test_the_plan_of_a_race_says_what_each_option_can_serve_at_best_and_how_that_is_known():
+    weights = {"kind": "vllm", "image": "vllm", "model_id": "org/model", "active_parameters_b": 10, "weight_bits": 16}
+    options = [endpoint(container=weights), endpoint("b", best_output_tokens_per_s=1000), endpoint("c")]
+    table = plan_table(make_config(options, load={"concurrency": [1, 4], "race": True}))
+    at_best = [row[[column.header for column in table.columns].index("at best")] for row in table.cells()]
+    # 4 x 864 GB/s / (20 - 0.256) GB; 6 / 3600 $ / 175 tokens
+    assert at_best[0].startswith("175 output tokens/s, $9.52 per 1M: roofline of 1 x NVIDIA L40S (864 GB/s, ")
+    assert at_best[1] == "1,000 output tokens/s, $1.67 per 1M: stated as best_output_tokens_per_s"
+    assert at_best[2] == "unknown: best_output_tokens_per_s is not stated"
+    assert "at best" not in only_row([endpoint()], load={"concurrency": [1, 4]})
+
+
 def test_a_price_of_the_price_list_is_shown_with_region_and_day(aws_stub):
     aws_stub.products = [product(TYPE, "2.6")]
     row = only_row([endpoint(price=None)])

@@ -23,7 +23,16 @@ USD_PER_HOUR = {"costly": 40.0, "cheap": 1.0, "middle": 20.0}
 """Of options whose servers are the same."""
 
 
-def race_config(folder: Path) -> Path:
+BOUNDS = {
+    "middle": {"best_output_tokens_per_s": 2000},
+    "costly": {"container": {"kind": "vllm", "image": "vllm", "model_id": "org/model", "active_parameters_b": 7.5}},
+}
+"""The servers answer hundreds of tokens per second, and the A10G of the costly option can serve no more."""
+SLOW_START = {"call": "CreateEndpoint", "name_contains": "-middle-", "delay_s": 20}
+
+
+def race_config(folder: Path, changes: dict[str, dict] | None = None) -> Path:
+    """A race of three options; `changes` are keys of some."""
     option = {
         "target": "sagemaker",
         "api": "openai_chat",
@@ -40,7 +49,9 @@ def race_config(folder: Path) -> Path:
         "request_timeout_s": 5,
         "race": {"first_look": 12},
     }
-    options = [{**option, "name": name, "price": price} for name, price in prices.items()]
+    options = [
+        {**option, "name": name, "price": price, **(changes or {}).get(name, {})} for name, price in prices.items()
+    ]
     return fault_config(folder, options=options, load=load)
 
 
@@ -96,3 +107,61 @@ def test_a_race_that_was_killed_goes_on_and_decides_the_same(lab, finished):
         n: o for n, o in left.items() if o
     }
     assert_raced(config, run, lab)
+
+
+def assert_not_loaded(config_path: Path, run: RunFolder, lab: Lab) -> None:
+    config, records = load_config(str(config_path)).benchmark, records_of(run)
+    assert outcomes(run) == {"cheap": "settled", "middle": "never loaded", "costly": "never loaded"}
+    assert {name.split("__")[0] for name in load_points(run)} == {"cheap"}
+    assert records["costly"].state == "planned" and records["costly"].billed_hours() is None
+    assert lab.left() == set()
+    for name, origin in (("middle", "stated as best_output_tokens_per_s"), ("costly", "roofline of 1 x NVIDIA A10G")):
+        because = records[name].race_because
+        assert because.startswith("before any load: even at the most that it can serve it costs more than the leader")
+        assert "(at least $" in because and " against at most $" in because and origin in because
+    measured = read_measurements(config, run)
+    judged = judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id)
+    assert (judged.recommended, judged.tied, judged.not_measured) == ("cheap", [], [])
+    assert set(judged.may_be_cheaper) <= {"cheap"}
+    for name in ("middle", "costly"):
+        assert judged.option(name).status == "eliminated"
+        assert judged.option(name).reason == f"eliminated {records[name].race_because}"
+    assert not [warning for warning in judged.warnings if warning.kind == "missing"]
+    rows = race_table(measured.endpoints, measured.points, config).rows.set_index("option")
+    assert list(rows.loc[["middle", "costly"], "outcome"]) == ["never loaded"] * 2
+    assert list(rows.loc[["middle", "costly"], "requests"]) == [0, 0]
+
+
+def test_what_cannot_win_is_not_deployed_and_deleted_if_it_starts_already(lab):
+    """The middle option starts while there is no leader yet. It is given up, but cannot be deleted before it is up."""
+    config = race_config(lab.folder, BOUNDS)
+    run = lab.begin(config)
+    lab.start(SLOW_START)
+    lab.finish(config, run)
+    assert_not_loaded(config, run, lab)
+    middle = records_of(run)["middle"]
+    assert middle.create_called_at is not None and middle.in_service_at is None and middle.state == "deleted"
+
+
+def test_what_cannot_win_is_deleted_while_it_waits_for_its_turn(lab):
+    config = race_config(lab.folder, BOUNDS)
+    run = lab.begin(config)
+    lab.start()
+    lab.finish(config, run)
+    assert_not_loaded(config, run, lab)
+
+
+@pytest.mark.parametrize("finished", [1, 3])
+def test_a_race_that_was_killed_deploys_no_more_than_one_that_was_not(lab, finished):
+    config = race_config(lab.folder, BOUNDS)
+    run = lab.begin(config)
+    lab.start(SLOW_START)
+    kernel = lab.drive(config, run)
+    wait_for(lambda: len(load_points(run)) >= finished, "load points")
+    os.kill(kernel.pid, signal.SIGKILL)
+    wait_for(lambda: not any(record.may_exist for record in records_of(run).values()), "everything is deleted")
+    lab.finish(config, run)
+    assert_not_loaded(config, run, lab)
+    said = lab.finish(config, run)
+    assert said == ""
+    assert_not_loaded(config, run, lab)

@@ -36,6 +36,12 @@ class OptionBase(Strict):
     other_prices: list[NamedPrice] = Field(
         default_factory=list, description="Other prices of one instance for which capacity is also computed."
     )
+    best_output_tokens_per_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Output tokens per second that all of its instances together never exceed, at any load. A race does not "
+        "deploy an option that even so costs more than the leader: too low a figure can exclude the cheapest.",
+    )
     extra_body: dict[str, Json] = Field(default_factory=dict, description="Keys added to every request body.")
     omit_body_keys: list[str] = Field(
         default_factory=list,

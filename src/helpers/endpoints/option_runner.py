@@ -20,7 +20,7 @@ from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.no_answer import NoAnswer
-from helpers.endpoints.racing import endpoints_at_once, note_leave, race_order
+from helpers.endpoints.racing import end_state, endpoints_at_once, is_wanted, note_leave, place_for, race_order
 from helpers.endpoints.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
@@ -63,7 +63,8 @@ class LoadEvent:
 
     option: str
     state: str
-    """`not begun`, `waiting`, `starting`, `loading`, `stopping`, `deleting`, `done`, `stopped` or `failed`."""
+    """`not begun`, `waiting`, `starting`, `loading`, `stopping`, `deleting`, `done`, `never loaded`, `stopped` or
+    `failed`."""
     attempts_done: int
     attempts_total: int
     detail: str = ""
@@ -157,13 +158,13 @@ class _OptionRunner:
         if not missing_attempts(option, self._config, self._run):
             note_leave(option, self._config, self._run, self._ledger)
             self._delete(option)
-            notify("done")
+            notify(end_state(option, self._ledger))
             return
         deployment = Deployment(option, self._config, self._run, self._ledger)
         try:
             ready = self._wait_until_ready(deployment, notify)
             if ready:
-                with self._load_places:
+                with place_for(option, self._load_places, self._config, self._run):
                     ready = self._run_attempts(deployment, notify)
                     if ready:
                         note_leave(option, self._config, self._run, self._ledger)
@@ -174,10 +175,10 @@ class _OptionRunner:
             notify("stopped")
             return
         failure = self._ledger.record(option.name).failure
-        notify("done" if ready else "failed", "" if ready else failure or "")
+        notify(end_state(option, self._ledger) if ready else "failed", "" if ready else failure or "")
 
     def _wait_until_ready(self, deployment: Deployment, notify: _Notifier) -> bool:
-        """True once the endpoint is in service; false if it failed for good, or all is to stop."""
+        """True once the endpoint is in service, or not wanted any more; false if it failed for good, or all is to stop."""
         notify("starting")
         record = deployment.plan()
         # Of an earlier load that was cut off, or that got no answers; other failures are retried only by notebook 02.
@@ -189,12 +190,16 @@ class _OptionRunner:
             if record.state == "waiting":
                 notify("waiting", record.cause or "")
             next(pauses)
+            if not is_wanted(deployment.option, self._config, self._run):
+                return True
             record = deployment.step()
         return record.state in READY
 
     def _run_attempts(self, deployment: Deployment, notify: _Notifier) -> bool:
         """Run the missing load points, if a first request is answered; false if the endpoint was lost on the way."""
         option = deployment.option
+        if not is_wanted(option, self._config, self._run):
+            return True
         address = deployment.answering_address()
         if address is None:
             return False

@@ -1,44 +1,54 @@
-"""What the race (`helpers.load.race`) asks of the campaign: in which order options come up, how many at once, and what is noted
-when one leaves.
+"""What the race (`helpers.load.race`) asks of the campaign: in which order options come up, how many at once, for which one it is
+still worth waiting, and what is noted when one leaves.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Semaphore
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase, SageMakerOption
+from helpers.load.plan import missing_attempts
+from helpers.load.price_bound import most_of
 from helpers.load.race import Leave, Outcome
-from helpers.load.race_state import leader_of, step_of
+from helpers.load.race_state import leader_of, least_prices_of, step_of
 from helpers.metrics.looks import looks_of
-from helpers.number_text import MULTIPLES, dollars, multiple_for, plural
+from helpers.number_text import MULTIPLES, dollars, multiple_for, plural, significant
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import read_facts
 
 AT_ONCE = 2
 """In a race one endpoint is loaded while the next one starts."""
+LOOK_S = 2.0
+"""Time between two looks whether an option that waits for its load may still win."""
 WORDS: dict[Outcome, str] = {
     "infeasible": "it misses the SLO at every load that it could win at",
     "more expensive": "at best it costs more than the leader",
     "not cheaper": "it is not cheaper than the leader by more than load.race.indifference",
     "settled": "nothing more would change the verdict",
+    "never loaded": "even at the most that it can serve it costs more than the leader",
 }
 
 
 def race_order(config: BenchmarkConfig, ledger: Ledger) -> list[OptionBase]:
-    """The options in the order in which they come up: in a race the cheapest per hour first, unknown prices last; else the
-    config's.
+    """The options in the order in which they come up: the config's without a race.
+
+    In a race the one that costs least per output token at the most that it can serve comes first, if that is known of all that
+    have a price; else the cheapest per hour. Unknown prices come last.
     """
     if looks_of(config) is None:
         return list(config.options)
-    price = {record.option: record.usd_per_option_hour() for record in ledger.records()}
-
-    def usd_per_hour(option: OptionBase) -> float:
-        known = price.get(option.name)
-        return math.inf if known is None else known
-
-    return sorted(config.options, key=usd_per_hour)
+    record = {each.option: each for each in ledger.records()}
+    usd_per_hour = {name: each.usd_per_option_hour() for name, each in record.items()}
+    priced = [option for option in config.options if usd_per_hour.get(option.name) is not None]
+    least = {option.name: least_prices_of(option, config, record[option.name])[1] for option in priced}
+    price = least if all(least.values()) else usd_per_hour
+    places = {option.name: price[option.name] for option in priced}
+    return sorted(config.options, key=lambda option: places.get(option.name, math.inf))
 
 
 def endpoints_at_once(config: BenchmarkConfig) -> int:
@@ -54,6 +64,24 @@ def first_endpoints(config: BenchmarkConfig) -> int:
     return 1 if is_paid else endpoints_at_once(config)
 
 
+def is_wanted(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> bool:
+    """False once nothing of an option is to be measured any more, as when a race has found a leader that it cannot beat."""
+    return looks_of(config) is None or bool(missing_attempts(option, config, run))
+
+
+@contextmanager
+def place_for(option: OptionBase, places: Semaphore, config: BenchmarkConfig, run: RunFolder) -> Iterator[None]:
+    """One of the places of options under load, which is waited for only as long as the option is wanted."""
+    has_place = places.acquire(blocking=False)
+    while not has_place and is_wanted(option, config, run):
+        has_place = places.acquire(timeout=LOOK_S)
+    try:
+        yield
+    finally:
+        if has_place:
+            places.release()
+
+
 def note_leave(option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> None:
     """Write into the ledger why an option left the race, with the bounds at that moment; nothing without a race."""
     record = ledger.record(option.name)
@@ -64,15 +92,25 @@ def note_leave(option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledg
         ledger.update(option.name, race_outcome=step.outcome, race_because=_because(step, option, config, run, ledger))
 
 
+def end_state(option: OptionBase, ledger: Ledger) -> str:
+    """How an option ended of which nothing more is to be measured: `done` or `never loaded`."""
+    record = ledger.record(option.name)
+    return "never loaded" if record is not None and record.race_outcome == "never loaded" else "done"
+
+
 def _because(step: Leave, option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> str:
-    """For example: `after 230 requests: at best it costs more than the leader (at least $0.41 against at most $0.35 per 1,000
+    """For example `after 230 requests: at best it costs more than the leader (at least $0.41 against at most $0.35 per 1,000
     requests)`.
     """
     sent = sum(process.requests for f in read_facts(run.requests) if f.option == option.name for process in f.processes)
     leader = leader_of(config, run.requests, ledger.records(), option.name)
-    words = f"after {plural(sent, 'request')}: {WORDS[step.outcome]}"
+    when = f"after {plural(sent, 'request')}" if sent else "before any load"
+    words = f"{when}: {WORDS[step.outcome]}"
     if step.prices and leader:
         low, high = step.prices[0].low / 1e3, leader[0].high / 1e3
         of = multiple_for([low, high], 1e3)
         words += f" (at least {dollars(low * of)} against at most {dollars(high * of)} per {MULTIPLES[of]} requests)"
-    return words
+    if step.outcome != "never loaded":
+        return words
+    most = most_of(option, config)
+    return f"{words}; its most is {significant(most.output_tokens_per_s)} output tokens/s, {most.because}"

@@ -32,7 +32,7 @@ FARTHEST = 2
 """No level is tried that is more than so many times the highest so far where that matters: see `_pilot`."""
 LEFT_OPEN = 2
 """A level that holds so many times the requests of a first look is left open by it."""
-Outcome = Literal["infeasible", "more expensive", "not cheaper", "settled"]
+Outcome = Literal["infeasible", "more expensive", "not cheaper", "settled", "never loaded"]
 
 
 class Price(NamedTuple):

@@ -15,6 +15,7 @@ from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.load import ROUNDS, LoadLevel, Search, closed_loop_prompts
 from helpers.config.options import OptionBase
 from helpers.config.workload import Dataset
+from helpers.load.price_bound import cannot_win, most_of
 from helpers.load.race import BASES, Leave, Measure, Point, Points, Price, next_step, own_price
 from helpers.metrics.attempts import MORE_ATTEMPTS, could_be_judged, was_overloaded
 from helpers.metrics.formulas import MET, MISSED, UNDECIDED
@@ -41,10 +42,26 @@ def step_of(
 ) -> Measure | Leave:
     """What to do with an option, given the records of the run and the prices of its endpoints."""
     record = {endpoint.option: endpoint for endpoint in endpoints}
-    shares = _shares(option, config)
+    shares, leader = _shares(option, config), leader_of(config, requests, endpoints, option.name)
+    if leader is not None and not _is_loaded(option, config, requests):
+        least = least_prices_of(option, config, record.get(option.name))
+        if cannot_win(least, [price.high for price in leader]):
+            return Leave("never loaded", tuple(Price(low, low, low) for low in least))
     mine = points_of(option, config, requests, record.get(option.name))
-    leader = leader_of(config, requests, endpoints, option.name)
     return next_step(mine, shares, leader, config.load.race.indifference, climbs=isinstance(config.load, Search))
+
+
+def least_prices_of(
+    option: OptionBase, config: BenchmarkConfig, endpoint: EndpointRecord | None
+) -> tuple[float, float]:
+    """The least that an option can cost over its traffic, before it is measured, in each of the `BASES`; 0 if unknown."""
+    share = sum(_shares(option, config).values())
+    per_request, per_token = most_of(option, config).least_prices(endpoint and endpoint.usd_per_option_hour())
+    return share * per_request, share * per_token
+
+
+def _is_loaded(option: OptionBase, config: BenchmarkConfig, requests: Path) -> bool:
+    return any(_blocks(option.name, dataset.name, requests) for dataset in config.datasets_of(option))
 
 
 def leader_of(

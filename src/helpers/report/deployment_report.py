@@ -10,7 +10,7 @@ from helpers.run.ledger import EndpointRecord
 
 
 def deployments_table(endpoints: list[EndpointRecord]) -> Table:
-    """Container and serving settings of every option."""
+    """Container and serving settings of every option that was loaded, or was to be."""
     rows = pd.DataFrame(
         {
             "option": record.option,
@@ -21,6 +21,7 @@ def deployments_table(endpoints: list[EndpointRecord]) -> Table:
             "settings": ", ".join(f"{name} {value}" for name, value in record.serving.items()) or "–",
         }
         for record in endpoints
+        if record.race_outcome != "never loaded"
     )
     columns = [
         "option",

@@ -19,9 +19,10 @@ from helpers.config.secret_names import SECRET_NAME
 from helpers.config.workload import Dataset
 from helpers.endpoints.pricing import price_of
 from helpers.endpoints.quotas import Quota, read_quotas
+from helpers.load.price_bound import most_of
 from helpers.metrics.looks import looks_of, refuse_short_race
 from helpers.metrics.sample_size import levels_of, rates_too_short, refuse_what_cannot_decide, requests_for_slo
-from helpers.number_text import number, plural
+from helpers.number_text import dollars, number, plural, significant
 from helpers.price import Price
 from helpers.report.columns import Column, numeric
 from helpers.report.display import Table
@@ -59,6 +60,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
         "usd_per_option_hour",
         numeric("usd", "estimate, $", decimals=2),
         Column("source", "price from", wraps=True),
+        *([Column("at_best", "at best", wraps=True)] if looks_of(config) else []),
         "basis",
     ]
     return Table(pd.DataFrame(rows), columns, _caption(rows, config))
@@ -80,8 +82,19 @@ def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[s
         "usd_per_option_hour": price and price.usd_per_option_hour(option.instance_count),
         "usd": usd,
         "source": "unknown" if price is None else price.origin,
+        "at_best": _at_best(option, config, price) if looks_of(config) else None,
         "basis": "; ".join(filter(None, (startup_basis, load_basis, usd_basis))),
     }
+
+
+def _at_best(option: Option, config: BenchmarkConfig, price: Price | None) -> str:
+    """The most that an option can serve, the least that its tokens then cost, and what that rests on."""
+    most = most_of(option, config)
+    if most.output_tokens_per_s is None:
+        return most.because
+    _, usd = most.least_prices(price and price.usd_per_option_hour(option.instance_count))
+    cost = f", {dollars(usd)} per 1M" if usd else ""
+    return f"{significant(most.output_tokens_per_s)} output tokens/s{cost}: {most.because}"
 
 
 def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
@@ -113,7 +126,8 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
     if looks_of(config) is not None:
         said += (
             " Raced: that is the most it may take, with every load point measured to its end. An option is loaded, and billed, "
-            "only as long as it may win, so it takes much less as a rule."
+            "only as long as it may win, so it takes much less as a rule; one that even at best costs more than the leader is "
+            "not loaded at all."
         )
     if short := rates_too_short(config):
         needed = requests_for_slo(config.slo, levels_of(config))

@@ -25,6 +25,7 @@ from helpers.report.display import NO_FORMULAS, Figure, Html, Markdown, Prose, T
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.report.price_unit import price_column, price_unit, scaled
 from helpers.run.folder import RunFolder
+from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import read_prompt_notes, read_prompt_warnings, sample_prompts, summarise_prompts
 from helpers.run.remote import store_run
 from helpers.verdict.chosen_points import main_latency
@@ -84,7 +85,8 @@ def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
     """What was compared, when, on what."""
     started = datetime.fromisoformat(run.about()["started_at"])
     named = Markdown("{} ({})")
-    answered = [o for o in verdict.options if o.option not in verdict.not_measured]
+    left_out = [r.option for r in Ledger(run.ledger_file, run.run_id).records() if r.race_outcome == "never loaded"]
+    answered = [o for o in verdict.options if o.option not in (*verdict.not_measured, *left_out)]
     options = Markdown(", ").join(
         named.format(quoted(o.option), code(o.instance_type)) for o in answered or verdict.options
     )

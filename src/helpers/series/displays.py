@@ -159,7 +159,7 @@ class _Lines:
                 where = f"{facts.option}, {facts.dataset}, {facts.load.label}"
                 print(f"{progress.count_words()}: {where}: {measured}{left}", flush=True)  # noqa: T201
                 self._reported.add(load_point)
-        if event.state in ("failed", "not begun", "stopped"):
+        if event.state in ("failed", "not begun", "never loaded", "stopped"):
             print(f"{progress.count_words()}: {event.option}: {event_state(event)}", flush=True)  # noqa: T201
 
 
@@ -192,7 +192,7 @@ class _Panels:
         plot = self._plots[event.option]
         if event.progress is not None and not plot.show(event.progress, event.attempts_done, time.monotonic()):
             return
-        if event.state in ("deleting", "done", "stopping", "stopped", "failed"):
+        if event.state in ("deleting", "done", "never loaded", "stopping", "stopped", "failed"):
             plot.finish("no load in progress")
         bar = self._bars[event.option]
         bar.max, bar.value = event.attempts_total, event.attempts_done

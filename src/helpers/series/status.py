@@ -26,7 +26,7 @@ from helpers.run.records import read_requests
 from helpers.run.whole_files import write_atomically
 from helpers.verdict.chosen_points import main_latency
 
-ENDED = ("not begun", "done", "stopped", "failed")
+ENDED = ("not begun", "done", "never loaded", "stopped", "failed")
 """Final states, which remain when no process continues the run."""
 
 

@@ -120,7 +120,7 @@ def _assess(
         reason="meets the SLO",
         prices=_prices(option, record),
     )
-    if record is not None and record.race_outcome == "more expensive":
+    if record is not None and record.race_outcome in ("more expensive", "never loaded"):
         return verdict.model_copy(update={"status": "eliminated", "reason": f"eliminated {record.race_because}"})
     at = {dataset: points[points["dataset"] == dataset] for dataset in traffic_shares(config)}
     if (excluded := _not_measured(at, record)) is not None:

@@ -1,4 +1,5 @@
-"""GPUs or Neuron chips, memory and local disks of SageMaker hosting's instance types, from data/instances.csv.
+"""GPUs or Neuron chips, memory and local disks of SageMaker hosting's instance types, from data/instances.csv; how fast an
+accelerator can be at best, from data/accelerators.csv.
 
 A type that is not in that file, or an empty cell, is unknown: a check that needs it fails with a message.
 """
@@ -14,6 +15,7 @@ from typing import Literal
 
 DATA_DIR = Path(__file__).resolve().parents[4] / "data"
 INSTANCES = DATA_DIR / "instances.csv"
+ACCELERATORS = DATA_DIR / "accelerators.csv"
 
 Accelerator = Literal["gpu", "neuron"]
 
@@ -52,6 +54,20 @@ class Instance:
         return "neuron" if self.accelerator in _NEURON_CHIPS else None
 
 
+@dataclass(frozen=True)
+class Peak:
+    """What the maker states of one accelerator, without sparsity. No figure is below what the hardware can do."""
+
+    bytes_per_s: float
+    """Bandwidth of its memory."""
+    flops_by_bits: dict[int, float]
+    """Bits of an operand -> floating-point or integer operations per second."""
+
+    def flops(self, bits: int) -> float:
+        """Operations per second, at the fastest precision of at least as many bits."""
+        return max(flops for of, flops in self.flops_by_bits.items() if of >= bits)
+
+
 def unknown_instance(instance_type: str, fact: str) -> ValueError:
     """The error of a check that needs an unknown fact."""
     return ValueError(
@@ -85,6 +101,23 @@ def accelerators_on(instance_type: str) -> int | None:
     if found is None:
         return None
     return found.neuron_cores if found.kind == "neuron" else found.count
+
+
+def peak_of(instance_type: str) -> Peak | None:
+    """The peak of each accelerator of an instance; None if it is unknown."""
+    return _peaks().get(family_of(instance_type))
+
+
+@cache
+def _peaks() -> dict[str, Peak]:
+    """Instance family -> peak of its accelerators."""
+    with ACCELERATORS.open(encoding="utf-8", newline="") as file:
+        return {family: _peak(row) for row in csv.DictReader(file) for family in row["families"].split()}
+
+
+def _peak(row: dict[str, str]) -> Peak:
+    flops = {bits: float(row[f"tflops_{bits}_bit"]) * 1e12 for bits in (4, 8, 16)}
+    return Peak(float(row["memory_gb_per_s"]) * 1e9, flops)
 
 
 @cache

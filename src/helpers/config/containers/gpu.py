@@ -69,6 +69,12 @@ class VllmContainer(GpuContainer):
         "speculation": ("SM_VLLM_SPECULATIVE_CONFIG",),
     }
 
+    def most_tokens_per_step(self) -> int | None:
+        """With the tokens that are drafted, if `speculation` says how many."""
+        drafted = 0 if self.speculation is None else self.speculation.get("num_speculative_tokens")
+        one = super().most_tokens_per_step()
+        return one + drafted if one and isinstance(drafted, int) else None
+
     def _settings_environment(self) -> dict[str, str]:
         """vLLM caches prefixes by default, and `false` leaves a flag out, so the negative flag is set."""
         flag = {
@@ -152,6 +158,11 @@ class TgiContainer(GpuContainer):
             raise ValueError("TGI takes `dtype` or `quantization`, not both: delete one")
         check_room_for_output(self.max_input_tokens, self.max_model_tokens)
         return self
+
+    def most_tokens_per_step(self) -> int | None:
+        """With the tokens that are guessed ahead."""
+        one = super().most_tokens_per_step()
+        return one and one + (self.speculative_tokens or 0)
 
     def _settings_environment(self) -> dict[str, str]:
         caching = {} if self.prefix_caching is None else {"PREFIX_CACHING": str(int(self.prefix_caching))}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import BeforeValidator, Field, JsonValue, field_validator
 
 from helpers.config.containers.accelerators import Accelerator, accelerators_on, known_instance, unknown_instance
 from helpers.config.containers.base import Environment, RequestApi
 from helpers.config.strict import PositiveInt
+from helpers.config.unquoted import read_unquoted
 from helpers.errors import DeployError
 
 MODEL_FOLDER = "/opt/ml/model"
@@ -21,7 +22,11 @@ As `model_builder_servers.py` of sagemaker-serve 1.27 sets it for vLLM, SGLang, 
 """
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 _ACCELERATORS = {"gpu": "GPUs", "neuron": "NeuronCores"}
-_NO_SETTINGS = frozenset({"kind", "model_id", "version", "image", "hf_token", "environment", "secrets"})
+_FACTS = {"active_parameters_b", "weight_bits"}
+_NO_SETTINGS = frozenset({"kind", "model_id", "version", "image", "hf_token", "environment", "secrets"} | _FACTS)
+_EIGHT_BITS = ("fp8", "static_int8")
+"""Methods of quantisation after which a weight has eight bits at least."""
+_SPECULATION = ("specul", "medusa", "eagle", "draft", "lookahead", "mtp")
 
 
 class ModelContainer(Environment):
@@ -43,6 +48,17 @@ class ModelContainer(Environment):
     )
     max_batch: PositiveInt | None = Field(default=None, description="Maximum sequences processed at once.")
     max_model_tokens: PositiveInt | None = Field(default=None, description="Maximum tokens of prompt plus output.")
+    active_parameters_b: float | None = Field(
+        default=None,
+        gt=0,
+        description="Billions of parameters that every output token needs: without input embeddings; of a mixture of experts, "
+        "of the active ones. Only a race uses it, for the least that the option can cost: too high a figure can exclude it.",
+    )
+    weight_bits: Annotated[Literal[4, 8, 16] | None, BeforeValidator(read_unquoted)] = Field(
+        default=None,
+        description="Bits of a weight in memory, with `active_parameters_b`; default 8 for `quantization: fp8`, else the most "
+        "favourable, 4. Too high a figure can exclude the option from a race.",
+    )
 
     framework: ClassVar[str]
     """Name of the image in `sagemaker.core.image_uris`."""
@@ -117,6 +133,21 @@ class ModelContainer(Environment):
         stated |= self._settings()
         stated |= {name: text for name, text in self._as_written.items() if stated.get(name) is not None}
         return {name: _text(value) for name, value in stated.items() if value is not None} | super().shown_settings()
+
+    def fewest_weight_bits(self) -> int:
+        """Bits of a weight in memory: what is stated, unless settings ask for fewer."""
+        method = getattr(self, "quantization", None)
+        if any("QUANT" in name.upper() for name in (*self.environment, *self.secrets)):
+            return 4
+        stated = self.weight_bits or (8 if method in _EIGHT_BITS else 4)
+        return min(stated, 8 if method in _EIGHT_BITS else 4 if method else 16)
+
+    def most_tokens_per_step(self) -> int | None:
+        """Output tokens that one pass over the weights may yield for a request: one, but for speculative decoding; None if
+        unknown.
+        """
+        told = [*self.environment, *self.environment.values(), *self.secrets, self.model_id]
+        return None if any(word in text.lower() for text in told for word in _SPECULATION) else 1
 
     def check_instance_type(self, instance_type: str) -> None:
         """Raise ValueError if the image does not run there, or if there are too few accelerators."""
