@@ -1,20 +1,23 @@
-"""What the race (`helpers.load.race`) asks of the campaign: in which order options come up, how many at once, and what is noted
-when one leaves.
+"""What the race (`helpers.load.race`) asks of the campaign: in which order options come up, how many at once, who sets a limit
+that follows the machine, and what is noted when one leaves.
 """
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.options import OptionBase, SageMakerOption
+from helpers.config.options import OptionBase, PythonOption, SageMakerOption
 from helpers.load.race import Leave, Outcome
 from helpers.load.race_state import leader_of, step_of
 from helpers.metrics.looks import looks_of
+from helpers.metrics.single_requests import measured_limits, with_limits
 from helpers.number_text import MULTIPLES, dollars, multiple_for, plural
+from helpers.run.aws_errors import Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
-from helpers.run.records import read_facts
+from helpers.run.records import read_facts, set_aside
 
 AT_ONCE = 2
 """In a race one endpoint is loaded while the next one starts."""
@@ -26,9 +29,9 @@ WORDS: dict[Outcome, str] = {
 }
 
 
-def race_order(config: BenchmarkConfig, ledger: Ledger) -> list[OptionBase]:
+def race_order(config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> list[OptionBase]:
     """The options in the order in which they come up: in a race the cheapest per hour first, unknown prices last; else the
-    config's.
+    config's. Where the SLO follows the machine, the config's first comes before them: it sets the limit.
     """
     if looks_of(config) is None:
         return list(config.options)
@@ -38,7 +41,10 @@ def race_order(config: BenchmarkConfig, ledger: Ledger) -> list[OptionBase]:
         known = price.get(option.name)
         return math.inf if known is None else known
 
-    return sorted(config.options, key=usd_per_hour)
+    in_order = sorted(config.options, key=usd_per_hour)
+    if config.slo.multiples() or measured_limits(run):
+        in_order.sort(key=lambda option: option != config.options[0])
+    return in_order
 
 
 def endpoints_at_once(config: BenchmarkConfig) -> int:
@@ -48,10 +54,47 @@ def endpoints_at_once(config: BenchmarkConfig) -> int:
     return most if looks_of(config) is None or is_local else min(most, AT_ONCE)
 
 
+def served_at_once(config: BenchmarkConfig) -> int:
+    """How many options notebook 03 serves: in a race one, and the next one where its endpoint takes a while to start."""
+    if looks_of(config) is None or any(_starts_slowly(option) for option in config.options):
+        return endpoints_at_once(config)
+    return 1
+
+
+def _starts_slowly(option: OptionBase) -> bool:
+    if isinstance(option, SageMakerOption):
+        return option.deploy and not option.local
+    return isinstance(option, PythonOption)
+
+
 def first_endpoints(config: BenchmarkConfig) -> int:
     """How many endpoints notebook 02 starts: in a race the next one comes up while the first is loaded."""
     is_paid = looks_of(config) is not None and endpoints_at_once(config) <= AT_ONCE
     return 1 if is_paid else endpoints_at_once(config)
+
+
+def limits_to_measure(config: BenchmarkConfig, run: RunFolder) -> list[str]:
+    """Limits of the SLO for which single requests are to be sent to an option: in a race until they are set."""
+    return list((config if looks_of(config) is None else with_limits(config, run)).slo.multiples())
+
+
+def lacks_limits(config: BenchmarkConfig, run: RunFolder) -> bool:
+    """Is this a race that cannot decide anything yet?"""
+    return looks_of(config) is not None and bool(limits_to_measure(config, run))
+
+
+def note_no_limit(
+    option: OptionBase, records: list[Path], config: BenchmarkConfig, run: RunFolder, ledger: Ledger
+) -> None:
+    """Write into the ledger that the single requests of an option set no limit; they are set aside: a rerun sends them again."""
+    kept = [set_aside(file) for file in records]
+    limits = " and ".join(f"slo.{name}" for name in limits_to_measure(config, run))
+    failure = (
+        f"option {option.name!r}: its single requests give no value for {limits}, so it was not raced. Their records are in "
+        f"{kept[0].parent}. Next: see there why they failed (for ttft_s and tpot_s answers must be streamed), or write a number "
+        "of seconds"
+    )
+    ledger.update(option.name, failure=failure, cause=Cause.OTHER)
 
 
 def note_leave(option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> None:
@@ -59,6 +102,7 @@ def note_leave(option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledg
     record = ledger.record(option.name)
     if looks_of(config) is None or record is None or record.race_outcome:
         return
+    config = with_limits(config, run)
     step = step_of(option, config, run.requests, ledger.records())
     if isinstance(step, Leave):
         ledger.update(option.name, race_outcome=step.outcome, race_because=_because(step, option, config, run, ledger))
