@@ -295,7 +295,7 @@ class _OptionRunner:
         silence = silence_at_end(records)
         if silence is None:
             return True
-        situation = self._silence_in_words(deployment.option, attempt, silence)
+        situation = self._silence_in_words(deployment.option, spec, silence)
         answers = deployment.answering_address(situation) is not None
         if answers and (silence.was_reached or repeated[attempt]):
             return True
@@ -323,13 +323,16 @@ class _OptionRunner:
                 return True
         return False
 
-    def _silence_in_words(self, option: OptionBase, attempt: Attempt, silence: Silence) -> str:
-        """In which load point a server fell silent, and which are not run for that."""
-        left = [attempt, *missing_attempts(option, self._config, self._run)]
+    def _silence_in_words(self, option: OptionBase, spec: AttemptSpec, silence: Silence) -> str:
+        """In which load point a server fell silent, or that it did before, and which are not run for that."""
+        attempt, left = spec.attempt, missing_attempts(option, self._config, self._run)
+        moment = "in its single requests"
+        if Path(spec.output_file).parent == self._run.requests:
+            moment, left = "under load", [attempt, *left]
         named = "; ".join(f"{a.dataset} at {a.level.label}" for a in left[:MOST_NAMED])
         more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
         return (
-            f"fell silent under load ({attempt.dataset} at {attempt.level.label}: {silence.answered} of "
+            f"fell silent {moment} ({attempt.dataset} at {attempt.level.label}: {silence.answered} of "
             f"{plural(silence.requests, 'request')} answered, none of the last {silence.trailing}) and then gave no answer to "
             f"a single request; {plural(len(left), 'load point')} not measured: {named}{more}"
         )
