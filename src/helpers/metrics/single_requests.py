@@ -71,9 +71,10 @@ def single_requests_file(option: str, dataset: str, run: RunFolder) -> Path:
 def with_measured_limits(config: LoadedConfig, run: RunFolder) -> LoadedConfig:
     """As `with_limits`, for a run that is opened; notes in `slo.json` how the limits were found."""
     path, limits = run.path / FILE, _limits(config.benchmark, run)
-    if not config.benchmark.slo.multiples():
-        path.unlink(missing_ok=True)  # of an SLO that the config does not have any more
     if not limits:
+        path.unlink(
+            missing_ok=True
+        )  # of an SLO that the config does not have any more, or of an option that was corrected
         return config
     text = json.dumps([asdict(limit) for limit in limits], indent=1) + "\n"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
