@@ -54,6 +54,7 @@ def main() -> None:
         "pairs": pairs,
     }
     output = OUTPUT / "raced_pairs.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n")
     print(
         f"The same option in {same} of {len(pairs)} pairs; the race took {shares['requests']:.0%} of the requests and "
