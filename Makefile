@@ -90,6 +90,9 @@ benchmark-verdict: .venv/.setup-dev  ## is the verdict right? 300 simulated camp
 benchmark-analysis: .venv/.setup-dev  ## time and memory of analysing a million request records
 	@$(BIN)/python tests/benchmarks/analysis.py
 
+benchmark-race: .venv/.setup  ## the quickstart raced and in full, by turns on this machine, about 20 minutes
+	@$(BIN)/python tests/benchmarks/raced_pairs.py
+
 lint: .venv/.setup-dev  ## style, import layers, declared dependencies, notebooks without outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

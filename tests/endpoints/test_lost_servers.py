@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pandas as pd
 import pytest
 from fault_lab import Lab, fault_config, load_points, records_of, statuses, wait_for
-from lossy_servers import DiesAfter, Network
+from lossy_servers import DiesAfter, Network, serving
 from small_server import Handler
 
 from helpers.config.file import load_config
@@ -32,33 +29,6 @@ LOAD = {
     "max_duration_s": 20,
     "request_timeout_s": 2,
 }
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """A small server that can die as a process does."""
-
-    daemon_threads = True
-    answers_left = 0
-
-    def __init__(self, port: int, handler: type) -> None:
-        super().__init__(("127.0.0.1", port), handler)
-        self.lock = threading.Lock()
-
-    def die(self) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-@contextmanager
-def serving(handler: type = Handler, port: int = 0, answers: int = 0) -> Iterator[int]:
-    """The port of a server."""
-    server = Server(port, handler)
-    server.answers_left = answers
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    try:
-        yield server.server_port
-    finally:
-        server.die()
 
 
 def config_of(lab: Lab, ports: dict[str, int], unreachable_for_s: float):

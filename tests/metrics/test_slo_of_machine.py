@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ from helpers.report.bottom_line_text import slo_words
 from helpers.report.report import summary
 from helpers.run.folder import RunFolder
 from helpers.run.folder import open_run as begin_run
+from helpers.run.ledger import Ledger
 from helpers.run.records import read_requests
 from helpers.series.notebook import open_run
 from helpers.series.series import run_series
+from helpers.verdict.analysis import read_measurements
+from helpers.verdict.judging import judge
 from helpers.verdict.verdict import Verdict
 
 pytestmark = pytest.mark.slow
@@ -31,13 +35,25 @@ SLO = {"percentile": 75, "latency_s": {"times_single_request": TIMES}, "error_ra
 LOAD = {"kind": "closed_loop", "concurrency": [1], "min_requests": 12, "warmup_requests": 1}
 
 
+RACE = {**LOAD, "concurrency": [1, 2], "race": {"first_look": 12}}
+
+
 @pytest.fixture(scope="module")
 def followed(finished_run, tmp_path_factory) -> tuple[Path, RunFolder]:
     """Config and finished run of the small config with such an SLO, at one level; the prompts and the calibration are made."""
-    folder = tmp_path_factory.mktemp("follows")
+    yield from run_of(tmp_path_factory.mktemp("follows"), finished_run, LOAD)
+
+
+@pytest.fixture(scope="module")
+def raced(finished_run, tmp_path_factory) -> tuple[Path, RunFolder]:
+    """The same raced, at two levels."""
+    yield from run_of(tmp_path_factory.mktemp("raced"), finished_run, RACE)
+
+
+def run_of(folder: Path, finished_run, load: dict) -> Iterator[tuple[Path, RunFolder]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_SECRET", SECRET)
-        path = small_config(folder, slo=SLO, load=LOAD)
+        path = small_config(folder, slo=SLO, load=load)
         _, run = begin_run(str(path), new=True)
         shutil.copytree(finished_run.run.payloads, run.payloads, dirs_exist_ok=True)
         shutil.copy(finished_run.run.instrument_file, run.instrument_file)
@@ -71,8 +87,9 @@ def test_the_progress_of_its_load_points_is_shown_before_the_limit_is_a_number(f
     assert "p75" in text
 
 
-def test_report_and_verdict_show_the_number_and_where_it_comes_from(followed):
-    path, run = followed
+@pytest.mark.parametrize("kind", ["followed", "raced"])
+def test_report_and_verdict_show_the_number_and_where_it_comes_from(kind, request):
+    path, run = request.getfixturevalue(kind)
     config = opened(path, run.path)
     limit_s = config.benchmark.slo.limits_s()["latency_s"]
     verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
@@ -81,6 +98,22 @@ def test_report_and_verdict_show_the_number_and_where_it_comes_from(followed):
     assert f"{limit_s:g} s = {TIMES} ×" in report
     assert "the median latency of" in slo_sentence(run)
     assert "The limit follows the machine: " in summary(verdict, run, config.benchmark).markdown
+
+
+def test_a_race_measures_single_requests_of_one_option_and_decides_by_them(raced):
+    path, run = raced
+    assert {file.name.partition("__")[0] for file in (run.path / FOLDER).glob("*.parquet")} == {"no-batching"}
+    (kept,) = json.loads((run.path / "slo.json").read_text())
+    assert kept["option"] == "no batching"
+    left = [record.race_outcome for record in Ledger(run.ledger_file, run.run_id).records()]
+    assert len(left) == 2 and all(left)
+    notebooks = "".join(file.read_text(encoding="utf-8") for file in (run.path / "notebooks").glob("*.ipynb"))
+    assert "The progress display stopped" not in notebooks
+    config = opened(path, run.path).benchmark
+    measured = read_measurements(config, run)
+    judged = judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id)
+    kept = Verdict.model_validate_json((run.path / "verdict.json").read_text())
+    assert (judged.recommended, judged.tied) == (kept.recommended, kept.tied), "the same limit, the same verdict"
 
 
 def test_a_number_in_its_place_counts_from_then_on(followed, tmp_path, monkeypatch):
@@ -112,10 +145,6 @@ def test_before_the_measurement_the_next_step_is_reported(tmp_path, monkeypatch)
         (
             {"slo": SLO, "load": {"kind": "search", "over": "concurrency", "highest": 8}},
             "slo.latency_s: times_single_request cannot be used here: a search needs its limit before it sends",
-        ),
-        (
-            {"slo": SLO, "load": {"kind": "closed_loop", "concurrency": [1, 2], "race": True}},
-            "slo.latency_s: times_single_request cannot be used here: a race needs its limit before it decides",
         ),
     ],
 )

@@ -161,6 +161,14 @@ def test_where_no_load_meets_the_slo_the_nearest_that_was_judged_is_named():
     assert recommended(make_config(), points[0]) == "Not judged: the client, not the server, limited every load."
 
 
+def test_of_an_option_that_left_the_race_nothing_is_lacking():
+    config, points = make_config(load={"race": True}), table_of({"level": 1, "slo": "undecided"})
+    left = endpoint("a", race_outcome="more expensive", race_because="after 30 requests")
+    said = column(recommendations(points, judge(points, [left], [], config, "run-1"), config), "recommendation")
+    nearest = "the nearest is concurrency 1: p95 latency 500 ms"
+    assert said == [f"It left the race before a load was shown to meet the SLO; {nearest}."]
+
+
 @pytest.mark.parametrize(
     ("doubt", "because"),
     [

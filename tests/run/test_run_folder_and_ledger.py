@@ -149,6 +149,20 @@ def test_an_option_of_which_nothing_was_measured_may_be_corrected(config_file, t
     open_run(config_file(**changes), str(run.path))  # the other notebooks go on with it
 
 
+@pytest.mark.parametrize(("race", "measured", "left"), [(True, ["a"], 1), (False, ["a"], 0), (True, [], 0)])
+def test_single_requests_by_which_a_race_has_decided_stay_when_their_option_is_corrected(
+    config_file, tmp_path, race, measured, left
+):
+    load = {"race": race}
+    _, run = open_run(config_file(options=[option("a"), option("b")], load=load), str(tmp_path / "run"), new=True)
+    for name in measured:
+        (run.requests / f"{name}__short__c1__r1.parquet").touch()
+    (run.folder("single_requests") / "b__short.parquet").touch()
+    corrected = config_file(options=[option("a"), option("b", served_model="right")], load=load)
+    open_run(corrected, str(run.path), new=True)
+    assert len(list((run.path / "single_requests").glob("*"))) == left
+
+
 def test_anything_may_be_corrected_before_the_first_load_point(config_file, tmp_path):
     run = run_with(config_file, tmp_path, left=[("a", "refused"), ("b", "deleted")])
     changes = {"options": [option("a")], "datasets": [{"name": "other", "prompt_tokens": [1, 9]}], "seed": 3}

@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import socket
 import threading
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 
 from small_server import Handler
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """A small server that can die as a process does."""
+
+    daemon_threads = True
+    answers_left = 0
+
+    def __init__(self, port: int, handler: type) -> None:
+        super().__init__(("127.0.0.1", port), handler)
+        self.lock = threading.Lock()
+
+    def die(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+@contextmanager
+def serving(handler: type = Handler, port: int = 0, answers: int = 0) -> Iterator[int]:
+    """The port of a server."""
+    server = Server(port, handler)
+    server.answers_left = answers
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.die()
 
 
 class DiesAfter(Handler):

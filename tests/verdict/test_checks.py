@@ -78,7 +78,7 @@ FAULTS = {
         {"requests": [request(i, 0.5, prompt_id=f"p{i % 2}") for i in range(3)]},
         "repeated_prompts",
         "Prompts were sent more than once",
-        ["a: 50% of its prompts"],
+        ["a: 1 of its 2 prompts"],
     ),
     "answers that were not streamed": (
         {"requests": [request(i, 0.5, first_token_ns=None) for i in range(3)]},

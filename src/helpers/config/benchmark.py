@@ -63,7 +63,8 @@ class ServiceLevel(Strict):
         for name, times in self.multiples().items():
             raise AnalysisError(
                 f"slo.{name}: {times:g} times the latency of single requests, and none was answered yet. Next: run "
-                "notebooks/03_run_inference on this run folder, which measures it, or write a number of seconds"
+                "notebooks/03_run_inference on this run folder, which measures it before the load; if the load is measured "
+                "already, write a number of seconds"
             )
         limits = {"latency_s": self.latency_s, "ttft_s": self.ttft_s, "tpot_s": self.tpot_s}
         return {name: limit for name, limit in limits.items() if limit is not None}
@@ -281,8 +282,6 @@ class BenchmarkConfig(Strict):
             if self.imported
             else "a search needs its limit before it sends"
             if isinstance(self.load, Search)
-            else "a race needs its limit before it decides"
-            if self.load.race.enabled
             else None
         )
         for name in self.slo.multiples():

@@ -36,7 +36,8 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
         deployments = [Deployment(option, config, run, ledger) for option in config.options]
         there = [d for d in deployments if d.plan().state == "external"]
         by_name = {d.option.name: d for d in deployments}
-        in_order = [by_name[option.name] for option in race_order(config, ledger)]  # now that prices are in the ledger
+        order = race_order(config, run, ledger)  # now that prices are in the ledger
+        in_order = [by_name[option.name] for option in order]
         wanted = [d for d in in_order if missing_attempts(d.option, config, run)]
         silent = _silent([d for d in there if d in wanted])
         usable = [d for d in wanted if d not in silent]

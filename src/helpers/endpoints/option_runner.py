@@ -15,12 +15,22 @@ from pathlib import Path
 
 from helpers.config.benchmark import BenchmarkConfig, slug, usable_cpu_count
 from helpers.config.options import OptionBase
-from helpers.config.yaml import expanded
+from helpers.endpoints.attempt_spec import attempt_spec, single_request_specs
 from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.no_answer import NoAnswer
-from helpers.endpoints.racing import end_state, endpoints_at_once, is_wanted, note_leave, place_for, race_order
+from helpers.endpoints.racing import (
+    end_state,
+    is_wanted,
+    lacks_limits,
+    limits_to_measure,
+    note_leave,
+    note_no_limit,
+    place_for,
+    race_order,
+    served_at_once,
+)
 from helpers.endpoints.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
@@ -30,9 +40,8 @@ from helpers.load.attempt_progress import AttemptProgress
 from helpers.load.calibration import calibrate
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
-from helpers.load.plan import asked_of, attempts_of, missing_attempts
+from helpers.load.plan import attempts_of, missing_attempts
 from helpers.metrics.looks import looks_of
-from helpers.metrics.single_requests import run_single_requests, single_request_spec
 from helpers.number_text import plural
 from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
 from helpers.run.folder import RunFolder
@@ -89,7 +98,7 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     with guarded(run, "03_run_inference"), delete_after_failure(run):
         if not run.instrument_file.is_file() and any(missing_attempts(o, config, run) for o in config.options):
             calibrate(config, run)
-        _serve_all(_OptionRunner(config, run, ledger, on_event), config, ledger)
+        _serve_all(_OptionRunner(config, run, ledger, on_event), config, run, ledger)
         if not config.endpoints.keep and ledger.remaining():
             delete_remaining(run)
         if not any(run.requests.glob("*.parquet")):
@@ -97,14 +106,22 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     return ledger.records()
 
 
-def _serve_all(runner: _OptionRunner, config: BenchmarkConfig, ledger: Ledger) -> None:
-    """Serve every option, starting with those whose endpoints are up, and watch the budget."""
-    up_first = sorted(race_order(config, ledger), key=lambda option: not _is_up(ledger.record(option.name)))
-    with ThreadPoolExecutor(endpoints_at_once(config), thread_name_prefix="option") as pool:
-        futures: list[Future] = [pool.submit(runner.serve, option) for option in up_first]
+def _serve_all(runner: _OptionRunner, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> None:
+    """Serve every option, starting with those whose endpoints are up, and watch the budget.
+
+    Of a race that lacks its limit, one after the other until it is set.
+    """
+    in_order = race_order(config, run, ledger)
+    waiting = sorted(in_order, key=lambda option: not _is_up(ledger.record(option.name)))
+    with ThreadPoolExecutor(served_at_once(config), thread_name_prefix="option") as pool:
+        pending: set[Future] = set()
         try:
-            pending = set(futures)
-            while pending:
+            while waiting or pending:
+                is_alone = lacks_limits(config, run)
+                if not (is_alone and pending):
+                    begun = waiting[:1] if is_alone else waiting
+                    pending |= {pool.submit(runner.serve, option) for option in begun}
+                    waiting = waiting[len(begun) :]
                 done, pending = wait(pending, timeout=BUDGET_LOOK_S, return_when=FIRST_EXCEPTION)
                 failed = next((f.exception() for f in done if f.exception() is not None), None)
                 if failed is not None:
@@ -113,7 +130,7 @@ def _serve_all(runner: _OptionRunner, config: BenchmarkConfig, ledger: Ledger) -
                     stay_within_budget(config, ledger)
         except BaseException:
             runner.stop()
-            for future in futures:
+            for future in pending:
                 future.cancel()
             raise
 
@@ -206,11 +223,12 @@ class _OptionRunner:
         repeated: Counter[Attempt] = Counter()
         with self._start_processes(option) as processes:
             try:
-                self._run_single_requests(option, address, processes, notify)
+                if not self._run_single_requests(deployment, address, processes, repeated, notify):
+                    return False
                 while attempts := missing_attempts(option, self._config, self._run):
                     if self._stopping.is_set():
                         return False
-                    spec = self._spec(option, attempts[0], address)
+                    spec = attempt_spec(option, attempts[0], address, self._config, self._run)
                     label = f"{spec.dataset}, {spec.level.label}"
                     processes.run(spec, lambda progress, label=label: notify.progress(label, progress))
                     if not self._goes_on(deployment, spec, repeated, notify):
@@ -226,16 +244,27 @@ class _OptionRunner:
         return True
 
     def _run_single_requests(
-        self, option: OptionBase, address: Address, processes: LoadProcesses, notify: _Notifier
-    ) -> None:
-        """Where the SLO follows the machine: what it is a multiple of."""
-        if not self._config.slo.multiples():
-            return
-        firsts = {attempt.dataset: attempt for attempt in reversed(attempts_of(option, self._config, self._run))}
-        specs = [single_request_spec(self._spec(option, attempt, address), self._run) for attempt in firsts.values()]
-        run_single_requests(
-            specs, lambda spec: processes.run(spec, lambda seen: notify.progress("single requests", seen))
-        )
+        self,
+        deployment: Deployment,
+        address: Address,
+        processes: LoadProcesses,
+        repeated: Counter[Attempt],
+        notify: _Notifier,
+    ) -> bool:
+        """Where the SLO follows the machine: what it is a multiple of. False if a race has no limit after them."""
+        option, config, run = deployment.option, self._config, self._run
+        if not limits_to_measure(config, run):
+            return True
+        specs = single_request_specs(option, address, config, run)
+        files = [Path(spec.output_file) for spec in specs]
+        while missing := [spec for spec in specs if not Path(spec.output_file).is_file()]:
+            processes.run(missing[0], lambda seen: notify.progress("single requests", seen))
+            if looks_of(config) and not self._goes_on(deployment, missing[0], repeated, notify):
+                return False
+        if lacks_limits(config, run):
+            note_no_limit(option, files, config, run, self._ledger)
+            return False
+        return True
 
     def _goes_on(
         self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], notify: _Notifier
@@ -274,7 +303,7 @@ class _OptionRunner:
         silence = silence_at_end(records)
         if silence is None:
             return True
-        situation = self._silence_in_words(deployment.option, attempt, silence)
+        situation = self._silence_in_words(deployment.option, spec, silence)
         answers = deployment.answering_address(situation) is not None
         if answers and (silence.was_reached or repeated[attempt]):
             return True
@@ -302,13 +331,16 @@ class _OptionRunner:
                 return True
         return False
 
-    def _silence_in_words(self, option: OptionBase, attempt: Attempt, silence: Silence) -> str:
-        """In which load point a server fell silent, and which are not run for that."""
-        left = [attempt, *missing_attempts(option, self._config, self._run)]
+    def _silence_in_words(self, option: OptionBase, spec: AttemptSpec, silence: Silence) -> str:
+        """In which load point a server fell silent, or that it did before, and which are not run for that."""
+        attempt, left = spec.attempt, missing_attempts(option, self._config, self._run)
+        moment = "in its single requests"
+        if Path(spec.output_file).parent == self._run.requests:
+            moment, left = "under load", [attempt, *left]
         named = "; ".join(f"{a.dataset} at {a.level.label}" for a in left[:MOST_NAMED])
         more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
         return (
-            f"fell silent under load ({attempt.dataset} at {attempt.level.label}: {silence.answered} of "
+            f"fell silent {moment} ({attempt.dataset} at {attempt.level.label}: {silence.answered} of "
             f"{plural(silence.requests, 'request')} answered, none of the last {silence.trailing}) and then gave no answer to "
             f"a single request; {plural(len(left), 'load point')} not measured: {named}{more}"
         )
@@ -335,32 +367,6 @@ class _OptionRunner:
             self._running.add(processes)
             return processes
 
-    def _spec(self, option: OptionBase, attempt: Attempt, address: Address) -> AttemptSpec:
-        config = self._config
-        tokenizer = config.tokenizer_of(option)
-        config_dir = Path(self._run.about()["config_dir"])
-        asked = asked_of(attempt, option, config, self._run)
-        return AttemptSpec(
-            option=attempt.option,
-            dataset=attempt.dataset,
-            level=attempt.level,
-            repetition=attempt.repetition,
-            seed=config.seed,
-            start_of_prompts=asked.start_of_prompts,
-            address=address,
-            load=asked.load,
-            percentile=config.slo.percentile,
-            fewest_independent=asked.fewest_independent,
-            generation=config.generation,
-            extra_body=option.extra_body,
-            omit_body_keys=option.omit_body_keys,
-            tokenizer=_absolute_folder(tokenizer, config_dir),
-            prompts_file=str(self._run.payloads / f"{slug(attempt.dataset)}.parquet"),
-            prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
-            base_dir=str(config_dir),
-            output_file=str(self._run.requests / f"{attempt.id}.parquet"),
-        )
-
     def _delete(self, option: OptionBase) -> None:
         """Delete what the option made. What cannot be deleted now is tried again when all load is done."""
         record = self._ledger.record(option.name)
@@ -371,12 +377,6 @@ class _OptionRunner:
             delete_endpoint(record, self._run, self._ledger)
         except TeardownError as error:
             self._ledger.update(option.name, record.endpoint_name, state="failed", failure=str(error))
-
-
-def _absolute_folder(tokenizer: str, base_dir: Path) -> str:
-    """A tokenizer's folder as a path that any process finds; other names unchanged."""
-    folder = base_dir / expanded(tokenizer)
-    return str(folder.resolve()) if folder.is_dir() else tokenizer
 
 
 class _Notifier:

@@ -1,5 +1,5 @@
-"""What the race (`helpers.load.race`) asks of the campaign: in which order options come up, how many at once, for which one it is
-still worth waiting, and what is noted when one leaves.
+"""What the race (`helpers.load.race`) asks of the campaign: in which order options come up, how many at once, who sets a limit
+that follows the machine, for which option it is still worth waiting, and what is noted when one leaves.
 """
 
 from __future__ import annotations
@@ -7,19 +7,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Semaphore
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.options import OptionBase, SageMakerOption
+from helpers.config.options import OptionBase, PythonOption, SageMakerOption
 from helpers.load.plan import missing_attempts
 from helpers.load.price_bound import most_of
 from helpers.load.race import Leave, Outcome
 from helpers.load.race_state import leader_of, least_prices_of, step_of
 from helpers.metrics.looks import looks_of
+from helpers.metrics.single_requests import measured_limits, with_limits
 from helpers.number_text import MULTIPLES, dollars, multiple_for, plural, significant
+from helpers.run.aws_errors import Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
-from helpers.run.records import read_facts
+from helpers.run.records import read_facts, set_aside
 
 AT_ONCE = 2
 """In a race one endpoint is loaded while the next one starts."""
@@ -34,11 +37,12 @@ WORDS: dict[Outcome, str] = {
 }
 
 
-def race_order(config: BenchmarkConfig, ledger: Ledger) -> list[OptionBase]:
+def race_order(config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> list[OptionBase]:
     """The options in the order in which they come up: the config's without a race.
 
     In a race the one that costs least per output token at the most that it can serve comes first, if that is known of all that
-    have a price; else the cheapest per hour. Unknown prices come last.
+    have a price; else the cheapest per hour. Unknown prices come last. Where the SLO follows the machine, the config's first
+    comes before them: it sets the limit.
     """
     if looks_of(config) is None:
         return list(config.options)
@@ -48,7 +52,10 @@ def race_order(config: BenchmarkConfig, ledger: Ledger) -> list[OptionBase]:
     least = {option.name: least_prices_of(option, config, record[option.name])[1] for option in priced}
     price = least if all(least.values()) else usd_per_hour
     places = {option.name: price[option.name] for option in priced}
-    return sorted(config.options, key=lambda option: places.get(option.name, math.inf))
+    in_order = sorted(config.options, key=lambda option: places.get(option.name, math.inf))
+    if config.slo.multiples() or measured_limits(run):
+        in_order.sort(key=lambda option: option != config.options[0])
+    return in_order
 
 
 def endpoints_at_once(config: BenchmarkConfig) -> int:
@@ -56,6 +63,19 @@ def endpoints_at_once(config: BenchmarkConfig) -> int:
     most = config.endpoints.max_parallel_endpoints
     is_local = any(isinstance(option, SageMakerOption) and option.local for option in config.options)
     return most if looks_of(config) is None or is_local else min(most, AT_ONCE)
+
+
+def served_at_once(config: BenchmarkConfig) -> int:
+    """How many options notebook 03 serves: in a race one, and the next one where its endpoint takes a while to start."""
+    if looks_of(config) is None or any(_starts_slowly(option) for option in config.options):
+        return endpoints_at_once(config)
+    return 1
+
+
+def _starts_slowly(option: OptionBase) -> bool:
+    if isinstance(option, SageMakerOption):
+        return option.deploy and not option.local
+    return isinstance(option, PythonOption)
 
 
 def first_endpoints(config: BenchmarkConfig) -> int:
@@ -82,11 +102,36 @@ def place_for(option: OptionBase, places: Semaphore, config: BenchmarkConfig, ru
             places.release()
 
 
+def limits_to_measure(config: BenchmarkConfig, run: RunFolder) -> list[str]:
+    """Limits of the SLO for which single requests are to be sent to an option: in a race until they are set."""
+    return list((config if looks_of(config) is None else with_limits(config, run)).slo.multiples())
+
+
+def lacks_limits(config: BenchmarkConfig, run: RunFolder) -> bool:
+    """Is this a race that cannot decide anything yet?"""
+    return looks_of(config) is not None and bool(limits_to_measure(config, run))
+
+
+def note_no_limit(
+    option: OptionBase, records: list[Path], config: BenchmarkConfig, run: RunFolder, ledger: Ledger
+) -> None:
+    """Write into the ledger that the single requests of an option set no limit; they are set aside: a rerun sends them again."""
+    kept = [set_aside(file) for file in records]
+    limits = " and ".join(f"slo.{name}" for name in limits_to_measure(config, run))
+    failure = (
+        f"option {option.name!r}: its single requests give no value for {limits}, so it was not raced. Their records are in "
+        f"{kept[0].parent}. Next: see there why they failed (for ttft_s and tpot_s answers must be streamed), or write "
+        f"{limits} in seconds"
+    )
+    ledger.update(option.name, failure=failure, cause=Cause.OTHER)
+
+
 def note_leave(option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> None:
     """Write into the ledger why an option left the race, with the bounds at that moment; nothing without a race."""
     record = ledger.record(option.name)
     if looks_of(config) is None or record is None or record.race_outcome:
         return
+    config = with_limits(config, run)
     step = step_of(option, config, run.requests, ledger.records())
     if isinstance(step, Leave):
         ledger.update(option.name, race_outcome=step.outcome, race_because=_because(step, option, config, run, ledger))

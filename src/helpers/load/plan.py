@@ -14,6 +14,7 @@ from helpers.load.race import Measure
 from helpers.load.race_state import block_size, blocks_of, points_of, read_block, seconds_left, sent_of, step_of
 from helpers.metrics.looks import looks_of
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
+from helpers.metrics.single_requests import with_limits
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import Attempt
@@ -51,7 +52,7 @@ def _race_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) 
     endpoints = Ledger(run.ledger_file, run.run_id).records()
     if any(record.option == option.name and record.race_outcome for record in endpoints):
         return blocks
-    step = step_of(option, config, run.requests, endpoints)
+    step = step_of(option, with_limits(config, run), run.requests, endpoints)
     if not isinstance(step, Measure):
         return blocks
     level = next(level for level in sorted(config.load.levels()) if level.value == step.level)
@@ -76,7 +77,7 @@ def asked_of(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run:
         independent = math.ceil(requests_for_percentile(config.slo) / config.load.repetitions)
         return Asked(load_for_slo(config), independent, attempts.index(attempt) / len(attempts))
     record = Ledger(run.ledger_file, run.run_id).record(option.name)
-    levels = points_of(option, config, run.requests, record)[attempt.dataset]
+    levels = points_of(option, with_limits(config, run), run.requests, record)[attempt.dataset]
     place = next(i for i, known in enumerate(levels) if known.level == attempt.level.value)
     size = block_size(attempt.level, levels[place].n, config)
     blocks = [read_block(file) for file in blocks_of(option.name, attempt.dataset, attempt.level, run.requests)]

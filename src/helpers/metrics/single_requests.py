@@ -2,15 +2,18 @@
 
 One request at a time is sent to each option before its load points; the records stand in `single_requests` of the run. The
 limit is the multiple of the median, over the dataset that takes longest, of the first option of the config that answered.
-It is computed whenever the run is opened, from these records alone, and kept in `slo.json`. Times in seconds.
+It is computed from these records alone; `slo.json` shows it to readers. Times in seconds.
+
+A race decides by the limit from its first block on, so there it never changes: the config's first option comes up first, the
+next one takes its place where it does not answer, and once an option has set the limit no other sends single requests.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +23,13 @@ from helpers.run.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from helpers.config.file import LoadedConfig
-    from helpers.load.messages import AttemptSpec
     from helpers.run.folder import RunFolder
 
 FOLDER, FILE = "single_requests", "slo.json"
 ONE_AT_A_TIME = ClosedLoop(
     concurrency=[1], min_requests=20, warmup_requests=2, max_duration_s=20, repeat_prompts=True, prefix_cache_salt=True
 )
+SINGLE = LoadLevel("closed_loop", 1)
 DIGITS = 3
 """Significant digits of a limit that was measured."""
 
@@ -57,39 +60,32 @@ class MeasuredLimit:
         )
 
 
-def single_request_spec(spec: AttemptSpec, run: RunFolder) -> AttemptSpec:
-    """Single requests instead of a load point of the same option and dataset."""
-    load = ONE_AT_A_TIME.model_copy(update={"request_timeout_s": spec.load.request_timeout_s})
-    name = f"{slug(spec.option)}__{slug(spec.dataset)}.parquet"
-    changes = {"load": load, "level": LoadLevel("closed_loop", 1), "repetition": 1, "fewest_independent": 1}
-    return spec.model_copy(update={**changes, "output_file": str(run.folder(FOLDER) / name)})
-
-
-def run_single_requests(specs: list[AttemptSpec], send: Callable[[AttemptSpec], object]) -> None:
-    """Send them, where they are not yet measured."""
-    for spec in specs:
-        if not Path(spec.output_file).is_file():
-            send(spec)
+def single_requests_file(option: str, dataset: str, run: RunFolder) -> Path:
+    """Where the records of an option's single requests of a dataset are."""
+    return run.path / FOLDER / f"{slug(option)}__{slug(dataset)}.parquet"
 
 
 # --- limits -------------------------------------------------------------------------------------------------------
 
 
 def with_measured_limits(config: LoadedConfig, run: RunFolder) -> LoadedConfig:
-    """The config with numbers for those limits that follow the machine, once single requests are measured."""
-    asked = config.benchmark.slo.multiples()
-    path = run.path / FILE
-    if not asked:
-        path.unlink(missing_ok=True)  # of an SLO that the config does not have any more
-        return config
-    limits = [limit for name, times in asked.items() if (limit := _limit(name, times, config.benchmark, run))]
-    if len(limits) < len(asked):
+    """As `with_limits`, for a run that is opened; notes in `slo.json` how the limits were found."""
+    path, limits = run.path / FILE, _limits(config.benchmark, run)
+    if not limits:
+        path.unlink(
+            missing_ok=True
+        )  # of an SLO that the config does not have any more, or of an option that was corrected
         return config
     text = json.dumps([asdict(limit) for limit in limits], indent=1) + "\n"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text)
-    slo = config.benchmark.slo.model_copy(update={limit.name: limit.limit_s for limit in limits})
-    return replace(config, benchmark=config.benchmark.model_copy(update={"slo": slo}))
+    return replace(config, benchmark=with_limits(config.benchmark, run))
+
+
+def with_limits(config: BenchmarkConfig, run: RunFolder) -> BenchmarkConfig:
+    """The config with numbers for limits that follow the machine; unchanged as long as one of them is not measured."""
+    limits = {limit.name: limit.limit_s for limit in _limits(config, run)}
+    return config.model_copy(update={"slo": config.slo.model_copy(update=limits)}) if limits else config
 
 
 def measured_limits(run: RunFolder) -> list[MeasuredLimit]:
@@ -101,6 +97,12 @@ def measured_limits(run: RunFolder) -> list[MeasuredLimit]:
 def slo_sentence(run: RunFolder) -> str:
     """How limits that follow the machine were found; empty where all are the config's."""
     return "".join(f" The limit follows the machine: {limit.words}." for limit in measured_limits(run))
+
+
+def _limits(config: BenchmarkConfig, run: RunFolder) -> list[MeasuredLimit]:
+    """All limits that follow the machine; none as long as one of them is not measured."""
+    limits = [_limit(name, times, config, run) for name, times in config.slo.multiples().items()]
+    return [] if None in limits else limits
 
 
 def _limit(name: str, times: float, config: BenchmarkConfig, run: RunFolder) -> MeasuredLimit | None:
@@ -115,16 +117,21 @@ def _limit(name: str, times: float, config: BenchmarkConfig, run: RunFolder) -> 
 
 def _median(name: str, option: str, dataset: str, run: RunFolder) -> MeasuredLimit | None:
     """The median over the answers after warm-up; None where there is none."""
-    from helpers.metrics.formulas import with_latencies
-    from helpers.run.records import read_facts, read_requests
+    path = single_requests_file(option, dataset, run)
+    return _median_of(path, path.stat().st_mtime_ns, name) if path.is_file() else None
 
-    path = run.path / FOLDER / f"{slug(option)}__{slug(dataset)}.parquet"
-    if not path.is_file():
-        return None
+
+@lru_cache(maxsize=200)
+def _median_of(path: Path, mtime_ns: int, name: str) -> MeasuredLimit | None:
+    """Read once: a race asks before each of its steps."""
+    from helpers.metrics.formulas import with_latencies
+    from helpers.run.records import read_attempt_facts, read_requests
+
     rows = with_latencies(read_requests(path.parent, attempts=[path.stem]))
     values = rows[rows["ok"] & (rows["phase"] != "warmup")][name].dropna()
     if values.empty:
         return None
-    (facts,) = [f for f in read_facts(path.parent) if (f.option, f.dataset) == (option, dataset)]
+    facts = read_attempt_facts(path)
     measured_at = datetime.fromtimestamp(facts.clock_pairs[-1][1] / 1e9, UTC).isoformat(timespec="seconds")
-    return MeasuredLimit(name, 0.0, 0.0, float(values.median()), len(values), option, dataset, measured_at)
+    about = facts.option, facts.dataset, measured_at
+    return MeasuredLimit(name, 0.0, 0.0, float(values.median()), len(values), *about)

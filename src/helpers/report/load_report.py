@@ -69,7 +69,8 @@ def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCon
                 continue
             here = points[(points["option"] == option.name) & (points["dataset"] == dataset.name)]
             row = {"dataset": dataset.name, "option": option.name, "instance_type": option.instance_type}
-            row["recommendation"] = _recommendation(here, unit, config)
+            has_left = verdict.option(option.name).status == "eliminated"
+            row["recommendation"] = _recommendation(here, unit, config, has_left)
             row["highest"] = _highest_found(here, config) if searched else ""
             rows.append(row)
     columns = [
@@ -87,8 +88,10 @@ def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCon
     return Table(pd.DataFrame(rows), columns, caption)
 
 
-def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig) -> str:
-    """The sentence; the load is the one that the verdict stands on (`cheapest_within_slo`)."""
+def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig, has_left: bool) -> str:
+    """The sentence; the load is the one that the verdict stands on (`cheapest_within_slo`). Of an option that has left the race
+    what is lacking to show the SLO is not said: it would change nothing.
+    """
     column, percentile = percentile_column(config), f"p{config.slo.percentile:g}"
     if here.empty:
         return "Not measured."
@@ -106,6 +109,10 @@ def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig
         best = known.loc[known[column].astype(float).idxmin()]
         name = LATENCY_NAME[main_latency(config)]
         reached, because = f"{percentile} {name} {text.duration(best[column])}", not_met_because(best, config)
+        if has_left:
+            return (
+                f"It left the race before a load was shown to meet the SLO; the nearest is {best['load']}: {reached}."
+            )
         said = because if reached in because else f"{reached}, but {because}"
         return f"No load is shown to meet the SLO; the nearest is {best['load']}: {said}."
     price = best[unit.column]

@@ -39,7 +39,8 @@ def is_corrected(config: LoadedConfig, run: RunFolder) -> bool:
         return False
     with holding(run.path, "notebook 01"):
         ledger.forget([record.option for record in records if record.state in NEVER_THERE])
-        for file in run.folder("single_requests").glob("*.parquet"):
+        has_decided = measured and config.benchmark.load.race.enabled  # by a limit that single requests have set
+        for file in () if has_decided else run.folder("single_requests").glob("*.parquet"):
             if not measured or file.name.partition("__")[0] in options:
                 file.unlink()
         for file in () if measured else run.payloads.glob("*.parquet"):

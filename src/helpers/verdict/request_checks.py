@@ -141,7 +141,7 @@ def _repeated_prompts(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     for option, prompts in sent.items():
         repeated = sum(times > 1 for times in prompts.values())
         if repeated:
-            rows.append(f"{option}: {repeated / len(prompts):.0%} of its prompts")
+            rows.append(f"{option}: {repeated:,} of its {len(prompts):,} prompts")
     if rows:
         yield ReportWarning(
             kind="repeated_prompts",
