@@ -68,12 +68,11 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
     """Every level of every dataset of the traffic, measured or not."""
     looks, levels = looks_of(config), sorted(config.load.levels())
     datasets = {dataset.name: dataset for dataset in config.datasets_of(option)}
-    key = str(config.slo), endpoint and endpoint.price
     blocks, measured = {}, {}
     for place in ((name, level) for name in _shares(option, config) for level in levels):
         files = blocks_of(option.name, *place, requests)
         blocks[place] = [read_block(file) for file in files]
-        if files and (row := _summarised(_Held(config, endpoint, (*key, tuple(files))))) is not None:
+        if (row := row_of(files, config, endpoint)) is not None:
             measured[place] = row
     judged = judge_across_loads(pd.DataFrame(measured.values()), config).to_dict("records")
     rows = dict(zip(measured, judged, strict=True))
@@ -85,6 +84,12 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
         for name, level in blocks
     }
     return {name: [points[name, level] for level in levels] for name in _shares(option, config)}
+
+
+def row_of(files: Sequence[Path], config: BenchmarkConfig, endpoint: EndpointRecord | None) -> dict | None:
+    """The summary of a load point from the files of its blocks (`summary.summarise`); None where nothing of it counts."""
+    key = str(config.slo), endpoint and endpoint.price, tuple(files)
+    return _summarised(_Held(config, endpoint, key)) if files else None
 
 
 class _Held:

@@ -18,8 +18,8 @@ from markupsafe import Markup
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.bottom_line_text import bottom_line
-from helpers.report.charts.price import LETTERS, draw
-from helpers.report.charts.style import LATENCY_WORDS
+from helpers.report.charts.price import draw
+from helpers.report.charts.style import LATENCY_WORDS, LETTERS
 from helpers.report.columns import column, numeric
 from helpers.report.display import Html, Markdown, Table
 from helpers.report.figures import read_figures
