@@ -21,7 +21,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Load, LoadLevel, closed_loop_prompts
 from helpers.config.options import OptionBase
 from helpers.load.race import Price, price_so_far
-from helpers.load.race_state import blocks_of, points_of, read_block, row_of, sent_of, traffic_of
+from helpers.load.race_state import blocks_of, points_of, read_block, row_of, traffic_of
 from helpers.metrics.sample_size import levels_of, requests_for_slo
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import read_requests
@@ -94,15 +94,13 @@ def _standing(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
     rows = {place: row_of(mine, config, endpoint) for place, mine in files.items()}
     rows = {place: row for place, row in rows.items() if row is not None}
     shares = {name: share for name, share in traffic_of(config).items() if any(d == name for d, _ in files)}
-    has_failed = endpoint is not None and endpoint.failure is not None
-    sent, loaded_s = 0, 0.0
-    for file in (file for mine in files.values() for file in mine):
-        block = read_block(file)
-        sent, loaded_s = sent + sent_of([block]), loaded_s + block.lasted_s
-    spent = Bill(sent, *_hours_and_dollars(endpoint, loaded_s))
+    has_failed = endpoint is not None and endpoint.failure is not None and endpoint.race_outcome is None
+    visits = _visits(files)
+    loaded_s = float(sum(read_block(file).lasted_s for mine in files.values() for file in mine))
+    spent = Bill(sum(visit.requests for visit in visits), *_hours_and_dollars(endpoint, loaded_s))
     return Standing(
         option=option.name,
-        visits=_visits(files),
+        visits=visits,
         prices=price_so_far(points_of(option, config, requests, endpoint), shares) if rows else None,
         spent=spent,
         full=spent if has_failed else _full(option, config, rows, spent, loaded_s, endpoint),
@@ -119,11 +117,9 @@ def _files(option: OptionBase, config: BenchmarkConfig, requests: Path) -> dict[
 
 
 def _visits(files: dict[tuple[str, LoadLevel], list[Path]]) -> tuple[Visit, ...]:
-    blocks = sorted(
-        (_began_ns(file), *place, sent_of([read_block(file)])) for place, mine in files.items() for file in mine
-    )
+    blocks = sorted((_sending(file), *place) for place, mine in files.items() for file in mine)
     visits: list[Visit] = []
-    for _, dataset, level, sent in blocks:
+    for (_, sent), dataset, level in blocks:
         if visits and visits[-1][:2] == (dataset, level):
             visits[-1] = Visit(dataset, level, visits[-1].requests + sent)
         else:
@@ -133,15 +129,22 @@ def _visits(files: dict[tuple[str, LoadLevel], list[Path]]) -> tuple[Visit, ...]
 
 def _first_ns(option: OptionBase, config: BenchmarkConfig, requests: Path) -> float:
     files = _files(option, config, requests).values()
-    return min((_began_ns(file) for mine in files for file in mine), default=math.inf)
+    return min((_sending(file).began_ns for mine in files for file in mine), default=math.inf)
+
+
+class _Sending(NamedTuple):
+    """When the first request of a block was sent, by the wall clock, as a race may go on after a restart; and how many were."""
+
+    began_ns: int
+    requests: int
 
 
 @lru_cache(maxsize=2000)
-def _began_ns(file: Path) -> int:
-    """When the first request of a block was sent: wall clock, as a race may go on after a restart of the machine."""
+def _sending(file: Path) -> _Sending:
     monotonic_ns, wall_ns = read_block(file).facts.clock_pairs[0]
-    sent_ns = read_requests(file.parent, ["sent_ns"], [file.stem])["sent_ns"].min()
-    return int(wall_ns + (sent_ns - monotonic_ns if sent_ns == sent_ns else 0))
+    sent_ns = read_requests(file.parent, ["sent_ns"], [file.stem])["sent_ns"]
+    known = sent_ns.dropna()
+    return _Sending(int(wall_ns + known.min() - monotonic_ns) if len(known) else wall_ns, len(sent_ns))
 
 
 def _hours_and_dollars(endpoint: EndpointRecord | None, loaded_s: float) -> tuple[float | None, float | None]:
@@ -168,7 +171,7 @@ def _full(
             point = _full_point(level, load, _rate(level, dataset.name, rows))
             sent += point[0]
             lasts_s = None if lasts_s is None or point[1] is None else lasts_s + point[1]
-    if lasts_s is None or endpoint is None or spent.hours is None:
+    if lasts_s is None or endpoint is None or not rows:
         return Bill(sent, None, None)
     further_hours = (lasts_s - loaded_s) / 3600
     return Bill(sent, spent.hours + further_hours, _full_dollars(endpoint, spent, sent, further_hours))

@@ -7,7 +7,7 @@ point, over what the full grid would have sent; at the right what it costs, as f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from helpers import number_text as text
@@ -25,6 +25,7 @@ WIDTH = 760
 REQUESTS_PX, PRICES_PX = (0.0, 440.0), (480.0, 740.0)
 TOP, ROW_PX, BAR_Y, BAR_PX, AXIS_PX = 4, 48, 20, 14, 40
 BOLD, SMALL, MIDDLE = 'font-weight="bold"', 'font-size="9" opacity="0.75"', 'text-anchor="middle"'
+TO_THE_LEFT = 'text-anchor="end"'
 """Attributes of text: a page may strip styles."""
 SMALL_PX = 4.9
 """Width of a small character."""
@@ -32,6 +33,8 @@ NAME_CHARACTERS = 40
 """Of a longer name the beginning is shown."""
 FAR = 3
 """Prices beyond this many times the leader's lie beyond the end of the axis."""
+NEARLY = 0.93
+"""Share of the axis from which there is no room for the rest of an interval."""
 FADED = 0.45
 GONE = ("infeasible", "more expensive", "not cheaper")
 """Outcomes of options that lost."""
@@ -92,7 +95,8 @@ def _draw(
         _axis(along, len(standings), f"price {unit.words}, $"),
     ]
     if math.isfinite(leader):
-        parts.append(f'<path d="M{along(leader):.1f} {TOP}V{floor}" stroke="currentColor" stroke-dasharray="4 3"/>')
+        line = _in_rows([along(leader)], len(standings))
+        parts.append(f'<path d="{line}" stroke="currentColor" stroke-width="1.3" stroke-dasharray="4 2"/>')
     for i, standing in enumerate(standings):
         inside = _row(standing, words[standing.option], prices[standing.option], across, along, config)
         parts.append(f'<g transform="translate(0 {TOP + ROW_PX * i})">{inside}</g>')
@@ -163,29 +167,36 @@ def _interval(price: Price | None, along: Scale) -> str:
     """From the least to the most, with the estimate; an arrow where it goes on beyond the axis."""
     if price is None:
         return ""
-    middle = BAR_Y + BAR_PX / 2
+    middle, end = BAR_Y + BAR_PX / 2, f"{along.end:.1f}"
+    arrow = f'<path d="M{end} {middle}l-6 -4v8z" stroke="none"/>' if price.high > along.top else ""
+    if price.low > NEARLY * along.top:
+        words = f"at least {text.significant(price.low)}"
+        return f'{arrow}<g stroke="none">{_text(along.end - 9, middle + 3, words, f"{SMALL} {TO_THE_LEFT}")}</g>'
     low, high = along(price.low), along(price.high)
-    line = f'<path d="M{low:.1f} {middle - 4}v8M{low:.1f} {middle}H{high:.1f}" fill="none" stroke-width="1.4"/>'
-    if price.high > along.top:
-        line += f'<path d="M{along.end:.1f} {middle}l-6 -4v8z" stroke="none"/>'
-    else:
-        line += f'<path d="M{high:.1f} {middle - 4}v8" fill="none" stroke-width="1.4"/>'
-    if price.value <= along.top:
-        line += f'<circle cx="{along(price.value):.1f}" cy="{middle}" r="4" stroke="none"/>'
-    return line
+    edge = "" if arrow else f"M{high:.1f} {middle - 4}v8"
+    line = f'<path d="M{low:.1f} {middle - 4}v8M{low:.1f} {middle}H{high:.1f}{edge}" fill="none" stroke-width="1.4"/>'
+    dot = (
+        f'<circle cx="{along(price.value):.1f}" cy="{middle}" r="4" stroke="none"/>' if price.value <= along.top else ""
+    )
+    return f"{line}{arrow}{dot}"
 
 
 def _axis(scale: Scale, rows: int, label: str) -> str:
     """The grid behind the bars of each row, and below them all the numbers with what they are."""
     ticks, floor = scale.ticks(), TOP + ROW_PX * rows
-    tops = [TOP + ROW_PX * row + BAR_Y - 3 for row in range(rows)]
-    grid = "".join(f"M{scale(value):.1f} {top}v{BAR_PX + 6}" for value in ticks for top in tops)
+    grid = _in_rows(map(scale, ticks), rows)
     return (
         f'<path d="{grid}" stroke="currentColor" opacity="0.2"/>'
         f'<path d="M{scale.start} {floor}H{scale.end}" stroke="currentColor" opacity="0.6"/>'
         f"{''.join(_text(scale(value), floor + 14, f'{value:,.6g}', MIDDLE) for value in ticks)}"
         f"{_text((scale.start + scale.end) / 2, floor + 32, label, MIDDLE)}"
     )
+
+
+def _in_rows(places: Iterable[float], rows: int) -> str:
+    """Upright lines behind the bars of each row, which leave the words between them free."""
+    tops = [TOP + ROW_PX * row + BAR_Y - 4 for row in range(rows)]
+    return "".join(f"M{x:.1f} {top}v{BAR_PX + 8}" for x in places for top in tops)
 
 
 def _text(x: float, y: float, words: str, how: str = "") -> str:
