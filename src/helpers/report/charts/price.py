@@ -29,6 +29,7 @@ from helpers.report.charts.style import (
     ranges,
     stand_alone,
 )
+from helpers.report.columns import interval_words
 from helpers.report.display import Figure, in_html
 from helpers.report.price_unit import PriceUnit, price_unit
 from helpers.run.whole_files import write_atomically
@@ -117,7 +118,8 @@ def _alt_and_caption(picture: _Picture, drawn: pd.DataFrame) -> tuple[str, str]:
     caption = (
         f"Lower left is better. Filled: shown to meet the SLO, {met} of {count}; hollow: not shown; faded: another load point "
         f"is shown to be both faster and cheaper; shaded: within the limit of {picture.limit:g} s"
-        f"{'; circled: recommended' if recommended else ''}. Small numbers: {config.load.level_name}; whiskers: 95% intervals."
+        f"{'; circled: recommended' if recommended else ''}. Small numbers: {config.load.level_name}; whiskers: "
+        f"{interval_words(config)}."
         f"{month if unit.column == MONTH else ''}{open_ended(drawn, x, unit.column)}{crossed_out(drawn)}"
         f"{left_out(len(outcome.points) - len(drawn))}"
     )
