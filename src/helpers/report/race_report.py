@@ -59,8 +59,7 @@ def bill_words(standings: Sequence[Standing], so_far: str = "") -> str:
     would = [f"{text.number(full.requests)} requests ({_share(spent.requests, full.requests)})"]
     unknown = [standing.option for standing in standings if standing.full.hours is None]
     if full.hours is None:
-        lacking = f"because no request of {_listed(map(_quoted, unknown))} was measured"
-        would.append(f"an unknown time {lacking}" if unknown else "an unknown time")
+        would.append(f"an unknown time, because no request of {_listed(map(_quoted, unknown))} was measured")
     else:
         shares = [_share(mine, of) for mine, of in zip(spent[1:], full[1:], strict=True)]
         would += [f"{amount} ({share})" for amount, share in zip(_time_and_money(full, full), shares, strict=False)]
