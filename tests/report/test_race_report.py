@@ -117,10 +117,10 @@ def test_what_the_race_took_of_the_full_grid():
 
 def test_what_is_not_known_of_the_full_grid_is_unknown():
     words = bill_words([standing("a"), standing("b", visits=(), spent=NOTHING, full=Bill(320, None, None))])
-    assert "would take 640 requests (12%) and an unknown time, because no request of “b” was measured" in words
+    assert "would take 640 requests (12%) and an unknown time, because rates of “b” are unknown: an estimate" in words
     no_price = [standing("a", spent=Bill(80, 0.5, None), full=Bill(320, 2.5, None))]
     assert "30 endpoint-minutes and unknown dollars" in bill_words(no_price)
-    assert "2.50 endpoint-hours (20%) and unknown dollars" in bill_words(no_price)
+    assert "2.50 endpoint-hours (20%) and unknown dollars: an estimate" in bill_words(no_price)
 
 
 def test_where_nothing_is_billed_no_dollars_are_mentioned():

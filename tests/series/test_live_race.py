@@ -56,7 +56,7 @@ def test_each_option_says_how_it_stands_and_words_are_text(run):
     view.show(event("late", "failed", "<i>no capacity"), 0.0)
     assert "failed: &lt;i&gt;no capacity" in view.widget.value and "<i>" not in view.widget.value
     assert "The race took 400 requests" in shown and " so far." in shown
-    assert "an unknown time, because no request of “late” was measured" in shown
+    assert "an unknown time, because rates of “late” are unknown" in shown
 
 
 def test_a_race_that_goes_on_after_a_kill_shows_what_it_showed(run):

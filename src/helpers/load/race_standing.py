@@ -21,7 +21,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Load, LoadLevel, closed_loop_prompts
 from helpers.config.options import OptionBase
 from helpers.load.race import Price, price_so_far
-from helpers.load.race_state import blocks_of, points_of, read_block, row_of, traffic_of
+from helpers.load.race_state import blocks_of, points_of, read_block, row_of, traffic_of, written_ns
 from helpers.metrics.sample_size import levels_of, requests_for_slo
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import read_requests
@@ -139,8 +139,12 @@ class _Sending(NamedTuple):
     requests: int
 
 
-@lru_cache(maxsize=2000)
 def _sending(file: Path) -> _Sending:
+    return _read_sending(file, written_ns(file))
+
+
+@lru_cache(maxsize=2000)
+def _read_sending(file: Path, _: int) -> _Sending:
     monotonic_ns, wall_ns = read_block(file).facts.clock_pairs[0]
     sent_ns = read_requests(file.parent, ["sent_ns"], [file.stem])["sent_ns"]
     known = sent_ns.dropna()

@@ -88,7 +88,7 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
 
 def row_of(files: Sequence[Path], config: BenchmarkConfig, endpoint: EndpointRecord | None) -> dict | None:
     """The summary of a load point from the files of its blocks (`summary.summarise`); None where nothing of it counts."""
-    key = str(config.slo), endpoint and endpoint.price, tuple(files)
+    key = str(config.slo), endpoint and endpoint.price, tuple(map(written_ns, files)), tuple(files)
     return _summarised(_Held(config, endpoint, key)) if files else None
 
 
@@ -121,9 +121,18 @@ class Block(NamedTuple):
     """From the first request that was sent to the last answer."""
 
 
-@lru_cache(maxsize=2000)
 def read_block(file: Path) -> Block:
-    """A finished block, whose file does not change any more."""
+    """A finished block."""
+    return _read_block(file, written_ns(file))
+
+
+def written_ns(file: Path) -> int:
+    """When a file was written: a block whose server was lost is set aside, and measured again under its name."""
+    return file.stat().st_mtime_ns
+
+
+@lru_cache(maxsize=2000)
+def _read_block(file: Path, _: int) -> Block:
     sent = read_requests(file.parent, ["sent_ns", "done_ns"], [file.stem])
     first_ns, last_ns = sent["sent_ns"].min(), sent["done_ns"].max()
     is_known = not pd.isna(first_ns) and not pd.isna(last_ns)

@@ -47,7 +47,7 @@ def race_title(standings: Sequence[Standing]) -> str:
     """What the race took of the full grid, in requests."""
     spent, full = _bills(standings)
     return (
-        f"The race sent {text.number(spent.requests)} requests, {_share(spent.requests, full.requests)} of the "
+        f"The race sent {_requests(spent)}, {_share(spent.requests, full.requests)} of the "
         f"{text.number(full.requests)} of the full grid"
     )
 
@@ -55,14 +55,15 @@ def race_title(standings: Sequence[Standing]) -> str:
 def bill_words(standings: Sequence[Standing], so_far: str = "") -> str:
     """Requests, time and dollars of the race, and what the full grid would have taken; `so_far` while it goes on."""
     spent, full = _bills(standings)
-    took = _listed([f"{text.number(spent.requests)} requests", *_time_and_money(spent, full)])
-    would = [f"{text.number(full.requests)} requests ({_share(spent.requests, full.requests)})"]
+    took = _listed([_requests(spent), *_time_and_money(spent)])
+    would = [f"{_requests(full)} ({_share(spent.requests, full.requests)})"]
     unknown = [standing.option for standing in standings if standing.full.hours is None]
     if full.hours is None:
-        would.append(f"an unknown time, because no request of {_listed(map(_quoted, unknown))} was measured")
+        would.append(f"an unknown time, because rates of {_listed(map(_quoted, unknown))} are unknown")
     else:
         shares = [_share(mine, of) for mine, of in zip(spent[1:], full[1:], strict=True)]
-        would += [f"{amount} ({share})" for amount, share in zip(_time_and_money(full, full), shares, strict=False)]
+        amounts = zip(_time_and_money(full), shares, strict=False)  # dollars are left out where nothing is billed
+        would += [f"{amount} ({share})" if share else amount for amount, share in amounts]
     return (
         f"The race took {took}{so_far}. The full grid (race: false) would take {_listed(would)}: an estimate from the rates at "
         "which the options answered; in brackets, what the race took of it."
@@ -73,7 +74,11 @@ def _bills(standings: Sequence[Standing]) -> tuple[Bill, Bill]:
     return total(s.spent for s in standings), total(s.full for s in standings)
 
 
-def _time_and_money(bill: Bill, of: Bill) -> list[str]:
+def _requests(bill: Bill) -> str:
+    return text.plural(round(bill.requests), "request")
+
+
+def _time_and_money(bill: Bill) -> list[str]:
     """Time, and dollars where anything is billed."""
     if bill.hours is None:
         time = "an unknown time"
@@ -81,11 +86,11 @@ def _time_and_money(bill: Bill, of: Bill) -> list[str]:
         time = f"{text.significant(bill.hours * 60, 2)} endpoint-minutes"
     else:
         time = f"{text.significant(bill.hours)} endpoint-hours"
-    return [time] if of.usd == 0 else [time, "unknown dollars" if bill.usd is None else text.money(bill.usd)]
+    return [time] if bill.usd == 0 else [time, "unknown dollars" if bill.usd is None else text.money(bill.usd)]
 
 
-def _share(part: float | None, of: float | None) -> str:
-    return text.percent(part / of) if part is not None and of else "unknown"
+def _share(part: float | None, of: float | None) -> str | None:
+    return text.percent(part / of) if part is not None and of else None
 
 
 def _listed(parts: Iterable[str]) -> str:

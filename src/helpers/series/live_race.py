@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.endpoints.option_runner import LoadEvent
+from helpers.errors import AnalysisError
 from helpers.load.race_standing import Standing, standings_of
 from helpers.report.charts import race_picture
 from helpers.report.display import in_html
@@ -44,7 +46,8 @@ class LiveRace:
         is_new = event.progress is None or before is None or before.detail != event.detail
         if is_new or now_s - self._drawn_s >= REDRAW_S:
             self._drawn_s = now_s
-            self.widget.value = self._draw()
+            with suppress(AnalysisError, OSError):  # a block was set aside meanwhile, because its server was lost
+                self.widget.value = self._draw()
 
     def _draw(self) -> str:
         endpoints = self._ledger.records()

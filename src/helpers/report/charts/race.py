@@ -21,11 +21,11 @@ from helpers.report.display import Figure, in_html
 from helpers.report.price_unit import PriceUnit
 from helpers.run.whole_files import write_atomically
 
-WIDTH = 760
+WIDTH, MARGIN_PX = 760, 10
 REQUESTS_PX, PRICES_PX = (0.0, 440.0), (480.0, 740.0)
 TOP, ROW_PX, BAR_Y, BAR_PX, AXIS_PX = 4, 48, 20, 14, 40
-BOLD, SMALL, MIDDLE = 'font-weight="bold"', 'font-size="9" opacity="0.75"', 'text-anchor="middle"'
-TO_THE_LEFT = 'text-anchor="end"'
+BOLD, SMALL = 'font-weight="bold"', 'font-size="9" opacity="0.75"'
+MIDDLE, END = 'text-anchor="middle"', 'text-anchor="end"'
 """Attributes of text: a page may strip styles."""
 SMALL_PX = 4.9
 """Width of a small character."""
@@ -46,7 +46,7 @@ def race_picture(
     """The picture as HTML, for a page that may be light or dark."""
     inside, height = _draw(standings, words, unit, config)
     return (
-        f'<svg role="img" aria-label="{in_html(alt)}" viewBox="0 0 {WIDTH + 10} {height}" '
+        f'<svg role="img" aria-label="{in_html(alt)}" viewBox="{-MARGIN_PX} 0 {WIDTH + 2 * MARGIN_PX} {height}" '
         f'style="width:100%;max-width:{WIDTH * SHOWN_LARGER:g}px" xmlns="http://www.w3.org/2000/svg">{inside}</svg>'
     )
 
@@ -64,10 +64,8 @@ def race_figure(
     inside, height = _draw(standings, words, unit, config)
     path = folder / "race.svg"
     folder.mkdir(parents=True, exist_ok=True)
-    placed = (
-        f'<g transform="translate(10 0)">{_text(0, 14, title, BOLD)}<g transform="translate(0 26)">{inside}</g></g>'
-    )
-    write_atomically(path, stand_alone(placed, WIDTH + 20, height + 26))
+    placed = f'<g transform="translate({MARGIN_PX} 0)">{_text(0, 14, title, BOLD)}<g transform="translate(0 26)">{inside}</g></g>'
+    write_atomically(path, stand_alone(placed, WIDTH + 2 * MARGIN_PX, height + 26))
     rows = "; ".join(
         f"{s.option}: {text.plural(round(s.spent.requests), 'request')}, {words[s.option]}" for s in standings
     )
@@ -85,7 +83,7 @@ def _draw(
 ) -> tuple[str, float]:
     """The inside of an SVG that is `WIDTH` wide, and its height. `words` say how each option stands; prices are of `unit`."""
     floor = TOP + ROW_PX * len(standings)
-    prices = {standing.option: price_in(standing, unit) for standing in standings}
+    prices = {standing.option: _price_in(standing, unit) for standing in standings}
     most = max(max(standing.spent.requests, standing.full.requests) for standing in standings)
     across = Scale(most * 1.02 or 1.0, *REQUESTS_PX)
     leader = min((price.high for price in prices.values() if price), default=math.inf)
@@ -103,7 +101,7 @@ def _draw(
     return f'<g font-size="11">{"".join(parts)}</g>', floor + AXIS_PX
 
 
-def price_in(standing: Standing, unit: PriceUnit) -> Price | None:
+def _price_in(standing: Standing, unit: PriceUnit) -> Price | None:
     """An option's price in the unit; None where nothing is known of it, or it misses the SLO."""
     if standing.prices is None:
         return None
@@ -171,7 +169,7 @@ def _interval(price: Price | None, along: Scale) -> str:
     arrow = f'<path d="M{end} {middle}l-6 -4v8z" stroke="none"/>' if price.high > along.top else ""
     if price.low > NEARLY * along.top:
         words = f"at least {text.significant(price.low)}"
-        return f'{arrow}<g stroke="none">{_text(along.end - 9, middle + 3, words, f"{SMALL} {TO_THE_LEFT}")}</g>'
+        return f'{arrow}<g stroke="none">{_text(along.end - 9, middle + 3, words, f"{SMALL} {END}")}</g>'
     low, high = along(price.low), along(price.high)
     edge = "" if arrow else f"M{high:.1f} {middle - 4}v8"
     line = f'<path d="M{low:.1f} {middle - 4}v8M{low:.1f} {middle}H{high:.1f}{edge}" fill="none" stroke-width="1.4"/>'
