@@ -29,8 +29,10 @@ def test_one_level_at_one_worker():
 
 
 def test_levels_are_bracketed_not_all_measured():
-    one, many = (expected_load(config.options[0], 1, config) for config in (raced(), raced(concurrency=[1, 2, 4])))
-    assert one.requests < many.requests < 3 * one.requests
+    """Two of three have a first look, of 36, 42 and 56 requests; the next two looks take 102, 114 and 140."""
+    config = raced(concurrency=[1, 2, 4])
+    load = expected_load(config.options[0], 10**9, config)
+    assert load.requests == pytest.approx(2 * (36 + 42 + 56) / 3 + (102 + 114 + 140) / 3)
 
 
 def test_an_open_loop_takes_its_schedule():

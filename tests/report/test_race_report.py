@@ -48,7 +48,7 @@ def eight():
         standing("c", price=None, outcome="infeasible", because="after 80 requests: it misses the SLO"),
         standing("d", price=(math.inf, 0.3, math.inf), **lost),
         standing("e", price=(90.0, 80.0, math.inf), **lost),
-        standing("f", price=(1.0, 0.9, 1.1)),
+        standing("f", *[("short", level, 3) for level in (1, 2, 4, 8)] * 8, price=(1.0, 0.9, 1.1)),
         standing("g", price=None, because="<b>no & capacity"),
         standing("h", visits=(), price=None, spent=NOTHING, full=Bill(320, None, None)),
     ]
@@ -101,7 +101,7 @@ def test_a_piece_is_as_long_as_its_requests(picture):
     widths = [
         float(rect.get("width")) for rect in picture[1].iter(f"{SVG}rect") if rect.find(f"{SVG}title") is not None
     ]
-    assert len(widths) == 24 + 6 * 2
+    assert len(widths) == 24 + 32 + 5 * 2
     assert widths[-1] / widths[0] == pytest.approx(40 / 31, rel=0.1)
 
 
