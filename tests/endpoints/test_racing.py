@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 from fault_lab import Lab, fault_config, load_points, records_of, wait_for
 
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.file import load_config
 from helpers.load.plan import attempts_of, missing_attempts
-from helpers.report.race_report import race_table
+from helpers.report.race_report import draw_race_figure, race_table
 from helpers.run.folder import RunFolder
-from helpers.verdict.analysis import read_measurements
+from helpers.run.records import read_requests
+from helpers.series.live_race import LiveRace
+from helpers.verdict.analysis import Measurements, read_measurements
 from helpers.verdict.judging import judge
+from helpers.verdict.verdict import Verdict
 
 pytestmark = [pytest.mark.faults, pytest.mark.timing]
 pytest_plugins = ["fault_fixtures"]
@@ -78,6 +82,17 @@ def assert_raced(config_path: Path, run: RunFolder, lab: Lab) -> None:
     assert not [warning for warning in judged.warnings if warning.kind == "missing"]
     rows = race_table(measured.endpoints, measured.points, config).rows
     assert dict(zip(rows["option"], rows["outcome"], strict=True)) == found
+    assert_shown(config, run, measured, judged)
+
+
+def assert_shown(config: BenchmarkConfig, run: RunFolder, measured: Measurements, judged: Verdict) -> None:
+    """The live view and the report's picture say the same, from records and ledger alone."""
+    view = LiveRace(config, run).widget.value
+    assert "left: settled after" in view and view.count("left: more expensive after") == 2 * 2, "drawn, and in words"
+    sent = len(read_requests(run.requests, ["option"]))
+    figure = draw_race_figure(judged, measured.endpoints, config, run)
+    assert f"The race sent {sent:,} requests, " in figure.alt and "more expensive after" in figure.alt
+    assert f"The race took {sent:,} requests, " in figure.caption and "unknown" not in figure.caption
 
 
 def test_options_come_up_by_price_and_leave_when_they_cannot_win(lab):

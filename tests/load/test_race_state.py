@@ -87,3 +87,12 @@ def test_failures_too_near_their_limit_to_be_told_from_it_end_an_option(two_bloc
         (340, "undecided", True),
         (300, "undecided", True),
     ]
+
+
+def test_a_block_that_is_measured_again_under_its_name_is_read_again(two_blocks):
+    """The first is set aside because its server was lost; another takes its name."""
+    config = raced()
+    points_of(config.options[0], config, two_blocks, endpoint("a"))
+    again = facts(0, 20, repetition=1, load_kind="closed_loop", level=1.0, load_point="a__short__c1__r1")
+    write_run(two_blocks, [request(at, 3.0, repetition=1, level=1.0) for at in range(10)], [again])
+    assert points_of(config.options[0], config, two_blocks, endpoint("a"))["short"][0].n == 30

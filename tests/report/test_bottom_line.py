@@ -85,7 +85,7 @@ def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settl
     )
     assert "p95 latency is not" not in text, "that one is not open"
     assert "39 more requests like these at the same loads (less than a minute of load, $0.00390)" in text
-    table = options_table(verdict_and_config(*points)[0])
+    table = options_table(*verdict_and_config(*points))
     assert [row[-2] for row in table.cells()] == ["estimate", "estimate"]
     assert "not decided (estimate)" in [row[-1] for row in capacity_table(*verdict_and_config(*points)).cells()]
 
@@ -111,7 +111,7 @@ def test_captions_say_the_order_and_what_the_loads_are_known_to_be(states, order
     """The second is the cheaper one, and still stands below the first where only the first is shown to meet the SLO."""
     points = [{"option": o, "slo": slo, "rate": rate} for o, slo, rate in zip("ab", states, (5, 10), strict=True)]
     verdict, config = verdict_and_config(*points)
-    table = options_table(verdict)
+    table = options_table(verdict, config)
     costs = [float(row[2].split()[0]) for row in table.cells() if row[2] != "–"]
     assert ordered in table.caption and (costs == sorted(costs) or "then the estimates" in ordered)
     assert standing in capacity_table(verdict, config).caption

@@ -145,6 +145,25 @@ def own_price(points: Points, shares: Mapping[str, float]) -> tuple[Price, ...] 
     )
 
 
+def price_so_far(points: Points, shares: Mapping[str, float]) -> tuple[Price, ...] | None:
+    """What an option seems to cost in each of the `BASES`, for readers; None once it is shown to miss the SLO.
+
+    `low` is the least that it may cost at loads that are not ruled out, `high` the most where it is shown to meet the SLO, and
+    infinite until it is. `value` is infinite while no load seems to meet the SLO.
+    """
+    if not all(_possible(points[dataset]) for dataset in shares):
+        return None
+    own, prices = own_price(points, shares), []
+    for basis in range(len(BASES)):
+        low = _at_least(points, shares, basis)
+        seems = sum(
+            share * min((p.prices[basis].value for p in _possible(points[d]) if p.is_within), default=math.inf)
+            for d, share in shares.items()
+        )
+        prices.append(Price(own[basis].value, low, own[basis].high) if own else Price(seems, low, math.inf))
+    return tuple(prices)
+
+
 def _best(levels: Sequence[Point]) -> Point | None:
     met = [point for point in levels if point.state == "met"]
     return min(met, key=_order_by_price, default=None)

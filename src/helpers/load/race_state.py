@@ -88,14 +88,13 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
     """Every level of every dataset of the traffic, measured or not; of a search no more than `most_levels` are measured."""
     looks, levels = looks_of(config), sorted(config.load.levels())
     datasets = {dataset.name: dataset for dataset in config.datasets_of(option)}
-    key = str(config.slo), endpoint and endpoint.price
     blocks, measured = {}, {}
     for name in _shares(option, config):
         found = _blocks(option.name, name, requests)
         for level in levels:
             files = found.get(level.slug, [])
             blocks[name, level] = [read_block(file) for file in files]
-            if files and (row := _summarised(_Held(config, endpoint, (*key, tuple(files))))) is not None:
+            if (row := row_of(files, config, endpoint)) is not None:
                 measured[name, level] = row
     judged = judge_across_loads(pd.DataFrame(measured.values()), config).to_dict("records")
     rows = dict(zip(measured, judged, strict=True))
@@ -117,6 +116,12 @@ def _no_more_than(most: int, points: list[Point]) -> list[Point]:
     if sum(point.is_measured or point.is_unjudged for point in points) < most:
         return points
     return [point if point.is_measured else replace(point, is_spent=True) for point in points]
+
+
+def row_of(files: Sequence[Path], config: BenchmarkConfig, endpoint: EndpointRecord | None) -> dict | None:
+    """The summary of a load point from the files of its blocks (`summary.summarise`); None where nothing of it counts."""
+    key = str(config.slo), endpoint and endpoint.price, tuple(map(written_ns, files)), tuple(files)
+    return _summarised(_Held(config, endpoint, key)) if files else None
 
 
 class _Held:
@@ -148,9 +153,18 @@ class Block(NamedTuple):
     """From the first request that was sent to the last answer."""
 
 
-@lru_cache(maxsize=2000)
 def read_block(file: Path) -> Block:
-    """A finished block, whose file does not change any more."""
+    """A finished block."""
+    return _read_block(file, written_ns(file))
+
+
+def written_ns(file: Path) -> int:
+    """When a file was written: a block whose server was lost is set aside, and measured again under its name."""
+    return file.stat().st_mtime_ns
+
+
+@lru_cache(maxsize=2000)
+def _read_block(file: Path, _: int) -> Block:
     sent = read_requests(file.parent, ["sent_ns", "done_ns"], [file.stem])
     first_ns, last_ns = sent["sent_ns"].min(), sent["done_ns"].max()
     is_known = not pd.isna(first_ns) and not pd.isna(last_ns)

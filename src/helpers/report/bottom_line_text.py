@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.report.columns import interval_words
 from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import price_unit, scaled
@@ -34,7 +35,7 @@ def _recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
         verdict.model,
         quoted(winner.option),
         slo_words(config),
-        cost_words(scaled(winner.cost, unit)),
+        cost_words(scaled(winner.cost, unit), config),
         unit.words,
         loads_of(winner),
     )
@@ -243,12 +244,12 @@ def quoted(name: str) -> str:
     return f"“{name}”"
 
 
-def cost_words(cost: Estimate) -> str:
+def cost_words(cost: Estimate, config: BenchmarkConfig) -> str:
     """A price with its interval, as a phrase."""
     if cost.low is None or cost.high is None:
         return f"{text.dollars(cost.value)} (interval unknown)"
     decimals = text.decimals_for([cost.value])
     return (
-        f"${text.number(cost.value, decimals)} (95% interval {text.number(cost.low, decimals)} to "
+        f"${text.number(cost.value, decimals)} ({interval_words(config)} {text.number(cost.low, decimals)} to "
         f"{text.number(cost.high, decimals)})"
     )

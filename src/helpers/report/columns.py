@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from helpers import number_text
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.metrics.looks import looks_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,6 @@ CATALOGUE = {
         # verdict and load points
         Column("option", "option"),
         Column("verdict", "verdict"),
-        Column("interval", "95% interval"),
         Column("shown", "SLO met there"),
         Column("reason", "why", wraps=True),
         numeric("n", "n", decimals=0),
@@ -63,10 +64,8 @@ CATALOGUE = {
         numeric("achieved_concurrency", "in flight, mean", decimals=2),
         numeric("failures", "failures", decimals=0),
         numeric("requests_per_s", "requests/s", decimals=2),
-        Column("rate_interval", "95% interval"),
         numeric("ttft_s_p50", "TTFT p50, s", decimals=3),
         numeric("tpot_s_p50", "TPOT p50, s", decimals=4),
-        Column("latency_interval", "95% interval"),
         Column("kind", "what happened", wraps=True),
         numeric("failed", "requests", decimals=0),
         numeric("share", "% of those sent there", decimals=1),
@@ -146,6 +145,16 @@ CATALOGUE = {
         numeric("total", "of", decimals=0),
     )
 }
+
+
+def interval_words(config: BenchmarkConfig) -> str:
+    """What the interval beside a number is called: that of a race is wider, as the race looks again and again."""
+    return "95% interval" if looks_of(config) is None else "interval at every look"
+
+
+def interval_column(key: str, config: BenchmarkConfig) -> Column:
+    """A column of intervals under its true name."""
+    return Column(key, interval_words(config))
 
 
 def column(key: str, best: str | None = None) -> Column:

@@ -47,7 +47,7 @@ def comparison_table(comparison: Comparison | None) -> Table | Prose:
         Column("baseline", "baseline", lambda value, _: text.significant(value)),
         Column("now", "now", lambda value, _: text.significant(value)),
         "ratio",
-        Column("interval", "95% interval of the ratio"),
+        Column("interval", "interval of the ratio"),
         "change",
     ]
     caption = (

@@ -7,7 +7,7 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.price import Price
-from helpers.report.columns import column, numeric
+from helpers.report.columns import column, interval_column, numeric
 from helpers.report.display import Prose, Table
 from helpers.report.load_report import as_measured, level_column
 from helpers.report.price_unit import price_column
@@ -72,7 +72,7 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
         *(["price"] if len({row["price"] for row in rows}) > 1 else []),
         "bound",
         column("capacity", best="highest"),
-        "interval",
+        interval_column("interval", config),
         "instances",
         "utilisation",
         "usd_per_fleet_hour",

@@ -7,6 +7,7 @@ import json
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report import charts
 from helpers.report.display import Figure
+from helpers.report.race_report import draw_race_figure
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.verdict.analysis import Measurements
 from helpers.verdict.verdict import Verdict
@@ -29,6 +30,7 @@ def draw_figures(
         charts.distribution(samples, "ttft_s", config, folder),
         charts.distribution(samples, "tpot_s", config, folder),
         charts.error_rates(points, config, folder),
+        draw_race_figure(verdict, measured.endpoints, config, run),
     ]
     figures = [figure for figure in figures if figure is not None and len(points)]
     index = {

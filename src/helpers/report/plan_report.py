@@ -1,7 +1,8 @@
 """What a run would make and cost, before anything is made: prices and quotas are read, no resource is created.
 
 Minutes and dollars are upper bounds of what the config asks for, but for the time that a machine takes to start, which is
-assumed. Each row says what it rests on. Without credentials or a network, quotas are unknown and prices are those at hand.
+assumed; of a race there is an estimate beside them. Each row says what it rests on. Without credentials or a network, quotas are
+unknown and prices are those at hand.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from helpers.config.workload import Dataset
 from helpers.endpoints.pricing import price_of
 from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.load.price_bound import most_of
+from helpers.load.race_estimate import expected_load
 from helpers.metrics.looks import looks_of, refuse_short_race
 from helpers.metrics.sample_size import levels_of, rates_too_short, refuse_what_cannot_decide, requests_for_slo
 from helpers.number_text import dollars, number, plural, significant
@@ -37,6 +39,12 @@ STARTUP_MINUTES = (
     (r"ml\.", 6.0, "a CPU machine"),
 )
 """Instance types -> assumed minutes from the create call to in service, image and weights included."""
+EXPECTED = (
+    numeric("expected_requests", "expected requests", decimals=0),
+    numeric("expected_minutes", "expected, min", decimals=0),
+    numeric("expected_usd", "expected, $", decimals=2),
+)
+"""Columns of what a race is expected to take."""
 
 
 # --- endpoints, minutes, dollars ----------------------------------------------------------------------------------
@@ -50,15 +58,23 @@ def plan_table(config: BenchmarkConfig) -> Table:
     refuse_what_cannot_decide(config)
     refuse_short_race(config)
     vcpus = describe_machine()["vcpus"]
-    rows = [_row(option, config, price_of(option, config.aws.region, vcpus)) for option in config.options]
+    prices = {option.name: price_of(option, config.aws.region, vcpus) for option in config.options}
+    rows = [_row(option, config, prices[option.name]) for option in config.options]
+    is_raced = looks_of(config) is not None
+    if is_raced:
+        by_price = sorted(config.options, key=lambda option: _usd_per_hour(option, prices[option.name]))
+        for row, option in zip(rows, config.options, strict=True):
+            row |= _expected(option, by_price.index(option) + 1, config, prices[option.name], row["minutes"])
+    worst = "at most" if is_raced else "estimate"
     columns = [
         "option",
         "makes",
         Column("instances", "instances"),
         numeric("points", "load points, at most" if isinstance(config.load, Search) else "load points", decimals=0),
-        numeric("minutes", "estimate, min", decimals=0),
+        *(EXPECTED if is_raced else []),
+        numeric("minutes", f"{worst}, min", decimals=0),
         "usd_per_option_hour",
-        numeric("usd", "estimate, $", decimals=2),
+        numeric("usd", f"{worst}, $", decimals=2),
         Column("source", "price from", wraps=True),
         *([Column("at_best", "at best", wraps=True)] if looks_of(config) else []),
         "basis",
@@ -97,10 +113,27 @@ def _at_best(option: Option, config: BenchmarkConfig, price: Price | None) -> st
     return f"{significant(most.output_tokens_per_s)} output tokens/s{cost}: {most.because}"
 
 
+def _usd_per_hour(option: Option, price: Price | None) -> float:
+    """By which the options of a race come up; those without a price per hour come last."""
+    usd = price and price.usd_per_option_hour(option.instance_count)
+    return math.inf if usd is None else usd
+
+
+def _expected(
+    option: Option, place: int, config: BenchmarkConfig, price: Price | None, most_minutes: float
+) -> dict[str, float | None]:
+    """What a race is expected to take of the option that comes up as number `place` (`load.race_estimate`)."""
+    load, (startup, _) = expected_load(option, place, config), _startup_minutes(option)
+    minutes = None if load.seconds is None else min(startup + load.seconds / 60, most_minutes)
+    usd, _ = _dollars(option, config, price, minutes, load.requests)
+    return {"expected_requests": load.requests, "expected_minutes": minutes, "expected_usd": usd}
+
+
 def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
     total = sum(row["usd"] or 0.0 for row in rows)
     where = f" in {config.aws.region}" if any(map(_is_on_aws, config.options)) else ""
-    said = f"Estimated: ${total:,.2f}{where}"
+    is_raced = looks_of(config) is not None
+    said = f"{'At most' if is_raced else 'Estimated'}: ${total:,.2f}{where}"
     unknown = sum(row["usd"] is None for row in rows)
     if unknown:
         said += f", without {plural(unknown, 'option')} whose cost is unknown"
@@ -123,12 +156,8 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
             f" The search has {len(config.load.levels())} levels: probes double from {config.load.lowest:g}, then halve the "
             f"bracket, and no more than {config.load.most_levels} levels of a dataset are measured."
         )
-    if looks_of(config) is not None:
-        said += (
-            " Raced: that is the most it may take, with every load point measured to its end. An option is loaded, and billed, "
-            "only as long as it may win, so it takes much less as a rule; one that even at best costs more than the leader is "
-            "not loaded at all."
-        )
+    if is_raced:
+        said += f" {_race_words(rows, config)}"
     if short := rates_too_short(config):
         needed = requests_for_slo(config.slo, levels_of(config))
         said += (
@@ -149,6 +178,19 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
             "them while the model exists."
         )
     return said
+
+
+def _race_words(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
+    """What a race is expected to take in all, and what that is worth."""
+    requests = sum(row["expected_requests"] for row in rows)
+    usd = [row["expected_usd"] for row in rows]
+    money = f" and ${sum(usd):,.2f}" if None not in usd and sum(usd) else ""
+    pace = "" if config.load.level_kind == "open_loop" else "Answers are taken to last as long as the SLO allows. "
+    return (
+        "Raced: that is the most, with every load point measured to its end. Expected, as an estimate: about "
+        f"{number(requests)} requests{money}. A third of it or twice as much would be no surprise: nobody knows how many options "
+        f"meet the SLO. {pace}The time in which an endpoint waits for its turn is not counted."
+    )
 
 
 def _hands_over_a_secret(option: Option) -> bool:
@@ -212,8 +254,17 @@ def _longest_s(config: BenchmarkConfig) -> float:
     return config.load.duration_s if isinstance(config.load, Ramp) else config.load.max_duration_s
 
 
-def _dollars(option: Option, config: BenchmarkConfig, price: Price | None, minutes: float) -> tuple[float | None, str]:
-    """What the run adds to the bill, at most, and what that rests on; None where it is unknown."""
+def _dollars(
+    option: Option,
+    config: BenchmarkConfig,
+    price: Price | None,
+    minutes: float | None,
+    requests: float | None = None,
+) -> tuple[float | None, str]:
+    """What the run adds to the bill, and what that rests on; None where it is unknown.
+
+    `minutes` are those of the endpoint, `requests` those that are sent; None: as many as the config allows.
+    """
     if isinstance(option, SageMakerOption) and option.local:
         return 0.0, "this machine: nothing is billed"
     if isinstance(option, BedrockOption) and not option.provisioned and price is None:
@@ -223,8 +274,12 @@ def _dollars(option: Option, config: BenchmarkConfig, price: Price | None, minut
     if price is None:
         return None, "no price is known"
     if price.is_per_token:
-        return _token_dollars(option, config, price)
-    return price.usd_per_option_hour(option.instance_count) * minutes / 60, ""
+        return (
+            _token_dollars(option, config, price)
+            if requests is None
+            else (_likely_token_dollars(option, config, price, requests), "")
+        )
+    return None if minutes is None else price.usd_per_option_hour(option.instance_count) * minutes / 60, ""
 
 
 def _runs_anyway(option: Option) -> bool:
@@ -252,6 +307,13 @@ def _token_dollars(option: Option, config: BenchmarkConfig, price: Price) -> tup
         f"at ${price.usd_per_1m_input_tokens:g} and ${price.usd_per_1m_output_tokens:g} a million tokens"
     )
     return usd, basis
+
+
+def _likely_token_dollars(option: Option, config: BenchmarkConfig, price: Price, requests: float) -> float:
+    """The same of prompts from the middle of their dataset, and as many requests to each dataset."""
+    datasets = config.datasets_of(option)
+    prompt_tokens = sum(sum(dataset.prompt_tokens) / 2 for dataset in datasets) / len(datasets)
+    return requests * price.usd_of_tokens(prompt_tokens, config.generation.max_output_tokens)
 
 
 def _most_requests(dataset: Dataset, config: BenchmarkConfig) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -34,10 +35,15 @@ def price_unit(verdict: Verdict, points: pd.DataFrame | None = None, column: str
     column = column or verdict.cost_basis
     if column == MONTH:
         return PriceUnit(column, 1.0, "a month")
-    usual, counted = PRICES[column]
     prices = [option.cost.value for option in verdict.options if option.cost] if column == verdict.cost_basis else []
     if not prices and points is not None:
         prices = points[column].tolist()
+    return unit_for(column, prices)
+
+
+def unit_for(column: str, prices: Sequence[float | None]) -> PriceUnit:
+    """The unit in which most of these values of a price (a key of PRICES) can be read at a glance."""
+    usual, counted = PRICES[column]
     multiple = text.multiple_for([None if price is None else price / usual for price in prices], usual)
     return PriceUnit(column, multiple / usual, f"per {text.MULTIPLES[multiple]} {counted}")
 

@@ -1,19 +1,109 @@
-"""What a race left out, and why."""
+"""What a race took, what it left out, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
 from helpers.config.options import OptionBase
+from helpers.load.race_standing import Bill, Standing, standings_of, total
 from helpers.metrics.looks import looks_of
+from helpers.metrics.single_requests import with_limits
 from helpers.number_text import plural
+from helpers.report.charts import race_figure
 from helpers.report.columns import Column, numeric
-from helpers.report.display import Table
+from helpers.report.display import Figure, Table
+from helpers.report.price_unit import price_unit
+from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
+from helpers.verdict.verdict import Verdict
+
+SHORT_H = 2
+"""Below, a time is given in minutes."""
+
+
+def draw_race_figure(
+    verdict: Verdict, endpoints: Sequence[EndpointRecord], config: BenchmarkConfig, run: RunFolder
+) -> Figure | None:
+    """What the race measured of each option, against the full grid; None without a race, or without a measurement."""
+    if looks_of(config) is None or not any(run.requests.glob("*.parquet")):
+        return None
+    standings = standings_of(with_limits(config, run), run.requests, endpoints)
+    words = {standing.option: standing_words(standing) for standing in standings}
+    said = race_title(standings), bill_words(standings)
+    return race_figure(standings, words, said, price_unit(verdict), config, run.figures)
+
+
+def standing_words(standing: Standing) -> str:
+    """How an option left the race, or that it did not."""
+    if standing.outcome:
+        return f"{standing.outcome} {standing.because}".strip()
+    if standing.because:
+        return f"failed: {standing.because}"
+    return "still in the race" if standing.visits else "not measured"
+
+
+def race_title(standings: Sequence[Standing]) -> str:
+    """What the race took of the full grid, in requests."""
+    spent, full = _bills(standings)
+    return (
+        f"The race sent {_requests(spent)}, {_share(spent.requests, full.requests)} of the "
+        f"{text.number(full.requests)} of the full grid"
+    )
+
+
+def bill_words(standings: Sequence[Standing], so_far: str = "") -> str:
+    """Requests, time and dollars of the race, and what the full grid would have taken; `so_far` while it goes on."""
+    spent, full = _bills(standings)
+    took = _listed([_requests(spent), *_time_and_money(spent)])
+    would = [f"{_requests(full)} ({_share(spent.requests, full.requests)})"]
+    unknown = [standing.option for standing in standings if standing.full.hours is None]
+    if full.hours is None:
+        would.append(f"an unknown time, because rates of {_listed(map(_quoted, unknown))} are unknown")
+    else:
+        shares = [_share(mine, of) for mine, of in zip(spent[1:], full[1:], strict=True)]
+        amounts = zip(_time_and_money(full), shares, strict=False)  # dollars are left out where nothing is billed
+        would += [f"{amount} ({share})" if share else amount for amount, share in amounts]
+    return (
+        f"The race took {took}{so_far}. The full grid (race: false) would take {_listed(would)}: an estimate from the rates at "
+        "which the options answered; in brackets, what the race took of it."
+    )
+
+
+def _bills(standings: Sequence[Standing]) -> tuple[Bill, Bill]:
+    return total(s.spent for s in standings), total(s.full for s in standings)
+
+
+def _requests(bill: Bill) -> str:
+    return text.plural(round(bill.requests), "request")
+
+
+def _time_and_money(bill: Bill) -> list[str]:
+    """Time, and dollars where anything is billed."""
+    if bill.hours is None:
+        time = "an unknown time"
+    elif bill.hours < SHORT_H:
+        time = f"{text.significant(bill.hours * 60, 2)} endpoint-minutes"
+    else:
+        time = f"{text.significant(bill.hours)} endpoint-hours"
+    return [time] if bill.usd == 0 else [time, "unknown dollars" if bill.usd is None else text.money(bill.usd)]
+
+
+def _share(part: float | None, of: float | None) -> str | None:
+    return text.percent(part / of) if part is not None and of else None
+
+
+def _listed(parts: Iterable[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _quoted(name: str) -> str:
+    return f"“{name}”"
 
 
 def race_table(endpoints: Sequence[EndpointRecord], points: pd.DataFrame, config: BenchmarkConfig) -> Table | None:

@@ -20,7 +20,7 @@ from helpers.errors import RunFolderError
 from helpers.metrics.failure_counts import KIND, failure_words
 from helpers.metrics.single_requests import slo_sentence
 from helpers.report.bottom_line_text import quoted
-from helpers.report.columns import numeric
+from helpers.report.columns import interval_column, numeric
 from helpers.report.display import NO_FORMULAS, Figure, Html, Markdown, Prose, Table, code
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.report.price_unit import price_column, price_unit, scaled
@@ -105,7 +105,7 @@ def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
     return Prose(measured + when.format(code(run.run_id), began, started) + slo_sentence(run))
 
 
-def options_table(verdict: Verdict) -> Table:
+def options_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
     """All options, the excluded ones with the reason; what is not shown to meet the SLO has its estimate, marked."""
     unit = price_unit(verdict)
     rows = [
@@ -125,7 +125,7 @@ def options_table(verdict: Verdict) -> Table:
         "option",
         "verdict",
         numeric("cost", f"$ {unit.words}", best=None if has_estimates else "lowest"),
-        "interval",
+        interval_column("interval", config),
         *(["shown"] if has_estimates else []),
         "reason",
     ]
@@ -183,11 +183,11 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         numeric(f"{main_latency(config)}_effective_n", "effective n", decimals=0),
         "failures",
         "requests_per_s",
-        "rate_interval",
+        interval_column("rate_interval", config),
         "ttft_s_p50",
         "tpot_s_p50",
         numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
-        "latency_interval",
+        interval_column("latency_interval", config),
     ]
     return Table(
         rows,
@@ -340,11 +340,12 @@ def definitions() -> Prose:
         "queue, so n of them say less than n independent ones |\n"
         "| 95% interval | throughput and price: Student's t over repetitions, else over batches of whole rounds; "
         "percentiles: order statistics at the effective n |\n"
+        "| interval at every look | the same in a race: wider, so that it holds however often the race looked |\n"
         "| meets the SLO | the upper (Clopper–Pearson) bound on the share of requests beyond the limit, at the effective n, "
         "allows it; or the limit is so far away that mean and standard deviation show it (Cantelli's inequality) |\n"
         "| requests/s served | closed loop: requests/s. Open loop in a steady state: the offered rate × the share that "
         "succeeds |\n"
-        "| tied | the 95% interval of the price overlaps with that of the cheapest |\n"
+        "| tied | the interval of the price overlaps with that of the cheapest |\n"
     )
     return Prose(Markdown(terms))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -13,14 +14,18 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import AnalysisError, ParameterError
 from helpers.load.plan import attempts_of, missing_attempts
+from helpers.load.race_standing import Standing, standings_of
 from helpers.metrics.looks import looks_of
+from helpers.metrics.single_requests import with_limits
 from helpers.report.columns import numeric
 from helpers.report.display import Table
 from helpers.report.plan_report import longest_point_s
+from helpers.report.race_report import bill_words, standing_words
 from helpers.run.folder import RunFolder
-from helpers.run.ledger import EndpointRecord
+from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.records import read_attempt_facts
 from helpers.series.live_plot import LivePlot
+from helpers.series.live_race import LiveRace
 from helpers.series.status import Clock, OptionProgress, RunProgress, attempt_words, write_progress
 
 STYLES = ("widget", "text")
@@ -91,7 +96,7 @@ class ProgressBars:
         self._clock = Clock(longest_point_s(config), config.max_parallel_loads(), done)
         self._is_total_known = looks_of(config) is None
         self._is_stopping = False
-        self.view = _Panels(totals) if style == "widget" else _Lines(config, run)
+        self.view = _Panels(totals, config, run) if style == "widget" else _Lines(config, run)
         self._lock = threading.Lock()
         self._fault: Exception | None = None
 
@@ -100,15 +105,19 @@ class ProgressBars:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._guarded(self.view.close)
         if self._fault is not None:
             print(f"The progress display stopped, the load went on: {self._fault!r}")  # noqa: T201
 
     def __call__(self, event: LoadEvent) -> None:
         """Show what an option is doing."""
+        self._guarded(lambda: self._show(event))
+
+    def _guarded(self, show: Callable[[], None]) -> None:
         with self._lock:
             if self._fault is None:
                 try:
-                    self._show(event)
+                    show()
                 except Exception as fault:  # noqa: BLE001 (a display error must not stop the load)
                     self._fault = fault
 
@@ -139,6 +148,7 @@ class _Lines:
 
     def __init__(self, config: BenchmarkConfig, run: RunFolder) -> None:
         self._config, self._run = config, run
+        self._is_race = looks_of(config) is not None
         self._reported: set[str] = set()
 
     def open(self) -> None:
@@ -146,6 +156,14 @@ class _Lines:
 
     def _finished(self) -> set[str]:
         return {path.stem for path in self._run.requests.glob("*.parquet")}
+
+    def close(self) -> None:
+        if self._is_race and any(self._run.requests.glob("*.parquet")):
+            print(bill_words(self._standings(), so_far=" so far"), flush=True)  # noqa: T201
+
+    def _standings(self) -> list[Standing]:
+        endpoints = Ledger(self._run.ledger_file, self._run.run_id).records()
+        return standings_of(with_limits(self._config, self._run), self._run.requests, endpoints)
 
     def show(self, event: LoadEvent, progress: RunProgress) -> None:
         if event.progress is not None:
@@ -161,12 +179,15 @@ class _Lines:
                 self._reported.add(load_point)
         if event.state in ("failed", "not begun", "never loaded", "stopped"):
             print(f"{progress.count_words()}: {event.option}: {event_state(event)}", flush=True)  # noqa: T201
+        if self._is_race and event.state == "done":
+            standing = next(one for one in self._standings() if one.option == event.option)
+            print(f"{progress.count_words()}: {event.option}: {standing_words(standing)}", flush=True)  # noqa: T201
 
 
 class _Panels:
-    """A name, a bar, a line of text and a live plot per option."""
+    """A name, a bar, a line of text and a live plot per option; above them the race, if it is one."""
 
-    def __init__(self, totals: dict[str, int]) -> None:
+    def __init__(self, totals: dict[str, int], config: BenchmarkConfig, run: RunFolder) -> None:
         import ipywidgets as widgets
 
         self._bars = {name: widgets.IntProgress(value=0, max=total) for name, total in totals.items()}
@@ -177,18 +198,24 @@ class _Panels:
             head = widgets.HBox([widgets.Label(name), self._bars[name], self._words[name]])
             rows.append(widgets.VBox([head, self._plots[name].widget]))
         self._left = widgets.Label()
-        self.widget = widgets.VBox([self._left, *rows])
+        self._race = LiveRace(config, run) if looks_of(config) is not None else None
+        self.widget = widgets.VBox([self._left, *([self._race.widget] if self._race else []), *rows])
 
     def open(self) -> None:
         from IPython.display import display
 
         display(self.widget)
 
+    def close(self) -> None:
+        """The widgets stay as they are."""
+
     def show(self, event: LoadEvent, progress: RunProgress) -> None:
         done, total = progress.counts()
         left = f"; {progress.left_words()}" if done < total else ""
         of_total = f" of {total}" if progress.is_total_known else ""
         self._left.value = f"{done}{of_total} load points{left}"
+        if self._race:
+            self._race.show(event, time.monotonic())
         plot = self._plots[event.option]
         if event.progress is not None and not plot.show(event.progress, event.attempts_done, time.monotonic()):
             return

@@ -18,9 +18,9 @@ from markupsafe import Markup
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.bottom_line_text import bottom_line
-from helpers.report.charts.price import LETTERS, draw
-from helpers.report.charts.style import LATENCY_WORDS
-from helpers.report.columns import column, numeric
+from helpers.report.charts.price import draw
+from helpers.report.charts.style import LATENCY_WORDS, LETTERS
+from helpers.report.columns import column, interval_column, numeric
 from helpers.report.display import Html, Markdown, Table
 from helpers.report.figures import read_figures
 from helpers.report.load_report import LATENCY_NAME
@@ -364,7 +364,7 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
         "load",
         numeric("latency", f"{LATENCY_NAME[metric]} {percentile}, s"),
         numeric("cost", f"$ {price.words}", best="lowest"),
-        "interval",
+        interval_column("interval", config),
         "instances",
         column("usd_per_month", best="lowest"),
         "why",

@@ -14,6 +14,7 @@ cheaper by them is listed. A load point that the client limited is not judged: i
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -49,11 +50,7 @@ def judge(
     run_id: str,
 ) -> Verdict:
     """Judge the load points of a run (`summary.summarise`); `endpoints` hold prices, models and failures."""
-    same, is_equal = same_model(config, endpoints), same_output_length(points) and same_prompts(points)
-    apart = counted_apart(points, config, same, is_equal)
-    are_sent_alike = not config.imported or same_prompts(points)
-    is_per_request = same and (is_equal or (bool(apart) and are_sent_alike))
-    basis: CostBasis = "usd_per_1k_requests" if is_per_request else PER_TOKEN
+    basis, is_comparable, apart = work_of(points, endpoints, config)
     options = _assess_all(points, endpoints, basis, config)
     ranked = sorted((o for o in options if o.status == "feasible"), key=lambda o: (o.cost.value, _slowest(o)))
     winner = ranked[0] if ranked else None
@@ -73,7 +70,7 @@ def judge(
         config_name=config.name,
         model=config.model.name,
         measured_locally=any(getattr(option, "local", False) for option in config.options),
-        comparable=same and is_equal and not apart,
+        comparable=is_comparable,
         counted_apart=apart,
         cost_basis=basis,
         percentile=config.slo.percentile,
@@ -87,6 +84,25 @@ def judge(
         options=[_placed(option, winner, tied, cheaper[option.option]) for option in options],
         warnings=warnings,
     )
+
+
+class Work(NamedTuple):
+    """Whether the options did the same, and in which price they are compared because of that."""
+
+    basis: CostBasis
+    is_comparable: bool
+    counted_apart: list[str]
+    """Who counted the tokens of each option, where only the counting may differ."""
+
+
+def work_of(points: pd.DataFrame, endpoints: list[EndpointRecord], config: BenchmarkConfig) -> Work:
+    """Compare the models, prompts and answers of the options."""
+    same, is_equal = same_model(config, endpoints), same_output_length(points) and same_prompts(points)
+    apart = counted_apart(points, config, same, is_equal)
+    are_sent_alike = not config.imported or same_prompts(points)
+    is_per_request = same and (is_equal or (bool(apart) and are_sent_alike))
+    basis: CostBasis = "usd_per_1k_requests" if is_per_request else PER_TOKEN
+    return Work(basis, same and is_equal and not apart, apart)
 
 
 def _best_estimate(options: list[OptionVerdict]) -> str | None:

@@ -8,6 +8,7 @@ that the client limited are crossed out.
 from helpers.report.charts.capacity import bill_by_traffic
 from helpers.report.charts.load_points import error_rates, latency_by_load, throughput_by_load
 from helpers.report.charts.price import price_performance
+from helpers.report.charts.race import race_figure, race_picture
 from helpers.report.charts.requests import distribution, latency_by_prompt_length, prompt_lengths
 
 __all__ = [
@@ -18,5 +19,7 @@ __all__ = [
     "latency_by_prompt_length",
     "price_performance",
     "prompt_lengths",
+    "race_figure",
+    "race_picture",
     "throughput_by_load",
 ]

@@ -17,6 +17,7 @@ from helpers.report.charts.style import (
     left_out,
     ranges,
 )
+from helpers.report.columns import interval_words
 from helpers.report.display import Figure
 from helpers.verdict.chosen_points import main_latency
 
@@ -57,7 +58,7 @@ def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path)
         )
         axes.set_ylabel(f"{words}, s")
 
-    caption = f"Lower is better. Whiskers are 95% intervals.{open_ended(drawn, y)}{crossed_out(drawn)}"
+    caption = f"Lower is better. Whiskers: {interval_words(config)}.{open_ended(drawn, y)}{crossed_out(drawn)}"
     caption += left_out(len(points) - len(drawn))
     alt = f"{words[0].upper()}{words[1:]} against {config.load.level_name}. {ranges(drawn, y, ' s', config)}"
     return panels("load_vs_latency", drawn, config, folder, panel, alt, caption)
@@ -86,7 +87,7 @@ def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Pa
         if offered
         else "Where a line goes flat, further requests only wait."
     )
-    caption = f"Higher is better. Whiskers are 95% intervals. {bend}"
+    caption = f"Higher is better. Whiskers: {interval_words(config)}. {bend}"
     caption += open_ended(points, "requests_per_s") + crossed_out(points) + left_out(int(unknown.sum()))
     return panels("load_vs_throughput", points, config, folder, panel, alt, caption)
 

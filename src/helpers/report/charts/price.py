@@ -10,25 +10,26 @@ import numpy as np
 import pandas as pd
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import MaxNLocator
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import CLIENT_LIMITED, MET
 from helpers.report.charts.load_points import latency_to_draw
 from helpers.report.charts.panels import PANELS_PER_ROW, crossed_out, level_text, ticks
-from helpers.report.charts.scale import axis_top, has_failed, open_ended, open_ends, with_limit
+from helpers.report.charts.scale import Scale, axis_top, has_failed, open_ended, open_ends, with_limit
 from helpers.report.charts.style import (
+    CHARACTER_PX,
     FEASIBLE_COLOUR,
     LATENCY_WORDS,
     bars,
     by_option,
-    colour,
-    dark_rules,
+    ink_of,
     left_out,
     marker,
     ranges,
+    stand_alone,
 )
+from helpers.report.columns import interval_words
 from helpers.report.display import Figure, in_html
 from helpers.report.price_unit import PriceUnit, price_unit
 from helpers.run.whole_files import write_atomically
@@ -37,41 +38,10 @@ from helpers.verdict.what_if import MONTH, Outcome, with_bills
 
 PANEL_PX = (360, 290)
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 36, 40
-GAP_PX, LEGEND_PX, CHARACTER_PX = 10, 18, 6.4
-SHOWN_LARGER = 1.25
-"""Size of the file's picture on a page, against the pixels that it is drawn in."""
+GAP_PX, LEGEND_PX = 10, 18
 MARKER_PX = 9.0
 SHOWN = ["option", "load", "level", "slo", "n", "requests_per_s"]
-BLACK = "#000000"
 COMMANDS = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C", Outline.CLOSEPOLY: "Z"}
-LETTERS = {
-    "svg": "font-size: 11px; overflow: visible",
-    "text": "fill: currentColor",
-    ".small": "font-size: 9px; opacity: .75",
-    ".name": "font-weight: bold",
-    ".limit": "font-weight: bold; opacity: .85",
-}
-"""Rules for what stands in a panel, which the page or the file that it stands in has to have."""
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """From a value to pixels; zero lies at `start`, `top` at `end`."""
-
-    top: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        """The place of a value; the end of the axis for one beyond."""
-        return self.start + (self.end - self.start) * min(value / self.top, 1.0)
-
-    def ticks(self) -> list[float]:
-        return [
-            value
-            for value in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, self.top)
-            if 0 <= value <= self.top * 1.001
-        ]
 
 
 @dataclass(frozen=True)
@@ -148,7 +118,8 @@ def _alt_and_caption(picture: _Picture, drawn: pd.DataFrame) -> tuple[str, str]:
     caption = (
         f"Lower left is better. Filled: shown to meet the SLO, {met} of {count}; hollow: not shown; faded: another load point "
         f"is shown to be both faster and cheaper; shaded: within the limit of {picture.limit:g} s"
-        f"{'; circled: recommended' if recommended else ''}. Small numbers: {config.load.level_name}; whiskers: 95% intervals."
+        f"{'; circled: recommended' if recommended else ''}. Small numbers: {config.load.level_name}; whiskers: "
+        f"{interval_words(config)}."
         f"{month if unit.column == MONTH else ''}{open_ended(drawn, x, unit.column)}{crossed_out(drawn)}"
         f"{left_out(len(outcome.points) - len(drawn))}"
     )
@@ -166,13 +137,7 @@ def _file(picture: _Picture, drawn: pd.DataFrame) -> str:
         f'<g transform="translate({step * (i % PANELS_PER_ROW)} {top + PANEL_PX[1] * (i // PANELS_PER_ROW)})">{panel}</g>'
         for i, panel in enumerate(panels)
     )
-    rules = " ".join(f"{what} {{{rule}}}" for what, rule in LETTERS.items())
-    dark = dark_rules('[{way}="{colour}" i]')
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * SHOWN_LARGER:g}" height="{height * SHOWN_LARGER:g}" '
-        f'viewBox="0 0 {width} {height}" color="{BLACK}" font-family="system-ui, sans-serif"><style>{rules} {dark}</style>'
-        f'<rect width="100%" height="100%" fill="#ffffff"/>{legend}{inside}</svg>\n'
-    )
+    return stand_alone(f"{legend}{inside}", width, height)
 
 
 def _legend(config: BenchmarkConfig, width: float) -> tuple[str, float]:
@@ -191,7 +156,7 @@ def _legend(config: BenchmarkConfig, width: float) -> tuple[str, float]:
 
 
 def _key(option: str, config: BenchmarkConfig) -> str:
-    return f'<path d="{_outline(marker(option, config))}" fill="{_ink(option, config)}"/>'
+    return f'<path d="{_outline(marker(option, config))}" fill="{ink_of(option, config)}"/>'
 
 
 def _panels(picture: _Picture, drawn: pd.DataFrame) -> list[str]:
@@ -202,8 +167,8 @@ def _panels(picture: _Picture, drawn: pd.DataFrame) -> list[str]:
 def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
     """The inside of one panel: axes, and per option a faint line, its points with whiskers and their loads."""
     x, y, config = picture.x, picture.unit.column, picture.outcome.config
-    across = _Scale(with_limit(axis_top(rows, x), picture.limit), LEFT, PANEL_PX[0] - RIGHT)
-    up = _Scale(axis_top(rows, y), PANEL_PX[1] - BOTTOM, TOP)
+    across = Scale(with_limit(axis_top(rows, x), picture.limit), LEFT, PANEL_PX[0] - RIGHT)
+    up = Scale(axis_top(rows, y), PANEL_PX[1] - BOTTOM, TOP)
     parts = [
         _within(across, picture.limit),
         _axes(across, up, f"{picture.x_name}, s", f"price {picture.unit.words}, $"),
@@ -217,7 +182,7 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
     points = dict(zip(rows.index, zip(rows[[*SHOWN, x, y]].to_dict("records"), intervals, strict=True), strict=True))
     failed, labels = set(rows.index[has_failed(rows)]), []
     for name, mine in by_option(rows, config):
-        ink, outline = _ink(name, config), _outline(marker(name, config))
+        ink, outline = ink_of(name, config), _outline(marker(name, config))
         places = {index: (across(points[index][0][x]), up(points[index][0][y])) for index in mine.index}
         track = " ".join(f"{a:.1f},{b:.1f}" for a, b in places.values())
         parts.append(f'<polyline points="{track}" fill="none" stroke="{ink}" opacity="0.35"/>')
@@ -249,7 +214,7 @@ def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
     return "".join([*parts, *labels])
 
 
-def _within(across: _Scale, limit: float) -> str:
+def _within(across: Scale, limit: float) -> str:
     """The region within the limit, and the line at its end; an arrow where the limit lies beyond the axis."""
     end = min(across(limit), across.end)
     height = PANEL_PX[1] - BOTTOM - TOP
@@ -267,7 +232,7 @@ def _within(across: _Scale, limit: float) -> str:
     )
 
 
-def _axes(across: _Scale, up: _Scale, x_label: str, y_label: str) -> str:
+def _axes(across: Scale, up: Scale, x_label: str, y_label: str) -> str:
     floor, middle = up.start, (up.start + up.end) / 2
     grid = "".join(f"M{across(v):.1f} {TOP}V{floor}" for v in across.ticks())
     grid += "".join(f"M{LEFT} {up(v):.1f}H{across.end}" for v in up.ticks())
@@ -287,8 +252,8 @@ def _whiskers(
     value: tuple[float, float],
     x_bar: np.ndarray,
     y_bar: np.ndarray,
-    across: _Scale,
-    up: _Scale,
+    across: Scale,
+    up: Scale,
 ) -> str:
     """The 95% intervals of one point, cut off at the end of the axis."""
     left, right = across(value[0] - x_bar[0]), min(across(value[0] + x_bar[1]), across.end)
@@ -347,12 +312,6 @@ def dominated(rows: pd.DataFrame, x: str, y: str) -> pd.Series:
         for low_x, low_y in zip(bounds[f"{x}_low"], bounds[f"{y}_low"], strict=True)
     ]
     return pd.Series(beaten, index=rows.index, dtype=bool)
-
-
-def _ink(option: str, config: BenchmarkConfig) -> str:
-    """The option's colour; black is that of the text, which is light on a dark page."""
-    found = colour(option, config)
-    return "currentColor" if found == BLACK else found
 
 
 @cache

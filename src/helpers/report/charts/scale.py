@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.path import Path as Outline
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
 from helpers import number_text as text
@@ -20,6 +23,27 @@ LIMIT_FAR = 3
 """A limit beyond this many times the highest value does not stretch an axis either."""
 ARROW_POINTS = 18.0
 _ARROW = Outline([(0, 0.35), (0, 1), (-0.16, 0.74), (0, 1), (0.16, 0.74)], [1, 2, 1, 2, 2])
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From a value to pixels; zero lies at `start`, `top` at `end`."""
+
+    top: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The place of a value; the end of the axis for one beyond."""
+        return self.start + (self.end - self.start) * min(value / self.top, 1.0)
+
+    def ticks(self) -> list[float]:
+        """Round values along it."""
+        return [
+            value
+            for value in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, self.top)
+            if 0 <= value <= self.top * 1.001
+        ]
 
 
 def open_ends(rows: pd.DataFrame, column: str) -> np.ndarray:

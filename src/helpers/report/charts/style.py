@@ -19,6 +19,7 @@ from helpers.run.whole_files import write_atomically
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FEASIBLE_COLOUR = "#009E73"
+BLACK = "#000000"
 ON_DARK = {
     "#ffffff": "#16181c",
     "#e3e3e3": "#3a3d43",
@@ -29,6 +30,17 @@ ON_DARK = {
     "#0072b2": "#3d9bdc",
 }
 """Colours of paper, grid, ink and too dark lines -> what they are where the reader's page is dark."""
+SHOWN_LARGER = 1.25
+"""Size of a hand-written picture on a page, against the pixels that it is drawn in."""
+CHARACTER_PX = 6.4
+LETTERS = {
+    "svg": "font-size: 11px; overflow: visible",
+    "text": "fill: currentColor",
+    ".small": "font-size: 9px; opacity: .75",
+    ".name": "font-weight: bold",
+    ".limit": "font-weight: bold; opacity: .85",
+}
+"""Rules for what stands in a panel, which the page or the file that it stands in has to have."""
 LATENCY_WORDS = {"latency_s": "end-to-end latency", "ttft_s": "time to first token", "tpot_s": "time per output token"}
 STYLE = {
     "svg.hashsalt": "figures",
@@ -49,6 +61,12 @@ STYLE = {
 def colour(option: str, config: BenchmarkConfig) -> str:
     """The colour of an option, the same in every figure."""
     return PALETTE[[o.name for o in config.options].index(option) % len(PALETTE)]
+
+
+def ink_of(option: str, config: BenchmarkConfig) -> str:
+    """The option's colour in a hand-written picture; black is that of the text, which is light on a dark page."""
+    found = colour(option, config)
+    return "currentColor" if found == BLACK else found
 
 
 def marker(option: str, config: BenchmarkConfig) -> str:
@@ -102,6 +120,17 @@ def save(canvas: Canvas, folder: Path, name: str) -> Path:
     canvas.savefig(drawn, format="svg", metadata={"Date": None})
     write_atomically(path, drawn.getvalue().replace("</style>", f"{rules}</style>", 1))
     return path
+
+
+def stand_alone(inside: str, width: float, height: float) -> str:
+    """A hand-written picture as a file, with the colours of a light and a dark page."""
+    rules = " ".join(f"{what} {{{rule}}}" for what, rule in LETTERS.items())
+    dark = dark_rules('[{way}="{colour}" i]')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * SHOWN_LARGER:g}" height="{height * SHOWN_LARGER:g}" '
+        f'viewBox="0 0 {width:g} {height:g}" color="{BLACK}" font-family="system-ui, sans-serif"><style>{rules} {dark}</style>'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>{inside}</svg>\n'
+    )
 
 
 def dark_rules(selector: str) -> str:
