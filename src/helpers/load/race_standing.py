@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import Load, LoadLevel, closed_loop_prompts
+from helpers.config.load import Load, LoadLevel, Search, closed_loop_prompts
 from helpers.config.options import OptionBase
 from helpers.load.race import Price, price_so_far
 from helpers.load.race_state import blocks_of, points_of, read_block, row_of, traffic_of, written_ns
@@ -58,8 +58,8 @@ class Standing:
     prices: tuple[Price, ...] | None
     """In each of the `race.BASES` (`race.price_so_far`)."""
     spent: Bill
-    full: Bill
-    """What its part of the full grid would have taken."""
+    full: Bill | None
+    """What its part of the full grid would have taken; None for a search, which has none."""
     rows: tuple[dict, ...]
     """Of its load points (`summary.summarise`)."""
     outcome: str | None
@@ -98,12 +98,15 @@ def _standing(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
     visits = _visits(files)
     loaded_s = float(sum(read_block(file).lasted_s for mine in files.values() for file in mine))
     spent = Bill(sum(visit.requests for visit in visits), *_hours_and_dollars(endpoint, loaded_s))
+    full = spent if has_failed else None
+    if full is None and not isinstance(config.load, Search):
+        full = _full(option, config, rows, spent, loaded_s, endpoint)
     return Standing(
         option=option.name,
         visits=visits,
         prices=price_so_far(points_of(option, config, requests, endpoint), shares) if rows else None,
         spent=spent,
-        full=spent if has_failed else _full(option, config, rows, spent, loaded_s, endpoint),
+        full=full,
         rows=tuple(rows.values()),
         outcome=endpoint and endpoint.race_outcome,
         because=(endpoint and (endpoint.race_because or endpoint.why_failed())) or "",

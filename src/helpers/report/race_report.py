@@ -50,6 +50,8 @@ def standing_words(standing: Standing) -> str:
 def race_title(standings: Sequence[Standing]) -> str:
     """What the race took of the full grid, in requests."""
     spent, full = _bills(standings)
+    if full is None:
+        return f"The search sent {_requests(spent)}"
     return (
         f"The race sent {_requests(spent)}, {_share(spent.requests, full.requests)} of the "
         f"{text.number(full.requests)} of the full grid"
@@ -60,6 +62,8 @@ def bill_words(standings: Sequence[Standing], so_far: str = "") -> str:
     """Requests, time and dollars of the race, and what the full grid would have taken; `so_far` while it goes on."""
     spent, full = _bills(standings)
     took = _listed([_requests(spent), *_time_and_money(spent)])
+    if full is None:
+        return f"The search took {took}{so_far}."
     would = [f"{_requests(full)} ({_share(spent.requests, full.requests)})"]
     unknown = [standing.option for standing in standings if standing.full.hours is None]
     if full.hours is None:
@@ -74,8 +78,10 @@ def bill_words(standings: Sequence[Standing], so_far: str = "") -> str:
     )
 
 
-def _bills(standings: Sequence[Standing]) -> tuple[Bill, Bill]:
-    return total(s.spent for s in standings), total(s.full for s in standings)
+def _bills(standings: Sequence[Standing]) -> tuple[Bill, Bill | None]:
+    """What was taken, and by the full grid; None for a search."""
+    full = [s.full for s in standings]
+    return total(s.spent for s in standings), None if None in full else total(full)
 
 
 def _requests(bill: Bill) -> str:

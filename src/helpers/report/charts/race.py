@@ -36,8 +36,9 @@ FAR = 3
 NEARLY = 0.93
 """Share of the axis from which there is no room for the rest of an interval."""
 FADED = 0.45
-GONE = ("infeasible", "more expensive", "not cheaper")
+GONE = ("infeasible", "more expensive", "not cheaper", "never loaded")
 """Outcomes of options that lost."""
+PALE = "pale: of the full grid"
 
 
 def race_picture(
@@ -84,12 +85,12 @@ def _draw(
     """The inside of an SVG that is `WIDTH` wide, and its height. `words` say how each option stands; prices are of `unit`."""
     floor = TOP + ROW_PX * len(standings)
     prices = {standing.option: _price_in(standing, unit) for standing in standings}
-    most = max(max(standing.spent.requests, standing.full.requests) for standing in standings)
+    most = max(max(standing.spent.requests, (standing.full or standing.spent).requests) for standing in standings)
     across = Scale(most * 1.02 or 1.0, *REQUESTS_PX)
     leader = min((price.high for price in prices.values() if price), default=math.inf)
     along = Scale(_price_top(list(prices.values()), leader), *PRICES_PX)
     parts = [
-        _axis(across, len(standings), "requests (pale: of the full grid)"),
+        _axis(across, len(standings), "requests" + (f" ({PALE})" if standings[0].full else "")),
         _axis(along, len(standings), f"price {unit.words}, $"),
     ]
     if math.isfinite(leader):
@@ -124,7 +125,7 @@ def _row(
     at = 16 + (CHARACTER_PX + 0.4) * len(name) + 8
     said = _cut(words, int((WIDTH - at) / SMALL_PX))
     opacity = FADED if standing.outcome in GONE or not standing.visits else 1
-    full = across(standing.full.requests) - across(0)
+    full = across((standing.full or standing.spent).requests) - across(0)
     pale = f'<rect y="{BAR_Y}" width="{full:.1f}" height="{BAR_PX}" fill="currentColor" opacity="0.12"/>'
     return (
         f'<rect y="2" width="10" height="10" fill="{ink}" opacity="{opacity}"/>'
