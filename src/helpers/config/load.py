@@ -70,6 +70,8 @@ class LoadLevel:
 
 RACED = ("closed_loop", "open_loop")
 """Kinds of load that may be raced: those of which any number of requests may be sent at a level."""
+CONTROLLED = (*RACED, "search")
+"""Kinds of load of which a load point may be measured once more, in a shorter block."""
 
 
 class Race(Strict):
@@ -124,6 +126,11 @@ class LoadBase(Strict):
         default=Race(enabled=False),
         description="Measure options only as long as they may win; `true`: as the defaults say; `false`: every load point.",
     )
+    control: bool | None = Field(
+        default=None,
+        description="Come back to an early load point at the end of an option's visit, to see whether the service moved: up to "
+        "5% more requests and time; null: where an option has more than one load point.",
+    )
     request_timeout_s: PositiveSeconds = 60
     max_answer_bytes: PositiveInt = Field(
         default=64_000_000,
@@ -160,6 +167,15 @@ class LoadBase(Strict):
         if self.race.enabled and self.repetitions > 1:
             raise ValueError(
                 "the race decides how often a load point is measured: leave out `repetitions`, or write `race: false`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_controlled(self) -> LoadBase:
+        if self.control and self.kind not in CONTROLLED:
+            raise ValueError(
+                f"`control: true` needs a load of the kind {', '.join(CONTROLLED[:-1])} or {CONTROLLED[-1]}, and this is a "
+                f"{self.kind}: leave out `control`"
             )
         return self
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from helpers.config.benchmark import BenchmarkConfig, slug, usable_cpu_count
 from helpers.config.options import OptionBase
 from helpers.config.yaml import expanded
-from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
+from helpers.endpoints.deployment import UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.no_answer import NoAnswer
@@ -30,13 +30,13 @@ from helpers.load.attempt_progress import AttemptProgress
 from helpers.load.calibration import calibrate
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
-from helpers.load.plan import asked_of, attempts_of, missing_attempts
+from helpers.load.plan import asked_of, attempts_of, count_attempts, file_of, missing_attempts
 from helpers.metrics.looks import looks_of
 from helpers.metrics.single_requests import run_single_requests, single_request_spec
 from helpers.number_text import plural
 from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
 from helpers.run.folder import RunFolder
-from helpers.run.ledger import EndpointRecord, Ledger
+from helpers.run.ledger import READY, EndpointRecord, Ledger
 from helpers.run.records import Attempt, Silence, error_types, set_aside, silence_at_end, tokens_of
 
 BUDGET_LOOK_S = 2.0
@@ -206,7 +206,7 @@ class _OptionRunner:
                     if self._stopping.is_set():
                         return False
                     spec = self._spec(option, attempts[0], address)
-                    label = f"{spec.dataset}, {spec.level.label}"
+                    label = f"{spec.dataset}, {spec.level.label}{', once more' if spec.is_control else ''}"
                     processes.run(spec, lambda progress, label=label: notify.progress(label, progress))
                     if not self._goes_on(deployment, spec, repeated, notify):
                         return False
@@ -299,11 +299,12 @@ class _OptionRunner:
 
     def _silence_in_words(self, option: OptionBase, attempt: Attempt, silence: Silence) -> str:
         """In which load point a server fell silent, and which are not run for that."""
-        left = [attempt, *missing_attempts(option, self._config, self._run)]
-        named = "; ".join(f"{a.dataset} at {a.level.label}" for a in left[:MOST_NAMED])
+        following = missing_attempts(option, self._config, self._run)
+        left = [attempt, *(a for a in following if not a.is_control)]
+        named = "; ".join(a.words for a in left[:MOST_NAMED])
         more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
         return (
-            f"fell silent under load ({attempt.dataset} at {attempt.level.label}: {silence.answered} of "
+            f"fell silent under load ({attempt.words}: {silence.answered} of "
             f"{plural(silence.requests, 'request')} answered, none of the last {silence.trailing}) and then gave no answer to "
             f"a single request; {plural(len(left), 'load point')} not measured: {named}{more}"
         )
@@ -340,6 +341,7 @@ class _OptionRunner:
             dataset=attempt.dataset,
             level=attempt.level,
             repetition=attempt.repetition,
+            is_control=attempt.is_control,
             seed=config.seed,
             start_of_prompts=asked.start_of_prompts,
             address=address,
@@ -353,7 +355,7 @@ class _OptionRunner:
             prompts_file=str(self._run.payloads / f"{slug(attempt.dataset)}.parquet"),
             prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
             base_dir=str(config_dir),
-            output_file=str(self._run.requests / f"{attempt.id}.parquet"),
+            output_file=str(file_of(attempt, self._run)),
         )
 
     def _delete(self, option: OptionBase) -> None:
@@ -382,9 +384,7 @@ class _Notifier:
         self._done = self._total = 0
 
     def __call__(self, state: str, detail: str = "") -> None:
-        attempts = attempts_of(self._option, self._config, self._run)
-        missing = missing_attempts(self._option, self._config, self._run)
-        self._done, self._total = len(attempts) - len(missing), len(attempts)
+        self._done, self._total = count_attempts(self._option, self._config, self._run)
         self._on_event(LoadEvent(self._option.name, state, self._done, self._total, detail))
 
     def progress(self, label: str, progress: AttemptProgress) -> None:

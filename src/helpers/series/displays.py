@@ -13,7 +13,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
 from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import AnalysisError, ParameterError
-from helpers.load.plan import attempts_of, missing_attempts
+from helpers.load.plan import count_attempts
 from helpers.metrics.looks import looks_of
 from helpers.report.columns import numeric
 from helpers.report.display import Table
@@ -82,17 +82,17 @@ class ProgressBars:
         if style not in STYLES:
             raise ParameterError(f"progress: bad value {style!r}. Expected one of: {', '.join(STYLES)}")
         self._run, self._config = run, config
-        totals = {option.name: len(attempts_of(option, config, run)) for option in config.options}
-        missing = {option.name: len(missing_attempts(option, config, run)) for option in config.options}
+        counts = {option.name: count_attempts(option, config, run) for option in config.options}
         self._options = {
-            name: OptionProgress(state="not begun", done=total - missing[name], total=total)
-            for name, total in totals.items()
+            name: OptionProgress(state="not begun", done=done, total=total) for name, (done, total) in counts.items()
         }
-        done = sum(totals.values()) - sum(missing.values())
+        done = sum(done for done, _ in counts.values())
         self._clock = Clock(longest_point_s(config), config.max_parallel_loads(), done)
         self._is_total_known = looks_of(config) is None and not isinstance(config.load, Search)
         self._is_stopping = False
-        self.view = _Panels(totals) if style == "widget" else _Lines(config, run)
+        self.view = (
+            _Panels({name: total for name, (_, total) in counts.items()}) if style == "widget" else _Lines(config, run)
+        )
         self._lock = threading.Lock()
         self._fault: Exception | None = None
 
