@@ -80,11 +80,11 @@ def choose_control(blocks: Sequence[Block], load: LoadBase) -> Control | None:
         requests = _window_of(most, first.load, per_s, load)
         if requests >= max(FEWEST, 0 if first.load.is_open else ROUNDS * first.load.value):
             since_ns = end_ns - visit_of([first]).middle_ns
-            found.append((since_ns * math.sqrt(requests), Control(*place, requests, most / per_s)))
+            found.append((since_ns * math.sqrt(requests), Control(*place, requests, float(most / per_s))))
     return max(found)[1] if found else None
 
 
 def _window_of(most: float, level: LoadLevel, per_s: float, load: LoadBase) -> int:
     """Requests of the window of a block that sends so many; the others are those of its warm-up and its drain."""
-    others = getattr(load, "warmup_s", 0.0) * per_s if level.is_open else 2 * level.value
+    others = getattr(load, "warmup_s", 0.0) * per_s if level.is_open else 3 * level.value
     return math.floor(most - others)

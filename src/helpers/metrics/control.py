@@ -20,7 +20,7 @@ from helpers.config.load import CONTROLLED
 from helpers.config.options import OptionBase
 from helpers.metrics.attempts import could_be_judged, was_overloaded
 from helpers.metrics.formulas import with_latencies
-from helpers.metrics.intervals import rate_estimate
+from helpers.metrics.intervals import FEWEST_FREEDOM, LEAST_KEPT, memory
 from helpers.run.records import AttemptFacts, read_facts, read_requests
 
 FOLDER = "control_blocks"
@@ -31,6 +31,8 @@ FALSE_ALARMS = 0.05
 """Probability that any option of a run is said to have moved where none did."""
 LEAST = 0.02
 """A smaller change is not worth a warning."""
+FEWEST = 10
+"""Answers that are compared, of each measurement."""
 COLUMNS = ["phase", "scheduled_ns", "sent_ns", "first_token_ns", "last_token_ns", "output_tokens", "status"]
 
 
@@ -89,8 +91,13 @@ def visit_of(facts: Sequence[AttemptFacts]) -> Visit:
 
 
 def comparable(facts: Sequence[AttemptFacts]) -> list[AttemptFacts]:
-    """The attempts that say how fast a server answers a load that it keeps up with, in the order of time."""
+    """The attempts of an option that say how fast it answers, in the order of time.
+
+    Of an open loop those at the lowest rate: near its capacity the queue comes and goes more slowly than a block can tell.
+    """
     usable = [f for f in facts if could_be_judged(f) and not was_overloaded(f)]
+    lowest = min((f.level for f in usable), default=0.0)
+    usable = [f for f in usable if not f.load.is_open or f.level == lowest]
     return sorted(usable, key=lambda f: f.clock_pairs[0][1])
 
 
@@ -137,19 +144,23 @@ def _latencies_s(facts: AttemptFacts, folder: Path) -> np.ndarray:
 def change_between(first_s: np.ndarray, last_s: np.ndarray, confidence: float) -> Change | None:
     """By which share latency changed, with a two-sided interval; None where there are too few values.
 
-    The difference of the mean logarithms, so that a few stalls decide nothing, with the standard errors of autocorrelated
-    values (`intervals.rate_estimate`) and Student's t at Welch's degrees of freedom (Welch, Biometrika 34, 1947).
+    The difference of the mean logarithms, so that a few stalls decide nothing, by Student's t for two samples. Both are of the same
+    load, so their variance and their memory (`intervals.memory`) are taken to be the same, and the longer one says more of them;
+    with a memory of m lags the degrees of freedom are n / m - 2, and 2 m / n of the variance is lost with the means (Priestley,
+    Spectral Analysis and Time Series, 1981, sections 5.3 and 6.2).
     """
-    means = [rate_estimate([np.log(values)], [np.ones(len(values))], independent=False) for values in (first_s, last_s)]
-    if None in means:
+    parts = [np.log(values) for values in (first_s, last_s)]
+    n = sum(map(len, parts))
+    if min(map(len, parts)) < FEWEST:
         return None
+    about_own = [part - part.mean() for part in parts]
+    effect, lags = memory(about_own)
+    variance = sum(float((part**2).sum()) for part in about_own) / (n - 2)
+    variance *= effect / max(LEAST_KEPT, 1 - 2 * lags / n) if lags > 1 else 1.0
     from scipy import special
 
-    first, last = means
-    squares = [mean.error**2 for mean in means]
-    spread = sum(square**2 / mean.freedom for square, mean in zip(squares, means, strict=True))
-    half = 0.0
-    if spread > 0:
-        half = float(special.stdtrit(sum(squares) ** 2 / spread, (1 + confidence) / 2)) * math.sqrt(sum(squares))
-    change = last.value - first.value
+    freedom = max(FEWEST_FREEDOM, n / lags - 2)
+    error = math.sqrt(variance * sum(1 / len(part) for part in parts))
+    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
+    change = float(parts[1].mean() - parts[0].mean())
     return Change(*(math.expm1(value) for value in (change, change - half, change + half)))

@@ -239,18 +239,10 @@ def ratio_interval(amounts: np.ndarray, durations: np.ndarray, sides: Sides = BO
     return rate_interval([amounts], [durations], sides)
 
 
-class Estimate(NamedTuple):
-    """A value with its standard error, on so many degrees of freedom."""
-
-    value: float
-    error: float
-    freedom: float
-
-
-def rate_estimate(
-    amounts: list[np.ndarray], durations: list[np.ndarray], *, independent: bool = True
-) -> Estimate | None:
-    """A rate Σ amounts / Σ durations, by the ratio estimator; None for fewer than three values. An array for each repetition.
+def rate_interval(
+    amounts: list[np.ndarray], durations: list[np.ndarray], sides: Sides = BOTH, *, independent: bool = True
+) -> Interval:
+    """Interval of a rate Σ amounts / Σ durations, by the ratio estimator with Student's t. An array for each repetition.
 
     Residuals e = amount - rate x duration have variance s²; the rate's standard error is s / (sqrt(n) x mean duration)
     (Cochran, Sampling Techniques, 1977, section 2.11). Where values are not `independent` the variance rises by their `memory`
@@ -259,7 +251,7 @@ def rate_estimate(
     """
     n, total = sum(len(part) for part in amounts), sum(float(part.sum()) for part in durations)
     if n < 3 or total <= 0:
-        return None
+        return NO_INTERVAL
     rate = sum(float(part.sum()) for part in amounts) / total
     residuals = [a - rate * d for a, d in zip(amounts, durations, strict=True)]
     effect, lags = (1.0, 1) if independent else memory(residuals)
@@ -267,20 +259,11 @@ def rate_estimate(
         effect = min(effect / max(LEAST_KEPT, 1 - 2 * lags / n), n)
     squares = sum(float((part**2).sum()) for part in residuals)
     error = math.sqrt(effect * squares / (n - 1) / n) / (total / n)
-    return Estimate(rate, error, max(FEWEST_FREEDOM, n / lags - 1))
-
-
-def rate_interval(
-    amounts: list[np.ndarray], durations: list[np.ndarray], sides: Sides = BOTH, *, independent: bool = True
-) -> Interval:
-    """Interval of a rate Σ amounts / Σ durations, by Student's t: see `rate_estimate`."""
-    found = rate_estimate(amounts, durations, independent=independent)
-    if found is None:
-        return NO_INTERVAL
     from scipy import special
 
-    below, above = (float(special.stdtrit(found.freedom, side)) * found.error for side in sides)
-    return Interval(max(0.0, found.value - below), found.value + above)
+    freedom = max(FEWEST_FREEDOM, n / lags - 1)
+    below, above = (float(special.stdtrit(freedom, side)) * error for side in sides)
+    return Interval(max(0.0, rate - below), rate + above)
 
 
 def share_bounds(count: int, total: int, confidence: float, effect: float = 1.0) -> Interval:
