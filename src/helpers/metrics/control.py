@@ -31,7 +31,7 @@ FALSE_ALARMS = 0.05
 """Probability that any option of a run is said to have moved where none did."""
 LEAST = 0.02
 """A smaller change is not worth a warning."""
-FEWEST = 10
+FEWEST = 20
 """Answers that are compared, of each measurement."""
 COLUMNS = ["phase", "scheduled_ns", "sent_ns", "first_token_ns", "last_token_ns", "output_tokens", "status"]
 
