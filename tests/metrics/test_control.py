@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from examples import SECOND_NS, facts, make_config, request, write_run
+from pydantic import ValidationError
 
 from helpers.metrics.control import FALSE_ALARMS, FOLDER, Change, Move, apart, change_between, is_controlled, read_moves
 
@@ -139,6 +140,15 @@ def test_nothing_is_compared_where_it_is_switched_off(folders, tmp_path):
     write_run(folders[0], rows(200, 100, 1.1, repetition=2), [measured(200, 300, repetition=2)])
     config = make_config(load={"concurrency": [1, 2], "control": False})
     assert read_moves(folders[0], tmp_path / "none", config) == []
+
+
+@pytest.mark.parametrize(
+    "load",
+    [{"kind": "ramp", "from_rate": 1, "to_rate": 2, "duration_s": 9}, {"kind": "trace", "path": "trace.csv"}],
+)
+def test_what_cannot_be_controlled_is_refused(load):
+    with pytest.raises(ValidationError, match=r"this is a (ramp|trace): leave out `control`"):
+        make_config(load={**load, "control": True})
 
 
 @pytest.mark.parametrize(

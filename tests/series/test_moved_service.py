@@ -35,7 +35,7 @@ def server(times: float) -> Iterator[str]:
     number = count()
 
     class Handler(small_server.Handler):
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802 (its base's name)
             self.token_s = TOKEN_S * (times if next(number) >= SLOWER_FROM else 1)
             super().do_POST()
 

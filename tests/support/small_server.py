@@ -5,6 +5,7 @@ import json
 import os
 import time
 
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     token_s = 0.002

@@ -144,10 +144,10 @@ def _latencies_s(facts: AttemptFacts, folder: Path) -> np.ndarray:
 def change_between(first_s: np.ndarray, last_s: np.ndarray, confidence: float) -> Change | None:
     """By which share latency changed, with a two-sided interval; None where there are too few values.
 
-    The difference of the mean logarithms, so that a few stalls decide nothing, by Student's t for two samples. Both are of the same
-    load, so their variance and their memory (`intervals.memory`) are taken to be the same, and the longer one says more of them;
-    with a memory of m lags the degrees of freedom are n / m - 2, and 2 m / n of the variance is lost with the means (Priestley,
-    Spectral Analysis and Time Series, 1981, sections 5.3 and 6.2).
+    The difference of the mean logarithms, so that a few stalls decide nothing, by Student's t for two samples. Both are of the
+    same load, so their variance and their memory (`intervals.memory`) are taken to be the same, and the longer one says more of
+    them; with a memory of m lags the degrees of freedom are n / m - 2, and 2 m / n of the variance is lost with the means
+    (Priestley, Spectral Analysis and Time Series, 1981, sections 5.3 and 6.2).
     """
     parts = [np.log(values) for values in (first_s, last_s)]
     n = sum(map(len, parts))

@@ -36,8 +36,8 @@ def visit_table(run: RunFolder, config: BenchmarkConfig) -> Table | None:
         Column("finding", "finding"),
     ]
     caption = (
-        "Did the service change while it was measured? An early and a late measurement of the same load point, of each option that "
-        "has two that are long enough. The intervals hold for all of these options at once, at 95%. The late ones that were "
+        "Did the service change while it was measured? An early and a late measurement of the same load point, of each option "
+        "that has two that are long enough. The intervals hold for all of these options at once, at 95%. The late ones that were "
         "measured for this alone count nowhere else."
     )
     return Table(pd.DataFrame(rows), columns, caption)
