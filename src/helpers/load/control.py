@@ -59,9 +59,8 @@ def control_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> C
     """What follows from the blocks of an option that are on disk."""
     if not is_controlled(option, config):
         return None
-    return choose_control(
-        [read_block(file) for file in run.requests.glob(f"{slug(option.name)}__*.parquet")], config.load
-    )
+    files = run.requests.glob(f"{slug(option.name)}__*.parquet")
+    return choose_control([read_block(file) for file in files], config.load)
 
 
 def choose_control(blocks: Sequence[Block], load: LoadBase) -> Control | None:
@@ -71,17 +70,20 @@ def choose_control(blocks: Sequence[Block], load: LoadBase) -> Control | None:
     facts = [block.facts for block in blocks]
     if not blocks or apart(facts) is not None:
         return None
-    end_ns, found = visit_of(facts).end_ns, []
-    for place in {(f.dataset, f.load) for f in comparable(facts)}:
-        first = next(f for f in comparable(facts) if (f.dataset, f.load) == place)
+    visit, found = visit_of(facts), {}
+    firsts = {(f.dataset, f.load): f for f in reversed(comparable(facts))}
+    for place, first in firsts.items():
         block = next(block for block in blocks if block.facts is first)
         per_s = sent_of([block]) / block.lasted_s
-        most = SHARE * min(sent_of(list(blocks)), per_s * sum(block.lasted_s for block in blocks))
+        most = SHARE * min(sent_of(blocks), per_s * sum(block.lasted_s for block in blocks))
         requests = _window_of(most, first.load, per_s, load)
         if requests >= max(FEWEST, 0 if first.load.is_open else ROUNDS * first.load.value):
-            since_ns = end_ns - visit_of([first]).middle_ns
-            found.append((since_ns * math.sqrt(requests), Control(*place, requests, float(most / per_s))))
-    return max(found)[1] if found else None
+            shows = (visit.end_ns - visit_of([first]).middle_ns) * math.sqrt(requests)
+            found[place] = shows, requests, float(most / per_s)
+    if not found:
+        return None
+    place = max(found, key=lambda one: found[one][0])
+    return Control(*place, *found[place][1:])
 
 
 def _window_of(most: float, level: LoadLevel, per_s: float, load: LoadBase) -> int:

@@ -66,11 +66,9 @@ def is_controlled(option: OptionBase, config: BenchmarkConfig) -> bool:
     load = config.load
     if config.imported or load.kind not in CONTROLLED:
         return False
-    return (
-        len(config.datasets_of(option)) * load.most_levels * load.repetitions > 1
-        if load.control is None
-        else load.control
-    )
+    if load.control is not None:
+        return load.control
+    return len(config.datasets_of(option)) * load.most_levels * load.repetitions > 1
 
 
 class Visit(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.metrics.control import FOLDER, Move, read_moves
+from helpers.metrics.control import FOLDER, LEAST, Move, read_moves
 from helpers.report.columns import Column, numeric
 from helpers.report.display import Table
 from helpers.run.folder import RunFolder
@@ -45,4 +45,4 @@ def visit_table(run: RunFolder, config: BenchmarkConfig) -> Table | None:
 
 def _finding(move: Move) -> str:
     most = max(abs(move.change.low), abs(move.change.high))
-    return "changed" if move.is_shown else f"none shown; {most:.0%} at most"
+    return "changed" if move.is_shown else f"none beyond {LEAST:.0%} is shown; {most:.0%} at most"
