@@ -39,6 +39,7 @@ COLUMNS = {
     "rate": ("requests_per_s", ">= 90%"),
     "price": ("price", ">= 90%"),
     "within 5%": ("within_5_percent", ">= 95%"),
+    "alarmed": ("alarmed", "calm <= 5%"),
 }
 """Header -> figure of `planted_scores.totals`, or quantity whose 95% intervals are counted; what is wanted."""
 

@@ -120,6 +120,12 @@ def test_client_limited_and_never_steady_load_points_are_reported_in_words():
     assert column(table, "steady") == ["–"]
 
 
+def test_what_is_too_rare_to_be_in_an_interval_is_said():
+    """1 - 0.05^(1/90) is 3.27%, or 1 in 30.5."""
+    table = load_point_table(table_of({"n": 90}, {"level": 2, "n": 400}), make_config())
+    assert "here up to 1 in 30, where n is smallest (90), with 95% confidence." in table.caption
+
+
 def test_the_winners_table_holds_the_load_at_which_it_wins():
     points = table_of({"level": 2.5, "kind": "open_loop", "rate": 2.5}, {"level": 10, "kind": "open_loop", "rate": 10})
     table = winner_table(points, judged(points, OPEN), OPEN)

@@ -77,6 +77,10 @@ class Campaign:
     """`ttft_s`, `tpot_s` -> limit."""
     slower: dict[tuple[str, str, LoadLevel], tuple[float, float]] = field(default_factory=dict)
     """By what the service is multiplied when the load point begins and when it ends, where drift or neighbours do so."""
+    at_end: dict[str, float] = field(default_factory=dict)
+    """Option -> the same at the end of its visit."""
+    visits: dict[str, list[tuple[str, str, LoadLevel]]] = field(default_factory=dict)
+    """Option -> its load points in the order in which they are measured; those without one have a random order."""
 
     @property
     def is_open(self) -> bool:
@@ -116,6 +120,12 @@ class Campaign:
         """The latency limits of the SLO."""
         of_latency = {"latency_s": self.limit_s} if math.isfinite(self.limit_s) else {}
         return of_latency | self.other_limits_s
+
+    def visit_of(self, option: str) -> list[tuple[str, str, LoadLevel]]:
+        """The load points of an option, in the order in which they are measured in full."""
+        places = [(option, dataset, level) for dataset in self.shares for level in self.levels]
+        rng = np.random.default_rng([self.seed, 8, list(self.stations).index(option)])
+        return self.visits.get(option) or [places[i] for i in rng.permutation(len(places))]
 
     @property
     def warmup_s(self) -> float:

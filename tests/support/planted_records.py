@@ -8,6 +8,7 @@ load point ends when it says that there is enough, that the station is overloade
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -17,10 +18,13 @@ from examples import facts, process
 from planted_campaigns import PERCENT, TIMEOUT_S, Campaign, load_of
 from simulation import Served, Work, draw_weather, draw_work, serve
 
-from helpers.config.load import LoadLevel
+from helpers.config.load import Load, LoadLevel
 from helpers.load.attempt_run import LOOK_EVERY_S, LOOK_SHARE
+from helpers.load.control import choose_control
+from helpers.load.race_state import read_block
 from helpers.load.schedule import arrival_facts
 from helpers.load.window import Window, find_window
+from helpers.metrics.control import FOLDER
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.run.records import ENOUGH_REQUESTS, OVERLOAD, Attempt, write_requests
 
@@ -56,8 +60,16 @@ class Times(NamedTuple):
         return Times(*(column[ended] for column in self))
 
 
+class Written(NamedTuple):
+    """What a file of records holds."""
+
+    requests: int
+    """Sent, warm-up and drain among them."""
+    lasted_s: float
+
+
 def write_campaign(campaign: Campaign, folder: Path) -> None:
-    """Write one file of request records per load point."""
+    """Write one file of request records per load point, and the control block that ends the visit of each option."""
     points = [(o, d, level) for o in campaign.stations for d in campaign.shares for level in campaign.levels]
     count = campaign.config.datasets[0].count
     stations = [campaign.stations[option] for option, _, _ in points]
@@ -83,18 +95,56 @@ def write_campaign(campaign: Campaign, folder: Path) -> None:
     how |= {"stall_s": np.stack([work.stall_s for work in works], axis=1)}
     how |= {"weather": draw_weather(stations, np.random.default_rng([campaign.seed, 5]))}
     served = serve(stations, service_s, refused, TIMEOUT_S, **how)
-    for number, (option, dataset, level) in enumerate(points):
-        point = Attempt(option, dataset, level, 0)
-        mine = Served(*(part[:, number] for part in served))
-        write_point(point, mine, works[number], after_last_s[number], campaign, folder)
+    for option in campaign.stations:
+        begin_s = 0.0
+        for place in campaign.visit_of(option):
+            number = points.index(place)
+            mine = Served(*(part[:, number] for part in served))
+            point = Attempt(*place, 0)
+            begin_s += write_point(point, mine, works[number], after_last_s[number], campaign, folder, begin_s).lasted_s
+        write_control(campaign, option, folder, campaign.at_end.get(option, 1.0), begin_s)
 
 
-def slower_of(campaign: Campaign, point: tuple[str, str, LoadLevel], count: int, so_far: int = 0) -> np.ndarray | float:
+def write_control(campaign: Campaign, option: str, folder: Path, slower: float, begin_s: float) -> None:
+    """Write the control block of an option, where the product asks for one."""
+    load = campaign.config.load
+    control = choose_control([read_block(file) for file in folder.glob(f"{option}__*.parquet")], load)
+    if control is not None:
+        (folder / FOLDER).mkdir(exist_ok=True)
+        point = Attempt(option, control.dataset, control.level, 1, is_control=True)
+        load = load.model_copy(update=control.asked(load))
+        write_block(campaign, point, load, np.full(8 * control.requests + 500, slower), folder / FOLDER, begin_s)
+
+
+def write_block(
+    campaign: Campaign, point: Attempt, load: Load, slower: np.ndarray, folder: Path, begin_s: float
+) -> Written:
+    """Simulate one block that is asked for `load`, and write its records; `slower` has an entry for each request that might be
+    sent.
+    """
+    station, level, count = campaign.stations[point.option], point.level, len(slower)
+    place = [list(campaign.stations).index(point.option), list(campaign.shares).index(point.dataset)]
+    which = 0 if point.is_control else point.repetition
+    rng = np.random.default_rng([campaign.seed, 5, *place, campaign.levels.index(level), which])
+    cold = not point.is_control and point.repetition == 1
+    work = draw_work(station, load_of(point.dataset, level), count, rng, cold=cold, slower=slower)
+    how: dict[str, object] = {"concurrency": [40 if level.is_open else int(level.value)]}
+    after_last_s = math.inf
+    if level.is_open:
+        arrivals_s = np.cumsum(rng.exponential(1 / level.value, count + 1))
+        how, after_last_s = {"arrivals_s": arrivals_s[:-1, None]}, arrivals_s[-1]
+    how |= {"stall_s": work.stall_s[:, None], "weather": draw_weather([station], rng)}
+    served = serve([station], work.service_s[:, None], work.refused[:, None], TIMEOUT_S, **how)
+    mine = Served(*(part[:, 0] for part in served))
+    return write_point(point, mine, work, after_last_s, campaign, folder, begin_s, load)
+
+
+def slower_of(campaign: Campaign, point: tuple[str, str, LoadLevel], count: int) -> np.ndarray | float:
     """What drift and neighbours make of the service of a load point that ends with its window."""
     if point not in campaign.slower:
         return 1.0
     first, last = campaign.slower[point]
-    return first + (last - first) * np.minimum((so_far + np.arange(count)) / (1.5 * campaign.requests), 1)
+    return first + (last - first) * np.minimum(np.arange(count) / (1.5 * campaign.requests), 1)
 
 
 def _arrivals_s(campaign: Campaign, dataset: str, level: LoadLevel, count: int) -> np.ndarray:
@@ -109,16 +159,18 @@ def write_point(
     after_last_s: float,
     campaign: Campaign,
     folder: Path,
-    is_block: bool = False,
-) -> int:
-    """Write the records of one load point, or of a block of one in a race; returns how many requests were sent."""
+    begin_s: float,
+    load: Load | None = None,
+) -> Written:
+    """Write the records of one load point, or of a block of one that is asked for `load`; `begin_s` is the wall clock."""
     sent_ns, done_ns, first_ns = (_ns(times) for times in (served.sent_s, served.done_s, _first_token_s(served, work)))
-    ended = conduct(Times(sent_ns, done_ns, served.worker, served.ok), point.level, after_last_s, campaign, is_block)
+    ended = conduct(Times(sent_ns, done_ns, served.worker, served.ok), point.level, after_last_s, campaign, load)
     sent = sent_ns <= ended.stop_ns
     rows = _rows(point, served, work, (sent_ns, first_ns, done_ns), ended, int(sent.sum()))
     is_open = point.level.is_open
     before_close = arrival_facts(sent_ns[sent & (sent_ns < ended.close_ns)]) if is_open else None
     opened = ended.window.open_ns is not None
+    last_ns = int(done_ns[sent].max())
     known = facts(
         option=point.option,
         dataset=point.dataset,
@@ -133,14 +185,15 @@ def write_point(
         steady_because=ended.window.because,
         asked_output_tokens=campaign.config.generation.max_output_tokens,
         fixed_output_length=campaign.config.generation.fixed_output_length,
-        processes=[process()],
+        processes=[replace(process(), requests=len(rows))],
         scheduled=before_close,
         achieved=before_close,
         schedule_lag_ms={"p50": 0.0, "p99": 0.0, "max": 0.0} if is_open else None,
         turnaround_ms=None if is_open else {"p50": 0.0, "p99": 0.0, "max": 0.0},
+        clock_pairs=[(START_NS, round(begin_s * 1e9)), (last_ns, round(begin_s * 1e9) + last_ns - START_NS)],
     )
     write_requests(folder / f"{point.id}.parquet", rows, known)
-    return len(rows)
+    return Written(len(rows), (last_ns - START_NS) / 1e9)
 
 
 def _ns(seconds: np.ndarray) -> np.ndarray:
@@ -198,15 +251,15 @@ def _rows(
     return rows
 
 
-def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campaign, is_block: bool = False) -> Ended:
+def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campaign, load: Load | None = None) -> Ended:
     """When `AttemptRun` would have closed the window. `times` are those of all requests that there are prompts for;
-    `after_last_s` is when an open loop would have sent one more.
+    `after_last_s` is when an open loop would have sent one more; `load` is what a block is asked for.
     """
     spec = SimpleNamespace(
-        load=campaign.config.load if is_block else load_for_slo(campaign.config),
+        load=load or load_for_slo(campaign.config),
         level=level,
         percentile=float(PERCENT),
-        fewest_independent=1 if is_block else requests_for_percentile(campaign.config.slo),
+        fewest_independent=1 if load else requests_for_percentile(campaign.config.slo),
     )
     supply_s = after_last_s
     if not level.is_open:
@@ -214,9 +267,10 @@ def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campa
     look_s = LOOK_EVERY_S
     while True:
         now_ns = START_NS + round(look_s * 1e9)
-        because = "prompts ran out" if look_s >= supply_s else None
+        because = "max_duration_s" if look_s >= spec.load.max_duration_s else None
+        because = "prompts ran out" if look_s >= supply_s else because
         seen = times.ended_by(now_ns)
-        if because is None and len(seen.t0_ns) >= campaign.requests:
+        if because is None and len(seen.t0_ns) >= spec.load.min_requests:
             sent = times.t0_ns <= now_ns
             waiting = times.t0_ns[sent & (times.done_ns > now_ns)]
             window = find_window(seen, spec, START_NS, int(waiting.min()) if len(waiting) else now_ns)

@@ -7,17 +7,19 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import pandas as pd
 from planted_campaigns import ERROR_LIMIT, TIMEOUT_S, Campaign, draw_campaign, load_of
-from planted_race import race
+from planted_race import race, raced_config
 from planted_records import write_campaign
 from planted_rules import QUANTITIES, RULES, Answer, Stated, our_rules
 from planted_worlds import draw_world
 
 from helpers.config.load import LoadLevel
+from helpers.metrics.control import FOLDER, read_moves
 from helpers.run.records import read_requests
 
 STARTUP_S = 600.0
@@ -51,8 +53,11 @@ class Outcome:
     among those that the verdict names beside? Asked of what is feasible."""
     why: dict[str, str] = field(default_factory=dict)
     """Which of the above went wrong -> the cause."""
-    intervals: list[tuple[str, str, str]] = field(default_factory=list)
-    """(quantity, kind of load point, `covered`, `low`, `high` or `none`): `low` if the interval lies below the truth."""
+    alarmed: bool = False
+    """Is an option said to have changed during its visit?"""
+    intervals: list[tuple[str, str, str, bool]] = field(default_factory=list)
+    """(quantity, kind of load point, `covered`, `low`, `high` or `none`, is its option said to have changed?): `low` if the
+    interval lies below the truth."""
 
 
 def score_campaign(seed: int, requests: int, truth_requests: int, cache: Path | None) -> dict[str, dict]:
@@ -76,12 +81,15 @@ def score_world(
         else:
             write_campaign(campaign, folder)
             answer = our_rules(campaign, folder)
-        return asdict(outcome(campaign, answer)) | _spent(campaign, folder)
+        config = raced_config(campaign) if raced else campaign.config
+        moved = {move.option for move in read_moves(folder, folder / FOLDER, config) if move.is_shown}
+        return asdict(outcome(campaign, answer, moved)) | _spent(campaign, folder)
 
 
 def _spent(campaign: Campaign, folder: Path) -> dict[str, float]:
     """Requests sent, and the hours and dollars of the endpoints that were loaded one after the other, each with its start-up."""
-    sent = read_requests(folder, ["option", "load_point", "sent_ns", "done_ns"])
+    folders = [folder, *folder.glob(FOLDER)]
+    sent = pd.concat([read_requests(each, ["option", "load_point", "sent_ns", "done_ns"]) for each in folders])
     blocks = sent.groupby(["option", "load_point"]).agg(first=("sent_ns", "min"), last=("done_ns", "max"))
     loaded_s = ((blocks["last"] - blocks["first"]) / 1e9).groupby("option").sum()
     hours = (loaded_s + STARTUP_S) / 3600
@@ -89,8 +97,8 @@ def _spent(campaign: Campaign, folder: Path) -> dict[str, float]:
     return {"requests": len(sent), "billed_h": float(hours.sum()), "usd": usd}
 
 
-def outcome(campaign: Campaign, answer: Answer) -> Outcome:
-    """Compare an answer with the truth."""
+def outcome(campaign: Campaign, answer: Answer, moved: Collection[str] = ()) -> Outcome:
+    """Compare an answer with the truth. `moved` are the options that are said to have changed during their visit."""
     prices = campaign.true_prices()
     winner = next(iter(prices), None)
     clear = is_clear(campaign)
@@ -119,7 +127,12 @@ def outcome(campaign: Campaign, answer: Answer) -> Outcome:
         found.why["single"] = _why_not_single(campaign, answer, winner, prices)
     if feasible_by_margin and infeasible_point:
         found.why["infeasible"] = "; ".join(_missed_points(campaign, answer))
-    found.intervals = [_interval(campaign, stated) for stated in answer.intervals if _has_truth(campaign, stated)]
+    found.alarmed = bool(moved)
+    found.intervals = [
+        (*_interval(campaign, stated), stated.option in moved)
+        for stated in answer.intervals
+        if _has_truth(campaign, stated)
+    ]
     return found
 
 
@@ -307,6 +320,12 @@ def totals(outcomes: list[dict]) -> dict:
         "coverage_95": coverage(stated),
         "coverage_95_by_quantity": {q: coverage(s for s in stated if s[0] == q) for q in QUANTITIES},
         "coverage_95_by_place": _by_place(stated),
+        "alarmed": share(o["alarmed"] for o in outcomes),
+        "coverage_95_where": {
+            words: {q: coverage(s for s in stated if s[0] == q and s[3] == moved) for q in QUANTITIES}
+            | {"intervals": sum(s[3] == moved for s in stated)}
+            for words, moved in (("quiet", False), ("alarmed", True))
+        },
         "intervals": sum(s[2] != "none" for s in stated),
         "asked": asked,
         "spent": {name: sum(o[name] for o in outcomes) for name in SPENT if name in outcomes[0]},
@@ -317,12 +336,12 @@ def totals(outcomes: list[dict]) -> dict:
     }
 
 
-def coverage(stated: Iterable[tuple[str, str, str]]) -> float | None:
+def coverage(stated: Iterable[tuple[str, str, str, bool]]) -> float | None:
     """Share of the intervals that contain the truth; where none was stated is not counted."""
-    return share(None if where == "none" else where == "covered" for _, _, where in stated)
+    return share(None if where == "none" else where == "covered" for _, _, where, _ in stated)
 
 
-def _by_place(stated: list[tuple[str, str, str]]) -> dict[str, dict]:
+def _by_place(stated: list[tuple[str, str, str, bool]]) -> dict[str, dict]:
     found = {}
     for key in sorted({s[:2] for s in stated}):
         here = [s for s in stated if s[:2] == key]

@@ -29,6 +29,8 @@ from simulation import Station
 
 from helpers.config.load import LoadLevel
 
+NEIGHBOURS = 0.25
+"""Share of the load points that one slows."""
 Change = Callable[[np.random.Generator], dict]
 
 
@@ -120,7 +122,7 @@ def draw_world(name: str, seed: int, requests: int, truth_requests: int, cache: 
     campaign = Campaign(
         seed, stations, shares, levels, lengths, requests, truths, limits.pop("latency_s", math.inf), limits
     )
-    return replace(campaign, slower=_slower(world, campaign, rng))
+    return _changing(world, campaign, rng)
 
 
 def _shares(world: World, rng: np.random.Generator) -> dict[str, float]:
@@ -155,17 +157,20 @@ def _limits(world: World, truths: list, rng: np.random.Generator) -> dict[str, f
     return {name: drawn(name, 1.5 if len(names) > 1 else 0.9) for name in names}
 
 
-def _slower(world: World, campaign: Campaign, rng: np.random.Generator) -> dict:
-    """What drift and neighbours do to each load point: those of an option are visited one after the other, in an order of
-    their own.
+def _changing(world: World, campaign: Campaign, rng: np.random.Generator) -> Campaign:
+    """The campaign with what drift and neighbours do to each load point, and to the end of each visit: the load points of an
+    option are visited one after the other, in an order of their own.
     """
-    found = {}
+    slower, at_end, visits = {}, {}, {}
     for option, station in campaign.stations.items():
         mine = [where for where in campaign.truths if where[0] == option]
-        for place, number in enumerate(rng.permutation(len(mine))):
+        visits[option] = [mine[number] for number in rng.permutation(len(mine))]
+        for place, where in enumerate(visits[option]):
             if station.drift:
-                edges = (1 + station.drift * (place + end) / len(mine) for end in (0, 1))
-                found[mine[number]] = tuple(edges)
-            elif world.neighbour and rng.random() < 0.25:
-                found[mine[number]] = (float(rng.uniform(1.1, 1.3)),) * 2
-    return found
+                slower[where] = tuple(1 + station.drift * (place + end) / len(mine) for end in (0, 1))
+            elif world.neighbour and rng.random() < NEIGHBOURS:
+                slower[where] = (float(rng.uniform(1.1, 1.3)),) * 2
+        at_end[option] = 1 + station.drift
+    if world.neighbour:
+        at_end = {o: float(rng.uniform(1.1, 1.3)) if rng.random() < NEIGHBOURS else 1.0 for o in campaign.stations}
+    return replace(campaign, slower=slower, at_end=at_end, visits=visits)

@@ -5,11 +5,10 @@ import json
 import os
 import time
 
-TOKEN_S = 0.002
-
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    token_s = 0.002
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -24,7 +23,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         tokens = body["max_tokens"]
         for number in range(tokens):
-            time.sleep(TOKEN_S)
+            time.sleep(self.token_s)
             self.event({"choices": [{"delta": {"content": f"w{number} "}}]})
         usage = {"prompt_tokens": 100, "completion_tokens": tokens}
         self.event({"choices": [{"delta": {}, "finish_reason": "length"}], "usage": usage})

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from examples import endpoint, facts, load_point, make_config, open_facts, option, request, token_price, write_run
 
+from helpers.metrics.control import Change, Move
 from helpers.metrics.summary import read_load_points
 from helpers.price import Price
 from helpers.run.records import PROMPTS_RAN_OUT
@@ -23,7 +24,7 @@ def check(tmp_path):
     over, a level for each option and concurrency among them.
     """
 
-    def run(points=None, requests=None, windows=None, endpoints=None, prompts=(), config=None, asked=24):
+    def run(points=None, requests=None, windows=None, endpoints=None, prompts=(), config=None, asked=24, moves=()):
         requests = [request(i, 0.5) for i in range(3)] if requests is None else requests
         levels = dict.fromkeys((row["option"], row["level"]) for row in requests)
         measured = [facts(option=o, level=level, asked_output_tokens=asked) for o, level in levels]
@@ -37,6 +38,7 @@ def check(tmp_path):
             list(prompts),
             config or make_config(),
             TODAY,
+            moves,
         )
 
     return run
@@ -54,6 +56,7 @@ def named(name, image):
 TWO = make_config(["a", "b"])
 OPEN = make_config(load={"kind": "open_loop", "rate": [20]})
 POINT = "a__short__c1__r0"
+UNMOVED = Move("a", "short", "concurrency 2", 120, 30, Change(0.01, -0.03, 0.05))
 TREND_FOUND = "latency has a trend: drift +30%"
 FAULTS = {
     "load points that were not run": (
@@ -73,6 +76,25 @@ FAULTS = {
         "missing",
         "Repetitions are missing.",
         [f"{A}: 2 of 3"],
+    ),
+    "an option that was slower at the end": (
+        {"moves": [Move("a", "short", "concurrency 1", 120, 30, Change(0.094, 0.061, 0.123)), UNMOVED]},
+        "moved",
+        "The service changed while it was measured. Intervals leave out what changes between load points: differences of less "
+        "than 9% from one of these options may be due to that. Next: measure again at another hour, or set "
+        "load.repetitions: 2.",
+        [f"{A}: requests took 9% longer [6%, 12%] at the end of the visit than at its start"],
+    ),
+    "an option that was faster at the end of a race": (
+        {
+            "moves": [Move("a", "short", "concurrency 1", 120, 30, Change(-0.2, -0.3, -0.1))],
+            "config": make_config(load={"race": True}),
+        },
+        "moved",
+        "The service changed while it was measured. Intervals leave out what changes between load points: differences of less "
+        "than 20% from one of these options may be due to that. Next: measure again at another hour, or set load.race: false "
+        "and load.repetitions: 2.",
+        [f"{A}: requests took 20% less [10%, 30%] at the end of the visit than at its start"],
     ),
     "prompts that were sent twice": (
         {"requests": [request(i, 0.5, prompt_id=f"p{i % 2}") for i in range(3)]},

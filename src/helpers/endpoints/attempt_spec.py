@@ -9,7 +9,7 @@ from helpers.config.options import OptionBase
 from helpers.config.yaml import expanded
 from helpers.load.address import Address
 from helpers.load.messages import AttemptSpec
-from helpers.load.plan import Asked, asked_of
+from helpers.load.plan import Asked, asked_of, file_of
 from helpers.metrics.single_requests import FOLDER, ONE_AT_A_TIME, SINGLE, single_requests_file
 from helpers.run.folder import RunFolder
 from helpers.run.records import Attempt
@@ -19,8 +19,8 @@ def attempt_spec(
     option: OptionBase, attempt: Attempt, address: Address, config: BenchmarkConfig, run: RunFolder
 ) -> AttemptSpec:
     """Of an attempt of the load."""
-    file = run.requests / f"{attempt.id}.parquet"
-    return _spec(option, attempt, asked_of(attempt, option, config, run), file, address, config, run)
+    asked = asked_of(attempt, option, config, run)
+    return _spec(option, attempt, asked, file_of(attempt, run), address, config, run)
 
 
 def single_request_specs(
@@ -53,6 +53,7 @@ def _spec(
         dataset=attempt.dataset,
         level=attempt.level,
         repetition=attempt.repetition,
+        is_control=attempt.is_control,
         seed=config.seed,
         start_of_prompts=asked.start_of_prompts,
         address=address,

@@ -14,9 +14,8 @@ from helpers.errors import CredentialsError, DeployError, TeardownError
 from helpers.load.address import Address
 from helpers.run.aws_errors import Cause
 from helpers.run.folder import RunFolder
-from helpers.run.ledger import EndpointRecord, Ledger, utc_now
+from helpers.run.ledger import READY, EndpointRecord, Ledger, utc_now
 
-READY = ("in_service", "external")
 UNDER_WAY = ("creating", "waiting")
 NOTHING_RAN = (Cause.CAPACITY, Cause.QUOTA)
 """Causes of failures without an instance, so without a cost: AWS bills from when an instance is there."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
+from helpers.endpoints.deployment import UNDER_WAY, Deployment
 from helpers.endpoints.racing import first_endpoints, race_order
 from helpers.endpoints.teardown import delete_after_failure
 from helpers.endpoints.waiting import growing_pauses
@@ -16,7 +16,7 @@ from helpers.endpoints.watchdog import guarded
 from helpers.errors import BudgetExceeded, NoOptionLeft
 from helpers.load.plan import missing_attempts
 from helpers.run.folder import RunFolder
-from helpers.run.ledger import EndpointRecord, Ledger
+from helpers.run.ledger import READY, EndpointRecord, Ledger
 
 OnChange = Callable[[list[EndpointRecord]], None]
 

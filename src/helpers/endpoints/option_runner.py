@@ -16,7 +16,7 @@ from pathlib import Path
 from helpers.config.benchmark import BenchmarkConfig, slug, usable_cpu_count
 from helpers.config.options import OptionBase
 from helpers.endpoints.attempt_spec import attempt_spec, single_request_specs
-from helpers.endpoints.deployment import READY, UNDER_WAY, Deployment
+from helpers.endpoints.deployment import UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.no_answer import NoAnswer
@@ -40,12 +40,12 @@ from helpers.load.attempt_progress import AttemptProgress
 from helpers.load.calibration import calibrate
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
-from helpers.load.plan import attempts_of, missing_attempts
+from helpers.load.plan import count_attempts, file_of, missing_attempts
 from helpers.metrics.looks import looks_of
 from helpers.number_text import plural
 from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
 from helpers.run.folder import RunFolder
-from helpers.run.ledger import EndpointRecord, Ledger
+from helpers.run.ledger import READY, EndpointRecord, Ledger
 from helpers.run.records import Attempt, Silence, error_types, set_aside, silence_at_end, tokens_of
 
 BUDGET_LOOK_S = 2.0
@@ -229,7 +229,7 @@ class _OptionRunner:
                     if self._stopping.is_set():
                         return False
                     spec = attempt_spec(option, attempts[0], address, self._config, self._run)
-                    label = f"{spec.dataset}, {spec.level.label}"
+                    label = f"{spec.dataset}, {spec.level.label}{', once more' if spec.is_control else ''}"
                     processes.run(spec, lambda progress, label=label: notify.progress(label, progress))
                     if not self._goes_on(deployment, spec, repeated, notify):
                         return False
@@ -333,14 +333,15 @@ class _OptionRunner:
 
     def _silence_in_words(self, option: OptionBase, spec: AttemptSpec, silence: Silence) -> str:
         """In which load point a server fell silent, or that it did before, and which are not run for that."""
-        attempt, left = spec.attempt, missing_attempts(option, self._config, self._run)
+        attempt = spec.attempt
+        left = [a for a in missing_attempts(option, self._config, self._run) if not a.is_control]
         moment = "in its single requests"
-        if Path(spec.output_file).parent == self._run.requests:
+        if Path(spec.output_file) == file_of(attempt, self._run):
             moment, left = "under load", [attempt, *left]
-        named = "; ".join(f"{a.dataset} at {a.level.label}" for a in left[:MOST_NAMED])
+        named = "; ".join(a.words for a in left[:MOST_NAMED])
         more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
         return (
-            f"fell silent {moment} ({attempt.dataset} at {attempt.level.label}: {silence.answered} of "
+            f"fell silent {moment} ({attempt.words}: {silence.answered} of "
             f"{plural(silence.requests, 'request')} answered, none of the last {silence.trailing}) and then gave no answer to "
             f"a single request; {plural(len(left), 'load point')} not measured: {named}{more}"
         )
@@ -387,9 +388,7 @@ class _Notifier:
         self._done = self._total = 0
 
     def __call__(self, state: str, detail: str = "") -> None:
-        attempts = attempts_of(self._option, self._config, self._run)
-        missing = missing_attempts(self._option, self._config, self._run)
-        self._done, self._total = len(attempts) - len(missing), len(attempts)
+        self._done, self._total = count_attempts(self._option, self._config, self._run)
         self._on_event(LoadEvent(self._option.name, state, self._done, self._total, detail))
 
     def progress(self, label: str, progress: AttemptProgress) -> None:

@@ -27,6 +27,7 @@ class AttemptSpec(BaseModel):
     dataset: str
     level: LoadLevel
     repetition: int
+    is_control: bool = False
     seed: int
     start_of_prompts: float = 0.0
     """Share of the shuffled prompts at which this attempt starts, so that attempts have as few prompts in common as possible."""
@@ -51,7 +52,7 @@ class AttemptSpec(BaseModel):
     @property
     def attempt(self) -> Attempt:
         """What is to be run."""
-        return Attempt(self.option, self.dataset, self.level, self.repetition)
+        return Attempt(self.option, self.dataset, self.level, self.repetition, self.is_control)
 
     @property
     def spool(self) -> Path:

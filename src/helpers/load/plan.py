@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +12,10 @@ import numpy as np
 from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.load import Load, Search
 from helpers.config.options import OptionBase
+from helpers.load.control import control_attempt, control_of
 from helpers.load.race import Measure
 from helpers.load.race_state import block_size, blocks_of, points_of, read_block, seconds_left, sent_of, step_of
+from helpers.metrics.control import FOLDER
 from helpers.metrics.looks import looks_of
 from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.metrics.single_requests import with_limits
@@ -36,10 +40,26 @@ def attempts_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> 
 
 
 def missing_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[Attempt]:
-    """The attempts of an option that have no records yet, in the seeded order in which they are to be run."""
+    """The attempts of an option that have no records yet, in the seeded order in which they are to be run; when there are none
+    left, the control block that ends its visit.
+    """
     attempts = attempts_of(option, config, run)
     order = np.random.default_rng([config.seed, *slug(option.name).encode()]).permutation(len(attempts))
-    return [attempts[i] for i in order if not (run.requests / f"{attempts[i].id}.parquet").is_file()]
+    missing = [attempts[i] for i in order if not file_of(attempts[i], run).is_file()]
+    control = None if missing else control_attempt(option, config, run)
+    return missing if control is None else [control]
+
+
+def count_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> tuple[int, int]:
+    """How many attempts of an option are measured, and how many there are, without its control block."""
+    asked = len(attempts_of(option, config, run))
+    missing = [attempt for attempt in missing_attempts(option, config, run) if not attempt.is_control]
+    return asked - len(missing), asked
+
+
+def file_of(attempt: Attempt, run: RunFolder) -> Path:
+    """Where the records of an attempt are."""
+    return (run.folder(FOLDER) if attempt.is_control else run.requests) / f"{attempt.id}.parquet"
 
 
 def _race_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> list[Attempt]:
@@ -72,6 +92,8 @@ class Asked(NamedTuple):
 
 def asked_of(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> Asked:
     """The load of an attempt, and the prompts with which it starts: a block goes on where the last one of its level ended."""
+    if attempt.is_control:
+        return _control_asked(attempt, option, config, run)
     if looks_of(config) is None:
         attempts = [a for a in attempts_of(option, config, run) if a.dataset == attempt.dataset]
         independent = math.ceil(requests_for_percentile(config.slo) / config.load.repetitions)
@@ -81,10 +103,22 @@ def asked_of(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run:
     place = next(i for i, known in enumerate(levels) if known.level == attempt.level.value)
     size = block_size(attempt.level, levels[place].n, config)
     blocks = [read_block(file) for file in blocks_of(option.name, attempt.dataset, attempt.level, run.requests)]
-    prompts = next(dataset.count for dataset in config.datasets if dataset.name == attempt.dataset)
     step = GOLDEN if isinstance(config.load, Search) else 1 / len(levels)
-    start = (place * step + sent_of(blocks) / prompts) % 1
+    start = (place * step + sent_of(blocks) / _prompts(attempt.dataset, config)) % 1
     asked: dict[str, object] = {"min_requests": size, "max_duration_s": seconds_left(blocks, config)}
     if levels[place].is_measured and hasattr(config.load, "warmup_requests"):
         asked["warmup_requests"] = 1  # the server is warm, and each worker has to have answered once
     return Asked(config.load.model_copy(update=asked), 1, start)
+
+
+def _control_asked(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> Asked:
+    control = control_of(option, config, run)
+    start = asked_of(replace(attempt, is_control=False), option, config, run).start_of_prompts
+    if looks_of(config) is None:  # that is where the first attempt at its level began
+        sent = sent_of([read_block(file_of(replace(attempt, is_control=False), run))])
+        start = (start + sent / _prompts(attempt.dataset, config)) % 1
+    return Asked(config.load.model_copy(update=control.asked(config.load)), 1, start)
+
+
+def _prompts(dataset: str, config: BenchmarkConfig) -> int:
+    return next(known.count for known in config.datasets if known.name == dataset)

@@ -252,7 +252,7 @@ def seconds_left(blocks: list[Block], config: BenchmarkConfig) -> float:
     return config.load.max_duration_s - sum(block.lasted_s for block in blocks)
 
 
-def sent_of(blocks: list[Block]) -> int:
+def sent_of(blocks: Sequence[Block]) -> int:
     """Requests that the blocks of a load point sent, warm-up and drain among them."""
     return sum(process.requests for block in blocks for process in block.facts.processes)
 

@@ -44,5 +44,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "winner_table",
             "written_files",
         ],
+        "visit_report": ["visit_table"],
     },
 )

@@ -20,8 +20,10 @@ from helpers.config.secret_names import SECRET_NAME
 from helpers.config.workload import Dataset
 from helpers.endpoints.pricing import price_of
 from helpers.endpoints.quotas import Quota, read_quotas
+from helpers.load.control import SHARE
 from helpers.load.price_bound import most_of
 from helpers.load.race_estimate import expected_load
+from helpers.metrics.control import is_controlled
 from helpers.metrics.looks import looks_of, refuse_short_race
 from helpers.metrics.sample_size import levels_of, rates_too_short, refuse_what_cannot_decide, requests_for_slo
 from helpers.number_text import dollars, number, plural, significant
@@ -151,6 +153,8 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
         f". Minutes: start-up, plus, for each load point, at most {_longest_s(config):g} s of load and, for the drain, "
         f"{config.load.request_timeout_s:g} s."
     )
+    if any(is_controlled(option, config) for option in config.options):
+        said += f" A control block at the end of an option's visit may add {SHARE:.0%} to its load (load.control)."
     if isinstance(config.load, Search):
         said += (
             f" The search has {len(config.load.levels())} levels: probes double from {config.load.lowest:g}, then halve the "

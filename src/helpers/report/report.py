@@ -5,6 +5,7 @@ Nothing is computed here that is not said here: numbers come from `metrics` and 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,6 +19,7 @@ from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.file import LoadedConfig
 from helpers.errors import RunFolderError
 from helpers.metrics.failure_counts import KIND, failure_words
+from helpers.metrics.intervals import CONFIDENCE, share_bounds
 from helpers.metrics.single_requests import slo_sentence
 from helpers.report.bottom_line_text import quoted
 from helpers.report.columns import interval_column, numeric
@@ -193,7 +195,19 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         rows,
         columns,
         "Every load point. n counts the requests of the steady window, failures among them; effective n is how many "
-        "independent ones would say as much about the percentile.",
+        f"independent ones would say as much about the percentile.{_not_seen(points)}",
+    )
+
+
+def _not_seen(points: pd.DataFrame) -> str:
+    """What is too rare to be in any interval (Hanley and Lippman-Hand, JAMA 249, 1983)."""
+    n = points["n"].min()
+    if not n >= 1:
+        return ""
+    most = share_bounds(0, int(n), CONFIDENCE).high
+    return (
+        " What none of n requests met, such as a rare stall, is in no interval, and may still befall about 3 in n of them: here "
+        f"up to 1 in {max(1, math.floor(1 / most))}, where n is smallest ({n:.0f}), with {CONFIDENCE:.0%} confidence."
     )
 
 

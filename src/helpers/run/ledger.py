@@ -19,6 +19,8 @@ from helpers.run.remote import upload_in_passing
 from helpers.run.whole_files import lock_of, write_atomically
 
 State = Literal["planned", "refused", "waiting", "creating", "in_service", "failed", "deleting", "deleted", "external"]
+READY = ("in_service", "external")
+"""States in which an endpoint answers."""
 SCHEMA_VERSION = 2
 EVENTS = ("create_called_at", "confirmed_at", "in_service_at", "failed_at", "delete_called_at", "deleted_at")
 """Times at which something happened to an endpoint."""

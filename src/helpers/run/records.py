@@ -85,11 +85,19 @@ class Attempt:
     dataset: str
     level: LoadLevel
     repetition: int
+    is_control: bool = False
+    """Measured once more at the end of the option's visit, to be compared, and kept apart from the repetitions."""
 
     @property
     def id(self) -> str:
         """Also the name of its file."""
-        return f"{slug(self.option)}__{slug(self.dataset)}__{self.level.slug}__r{self.repetition}"
+        which = "control" if self.is_control else f"r{self.repetition}"
+        return f"{slug(self.option)}__{slug(self.dataset)}__{self.level.slug}__{which}"
+
+    @property
+    def words(self) -> str:
+        """In messages about its option."""
+        return f"{self.dataset} at {self.level.label}{', once more' if self.is_control else ''}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import AnalysisError, ParameterError
-from helpers.load.plan import attempts_of, missing_attempts
+from helpers.load.plan import count_attempts
 from helpers.load.race_standing import Standing, standings_of
 from helpers.metrics.looks import looks_of
 from helpers.metrics.single_requests import with_limits
@@ -86,16 +86,15 @@ class ProgressBars:
         if style not in STYLES:
             raise ParameterError(f"progress: bad value {style!r}. Expected one of: {', '.join(STYLES)}")
         self._run, self._config = run, config
-        totals = {option.name: len(attempts_of(option, config, run)) for option in config.options}
-        missing = {option.name: len(missing_attempts(option, config, run)) for option in config.options}
+        counts = {option.name: count_attempts(option, config, run) for option in config.options}
         self._options = {
-            name: OptionProgress(state="not begun", done=total - missing[name], total=total)
-            for name, total in totals.items()
+            name: OptionProgress(state="not begun", done=done, total=total) for name, (done, total) in counts.items()
         }
-        done = sum(totals.values()) - sum(missing.values())
+        done = sum(done for done, _ in counts.values())
         self._clock = Clock(longest_point_s(config), config.max_parallel_loads(), done)
         self._is_total_known = looks_of(config) is None
         self._is_stopping = False
+        totals = {name: total for name, (_, total) in counts.items()}
         self.view = _Panels(totals, config, run) if style == "widget" else _Lines(config, run)
         self._lock = threading.Lock()
         self._fault: Exception | None = None

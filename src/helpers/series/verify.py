@@ -7,7 +7,7 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.errors import AnalysisError, DeployError, LoadError, PromptError
-from helpers.load.plan import attempts_of, missing_attempts
+from helpers.load.plan import count_attempts, missing_attempts
 from helpers.metrics.load_point_latencies import PERCENTS
 from helpers.report.display import Prose
 from helpers.run.folder import RunFolder
@@ -53,9 +53,8 @@ def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, r
 def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
     """Every option that came up has all its load points, and nothing remains that costs money."""
     ledger = Ledger(run.ledger_file, run.run_id)
-    asked = sum(len(attempts_of(option, config, run)) for option in config.options)
-    missing = {option.name: len(missing_attempts(option, config, run)) for option in config.options}
-    unexplained = [name for name, count in missing.items() if count and not ledger.record(name).failure]
+    counts = {option.name: count_attempts(option, config, run) for option in config.options}
+    unexplained = [name for name, (done, asked) in counts.items() if done < asked and not ledger.record(name).failure]
     if unexplained:
         raise LoadError(f"load points are missing for {', '.join(unexplained)}. Next: run this notebook again")
     left = ledger.remaining()
@@ -63,7 +62,8 @@ def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
         names = ", ".join(record.endpoint_name for record in left)
         raise LoadError(f"still there: {names}. Next: make cleanup RUN={run.path}")
     kept = f" Kept, and costing money: {', '.join(r.endpoint_name for r in left)}." if left else " No endpoint is left."
-    return Prose(f"{asked - sum(missing.values())} of {asked} load points are measured.{kept}")
+    done, asked = (sum(counts) for counts in zip(*counts.values(), strict=True))
+    return Prose(f"{done} of {asked} load points are measured.{kept}")
 
 
 def verify_points(points: pd.DataFrame, config: BenchmarkConfig) -> Prose:

@@ -13,6 +13,7 @@ from helpers.config.options import OptionBase
 from helpers.endpoints.pricing import price_of
 from helpers.errors import AnalysisError
 from helpers.importers.importing import import_warnings
+from helpers.metrics.control import FOLDER, read_moves
 from helpers.metrics.failure_counts import count_failures
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.pooled_failures import judge_across_loads
@@ -86,7 +87,14 @@ def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     points = judge_across_loads(points.apply(_numbers_as_numbers), config)
     warnings = [
         *check_run(
-            points, audits, facts, endpoints, read_prompt_warnings(run.payloads), config, datetime.now(UTC).date()
+            points,
+            audits,
+            facts,
+            endpoints,
+            read_prompt_warnings(run.payloads),
+            config,
+            datetime.now(UTC).date(),
+            read_moves(run.requests, run.path / FOLDER, config),
         ),
         *group_warnings(groups, grouped, config),
         *import_warnings(run),

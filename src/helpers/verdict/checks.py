@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 import numpy as np
@@ -16,13 +16,14 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
+from helpers.metrics.control import Move
 from helpers.metrics.formulas import MET
 from helpers.number_text import duration, plural
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import AttemptFacts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.counted import check_counts, counted_apart
-from helpers.verdict.request_checks import LoadPointAudit, check_load_points, check_requests
+from helpers.verdict.request_checks import LoadPointAudit, check_load_points, check_moves, check_requests
 
 LENGTH_TOLERANCE = 0.05
 STANDARD_ERRORS = 4
@@ -39,6 +40,7 @@ def check_run(
     prompt_warnings: list[str],
     config: BenchmarkConfig,
     today: date,
+    moves: Sequence[Move] = (),
 ) -> list[ReportWarning]:
     """All warnings of a run, the gravest first. `points` is the table of `summary.summarise`."""
     found = [
@@ -49,6 +51,7 @@ def check_run(
         *_lengths(points, bool(counted_apart(points, config, same_model(config, endpoints), same_lengths=False))),
         *check_requests(audits, config),
         *check_load_points(points, facts, config),
+        *check_moves(moves, config),
         *_stale_names(endpoints),
         *_mean_hides_tail(points, config),
         *_prices(points, endpoints, today),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.metrics.control import Move
 from helpers.metrics.sample_size import requests_for_percentile
 from helpers.metrics.summary import LoadPoint
 from helpers.run.machine import BUSY_MACHINE, busy_words
@@ -312,3 +313,28 @@ def _clock_sources(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
             message="Receive times come from more than one clock: some from the kernel, others from the load process.",
             rows=rows,
         )
+
+
+def check_moves(moves: Sequence[Move], config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    """Options that were slower or faster at the end of their visit than at its start, the most changed first."""
+    moved = sorted((move for move in moves if move.is_shown), key=lambda move: -abs(move.change.value))
+    if moved:
+        repeat = f"load.repetitions: {config.load.repetitions + 1}"
+        repeat = f"load.race: false and {repeat}" if config.load.race.enabled else repeat
+        yield ReportWarning(
+            kind="moved",
+            message="The service changed while it was measured. Intervals leave out what changes between load points: "
+            f"differences of less than {abs(moved[0].change.value):.0%} from one of these options may be due to that. Next: "
+            f"measure again at another hour, or set {repeat}.",
+            rows=[f"{move.option}, {move.dataset}, {move.load}: {move_words(move)}" for move in moved],
+        )
+
+
+def move_words(move: Move) -> str:
+    """For example: `requests took 9% longer [6%, 12%] at the end of the visit than at its start`."""
+    sign = -1 if move.change.value < 0 else 1
+    low, high = sorted(sign * bound for bound in (move.change.low, move.change.high))
+    return (
+        f"requests took {abs(move.change.value):.0%} {'less' if sign < 0 else 'longer'} [{low:.0%}, {high:.0%}] at the end of "
+        "the visit than at its start"
+    )
