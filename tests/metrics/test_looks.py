@@ -39,10 +39,10 @@ def test_late_looks_are_the_sharpest():
     )
 
 
-def test_looks_double_until_the_slo_can_be_shown_six_times_over():
+def test_looks_double_until_the_slo_can_be_shown_three_times_over():
     looks = looks_of(raced())
-    assert looks.totals == (30, 60, 120, 240, 480, 960)
-    assert share_bounds(0, looks.totals[-1] // 6, looks.of_limit(CONFIDENCE, looks.totals[-1]).high).high <= 0.05
+    assert looks.totals == (30, 60, 120, 240, 480)
+    assert share_bounds(0, looks.totals[-1] // 3, looks.of_limit(CONFIDENCE, looks.totals[-1]).high).high <= 0.05
     assert looks_of(raced(race={"first_look": 50, "max_requests": 700})).totals == (50, 100, 200, 400, 700)
 
 

@@ -81,7 +81,9 @@ def _per_s(level: LoadLevel, latency_s: float | None) -> float | None:
 
 
 def _latency_s(config: BenchmarkConfig) -> float | None:
-    """How long a request may last by the SLO; None where it does not say."""
+    """How long a request may last by the SLO; None where it does not say, or follows the machine and was not measured yet."""
+    if config.slo.multiples():
+        return None
     limits = config.slo.limits_s()
     if "latency_s" in limits:
         return limits["latency_s"]

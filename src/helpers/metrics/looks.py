@@ -30,7 +30,7 @@ from helpers.number_text import plural
 
 WORTH_A_LOOK = 1.4
 """A look that would add less than this to the requests of a load point is left out."""
-TIMES_NEEDED = 6
+TIMES_NEEDED = 3
 """A race that states no `max_requests` goes on to this many times the requests that can show the SLO at best."""
 MET, MISSED, OWN_PRICE, LEADER_PRICE = 0.3, 0.4, 0.2, 0.1
 """Parts of the error."""
