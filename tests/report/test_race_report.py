@@ -143,3 +143,11 @@ def test_the_plan_of_a_race_gives_what_is_expected_and_the_most():
     assert 0 < int(row["expected, min"].replace(",", "")) <= int(row["at most, min"].replace(",", ""))
     assert "Expected, as an estimate: about " + row["expected requests"] in plan_table(make_config(load=LOAD)).caption
     assert "expected requests" not in [column.header for column in plan_table(make_config()).columns]
+
+
+@pytest.mark.parametrize(("price", "has_line"), [((math.inf, 0.0, math.inf), False), ((0.0, 0.0, 0.0), True)])
+def test_an_unknown_price_is_not_drawn_and_one_of_nothing_is(tmp_path, price, has_line):
+    config, one = make_config(["a"], load=LOAD), standing("a", price=price)
+    unit = unit_for("usd_per_1k_requests", [0.5])
+    drawn = race_figure([one], {"a": "in it"}, ("T", "S"), unit, config, tmp_path).path.read_text()
+    assert ('fill="none" stroke-width="1.4"' in drawn) == has_line
