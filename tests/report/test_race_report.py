@@ -106,20 +106,21 @@ def test_a_piece_is_as_long_as_its_requests(picture):
 
 
 def test_what_the_race_took_of_the_full_grid():
-    two = [standing("a"), standing("b")]
+    two = [standing("a", outcome="settled"), standing("b", because="no capacity")]
     assert race_title(two) == "The race sent 160 requests, 25% of the 640 of the full grid"
     assert bill_words(two) == (
         "The race took 160 requests, 60 endpoint-minutes and $2.00. The full grid (race: false) would take 640 requests (25%), "
         "5.00 endpoint-hours (20%) and $10 (20%): an estimate from the rates at which the options answered; in brackets, what "
         "the race took of it."
     )
+    assert "$2.00 so far. The full grid" in bill_words([two[0], standing("b")])
 
 
 def test_what_is_not_known_of_the_full_grid_is_unknown():
     words = bill_words([standing("a"), standing("b", visits=(), spent=NOTHING, full=Bill(320, None, None))])
     assert "would take 640 requests (12%) and an unknown time, because rates of “b” are unknown: an estimate" in words
     no_price = [standing("a", spent=Bill(80, 0.5, None), full=Bill(320, 2.5, None))]
-    assert "30 endpoint-minutes and unknown dollars" in bill_words(no_price)
+    assert "30 endpoint-minutes and unknown dollars so far" in bill_words(no_price)
     assert "2.50 endpoint-hours (20%) and unknown dollars: an estimate" in bill_words(no_price)
 
 
