@@ -106,20 +106,21 @@ def test_a_piece_is_as_long_as_its_requests(picture):
 
 
 def test_what_the_race_took_of_the_full_grid():
-    two = [standing("a"), standing("b")]
+    two = [standing("a", outcome="settled"), standing("b", because="no capacity")]
     assert race_title(two) == "The race sent 160 requests, 25% of the 640 of the full grid"
     assert bill_words(two) == (
         "The race took 160 requests, 60 endpoint-minutes and $2.00. The full grid (race: false) would take 640 requests (25%), "
         "5.00 endpoint-hours (20%) and $10 (20%): an estimate from the rates at which the options answered; in brackets, what "
         "the race took of it."
     )
+    assert "$2.00 so far. The full grid" in bill_words([two[0], standing("b")])
 
 
 def test_what_is_not_known_of_the_full_grid_is_unknown():
     words = bill_words([standing("a"), standing("b", visits=(), spent=NOTHING, full=Bill(320, None, None))])
     assert "would take 640 requests (12%) and an unknown time, because rates of “b” are unknown: an estimate" in words
     no_price = [standing("a", spent=Bill(80, 0.5, None), full=Bill(320, 2.5, None))]
-    assert "30 endpoint-minutes and unknown dollars" in bill_words(no_price)
+    assert "30 endpoint-minutes and unknown dollars so far" in bill_words(no_price)
     assert "2.50 endpoint-hours (20%) and unknown dollars: an estimate" in bill_words(no_price)
 
 
@@ -143,3 +144,11 @@ def test_the_plan_of_a_race_gives_what_is_expected_and_the_most():
     assert 0 < int(row["expected, min"].replace(",", "")) <= int(row["at most, min"].replace(",", ""))
     assert "Expected, as an estimate: about " + row["expected requests"] in plan_table(make_config(load=LOAD)).caption
     assert "expected requests" not in [column.header for column in plan_table(make_config()).columns]
+
+
+@pytest.mark.parametrize(("price", "has_line"), [((math.inf, 0.0, math.inf), False), ((0.0, 0.0, 0.0), True)])
+def test_an_unknown_price_is_not_drawn_and_one_of_nothing_is(tmp_path, price, has_line):
+    config, one = make_config(["a"], load=LOAD), standing("a", price=price)
+    unit = unit_for("usd_per_1k_requests", [0.5])
+    drawn = race_figure([one], {"a": "in it"}, ("T", "S"), unit, config, tmp_path).path.read_text()
+    assert ('fill="none" stroke-width="1.4"' in drawn) == has_line

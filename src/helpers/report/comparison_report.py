@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers import number_text as text
-from helpers.report.columns import Column
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.report.columns import Column, interval_words
 from helpers.report.display import Markdown, Prose, Table, code
 from helpers.verdict.compare import REAL, Comparison
 
@@ -29,7 +30,7 @@ def comparison_summary(comparison: Comparison | None) -> Prose:
     return Prose(said)
 
 
-def comparison_table(comparison: Comparison | None) -> Table | Prose:
+def comparison_table(comparison: Comparison | None, config: BenchmarkConfig) -> Table | Prose:
     """Every compared metric of every load point, real differences first."""
     if comparison is None:
         return Prose("")
@@ -47,7 +48,7 @@ def comparison_table(comparison: Comparison | None) -> Table | Prose:
         Column("baseline", "baseline", lambda value, _: text.significant(value)),
         Column("now", "now", lambda value, _: text.significant(value)),
         "ratio",
-        Column("interval", "interval of the ratio"),
+        Column("interval", f"{interval_words(config)} of the ratio"),
         "change",
     ]
     caption = (

@@ -158,7 +158,7 @@ class _Lines:
 
     def close(self) -> None:
         if self._is_race and any(self._run.requests.glob("*.parquet")):
-            print(bill_words(self._standings(), so_far=" so far"), flush=True)  # noqa: T201
+            print(bill_words(self._standings()), flush=True)  # noqa: T201
 
     def _standings(self) -> list[Standing]:
         endpoints = Ledger(self._run.ledger_file, self._run.run_id).records()

@@ -64,7 +64,7 @@ class LiveRace:
         unit = unit_for(basis, [row[basis] for row in rows.to_dict("records")])
         alt = "; ".join(f"{option}: {said}" for option, said in words.items())
         picture = race_picture(standings, words, alt, unit, self._config)
-        return f"{picture}<div>{in_html(bill_words(standings, so_far=' so far'))}</div>"
+        return f"{picture}<div>{in_html(bill_words(standings))}</div>"
 
 
 def leader_among(standings: Sequence[Standing]) -> str | None:

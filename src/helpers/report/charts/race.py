@@ -12,7 +12,7 @@ from pathlib import Path
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.load.race import BASES, Price
+from helpers.load.race import BASES, UNKNOWN, Price
 from helpers.load.race_standing import Standing
 from helpers.report.charts.panels import level_text
 from helpers.report.charts.scale import Scale
@@ -107,13 +107,15 @@ def _price_in(standing: Standing, unit: PriceUnit) -> Price | None:
     if standing.prices is None:
         return None
     price = standing.prices[BASES.index(unit.column)]
+    if price == UNKNOWN:
+        return None
     return Price(*(end * unit.scale for end in price))
 
 
 def _price_top(prices: Sequence[Price | None], leader: float) -> float:
     known = [end for price in prices if price for end in price if math.isfinite(end)]
     highest = max(known, default=0.0) * 1.1 or 1.0
-    return min(highest, FAR * leader)
+    return min(highest, FAR * leader) or 1.0  # what costs nothing has a price too
 
 
 def _row(
