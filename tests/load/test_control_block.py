@@ -13,7 +13,6 @@ from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.records import Attempt
 
-CLOSED = make_config(load={"concurrency": [1, 2, 8], "min_requests": 200}).load
 PER_S = {1: 2.0, 2: 4.0, 4: 8.0, 8: 10.0}
 """Requests per second at a concurrency."""
 
@@ -38,7 +37,7 @@ def visit(*levels, n=200):
 @pytest.mark.parametrize("levels", [(1, 2, 4, 8), (8, 4, 2, 1), (2, 8, 1, 4)])
 def test_it_takes_at_most_a_twentieth_of_requests_and_time(levels):
     blocks = visit(*levels, n=400)
-    control = choose_control(blocks, CLOSED)
+    control = choose_control(blocks)
     sends = control.requests + 3 * control.level.value
     assert sends <= SHARE * 1600
     assert control.seconds <= SHARE * sum(b.lasted_s for b in blocks) + 1e-9
@@ -46,13 +45,13 @@ def test_it_takes_at_most_a_twentieth_of_requests_and_time(levels):
 
 
 def test_it_comes_back_to_what_was_measured_early():
-    assert choose_control(visit(2, 1, 8, n=400), CLOSED).level == LoadLevel("closed_loop", 2)
-    assert choose_control(visit(1, 8, 2, n=400), CLOSED).level == LoadLevel("closed_loop", 1)
+    assert choose_control(visit(2, 1, 8, n=400)).level == LoadLevel("closed_loop", 2)
+    assert choose_control(visit(1, 8, 2, n=400)).level == LoadLevel("closed_loop", 1)
 
 
 def test_a_load_point_at_which_too_few_requests_fit_is_passed_over():
     """At concurrency 8 a block of three rounds sends 48 requests, and a twentieth is 30."""
-    assert choose_control(visit(8, 2, 1), CLOSED).level == LoadLevel("closed_loop", 2)
+    assert choose_control(visit(8, 2, 1)).level == LoadLevel("closed_loop", 2)
 
 
 @pytest.mark.parametrize(
@@ -73,17 +72,7 @@ def test_a_load_point_at_which_too_few_requests_fit_is_passed_over():
     ],
 )
 def test_there_is_none(blocks):
-    assert choose_control(blocks, CLOSED) is None
-
-
-def test_the_warm_up_of_an_open_loop_is_among_what_it_takes():
-    load = make_config(load={"kind": "open_loop", "rate": [2, 4], "warmup_s": 2}).load
-    blocks = [Block(replace(b.facts, load_kind="open_loop"), b.lasted_s) for b in visit(2, 4, n=400)]
-    control = choose_control(blocks, load)
-    assert control.level == LoadLevel("open_loop", 2), "the lowest rate"
-    assert control.requests == 22, "a twentieth of 150 s at 4 requests/s, without the 8 of its warm-up"
-    long = load.model_copy(update={"warmup_s": 8.0})
-    assert choose_control(blocks, long) is None
+    assert choose_control(blocks) is None
 
 
 # --- when it is due -----------------------------------------------------------------------------------------------

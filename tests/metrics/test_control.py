@@ -93,18 +93,6 @@ def test_what_says_nothing_of_the_server_is_not_compared(changes):
     assert apart([measured(0, 10), measured(10, 90, 2.0), measured(90, 100, repetition=1, **changes)]) is None
 
 
-def test_of_an_open_loop_the_lowest_rate_is_compared():
-    rates = [
-        measured(0, 10, 5.0),
-        measured(10, 20, 8.0),
-        measured(80, 90, 8.0, repetition=1),
-        measured(90, 100, 5.0, repetition=1),
-    ]
-    rates = [type(f)(**{**vars(f), "load_kind": "open_loop"}) for f in rates]
-    assert apart(rates) == (rates[0], rates[3])
-    assert apart(rates[:3]) is None
-
-
 def rows(begin_s, n, latency_s, **changes):
     """`n` requests, each slower or faster than the one before."""
     return [request(begin_s + i, latency_s * (0.98, 1.02)[i % 2], **changes) for i in range(n)]
@@ -144,10 +132,15 @@ def test_nothing_is_compared_where_it_is_switched_off(folders, tmp_path):
 
 @pytest.mark.parametrize(
     "load",
-    [{"kind": "ramp", "from_rate": 1, "to_rate": 2, "duration_s": 9}, {"kind": "trace", "path": "trace.csv"}],
+    [
+        {"kind": "ramp", "from_rate": 1, "to_rate": 2, "duration_s": 9},
+        {"kind": "trace", "path": "trace.csv"},
+        {"kind": "open_loop", "rate": [1, 2]},
+        {"kind": "search", "over": "rate", "highest": 8},
+    ],
 )
 def test_what_cannot_be_controlled_is_refused(load):
-    with pytest.raises(ValidationError, match=r"this is a (ramp|trace): leave out `control`"):
+    with pytest.raises(ValidationError, match="leave out `control`"):
         make_config(load={**load, "control": True})
 
 
@@ -159,6 +152,8 @@ def test_what_cannot_be_controlled_is_refused(load):
         ({"concurrency": [1], "control": True}, True),
         ({"concurrency": [1, 2], "control": False}, False),
         ({"kind": "search", "over": "concurrency", "highest": 8}, True),
+        ({"kind": "search", "over": "rate", "highest": 8}, False),
+        ({"kind": "open_loop", "rate": [1, 2]}, False),
         ({"kind": "ramp", "from_rate": 1, "to_rate": 2, "duration_s": 9}, False),
     ],
 )

@@ -108,7 +108,8 @@ def write_campaign(campaign: Campaign, folder: Path) -> None:
 def write_control(campaign: Campaign, option: str, folder: Path, slower: float, begin_s: float) -> None:
     """Write the control block of an option, where the product asks for one."""
     load = campaign.config.load
-    control = choose_control([read_block(file) for file in folder.glob(f"{option}__*.parquet")], load)
+    blocks = [] if campaign.is_open else [read_block(file) for file in folder.glob(f"{option}__*.parquet")]
+    control = choose_control(blocks)
     if control is not None:
         (folder / FOLDER).mkdir(exist_ok=True)
         point = Attempt(option, control.dataset, control.level, 1, is_control=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from planted_race import race
 from planted_records import Times, conduct, write_campaign
 from planted_rules import RULES, our_rules
 from planted_scores import outcome, score_campaign, score_world, totals
-from planted_worlds import WORLDS
+from planted_worlds import WORLDS, draw_world
 from simulation import (
     QUICK_ERROR_S,
     WORKER_GAP_S,
@@ -24,6 +25,7 @@ from simulation import (
     upper_percentile,
 )
 
+from helpers.metrics.control import FOLDER
 from helpers.metrics.sample_size import requests_for_slo
 from helpers.run.records import ENOUGH_REQUESTS, read_facts, read_requests
 
@@ -288,6 +290,20 @@ def test_each_world_is_judged(world):
 def test_a_world_is_the_same_again():
     score = functools.partial(score_world, ("autocorrelated", 7), requests=60, truth_requests=1_200, cache=None)
     assert score() == score()
+
+
+def test_time_goes_on_over_a_visit_and_a_control_block_ends_it(tmp_path):
+    campaign = draw_world("drift", 1, cache=None, **FEW)
+    write_campaign(campaign, tmp_path)
+    controls = {facts.option: facts for facts in read_facts(tmp_path / FOLDER)}
+    assert controls, "some are small enough"
+    for option, station in campaign.stations.items():
+        mine = sorted((f for f in read_facts(tmp_path) if f.option == option), key=lambda f: f.clock_pairs[0][1])
+        assert [(f.option, f.dataset, f.load) for f in mine] == campaign.visits[option]
+        mine += [controls[option]] if option in controls else []
+        assert all(one.clock_pairs[-1][1] <= following.clock_pairs[0][1] for one, following in pairwise(mine))
+        slower = [campaign.slower[place] for place in campaign.visits[option]]
+        assert slower[0][0] == 1 and slower[-1][1] == pytest.approx(1 + station.drift) == campaign.at_end[option]
 
 
 # --- raced --------------------------------------------------------------------------------------------------------

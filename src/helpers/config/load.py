@@ -72,8 +72,6 @@ MOST_LEVELS = 500
 """Of a search."""
 RACED = ("closed_loop", "open_loop", "search")
 """Kinds of load that may be raced: those of which any number of requests may be sent at a level."""
-CONTROLLED = (*RACED, "search")
-"""Kinds of load of which a load point may be measured once more, in a shorter block."""
 
 
 class Race(Strict):
@@ -135,7 +133,7 @@ class LoadBase(Strict):
     control: bool | None = Field(
         default=None,
         description="Come back to an early load point at the end of an option's visit, to see whether the service moved: up to "
-        "5% more requests and time; null: where an option has more than one load point.",
+        "5% more requests and time. Closed loops only; null: where an option has more than one load point.",
     )
     request_timeout_s: PositiveSeconds = 60
     max_answer_bytes: PositiveInt = Field(
@@ -180,10 +178,10 @@ class LoadBase(Strict):
 
     @model_validator(mode="after")
     def _can_be_controlled(self) -> LoadBase:
-        if self.control and self.kind not in CONTROLLED:
+        if self.control and self.level_kind != "closed_loop":
             raise ValueError(
-                f"`control: true` needs a load of the kind {', '.join(CONTROLLED[:-1])} or {CONTROLLED[-1]}, and this is a "
-                f"{self.kind}: leave out `control`"
+                f"`control: true` needs a closed loop, or a search over concurrency, and this has levels of the kind "
+                f"{self.level_kind}: leave out `control`"
             )
         return self
 

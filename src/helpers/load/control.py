@@ -23,6 +23,8 @@ SHARE = 0.05
 """Of the requests that an option was sent, and of the time that it was loaded, that a control block may add."""
 FEWEST = 20
 """Requests of its window: fewer are not judged steady."""
+WARM_UP_AND_DRAIN = 3
+"""Requests of each worker outside of the window: its first, one in flight at the close, and one until the last is answered."""
 
 
 class Control(NamedTuple):
@@ -37,9 +39,8 @@ class Control(NamedTuple):
 
     def asked(self, load: LoadBase) -> dict[str, object]:
         """What it changes of the config's load: the server is warm, and each worker has to have answered once."""
-        warm = {"warmup_requests": 1} if hasattr(load, "warmup_requests") else {}
-        least = {"min_requests": self.requests, "min_duration_s": 0.0, "target_relative_ci": None}
-        return {**least, **warm, "max_duration_s": min(self.seconds, load.max_duration_s)}
+        least = {"min_requests": self.requests, "min_duration_s": 0.0, "target_relative_ci": None, "warmup_requests": 1}
+        return {**least, "max_duration_s": min(self.seconds, load.max_duration_s)}
 
 
 def control_attempt(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> Attempt | None:
@@ -60,10 +61,10 @@ def control_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> C
     if not is_controlled(option, config):
         return None
     files = run.requests.glob(f"{slug(option.name)}__*.parquet")
-    return choose_control([read_block(file) for file in files], config.load)
+    return choose_control([read_block(file) for file in files])
 
 
-def choose_control(blocks: Sequence[Block], load: LoadBase) -> Control | None:
+def choose_control(blocks: Sequence[Block]) -> Control | None:
     """Of the load points at which a block is small enough: the one at which a steady drift would show best, by the time since it
     was first measured and the root of the requests that it is given.
     """
@@ -76,17 +77,11 @@ def choose_control(blocks: Sequence[Block], load: LoadBase) -> Control | None:
         block = next(block for block in blocks if block.facts is first)
         per_s = sent_of([block]) / block.lasted_s
         most = SHARE * min(sent_of(blocks), per_s * sum(block.lasted_s for block in blocks))
-        requests = _window_of(most, first.load, per_s, load)
-        if requests >= max(FEWEST, 0 if first.load.is_open else ROUNDS * first.load.value):
+        requests = math.floor(most - WARM_UP_AND_DRAIN * first.level)
+        if requests >= max(FEWEST, ROUNDS * first.level):
             shows = (visit.end_ns - visit_of([first]).middle_ns) * math.sqrt(requests)
             found[place] = shows, requests, float(most / per_s)
     if not found:
         return None
     place = max(found, key=lambda one: found[one][0])
     return Control(*place, *found[place][1:])
-
-
-def _window_of(most: float, level: LoadLevel, per_s: float, load: LoadBase) -> int:
-    """Requests of the window of a block that sends so many; the others are those of its warm-up and its drain."""
-    others = getattr(load, "warmup_s", 0.0) * per_s if level.is_open else 3 * level.value
-    return math.floor(most - others)

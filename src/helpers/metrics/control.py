@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import CONTROLLED
 from helpers.config.options import OptionBase
 from helpers.metrics.attempts import could_be_judged, was_overloaded
 from helpers.metrics.formulas import with_latencies
@@ -62,9 +61,12 @@ class Move(NamedTuple):
 
 
 def is_controlled(option: OptionBase, config: BenchmarkConfig) -> bool:
-    """Is an option to be measured both early and late? If `load.control` does not say: where it has several load points."""
+    """Is an option to be measured both early and late? If `load.control` does not say: where it has several load points.
+
+    Closed loops only: in an open one latency follows the queue, which comes and goes more slowly than a short block can tell.
+    """
     load = config.load
-    if config.imported or load.kind not in CONTROLLED:
+    if config.imported or load.level_kind != "closed_loop":
         return False
     if load.control is not None:
         return load.control
@@ -89,13 +91,8 @@ def visit_of(facts: Sequence[AttemptFacts]) -> Visit:
 
 
 def comparable(facts: Sequence[AttemptFacts]) -> list[AttemptFacts]:
-    """The attempts of an option that say how fast it answers, in the order of time.
-
-    Of an open loop those at the lowest rate: near its capacity the queue comes and goes more slowly than a block can tell.
-    """
+    """The attempts of an option that say how fast it answers, in the order of time."""
     usable = [f for f in facts if could_be_judged(f) and not was_overloaded(f)]
-    lowest = min((f.level for f in usable), default=0.0)
-    usable = [f for f in usable if not f.load.is_open or f.level == lowest]
     return sorted(usable, key=lambda f: f.clock_pairs[0][1])
 
 

@@ -62,6 +62,7 @@ def bill_words(standings: Sequence[Standing]) -> str:
     """Requests, time and dollars of the race, so far where it goes on; and what the full grid would take."""
     spent, full = _bills(standings)
     took = _listed([_requests(spent), *_time_and_money(spent)])
+    so_far = "" if all(standing.outcome or standing.because for standing in standings) else " so far"
     if full is None:
         return f"The search took {took}{so_far}."
     would = [f"{_requests(full)} ({_share(spent.requests, full.requests)})"]
@@ -72,7 +73,6 @@ def bill_words(standings: Sequence[Standing]) -> str:
         shares = [_share(mine, of) for mine, of in zip(spent[1:], full[1:], strict=True)]
         amounts = zip(_time_and_money(full), shares, strict=False)  # dollars are left out where nothing is billed
         would += [f"{amount} ({share})" if share else amount for amount, share in amounts]
-    so_far = "" if all(standing.outcome or standing.because for standing in standings) else " so far"
     return (
         f"The race took {took}{so_far}. The full grid (race: false) would take {_listed(would)}: an estimate from the rates at "
         "which the options answered; in brackets, what the race took of it."
