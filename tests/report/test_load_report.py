@@ -455,5 +455,5 @@ def test_a_calibration_that_cannot_be_read_is_an_error_with_its_file(tmp_path, c
 def test_the_plan_counts_load_points_and_the_time_they_take_at_most(load, header, points, minutes):
     table = plan_table(make_config(["a"], ["short", "long"], load=load))
     assert column(table, header) == [str(points)]
-    longest = "at most, min" if load["kind"] == "search" else "estimate, min"
+    longest = "at most, min" if load.get("kind") == "search" else "estimate, min"
     assert column(table, longest) == [f"{minutes:.0f}"]

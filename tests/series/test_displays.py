@@ -166,7 +166,7 @@ def test_when_the_load_is_done_the_plot_stays_and_its_words_go(run, capsys):
 def test_a_search_that_finds_more_to_do_lengthens_the_bar(run):
     config = make_config(load={"kind": "search", "over": "concurrency", "highest": 8})
     with ProgressBars(config, run, "widget") as show:
-        bar = show.view.widget.children[1].children[0].children[1]
+        bar = show.view.widget.children[2].children[0].children[1]
         assert bar.max == 1
         show(LoadEvent("a", "loading", 2, 3))
         assert (bar.value, bar.max) == (2, 3)
