@@ -49,6 +49,11 @@ def test_a_lucky_look_does_not_bound_the_levels_for_ever():
     assert step(lucky[0], point(4, 1.5, state="missed", within=False), point(1, 6)) == Leave("settled")
 
 
+def test_an_option_whose_looks_are_used_up_leaves_undecided():
+    known = [point(level, 8 / level, spent=True) for level in (1, 2, 4, 8)]
+    assert step(*known) == Leave("undecided")
+
+
 def test_beyond_a_level_that_seems_to_miss_the_slo_it_is_measured_before_any_higher_one():
     """Shown to miss, it excludes all of them; a load without a look there may be an overload."""
     met, misses = point(2, 3, state="met", spread=0.02), point(4, 3.1, within=False)

@@ -33,6 +33,7 @@ WORDS: dict[Outcome, str] = {
     "more expensive": "at best it costs more than the leader",
     "not cheaper": "it is not cheaper than the leader by more than load.race.indifference",
     "settled": "nothing more would change the verdict",
+    "undecided": "where it may win it is neither shown to meet the SLO nor to miss it, and more looks would hardly decide that",
     "never loaded": "even at the most that it can serve it costs more than the leader",
 }
 

@@ -32,7 +32,7 @@ FARTHEST = 2
 """No level is tried that is more than so many times the highest so far where that matters: see `_pilot`."""
 LEFT_OPEN = 2
 """A level that holds so many times the requests of a first look is left open by it."""
-Outcome = Literal["infeasible", "more expensive", "not cheaper", "settled", "never loaded"]
+Outcome = Literal["infeasible", "more expensive", "not cheaper", "settled", "undecided", "never loaded"]
 
 
 class Price(NamedTuple):
@@ -115,12 +115,12 @@ def next_step(
         if (behind := _to_show_behind(points, shares, leader, climbs)) is not None:
             return behind
     if any(_best(points[d]) is None and all(p.is_spent for p in _possible(points[d])) for d in shares):
-        return Leave("settled")
+        return Leave("undecided")
     wanted = [(d, level) for d in shares if (level := _next_level(points[d], indifference, climbs)) is not None]
     if not wanted and own_price(points, shares) is not None:
         wanted = [(d, level) for d in shares if (level := _to_refine(points[d], indifference)) is not None]
     if not wanted:
-        return Leave("settled")
+        return Leave("undecided" if own_price(points, shares) is None else "settled")
     return Measure(*max(wanted, key=lambda one: _urgency(points[one[0]], shares[one[0]])))
 
 
