@@ -4,7 +4,8 @@ import pytest
 from examples import endpoint, facts, make_config, request, write_run
 
 from helpers.config.load import LoadLevel
-from helpers.load.race_state import blocks_of, points_of, read_block, seconds_left, sent_of
+from helpers.load.race import Leave, Measure
+from helpers.load.race_state import blocks_of, points_of, read_block, seconds_left, sent_of, step_of
 
 LEVEL = LoadLevel("closed_loop", 1)
 
@@ -71,6 +72,22 @@ def test_an_option_that_is_never_steady_is_not_measured_three_times_at_each_load
     at_one = points_of(config.options[0], config, tmp_path, endpoint("a"))["short"][0]
     assert at_one.n == 0
     assert at_one.is_spent is (elsewhere == 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "concurrency", "goes_on"), [(["a"], [1, 2], True), (["a"], [1], False), (["a", "b"], [1], True)]
+)
+def test_a_race_sends_no_more_than_the_full_grid(two_blocks, options, concurrency, goes_on):
+    """40 requests were sent, 10 in each block. The grid takes 29 for the SLO at each load, and 6 for its warm-up and drain."""
+    for i in (2, 3):
+        place = {"level": 1.0, "repetition": i + 1}
+        window = facts(30 * i, 30 * i + 20, load_kind="closed_loop", load_point=f"a__short__c1__r{i + 1}", **place)
+        write_run(two_blocks, [request(30 * i + at, 0.5, **place) for at in range(2)], [window])
+    load = {"concurrency": concurrency, "race": True, "repeat_prompts": True, "min_requests": 1}
+    config = make_config(options, load=load, slo={"percentile": 90, "latency_s": 1, "error_rate": 0.1})
+    step = step_of(config.options[0], config, two_blocks, [endpoint(name) for name in options])
+    assert isinstance(step, Measure) is goes_on
+    assert goes_on or step == Leave("undecided")
 
 
 def test_failures_too_near_their_limit_to_be_told_from_it_end_an_option(two_blocks):

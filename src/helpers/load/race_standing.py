@@ -1,9 +1,9 @@
 """How a race stands, for readers: what each option took and shows so far, and what the full grid would have taken. From the
 request records and the ledger alone.
 
-The full grid is the same config with `race: false`: every load point once, with the requests that the SLO asks for. How long that
-takes follows from the rates at which the option answered. In a closed loop the rate between two measured levels is
-interpolated; below the lowest it is in proportion to the concurrency, above the highest it is that of the highest.
+How long the full grid (`full_grid`) takes follows from the rates at which the option answered. In a closed loop the rate between
+two measured levels is interpolated; below the lowest it is in proportion to the concurrency, above the highest it is that of the
+highest.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import Load, LoadLevel, Search, closed_loop_prompts
+from helpers.config.load import Load, LoadLevel, Search
 from helpers.config.options import OptionBase
+from helpers.load.full_grid import full_load, full_requests
 from helpers.load.race import Price, price_so_far
 from helpers.load.race_state import blocks_of, points_of, read_block, row_of, traffic_of, written_ns
-from helpers.metrics.sample_size import levels_of, requests_for_slo
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import read_requests
 
@@ -81,12 +81,6 @@ def total(bills: Iterable[Bill]) -> Bill:
     """The sum; an amount is unknown where one is."""
     columns = list(zip(*bills, strict=True)) or [(0,)] * 3
     return Bill(*(None if None in column else sum(column) for column in columns))
-
-
-def full_load(config: BenchmarkConfig) -> Load:
-    """The load of each point of the full grid: windows hold what the SLO asks for, or `min_requests` where that is more."""
-    needed = requests_for_slo(config.slo, levels_of(config))
-    return config.load.model_copy(update={"min_requests": max(config.load.min_requests, needed)})
 
 
 def _standing(option: OptionBase, config: BenchmarkConfig, requests: Path, endpoint: EndpointRecord | None) -> Standing:
@@ -195,10 +189,9 @@ def _full_dollars(endpoint: EndpointRecord, spent: Bill, sent: float, further_ho
 
 def _full_point(level: LoadLevel, load: Load, rate_per_s: float | None) -> tuple[float, float | None]:
     """Requests and seconds of a load point, which ends at `max_duration_s`; None where its rate is unknown."""
+    sent = full_requests(level, load)
     if level.is_open:
-        lasts_s = min(load.warmup_s + load.min_requests / level.value, load.max_duration_s)
-        return lasts_s * level.value, lasts_s
-    sent = closed_loop_prompts(load, int(level.value))
+        return sent, sent / level.value
     if rate_per_s is None:
         return sent, None
     lasts_s = min(sent / rate_per_s, load.max_duration_s) if rate_per_s else load.max_duration_s
