@@ -1,4 +1,4 @@
-"""The full grid, which the same config takes with `race: false`: every load point once, with the requests that the SLO asks for."""
+"""The full grid, which a config takes with `race: false`: every load point once, with the requests that the SLO asks for."""
 
 from __future__ import annotations
 
