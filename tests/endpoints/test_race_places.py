@@ -52,12 +52,12 @@ def test_options_come_up_by_the_least_that_they_can_cost_if_that_is_known_of_all
     run, best, prices, order
 ):
     config, ledger = begin(run, best, prices)
-    assert "".join(one.name for one in race_order(config, ledger)) == order
+    assert "".join(one.name for one in race_order(config, run, ledger)) == order
 
 
 def test_without_a_race_options_come_up_as_the_config_lists_them(run):
     config, ledger = begin(run, (100, 5000, 600), load={"race": False})
-    assert "".join(one.name for one in race_order(config, ledger)) == "abc"
+    assert "".join(one.name for one in race_order(config, run, ledger)) == "abc"
 
 
 def test_an_option_that_cannot_win_does_not_wait_for_its_turn_and_one_that_may_does(run):

@@ -154,6 +154,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     states["slo_error_rate"] = metrics.share_is_met(
         failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
     )
+    row |= {f"beyond_{column}": None for column, _ in _limits(config.slo)}
     row |= {
         f"lacking_{column}": _lacking(here, column, limit, effect, config.slo) for column, limit in _limits(config.slo)
     }

@@ -352,7 +352,7 @@ def definitions() -> Prose:
         "| goodput | requests that succeeded and met every latency limit ÷ length of the window |\n"
         "| effective n | requests divided by how much they are alike (Kish's design effect): neighbours wait in the same "
         "queue, so n of them say less than n independent ones |\n"
-        "| 95% interval | throughput and price: Student's t over repetitions, else over batches of whole rounds; "
+        "| 95% interval | throughput and price: Student's t over repetitions, else over requests and their autocorrelation; "
         "percentiles: order statistics at the effective n |\n"
         "| interval at every look | the same in a race: wider, so that it holds however often the race looked |\n"
         "| meets the SLO | the upper (Clopper–Pearson) bound on the share of requests beyond the limit, at the effective n, "

@@ -151,7 +151,8 @@ def read_points(run: RunFolder) -> pd.DataFrame:
     """The load-point table, exactly as it was written: names stay text, and numbers keep every digit."""
     path = run.require(f"metrics/{POINTS_FILE}", "04_analyse_metrics")
     names = dict.fromkeys(TEXT_COLUMNS, str)
-    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    read = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return read.copy()  # in one piece: a column of its own for each is what pandas warns of
 
 
 def read_failures(run: RunFolder) -> pd.DataFrame:
