@@ -261,10 +261,9 @@ def _is_futile(row: Mapping, failures: tuple[int, int], config: BenchmarkConfig,
     ]
     for name in slo.limits_s():
         n, beyond = int(row[f"{name}_n"]), int(row[f"beyond_{name}"])
-        effect = n / row[f"{name}_effective_n"]
-        chance = chance_to_decide(
-            beyond, n, most, 1 - slo.percentile / 100, looks.of_limit(slo.confidence, most), effect
-        )
+        effect = n / row[f"{name}_effective_n"] if n else 1.0  # no answer has this latency
+        of_limit = beyond, n, most, 1 - slo.percentile / 100, looks.of_limit(slo.confidence, most), effect
+        chance = chance_to_decide(*of_limit) if n else Chance(0.0, 0.0)
         has_room = row["shows_room"] is not False
         chances.append(Chance(1.0, 0.0) if row[f"slo_{name}"] == MET else Chance(chance.met * has_room, chance.missed))
     return max(min(c.met for c in chances), max(c.missed for c in chances)) < LEAST_CHANCE
