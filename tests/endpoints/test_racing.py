@@ -166,7 +166,7 @@ def test_what_cannot_win_is_deleted_while_it_waits_for_its_turn(lab):
     assert_not_loaded(config, run, lab)
 
 
-@pytest.mark.parametrize("finished", [1, 3])
+@pytest.mark.parametrize("finished", [1])
 def test_a_race_that_was_killed_deploys_no_more_than_one_that_was_not(lab, finished):
     config = race_config(lab.folder, BOUNDS)
     run = lab.begin(config)
