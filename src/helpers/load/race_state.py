@@ -31,8 +31,6 @@ LEAST_LEFT = 0.1
 """Share of `max_duration_s` below which no further block begins."""
 LEAST_CHANCE = 0.2
 """A load point that is less likely than this to be decided by its last look is left undecided."""
-BRACKET = 0.25
-"""Of an option's part of the full grid, kept for each that was not loaded yet: its first looks."""
 
 
 def traffic_of(config: BenchmarkConfig) -> dict[str, float]:
@@ -51,32 +49,24 @@ def step_of(
         if cannot_win(least, [price.high for price in leader]):
             return Leave("never loaded", tuple(Price(low, low, low) for low in least))
     mine = points_of(option, config, requests, record.get(option.name))
-    if _took_its_part(option, config, requests, record):
+    if _took_its_part(option, config, requests):
         mine = {name: [replace(point, is_spent=True) for point in levels] for name, levels in mine.items()}
     return next_step(mine, shares, leader, config.load.race.indifference, climbs=isinstance(config.load, Search))
 
 
-def _took_its_part(
-    option: OptionBase, config: BenchmarkConfig, requests: Path, record: Mapping[str, EndpointRecord]
-) -> bool:
-    """Has a race sent what the full grid would, but for the first looks at the options to come? Then no further block begins. A
-    search has no full grid.
+def _took_its_part(option: OptionBase, config: BenchmarkConfig, requests: Path) -> bool:
+    """Has a race sent what the full grid sends to the options that were loaded so far? Then no further block of this one begins,
+    and those to come have their part. A search has no full grid.
     """
     if isinstance(config.load, Search):
         return False
-    sent = to_come = 0.0
+    sent = part = 0.0
     for other in config.options:
-        files = [
-            f
-            for d in config.datasets_of(other)
-            for found in _blocks(other.name, d.name, requests).values()
-            for f in found
-        ]
+        levels = [_blocks(other.name, dataset.name, requests) for dataset in config.datasets_of(other)]
+        files = [file for found in levels for mine in found.values() for file in mine]
         sent += sent_of([read_block(file) for file in files])
-        has_left = other.name in record and (record[other.name].race_outcome or record[other.name].failure)
-        if other.name != option.name and not files and not has_left:
-            to_come += BRACKET * requests_of_grid(other, config)
-    return sent + to_come >= sum(requests_of_grid(other, config) for other in config.options)
+        part += requests_of_grid(other, config) if files or other.name == option.name else 0.0
+    return sent >= part
 
 
 def least_prices_of(
