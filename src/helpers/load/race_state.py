@@ -31,6 +31,10 @@ LEAST_LEFT = 0.1
 """Share of `max_duration_s` below which no further block begins."""
 LEAST_CHANCE = 0.2
 """A load point that is less likely than this to be decided by its last look is left undecided."""
+MOST_OF_GRID = 1.1
+"""A race sends no more than so many times the requests of the full grid."""
+KEPT = 0.5
+"""Share of an option's part of the full grid that is kept for it until it is loaded."""
 
 
 def traffic_of(config: BenchmarkConfig) -> dict[str, float]:
@@ -55,18 +59,19 @@ def step_of(
 
 
 def _took_its_part(option: OptionBase, config: BenchmarkConfig, requests: Path) -> bool:
-    """Has a race sent what the full grid sends to the options that were loaded so far? Then no further block of this one begins,
-    and those to come have their part. A search has no full grid.
+    """Has a race sent `MOST_OF_GRID` times what the full grid would, less `KEPT` for each option that was not loaded yet? Then no
+    further block of this one begins. A search has no full grid.
     """
     if isinstance(config.load, Search):
         return False
-    sent = part = 0.0
+    sent = most = 0.0
     for other in config.options:
         levels = [_blocks(other.name, dataset.name, requests) for dataset in config.datasets_of(other)]
         files = [file for found in levels for mine in found.values() for file in mine]
         sent += sent_of([read_block(file) for file in files])
-        part += requests_of_grid(other, config) if files or other.name == option.name else 0.0
-    return sent >= part
+        is_to_come = not files and other.name != option.name
+        most += (MOST_OF_GRID - KEPT * is_to_come) * requests_of_grid(other, config)
+    return sent >= most
 
 
 def least_prices_of(
