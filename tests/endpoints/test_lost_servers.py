@@ -114,6 +114,7 @@ def test_failures_of_a_server_that_is_there_are_its_own(lab):
     assert kept_aside(run) == []
 
 
+@pytest.mark.timing
 def test_a_local_sagemaker_that_is_killed_under_load_ends_its_options_and_a_rerun_heals_it(lab):
     option = {"local": True, "container": {"image": "openvino-genai", "environment": {"ENGINE_MODEL": "synthetic:2m"}}}
     config = fault_config(lab.folder, ("a", "b"), option=option, load={**LOAD, "min_requests": 60})
