@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from fault_lab import fault_config, fault_option, load_points, records_of, wait_for
+from fault_lab import SHORT_RACE, fault_config, fault_option, load_points, records_of, wait_for
 from lossy_servers import serving
 from small_server import Handler
 
@@ -32,21 +32,12 @@ SILENT = {"call": "InvokeEndpoint", "error_code": "ModelError", "message": "CUDA
 
 def limited_config(folder: Path, limit: str = "latency_s", **options: dict) -> Path:
     """A race by this limit, of these options (name -> what differs), or of three."""
-    load = {
-        "kind": "closed_loop",
-        "concurrency": [1, 2],
-        "warmup_requests": 1,
-        "repeat_prompts": True,
-        "max_duration_s": 20,
-        "request_timeout_s": 5,
-        "race": {"first_look": 12},
-    }
     made = [
         fault_option(name, price={"usd_per_hour": USD_PER_HOUR[name], "as_of": "2026-11-01"}, **changes)
         for name, changes in (options or {name: {} for name in USD_PER_HOUR}).items()
     ]
     slo = {"percentile": 75, limit: {"times_single_request": TIMES}, "error_rate": 0.2, "confidence": 0.9}
-    return fault_config(folder, options=made, load=load, slo=slo, endpoints={"unreachable_for_s": 2})
+    return fault_config(folder, options=made, load=SHORT_RACE, slo=slo, endpoints={"unreachable_for_s": 2})
 
 
 def measured_singly(run: RunFolder) -> list[str]:

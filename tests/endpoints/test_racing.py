@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from fault_lab import Lab, fault_config, load_points, records_of, wait_for
+from fault_lab import SHORT_RACE, Lab, fault_config, fault_option, load_points, records_of, wait_for
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.file import load_config
@@ -37,26 +37,9 @@ SLOW_START = {"call": "CreateEndpoint", "name_contains": "-middle-", "delay_s": 
 
 def race_config(folder: Path, changes: dict[str, dict] | None = None) -> Path:
     """A race of three options; `changes` are keys of some."""
-    option = {
-        "target": "sagemaker",
-        "api": "openai_chat",
-        "instance_type": "ml.g5.xlarge",
-        "container": {"image": "small-server"},
-    }
     prices = {name: {"usd_per_hour": usd, "as_of": "2026-11-01"} for name, usd in USD_PER_HOUR.items()}
-    load = {
-        "kind": "closed_loop",
-        "concurrency": [1, 2],
-        "warmup_requests": 1,
-        "repeat_prompts": True,
-        "max_duration_s": 20,
-        "request_timeout_s": 5,
-        "race": {"first_look": 12},
-    }
-    options = [
-        {**option, "name": name, "price": price, **(changes or {}).get(name, {})} for name, price in prices.items()
-    ]
-    return fault_config(folder, options=options, load=load)
+    options = [fault_option(name, price=price, **(changes or {}).get(name, {})) for name, price in prices.items()]
+    return fault_config(folder, options=options, load=SHORT_RACE)
 
 
 def outcomes(run: RunFolder) -> dict[str, str | None]:

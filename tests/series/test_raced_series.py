@@ -1,10 +1,10 @@
 """A race in which one option cannot win, from config to report: real papermill, the embedded local SageMaker."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import small_config
+from fault_lab import SHORT_RACE, SMALL_SERVER, fault_option
 
 from helpers.__main__ import main
 from helpers.run.ledger import Ledger
@@ -13,33 +13,17 @@ from helpers.verdict.verdict import Verdict
 
 pytestmark = pytest.mark.slow
 
-SMALL_SERVER = [sys.executable, str(Path(__file__).parents[1] / "support" / "small_server.py")]
-
 
 def raced_config(folder: Path) -> Path:
-    option = {
-        "target": "sagemaker",
-        "local": True,
-        "api": "openai_chat",
-        "instance_type": "ml.g5.xlarge",
-        "container": {"image": "small-server"},
-    }
-    prices = [{"price": {"usd_per_hour": usd, "as_of": "2026-11-01"}} for usd in (1, 40)]
+    prices = [{"usd_per_hour": usd, "as_of": "2026-11-01"} for usd in (40, 1)]
     return small_config(
         folder,
         options=[
-            {**option, **prices[1], "name": "slow at best", "best_output_tokens_per_s": 2000},
-            {**option, **prices[0], "name": "unbounded"},
+            fault_option("slow at best", local=True, price=prices[0], best_output_tokens_per_s=2000),
+            fault_option("unbounded", local=True, price=prices[1]),
         ],
         datasets=[{"name": "short", "prompt_tokens": [60, 120], "count": 40}],
-        load={
-            "kind": "closed_loop",
-            "concurrency": [1, 2],
-            "warmup_requests": 1,
-            "repeat_prompts": True,
-            "max_duration_s": 20,
-            "race": {"first_look": 12},
-        },
+        load=SHORT_RACE,
         endpoints={"max_parallel_endpoints": 1},
         local_sagemaker={"engines": {"small-server": SMALL_SERVER}},
     )

@@ -38,6 +38,16 @@ AWS_IMAGES = {"small-server": SMALL_SERVER, "vllm": SMALL_SERVER}
 HARMLESS = {"call": "DeleteTags", "delay_s": 0.01}
 """With a rule, an account stays when it is empty."""
 TIMEOUT_S = 120
+SHORT_RACE = {
+    "kind": "closed_loop",
+    "concurrency": [1, 2],
+    "warmup_requests": 1,
+    "repeat_prompts": True,
+    "max_duration_s": 20,
+    "request_timeout_s": 5,
+    "race": {"first_look": 12},
+}
+"""The load of a race that takes seconds on small servers."""
 
 
 def fault_option(name: str, **changes: object) -> dict:

@@ -16,7 +16,7 @@ from planted_records import write_block, write_control
 from planted_rules import Answer, answer_of
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import Race
+from helpers.config.race import Race
 from helpers.load.race import Leave
 from helpers.load.race_state import block_size, blocks_of, points_of, step_of
 from helpers.run.ledger import EndpointRecord

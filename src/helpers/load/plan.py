@@ -52,9 +52,8 @@ def missing_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder
 
 def count_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> tuple[int, int]:
     """How many attempts of an option are measured, and how many there are, without its control block."""
-    asked = len(attempts_of(option, config, run))
-    missing = [attempt for attempt in missing_attempts(option, config, run) if not attempt.is_control]
-    return asked - len(missing), asked
+    attempts = attempts_of(option, config, run)
+    return sum(file_of(attempt, run).is_file() for attempt in attempts), len(attempts)
 
 
 def file_of(attempt: Attempt, run: RunFolder) -> Path:

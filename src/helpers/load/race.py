@@ -29,7 +29,7 @@ FLAT = 0.97
 PRECISE = 2
 """A price is known well enough where its upper bound is within so many times the indifference."""
 FARTHEST = 2
-"""No level is tried that is more than so many times the highest so far where that matters: see `_pilot`."""
+"""A search climbs from a level to one at most so many times as high; so does a look beyond a level that seems to miss."""
 LEFT_OPEN = 2
 """A level that holds so many times the requests of a first look is left open by it."""
 Outcome = Literal["infeasible", "more expensive", "not cheaper", "settled", "undecided", "never loaded"]
@@ -190,20 +190,17 @@ def _at_least(points: Points, shares: Mapping[str, float], basis: int) -> float:
 
 def _that_may_win(points: Points, shares: Mapping[str, float], leader: Sequence[Price]) -> Points:
     """The points; those at which the option would cost more than the leader, whatever its other datasets cost, are spent."""
-    least = [_at_least(points, shares, basis) for basis in range(len(BASES))]
+    bases = range(len(BASES))
+    spare = [of.high - _at_least(points, shares, basis) for basis, of in zip(bases, leader, strict=True)]
     found = {}
     for dataset, share in shares.items():
         levels = points[dataset]
-        of_dataset = [min(lowest_price(p, levels, b) for p in _possible(levels)) for b in range(len(BASES))]
-
-        def is_more_expensive(point: Point, levels=levels, share=share, of_dataset=of_dataset) -> bool:
-            at_point = [lowest_price(point, levels, b) for b in range(len(BASES))]
-            return all(
-                rest + share * (here - usual) > of.high
-                for rest, here, usual, of in zip(least, at_point, of_dataset, leader, strict=True)
-            )
-
-        found[dataset] = [replace(p, is_spent=p.is_spent or is_more_expensive(p)) for p in levels]
+        least = [min(lowest_price(p, levels, basis) for p in _possible(levels)) for basis in bases]
+        most = [least[basis] + spare[basis] / share for basis in bases]
+        found[dataset] = [
+            replace(p, is_spent=p.is_spent or all(lowest_price(p, levels, basis) > most[basis] for basis in bases))
+            for p in levels
+        ]
     return found
 
 

@@ -71,9 +71,11 @@ class Standing:
 def standings_of(config: BenchmarkConfig, requests: Path, endpoints: Sequence[EndpointRecord]) -> list[Standing]:
     """Every option of a race, in the order in which they were measured; those without a look come last."""
     record = {endpoint.option: endpoint for endpoint in endpoints}
-    found = [
-        (_first_ns(o, config, requests), _standing(o, config, requests, record.get(o.name))) for o in config.options
-    ]
+    found = []
+    for option in config.options:
+        files = _files(option, config, requests)
+        standing = _standing(option, config, requests, record.get(option.name), files)
+        found.append((_first_ns(files), standing))
     return [standing for _, standing in sorted(found, key=lambda one: one[0])]
 
 
@@ -83,8 +85,13 @@ def total(bills: Iterable[Bill]) -> Bill:
     return Bill(*(None if None in column else sum(column) for column in columns))
 
 
-def _standing(option: OptionBase, config: BenchmarkConfig, requests: Path, endpoint: EndpointRecord | None) -> Standing:
-    files = _files(option, config, requests)
+def _standing(
+    option: OptionBase,
+    config: BenchmarkConfig,
+    requests: Path,
+    endpoint: EndpointRecord | None,
+    files: dict[tuple[str, LoadLevel], list[Path]],
+) -> Standing:
     rows = {place: row_of(mine, config, endpoint) for place, mine in files.items()}
     rows = {place: row for place, row in rows.items() if row is not None}
     shares = {name: share for name, share in traffic_of(config).items() if any(d == name for d, _ in files)}
@@ -124,9 +131,8 @@ def _visits(files: dict[tuple[str, LoadLevel], list[Path]]) -> tuple[Visit, ...]
     return tuple(visits)
 
 
-def _first_ns(option: OptionBase, config: BenchmarkConfig, requests: Path) -> float:
-    files = _files(option, config, requests).values()
-    return min((_sending(file).began_ns for mine in files for file in mine), default=math.inf)
+def _first_ns(files: dict[tuple[str, LoadLevel], list[Path]]) -> float:
+    return min((_sending(file).began_ns for mine in files.values() for file in mine), default=math.inf)
 
 
 class _Sending(NamedTuple):

@@ -48,7 +48,7 @@ def step_of(
     """What to do with an option, given the records of the run and the prices of its endpoints."""
     record = {endpoint.option: endpoint for endpoint in endpoints}
     shares, leader = _shares(option, config), leader_of(config, requests, endpoints, option.name)
-    if leader is not None and not _is_loaded(option, config, requests):
+    if leader is not None and not _files_of(option, requests):
         least = least_prices_of(option, config, record.get(option.name))
         if cannot_win(least, [price.high for price in leader]):
             return Leave("never loaded", tuple(Price(low, low, low) for low in least))
@@ -66,12 +66,16 @@ def _took_its_part(option: OptionBase, config: BenchmarkConfig, requests: Path) 
         return False
     sent = most = 0.0
     for other in config.options:
-        levels = [_blocks(other.name, dataset.name, requests) for dataset in config.datasets_of(other)]
-        files = [file for found in levels for mine in found.values() for file in mine]
+        files = _files_of(other, requests)
         sent += sent_of([read_block(file) for file in files])
         is_to_come = not files and other.name != option.name
         most += (MOST_OF_GRID - KEPT * is_to_come) * requests_of_grid(other, config)
     return sent >= most
+
+
+def _files_of(option: OptionBase, requests: Path) -> list[Path]:
+    """The files of all blocks of an option."""
+    return list(requests.glob(f"{slug(option.name)}__*.parquet"))
 
 
 def least_prices_of(
@@ -81,10 +85,6 @@ def least_prices_of(
     share = sum(_shares(option, config).values())
     per_request, per_token = most_of(option, config).least_prices(endpoint and endpoint.usd_per_option_hour())
     return share * per_request, share * per_token
-
-
-def _is_loaded(option: OptionBase, config: BenchmarkConfig, requests: Path) -> bool:
-    return any(_blocks(option.name, dataset.name, requests) for dataset in config.datasets_of(option))
 
 
 def leader_of(

@@ -20,12 +20,11 @@ from helpers.report.display import in_html
 from helpers.report.price_unit import unit_for
 from helpers.report.race_report import bill_words, standing_words
 from helpers.run.folder import RunFolder
-from helpers.run.ledger import EndpointRecord, Ledger
+from helpers.run.ledger import READY, EndpointRecord, Ledger
 from helpers.verdict.judging import work_of
 
 REDRAW_S = 10.0
 """Redraws within a load point, in which only time and dollars change."""
-READY = ("in_service", "external")
 
 
 class LiveRace:
