@@ -37,6 +37,12 @@ def dollars(value: float | None) -> str:
     return UNKNOWN if not is_known(value) else f"${significant(value)}"
 
 
+def dollars_apart(one: float, other: float) -> tuple[str, str]:
+    """Two amounts of dollars, with as many significant digits as tell them apart, at most six."""
+    written = [(f"${significant(one, digits)}", f"${significant(other, digits)}") for digits in range(3, 7)]
+    return next((pair for pair in written if pair[0] != pair[1]), written[0])
+
+
 def money(usd: float | None) -> str:
     """An amount of dollars, with cents below $10."""
     return UNKNOWN if not is_known(usd) else f"${number(usd, 0 if usd >= 10 else 2)}"

@@ -290,6 +290,18 @@ def test_money_is_whole_from_ten_dollars_on(usd, said):
     assert text.money(usd) == said
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (0.41, 0.35, ("$0.410", "$0.350")),
+        (0.39236, 0.39161, ("$0.3924", "$0.3916")),
+        (0.4, 0.4, ("$0.400", "$0.400")),
+    ],
+)
+def test_amounts_that_are_compared_have_the_digits_that_tell_them_apart(one, other, said):
+    assert text.dollars_apart(one, other) == said
+
+
 def test_a_table_names_columns_of_the_catalogue():
     table = Table(pd.DataFrame({"option": ["a"], "requests_per_s": [1.234]}), ["option", "requests_per_s"], "c")
     assert [column.header for column in table.columns] == ["option", "requests/s"] and table.cells() == [["a", "1.23"]]

@@ -89,8 +89,8 @@ def test_a_busy_machine_is_reported_once_with_its_figures() -> None:
     points = pd.DataFrame(columns=columns)
     (warning,) = [w for w in check_load_points(points, mine, make_config()) if w.kind == BUSY_MACHINE]
     assert warning.message == (
-        "The machine was busy: other programs used up to 1.4 of its 2 CPUs (load average up to 5.2) during 1 of 2 load "
-        "points. An idle machine may give other figures. Next: close other programs and run it again."
+        "The machine was busy: other programs used up to 1.4 of its 2 CPUs (load average up to 5.2) during 1 of 2 "
+        "measurements. An idle machine may give other figures. Next: close other programs and run it again."
     )
     assert warning.rows == ["b: other programs used 1.43 of 2 CPUs, 0.0% stolen, load average 5.2"]
     assert machine_sentence([warning]) == warning.message

@@ -18,7 +18,7 @@ from helpers.load.race import Leave, Outcome
 from helpers.load.race_state import leader_of, least_prices_of, step_of
 from helpers.metrics.looks import looks_of
 from helpers.metrics.single_requests import measured_limits, with_limits
-from helpers.number_text import MULTIPLES, dollars, multiple_for, plural, significant
+from helpers.number_text import MULTIPLES, dollars_apart, multiple_for, plural, significant
 from helpers.run.aws_errors import Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
@@ -32,7 +32,7 @@ WORDS: dict[Outcome, str] = {
     "infeasible": "it misses the SLO at every load that it could win at",
     "more expensive": "at best it costs more than the leader",
     "not cheaper": "it is not cheaper than the leader by more than load.race.indifference",
-    "settled": "nothing more would change the verdict",
+    "settled": "no further look is likely to change the verdict",
     "undecided": "where it may win it is neither shown to meet the SLO nor to miss it, and more looks would hardly decide that",
     "never loaded": "even at the most that it can serve it costs more than the leader",
 }
@@ -155,7 +155,8 @@ def _because(step: Leave, option: OptionBase, config: BenchmarkConfig, run: RunF
     if step.prices and leader:
         low, high = step.prices[0].low / 1e3, leader[0].high / 1e3
         of = multiple_for([low, high], 1e3)
-        words += f" (at least {dollars(low * of)} against at most {dollars(high * of)} per {MULTIPLES[of]} requests)"
+        least, most_of_leader = dollars_apart(low * of, high * of)
+        words += f" (at least {least} against at most {most_of_leader} per {MULTIPLES[of]} requests)"
     if step.outcome != "never loaded":
         return words
     most = most_of(option, config)

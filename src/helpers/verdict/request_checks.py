@@ -209,8 +209,8 @@ def _busy_machine(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     if busy := [f for f in served if f.machine.is_busy]:
         yield ReportWarning(
             kind=BUSY_MACHINE,
-            message=f"{busy_words([f.machine for f in busy])} during {len(busy)} of {len(served)} load points. An idle "
-            "machine may give other figures. Next: close other programs and run it again.",
+            message=f"{busy_words([f.machine for f in busy])} during {len(busy)} of {len(served)} measurements. An "
+            "idle machine may give other figures. Next: close other programs and run it again.",
             rows=[f"{f.load_point}: {f.machine.words}" for f in busy],
         )
 
