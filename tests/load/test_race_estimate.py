@@ -46,6 +46,12 @@ def test_prompts_that_are_not_repeated_bound_it():
     assert expected_load(config.options[0], 1, config).requests == pytest.approx(36 + 102 + 200)
 
 
+def test_a_limit_that_is_measured_only_in_the_run_gives_no_time():
+    config = make_config(load=raced().load.model_dump(), slo=SLO | {"latency_s": {"times_single_request": 4}})
+    load = expected_load(config.options[0], 1, config)
+    assert load.requests > 0 and load.seconds is None
+
+
 def test_a_limit_that_says_nothing_of_the_whole_answer_gives_no_time():
     config = raced()
     slo = config.slo.model_copy(update={"latency_s": None, "ttft_s": 1.0})

@@ -65,9 +65,8 @@ def test_at_the_last_look_a_chance_is_a_certainty():
     assert chance_to_decide(12, 240, 240, 0.05, SURE) == (0.0, 0.0)
 
 
-def test_requests_that_are_alike_decide_less_often():
-    alike = chance_to_decide(1, 60, 240, 0.05, SURE, 4.0)
-    assert alike.met < chance_to_decide(1, 60, 240, 0.05, SURE).met
+def test_requests_that_are_alike_decide_as_often_as_those_that_they_stand_for():
+    assert chance_to_decide(4, 240, 960, 0.05, SURE, 4.0) == chance_to_decide(1, 60, 240, 0.05, SURE)
 
 
 def test_what_no_number_of_requests_would_show_lacks_none():
