@@ -55,6 +55,8 @@ class Point:
     """Does the schedule bound what is served?"""
     n: int = 0
     """Requests that count."""
+    most: int = 0
+    """As many as its last look may hold."""
     state: Literal["met", "missed", "undecided"] = "undecided"
     is_within: bool = False
     """Is the SLO met as measured, however sure that is?"""
@@ -62,6 +64,8 @@ class Point:
     """In each of the `BASES`."""
     is_spent: bool = False
     """No further look is possible."""
+    is_futile: bool = False
+    """Further looks would hardly decide whether it meets the SLO."""
     is_unjudged: bool = False
     """All looks that it may have said nothing about the server."""
 
@@ -69,6 +73,11 @@ class Point:
     def is_measured(self) -> bool:
         """Was it looked at?"""
         return self.n > 0
+
+    @property
+    def may_be_decided(self) -> bool:
+        """May further looks decide whether it meets the SLO?"""
+        return not self.is_spent and not self.is_futile
 
 
 Points = Mapping[str, Sequence[Point]]
@@ -114,7 +123,7 @@ def next_step(
         points = _that_may_win(points, shares, leader)
         if (behind := _to_show_behind(points, shares, leader, climbs)) is not None:
             return behind
-    if any(_best(points[d]) is None and all(p.is_spent for p in _possible(points[d])) for d in shares):
+    if any(_best(points[d]) is None and not any(p.may_be_decided for p in _possible(points[d])) for d in shares):
         return Leave("undecided")
     wanted = [(d, level) for d in shares if (level := _next_level(points[d], indifference, climbs)) is not None]
     if not wanted and own_price(points, shares) is not None:
@@ -222,22 +231,31 @@ def lowest_price(point: Point, levels: Sequence[Point], basis: int) -> float:
 def _to_show_behind(
     points: Points, shares: Mapping[str, float], leader: Sequence[Price], climbs: bool
 ) -> Measure | None:
-    """Of an option that seems more expensive than the leader: the load point at which it may yet be cheaper."""
+    """Of an option that seems more expensive than the leader, and would be shown to be by its last looks: the load point at which
+    it may yet be cheaper.
+    """
     if any(_pilot(points[dataset], climbs) is not None for dataset in shares):
         return None
-    seems, at_best = 0.0, []
+    seems, at_best, in_the_end = 0.0, [], [0.0 for _ in BASES]
     for dataset, share in shares.items():
-        likely = [p for p in _possible(points[dataset]) if p.is_within or p.state == "met"] or _possible(
-            points[dataset]
-        )
+        possible = _possible(points[dataset])
+        likely = [p for p in possible if p.is_within or p.state == "met"] or possible
         seems += share * min(point.prices[0].value for point in likely)
-        point = min(_possible(points[dataset]), key=lambda p: (lowest_price(p, points[dataset], 0), -p.level))
-        point = _gate(point, points[dataset])
+        for i in range(len(BASES)):
+            in_the_end[i] += share * min((_low_in_the_end(p, i) for p in possible if p.is_measured), default=math.inf)
+        point = _gate(min(possible, key=lambda p: (lowest_price(p, points[dataset], 0), -p.level)), points[dataset])
         if not point.is_spent:
             at_best.append((share * (point.prices[0].value - point.prices[0].low), dataset, point.level))
-    if seems <= leader[0].value or not at_best:
+    would_show = all(low > of.high for low, of in zip(in_the_end, leader, strict=True))
+    if seems <= leader[0].value or not would_show or not at_best:
         return None
     return Measure(*max(at_best)[1:])
+
+
+def _low_in_the_end(point: Point, basis: int) -> float:
+    """The lower bound of a price as it would be after the last look, if nothing but the number of requests changed."""
+    price = point.prices[basis]
+    return price.value - (price.value - price.low) * math.sqrt(point.n / max(point.n, point.most))
 
 
 def _next_level(levels: Sequence[Point], indifference: float, climbs: bool) -> float | None:
@@ -245,7 +263,7 @@ def _next_level(levels: Sequence[Point], indifference: float, climbs: bool) -> f
     possible = _possible(levels)
     if (pilot := _pilot(levels, climbs)) is not None:
         return pilot
-    open_levels = [p for p in possible if p.state == "undecided" and not p.is_spent]
+    open_levels = [p for p in possible if p.state == "undecided" and p.may_be_decided]
     best, floor = _best(levels), max((p for p in possible if p.is_within), key=lambda p: p.level, default=None)
     if best is None:
         known = [p for p in levels if p.is_measured] if climbs else levels
@@ -282,7 +300,7 @@ def _gate(point: Point, levels: Sequence[Point]) -> Point:
     for lower in reversed(below):
         if lower.is_within:
             break
-        if lower.state == "undecided" and not lower.is_spent:
+        if lower.state == "undecided" and lower.may_be_decided:
             return lower
     highest = below[-1].level
     unseen = [p for p in levels if highest < p.level <= point.level and not p.is_measured and not p.is_spent]
@@ -311,7 +329,7 @@ def _easiest(floor: Point, levels: Sequence[Point], indifference: float) -> floa
         if not point.is_measured or point.prices[0].value > most or point.state == "missed":
             break
         chosen = point
-    return None if chosen.is_spent else chosen.level
+    return chosen.level if chosen.may_be_decided else None
 
 
 def _pilot(levels: Sequence[Point], climbs: bool) -> float | None:

@@ -22,7 +22,7 @@ from helpers.metrics.attempts import MORE_ATTEMPTS, could_be_judged, was_overloa
 from helpers.metrics.formulas import MET, MISSED, UNDECIDED
 from helpers.metrics.looks import Looks, looks_of
 from helpers.metrics.pooled_failures import judge_across_loads
-from helpers.metrics.sample_size import Chance, chance_to_decide
+from helpers.metrics.sample_size import Chance, chance_to_decide, least_effect
 from helpers.metrics.summary import read_load_points, summarise
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import AttemptFacts, read_attempt_facts, read_requests
@@ -228,27 +228,30 @@ def _point(
     if not says_something:
         return Point(level.value, level.is_open, 0, is_spent=is_spent, is_unjudged=bool(blocks) and is_spent)
     own = int(row["failures"]), int(row["n"])
-    is_spent = is_spent or _is_futile(row, pooled if row["failures_pooled_over"] > 1 else own, config, looks)
+    is_futile = _is_futile(row, pooled if row["failures_pooled_over"] > 1 else own, config, looks)
     state = "missed" if any(was_overloaded(block.facts) for block in blocks) else row["slo"]
     return Point(
         level.value,
         level.is_open,
         n,
+        looks.totals[-1],
         state if state in ("met", "missed") else "undecided",
         bool(row["estimates_within_slo"]) and state != "missed",
         tuple(_price(row, basis) for basis in BASES),
         is_spent,
+        is_futile,
     )
 
 
 def _is_futile(row: Mapping, failures: tuple[int, int], config: BenchmarkConfig, looks: Looks) -> bool:
-    """Would the looks to come hardly decide a load point? `failures` are those of all loads of the option that do not differ, and
-    of how many requests: they go on for as many as two load points may hold.
+    """Would the looks to come hardly decide a load point, even if its requests are as little alike as they may be? `failures` are
+    those of all loads of the option that do not differ, and of how many requests: they go on for as many as two load points may
+    hold.
     """
     slo, most = config.slo, looks.totals[-1]
     if row["slo"] != UNDECIDED:
         return False
-    effect = float(row["failure_effect"])
+    effect = least_effect(float(row["failure_effect"]), int(row["n"]))
     chances = [
         chance_to_decide(*failures, 2 * most, slo.error_rate, looks.of_failures(slo.confidence), effect)
         if row["slo_error_rate"] == UNDECIDED
@@ -256,7 +259,7 @@ def _is_futile(row: Mapping, failures: tuple[int, int], config: BenchmarkConfig,
     ]
     for name in slo.limits_s():
         n, beyond = int(row[f"{name}_n"]), int(row[f"beyond_{name}"])
-        effect = n / row[f"{name}_effective_n"] if n else 1.0  # no answer has this latency
+        effect = least_effect(n / row[f"{name}_effective_n"], n) if n else 1.0  # no answer has this latency
         of_limit = beyond, n, most, 1 - slo.percentile / 100, looks.of_limit(slo.confidence, most), effect
         chance = chance_to_decide(*of_limit) if n else Chance(0.0, 0.0)
         has_room = row["shows_room"] is not False

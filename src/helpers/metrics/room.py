@@ -20,8 +20,8 @@ from helpers.metrics.intervals import Interval, ratio_interval
 if TYPE_CHECKING:
     from helpers.config.benchmark import ServiceLevel
 
-ROOM = 0.75
-"""A rate up to this share of what an option is known to keep up with has room."""
+ROOM = 0.76
+"""A rate up to this share of what an option is known to keep up with has room: three quarters, of rates that may be rounded."""
 PARTS = 10
 """Into which the answers of a saturated server are divided: single ones come in step."""
 MEMORIES = 100.0

@@ -89,6 +89,16 @@ def requests_lacking(
     return max(1, math.ceil(round((many - 1) * total, 3)))
 
 
+def least_effect(effect: float, n: int) -> float:
+    """How many of n requests carry the information of one, at the least: two standard errors below the `effect` that was
+    estimated from them, 1 or more.
+
+    Its relative standard error is sqrt(2 (2 M + 1) / n) for a sum over M lags (Madras and Sokal, J. Stat. Phys. 50, 1988),
+    taken as twice the effect: 64 requests do not tell an effect of 9 from one of 3.
+    """
+    return max(1.0, effect / (1 + 2 * math.sqrt(2 * (4 * effect + 1) / n)))
+
+
 class Chance(NamedTuple):
     """How likely it is that a limit will have been shown to be met, or to be missed."""
 
