@@ -1,5 +1,8 @@
 """The race decides from points alone, without a server: what is measured next, and why an option leaves."""
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from helpers.load.race import Leave, Measure, Point, Price, next_step
@@ -12,8 +15,8 @@ def price(value, spread=0.1):
     return Price(value, value * (1 - spread), value * (1 + spread))
 
 
-def point(level, value, *, state="undecided", within=True, n=30, spread=0.1, spent=False):
-    return Point(level, False, n, state, within, (price(value, spread),) * 2, spent)
+def point(level, value, *, state="undecided", within=True, n=30, spread=0.1, spent=False, futile=False, most=math.inf):
+    return Point(level, False, n, state, within, (price(value, spread),) * 2, spent, futile, most)
 
 
 def points(*known, dataset="short"):
@@ -92,6 +95,26 @@ def test_a_load_without_a_look_may_be_the_cheapest_unless_prices_rise_towards_it
 def test_an_option_that_seems_behind_is_measured_where_it_may_yet_win():
     known = point(2, 4), point(4, 2.4, spread=0.3), point(8, 2.3, within=False, spread=0.1)
     assert step(*known, leader=price(2, 0.1)) == Measure("short", 4)
+
+
+def test_before_a_rate_comes_the_one_that_shows_whether_there_is_room_for_it():
+    highest = replace(point(8, 1), needs=11.0)
+    assert step(point(4, 2), highest) == Measure("short", 11)
+    assert step(point(4, 2), replace(highest, needs=None)) == Measure("short", 8)
+
+
+def test_its_price_is_measured_on_whether_or_not_its_feasibility_can_be_decided():
+    known = [point(level, 24 / level, futile=True, spread=0.3) for level in LEVELS]
+    assert step(*known, leader=price(2.5, 0.05)) == Measure("short", 8), "3 - 0.9 is below 2.6; more requests narrow it"
+    assert step(*known) == Leave("undecided"), "without a leader there is nothing to show"
+    assert step(*known, leader=price(3.1, 0.05)) == Leave("undecided"), "it does not seem more expensive"
+
+
+@pytest.mark.parametrize(("most", "is_measured"), [(120, False), (480, True)])
+def test_an_option_that_would_not_be_shown_to_be_more_expensive_is_not_measured_for_that(most, is_measured):
+    """At 30 requests 3 ± 0.9, so at 120 3 ± 0.45 and at 480 3 ± 0.225; the leader costs at most 2.625."""
+    known = [point(level, 24 / level, futile=True, spread=0.3, most=most) for level in LEVELS]
+    assert step(*known, leader=price(2.5, 0.05)) == (Measure("short", 8) if is_measured else Leave("undecided"))
 
 
 def test_options_within_the_indifference_are_not_told_apart():

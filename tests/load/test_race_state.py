@@ -1,11 +1,16 @@
 """From request records to what a race knows: blocks of a load point share its requests, its prompts and its time."""
 
+from dataclasses import replace
+
 import pytest
-from examples import endpoint, facts, make_config, request, write_run
+from examples import endpoint, facts, make_config, request, summarise_load_points, write_run
 
 from helpers.config.load import LoadLevel
 from helpers.load.race import Leave, Measure
 from helpers.load.race_state import blocks_of, points_of, read_block, seconds_left, sent_of, step_of
+from helpers.metrics.attempts import is_overloaded
+from helpers.run.records import OVERLOAD, read_facts
+from helpers.verdict.judging import judge
 
 LEVEL = LoadLevel("closed_loop", 1)
 
@@ -93,6 +98,47 @@ def test_a_race_sends_no_more_than_the_full_grid(two_blocks, options, concurrenc
     assert goes_on or step == Leave("undecided")
 
 
+def open_blocks(folder, *rates, unsteady=()):
+    """A block at each rate, of 40 requests that are answered within 0.1 s; and the config."""
+    config = make_config(
+        load={"kind": "open_loop", "rate": [1, 2], "max_duration_s": 600, "race": True, "repeat_prompts": True},
+        slo={"percentile": 90, "latency_s": 1, "error_rate": 0.1},
+    )
+    for rate in rates:
+        level = LoadLevel("open_loop", rate)
+        place = {"level": float(rate), "load_kind": "open_loop", "load_point": f"a__short__{level.slug}__r1"}
+        rows = [request(at / rate, 0.1, level=float(rate)) for at in range(40)]
+        write_run(folder, rows, [facts(0, 40 / rate, **place, steady=rate not in unsteady)])
+    return config
+
+
+def test_room_at_the_highest_rate_is_shown_by_one_more_that_no_verdict_names(tmp_path):
+    """2 requests/s are 0.76 of 2.63; the least short number above is 2.7."""
+    config = open_blocks(tmp_path, 1, 2)
+    low, high = points_of(config.options[0], config, tmp_path, endpoint("a"))["short"]
+    assert (low.needs, high.needs, high.state, high.may_be_decided) == (None, 2.7, "undecided", True)
+    assert step_of(config.options[0], config, tmp_path, [endpoint("a")]) == Measure("short", 2.7)
+    open_blocks(tmp_path, 2.7)
+    points = points_of(config.options[0], config, tmp_path, endpoint("a"))["short"]
+    assert [(point.level, point.needs, point.may_be_decided) for point in points] == [(1, None, True), (2, None, True)]
+    table = summarise_load_points(tmp_path, read_facts(tmp_path), [endpoint("a")], config)
+    assert dict(zip(table["level"], table["shows_room"], strict=True)) == {1: True, 2: True, 2.7: False}
+    named = judge(table, [endpoint("a")], [], config, "run").option("a")
+    assert "2.7" not in named.reason + (named.may_be_cheaper_because or "")
+
+
+def test_a_rate_without_room_is_given_up(tmp_path):
+    config = open_blocks(tmp_path, 1, 2, 2.7, unsteady=(2.7,))
+    high = points_of(config.options[0], config, tmp_path, endpoint("a"))["short"][1]
+    assert (high.needs, high.state, high.may_be_decided) == (None, "undecided", False)
+
+
+def test_one_overloaded_block_of_many_does_not_exclude_a_load_point():
+    blocks = [facts(0, 30), facts(30, 60, repetition=2), replace(facts(60, 80, repetition=3), ended_because=OVERLOAD)]
+    assert not is_overloaded(blocks)
+    assert is_overloaded(blocks[1:2] + [replace(facts(60, 100), ended_because=OVERLOAD)])
+
+
 def test_failures_too_near_their_limit_to_be_told_from_it_end_an_option(two_blocks):
     """Of 600 requests at two loads a tenth failed, and a tenth may: no look to come would decide that."""
     for level in (1, 2):
@@ -103,10 +149,19 @@ def test_failures_too_near_their_limit_to_be_told_from_it_end_an_option(two_bloc
         )
     config = raced(race={"first_look": 30, "max_requests": 500})
     points = points_of(config.options[0], config, two_blocks, endpoint("a"))["short"]
-    assert [(point.n, point.state, point.is_spent) for point in points] == [
-        (340, "undecided", True),
-        (300, "undecided", True),
+    assert [(point.n, point.state, point.may_be_decided) for point in points] == [
+        (340, "undecided", False),
+        (300, "undecided", False),
     ]
+
+
+def test_a_load_point_is_not_given_up_because_few_requests_happen_to_be_alike(tmp_path):
+    """3 of 64 were slow, one after the other: they may count for one, or be three. One in ten may be slow."""
+    slow = [request(at, 2.0 if 30 <= at < 33 else 0.1 + 0.01 * (at % 8 > 3), level=1.0) for at in range(64)]
+    write_run(tmp_path, slow, [facts(0, 64, load_kind="closed_loop", level=1.0, load_point="a__short__c1__r1")])
+    config = raced(race={"first_look": 30, "max_requests": 480})
+    at_one = points_of(config.options[0], config, tmp_path, endpoint("a"))["short"][0]
+    assert (at_one.n, at_one.state, at_one.may_be_decided) == (64, "undecided", True)
 
 
 def test_a_block_that_is_measured_again_under_its_name_is_read_again(two_blocks):

@@ -11,6 +11,7 @@ from simulation import Served, Station, serve
 from helpers.metrics.intervals import (
     NO_INTERVAL,
     design_effect,
+    limit_effect,
     memory,
     percentile,
     percentile_bound_by_moments,
@@ -250,6 +251,17 @@ def test_visits_that_differ_by_chance_alone_are_not_held_against_requests():
     rng = np.random.default_rng(6)
     found = [design_effect(list(rng.exponential(size=(3, 60))), 75) for _ in range(300)]
     assert np.mean(np.array(found) > 2) < 0.08
+
+
+def test_visits_differ_about_a_limit_only_where_different_shares_are_beyond_it():
+    """The second is 15% slower throughout. None comes near a limit of 3; beyond one of 2 are 2% of the first, 40% of it."""
+    rng = np.random.default_rng(8)
+    first = rng.uniform(1, 2.02, size=60)
+    visits = [first, 1.15 * rng.uniform(1.2, 2, size=60)]
+    assert design_effect(visits, 95) > 5, "about the percentile they do"
+    assert limit_effect(visits, 95, 3.0) < 2
+    assert limit_effect(visits, 95, 2.0) > 5
+    assert limit_effect([first], 95, 1.9) == pytest.approx(design_effect([first], 95), rel=0.5)
 
 
 def test_requests_that_are_like_their_neighbours_widen_the_interval_of_a_rate():

@@ -65,4 +65,4 @@ def test_a_saturated_rate_is_counted_where_answers_end():
 def test_moments_of_a_quiet_spell_show_nothing():
     values = np.full(60, 0.1) + np.arange(60) * 1e-4
     assert limit_is_met(values, 1.0, 95, 0.95, effect=3.0) == "met"
-    assert limit_is_met(values, 1.0, 95, 0.95, effect=3.0, by_moments=False) == "undecided"
+    assert limit_is_met(values, 1.0, 95, 0.95, effect=3.0, effect_of_all=None) == "undecided"

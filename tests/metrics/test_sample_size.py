@@ -6,9 +6,10 @@ from examples import make_config
 
 from helpers.errors import ConfigError
 from helpers.metrics.formulas import MET, share_is_met
-from helpers.metrics.intervals import Sides, share_bounds
+from helpers.metrics.intervals import Sides, memory, share_bounds
 from helpers.metrics.sample_size import (
     chance_to_decide,
+    least_effect,
     load_for_slo,
     refuse_what_cannot_decide,
     requests_for_slo,
@@ -107,6 +108,22 @@ def test_a_config_that_cannot_lead_to_a_verdict_is_refused_with_the_numbers(sect
     with pytest.raises(ConfigError, match="Next: ") as raised:
         refuse_what_cannot_decide(make_config(**sections))
     assert words in str(raised.value)
+
+
+def test_few_requests_say_little_about_how_alike_they_are():
+    """Of an autoregressive series: at most one in twenty of the least effects lies above the true one."""
+    rng, above, share = np.random.default_rng(5), 0, 0.6
+    truth = (1 + share) / (1 - share)
+    for _ in range(200):
+        steps = rng.normal(size=300)
+        values = [steps[0]]
+        for step in steps[1:]:
+            values.append(share * values[-1] + step)
+        series = np.array(values[50:])
+        above += least_effect(memory([series - series.mean()]).effect, len(series)) > truth
+    assert above <= 10
+    assert least_effect(1.0, 30) == 1.0
+    assert 8.5 < least_effect(9.0, 10**6) < 9
 
 
 @pytest.mark.parametrize(

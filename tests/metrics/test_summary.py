@@ -165,7 +165,6 @@ def test_repetitions_are_pooled_as_if_they_were_one(one_point):
         "latency_s_p95",
         "latency_s_mean_ok",
         "usd_per_1k_requests",
-        "slo",
     ]
     pd.testing.assert_series_equal(pooled[same], whole[same])
     assert (pooled["repetitions"], whole["repetitions"]) == (2, 1)
@@ -673,6 +672,8 @@ def test_a_made_up_load_point_has_the_columns_of_a_measured_one(one_point):
         "slo_tpot_s",
         "beyond_ttft_s",
         "beyond_tpot_s",
+        "limit_effect_ttft_s",
+        "limit_effect_tpot_s",
         "lacking_ttft_s",
         "lacking_tpot_s",
     }

@@ -241,6 +241,7 @@ def load_point(
         "slo_latency_s": slo,
         "slo_error_rate": "met",
         "beyond_latency_s": {"met": 3, "missed": 40}.get(slo, 8),
+        "limit_effect_latency_s": 1.0,
         "lacking_latency_s": 40 if slo == "undecided" else 0,
         "lacking_error_rate": 0,
         "estimates_within_slo": slo != "missed",

@@ -64,9 +64,9 @@ def _race(campaign: Campaign, folder: Path, lengths: dict[str, int], settings: d
     for option in sorted(config.options, key=lambda one: endpoints[one.name].usd_per_option_hour()):
         begin_s = 0.0
         while not isinstance(step := step_of(option, config, folder, campaign.endpoints), Leave):
-            level = next(one for one in campaign.levels if one.value == step.level)
+            level = next(one for one in config.load.possible_levels() if one.value == step.level)
             known = points_of(option, config, folder, endpoints[option.name])[step.dataset]
-            n = next(point.n for point in known if point.level == step.level)
+            n = next((point.n for point in known if point.level == step.level), 0)
             repetition = len(blocks_of(option.name, step.dataset, level, folder)) + 1
             point, size = Attempt(option.name, step.dataset, level, repetition), block_size(level, n, config)
             warm = {"warmup_requests": 1} if repetition > 1 and not level.is_open else {}

@@ -126,7 +126,7 @@ def write_block(
     station, level, count = campaign.stations[point.option], point.level, len(slower)
     place = [list(campaign.stations).index(point.option), list(campaign.shares).index(point.dataset)]
     which = 0 if point.is_control else point.repetition
-    rng = np.random.default_rng([campaign.seed, 5, *place, campaign.levels.index(level), which])
+    rng = np.random.default_rng([campaign.seed, 5, *place, (*campaign.levels, level).index(level), which])
     cold = not point.is_control and point.repetition == 1
     work = draw_work(station, load_of(point.dataset, level), count, rng, cold=cold, slower=slower)
     how: dict[str, object] = {"concurrency": [40 if level.is_open else int(level.value)]}

@@ -75,6 +75,8 @@ def answer_of(campaign: Campaign, points: pd.DataFrame, verdict: Verdict) -> Ans
     stated = []
     for row in points.to_dict("records"):
         level = LoadLevel(row["load_kind"], row["level"])
+        if level not in campaign.levels:  # it was measured to show room at another: its truth is not known
+            continue
         for quantity, column in columns.items():
             value, low, high = (_known(row[column + suffix]) for suffix in ("", "_low", "_high"))
             where = row["option"], row["dataset"], level

@@ -159,6 +159,10 @@ class LoadBase(Strict):
     def levels(self) -> list[LoadLevel]:
         """The levels that may be measured."""
 
+    def possible_levels(self) -> list[LoadLevel]:
+        """The same, ascending, with what a race may add."""
+        return sorted(self.levels())
+
     @property
     def level_name(self) -> str:
         """What the level is called on an axis or in a table's head."""
@@ -167,7 +171,7 @@ class LoadBase(Strict):
     @property
     def most_levels(self) -> int:
         """Most levels that are measured per dataset."""
-        return len(self.levels())
+        return len(self.possible_levels())
 
     def fewest_prompts(self) -> int:
         """Minimum number of prompts that the largest load point sends."""
@@ -211,6 +215,12 @@ class OpenLoop(LoadBase):
 
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("open_loop", rate) for rate in self.rate]
+
+    def possible_levels(self) -> list[LoadLevel]:
+        """A race adds the rate that shows whether there is room at the highest; the verdict never names it."""
+        least = max(self.rate) / ROOM
+        added = [LoadLevel("open_loop", _short(least, 1.05 * least))] if self.race.enabled else []
+        return [*sorted(self.levels()), *added]
 
 
 class TraceReplay(LoadBase):
@@ -338,6 +348,9 @@ def _short(low: float, high: float) -> float:
     return high
 
 
+ROOM = 0.76
+"""A rate up to this share of what an option is known to keep up with has room: three quarters, of rates that may be rounded
+(`metrics.room`)."""
 UNITS_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Unit of a trace's times -> seconds."""
 ROUNDS = 3

@@ -65,7 +65,7 @@ def _race_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) 
     blocks = [
         Attempt(option.name, dataset.name, level, int(file.stem.rpartition("r")[-1]))
         for dataset in config.datasets_of(option)
-        for level in sorted(config.load.levels())
+        for level in config.load.possible_levels()
         for file in blocks_of(option.name, dataset.name, level, run.requests)
     ]
     endpoints = Ledger(run.ledger_file, run.run_id).records()
@@ -74,7 +74,7 @@ def _race_attempts(option: OptionBase, config: BenchmarkConfig, run: RunFolder) 
     step = step_of(option, with_limits(config, run), run.requests, endpoints)
     if not isinstance(step, Measure):
         return blocks
-    level = next(level for level in sorted(config.load.levels()) if level.value == step.level)
+    level = next(level for level in config.load.possible_levels() if level.value == step.level)
     so_far = [p.repetition for p in blocks if (p.dataset, p.level) == (step.dataset, level)]
     return [*blocks, Attempt(option.name, step.dataset, level, max(so_far, default=0) + 1)]
 
@@ -99,13 +99,14 @@ def asked_of(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run:
         return Asked(load_for_slo(config), independent, attempts.index(attempt) / len(attempts))
     record = Ledger(run.ledger_file, run.run_id).record(option.name)
     levels = points_of(option, with_limits(config, run), run.requests, record)[attempt.dataset]
-    place = next(i for i, known in enumerate(levels) if known.level == attempt.level.value)
-    size = block_size(attempt.level, levels[place].n, config)
+    place = next((i for i, known in enumerate(levels) if known.level == attempt.level.value), None)
+    n = 0 if place is None else levels[place].n  # a rate that is to show room is measured once
+    size = block_size(attempt.level, n, config)
     blocks = [read_block(file) for file in blocks_of(option.name, attempt.dataset, attempt.level, run.requests)]
     step = GOLDEN if isinstance(config.load, Search) else 1 / len(levels)
-    start = (place * step + sent_of(blocks) / _prompts(attempt.dataset, config)) % 1
+    start = ((place or 0) * step + sent_of(blocks) / _prompts(attempt.dataset, config)) % 1
     asked: dict[str, object] = {"min_requests": size, "max_duration_s": seconds_left(blocks, config)}
-    if levels[place].is_measured and hasattr(config.load, "warmup_requests"):
+    if n and hasattr(config.load, "warmup_requests"):
         asked["warmup_requests"] = 1  # the server is warm, and each worker has to have answered once
     return Asked(config.load.model_copy(update=asked), 1, start)
 

@@ -55,8 +55,6 @@ class Point:
     """Does the schedule bound what is served?"""
     n: int = 0
     """Requests that count."""
-    most: int = 0
-    """As many as its last look may hold."""
     state: Literal["met", "missed", "undecided"] = "undecided"
     is_within: bool = False
     """Is the SLO met as measured, however sure that is?"""
@@ -66,6 +64,10 @@ class Point:
     """No further look is possible."""
     is_futile: bool = False
     """Further looks would hardly decide whether it meets the SLO."""
+    most: float = math.inf
+    """As many requests as its last look may hold."""
+    needs: float | None = None
+    """Another level that has to be measured before this one can be shown to meet the SLO (`metrics.room`)."""
     is_unjudged: bool = False
     """All looks that it may have said nothing about the server."""
 
@@ -130,7 +132,13 @@ def next_step(
         wanted = [(d, level) for d in shares if (level := _to_refine(points[d], indifference)) is not None]
     if not wanted:
         return Leave("undecided" if own_price(points, shares) is None else "settled")
-    return Measure(*max(wanted, key=lambda one: _urgency(points[one[0]], shares[one[0]])))
+    return _measure(*max(wanted, key=lambda one: _urgency(points[one[0]], shares[one[0]])), points)
+
+
+def _measure(dataset: str, level: float, points: Points) -> Measure:
+    """A level, or first the one that it needs."""
+    needs = next(point.needs for point in points[dataset] if point.level == level)
+    return Measure(dataset, level if needs is None else needs)
 
 
 def _is_tied(own: Sequence[Price], least: Sequence[float], leader: Sequence[Price], indifference: float) -> bool:

@@ -116,7 +116,9 @@ def _standing(
 
 def _files(option: OptionBase, config: BenchmarkConfig, requests: Path) -> dict[tuple[str, LoadLevel], list[Path]]:
     """(dataset, level) -> the files of its blocks, of every load point of the config."""
-    places = [(dataset.name, level) for dataset in config.datasets_of(option) for level in sorted(config.load.levels())]
+    places = [
+        (dataset.name, level) for dataset in config.datasets_of(option) for level in config.load.possible_levels()
+    ]
     return {place: blocks_of(option.name, *place, requests) for place in places}
 
 

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig, slug
-from helpers.config.load import ROUNDS, LoadLevel, Search, closed_loop_prompts
+from helpers.config.load import ROOM, ROUNDS, LoadLevel, Search, closed_loop_prompts
 from helpers.config.options import OptionBase
 from helpers.config.workload import Dataset
 from helpers.load.full_grid import requests_of_grid
 from helpers.load.price_bound import cannot_win, most_of
 from helpers.load.race import BASES, Leave, Measure, Point, Points, Price, next_step, own_price
-from helpers.metrics.attempts import MORE_ATTEMPTS, could_be_judged, was_overloaded
+from helpers.metrics.attempts import MORE_ATTEMPTS, could_be_judged, is_overloaded
 from helpers.metrics.formulas import MET, MISSED, UNDECIDED
 from helpers.metrics.looks import Looks, looks_of
 from helpers.metrics.pooled_failures import judge_across_loads
@@ -108,8 +108,11 @@ def _shares(option: OptionBase, config: BenchmarkConfig) -> dict[str, float]:
 
 
 def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpoint: EndpointRecord | None) -> Points:
-    """Every level of every dataset of the traffic, measured or not; of a search no more than `most_levels` are measured."""
-    looks, levels = looks_of(config), sorted(config.load.levels())
+    """Every level of every dataset of the traffic, measured or not; of a search no more than `most_levels` are measured.
+
+    A rate that is measured only to show room at the highest is none of them: the one that `needs` it names it.
+    """
+    looks, levels = looks_of(config), config.load.possible_levels()
     datasets = {dataset.name: dataset for dataset in config.datasets_of(option)}
     blocks, measured = {}, {}
     for name in _shares(option, config):
@@ -125,11 +128,22 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
     pooled = sum(int(row["failures"]) for row in alike), sum(int(row["n"]) for row in alike)
     may_repeat = sum(not could_be_judged(block.facts) for mine in blocks.values() for block in mine) <= MORE_ATTEMPTS
     points = {
-        (name, level): _point(level, rows.get((name, level)), mine, pooled, may_repeat, datasets[name], config, looks)
+        (name, level): _point(
+            level,
+            rows.get((name, level)),
+            mine,
+            pooled,
+            may_repeat,
+            None if blocks[name, levels[-1]] else levels[-1].value,
+            datasets[name],
+            config,
+            looks,
+        )
         for (name, level), mine in blocks.items()
+        if level in config.load.levels()
     }
     return {
-        name: _no_more_than(config.load.most_levels, [points[name, level] for level in levels])
+        name: _no_more_than(config.load.most_levels, [point for (of, _), point in points.items() if of == name])
         for name in _shares(option, config)
     }
 
@@ -214,10 +228,12 @@ def _point(
     blocks: list[Block],
     pooled: tuple[int, int],
     may_repeat: bool,
+    highest: float | None,
     dataset: Dataset,
     config: BenchmarkConfig,
     looks: Looks,
 ) -> Point:
+    """`highest`: a level that was not measured yet, and would show room at those not far below it."""
     unjudged = sum(not could_be_judged(block.facts) for block in blocks)
     says_something = row is not None and (unjudged < len(blocks) or row["slo"] == MISSED)
     n = int(row["n"]) if says_something else 0
@@ -228,29 +244,35 @@ def _point(
     if not says_something:
         return Point(level.value, level.is_open, 0, is_spent=is_spent, is_unjudged=bool(blocks) and is_spent)
     own = int(row["failures"]), int(row["n"])
-    is_futile = _is_futile(row, pooled if row["failures_pooled_over"] > 1 else own, config, looks)
-    state = "missed" if any(was_overloaded(block.facts) for block in blocks) else row["slo"]
+    may_show_room = row["shows_room"] == False and highest and ROOM * config.load.largest_level().value < level.value  # noqa: E712
+    needs = highest if may_show_room else None
+    has_room = row["shows_room"] != False or needs is not None  # noqa: E712
+    is_futile = _is_futile(row, pooled if row["failures_pooled_over"] > 1 else own, has_room, config, looks)
+    state = "missed" if is_overloaded([block.facts for block in blocks]) else row["slo"]
     return Point(
         level.value,
         level.is_open,
         n,
-        looks.totals[-1],
         state if state in ("met", "missed") else "undecided",
         bool(row["estimates_within_slo"]) and state != "missed",
         tuple(_price(row, basis) for basis in BASES),
         is_spent,
         is_futile,
+        looks.totals[-1],
+        needs,
     )
 
 
-def _is_futile(row: Mapping, failures: tuple[int, int], config: BenchmarkConfig, looks: Looks) -> bool:
-    """Would the looks to come hardly decide a load point, even if its requests are as little alike as they may be? `failures` are
-    those of all loads of the option that do not differ, and of how many requests: they go on for as many as two load points may
-    hold.
+def _is_futile(row: Mapping, failures: tuple[int, int], has_room: bool, config: BenchmarkConfig, looks: Looks) -> bool:
+    """Would the looks to come hardly decide a load point: was it not steady, or would they hardly do so even if its requests are
+    as little alike as they may be? `failures` are those of all loads of the option that do not differ, and of how many
+    requests: they go on for as many as two load points may hold.
     """
     slo, most = config.slo, looks.totals[-1]
     if row["slo"] != UNDECIDED:
         return False
+    if row["steady"] == False:  # noqa: E712
+        return True
     effect = least_effect(float(row["failure_effect"]), int(row["n"]))
     chances = [
         chance_to_decide(*failures, 2 * most, slo.error_rate, looks.of_failures(slo.confidence), effect)
@@ -259,10 +281,9 @@ def _is_futile(row: Mapping, failures: tuple[int, int], config: BenchmarkConfig,
     ]
     for name in slo.limits_s():
         n, beyond = int(row[f"{name}_n"]), int(row[f"beyond_{name}"])
-        effect = least_effect(n / row[f"{name}_effective_n"], n) if n else 1.0  # no answer has this latency
+        effect = least_effect(row[f"limit_effect_{name}"], n) if n else 1.0  # no answer has this latency
         of_limit = beyond, n, most, 1 - slo.percentile / 100, looks.of_limit(slo.confidence, most), effect
         chance = chance_to_decide(*of_limit) if n else Chance(0.0, 0.0)
-        has_room = row["shows_room"] is not False
         chances.append(Chance(1.0, 0.0) if row[f"slo_{name}"] == MET else Chance(chance.met * has_room, chance.missed))
     return max(min(c.met for c in chances), max(c.missed for c in chances)) < LEAST_CHANCE
 

@@ -26,13 +26,21 @@ def was_overloaded(facts: AttemptFacts) -> bool:
     return facts.ended_because == OVERLOAD
 
 
+def is_overloaded(facts: list[AttemptFacts]) -> bool:
+    """Was a load point overloaded for most of the time that it was measured? A race that looks again and again sees one that was
+    not rise by chance.
+    """
+    measured_s = [f.window_s or 0.0 for f in facts]
+    return 2 * sum(s for s, f in zip(measured_s, facts, strict=True) if was_overloaded(f)) > sum(measured_s)
+
+
 def end_columns(facts: list[AttemptFacts]) -> dict[str, str | bool | None]:
     """Why the attempts of a load point ended, for its row: every reason, and whether two of them are among the reasons."""
     reasons = [reason for reason in dict.fromkeys(f.ended_because for f in facts) if reason]
     return {
         "ended_because": "; ".join(reasons) or None,
         "prompts_ran_out": PROMPTS_RAN_OUT in reasons,
-        "overloaded": OVERLOAD in reasons,
+        "overloaded": is_overloaded(facts),
     }
 
 

@@ -130,20 +130,21 @@ def limit_is_met(
     percent: float,
     confidence: float | Sides,
     effect: float = 1.0,
-    by_moments: bool = True,
+    effect_of_all: float | None = 1.0,
 ) -> str:
     """Is the percentile of `values` (failures are +inf) below the limit: `met`, `missed` or `undecided`.
 
     The percentile p is within the limit exactly if the share of requests beyond it is at most 1 - p. The share's
     one-sided bounds decide: upper bound at most 1 - p is met, lower bound above it is missed. `effect` is how many
-    requests carry the information of one independent request (`intervals.design_effect`). A limit so far away that mean and
-    standard deviation show it (`intervals.percentile_bound_by_moments`) is met too, where these may speak
-    (`by_moments`). Too few samples to show the percentile never show that it is met.
+    requests carry the information of one independent request (`intervals.limit_effect`). A limit so far away that mean and
+    standard deviation show it (`intervals.percentile_bound_by_moments`) is met too; they have the effect of all requests
+    (`intervals.design_effect`), which is None where they may not speak. Too few samples to show the percentile never show that
+    it is met.
     """
     state = share_is_met(int((values > limit).sum()), len(values), 1 - percent / 100, confidence, effect)
-    if by_moments and state == UNDECIDED:
+    if effect_of_all is not None and state == UNDECIDED:
         upper = sides_of(confidence).high
-        state = MET if percentile_bound_by_moments(values, percent, upper, effect) <= limit else UNDECIDED
+        state = MET if percentile_bound_by_moments(values, percent, upper, effect_of_all) <= limit else UNDECIDED
     return UNDECIDED if state == MET and len(values) < samples_to_show(percent) else state
 
 

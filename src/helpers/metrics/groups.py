@@ -154,7 +154,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     states["slo_error_rate"] = metrics.share_is_met(
         failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
     )
-    row |= {f"beyond_{column}": None for column, _ in _limits(config.slo)}
+    row |= {f"{what}_{column}": None for column, _ in _limits(config.slo) for what in ("beyond", "limit_effect")}
     row |= {
         f"lacking_{column}": _lacking(here, column, limit, effect, config.slo) for column, limit in _limits(config.slo)
     }
@@ -278,7 +278,7 @@ def _state(here: pd.DataFrame, column: str, limit: float, effect: float, slo: Se
     if n < samples_to_show(slo.percentile):
         return UNDECIDED
     tops = np.concatenate([_tops(group, column) for _, group in here.iterrows()])
-    by_tops = metrics.limit_is_met(tops, limit, slo.percentile, slo.confidence, effect)
+    by_tops = metrics.limit_is_met(tops, limit, slo.percentile, slo.confidence, effect, effect)
     by_count = metrics.share_is_met(int(most), n, 1 - slo.percentile / 100, slo.confidence, effect)
     return MET if MET in (by_tops, by_count) else UNDECIDED
 

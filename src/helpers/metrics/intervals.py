@@ -71,20 +71,40 @@ def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
     `repetitions` hold values in order of sending. The autocorrelation is that of "slower than the upper quartile" (or
     than the percentile itself, if that is lower), which clusters more than what lies further out: see `memory`.
     """
-    n = sum(len(part) for part in repetitions)
-    if n < 2:
-        return 1.0
-    values = np.concatenate(repetitions)
+    return _effect(_beyond(repetitions, _quartile(np.concatenate([*repetitions, []]), percent)))
+
+
+def limit_effect(repetitions: list[np.ndarray], percent: float, limit: float) -> float:
+    """How many requests carry the information of one independent request about the share of them that is beyond a limit of a
+    percentile, at least 1.
+
+    Requests of one repetition are as much alike as for the percentile (`design_effect`), or more where those beyond the limit
+    cluster. Repetitions differ only where different shares of them are beyond the limit: that one of them was slower throughout
+    says nothing against a limit that none of its requests came near.
+    """
+    slower = [mine for part in repetitions for mine in _beyond([part], _quartile(part, percent))]
+    return max(_effect(slower, between=False), _effect(_beyond(repetitions, limit)))
+
+
+def _quartile(values: np.ndarray, percent: float) -> float:
+    """Beyond which a quarter of the values lie, or as many as beyond the percentile; NaN without values."""
+    if not len(values):
+        return math.nan
     quartile = np.quantile(values, min(percent, AUTOCORRELATION_PERCENT) / 100, method="lower")
-    beyond = values > quartile
-    if not beyond.any():  # many equal values at the top, such as failures
-        beyond = values >= quartile
-    share = float(beyond.mean())
-    variance = share * (1 - share)
-    if variance == 0:
-        return 1.0
-    parts = np.split(beyond - share, np.cumsum([len(part) for part in repetitions])[:-1])
-    return memory([part for part in parts if len(part)]).effect
+    return float(quartile if (values > quartile).any() else np.nextafter(quartile, -math.inf))  # many equal at the top
+
+
+def _beyond(repetitions: list[np.ndarray], value: float) -> list[np.ndarray]:
+    """Of each repetition, whether each of its values is beyond `value` (1 or 0), about the mean of all; none where all are, or
+    none is.
+    """
+    beyond = [(part > value).astype(float) for part in repetitions if len(part)]
+    share = float(np.concatenate(beyond).mean()) if beyond else 0.0
+    return [part - share for part in beyond] if 0 < share < 1 else []
+
+
+def _effect(parts: list[np.ndarray], *, between: bool = True) -> float:
+    return memory(parts, between=between).effect if parts else 1.0
 
 
 class Memory(NamedTuple):
@@ -96,13 +116,13 @@ class Memory(NamedTuple):
     """Over how many of them."""
 
 
-def memory(parts: list[np.ndarray]) -> Memory:
+def memory(parts: list[np.ndarray], *, between: bool = True) -> Memory:
     """How far consecutive values remember those before them.
 
     `parts` are the repetitions, each of consecutive values about the mean of all. The autocorrelation within them is summed by
     Geyer's initial monotone sequence (Statistical Science 7, 1992). Two repetitions or more that are shown to differ by more
     than that explains add the variance between them, as a one-way analysis of variance finds it (Searle, Casella and McCulloch,
-    Variance Components, 1992, section 3.6).
+    Variance Components, 1992, section 3.6), unless `between` is false.
     """
     n = sum(len(part) for part in parts)
     variance = sum(float((part**2).sum()) for part in parts) / n
@@ -122,7 +142,7 @@ def memory(parts: list[np.ndarray]) -> Memory:
     effect, lags = _initial_monotone(correlation, min(longest // 2, MOST_LAGS))
     if effect <= 1:
         effect, lags = 1.0, 1
-    if len(parts) > 1:
+    if len(parts) > 1 and between:
         effect = max(1.0, (effect + _between(parts, within_variance, effect)) * within_variance / variance)
     return Memory(min(effect, n), max(1, lags))
 

@@ -15,6 +15,7 @@ from helpers.metrics.intervals import (
     NO_INTERVAL,
     Interval,
     design_effect,
+    limit_effect,
     percentile,
     percentile_interval,
     samples_to_show,
@@ -82,10 +83,12 @@ class LoadPointLatencies:
         """How many requests carry as much about this percentile as one independent request (`intervals.design_effect`)."""
         key = column, percent
         if key not in self._effects:
-            known = ~self._ok | self._requests[column].notna().to_numpy()
-            values = self._by_repetition(self.values(column), known)
-            self._effects[key] = design_effect(values, percent)
+            self._effects[key] = design_effect(self._by_repetition_of(column), percent)
         return self._effects[key]
+
+    def _by_repetition_of(self, column: str) -> list[np.ndarray]:
+        known = ~self._ok | self._requests[column].notna().to_numpy()
+        return self._by_repetition(self.values(column), known)
 
     @cached_property
     def failure_effect(self) -> float:
@@ -107,13 +110,17 @@ class LoadPointLatencies:
         self, slo: ServiceLevel, steady: bool | None, client_limited: bool
     ) -> dict[str, str | bool | int | None]:
         """State of each limit (`slo_<column>`, `slo_error_rate`), how many requests were beyond a latency limit
-        (`beyond_<column>`), how many further ones would show an undecided limit to be met (`lacking_<column>`: 0 where it is
-        decided, None where no number would), `estimates_within_slo`, and `slo` of them all.
+        (`beyond_<column>`), how many requests count as one there (`limit_effect_<column>`), how many further ones would show an
+        undecided limit to be met (`lacking_<column>`: 0 where it is decided, None where no number would),
+        `estimates_within_slo`, and `slo` of them all.
         """
         states, lacking, confidence = {}, {}, self._sure.of_limit(slo.confidence, self.n)
         for column, limit in slo.limits_s().items():
-            values, effect = self.values(column), self.effect(column, slo.percentile)
-            state = metrics.limit_is_met(values, limit, slo.percentile, confidence, effect, self._by_moments)
+            values, effect_of_all = self.values(column), self.effect(column, slo.percentile)
+            effect = limit_effect(self._by_repetition_of(column), slo.percentile, limit)
+            lacking[f"limit_effect_{column}"] = effect
+            by_moments = effect_of_all if self._by_moments else None
+            state = metrics.limit_is_met(values, limit, slo.percentile, confidence, effect, by_moments)
             states[f"slo_{column}"] = state
             beyond = lacking[f"beyond_{column}"] = int((values > limit).sum())
             lacking[f"lacking_{column}"] = _lacking(

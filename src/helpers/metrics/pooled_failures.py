@@ -13,7 +13,7 @@ import numpy as np
 from helpers.metrics.formulas import MET, MISSED, UNDECIDED, share_is_met
 from helpers.metrics.intervals import Sides
 from helpers.metrics.looks import surely
-from helpers.metrics.room import rejudge, show_room, state_columns, with_changes
+from helpers.metrics.room import highest_asked, rejudge, show_room, state_columns, with_changes
 from helpers.metrics.sample_size import requests_lacking
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: Sides | None = 
 def judge_across_loads(points: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:
     """The table of load points with what the loads of an option say of each other: room below capacity, and failures."""
     sure = surely(config).of_failures(config.slo.confidence)
-    return pool_failures(show_room(points, config.slo), config.slo, sure)
+    return pool_failures(show_room(points, config.slo, highest_asked(config)), config.slo, sure)
 
 
 def _alike(mine: pd.DataFrame) -> np.ndarray:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from helpers.config.load import ROOM
 from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED, judged_state
 from helpers.metrics.intervals import Interval, ratio_interval
 
 if TYPE_CHECKING:
-    from helpers.config.benchmark import ServiceLevel
+    from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 
-ROOM = 0.76
-"""A rate up to this share of what an option is known to keep up with has room: three quarters, of rates that may be rounded."""
 PARTS = 10
 """Into which the answers of a saturated server are divided: single ones come in step."""
 MEMORIES = 100.0
@@ -38,9 +37,10 @@ def saturated_rate(requests: pd.DataFrame, opened_ns: int, closed_ns: int) -> In
     return ratio_interval(np.diff(edges).astype(float), np.diff(done[edges]) / 1e9)
 
 
-def show_room(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
+def show_room(points: pd.DataFrame, slo: ServiceLevel, highest: float = math.inf) -> pd.DataFrame:
     """The table of load points (`summary.summarise`) with `shows_room` of each open loop, and what follows: without room no
-    latency limit is met, and a percentile has no upper bound; beyond capacity each limit is missed.
+    latency limit is met, and a percentile has no upper bound; beyond capacity each limit is missed. Rates above `highest` were
+    measured for the others only.
     """
     if points.empty or not (points["load_kind"] == "open_loop").any():
         return points
@@ -60,13 +60,19 @@ def show_room(points: pd.DataFrame, slo: ServiceLevel) -> pd.DataFrame:
                 rows[at]["shows_room"] = False
                 continue
             has_room = row["level"] <= ROOM * known or _is_long(row, lowest, answered["saturated_per_s_low"].min())
-            rows[at]["shows_room"] = has_room
+            rows[at]["shows_room"] = has_room = bool(has_room and row["level"] <= highest)
             if not has_room:
                 _overwrite(rows[at], slo, {MET: UNDECIDED})
                 for name in highs:
                     if row[name] is not None:
                         rows[at][name] = math.inf
     return with_changes(points, rows, [*state_columns(slo), "shows_room", *highs])
+
+
+def highest_asked(config: BenchmarkConfig) -> float:
+    """The highest rate that a config names; a race measures a higher one to show room (`OpenLoop.possible_levels`)."""
+    is_raced = config.load.kind == "open_loop" and config.load.race.enabled and not config.imported
+    return config.load.largest_level().value if is_raced else math.inf
 
 
 def state_columns(slo: ServiceLevel) -> list[str]:

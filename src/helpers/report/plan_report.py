@@ -14,7 +14,7 @@ import pandas as pd
 
 from helpers.config.aws_regions import unknown_region_words
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import LoadLevel, Ramp, Search
+from helpers.config.load import ROOM, LoadLevel, Ramp, Search
 from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
 from helpers.config.secret_names import SECRET_NAME
 from helpers.config.workload import Dataset
@@ -167,6 +167,12 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
         said += (
             f" At {' and '.join(f'{rate:g}' for rate in short)} requests/s, {config.load.max_duration_s:g} s are too short "
             f"to show the SLO, which takes {needed} requests or more: these load points stay undecided."
+        )
+    if config.load.kind == "open_loop" and not is_raced and config.slo.limits_s():
+        highest = config.load.largest_level().value
+        said += (
+            f" The highest rate, {highest:g} requests/s, meets a latency limit for certain only where a higher one is kept up "
+            f"with: to have {highest:g} recommended, add {math.ceil(100 * highest / ROOM) / 100:g} to load.rate."
         )
     if any(map(_is_on_aws, config.options)) and (unknown_region := unknown_region_words(config.aws.region)):
         said += f" {unknown_region}."
@@ -323,7 +329,7 @@ def _likely_token_dollars(option: Option, config: BenchmarkConfig, price: Price,
 def _most_requests(dataset: Dataset, config: BenchmarkConfig) -> int | None:
     """Requests that all load points of a dataset send at most: one for each prompt, or as many as the schedule has."""
     load = config.load
-    levels = sorted(load.levels())[-load.most_levels :]
+    levels = load.possible_levels()[-load.most_levels :]
     bounds = [_most_requests_of_point(level, dataset, config) for level in levels]
     return None if None in bounds else sum(bounds) * load.repetitions
 

@@ -22,6 +22,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import KIND_WORDS, Load, Search
 from helpers.config.options import OptionBase
 from helpers.metrics.formulas import CLIENT_LIMITED, MISSED
+from helpers.metrics.room import highest_asked
 from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
 from helpers.run.report_warning import ReportWarning
@@ -50,6 +51,7 @@ def judge(
     run_id: str,
 ) -> Verdict:
     """Judge the load points of a run (`summary.summarise`); `endpoints` hold prices, models and failures."""
+    points = points[~(points["level"] > highest_asked(config))]
     basis, is_comparable, apart = work_of(points, endpoints, config)
     options = _assess_all(points, endpoints, basis, config)
     ranked = sorted((o for o in options if o.status == "feasible"), key=lambda o: (o.cost.value, _slowest(o)))

@@ -16,9 +16,8 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
-from helpers.config.load import Search
+from helpers.config.load import ROOM, Search
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
-from helpers.metrics.room import ROOM
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.chosen_points import cheapest_load, estimate_of, mixed_cost, traffic_shares
 from helpers.verdict.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict

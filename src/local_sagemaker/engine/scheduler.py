@@ -167,8 +167,8 @@ def _load_pipeline(settings: EngineSettings) -> openvino_genai.ContinuousBatchin
     scheduler.num_kv_blocks = settings.num_kv_blocks
     scheduler.dynamic_split_fuse = True
     scheduler.enable_prefix_caching = settings.prefix_caching
-    # The process is pinned as a whole. Without the hint a CPU with AMX computes in bfloat16, other answers than elsewhere, and one
-    # thread then divides by zero (openvinotoolkit/openvino issue 33300).
+    # The process is pinned as a whole. Without the hint a CPU with AMX computes in bfloat16, which gives other answers than
+    # elsewhere, and divides by zero with one thread (openvinotoolkit/openvino issue 33300).
     properties: dict[str, Any] = {"ENABLE_CPU_PINNING": False, "INFERENCE_PRECISION_HINT": "f32"}
     if settings.threads is not None:
         properties["INFERENCE_NUM_THREADS"] = settings.threads
