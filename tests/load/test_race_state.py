@@ -136,7 +136,7 @@ def test_a_rate_without_room_is_given_up(tmp_path):
 def test_one_overloaded_block_of_many_does_not_exclude_a_load_point():
     blocks = [facts(0, 30), facts(30, 60, repetition=2), replace(facts(60, 80, repetition=3), ended_because=OVERLOAD)]
     assert not is_overloaded(blocks)
-    assert is_overloaded(blocks[1:2] + [replace(facts(60, 100), ended_because=OVERLOAD)])
+    assert is_overloaded([*blocks[1:2], replace(facts(60, 100), ended_because=OVERLOAD)])
 
 
 def test_failures_too_near_their_limit_to_be_told_from_it_end_an_option(two_blocks):
