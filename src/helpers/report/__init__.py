@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "answer_report": ["what_would_change"],
         "bottom_line_text": ["bottom_line"],
         "charts": ["prompt_lengths"],
         "comparison_report": ["comparison_summary", "comparison_table"],
@@ -29,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "load_report": ["recommendations"],
         "plan_report": ["plan_table", "quota_table"],
         "race_report": ["race_table"],
+        "readings": ["interval_reading", "options_reading", "price_reading"],
         "report": [
             "definitions",
             "errors_table",

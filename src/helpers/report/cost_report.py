@@ -45,7 +45,6 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
             need = fleet(option, config.traffic.requests_per_minute, config.traffic.headroom, price)
             usd = need.usd_per_fleet_hour
             rate = option.capacity.requests_per_minute_per_instance
-            share = usd / option.capacity.usd_per_fleet_hour if usd and option.capacity.usd_per_fleet_hour else None
             rows.append(
                 {
                     "option": option.option,
@@ -58,8 +57,6 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
                     "utilisation": None if need.utilisation is None else need.utilisation * 100,
                     "usd_per_fleet_hour": usd,
                     "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
-                    "usd_per_1m_output_tokens": _scaled(option.capacity.usd_per_1m_output_tokens, share),
-                    "usd_per_1m_tokens": _scaled(option.capacity.usd_per_1m_tokens, share),
                     "status": _status(option) if i == 0 else "",
                 }
             )
@@ -77,8 +74,6 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
         "utilisation",
         "usd_per_fleet_hour",
         column("usd_per_month", best="lowest"),
-        price_column(table, "usd_per_1m_output_tokens", verdict),
-        price_column(table, "usd_per_1m_tokens", verdict),
         "status",
     ]
     is_bounded = any(row["bound"] == "at least" for row in rows)
@@ -88,7 +83,7 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
         f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that {_standing(verdict)}, "
-        f"{as_measured(config.load)}.{at_least} Prices of tokens are those of this traffic, idle time included. A month has "
+        f"{as_measured(config.load)}.{at_least} A month has "
         f"{HOURS_PER_MONTH} hours."
     )
     return Table(table, columns, caption)
@@ -105,10 +100,6 @@ def _standing(verdict: Verdict) -> str:
 
 def _status(option: OptionVerdict) -> str:
     return STATUS_WORDS[option.status] + (" (estimate)" if option.is_estimate else "")
-
-
-def _scaled(value: float | None, share: float | None) -> float | None:
-    return None if value is None or share is None else value * share
 
 
 # --- over a range of traffic --------------------------------------------------------------------------------------

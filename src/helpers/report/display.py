@@ -191,24 +191,26 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its alternative text and the caption that says how to read it."""
+    """A picture with its alternative text, the caption that says how to read it, and a title that says what it shows."""
 
     path: Path
     alt: str
     caption: str
+    title: str = ""
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.path.read_bytes()).decode()
         kind = {".svg": "svg+xml", ".png": "png"}[self.path.suffix]
+        title = Markup("<p><strong>{}</strong></p>").format(in_html(self.title)) if self.title else ""
         return Markup(
-            '<figure id="{}"><img src="data:image/{};base64,{}" alt="{}" style="max-width:100%">'
+            '<figure id="{}">{}<img src="data:image/{};base64,{}" alt="{}" style="max-width:100%">'
             "<figcaption>{}</figcaption></figure>"
-        ).format(self.path.stem, kind, data, in_html(self.alt), in_html(self.caption))
+        ).format(self.path.stem, title, kind, data, in_html(self.alt), in_html(self.caption))
 
     def _repr_markdown_(self) -> str:
-        return _no_formulas(
-            Markdown("![{}](figures/{})\n\n*{}*\n").format(self.alt, Markdown(quote(self.path.name)), self.caption)
-        )
+        title = Markdown("**{}**\n\n").format(self.title) if self.title else ""
+        picture = Markdown("![{}](figures/{})\n\n*{}*\n")
+        return _no_formulas(title + picture.format(self.alt, Markdown(quote(self.path.name)), self.caption))
 
 
 def _no_formulas(markdown: str) -> str:

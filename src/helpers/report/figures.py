@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.report import charts
+from helpers.report import charts, conclusions
 from helpers.report.display import Figure
 from helpers.report.race_report import draw_race_figure
 from helpers.run.folder import RunFolder, write_atomically
@@ -14,6 +15,7 @@ from helpers.verdict.verdict import Verdict
 from helpers.verdict.what_if import Outcome
 
 FIGURES_FILE = "figures.json"
+PARTS = ("alt", "caption", "title")
 
 
 def draw_figures(
@@ -21,20 +23,35 @@ def draw_figures(
 ) -> dict[str, Figure]:
     """Draw every figure of the report that there are data for; returns name -> figure."""
     points, samples, folder = measured.points, measured.samples, run.figures
-    figures = [
-        charts.price_performance(Outcome(config, points, measured.endpoints, verdict), folder),
-        charts.bill_by_traffic(verdict, config, folder),
-        charts.latency_by_load(points, config, folder),
-        charts.throughput_by_load(points, config, folder),
-        charts.latency_by_prompt_length(samples, config, folder),
-        charts.distribution(samples, "ttft_s", config, folder),
-        charts.distribution(samples, "tpot_s", config, folder),
-        charts.error_rates(points, config, folder),
-        draw_race_figure(verdict, measured.endpoints, config, run),
+    shared = charts.at_highest_shared_level(samples)
+    titled = [
+        (charts.verdict_picture(verdict, config, folder), ""),
+        (
+            charts.price_performance(Outcome(config, points, measured.endpoints, verdict), folder),
+            conclusions.price_title(verdict, config),
+        ),
+        (charts.bill_by_traffic(verdict, config, folder), conclusions.bill_title(verdict, config)),
+        (charts.latency_by_load(points, config, folder), conclusions.load_title(points, verdict, config)),
+        (charts.throughput_by_load(points, config, folder), conclusions.throughput_title(points, verdict, config)),
+        (
+            charts.latency_by_prompt_length(samples, config, folder),
+            conclusions.prompt_title(charts.at_lowest_level(samples)),
+        ),
+        (
+            charts.distribution(samples, "ttft_s", config, folder),
+            conclusions.median_title(shared, "ttft_s", "The first token takes"),
+        ),
+        (
+            charts.distribution(samples, "tpot_s", config, folder),
+            conclusions.median_title(shared, "tpot_s", "Each further token takes"),
+        ),
+        (charts.error_rates(points, config, folder), conclusions.error_title(points, config)),
+        (draw_race_figure(verdict, measured.endpoints, config, run), ""),
     ]
-    figures = [figure for figure in figures if figure is not None and len(points)]
+    figures = [replace(figure, title=title) for figure, title in titled if figure is not None and len(points)]
     index = {
-        figure.path.stem: {"file": figure.path.name, "alt": figure.alt, "caption": figure.caption} for figure in figures
+        figure.path.stem: {"file": figure.path.name} | {part: getattr(figure, part) for part in PARTS}
+        for figure in figures
     }
     write_atomically(folder / FIGURES_FILE, json.dumps(index, indent=1) + "\n")
     return {figure.path.stem: figure for figure in figures}
@@ -44,4 +61,4 @@ def read_figures(run: RunFolder) -> dict[str, Figure]:
     """Name -> figure, as drawn by notebook 04."""
     index = run.require(f"figures/{FIGURES_FILE}", "04_analyse_metrics")
     content = json.loads(index.read_text(encoding="utf-8"))
-    return {name: Figure(run.figures / f["file"], f["alt"], f["caption"]) for name, f in content.items()}
+    return {name: Figure(run.figures / f["file"], *(f[part] for part in PARTS)) for name, f in content.items()}

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, get_args
 
-import pandas as pd
 from markupsafe import Markup
 
 from helpers import number_text as text
@@ -20,17 +19,18 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.bottom_line_text import bottom_line
 from helpers.report.charts.price import draw
 from helpers.report.charts.style import LATENCY_WORDS, LETTERS
-from helpers.report.columns import column, interval_column, numeric
-from helpers.report.display import Html, Markdown, Table
+from helpers.report.conclusions import price_title
+from helpers.report.display import Html, Markdown
+from helpers.report.feasible_report import feasible_set
 from helpers.report.figures import read_figures
 from helpers.report.load_report import LATENCY_NAME
-from helpers.report.price_unit import PRICES, price_unit, scaled
+from helpers.report.price_unit import PRICES, price_unit
+from helpers.report.readings import price_reading
 from helpers.run.folder import RunFolder
 from helpers.verdict.analysis import Measurements
 from helpers.verdict.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC
-from helpers.verdict.chosen_points import mixed_cost
 from helpers.verdict.judging import judge
-from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict
+from helpers.verdict.verdict import CostBasis
 from helpers.verdict.what_if import MONTH, Outcome, Settings, WhatIf, settings_of
 
 if TYPE_CHECKING:
@@ -91,9 +91,10 @@ def _still(config: BenchmarkConfig, run: RunFolder, measured: Measurements) -> H
     chart = read_figures(run).get("price_performance")
     hint = Markdown("This is a still picture of the panel. Next: run this notebook in Jupyter to move its controls.")
     return Html(
-        Markup('<div class="what-if-still">{}{}{}{}</div>').format(
+        Markup('<div class="what-if-still">{}{}{}{}{}</div>').format(
             Markup(_answer(outcome, given, given).as_html()),
             Markup(chart._repr_html_() if chart else ""),
+            _reading(outcome),
             Markup(feasible_set(outcome, given.metric, verdict.cost_basis)._repr_html_()),
             Markup(hint.as_html()),
         )
@@ -181,7 +182,8 @@ class Panel:
             table = feasible_set(self.outcome, settings.metric, unit)._repr_html_()
             chart = draw(self.outcome, settings.metric, price_unit(self.outcome.verdict, self.outcome.points, unit))
             answer = f'<div class="answer" role="status">{_answer(self.outcome, settings, self._given).as_html()}</div>'
-            drawn = (_page(table), _page(chart), _page(answer))
+            title = Markup("<p><strong>{}</strong></p>").format(price_title(self.outcome.verdict, self.outcome.config))
+            drawn = (_page(table), _page(f"{title}{chart}{_reading(self.outcome)}"), _page(answer))
         finally:
             self.table.value, self.chart.value, self.answer.value = drawn
 
@@ -312,6 +314,12 @@ def _answer(outcome: Outcome, settings: Settings, given: Settings) -> Markdown:
     return Markdown("{}\n\n{}").format(said, _changes(settings, given))
 
 
+def _reading(outcome: Outcome) -> Markup:
+    """What to see in the chart, as in the report."""
+    reading = price_reading(outcome.points, outcome.verdict, outcome.config)
+    return Markup(reading.markdown.as_html() if reading else "")
+
+
 def _changes(settings: Settings, given: Settings) -> str:
     """Which settings differ from the config's."""
     is_limit_moved = (settings.metric, settings.limit_s) != (given.metric, given.limit_s)
@@ -331,70 +339,3 @@ def _changes(settings: Settings, given: Settings) -> str:
     if not changed:
         return "These are the config's settings: the verdict is the report's."
     return f"Changed from the config: {', '.join(changed)}."
-
-
-def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
-    """The options that meet the SLO, cheapest first, with their loads, price and bill; then the others, with reasons."""
-    verdict, config = outcome.verdict, outcome.config
-    basis = verdict.cost_basis if unit == MONTH else unit
-    price = price_unit(verdict, outcome.points, basis)
-    percentile = f"p{config.slo.percentile:g}"
-    at = outcome.points.set_index(["option", "dataset", "load_kind", "level"])
-    rows = []
-    for option in verdict.options:
-        chosen = [at.loc[(option.option, p.dataset, p.load_kind, p.level)] for p in option.points]
-        cost = scaled(_cost(option, chosen, basis, verdict.cost_basis), price)
-        capacity = option.capacity
-        rows.append(
-            {
-                "option": option.option,
-                "load": _loads(option),
-                "latency": _slowest([row[f"{metric}_{percentile}"] for row in chosen]),
-                "cost": cost and cost.value,
-                "interval": text.interval(cost.low, cost.high, text.decimals_for([cost.value])) if cost else "–",
-                "instances": capacity and capacity.instances,
-                "usd_per_month": capacity and capacity.usd_per_month,
-                "why": option.reason,
-            }
-        )
-    order = ["usd_per_month", "cost"] if unit == MONTH else ["cost"]
-    rows.sort(key=lambda row: (row["load"] == "–", *(math.inf if row[key] is None else row[key] for key in order)))
-    columns = [
-        "option",
-        "load",
-        numeric("latency", f"{LATENCY_NAME[metric]} {percentile}, s"),
-        numeric("cost", f"$ {price.words}", best="lowest"),
-        interval_column("interval", config),
-        "instances",
-        column("usd_per_month", best="lowest"),
-        "why",
-    ]
-    met = sum(bool(option.points) for option in verdict.options)
-    slowest = "; its latency is that of the slowest dataset" if len(config.datasets) > 1 else ""
-    caption = (
-        f"{met} of {text.plural(len(rows), 'option')} shown to meet the SLO, at the cheapest load that does{slowest}."
-    )
-    return Table(pd.DataFrame(rows), columns, caption)
-
-
-def _slowest(latencies_s: list[float | None]) -> float | None:
-    """The longest latency; unknown if any dataset's is, for example for lack of requests for the percentile."""
-    return None if not latencies_s or any(pd.isna(one) for one in latencies_s) else max(latencies_s)
-
-
-def _cost(option: OptionVerdict, chosen: list[pd.Series], basis: str, judged_by: str) -> Estimate | None:
-    """The option's price over the traffic's mix, in the unit `basis`."""
-    if basis == judged_by or not chosen:
-        return option.cost
-    if any(pd.isna(row[basis]) for row in chosen):
-        return None
-    costs = [Estimate(value=row[basis], low=row[f"{basis}_low"], high=row[f"{basis}_high"]) for row in chosen]
-    return mixed_cost([(point.share, cost) for point, cost in zip(option.points, costs, strict=True)])
-
-
-def _loads(option: OptionVerdict) -> str:
-    """The load at which the option serves each dataset; given once if it is the same for all."""
-    loads = {point.load for point in option.points}
-    if len(loads) <= 1:
-        return next(iter(loads), "–")
-    return ", ".join(f"{point.load} on {point.dataset}" for point in option.points)

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "write_metrics",
             "write_verdict",
         ],
+        "changes": ["find_changes", "read_changes"],
         "judging": ["judge"],
         "compare": ["compare_with", "read_comparison"],
     },

@@ -9,9 +9,18 @@ from helpers.report.charts.capacity import bill_by_traffic
 from helpers.report.charts.load_points import error_rates, latency_by_load, throughput_by_load
 from helpers.report.charts.price import price_performance
 from helpers.report.charts.race import race_figure, race_picture
-from helpers.report.charts.requests import distribution, latency_by_prompt_length, prompt_lengths
+from helpers.report.charts.requests import (
+    at_highest_shared_level,
+    at_lowest_level,
+    distribution,
+    latency_by_prompt_length,
+    prompt_lengths,
+)
+from helpers.report.charts.standing import verdict_picture
 
 __all__ = [
+    "at_highest_shared_level",
+    "at_lowest_level",
     "bill_by_traffic",
     "distribution",
     "error_rates",
@@ -22,4 +31,5 @@ __all__ = [
     "race_figure",
     "race_picture",
     "throughput_by_load",
+    "verdict_picture",
 ]

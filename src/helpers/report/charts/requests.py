@@ -24,10 +24,9 @@ def latency_by_prompt_length(samples: pd.DataFrame, config: BenchmarkConfig, fol
     """End-to-end latency of every successful request against its prompt tokens, at each option's lowest load; None where
     no single request is known.
     """
-    ok = samples[samples["ok"].astype(bool)]
-    if ok["prompt_tokens"].isna().all():
+    lowest = at_lowest_level(samples)
+    if lowest["prompt_tokens"].isna().all():
         return None
-    lowest = ok[ok["level"] == ok.groupby(["option", "dataset"])["level"].transform("min")]
     with style():
         canvas = Canvas(figsize=(7.5, 3.6), layout="constrained")
         axes = canvas.add_subplot()
@@ -57,7 +56,7 @@ def distribution(samples: pd.DataFrame, column: str, config: BenchmarkConfig, fo
     """
     if samples[column].isna().all():
         return None
-    drawn = _at_highest_shared_level(samples)
+    drawn = at_highest_shared_level(samples)
     limit = config.slo.limits_s().get(column)
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
@@ -100,7 +99,13 @@ def prompt_lengths(payload_dir: Path, config: BenchmarkConfig, folder: Path) -> 
     return panels("prompt_lengths", prompts, config, folder, panel, alt, "Prompts per length in tokens.", legend=False)
 
 
-def _at_highest_shared_level(requests: pd.DataFrame) -> pd.DataFrame:
+def at_lowest_level(requests: pd.DataFrame) -> pd.DataFrame:
+    """The successes at each option's lowest level of each dataset."""
+    ok = requests[requests["ok"].astype(bool)]
+    return ok[ok["level"] == ok.groupby(["option", "dataset"])["level"].transform("min")]
+
+
+def at_highest_shared_level(requests: pd.DataFrame) -> pd.DataFrame:
     """For each dataset the requests at the highest level at which every option was measured; if there is none, at each
     option's highest.
     """

@@ -1,0 +1,92 @@
+"""The first screen beside the bottom line: how far the next option is behind, and what would change the answer."""
+
+from __future__ import annotations
+
+from helpers import number_text as text
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.report.bottom_line_text import quoted
+from helpers.report.comparing import more_expensive
+from helpers.report.display import Markdown, Prose
+from helpers.report.load_report import LATENCY_NAME
+from helpers.verdict.capacity import cheapest_ranges
+from helpers.verdict.changes import Change, Changes, runner_up
+from helpers.verdict.verdict import OptionVerdict, Verdict
+
+
+def what_would_change(verdict: Verdict, changes: Changes, config: BenchmarkConfig) -> Prose | None:
+    """The limit, the traffic and the price at which another option would be the answer; None without a recommended option."""
+    if verdict.recommended is None:
+        return None
+    lines = [*_by_limit(changes, verdict, config), *_by_traffic(verdict, config), *_by_price(verdict)]
+    head = Markdown("What would change the answer:\n\n")
+    return Prose(head + Markdown("\n").join(Markdown("* **{}:** {}").format(*line) for line in lines))
+
+
+def _by_limit(changes: Changes, verdict: Verdict, config: BenchmarkConfig) -> list[tuple[str, str]]:
+    limit_s, name = config.slo.limits_s()[changes.metric], LATENCY_NAME[changes.metric]
+    sides = [
+        f"with a limit of {text.duration(change.limit_s)} or {side} {_answer(change)}"
+        for side, change in (("less", changes.stricter), ("more", changes.laxer))
+        if change is not None
+    ]
+    if not sides:
+        said = f"none from a quarter of {limit_s:g} s to four times as much."
+    else:
+        said = f"{' and '.join(sides)}."
+        said = said[0].upper() + said[1:]
+    if config.load.race.enabled:
+        said += " That is by what the race measured: an option that left it early might do better."
+    return [(f"The {name} limit", said)]
+
+
+def _answer(change: Change) -> str:
+    if change.recommended is None:
+        return "no option would be shown to meet the SLO"
+    return f"{quoted(change.recommended)} would be recommended"
+
+
+def _by_traffic(verdict: Verdict, config: BenchmarkConfig) -> list[tuple[str, str]]:
+    """The nearest traffic, below and above the config's, at which another option has the lowest bill."""
+    wanted, ranges = config.traffic.requests_per_minute, cheapest_ranges(verdict, config.traffic.headroom)
+    here = next((i for i, one in enumerate(ranges) if one.low <= wanted <= one.high), None)
+    if here is None:
+        return []
+    sides = []
+    if here > 0:
+        sides.append(
+            f"below {text.significant(ranges[here].low)} requests a minute {quoted(ranges[here - 1].option)} has the lowest bill"
+        )
+    if here + 1 < len(ranges):
+        sides.append(
+            f"above {text.significant(ranges[here].high)} requests a minute {quoted(ranges[here + 1].option)} has the lowest bill"
+        )
+    cheapest = quoted(ranges[here].option)
+    if not sides:
+        span = f"{text.number(ranges[0].low)} to {text.number(ranges[-1].high)} requests a minute"
+        return [("Traffic", f"none: {cheapest} has the lowest bill from {span}.")]
+    said = f"{' and '.join(sides)}."
+    return [("Traffic", said[0].upper() + said[1:])]
+
+
+def _by_price(verdict: Verdict) -> list[tuple[str, str]]:
+    winner, second = verdict.option(verdict.recommended), runner_up(verdict)
+    if second is None:
+        return []
+    ratio = winner.cost.value / second.cost.value if second.cost.value else 1.0
+    behind = more_expensive(second.cost.value, winner.cost.value)
+    if verdict.tied:
+        return [("Price", f"any: {quoted(second.option)} is tied ({behind}), so a discount on either decides.")]
+    return [
+        (
+            "Price",
+            f"the runner-up, {quoted(second.option)}, is {behind}; it would win if its price fell by more than "
+            f"{text.percent(1 - ratio)}{_hourly(second, ratio)}.",
+        )
+    ]
+
+
+def _hourly(option: OptionVerdict, ratio: float) -> str:
+    if option.price is None or option.price.is_per_token:
+        return ""
+    usd = option.price.usd_per_instance_hour
+    return f", from {text.dollars(usd)} to {text.dollars(usd * ratio)} per instance and hour"

@@ -1,0 +1,130 @@
+"""The verdict in one small picture: a line for each option, with its price, how sure that is, and how it stands to the SLO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers import number_text as text
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.report.charts.scale import Scale
+from helpers.report.charts.style import ink_of, stand_alone
+from helpers.report.columns import interval_words
+from helpers.report.comparing import more_expensive
+from helpers.report.display import Figure, in_html
+from helpers.report.price_unit import price_unit, scaled
+from helpers.run.whole_files import write_atomically
+from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
+
+WIDTH, ROW_PX, AXIS_PX = 760, 26, 38
+NAME_PX, PRICES_PX, WORDS_PX = 18.0, (250.0, 500.0), 520.0
+NAME_CHARACTERS, WORDS_CHARACTERS = 34, 40
+FAR = 4.0
+"""Prices beyond this many times the lowest lie beyond the end of the axis."""
+MARKS = {"recommended": "✓", "tied": "≈", "feasible": "✓", "infeasible": "✗", "eliminated": "✗"}
+"""Status -> what stands before the name; the others are not decided: a question mark."""
+WORDS = {
+    "recommended": "recommended: meets the SLO",
+    "tied": "meets the SLO, tied",
+    "feasible": "meets the SLO",
+    "undecided": "SLO not decided",
+    "not_judged": "not judged",
+    "infeasible": "misses the SLO",
+    "eliminated": "left the race",
+    "unpriced": "meets the SLO, no price",
+    "incomplete": "not measured",
+    "failed": "failed",
+}
+
+
+def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> Figure:
+    """Options by price, those without one last."""
+    unit, options = price_unit(verdict), sorted(verdict.options, key=_place)
+    costs = {option.option: scaled(option.cost, unit) for option in options}
+    known = [cost.value for cost in costs.values() if cost]
+    scale = Scale(_top(list(costs.values())), *PRICES_PX)
+    rows = [_row(option, costs[option.option], _words(option, verdict), scale, config) for option in options]
+    inside = "".join(f'<g transform="translate(0 {ROW_PX * i})">{row}</g>' for i, row in enumerate(rows))
+    floor = ROW_PX * len(options) + 4
+    axis = _axis(scale, floor, f"price {unit.words}, $") if known else ""
+    path = folder / "verdict.svg"
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = stand_alone(f'<g font-size="12">{axis}{inside}</g>', WIDTH, floor + (AXIS_PX if known else 0))
+    write_atomically(path, picture)
+    said = "; ".join(
+        f"{option.option}: {_words(option, verdict)}"
+        + (f", {text.dollars(cost.value)} {unit.words}" if (cost := costs[option.option]) else "")
+        for option in options
+    )
+    estimates = " Hollow: an estimate, not shown to meet the SLO." if any(o.is_estimate for o in options) else ""
+    caption = (
+        f"Each option's price over the traffic's mix, with its {interval_words(config)}.{estimates}" if known else ""
+    )
+    return Figure(path, f"{said}.", caption)
+
+
+def _place(option: OptionVerdict) -> tuple[bool, bool, float]:
+    return option.is_estimate, option.cost is None, option.cost.value if option.cost else 0.0
+
+
+def _words(option: OptionVerdict, verdict: Verdict) -> str:
+    """How it stands, and how far behind the recommended it is."""
+    words = WORDS[option.status]
+    if option.status not in ("tied", "feasible") or verdict.recommended is None or option.cost is None:
+        return words
+    best = verdict.option(verdict.recommended).cost
+    return f"{words}, {more_expensive(option.cost.value, best.value)}" if best else words
+
+
+def _top(costs: list[Estimate | None]) -> float:
+    known = [cost for cost in costs if cost]
+    if not known:
+        return 1.0
+    highest = max(cost.value if cost.high is None else cost.high for cost in known)
+    return min(1.05 * highest, FAR * min(cost.value for cost in known) or 1.05 * highest) or 1.0
+
+
+def _row(option: OptionVerdict, cost: Estimate | None, words: str, scale: Scale, config: BenchmarkConfig) -> str:
+    bold = ' font-weight="bold"' if option.status == "recommended" else ""
+    name, words = _cut(option.option, NAME_CHARACTERS), _cut(words, WORDS_CHARACTERS)
+    return (
+        f'<text x="2" y="17" fill="currentColor">{MARKS.get(option.status, "?")}</text>'
+        f'<text x="{NAME_PX}" y="17" fill="currentColor"{bold}>{in_html(name)}</text>'
+        f"{_price(option, cost, scale, config)}"
+        f'<text x="{WORDS_PX}" y="17" fill="currentColor"{bold}>{in_html(words)}</text>'
+    )
+
+
+def _price(option: OptionVerdict, cost: Estimate | None, scale: Scale, config: BenchmarkConfig) -> str:
+    """The interval as a line, the price as a dot, which is hollow for an estimate; its value beside an arrow beyond the axis."""
+    if cost is None:
+        return ""
+    ink, middle = ink_of(option.option, config), 13
+    if cost.value > scale.top:
+        return f'<text x="{scale.end:.1f}" y="17" text-anchor="end" fill="currentColor">{text.significant(cost.value)} →</text>'
+    low, high = (cost.value if end is None else end for end in (cost.low, cost.high))
+    ends = (
+        f"M{scale(low):.1f} {middle}H{scale(high):.1f}M{scale(low):.1f} {middle - 4}v8M{scale(high):.1f} {middle - 4}v8"
+    )
+    fill = "none" if option.is_estimate else ink
+    return (
+        f'<path d="{ends}" stroke="{ink}" stroke-width="1.6" fill="none"/>'
+        f'<circle cx="{scale(cost.value):.1f}" cy="{middle}" r="4.5" stroke="{ink}" stroke-width="1.6" fill="{fill}"/>'
+    )
+
+
+def _axis(scale: Scale, floor: float, label: str) -> str:
+    ticks = scale.ticks()
+    grid = "".join(f"M{scale(value):.1f} 0V{floor}" for value in ticks)
+    numbers = "".join(
+        f'<text x="{scale(value):.1f}" y="{floor + 15}" text-anchor="middle" fill="currentColor">{value:,.6g}</text>'
+        for value in ticks
+    )
+    middle = (scale.start + scale.end) / 2
+    return (
+        f'<path d="{grid}" stroke="currentColor" opacity="0.15"/>{numbers}'
+        f'<text x="{middle:.1f}" y="{floor + 32}" text-anchor="middle" fill="currentColor">{label}</text>'
+    )
+
+
+def _cut(words: str, most: int) -> str:
+    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"

@@ -1,0 +1,169 @@
+"""What each figure shows, as its title: one sentence with the numbers, from the same data as the figure."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from helpers import number_text as text
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import LoadLevel
+from helpers.metrics.formulas import percentile
+from helpers.report.bottom_line_text import quoted
+from helpers.report.charts.load_points import latency_to_draw
+from helpers.report.comparing import compared, more_expensive
+from helpers.verdict.capacity import candidates, cheapest_ranges
+from helpers.verdict.changes import runner_up
+from helpers.verdict.chosen_points import main_latency
+from helpers.verdict.verdict import Verdict
+
+FULL = 0.95
+"""A load from which more load raises the throughput by less than 5% fills an option."""
+
+
+def price_title(verdict: Verdict, config: BenchmarkConfig) -> str:
+    """Who is cheapest within the limit, and how far the next one is behind."""
+    limit = f"{config.slo.limits_s()[main_latency(config)]:g} s"
+    if verdict.recommended is None:
+        nearest = verdict.best_estimate or verdict.nearest
+        return "No option is shown to meet the SLO" + (f"; {quoted(nearest)} comes nearest" if nearest else "")
+    winner, second = verdict.option(verdict.recommended), runner_up(verdict)
+    if second is None:
+        return f"Only {quoted(winner.option)} is shown to meet the limit of {limit}"
+    behind = more_expensive(second.cost.value, winner.cost.value)
+    if verdict.tied:
+        names = " and ".join(map(quoted, [winner.option, *verdict.tied]))
+        return f"{names} cost the same within {limit}, as far as was measured"
+    return f"{quoted(winner.option)} is cheapest within {limit}; {quoted(second.option)} is {behind}"
+
+
+def bill_title(verdict: Verdict, config: BenchmarkConfig) -> str:
+    """Who has the lowest bill at the planned traffic, and where that changes."""
+    ranges = cheapest_ranges(verdict, config.traffic.headroom)
+    if not ranges:
+        return ""
+    if len(candidates(verdict)) == 1:
+        return f"The bill of {quoted(ranges[0].option)} rises with each further instance"
+    if len(ranges) == 1:
+        return f"{quoted(ranges[0].option)} has the lowest bill up to {text.number(ranges[0].high)} requests a minute"
+    wanted = config.traffic.requests_per_minute
+    here = next((one for one in ranges if one.low <= wanted <= one.high), None)
+    turns = text.plural(len(ranges) - 1, "time")
+    if here is None:
+        return f"The option with the lowest bill changes {turns} up to {text.number(ranges[-1].high)} requests a minute"
+    return f"At {text.number(wanted)} requests a minute {quoted(here.option)} has the lowest bill; the lowest changes {turns}"
+
+
+def load_title(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> str:
+    """Up to which load the recommended option, or else each, stays within the limit, by what was measured."""
+    column, words = latency_to_draw(points, config)
+    limit = config.slo.limits_s()[main_latency(config)]
+    parts = []
+    for option in _first(verdict, points):
+        mine = points[(points["option"] == option) & points[column].notna()]
+        highest = [_highest_within(rows, column, limit) for _, rows in mine.groupby("dataset", sort=False)]
+        if highest:
+            parts.append((option, None if None in highest else min(highest), mine["level"].max()))
+    if not parts:
+        return ""
+    told = "; ".join(_up_to(option, level, most, config) for option, level, most in parts)
+    return f"{words[0].upper()}{words[1:]} stays within {limit:g} s: {told}"
+
+
+def _first(verdict: Verdict, points: pd.DataFrame) -> list[str]:
+    """The recommended option and the next one, else the first two that were measured."""
+    measured, second = list(dict.fromkeys(points["option"])), runner_up(verdict)
+    if verdict.recommended is None:
+        return measured[:2]
+    return [verdict.recommended, *([second.option] if second else [])]
+
+
+def _highest_within(rows: pd.DataFrame, column: str, limit: float) -> float | None:
+    """The highest level below which none is beyond the limit."""
+    found = None
+    for _, row in rows.sort_values("level").iterrows():
+        if not row[column] <= limit:
+            break
+        found = float(row["level"])
+    return found
+
+
+def _up_to(option: str, level: float | None, most: float, config: BenchmarkConfig) -> str:
+    if level is None:
+        return f"{quoted(option)} at no load"
+    label = LoadLevel(config.load.level_kind, level).label
+    return f"{quoted(option)} {'even at' if level == most else 'up to'} {label}"
+
+
+def throughput_title(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> str:
+    """From which load on an option serves no more."""
+    found = []
+    for option in _first(verdict, points):
+        mine = points[(points["option"] == option) & points["requests_per_s"].notna()]
+        levels = [_full_from(rows) for _, rows in mine.groupby("dataset", sort=False)]
+        if levels:
+            found.append((option, None if None in levels else max(levels)))
+    if not found:
+        return ""
+    return "; ".join(
+        f"{quoted(option)} still gains at the highest load"
+        if level is None
+        else f"{quoted(option)} is full at {LoadLevel(config.load.level_kind, level).label}"
+        for option, level in found
+    )
+
+
+def _full_from(rows: pd.DataFrame) -> float | None:
+    """The lowest level that serves at least `FULL` of the most; None where that is the highest of several."""
+    rows = rows.sort_values("level")
+    full = rows[rows["requests_per_s"] >= FULL * rows["requests_per_s"].max()]
+    lowest = float(full["level"].iloc[0])
+    return None if lowest == rows["level"].max() else lowest
+
+
+def prompt_title(samples: pd.DataFrame) -> str:
+    """How much longer the longest third of the prompts takes than the shortest, of the option that suffers most and least.
+    `samples` are the requests that are drawn.
+    """
+    ok = samples[samples["ok"].astype(bool) & samples["latency_s"].notna() & samples["prompt_tokens"].notna()]
+    ratios = {}
+    for option, mine in ok.groupby("option", sort=False):
+        low, high = mine["prompt_tokens"].quantile([1 / 3, 2 / 3])
+        short, long = mine[mine["prompt_tokens"] <= low], mine[mine["prompt_tokens"] >= high]
+        if len(short) and len(long) and low < high and short["latency_s"].median() > 0:
+            ratios[option] = float(long["latency_s"].median() / short["latency_s"].median())
+    if not ratios:
+        return ""
+    least, most = min(ratios, key=ratios.get), max(ratios, key=ratios.get)
+    said = f"The longest third of the prompts takes {text.significant(ratios[most], 2)} times as long as the shortest"
+    if least == most or text.significant(ratios[most], 2) == text.significant(ratios[least], 2):
+        return said
+    return f"{said} on {quoted(most)}, {text.significant(ratios[least], 2)} times on {quoted(least)}"
+
+
+def median_title(samples: pd.DataFrame, column: str, what: str) -> str:
+    """Whose median is lowest and whose is highest, of the requests that are drawn."""
+    known = samples[samples[column].notna()]
+    medians = {name: percentile(mine[column].to_numpy(float), 50) for name, mine in known.groupby("option", sort=False)}
+    medians = {name: value for name, value in medians.items() if math.isfinite(value)}
+    if not medians:
+        return ""
+    low, high = min(medians, key=medians.get), max(medians, key=medians.get)
+    said = f"{what} {text.duration(medians[low])} on {quoted(low)}"
+    if low == high:
+        return said
+    slower = compared(medians[high], medians[low], "more", "less", "as much")
+    return f"{said}, {text.duration(medians[high])} on {quoted(high)}: {slower}"
+
+
+def error_title(points: pd.DataFrame, config: BenchmarkConfig) -> str:
+    """Where most requests failed, against the limit."""
+    known = points[points["error_rate"].notna()]
+    if known.empty or not known["failures"].any():
+        return ""
+    worst = known.loc[known["error_rate"].astype(float).idxmax()]
+    return (
+        f"{quoted(worst['option'])} failed most: {text.percent(worst['error_rate'], 1)} on {worst['dataset']} at "
+        f"{worst['load']}, where {text.percent(config.slo.error_rate, 1)} may"
+    )

@@ -1,0 +1,144 @@
+"""What to see in a figure or a table: sentences from the verdict and the load points, absent where there is nothing to say."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from helpers import number_text as text
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.metrics.formulas import CLIENT_LIMITED
+from helpers.report.bottom_line_text import quoted
+from helpers.report.comparing import compared, is_same
+from helpers.report.display import Prose
+from helpers.report.price_unit import price_unit
+from helpers.verdict.changes import runner_up
+from helpers.verdict.chosen_points import cheapest_load
+from helpers.verdict.verdict import ChosenPoint, OptionVerdict, Verdict
+
+WORTH_SAYING = 0.01
+"""A share below which a difference is not said."""
+
+
+def price_reading(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Prose | None:
+    """Why the runner-up is more expensive, what the SLO costs, and which dataset decides."""
+    named = verdict.recommended or verdict.best_estimate
+    if named is None:
+        return None
+    option = verdict.option(named)
+    said = [_why_behind(verdict), _cost_of_the_slo(points, option, verdict, config), _deciding_dataset(option)]
+    words = " ".join(filter(None, said))
+    return Prose(words) if words else None
+
+
+def _why_behind(verdict: Verdict) -> str:
+    """The runner-up's price, from what it costs an hour and what it serves."""
+    second = runner_up(verdict)
+    if verdict.recommended is None or second is None:
+        return ""
+    winner = verdict.option(verdict.recommended)
+    if not (_has_hourly_price(winner) and _has_hourly_price(second)):
+        return ""
+    rate = _per_minute(second) / _per_minute(winner)
+    serves = "as many" if is_same(rate, 1) else compared(rate, 1, "more", "fewer", "as many")
+    usd, of = _per_hour(second), _per_hour(winner)
+    hourly = "at the same price" if is_same(usd, of) else f"and costs {compared(usd, of, 'more', 'less', 'as much')}"
+    return f"{quoted(second.option)} is the runner-up: it serves {serves} requests a minute {hourly} an hour."
+
+
+def _has_hourly_price(option: OptionVerdict) -> bool:
+    return option.price is not None and not option.price.is_per_token and option.capacity is not None
+
+
+def _per_hour(option: OptionVerdict) -> float:
+    return option.price.usd_per_option_hour(option.instance_count)
+
+
+def _per_minute(option: OptionVerdict) -> float:
+    return option.capacity.requests_per_minute_per_instance.value * option.instance_count
+
+
+def _cost_of_the_slo(points: pd.DataFrame, option: OptionVerdict, verdict: Verdict, config: BenchmarkConfig) -> str:
+    """What an option would cost at its cheapest loads, whatever their latency, against what it costs within the SLO."""
+    mine = points[(points["option"] == option.option) & (points["slo"] != CLIENT_LIMITED)]
+    basis, free, at = verdict.cost_basis, 0.0, []
+    for point in option.points:
+        here = mine[(mine["dataset"] == point.dataset) & mine[basis].notna()]
+        if here.empty or point.cost is None:
+            return ""
+        best = cheapest_load(here, basis, config)
+        free += point.share * best[basis]
+        if best["load"] != point.load:
+            at.append(f"{best['load']}{f' on {point.dataset}' if len(option.points) > 1 else ''}")
+    if not option.points or not option.cost or option.cost.value <= 0:
+        return ""
+    saved = 1 - free / option.cost.value
+    if saved < WORTH_SAYING or not at:
+        return f"The SLO costs nothing: no load at which {quoted(option.option)} was measured is cheaper by 1% or more."
+    unit = price_unit(verdict)
+    return (
+        f"The SLO costs: without it {quoted(option.option)} would take {text.dollars(free * unit.scale)} {unit.words} at "
+        f"{' and '.join(at)}, {text.percent(saved)} less."
+    )
+
+
+def _deciding_dataset(option: OptionVerdict) -> str:
+    """Which dataset makes most of the price, where there are several."""
+    if len(option.points) < 2 or any(p.cost is None for p in option.points) or not option.cost or not option.cost.value:
+        return ""
+    most = max(option.points, key=_part)
+    return (
+        f"{most.dataset} makes {text.percent(_part(most) / option.cost.value)} of its price with "
+        f"{text.percent(most.share)} of the requests."
+    )
+
+
+def _part(point: ChosenPoint) -> float:
+    return point.share * point.cost.value
+
+
+def interval_reading(verdict: Verdict) -> Prose | None:
+    """How wide the price's interval is, and which load point makes it so."""
+    named = verdict.recommended or verdict.best_estimate
+    if named is None:
+        return None
+    option = verdict.option(named)
+    known = [p for p in option.points if p.cost and p.cost.low is not None and p.cost.high is not None]
+    cost = option.cost
+    if cost is None or cost.low is None or cost.high is None or cost.value <= 0 or len(known) < len(option.points):
+        return None
+    half = (cost.high - cost.low) / 2 / cost.value
+    if half == 0:
+        return None
+    said = f"The price of {quoted(named)} is known to within {text.percent(half, 1)}"
+    if len(known) == 1:
+        return Prose(f"{said}, from {text.plural(known[0].n, 'request')} at {known[0].load}.")
+    squares = [((p.cost.high - p.cost.low) * p.share) ** 2 for p in known]
+    widest = max(range(len(known)), key=squares.__getitem__)
+    point = known[widest]
+    share = squares[widest] / sum(squares)
+    return Prose(
+        f"{said}. {text.percent(share)} of that (of the variance) comes from {point.dataset} at {point.load}, where "
+        f"{text.plural(point.n, 'request')} count: more of them would narrow it most."
+    )
+
+
+def options_reading(verdict: Verdict) -> Prose | None:
+    """How many options meet the SLO, and which do not."""
+    groups = {
+        "meets the SLO": ("recommended", "tied", "feasible"),
+        "is shown to miss it": ("infeasible",),
+        "left the race": ("eliminated",),
+        "is not decided": ("undecided", "not_judged"),
+        "has no price": ("unpriced",),
+        "was not measured": ("failed", "incomplete"),
+    }
+    counts = {words: sum(o.status in statuses for o in verdict.options) for words, statuses in groups.items()}
+    if len(verdict.options) < 2:
+        return None
+    many = {"meets": "meet", "is": "are", "has": "have", "was": "were", "left": "left"}
+    parts = []
+    for words, count in counts.items():
+        if count:
+            verb, rest = words.split(" ", 1)
+            parts.append(f"{count} {verb if count == 1 else many[verb]} {rest}")
+    return Prose(f"Of {len(verdict.options)} options {', '.join(parts)}.")

@@ -1,0 +1,166 @@
+"""What figures and tables say in words: true of planted cases, also of untidy ones, and absent where there is nothing to say."""
+
+import pandas as pd
+import pytest
+from examples import endpoint, load_point, make_config
+
+from helpers.report import conclusions
+from helpers.report.answer_report import what_would_change
+from helpers.report.comparing import more_expensive
+from helpers.report.readings import interval_reading, options_reading, price_reading
+from helpers.verdict.changes import Change, Changes
+from helpers.verdict.judging import judge
+
+UNKNOWN = Changes("latency_s", None, None)
+
+
+def judged(*points, names=None, traffic=None, datasets=None):
+    """`points`: keyword arguments of load points; 3.6 $/h at 10 requests/s is $0.1 per 1,000 requests."""
+    table = pd.DataFrame([load_point(**point) for point in points])
+    names = names or list(dict.fromkeys(table["option"]))
+    sections = {"load": {"concurrency": sorted({int(level) for level in table["level"]})}}
+    sections |= {"datasets": datasets} if datasets else {}
+    config = make_config(names, **sections, **({"traffic": traffic} if traffic else {}))
+    usd = table.groupby("option")["usd_per_hour"].first().to_dict()
+    endpoints = [endpoint(name, usd.get(name)) for name in names]
+    return table, judge(table, endpoints, [], config, "run-1"), config
+
+
+A, B = {"option": "a", "rate": 10}, {"option": "b", "rate": 5}
+NONE = {"option": "a", "slo": "missed"}
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [
+        (1.5, "50% more expensive"),
+        (1.004, "as expensive to within 0.5%"),
+        (1.006, "0.6% more expensive"),
+        (2.34, "2.3 times as expensive"),
+        (0.6, "40% cheaper"),
+        (0.0, "cheaper"),
+    ],
+)
+def test_amounts_are_compared_in_percent_and_from_twice_on_in_times(cost, words):
+    assert more_expensive(cost, 1.0) == words
+
+
+def test_the_title_of_the_price_figure_says_who_is_cheapest_and_how_far_the_next_is_behind():
+    _, verdict, config = judged(A, B)
+    assert conclusions.price_title(verdict, config) == "“a” is cheapest within 1 s; “b” is 2.0 times as expensive"
+
+
+def test_a_tie_is_no_ranking():
+    _, verdict, config = judged(A, B | {"rate": 9.5})
+    assert verdict.tied == ["b"]
+    assert conclusions.price_title(verdict, config) == "“a” and “b” cost the same within 1 s, as far as was measured"
+    said = str(what_would_change(verdict, UNKNOWN, config).markdown)
+    assert "“b” is tied (5% more expensive), so a discount on either decides" in said
+
+
+def test_without_a_recommended_option_nothing_is_said_of_it():
+    points, verdict, config = judged(NONE)
+    assert conclusions.price_title(verdict, config).startswith("No option is shown to meet the SLO")
+    assert what_would_change(verdict, UNKNOWN, config) is None
+    assert price_reading(points, verdict, config) is None
+    assert interval_reading(verdict) is None
+
+
+def test_a_single_option_has_no_runner_up():
+    points, verdict, config = judged(A)
+    assert conclusions.price_title(verdict, config) == "Only “a” is shown to meet the limit of 1 s"
+    assert "runner-up" not in str(price_reading(points, verdict, config).markdown)
+    assert "Price" not in str(what_would_change(verdict, UNKNOWN, config).markdown)
+    assert options_reading(verdict) is None
+
+
+def test_why_the_runner_up_is_behind_follows_from_its_hour_and_its_rate():
+    points, verdict, config = judged(A, B | {"usd_per_hour": 2.7})
+    said = str(price_reading(points, verdict, config).markdown)
+    assert "“b” is the runner-up: it serves 50% fewer requests a minute and costs 25% less an hour." in said
+    points, verdict, config = judged(A, B)
+    assert "50% fewer requests a minute at the same price an hour." in str(
+        price_reading(points, verdict, config).markdown
+    )
+
+
+def test_what_the_slo_costs_is_the_price_of_the_loads_that_it_excludes():
+    """At concurrency 2, which misses it, a would serve twice as much."""
+    points, verdict, config = judged(A, A | {"level": 2, "rate": 20, "slo": "missed"})
+    assert "The SLO costs: without it “a” would take $0.05 per 1,000 requests at concurrency 2, 50% less." in str(
+        price_reading(points, verdict, config).markdown
+    ).replace("$0.0500", "$0.05")
+    points, verdict, config = judged(A)
+    assert "The SLO costs nothing" in str(price_reading(points, verdict, config).markdown)
+
+
+def test_the_dataset_that_makes_most_of_the_price_is_named():
+    """Half of the requests cost $0.1 and half $0.3 per 1,000."""
+    datasets = [{"name": name, "prompt_tokens": [1, 500]} for name in ("short", "long")]
+    slow = {"dataset": "long", "rate": 10 / 3}
+    points, verdict, config = judged(A, A | slow, datasets=datasets)
+    assert "long makes 75% of its price with 50% of the requests." in str(
+        price_reading(points, verdict, config).markdown
+    )
+    said = str(interval_reading(verdict).markdown)
+    assert said.startswith("The price of “a” is known to within")
+    assert "90% of that (of the variance) comes from long at concurrency 1" in said
+
+
+def test_options_are_counted_by_how_they_stand():
+    _, verdict, _ = judged(A, B, {"option": "c", "slo": "missed"})
+    assert options_reading(verdict).markdown == "Of 3 options 2 meet the SLO, 1 is shown to miss it."
+
+
+def test_a_limit_at_which_another_option_would_be_the_answer_is_named_with_it():
+    _, verdict, config = judged(A, B)
+    changes = Changes("latency_s", Change(0.5, "b"), Change(3.0, None))
+    said = str(what_would_change(verdict, changes, config).markdown)
+    assert "With a limit of 500 ms or less “b” would be recommended" in said
+    assert "with a limit of 3.00 s or more no option would be shown to meet the SLO" in said
+    assert "none from a quarter of 1 s to four times as much" in str(
+        what_would_change(verdict, UNKNOWN, config).markdown
+    )
+    assert "it would win if its price fell by more than 50%, from $3.60 to $1.80 per instance and hour" in said
+
+
+def test_the_nearest_traffic_with_another_lowest_bill_is_named():
+    """An instance of a (420 requests a minute with 30% headroom) costs $3.60, of b (210) $2.00: b has the lower bill where one of
+    it is enough."""
+    traffic = {"requests_per_minute": 400, "headroom": 0.3}
+    _, verdict, config = judged(A, B | {"usd_per_hour": 2.0}, traffic=traffic)
+    said = str(what_would_change(verdict, UNKNOWN, config).markdown)
+    assert "Below 210 requests a minute “b” has the lowest bill" in said
+    _, verdict, config = judged(A, B, traffic=traffic)
+    assert "none: “a” has the lowest bill from 1 to 10,000 requests a minute" in str(
+        what_would_change(verdict, UNKNOWN, config).markdown
+    )
+
+
+def test_loads_are_said_as_they_were_measured():
+    points, verdict, config = judged(
+        A | {"latency_s_p95": 0.5},
+        A | {"level": 2, "rate": 19, "latency_s_p95": 0.9},
+        A | {"level": 4, "rate": 19.5, "latency_s_p95": 3.0, "slo": "missed"},
+    )
+    assert conclusions.load_title(points, verdict, config).endswith("stays within 1 s: “a” up to concurrency 2")
+    assert conclusions.throughput_title(points, verdict, config) == "“a” is full at concurrency 2"
+    assert conclusions.throughput_title(points[:2], verdict, config) == "“a” still gains at the highest load"
+
+
+def test_requests_that_were_drawn_say_who_is_fast():
+    rows = [
+        {"option": o, "dataset": "short", "level": 1.0, "ok": True, "prompt_tokens": 100.0 * i, "latency_s": by * i}
+        | {"ttft_s": by, "tpot_s": None}
+        for o, by in (("a", 0.1), ("b", 0.2))
+        for i in range(1, 10)
+    ]
+    samples = pd.DataFrame(rows)
+    assert conclusions.prompt_title(samples) == (
+        "The longest third of the prompts takes 4.0 times as long as the shortest"
+    )
+    assert conclusions.median_title(samples, "ttft_s", "The first token takes") == (
+        "The first token takes 100 ms on “a”, 200 ms on “b”: 2.0 times as much"
+    )
+    assert conclusions.median_title(samples, "tpot_s", "Each further token takes") == ""
+    assert conclusions.prompt_title(samples[:0]) == ""
