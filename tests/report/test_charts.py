@@ -14,7 +14,7 @@ from examples import endpoint, load_point, make_config
 from helpers.number_text import multiple_for
 from helpers.report.charts import load_points, price_performance, requests
 from helpers.report.charts.scale import axis_top, open_ends
-from helpers.report.charts.style import ON_DARK
+from helpers.report.charts.style import FEASIBLE_COLOUR, FEASIBLE_INK, ON_DARK, PALETTE
 from helpers.report.display import Figure
 from helpers.verdict.judging import judge
 from helpers.verdict.what_if import Outcome
@@ -168,6 +168,27 @@ def test_a_distribution_counts_failures_as_never_finished_and_leaves_out_what_ha
 
 def heights(path: str) -> list[float]:
     return [float(point.split()[1]) for point in re.split("[MLz]", path) if point.strip()]
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of WCAG 2."""
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("colours", "least"), [((*PALETTE, FEASIBLE_COLOUR, "#777777"), 3), ((FEASIBLE_INK, "#000000", "#444444", "#555555"), 4.5)]
+)
+def test_marks_and_letters_stand_out_on_light_and_dark_pages(colours, least):
+    for colour in colours:
+        assert contrast(colour, "#ffffff") >= least, colour
+        assert contrast(ON_DARK.get(colour.lower(), colour), ON_DARK["#ffffff"]) >= least, colour
 
 
 def test_every_shade_of_grey_in_a_figure_has_another_where_the_page_is_dark(config, tmp_path):

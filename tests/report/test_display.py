@@ -116,12 +116,13 @@ def test_nothing_is_best_among_equals(values):
 def test_html_holds_the_text_of_every_cell_and_aligns_numbers_to_the_right(table):
     page = BeautifulSoup(table._repr_html_(), "html.parser")
     assert page.caption.text == "Prices <now>."
-    assert [th.text for th in page.find_all("th")] == ["na|me", "$/h", "req/s"]
-    assert all(th["scope"] == "col" for th in page.find_all("th"))
-    rows = [row.find_all("td") for row in page.tbody.find_all("tr")]
+    heads, *rows = [row.find_all(["th", "td"]) for row in page.find_all("tr")]
+    assert [th.text for th in heads] == ["na|me", "$/h", "req/s"]
+    assert [th["scope"] for th in heads] == ["col"] * 3
+    assert [[cell.get("scope") for cell in row] for row in rows] == [["row", None, None]] * len(table.rows)
     assert [[td.text for td in row] for row in rows] == [[" ".join(t.split()) for t in row] for row in table.cells()]
     assert page.find("b") is None
-    for row in [page.find_all("th"), *rows]:
+    for row in [heads, *rows]:
         aligned = [re.search(r"text-align:(\w+)", cell["style"]).group(1) for cell in row]
         assert aligned == ["left", "right", "right"]
 

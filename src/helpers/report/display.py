@@ -34,6 +34,10 @@ _READ_AS_MARKDOWN = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 """An underscore or a bracket that marks nothing stays as it is, so that reports read well without being rendered."""
+_SVG_WIDTH = re.compile(rb'<svg\b[^>]*? width="(?P<width>[\d.]+)(?P<unit>pt)?"')
+PX_PER_PT = 4 / 3
+READABLE_FROM = 0.8
+"""Share of its own size from which a picture can be read: letters of 9 pt are then 9.6 pixels high."""
 _ENTITIES = {"<": "&lt;", "&": "&amp;", "\\": "&#92;"}
 _CODE_OR_DOLLAR = re.compile(r"(?P<kept>\\.|(?P<fence>`+).+?(?<!`)(?P=fence)(?!`))|\$", re.DOTALL)
 
@@ -123,7 +127,7 @@ class Html:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a caption."""
+    """Rows under a caption; the first column heads them. Its frame can be focused, so that keys scroll what is too wide."""
 
     rows: pd.DataFrame
     columns: Sequence[Column | str]
@@ -161,19 +165,21 @@ class Table:
             Markup('<th scope="col" style="text-align:{}">{}</th>').format(a, in_html(c.header))
             for c, a in zip(self.columns, align, strict=True)
         )
+        heading, others = Markup('<th scope="row" style="{}">{}</th>'), Markup('<td style="{}">{}</td>')
+        kinds = [heading, *[others] * (len(styles) - 1)]
         body = Markup().join(
             Markup("<tr>{}</tr>").format(
                 Markup().join(
-                    Markup('<td style="{}">{}</td>').format(style, in_html(t))
-                    for t, style in zip(row, styles, strict=True)
+                    kind.format(style, in_html(t)) for kind, t, style in zip(kinds, row, styles, strict=True)
                 )
             )
             for row in self.cells()
         )
         return Markup(
-            '<div class="table {}"><table><caption style="caption-side:top;text-align:left">{}</caption>'
+            '<div class="table {}" role="region" tabindex="0" aria-label="{}"><table>'
+            '<caption style="caption-side:top;text-align:left">{}</caption>'
             "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-        ).format(NO_FORMULAS, in_html(self.caption), head, body)
+        ).format(NO_FORMULAS, in_html(self.caption), in_html(self.caption), head, body)
 
     def _repr_markdown_(self) -> str:
         return _no_formulas(Markdown("*{}*\n\n{}").format(self.caption, self._grid(Markdown.escape)))
@@ -203,9 +209,26 @@ class Figure:
         kind = {".svg": "svg+xml", ".png": "png"}[self.path.suffix]
         title = Markup("<p><strong>{}</strong></p>").format(in_html(self.title)) if self.title else ""
         return Markup(
-            '<figure id="{}">{}<img src="data:image/{};base64,{}" alt="{}" style="max-width:100%">'
-            "<figcaption>{}</figcaption></figure>"
-        ).format(self.path.stem, title, kind, data, in_html(self.alt), in_html(self.caption))
+            '<figure id="{}">{}<div class="picture" role="group" tabindex="0" aria-label="{}">'
+            '<img src="data:image/{};base64,{}" alt="{}" style="max-width:100%{}"></div><figcaption>{}</figcaption></figure>'
+        ).format(
+            self.path.stem,
+            title,
+            in_html(self.title or self.caption),
+            kind,
+            data,
+            in_html(self.alt),
+            self._least(),
+            in_html(self.caption),
+        )
+
+    def _least(self) -> str:
+        """The width below which the letters of an SVG could not be read, as a style; nothing where it has no width."""
+        found = _SVG_WIDTH.search(self.path.read_bytes())
+        if found is None:
+            return ""
+        pixels = float(found["width"]) * (PX_PER_PT if found["unit"] else 1)
+        return f";min-width:{READABLE_FROM * pixels:.0f}px"
 
     def _repr_markdown_(self) -> str:
         title = Markdown("**{}**\n\n").format(self.title) if self.title else ""

@@ -6,9 +6,13 @@ The HTML is rendered with our own nbconvert template; the contents list is made 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers.errors import RunFolderError
 from helpers.run.folder import write_atomically
+
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup, Tag
 
 TEMPLATE = Path(__file__).with_name("page_template")
 FIRST_CHOICE_HTML = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
@@ -39,6 +43,7 @@ def _for_readers(cell):
 
 
 def _html(content) -> str:
+    from bs4 import BeautifulSoup
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
@@ -55,26 +60,37 @@ def _html(content) -> str:
     title = next(line[2:] for cell in content.cells for line in cell.source.splitlines() if line.startswith("# "))
     resources = {"page_title": title, "page_style": (TEMPLATE / "page.css").read_text(encoding="utf-8")}
     page, _ = exporter.from_notebook_node(content, resources=resources)
-    return _with_contents_list(page)
-
-
-def _with_contents_list(page: str) -> str:
-    """Insert a list of links to the second-level headings."""
-    from bs4 import BeautifulSoup
-
     soup = BeautifulSoup(page, "html.parser")
+    for anchor in soup.find_all("a", class_="anchor-link"):
+        anchor.decompose()
+    for table in soup.select("table:not(.table table)"):
+        _frame(table, soup)
+    _insert_contents_list(soup)
+    return str(soup)
+
+
+def _frame(table: Tag, soup: BeautifulSoup) -> None:
+    """Give a table that was Markdown what `report.display.Table` has: headers of columns and rows, and a frame that scrolls."""
+    label = table.find_previous(["h1", "h2", "h3"]).get_text()
+    table.wrap(soup.new_tag("div", attrs={"class": "table", "role": "region", "tabindex": "0", "aria-label": label}))
+    for head in table.select("thead th"):
+        head["scope"] = "col"
+    for cell in table.select("tbody td:first-child"):
+        cell.name = "th"
+        cell["scope"] = "row"
+
+
+def _insert_contents_list(soup: BeautifulSoup) -> None:
+    """Insert a list of links to the second-level headings."""
     nav = soup.new_tag("nav", attrs={"aria-label": "Contents"})
     entries = soup.new_tag("ol")
     nav.append(entries)
     for heading in soup.find_all("h2"):
-        for anchor in heading.find_all("a", class_="anchor-link"):
-            anchor.decompose()
         item, link = soup.new_tag("li"), soup.new_tag("a", href=f"#{heading['id']}")
         link.string = heading.get_text()
         item.append(link)
         entries.append(item)
-    soup.body.insert(0, nav)
-    return str(soup)
+    soup.main.insert_before(nav)
 
 
 def _markdown(content) -> str:

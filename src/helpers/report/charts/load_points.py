@@ -13,6 +13,7 @@ from helpers.report.charts.panels import crossed_out, lines, panels
 from helpers.report.charts.scale import axis_top, open_ended, with_limit
 from helpers.report.charts.style import (
     FEASIBLE_COLOUR,
+    FEASIBLE_INK,
     LATENCY_WORDS,
     left_out,
     ranges,
@@ -54,7 +55,7 @@ def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path)
             ha="left",
             va="bottom",
             fontsize=7,
-            color=FEASIBLE_COLOUR,
+            color=FEASIBLE_INK,
         )
         axes.set_ylabel(f"{words}, s")
 

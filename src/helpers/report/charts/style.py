@@ -16,9 +16,14 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.run.whole_files import write_atomically
 
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
+PALETTE = ("#0072B2", "#C68700", "#009E73", "#CC79A7", "#3A96CC", "#D55E00", "#000000", "#6B6B00")
+"""Colours of Okabe and Ito, which are told apart by all kinds of eyes; orange, sky blue and yellow darker, as they would be too
+pale on white (below 3:1). On a dark page they are what they were.
+"""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FEASIBLE_COLOUR = "#009E73"
+FEASIBLE_INK = "#00785A"
+"""The same for letters, which have to stand out more than lines (4.5:1)."""
 BLACK = "#000000"
 ON_DARK = {
     "#ffffff": "#16181c",
@@ -28,6 +33,10 @@ ON_DARK = {
     "#555555": "#a8a8a8",
     "#777777": "#a8a8a8",
     "#0072b2": "#3d9bdc",
+    "#c68700": "#e69f00",
+    "#3a96cc": "#56b4e9",
+    "#6b6b00": "#f0e442",
+    "#00785a": "#009e73",
 }
 """Colours of paper, grid, ink and too dark lines -> what they are where the reader's page is dark."""
 SHOWN_LARGER = 1.25
