@@ -9,7 +9,7 @@ from fault_lab import fault_config
 from helpers.config.file import load_config
 from helpers.endpoints.orphans import delete_orphans, find_orphans
 from helpers.endpoints.targets.base import target_of
-from helpers.endpoints.targets.sagemaker_resources import delete_resources
+from helpers.endpoints.targets.sagemaker_resources import delete_resources, deployed_images, digest_of
 from helpers.run.folder import scratch_run
 
 pytest_plugins = ["moto_server"]
@@ -63,3 +63,20 @@ def test_what_was_left_behind_is_found_by_its_tags_and_deleted(made):
     assert (orphan.name, orphan.kinds) == (record.endpoint_name, ("Endpoint", "EndpointConfig", "Model"))
     delete_orphans([orphan], session)
     assert [item["ModelName"] for item in left(session)] == ["theirs"]
+
+
+@pytest.mark.parametrize(
+    ("resolved", "digest"),
+    [
+        ([f"{IMAGE.partition(':')[0]}@sha256:0a"], "sha256:0a"),
+        ([f"{IMAGE.partition(':')[0]}@sha256:0a"] * 2, "sha256:0a"),
+        (["x@sha256:0a", "x@sha256:0b"], None),
+        ([IMAGE], None),
+        ([None], None),
+        ([], None),
+    ],
+)
+def test_the_digest_is_that_of_the_one_image_that_runs(resolved, digest):
+    images = [{"SpecifiedImage": IMAGE, **({"ResolvedImage": image} if image else {})} for image in resolved]
+    assert digest_of(deployed_images({"ProductionVariants": [{"DeployedImages": images}]})) == digest
+    assert digest_of(deployed_images({"ProductionVariants": [{}]})) is digest_of(deployed_images({})) is None

@@ -183,4 +183,4 @@ def test_errors_are_counted_by_kind_with_an_example():
     rows = errors_table(failures).cells()
     assert [row[:4] for row in rows] == [["a", "HTTP 401", "10", "2.5"], ["a", "time-out", "1", "0.2"]]
     assert rows[0][4:] == ["short, concurrency 4; short, concurrency 1", "Incorrect API key"]
-    assert "No request failed" in errors_table(failures[:0]).markdown
+    assert errors_table(failures[:0]) is None

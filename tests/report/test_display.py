@@ -2,11 +2,13 @@
 
 import ast
 import base64
+import json
 import math
 import random
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
@@ -17,7 +19,7 @@ import helpers
 from helpers import number_text as text
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.report.columns import CATALOGUE, Column, numeric
-from helpers.report.display import Figure, Html, Markdown, Prose, Table, code
+from helpers.report.display import TABLES, Figure, Folded, Html, Markdown, Prose, Table, code, section
 
 INF = math.inf
 
@@ -140,6 +142,45 @@ def test_an_empty_table_still_has_its_head(table):
     assert empty.cells() == []
     assert "na|me" in empty._repr_html_()
     assert empty._repr_markdown_().endswith("| --- | ---: | ---: |\n")
+
+
+def test_a_folded_table_shows_its_line_and_holds_the_table(table):
+    folded = Folded("2 of 3 <kept> up: $5", table)
+    page = BeautifulSoup(folded._repr_html_(), "html.parser")
+    assert page.details.summary.text == "2 of 3 <kept> up: $5" and page.find("kept") is None
+    assert len(page.details.find_all("tr")) == 1 + len(table.rows)
+    markdown = markdown2html(folded._repr_markdown_())
+    read = BeautifulSoup(markdown, "html.parser")
+    assert read.details.summary.text == "2 of 3 <kept> up: $5"
+    assert len(read.details.find_all("tr")) == 1 + len(table.rows)
+
+
+def test_a_section_has_a_heading_and_what_there_is_of_its_parts(table):
+    shown = section("How <much>?", None, Prose(Markdown("It is **so**.")), table, None)
+    page = BeautifulSoup(shown._repr_html_(), "html.parser")
+    assert page.h2.text == "How <much>?" and page.h2["id"] == "How-<much>?"
+    assert page.p.strong.text == "so" and page.find("table") is not None
+    lines = shown._repr_markdown_().split("\n")
+    assert lines[:3] == ["## How &lt;much>?", "", "It is **so**."]
+
+
+def test_a_section_of_nothing_is_nothing():
+    assert section("Errors", None, None) is None
+
+
+def test_a_table_carries_its_values_unrounded_under_headers_that_differ():
+    rows = pd.DataFrame({"a": [1 / 3, INF, None], "b": [np.float64(2e-9), 3, math.nan], "c": ["=1", NASTY, True]})
+    same = [numeric("a", "p99, ms"), numeric("b", "p99, ms"), Column("c", "c")]
+    table = Table(rows.astype(object), same, "Times.")
+    expected = {
+        "section": None,
+        "caption": "Times.",
+        "headers": ["p99, ms (a)", "p99, ms (b)", "c"],
+        "rows": [[1 / 3, 2e-9, "=1"], ["inf", 3, NASTY.replace("\n", " ")], [None, None, True]],
+    }
+    assert table._repr_mimebundle_() == {TABLES: [expected]} == Folded("x", table)._repr_mimebundle_(include=None)
+    json.dumps(expected, allow_nan=False)
+    assert section("S", Prose("x"), Folded("x", table)).tables() == [expected | {"section": "S"}]
 
 
 # --- figures and prose --------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from helpers.report.plan_report import plan_table
 from helpers.report.race_report import race_table
 from helpers.report.report import load_point_table, winner_table
 from helpers.run.folder import RunFolder
+from helpers.run.records import OVERLOAD
 from helpers.series.verify import verify_points
 from helpers.verdict.judging import judge
 from helpers.verdict.open_points import nearest_to_slo
@@ -343,28 +344,79 @@ def test_datasets_measured_at_different_loads_are_reported(tmp_path):
 
 def test_the_instrument_table_shows_every_process_and_why_a_load_point_was_limited():
     busy = facts(
-        load_point="busy",
+        level=4.0,
         processes=[process(0, p99=0.5, cpu_share=0.42), process(1, p99=7.5, cpu_share=0.93)],
         client_limited=["process 1 used 93% of its CPU", "late"],
         clock_source="user",
     )
-    table = instrument_table([facts(), busy])
+    shown = instrument_table([busy, facts()])
+    table = shown.inside
+    assert [row[:3] for row in table.cells()] == [["a", "short", "concurrency 1"], ["a", "short", "concurrency 4"]]
     assert column(table, "load processes") == ["1", "2"]
     assert column(table, "CPU of each, %") == ["10", "42 + 93"]
     assert column(table, "p99, ms") == ["0.50", "7.50"]
     assert column(table, "receive stamps by") == ["kernel", "user"]
     assert column(table, "limited by the client?") == ["no", "process 1 used 93% of its CPU; late"]
+    assert shown.summary == (
+        "The load generator limited 1 of 2 load points, which the verdict leaves out: a, short, concurrency 4 (process 1 used 93% "
+        "of its CPU; late). It served its timers at most 7.50 ms late (p99), and none of its processes used more than 93% of "
+        "a core."
+    )
+
+
+def test_a_load_generator_that_kept_up_is_one_line_with_its_figures():
+    assert instrument_table([facts(), facts(level=2.0)]).summary == (
+        "The load generator kept up at 2 of 2 load points: it served its timers at most 0.500 ms late (p99), and none of its "
+        "processes used more than 10% of a core."
+    )
+
+
+def test_the_measurements_of_a_load_point_are_told_apart_where_it_has_several():
+    table = instrument_table([facts(repetition=2), facts(repetition=1), facts(level=4.0, repetition=1)]).inside
+    assert column(table, "measurement") == ["1", "2", "1"]
+    assert "3 of 3 measurements" in instrument_table([facts(repetition=r) for r in (1, 2, 3)]).summary
+    assert facts(repetition=2).words == "a, short, concurrency 1, measurement 2"
+
+
+def test_what_was_imported_or_never_measured_says_nothing_of_the_load_generator():
+    imported = facts(processes=[], connect_ms=None, turnaround_ms=None)
+    assert instrument_table([imported]) is connection_table([imported]) is None
+    assert [table([]) for table in (instrument_table, connection_table, steadiness_table)] == [None] * 3
+    assert pacing_table([], table_of({})) is None
 
 
 def test_the_pacing_of_a_closed_loop_is_workers_in_flight_and_turnaround():
-    table = pacing_table([facts(level=4.0)], table_of({"level": 4, "achieved_concurrency": 3.97}))
-    assert table.cells() == [["a__short__c4__r0", "4", "3.97", "0.010", "0.050", "0.200"]]
+    shown = pacing_table([facts(level=4.0)], table_of({"level": 4, "achieved_concurrency": 3.97}))
+    assert shown.inside.cells() == [["a", "short", "concurrency 4", "3.97", "0.010", "0.050", "0.200"]]
+    assert shown.summary == (
+        "1 of 1 load point held the concurrency that was asked for: on average 99.2% of it was in flight. A worker sent again "
+        "within 0.0500 ms (p99)."
+    )
+
+
+def test_a_concurrency_that_was_not_held_is_named_the_lowest_first():
+    measured = [facts(level=level, turnaround_ms=None) for level in (1.0, 2.0, 4.0)]
+    points = table_of(*({"level": c, "achieved_concurrency": a} for c, a in ((1, 1.0), (2, 1.9), (4, 3.2))))
+    assert pacing_table(measured, points).summary == (
+        "2 of 3 load points did not hold the concurrency that was asked for: a, short, concurrency 4 (80.0% of it); "
+        "a, short, concurrency 2 (95.0% of it)."
+    )
+    unknown = table_of({"level": 1, "achieved_concurrency": None})
+    assert pacing_table(measured[:1], unknown).summary == "How many requests were in flight is not known."
 
 
 def test_the_pacing_of_an_open_loop_is_the_schedule_and_what_was_sent():
     kept = open_facts(10.0, achieved=arrivals(9.98, gap_cv=1.01, dispersion=1.2, autocorrelation=None))
-    (cells,) = pacing_table([kept], table_of({})).cells()
-    lag, rates, gaps, bursts, independence = cells[1:4], cells[4:6], cells[6:8], cells[8:10], cells[10:]
+    shown = pacing_table([kept], table_of({}))
+    (cells,) = shown.inside.cells()
+    lag, rates, gaps, bursts, independence = cells[3:6], cells[6:8], cells[8:10], cells[10:12], cells[12:]
+    assert shown.summary == (
+        "1 of 1 load point kept the schedule: rates are within 0.2% of it. Requests went out at most 0.400 ms late (p99)."
+    )
+    off = [open_facts(10.0, achieved=arrivals(9.0)), open_facts(20.0, achieved=arrivals(20.0), schedule_lag_ms=None)]
+    assert pacing_table(off, table_of({})).summary.startswith(
+        "1 of 2 load points had a rate more than 2% off the schedule's: a, short, 10 requests/s (-10.0%)."
+    )
     assert lag == ["0.050", "0.400", "1.500"]
     assert rates == ["10.00", "9.98"]
     assert gaps == ["1.000", "1.010"]
@@ -373,9 +425,13 @@ def test_the_pacing_of_an_open_loop_is_the_schedule_and_what_was_sent():
 
 
 def test_connecting_and_tls_are_apart_and_unknown_where_there_was_none():
-    secure = facts(tls_ms={"n": 1, "p50": 4.0, "p99": 4.0, "max": 4.5}, load_point="secure")
-    reused = facts(connect_ms=None, load_point="reused")
-    assert [row[1:] for row in connection_table([facts(), secure, reused]).cells()] == [
+    secure = facts(tls_ms={"n": 1, "p50": 4.0, "p99": 4.0, "max": 4.5}, level=2.0)
+    reused = facts(connect_ms=None, level=4.0)
+    shown = connection_table([facts(), secure, reused])
+    assert shown.summary == (
+        "Connecting is in no latency: 2 TCP connects took at most 0.300 ms each, 1 TLS handshake took at most 4.50 ms each."
+    )
+    assert [row[3:] for row in shown.inside.cells()] == [
         ["1", "0.30", "0.30", "0.30", "–", "–", "–"],
         ["1", "0.30", "0.30", "0.30", "4.00", "4.00", "4.50"],
         ["–"] * 7,
@@ -383,9 +439,20 @@ def test_connecting_and_tls_are_apart_and_unknown_where_there_was_none():
 
 
 def test_the_finding_of_a_steady_state_is_shown_for_and_against():
-    drifting = facts(steady=False, steady_because="latency has a trend: drift +30%", ended_because="max_duration_s")
-    ramp = facts(steady=None, steady_because="the whole ramp is measured", window_open_ns=None)
-    assert [row[1:] for row in steadiness_table([facts(), drifting, ramp]).cells()] == [
+    trend = "latency has a trend: drift +30%"
+    drifting = facts(level=2.0, steady=False, steady_because=trend, ended_because="max_duration_s")
+    ramp = facts(level=4.0, steady=None, steady_because="the whole ramp is measured", window_open_ns=None)
+    shown = steadiness_table([facts(), drifting, ramp])
+    assert shown.summary == (
+        "1 of 3 load points reached a steady state. 1 of 3 load points did not, and cannot show that the SLO is met: a, short, "
+        "concurrency 2."
+    )
+    assert steadiness_table([ramp]).summary == "No steady state was looked for: the whole ramp is measured."
+    overloaded = facts(steady=False, ended_because=OVERLOAD)
+    assert steadiness_table([overloaded]).summary == (
+        "1 of 1 load point received more requests than were served: a, short, concurrency 1."
+    )
+    assert [row[3:] for row in shown.inside.cells()] == [
         ["10.0", "enough requests", "yes", "drift +0.1%"],
         ["10.0", "max_duration_s", "no", "latency has a trend: drift +30%"],
         ["–", "enough requests", "not looked for", "the whole ramp is measured"],
@@ -405,7 +472,12 @@ CALIBRATION = {"clock_source": "kernel", "load_processes": 2, "levels": [{**LEVE
 
 def test_a_calibration_is_a_small_table(tmp_path):
     (tmp_path / "instrument.json").write_text(json.dumps(CALIBRATION))
-    table = calibration_table(RunFolder(tmp_path))
+    shown = calibration_table(RunFolder(tmp_path))
+    table = shown.inside
+    assert shown.summary == (
+        "By its calibration at concurrency 1 and 64, the load generator adds at most 0.0800 ms to a TTFT and 0.0800 ms to "
+        "a latency on average (p99: 0.200 and 0.200 ms)."
+    )
     assert table.cells()[1] == [
         "64",
         "2,900",

@@ -81,10 +81,10 @@ def test_a_machine_is_busy_where_others_take_what_its_server_needs(machine: Mach
 
 def test_a_busy_machine_is_reported_once_with_its_figures() -> None:
     busy = replace(QUIET, others_cpus=1.43, load_average=5.24)
-    mine = [facts(load_point="a", machine=QUIET), facts(load_point="b", machine=busy), facts(load_point="c")]
+    mine = [facts(option="a", machine=QUIET), facts(option="b", machine=busy), facts(option="c")]
     import pandas as pd
 
-    columns = ["failures", "error_rate", "n", "load_kind", "achieved_concurrency", "load", "level"]
+    columns = ["failures", "error_rate", "n", "load_kind", "achieved_concurrency", "load", "level", "slo"]
     columns += ["asked_rate_per_s", "achieved_rate_per_s", "option", "dataset"]
     points = pd.DataFrame(columns=columns)
     (warning,) = [w for w in check_load_points(points, mine, make_config()) if w.kind == BUSY_MACHINE]
@@ -92,6 +92,8 @@ def test_a_busy_machine_is_reported_once_with_its_figures() -> None:
         "The machine was busy: other programs used up to 1.4 of its 2 CPUs (load average up to 5.2) during 1 of 2 "
         "measurements. An idle machine may give other figures. Next: close other programs and run it again."
     )
-    assert warning.rows == ["b: other programs used 1.43 of 2 CPUs, 0.0% stolen, load average 5.2"]
+    assert warning.rows == [
+        "b, short, concurrency 1: other programs used 1.43 of 2 CPUs, 0.0% stolen, load average 5.2"
+    ]
     assert machine_sentence([warning]) == warning.message
     assert machine_sentence([]) is None

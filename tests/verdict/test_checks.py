@@ -11,6 +11,7 @@ from helpers.metrics.control import Change, Move
 from helpers.metrics.summary import read_load_points
 from helpers.price import Price
 from helpers.run.records import PROMPTS_RAN_OUT
+from helpers.run.report_warning import WEIGHTS, gravest_first
 from helpers.verdict.checks import check_run, same_output_length, same_prompts, served_models
 from helpers.verdict.request_checks import audit
 
@@ -55,7 +56,6 @@ def named(name, image):
 
 TWO = make_config(["a", "b"])
 OPEN = make_config(load={"kind": "open_loop", "rate": [20]})
-POINT = "a__short__c1__r0"
 UNMOVED = Move("a", "short", "concurrency 2", 120, 30, Change(0.01, -0.03, 0.05))
 TREND_FOUND = "latency has a trend: drift +30%"
 FAULTS = {
@@ -73,7 +73,7 @@ FAULTS = {
     ),
     "repetitions that were not run": (
         {"config": make_config(load={"concurrency": [1], "repetitions": 3}), "points": [load_point(repetitions=2)]},
-        "missing",
+        "few_repetitions",
         "Repetitions are missing.",
         [f"{A}: 2 of 3"],
     ),
@@ -191,22 +191,22 @@ FAULTS = {
         ["b, short: the search measured nothing"],
     ),
     "load points that the client limited": (
-        {"windows": [facts(client_limited=["process 0 used 95% of its CPU", "late"]), facts(load_point="sound")]},
+        {"windows": [facts(client_limited=["process 0 used 95% of its CPU", "late"]), facts(option="sound")]},
         "client_limited",
         "The client, not the server, limited these load points: they are shown, but the verdict ignores them.",
-        [f"{POINT}: process 0 used 95% of its CPU; late"],
+        [f"{A}: process 0 used 95% of its CPU; late"],
     ),
     "a latency that drifts": (
-        {"windows": [facts(steady=False, steady_because=TREND_FOUND), facts(load_point="x")]},
+        {"windows": [facts(steady=False, steady_because=TREND_FOUND), facts(option="b")]},
         "trend",
         "Latency drifts over the window: these load points cannot show that the SLO is met.",
-        [f"{POINT}: {TREND_FOUND}"],
+        [f"{A}: {TREND_FOUND}"],
     ),
     "no steady state": (
-        {"windows": [facts(steady=False, steady_because="too few requests"), facts(load_point="x")]},
+        {"windows": [facts(steady=False, steady_because="too few requests"), facts(option="b")]},
         "not_steady",
         "No steady state was found: these load points cannot show that the SLO is met.",
-        [f"{POINT}: too few requests"],
+        [f"{A}: too few requests"],
     ),
     "failures": (
         {"points": [load_point(failures=3)]},
@@ -215,23 +215,24 @@ FAULTS = {
         [f"{A}: 3 of 200"],
     ),
     "few samples": (
-        {"points": [load_point(n=58), load_point(level=4, n=59)]},
+        {"points": [load_point(n=58, slo="undecided"), load_point(level=4, n=59, slo="undecided")]},
         "few_samples",
-        "Fewer than the 59 requests that are needed to show p95 with 95% confidence, unless the limit is far away.",
+        "Fewer than the 59 requests that are needed to show p95 with 95% confidence, unless the limit is far away: these",
         [f"{A}: n = 58"],
     ),
     "an early end": (
-        {"windows": [facts(), facts(load_point="x", ended_because="max_duration_s")]},
+        {"windows": [facts(), facts(option="b", ended_because="max_duration_s")]},
         "ended_early",
         "Load points ended early: max_duration_s.",
-        ["x"],
+        [B],
     ),
     "prompts that ran out": (
         {"windows": [facts(ended_because=PROMPTS_RAN_OUT)]},
         "ended_early",
-        "Load points ended early: prompts ran out. Next: raise the `count` of their datasets, with a source that has more, "
+        "Load points ended early: prompts ran out. Their intervals are wider than they were to be. "
+        "Next: raise the `count` of their datasets, with a source that has more, "
         "or set load.repeat_prompts: true.",
-        [facts().load_point],
+        [A],
     ),
     "less load than asked": (
         {"points": [load_point(achieved_concurrency=0.97)]},
@@ -301,12 +302,18 @@ FAULTS = {
 }
 
 
+NOTHING_TO_DO = ("mean_hides_tail", "prompts", "missing")
+"""Kinds whose message needs no next step, or has it in words that are quoted."""
+
+
 @pytest.mark.parametrize(("run", "kind", "message", "rows"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_one_warning_with_its_rows(check, run, kind, message, rows):
     (warning,) = check(**run)
     assert warning.kind == kind
     assert warning.message.startswith(message)
     assert warning.rows == rows
+    assert "Next: " in warning.message or warning.kind in NOTHING_TO_DO
+    assert kind in {kind for kinds in WEIGHTS.values() for kind in kinds}
 
 
 @pytest.mark.parametrize(
@@ -327,10 +334,13 @@ def test_a_fault_is_one_warning_with_its_rows(check, run, kind, message, rows):
             "config": make_config(load={"kind": "search", "over": "concurrency", "highest": 8}),
         },
         {"points": [load_point(n=100)]},
+        {"points": [load_point(n=9), load_point(n=9, slo="missed")]},
+        {"points": [load_point(n=9, slo="undecided")], "config": make_config(load={"race": True})},
         {"points": [load_point(n=50)], "config": make_config(slo={"percentile": 90})},
         {"points": [load_point(achieved_concurrency=0.99)]},
         {"requests": [request(0, 0.5), request(1, output_tokens=None, output_tokens_source=None)]},
         {"endpoints": [endpoint(price=Price(usd_per_instance_hour=1.0, as_of="2025-12-01"))]},
+        {"endpoints": [endpoint(local=True, price=Price(usd_per_instance_hour=1.0, as_of="2025-11-30"))]},
         {"endpoints": [endpoint(), endpoint("never measured", usd_per_instance_hour=None)]},
         {"endpoints": [endpoint(price=token_price(3.0, 15.0))]},
         {"endpoints": [endpoint(model="m")]},
@@ -359,23 +369,39 @@ def test_what_is_just_right_is_no_fault(check, run):
     assert check(**run) == []
 
 
-def test_all_faults_are_reported_the_gravest_first_and_prompts_last(check):
+def test_a_warning_that_may_change_the_option_is_named_first_and_prices_age_last(check):
     found = check(
-        points=[load_point(failures=1, n=9)],
+        points=[load_point(failures=1, n=9, slo="undecided"), load_point("b")],
         windows=[facts(ended_because="prompts ran out")],
         prompts=["few prompts"],
-        config=make_config(["a", option("b", model="n")]),
-        endpoints=[endpoint(usd_per_instance_hour=None)],
+        config=make_config(["a", option("b", model="n"), "c"]),
+        endpoints=[
+            endpoint(price=Price(usd_per_instance_hour=1.0, as_of="2025-11-30")),
+            endpoint("b", usd_per_instance_hour=None),
+        ],
     )
-    assert [warning.kind for warning in found] == [
-        "missing",
+    sorted_kinds = [warning.kind for warning in gravest_first(reversed(found))]
+    assert sorted_kinds == [
         "different_models",
-        "errors",
+        "missing",
+        "no_price",
         "few_samples",
         "ended_early",
-        "no_price",
         "prompts",
+        "errors",
+        "old_price",
     ]
+
+
+def test_an_old_price_may_change_the_order_only_of_options_on_different_instances(check):
+    def said(other):
+        old = Price(usd_per_instance_hour=1.0, as_of="2025-11-30")
+        records = [endpoint(price=old), endpoint("b", instance_type=other)]
+        (warning,) = check(points=[load_point("a"), load_point("b")], config=TWO, endpoints=records)
+        return warning.message
+
+    assert "perhaps which option is the cheapest" in said("ml.g5.xlarge")
+    assert "perhaps which option is the cheapest" not in said("self-hosted")
 
 
 # --- names and images ---------------------------------------------------------------------------------------------

@@ -148,7 +148,9 @@ class Deployment:
         except DeployError as error:
             return self._fail(str(error), error.cause)
         if seen.state == "in_service" and record.state != "in_service":
-            return self._ledger.update(record.option, state="in_service", in_service_at=seen.since or utc_now())
+            since = seen.since or utc_now()
+            found = {"state": "in_service", "in_service_at": since, "image_digest": seen.image_digest}
+            return self._ledger.update(record.option, **found)
         if seen.state == "gone":
             failure = f"option {record.option!r}: its endpoint no longer exists. Next: {NEXT_STEP[Cause.VANISHED]}"
             return self._fail(failure, Cause.VANISHED)

@@ -32,6 +32,7 @@ from helpers.run.records import Attempt, write_requests
 from helpers.run.report_warning import ReportWarning
 
 ORIGIN_FILE = "import.json"
+LEFT_OUT = "Parts of the result files were left out: no figure contains them."
 NOTHING_FITS = "its result files have nothing that the config asks for"
 SCHEMA_VERSION = 1
 COUNTS_ALIKE = 0.01
@@ -274,7 +275,7 @@ def import_warnings(run: RunFolder) -> list[ReportWarning]:
     ]
     if left_out:
         rows = _by_option(left_out, len(origins))
-        found.append(ReportWarning(kind="imported", message="Parts of the result files were left out.", rows=rows))
+        found.append(ReportWarning(kind="imported", message=LEFT_OUT, rows=rows))
     return found + _unknown_models(origins) + _two_counts(origins)
 
 
@@ -302,8 +303,8 @@ def _two_counts(origins: list[Origin]) -> list[ReportWarning]:
         if abs(tool - server) > COUNTS_ALIKE * server
     ]
     message = (
-        "Output tokens were counted twice, with different results. Figures here use the tool's count, as its output does: check "
-        "its tokenizer, or export again with the server's count (AIPerf: --use-server-token-count)."
+        "Output tokens were counted twice, with different results. Figures here use the tool's count, as its output does. Next: "
+        "check its tokenizer, or export again with the server's count (AIPerf: --use-server-token-count)."
     )
     return [ReportWarning(kind="token_counts", message=message, rows=rows)] if rows else []
 

@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "traffic_table",
         ],
         "deployment_report": ["deployments_table"],
+        "display": ["section"],
         "endpoint_tables": ["preflight_table"],
         "figures": ["draw_figures", "read_figures"],
         "instrument_report": [
@@ -35,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "definitions",
             "errors_table",
             "figure",
+            "how_to_recompute",
             "load_point_table",
             "machine_and_versions",
             "options_table",
@@ -42,10 +44,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "prompts_table",
             "resolved_config",
             "summary",
-            "warning_list",
+            "table_files",
             "winner_table",
             "written_files",
         ],
         "visit_report": ["visit_table"],
+        "warning_report": ["warning_list"],
     },
 )

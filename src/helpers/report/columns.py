@@ -126,7 +126,6 @@ CATALOGUE = {
         Column("accelerators", "accelerators", wraps=True),
         Column("disk", "disk", wraps=True),
         # the load generator
-        Column("load_point", "load point"),
         numeric("processes", "load processes", decimals=0),
         Column("clock", "receive stamps by"),
         Column("cpu", "CPU of each, %"),

@@ -11,10 +11,10 @@ from helpers.report.display import Markdown, Prose, Table, code
 from helpers.verdict.compare import REAL, Comparison
 
 
-def comparison_summary(comparison: Comparison | None) -> Prose:
-    """What changed since the baseline, in a paragraph."""
+def comparison_summary(comparison: Comparison | None) -> Prose | None:
+    """What changed since the baseline, in a paragraph; None without one."""
     if comparison is None:
-        return Prose(Markdown("No baseline run was given (`baseline_run_dir`), so there is nothing to compare with."))
+        return None
     real = [row for row in comparison.rows if row.change == REAL]
     unknown = sum(row.change is None for row in comparison.rows)
     said = Markdown("Against the baseline run {}, {} of {} differences are real; the others may be chance.").format(
@@ -30,10 +30,10 @@ def comparison_summary(comparison: Comparison | None) -> Prose:
     return Prose(said)
 
 
-def comparison_table(comparison: Comparison | None, config: BenchmarkConfig) -> Table | Prose:
-    """Every compared metric of every load point, real differences first."""
+def comparison_table(comparison: Comparison | None, config: BenchmarkConfig) -> Table | None:
+    """Every compared metric of every load point, real differences first; None without a baseline."""
     if comparison is None:
-        return Prose("")
+        return None
     rows = pd.DataFrame([row.model_dump() for row in comparison.rows])
     rows = rows.assign(
         interval=[text.interval(low, high, 3) for low, high in zip(rows["ratio_low"], rows["ratio_high"], strict=True)],

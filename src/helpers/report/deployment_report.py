@@ -18,6 +18,7 @@ def deployments_table(endpoints: list[EndpointRecord]) -> Table:
             "instances": f"{record.instance_count} × {record.instance_type}",
             "region": "this machine" if record.local else record.region or "–",
             "image": record.image or "–",
+            "digest": record.image_digest,
             "settings": ", ".join(f"{name} {value}" for name, value in record.serving.items()) or "–",
         }
         for record in endpoints
@@ -29,6 +30,7 @@ def deployments_table(endpoints: list[EndpointRecord]) -> Table:
         Column("instances", "instances"),
         "region",
         "image",
+        *([Column("digest", "image digest", wraps=True)] if any(record.image_digest for record in endpoints) else []),
         "settings",
     ]
     return Table(rows, columns, "What served each option. Settings that are not named are the container's own.")

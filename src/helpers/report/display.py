@@ -3,17 +3,23 @@
 A value is text, whatever it holds: names, prices' sources and what servers said come from others. It is escaped here and
 nowhere else. What is shown as Markdown or HTML is of the types `Markdown` and `Markup`; anything else that enters them is
 escaped on the way. JupyterLab strips styles from notebooks that it does not trust, so nothing here depends on any.
+
+What is shown carries the data of its tables, numbers unrounded, as a further kind of output: see `TABLES`.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -21,6 +27,8 @@ from helpers import number_text
 from helpers.report.columns import CATALOGUE, Column
 
 NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # classes that keep `$` from being read as the start of a formula
+TABLES = "application/vnd.llm-serving-verdict.tables+json"
+"""The kind of output that holds the data of tables: a list of `{"section", "caption", "headers", "rows"}`."""
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Controls, marks that reverse text, and halves of characters, which no file can hold."""
 _READ_AS_MARKDOWN = re.compile(
@@ -67,11 +75,11 @@ class Markdown(Markup):
             return value
         return cls(_READ_AS_MARKDOWN.sub(_as_text, one_line(value)))
 
-    def as_html(self) -> str:
+    def as_html(self) -> Markup:
         """As the page shows it."""
         from nbconvert.filters import markdown2html
 
-        return markdown2html(_no_formulas(self))
+        return Markup(markdown2html(_no_formulas(self)))
 
 
 def _as_text(found: re.Match[str]) -> str:
@@ -94,6 +102,23 @@ def code(value: object) -> Markdown:
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------
+
+
+class Shown(Protocol):
+    """What a cell can show: all types below."""
+
+    def _repr_markdown_(self) -> str: ...
+
+
+class WithTables:
+    """What carries the data of tables beside what is shown of them."""
+
+    def tables(self) -> list[dict[str, object]]:
+        """The data of each table, as `TABLES` holds them."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
+        return {TABLES: self.tables()}
 
 
 @dataclass(frozen=True)
@@ -126,7 +151,7 @@ class Html:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(WithTables):
     """Rows under a caption; the first column heads them. Its frame can be focused, so that keys scroll what is too wide."""
 
     rows: pd.DataFrame
@@ -142,6 +167,14 @@ class Table:
         """The text of every cell, row by row."""
         written = [self._column(column) for column in self.columns]
         return [list(row) for row in zip(*written, strict=True)]
+
+    def tables(self) -> list[dict[str, object]]:
+        """The values of all columns, unrounded, under headers of which no two are equal."""
+        times = Counter(column.header for column in self.columns)
+        headers = [c.header if times[c.header] == 1 else f"{c.header} ({c.key})" for c in self.columns]
+        values = [map(_as_data, self.rows[column.key].tolist()) for column in self.columns]
+        rows = [list(row) for row in zip(*values, strict=True)]
+        return [{"section": None, "caption": one_line(self.caption), "headers": headers, "rows": rows}]
 
     def _column(self, column: Column) -> list[str]:
         values = self.rows[column.key].tolist()
@@ -196,6 +229,58 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Folded(WithTables):
+    """One line that says what matters, and the table that it is taken from folded behind it."""
+
+    summary: str
+    inside: Table
+
+    def tables(self) -> list[dict[str, object]]:
+        """The data of the table."""
+        return self.inside.tables()
+
+    def _repr_html_(self) -> str:
+        details = Markup('<details><summary class="{}">{}</summary>{}</details>')
+        return details.format(NO_FORMULAS, in_html(self.summary), Markup(self.inside._repr_html_()))
+
+    def _repr_markdown_(self) -> str:
+        details = Markup("<details><summary>{}</summary>\n\n{}\n</details>\n")
+        return details.format(in_html(self.summary), Markup(self.inside._repr_markdown_()))
+
+
+@dataclass(frozen=True)
+class Section(WithTables):
+    """A second-level heading and what stands under it, for a section that not every report has."""
+
+    title: str
+    shown: Sequence[Shown]
+
+    def tables(self) -> list[dict[str, object]]:
+        """The data of all tables under the heading."""
+        found = [table for it in self.shown if isinstance(it, WithTables) for table in it.tables()]
+        return [{**table, "section": one_line(self.title)} for table in found]
+
+    def _repr_html_(self) -> str:
+        heading = Markup('<h2 id="{}">{}</h2>').format(one_line(self.title).replace(" ", "-"), in_html(self.title))
+        return Markup("\n").join([heading, *map(_in_page, self.shown)])
+
+    def _repr_markdown_(self) -> str:
+        heading = Markdown("## {}").format(self.title)
+        return "\n\n".join([heading, *(it._repr_markdown_() for it in self.shown)])
+
+
+def section(title: str, *shown: Shown | None) -> Section | None:
+    """A section with those of its parts that there are; None where there is none."""
+    there = [it for it in shown if it is not None]
+    return Section(title, there) if there else None
+
+
+def _in_page(shown: Shown) -> Markup:
+    """What is shown, in HTML."""
+    return shown.markdown.as_html() if isinstance(shown, Prose) else Markup(shown._repr_html_())
+
+
+@dataclass(frozen=True)
 class Figure:
     """A picture with its alternative text, the caption that says how to read it, and a title that says what it shows."""
 
@@ -239,3 +324,12 @@ class Figure:
 def _no_formulas(markdown: str) -> str:
     """Escape dollars outside code, which Jupyter and GitHub would read as formulas."""
     return _CODE_OR_DOLLAR.sub(lambda found: found["kept"] or "\\$", str(markdown))
+
+
+def _as_data(value: object) -> str | float | bool | None:
+    """A value as JSON can hold it: unknown is None, what is infinite or no number is text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or value != value:
+        return None
+    is_number = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_number else one_line(value)

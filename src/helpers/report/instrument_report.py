@@ -1,29 +1,37 @@
-"""What the load generator observed of itself, as tables: one row per load point and repetition. Unknown is None."""
+"""What the load generator observed of itself: for each subject a line that says whether all is well, and a table behind it
+with one row per load point, or per measurement where load points were measured repeatedly. Unknown is None.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from helpers import number_text as text
 from helpers.errors import AnalysisError
 from helpers.importers.importing import read_origins
-from helpers.metrics.attempts import could_be_judged
+from helpers.metrics.attempts import could_be_judged, was_overloaded
 from helpers.report.columns import Column, numeric
-from helpers.report.display import Prose, Table
+from helpers.report.display import Folded, Prose, Table
 from helpers.run.folder import RunFolder
 from helpers.run.records import ArrivalFacts, AttemptFacts
+from helpers.verdict.request_checks import CONCURRENCY_TOLERANCE, RATE_TOLERANCE
+
+MOST_NAMED = 3
 
 
-def instrument_table(facts: list[AttemptFacts]) -> Table | Prose:
-    """How late and how busy the load processes were, and whether that shaped a load point."""
-    if not any(f.processes for f in facts):
-        return Prose(
-            "Nothing was sent from here, so there is no load generator to report on: the results were imported."
-        )
+def instrument_table(facts: list[AttemptFacts]) -> Folded | None:
+    """How late and how busy the load processes were, and whether that shaped a load point; None where nothing was sent from
+    here.
+    """
+    facts = _in_order(f for f in facts if f.processes)
+    if not facts:
+        return None
     rows = pd.DataFrame(
-        {
-            "load_point": f.load_point,
+        _names(f)
+        | {
             "processes": len(f.processes),
             "clock": f.clock_source,
             "cpu": " + ".join(f"{process.cpu_share * 100:.0f}" for process in f.processes),
@@ -33,7 +41,7 @@ def instrument_table(facts: list[AttemptFacts]) -> Table | Prose:
         for f in facts
     )
     columns = [
-        "load_point",
+        *_name_columns(facts),
         "processes",
         "clock",
         *_spread_columns("lag", "event-loop lag", "ms", decimals=2),
@@ -44,30 +52,42 @@ def instrument_table(facts: list[AttemptFacts]) -> Table | Prose:
         "The load generator on itself. Event-loop lag: how late its latest process served a timer. A load point that the "
         "client limited feeds no verdict."
     )
-    return Table(rows, columns, caption)
+    return Folded(_instrument_line(facts), Table(rows, columns, caption))
 
 
-def pacing_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Table | Prose:
-    """The load that was asked for against the one that was made. `points`: `summary.summarise`."""
+def _instrument_line(facts: list[AttemptFacts]) -> str:
+    limited = [f for f in facts if f.client_limited]
+    late_ms = max(f.loop_lag_ms["p99"] for f in facts)
+    share = max(process.cpu_share for f in facts for process in f.processes)
+    how = (
+        f"served its timers at most {text.significant(late_ms)} ms late (p99), and none of its processes used more than "
+        f"{text.percent(share)} of a core."
+    )
+    if not limited:
+        return f"The load generator kept up at {_share(len(facts), facts)}: it {how}"
+    named = _first(f"{f.words} ({'; '.join(f.client_limited)})" for f in limited)
+    return f"The load generator limited {_share(len(limited), facts)}, which the verdict leaves out: {named}. It {how}"
+
+
+def pacing_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Folded | None:
+    """The load that was asked for against the one that was made; None where nothing was measured. `points`:
+    `summary.summarise`.
+    """
+    facts = _in_order(facts)
     if not facts:
-        return Prose("")
+        return None
     return _schedule_table(facts) if any(f.load.is_open for f in facts) else _turnaround_table(facts, points)
 
 
-def _turnaround_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Table:
-    achieved = points.set_index(["option", "dataset", "load"])["achieved_concurrency"].to_dict()
+def _turnaround_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Folded:
+    known = points.set_index(["option", "dataset", "load"])["achieved_concurrency"].to_dict()
+    achieved = [known.get((f.option, f.dataset, f.load.label)) for f in facts]
     rows = pd.DataFrame(
-        {
-            "load_point": f.load_point,
-            "asked": f.level,
-            "achieved_concurrency": achieved.get((f.option, f.dataset, f.load.label)),
-        }
-        | _spread("turnaround", f.turnaround_ms)
-        for f in facts
+        _names(f) | {"achieved_concurrency": in_flight} | _spread("turnaround", f.turnaround_ms)
+        for f, in_flight in zip(facts, achieved, strict=True)
     )
     columns = [
-        "load_point",
-        numeric("asked", "asked concurrency", decimals=0),
+        *_name_columns(facts),
         "achieved_concurrency",
         *_spread_columns("turnaround", "turnaround", "ms", decimals=3),
     ]
@@ -75,15 +95,31 @@ def _turnaround_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Table:
         "Closed loop: requests in flight against workers (over all repetitions), and the turnaround from an answer's end "
         "to the worker's next send."
     )
-    return Table(rows, columns, caption)
+    return Folded(_concurrency_line(facts, achieved), Table(rows, columns, caption))
 
 
-def _schedule_table(facts: list[AttemptFacts]) -> Table:
+def _concurrency_line(facts: list[AttemptFacts], achieved: Sequence[float | None]) -> str:
+    shares = [
+        (f, in_flight / f.level) for f, in_flight in zip(facts, achieved, strict=True) if text.is_known(in_flight)
+    ]
+    turnaround_ms = [f.turnaround_ms["p99"] for f in facts if f.turnaround_ms]
+    again = f" A worker sent again within {text.significant(max(turnaround_ms))} ms (p99)." if turnaround_ms else ""
+    if not shares:
+        return f"How many requests were in flight is not known.{again}"
+    off = [(f, share) for f, share in shares if not CONCURRENCY_TOLERANCE <= share <= 1 / CONCURRENCY_TOLERANCE]
+    if off:
+        worst = sorted(off, key=lambda one: one[1])
+        named = _first(f"{f.words} ({text.percent(share, 1)} of it)" for f, share in worst)
+        return f"{_share(len(off), facts)} did not hold the concurrency that was asked for: {named}.{again}"
+    lowest, highest = (text.percent(of(share for _, share in shares), 1) for of in (min, max))
+    in_flight = lowest if lowest == highest else f"{lowest} to {highest}"
+    held = f"{_share(len(shares), facts)} held the concurrency that was asked for"
+    return f"{held}: on average {in_flight} of it was in flight.{again}"
+
+
+def _schedule_table(facts: list[AttemptFacts]) -> Folded:
     rows = pd.DataFrame(
-        {"load_point": f.load_point}
-        | _spread("lag", f.schedule_lag_ms)
-        | _arrivals("asked", f.scheduled)
-        | _arrivals("sent", f.achieved)
+        _names(f) | _spread("lag", f.schedule_lag_ms) | _arrivals("asked", f.scheduled) | _arrivals("sent", f.achieved)
         for f in facts
     )
     regularity = (
@@ -93,7 +129,7 @@ def _schedule_table(facts: list[AttemptFacts]) -> Table:
         ("autocorrelation", "autocorrelation of gaps", 3),
     )
     columns = [
-        "load_point",
+        *_name_columns(facts),
         *_spread_columns("lag", "schedule lag", "ms", decimals=3),
         *(
             numeric(f"{when}_{name}", f"{header}, {'scheduled' if when == 'asked' else 'sent'}", decimals=decimals)
@@ -105,7 +141,7 @@ def _schedule_table(facts: list[AttemptFacts]) -> Table:
         "Open loop: how late requests were sent, and the arrivals as scheduled and as sent. Gap CV and dispersion are 0 for "
         "evenly spaced arrivals and 1 for Poisson ones; gaps that do not depend on each other have autocorrelation 0."
     )
-    return Table(rows, columns, caption)
+    return Folded(_schedule_line(facts), Table(rows, columns, caption))
 
 
 def _arrivals(prefix: str, arrivals: ArrivalFacts | None) -> dict[str, float | None]:
@@ -113,32 +149,60 @@ def _arrivals(prefix: str, arrivals: ArrivalFacts | None) -> dict[str, float | N
     return {f"{prefix}_{name}": None if arrivals is None else getattr(arrivals, name) for name in names}
 
 
-def connection_table(facts: list[AttemptFacts]) -> Table | Prose:
-    """What connecting took, which is in no latency."""
-    if not facts:
-        return Prose("")
+def _schedule_line(facts: list[AttemptFacts]) -> str:
+    lag_ms = [f.schedule_lag_ms["p99"] for f in facts if f.schedule_lag_ms]
+    late = f" Requests went out at most {text.significant(max(lag_ms))} ms late (p99)." if lag_ms else ""
+    changes = [(f, f.achieved.rate / f.scheduled.rate - 1) for f in facts if f.achieved and f.scheduled]
+    if not changes:
+        return f"How the rates that were sent compare with the schedule's is not known.{late}"
+    off = sorted((one for one in changes if abs(one[1]) > RATE_TOLERANCE), key=lambda one: -abs(one[1]))
+    if off:
+        named = _first(f"{f.words} ({change:+.1%})" for f, change in off)
+        return f"{_share(len(off), facts)} had a rate more than {RATE_TOLERANCE:.0%} off the schedule's: {named}.{late}"
+    most = max(abs(change) for _, change in changes)
+    return f"{_share(len(changes), facts)} kept the schedule: rates are within {text.percent(most, 1)} of it.{late}"
+
+
+def connection_table(facts: list[AttemptFacts]) -> Folded | None:
+    """What connecting took, which is in no latency; None where no connection is known of."""
+    facts = _in_order(facts)
+    if not any(f.connect_ms or f.tls_ms for f in facts):
+        return None
     rows = pd.DataFrame(
-        {"load_point": f.load_point, "count": (f.connect_ms or {}).get("n")}
+        _names(f)
+        | {"count": (f.connect_ms or {}).get("n")}
         | _spread("connect", f.connect_ms)
         | _spread("tls", f.tls_ms)
         for f in facts
     )
     columns = [
-        "load_point",
+        *_name_columns(facts),
         "count",
         *_spread_columns("connect", "TCP connect", "ms", decimals=2),
         *_spread_columns("tls", "TLS handshake", "ms", decimals=2),
     ]
-    return Table(rows, columns, "Connecting, which no latency contains.")
+    return Folded(_connection_line(facts), Table(rows, columns, "Connecting, which no latency contains."))
 
 
-def steadiness_table(facts: list[AttemptFacts]) -> Table | Prose:
-    """The steady window of each load point, and what speaks for or against its being steady."""
+def _connection_line(facts: list[AttemptFacts]) -> str:
+    connects, handshakes = ([f for f in of if f] for of in zip(*((f.connect_ms, f.tls_ms) for f in facts), strict=True))
+    made = [
+        f"{text.plural(int(sum(one['n'] for one in many)), noun)} took at most {text.significant(longest)} ms"
+        for many, noun in ((connects, "TCP connect"), (handshakes, "TLS handshake"))
+        for longest in [max((one["max"] for one in many), default=None)]
+        if many
+    ]
+    return f"Connecting is in no latency: {' each, '.join(made)} each."
+
+
+def steadiness_table(facts: list[AttemptFacts]) -> Folded | None:
+    """The steady window of each load point, and what speaks for or against its being steady; None where nothing was measured."""
+    facts = _in_order(facts)
     if not facts:
-        return Prose("")
+        return None
     rows = pd.DataFrame(
-        {
-            "load_point": f.load_point,
+        _names(f)
+        | {
             "window_s": f.window_s,
             "ended": f.ended_because,
             "steady": "not looked for" if f.steady is None else "yes" if f.steady else "no",
@@ -146,21 +210,39 @@ def steadiness_table(facts: list[AttemptFacts]) -> Table | Prose:
         }
         for f in facts
     )
-    columns = ["load_point", "window_s", "ended", "steady", "because"]
+    columns = [*_name_columns(facts), "window_s", "ended", "steady", "because"]
     caption = "Was a steady state reached? Without one a load point cannot show that the SLO is met."
     if not all(could_be_judged(f) for f in facts):
         caption += " A race measures a load point again, up to twice, where no block of it can be judged."
-    return Table(rows, columns, caption)
+    return Folded(_steadiness_line(facts), Table(rows, columns, caption))
 
 
-def calibration_table(run: RunFolder) -> Table | Prose:
-    """What the load generator itself adds, from its calibration against a stub on loopback; or that there was none.
+def _steadiness_line(facts: list[AttemptFacts]) -> str:
+    looked_for = [f for f in facts if f.steady is not None]
+    if not looked_for:
+        return f"No steady state was looked for: {_first(dict.fromkeys(f.steady_because for f in facts))}."
+    overloaded = [f for f in looked_for if was_overloaded(f)]
+    unsteady = [f for f in looked_for if not f.steady and f not in overloaded]
+    steady = len(looked_for) - len(overloaded) - len(unsteady)
+    said = [f"{_share(steady, facts)} reached a steady state."] if steady else []
+    if unsteady:
+        named = _first(f.words for f in unsteady)
+        said.append(f"{_share(len(unsteady), facts)} did not, and cannot show that the SLO is met: {named}.")
+    if overloaded:
+        named = _first(f.words for f in overloaded)
+        said.append(f"{_share(len(overloaded), facts)} received more requests than were served: {named}.")
+    return " ".join(said)
+
+
+def calibration_table(run: RunFolder) -> Folded | Prose | None:
+    """What the load generator itself adds, from its calibration against a stub on loopback; or that there was none. None where
+    the results were imported.
 
     Raises AnalysisError where the calibration cannot be read.
     """
     path = run.instrument_file
     if read_origins(run):
-        return Prose("")
+        return None
     if not path.is_file():
         return Prose("The load generator was not calibrated in this run: what it adds to a latency is not known.")
     try:
@@ -188,7 +270,52 @@ def calibration_table(run: RunFolder) -> Table | Prose:
         f"Calibration: what the load generator (load processes: {processes}, receive stamps by {clock}) added "
         "to the times of a server on loopback that knows when it sent each byte."
     )
-    return Table(rows, columns, caption)
+    return Folded(_calibration_line(rows), Table(rows, columns, caption))
+
+
+def _calibration_line(rows: pd.DataFrame) -> str:
+    most = {
+        name: text.significant(rows[name].max()) for name in ("ttft_mean", "latency_mean", "ttft_p99", "latency_p99")
+    }
+    levels = " and ".join(f"{level:g}" for level in rows["concurrency"])
+    return (
+        f"By its calibration at concurrency {levels}, the load generator adds at most {most['ttft_mean']} ms to a TTFT and "
+        f"{most['latency_mean']} ms to a latency on average (p99: {most['ttft_p99']} and {most['latency_p99']} ms)."
+    )
+
+
+# --- names and numbers --------------------------------------------------------------------------------------------
+
+
+def _in_order(facts: Iterable[AttemptFacts]) -> list[AttemptFacts]:
+    """By option and dataset, each in order of level and repetition."""
+    return sorted(facts, key=lambda f: (f.option, f.dataset, f.level, f.repetition))
+
+
+def _names(f: AttemptFacts) -> dict[str, str | int]:
+    return {"option": f.option, "dataset": f.dataset, "load": f.load.label, "measurement": f.repetition}
+
+
+def _are_repeated(facts: list[AttemptFacts]) -> bool:
+    return len({(f.option, f.dataset, f.level) for f in facts}) < len(facts)
+
+
+def _name_columns(facts: list[AttemptFacts]) -> list[Column | str]:
+    """The columns of `_names`: which measurement of its load point it is, only where one has several."""
+    which = [numeric("measurement", "measurement", decimals=0)] if _are_repeated(facts) else []
+    return ["option", "dataset", "load", *which]
+
+
+def _share(count: int, facts: list[AttemptFacts]) -> str:
+    """For example `2 of 18 load points`."""
+    return f"{count:,} of {text.plural(len(facts), 'measurement' if _are_repeated(facts) else 'load point')}"
+
+
+def _first(named: Iterable[str]) -> str:
+    """At most three of them, and how many more there are."""
+    named = list(named)
+    more = len(named) - MOST_NAMED
+    return "; ".join(named[:MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def _spread(prefix: str, values: dict[str, float] | None, *more: str) -> dict[str, float | None]:

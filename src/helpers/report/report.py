@@ -6,7 +6,6 @@ Nothing is computed here that is not said here: numbers come from `metrics` and 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +14,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from helpers import number_text as text
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.file import LoadedConfig
 from helpers.errors import RunFolderError
+from helpers.load.plan import missing_attempts
 from helpers.metrics.failure_counts import KIND, failure_words
 from helpers.metrics.intervals import CONFIDENCE, share_bounds
 from helpers.metrics.single_requests import slo_sentence
@@ -26,7 +26,7 @@ from helpers.report.columns import interval_column, numeric
 from helpers.report.display import NO_FORMULAS, Figure, Html, Markdown, Prose, Table, code
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.report.price_unit import price_column, price_unit, scaled
-from helpers.run.folder import RunFolder
+from helpers.run.folder import LOCAL_ROOT, RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import read_prompt_notes, read_prompt_warnings, sample_prompts, summarise_prompts
 from helpers.run.remote import store_run
@@ -47,8 +47,8 @@ STATUS_WORDS = {
 }
 
 MOST_NAMED = 3
-MOST_ROWS = 6
-"""Rows of a warning that are shown all."""
+TABLES_FOLDER = "tables"
+"""Where the tables of the report are in the run folder, as files."""
 NO_FIGURE = {
     "price_performance": "There is no figure of price against latency: no load point has both a finite price and a finite "
     "latency percentile.",
@@ -237,33 +237,6 @@ def _bounds(points: pd.DataFrame, index: int, column: str, decimals: int) -> str
 # --- how sure, how measured ---------------------------------------------------------------------------------------
 
 
-def warning_list(verdict: Verdict) -> Prose:
-    """The numbered warnings with the rows concerned: all where they are few, else the worst and how many more there are."""
-    if not verdict.warnings:
-        return Prose("Every check passed: there is no warning.")
-    options, items = [option.option for option in verdict.options], []
-    for i, warning in enumerate(verdict.warnings, start=1):
-        items.append(Markdown("{}. **{}**").format(i, warning.message))
-        items += [Markdown("    * {}").format(row) for row in _few_rows(warning.rows, options)]
-    return Prose(Markdown("\n").join(items))
-
-
-def _few_rows(rows: list[str], options: list[str]) -> list[str]:
-    """The rows of a warning if they are few; else the first, which are the worst, and how many more there are of which option."""
-    if len(rows) <= MOST_ROWS:
-        return rows
-    more = rows[MOST_NAMED:]
-    longest_first = sorted(options, key=len, reverse=True)
-    of = Counter(
-        next((name for name in longest_first if row.startswith((name, f"{slug(name)}__"))), "") for row in more
-    )
-    counts = ", ".join(f"{of[name]:,} of {name}" for name in options if of[name])
-    return [
-        *rows[:MOST_NAMED],
-        f"and {len(more):,} more{f': {counts}' if counts else ''} (all: verdict.json, warnings)",
-    ]
-
-
 def figure(figures: dict[str, Figure], name: str) -> Figure | Prose:
     """A figure, or why there is none."""
     return figures.get(name) or Prose(
@@ -271,10 +244,10 @@ def figure(figures: dict[str, Figure], name: str) -> Figure | Prose:
     )
 
 
-def errors_table(failures: pd.DataFrame) -> Table | Prose:
-    """What failed, by option and kind, with an example of what the server said; a sentence where nothing did."""
+def errors_table(failures: pd.DataFrame) -> Table | None:
+    """What failed, by option and kind, with an example of what the server said; None where nothing did."""
     if failures.empty:
-        return Prose("No request failed in any phase of any load point.")
+        return None
     sent = failures.drop_duplicates(["option", "dataset", "load"]).groupby("option")["sent"].sum()
     rows = [
         {
@@ -320,6 +293,29 @@ def machine_and_versions(run: RunFolder) -> Prose:
             versions,
         )
     )
+
+
+def how_to_recompute(run: RunFolder, config: BenchmarkConfig) -> Prose:
+    """The command that computes this verdict again, and what it does beside that."""
+    command = code(f"make report RUN={run.run_id if run.path.parent == LOCAL_ROOT else run.path}")
+    if config.imported:
+        return Prose(Markdown("To compute this verdict again from the imported result files: {}.").format(command))
+    missing = [option.name for option in config.options if missing_attempts(option, config, run)]
+    if missing:
+        said = Markdown(
+            "{} first measures what is missing of {}, and then computes this verdict again from all request records."
+        )
+        return Prose(said.format(command, Markdown(", ").join(map(quoted, missing))))
+    said = Markdown(
+        "To compute this verdict again from the request records: {}. It needs no server, and sends no request."
+    )
+    return Prose(said.format(command))
+
+
+def table_files() -> Prose:
+    """Where the tables of the report are as files."""
+    said = "All tables, numbers unrounded: [{}](tables/tables.xlsx), and each as CSV in `{}`."
+    return Prose(Markdown(said).format(f"{TABLES_FOLDER}/tables.xlsx", TABLES_FOLDER))
 
 
 def resolved_config(config: LoadedConfig) -> Html:

@@ -3,6 +3,7 @@
 runs/<run id>/
     run.json  config.yml          what was run, on which machine, with which versions
     payloads/  endpoints.json  requests/  metrics/  figures/  verdict.json  report.html  report.md
+    tables/                       of the report, as CSV and in one workbook
     notebooks/                    the executed notebooks
     logs/                         of the load processes and of local model servers
 

@@ -49,6 +49,8 @@ class EndpointRecord(BaseModel):
     price: Price | None = None
     """None: unknown."""
     image: str | None = None
+    image_digest: str | None = None
+    """Of the image that runs, as the platform reports it, `sha256:...`; None where it does not."""
     serving: dict[str, str] = {}
     """Serving settings as the report shows them; never a secret."""
     model: str | None = None

@@ -180,6 +180,12 @@ class AttemptFacts:
         return (self.window_close_ns - self.window_open_ns) / 1e9
 
     @property
+    def words(self) -> str:
+        """Option, dataset and load, as messages name them; after the first measurement of a load point, which one it is."""
+        which = f", measurement {self.repetition}" if self.repetition > 1 else ""
+        return f"{self.option}, {self.dataset}, {self.load.label}{which}"
+
+    @property
     def load(self) -> LoadLevel:
         """The level, with its kind."""
         return LoadLevel(self.load_kind, self.level)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.report.display import Markdown, Prose, code
+from helpers.report.report import TABLES_FOLDER
 from helpers.run.folder import RunFolder
 from helpers.series.page import write_page
+from helpers.series.tables import write_tables
 
 KERNEL_ARGUMENTS = ["--log-level=CRITICAL"]
 """A kernel warns at every start that its loopback sockets are not encrypted, and logs its normal exit as an error."""
@@ -18,7 +20,7 @@ REPORT_NOTEBOOK = PROJECT_ROOT / "notebooks" / "05_report.ipynb"
 
 
 def publish_report(run: RunFolder, config_path: str, publish: bool) -> Prose:
-    """Write report.html and report.md; `publish` is false in the execution that is being published."""
+    """Write report.html, report.md and the tables as files; `publish` is false in the execution that is being published."""
     if not publish:
         return Prose("")
     import papermill
@@ -33,5 +35,6 @@ def publish_report(run: RunFolder, config_path: str, publish: bool) -> Prose:
         progress_bar=False,
     )
     write_page(executed, run.path / "report.html", run.path / "report.md")
+    write_tables(executed, run.folder(TABLES_FOLDER))
     executed.unlink()
     return Prose(Markdown("Report: {}").format(code(run.path / "report.html")))

@@ -22,7 +22,7 @@ from helpers.run.folder import RunFolder, write_atomically
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompt_warnings
 from helpers.run.records import AttemptFacts, read_facts
-from helpers.run.report_warning import ReportWarning
+from helpers.run.report_warning import ReportWarning, gravest_first
 from helpers.verdict.checks import check_run
 from helpers.verdict.group_checks import group_warnings
 from helpers.verdict.request_checks import audit
@@ -85,7 +85,7 @@ def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     measured = pd.DataFrame(rows) if rows else no_load_points(config)
     points = measured if grouped.empty else pd.concat([pd.DataFrame(rows), grouped], ignore_index=True)
     points = judge_across_loads(points.apply(_numbers_as_numbers), config)
-    warnings = [
+    found = [
         *check_run(
             points,
             audits,
@@ -100,7 +100,7 @@ def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
         *import_warnings(run),
     ]
     drawn = pd.concat(samples, ignore_index=True) if samples else pd.DataFrame(columns=[*SAMPLED, *SAMPLE_KEYS])
-    return Measurements(points, drawn, facts, endpoints, warnings, count_failures(run.requests, facts))
+    return Measurements(points, drawn, facts, endpoints, gravest_first(found), count_failures(run.requests, facts))
 
 
 def _numbers_as_numbers(column: pd.Series) -> pd.Series:
@@ -163,9 +163,9 @@ def read_failures(run: RunFolder) -> pd.DataFrame:
 
 
 def read_warnings(run: RunFolder) -> list[ReportWarning]:
-    """The warnings from the checks."""
+    """The warnings from the checks, the gravest first."""
     path = run.require(f"metrics/{WARNINGS_FILE}", "04_analyse_metrics")
-    return [ReportWarning.model_validate(item) for item in json.loads(path.read_text(encoding="utf-8"))]
+    return gravest_first(ReportWarning.model_validate(item) for item in json.loads(path.read_text(encoding="utf-8")))
 
 
 def write_verdict(verdict: Verdict, run: RunFolder) -> None:

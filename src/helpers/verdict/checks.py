@@ -28,6 +28,7 @@ from helpers.verdict.request_checks import LoadPointAudit, check_load_points, ch
 LENGTH_TOLERANCE = 0.05
 STANDARD_ERRORS = 4
 PRICE_AGE_DAYS = 90
+NEXT_ONE_MODEL = "serve the same model with all options, or weigh the quality of their answers beside the price"
 VERSION = re.compile(r"v?(\d+(?:\.\d+)+)")
 WORD_AND_VERSION = re.compile(r"([a-z]+)(\d+(?:\.\d+)+)")
 
@@ -42,7 +43,7 @@ def check_run(
     today: date,
     moves: Sequence[Move] = (),
 ) -> list[ReportWarning]:
-    """All warnings of a run, the gravest first. `points` is the table of `summary.summarise`."""
+    """All warnings of a run, in no order that counts. `points` is the table of `summary.summarise`."""
     found = [
         *_missing_points(points, endpoints, config),
         *_missing_repetitions(points, config),
@@ -109,9 +110,11 @@ def _unequal(points: pd.DataFrame, tokens: str) -> list[str]:
 def _different_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> Iterable[ReportWarning]:
     if not same_model(config, endpoints):
         served = [f"{name}: {model or 'unknown'}" for name, model in served_models(config, endpoints).items()]
-        message = "The options do not serve the same model, so they are compared per output token."
-        if config.imported:
-            message += " If these names mean the same model, write `model: ...` in the options."
+        next_step = "if these names mean the same model, write `model: ...` in the options"
+        message = (
+            "The options do not serve the same model, so they are compared per output token. Whether the cheapest answers as "
+            f"well as the others is not measured. Next: {next_step if config.imported else NEXT_ONE_MODEL}."
+        )
         yield ReportWarning(kind="different_models", message=message, rows=served)
 
 
@@ -119,16 +122,27 @@ def _lengths(points: pd.DataFrame, are_counted_apart: bool) -> Iterable[ReportWa
     what_follows = "requests are unequal work, so options are compared per output token"
     if are_counted_apart:
         what_follows = "but tokens were not counted alike, so it is not known whether requests are unequal work"
-    for tokens, kind, message in (
-        ("prompt_tokens", "prompt_length", "Prompts differ in mean length by more than 5%"),
-        ("output_tokens", "output_length", "Answers differ in mean length by more than 5%"),
+    for tokens, kind, message, next_step in (
+        (
+            "prompt_tokens",
+            "prompt_length",
+            "Prompts differ in mean length by more than 5%",
+            "send all options the same prompts, in the same chat template",
+        ),
+        (
+            "output_tokens",
+            "output_length",
+            "Answers differ in mean length by more than 5%",
+            "have all options answer with as many tokens (generation.fixed_output_length), if their servers can",
+        ),
     ):
+        next_step = "set the same tokenizer for all options" if are_counted_apart else next_step
         datasets = _unequal(points, tokens)
         if datasets:
             here = points[points["dataset"].isin(datasets)].dropna(subset=[f"{tokens}_mean"])
             yield ReportWarning(
                 kind=kind,
-                message=f"{message}{',' if are_counted_apart else ':'} {what_follows}.",
+                message=f"{message}{',' if are_counted_apart else ':'} {what_follows}. Next: {next_step}.",
                 rows=[
                     f"{row['option']}, {row['dataset']}, {row['load']}: {row[f'{tokens}_mean']:.1f} tokens"
                     for _, row in here.iterrows()
@@ -147,7 +161,10 @@ def _stale_names(endpoints: list[EndpointRecord]) -> Iterable[ReportWarning]:
                 rows.append(f"{record.option}: the name says {version}, its image is {image}")
     if rows:
         yield ReportWarning(
-            kind="stale_name", message="An option's name gives another version than the image that ran.", rows=rows
+            kind="stale_name",
+            message="An option's name gives another version than the image that ran. All figures are those of the image. Next: "
+            "rename the option.",
+            rows=rows,
         )
 
 
@@ -190,7 +207,10 @@ def _missing_points(
             elif not any(key[:2] == (option.name, dataset.name) for key in have):
                 missing.append(f"{option.name}, {dataset.name}: the search measured nothing")
         if missing:
-            reason = failures.get(option.name) or "it was not run, or has no steady window"
+            reason = failures.get(option.name) or (
+                "it was not run, or has no steady window. The verdict is without that. Next: run notebooks 02 and 03 on this "
+                "run again: they measure what is missing"
+            )
             count = plural(len(missing), "load point" if planned else "search result")
             yield ReportWarning(kind="missing", message=f"{option.name}: {count} missing: {reason}", rows=missing)
 
@@ -202,7 +222,12 @@ def _missing_repetitions(points: pd.DataFrame, config: BenchmarkConfig) -> Itera
             f"{r.option}, {r.dataset}, {r.load}: {r.repetitions} of {config.load.repetitions}"
             for r in short.itertuples()
         ]
-        yield ReportWarning(kind="missing", message="Repetitions are missing.", rows=rows)
+        yield ReportWarning(
+            kind="few_repetitions",
+            message="Repetitions are missing. Intervals are wider than they would be, or of another kind. Next: run notebooks "
+            "02 and 03 on this run again: they measure what is missing.",
+            rows=rows,
+        )
 
 
 def _mean_hides_tail(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
@@ -222,14 +247,16 @@ def _mean_hides_tail(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[
     if slow:
         yield ReportWarning(
             kind="mean_hides_tail",
-            message=f"The mean meets the limit, but p{config.slo.percentile:g} does not: a report of means would pass these.",
+            message=f"The mean meets the limit, but p{config.slo.percentile:g} does not: a report of means would pass these. "
+            f"The verdict goes by p{config.slo.percentile:g}.",
             rows=slow,
         )
     if failed:
         yield ReportWarning(
             kind="errors_hide_tail",
-            message=f"Errors are the cause, not latency: more than {1 - config.slo.percentile / 100:.3g} of the requests failed, "
-            f"so p{config.slo.percentile:g} is missed however fast the answers are. The mean of the answers is within the limit.",
+            message=f"Errors are the cause, not latency: more than {1 - config.slo.percentile / 100:.3g} of the requests "
+            f"failed, so p{config.slo.percentile:g} is missed however fast the answers are. The mean of the answers is within "
+            "the limit. Next: find the cause of the errors; a faster option would not help.",
             rows=failed,
         )
 
@@ -242,13 +269,25 @@ def _prices(points: pd.DataFrame, endpoints: list[EndpointRecord], today: date) 
     measured = [record for record in endpoints if record.option in set(points["option"])]
     unpriced = [record.option for record in measured if record.price is None]
     if unpriced:
-        yield ReportWarning(kind="no_price", message="No price is known: measured, but not ranked.", rows=unpriced)
-    old = [
-        f"{record.option}: {record.price.as_of}"
-        for record in measured
-        if record.price and record.price.as_of and (today - record.price.as_of).days > PRICE_AGE_DAYS
-    ]
-    if old:
         yield ReportWarning(
-            kind="old_price", message=f"Prices were looked up more than {PRICE_AGE_DAYS} days ago.", rows=old
+            kind="no_price",
+            message="No price is known: measured, but not ranked. Any of these might be the cheapest. Next: set `price` in the "
+            "option.",
+            rows=unpriced,
         )
+    old = [record for record in measured if _has_old_price(record, today)]
+    if old:
+        may_reorder = len({record.instance_type for record in measured}) > 1
+        yield ReportWarning(
+            kind="old_price",
+            message=f"Prices were looked up more than {PRICE_AGE_DAYS} days ago. If they have changed, so has every amount in "
+            f"dollars{', and perhaps which option is the cheapest' if may_reorder else ''}. Next: set `price` of the option to "
+            "today's, and run notebooks 04 and 05 again: nothing is measured anew.",
+            rows=[f"{record.option}: {record.price.as_of}" for record in old],
+        )
+
+
+def _has_old_price(record: EndpointRecord, today: date) -> bool:
+    """True where a price that somebody will pay was looked up long ago; what runs on this machine has a stand-in for one."""
+    as_of = record.price.as_of if record.price and not record.local else None
+    return as_of is not None and (today - as_of).days > PRICE_AGE_DAYS

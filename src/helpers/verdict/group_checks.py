@@ -80,8 +80,8 @@ def _beyond_the_cap(groups: pd.DataFrame, config: BenchmarkConfig) -> Iterable[R
     if rows:
         yield ReportWarning(
             kind="output_length",
-            message=f"Answers have more output tokens than the {cap} requested: tokens were not counted in the way in which they "
-            "were limited.",
+            message=f"Answers have more output tokens than the {cap} requested: tokens were not counted in the way in which "
+            "they were limited, so prices per output token are in doubt. Next: find out which tokenizer made the files' counts.",
             rows=rows,
         )
 
@@ -93,7 +93,8 @@ def _volleys(groups: pd.DataFrame) -> Iterable[ReportWarning]:
             kind="volleys",
             message="Requests were sent in volleys, each when the slowest request of the one before had ended. That is not a "
             "constant concurrency: towards the end of each volley fewer were in flight, and under steady traffic the server "
-            "would be busier and slower.",
+            "would be busier and slower. Next: measure the chosen option under steady load before a fleet is sized by these "
+            "figures.",
             rows=[
                 f"{option}: {plural(len(here), 'volley')} at {', '.join(here['load'].unique())}"
                 for option, here in together.groupby("option", sort=False)
@@ -117,7 +118,8 @@ def _same_length(groups: pd.DataFrame) -> Iterable[ReportWarning]:
         yield ReportWarning(
             kind="one_prompt",
             message="All prompts of a dataset have the same length: they were made that way, or they are the same prompt, "
-            "which a server with a prefix cache answers faster. The files do not hold the texts.",
+            "which a server with a prefix cache answers faster. The files do not hold the texts. "
+            "On other prompts the order of the options may be another. Next: find out how the prompts were made.",
             rows=rows,
         )
 
@@ -144,7 +146,8 @@ def _warm_up(points: pd.DataFrame) -> Iterable[ReportWarning]:
         yield ReportWarning(
             kind="warm_up",
             message="Shorter prompts took longer than longer ones at the same load, for answers that are no longer: the "
-            "server was probably still warming up while it was measured.",
+            "server was probably still warming up while it was measured, and is faster and cheaper than it seems. Next: measure "
+            "it again with a warm-up.",
             rows=rows,
         )
 
@@ -191,7 +194,8 @@ def _hidden_misses(groups: pd.DataFrame, config: BenchmarkConfig) -> Iterable[Re
     if rows:
         yield ReportWarning(
             kind="mean_hides_tail",
-            message=f"The mean latency is within the limit of {limit:g} s, but single volleys were not.",
+            message=f"The mean latency is within the limit of {limit:g} s, but single volleys were not. The verdict goes by "
+            f"p{config.slo.percentile:g}, as far as the groups bound it.",
             rows=rows,
         )
 
@@ -206,7 +210,8 @@ def _gaps(groups: pd.DataFrame) -> Iterable[ReportWarning]:
         yield ReportWarning(
             kind="client_gap",
             message="A volley lasted longer than the sum of the latencies of its requests. The difference is in no latency: the "
-            "client spent it, and throughput includes it.",
+            "client spent it, and throughput includes it: the server can serve more, for less, than these rows show. Next: "
+            "measure again with a load generator that does not wait between requests.",
             rows=[
                 f"{row.name_}: {row.wall_s:.1f} s for {row.together_s:.1f} s"
                 for row in held_up.rename(columns={"name": "name_"}).itertuples()

@@ -10,6 +10,8 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.control import Move
+from helpers.metrics.formulas import UNDECIDED
+from helpers.metrics.looks import looks_of
 from helpers.metrics.sample_size import requests_for_percentile
 from helpers.metrics.summary import LoadPoint
 from helpers.run.machine import BUSY_MACHINE, busy_words
@@ -21,8 +23,14 @@ RATE_TOLERANCE = 0.02
 PLANNED_ENDS = {ENOUGH_REQUESTS, WHOLE_SCHEDULE}
 """Reasons for which a load point ends as planned; ramps and traces end with their schedule."""
 NEXT_STEPS = {
-    PROMPTS_RAN_OUT: " Next: raise the `count` of their datasets, with a source that has more, or set load.repeat_prompts: true."
+    "max_duration_s": " Their intervals are wider than they were to be. Next: raise load.max_duration_s.",
+    PROMPTS_RAN_OUT: " Their intervals are wider than they were to be. Next: raise the `count` of their datasets, with a source "
+    "that has more, or set load.repeat_prompts: true.",
 }
+LESS_IN_FLIGHT = (
+    "Fewer requests were in flight than requested. Latency and throughput are those of the lower load: at the requested one "
+    "latency would be higher. Next: read these rows at the number that was in flight."
+)
 TREND = "latency has a trend"
 """How `load.steady` describes a drift over the window."""
 
@@ -90,13 +98,17 @@ def check_requests(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Ite
 def _token_counts(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
     asked = config.generation.max_output_tokens if config.generation else None
     total = sum(one.answers for one in audits)
-    for word, column in (("fewer", "shorter"), ("more", "longer")):
+    for word, column, so in (
+        ("fewer", "shorter", "less work: the option seems faster and cheaper per request than it is"),
+        ("more", "longer", "more work: the option seems slower and more expensive per request than it is"),
+    ):
         off = [one for one in audits if getattr(one, column)]
         if asked is not None and off and (config.generation.fixed_output_length or word == "more"):
             count = sum(getattr(one, column) for one in off)
             yield ReportWarning(
                 kind="output_length",
-                message=f"{count} of {total} answers have {word} than the {asked} output tokens requested.",
+                message=f"{count} of {total} answers have {word} than the {asked} output tokens requested. That is {so}. Next: "
+                "check that its server obeys `generation`, and how it counts tokens.",
                 rows=[f"{one.label}: {getattr(one, column)} of {one.answers}" for one in off],
             )
 
@@ -107,7 +119,7 @@ def _echoed(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
         yield ReportWarning(
             kind="echoed_prompt",
             message=f"{sum(one.echoed for one in echoed)} answers began with the prompt; it was stripped before tokens "
-            "were counted.",
+            "were counted. No figure contains it, but sending it back takes time. Next: switch the echo off in the server.",
             rows=[f"{one.label}: {one.echoed}" for one in echoed],
         )
 
@@ -124,6 +136,10 @@ def _token_sources(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Ite
             message = f"Some {name} tokens were counted by the server, others by a tokenizer."
             if not any("server" in found for found in sources.values()):
                 message = f"Not all {name} tokens were counted with the same tokenizer."
+            message += (
+                " Prices per token of options that count differently cannot be compared closely. Next: set the same "
+            )
+            message += "tokenizer for all options, and have all servers report usage, or none."
             yield ReportWarning(kind="token_sources", message=message, rows=rows)
 
 
@@ -146,7 +162,9 @@ def _repeated_prompts(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     if rows:
         yield ReportWarning(
             kind="repeated_prompts",
-            message="Prompts were sent more than once: a server with a prefix cache answers repeated ones faster.",
+            message="Prompts were sent more than once: a server with a prefix cache answers repeated ones faster. With "
+            "such a cache an option may be slower, and more expensive, on prompts that do not repeat. Next: raise the `count` "
+            "of the datasets, or set load.prefix_cache_salt: true.",
             rows=rows,
         )
 
@@ -155,7 +173,10 @@ def _not_streamed(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     rows = sorted({one.option for one in audits if one.not_streamed})
     if rows:
         yield ReportWarning(
-            kind="not_streamed", message="Answers were not streamed: TTFT and TPOT are unknown.", rows=rows
+            kind="not_streamed",
+            message="Answers were not streamed: TTFT and TPOT are unknown, and no limit on them can be judged. Next: if the SLO "
+            "needs them, use an `api` that streams.",
+            rows=rows,
         )
 
 
@@ -194,11 +215,12 @@ def check_load_points(
 
 
 def _client_limited(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
-    rows = [f"{f.load_point}: {'; '.join(f.client_limited)}" for f in facts if f.client_limited]
+    rows = [f"{f.words}: {'; '.join(f.client_limited)}" for f in facts if f.client_limited]
     if rows:
         yield ReportWarning(
             kind="client_limited",
-            message="The client, not the server, limited these load points: they are shown, but the verdict ignores them.",
+            message="The client, not the server, limited these load points: they are shown, but the verdict ignores them. An "
+            "option may be cheaper there. Next: send from a machine with more free CPU, closer to the server.",
             rows=rows,
         )
 
@@ -211,7 +233,7 @@ def _busy_machine(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
             kind=BUSY_MACHINE,
             message=f"{busy_words([f.machine for f in busy])} during {len(busy)} of {len(served)} measurements. An "
             "idle machine may give other figures. Next: close other programs and run it again.",
-            rows=[f"{f.load_point}: {f.machine.words}" for f in busy],
+            rows=[f"{f.words}: {f.machine.words}" for f in busy],
         )
 
 
@@ -220,15 +242,19 @@ def _not_steady(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     unsteady = [f for f in facts if f.steady is False]
     drifting = [f for f in unsteady if f.steady_because.startswith(TREND)]
     for kind, mine, message in (
-        ("trend", drifting, "Latency drifts over the window: these load points cannot show that the SLO is met."),
+        ("trend", drifting, "Latency drifts over the window"),
         (
             "not_steady",
             [f for f in unsteady if f not in drifting],
-            "No steady state was found: these load points cannot show that the SLO is met.",
+            "No steady state was found",
         ),
     ):
         if mine:
-            rows = [f"{f.load_point}: {f.steady_because}" for f in mine]
+            rows = [f"{f.words}: {f.steady_because}" for f in mine]
+            message += ": these load points cannot show that the SLO is met. An option may be cheaper there. Next: measure for "
+            message += (
+                "longer (load.min_requests, load.max_duration_s); if they still are not steady, the load is too high."
+            )
             yield ReportWarning(kind=kind, message=message, rows=rows)
 
 
@@ -236,20 +262,28 @@ def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
     bad = points[points["failures"] > 0].sort_values("error_rate", ascending=False, kind="stable")
     if len(bad):
         rows = [f"{r.option}, {r.dataset}, {r.load}: {r.failures} of {r.n}" for r in bad.itertuples()]
-        yield ReportWarning(kind="errors", message="Requests failed; they count as infinitely slow.", rows=rows)
+        yield ReportWarning(
+            kind="errors",
+            message="Requests failed; they count as infinitely slow. Next: see the table of errors for what the server said.",
+            rows=rows,
+        )
 
 
 def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    """Load points with fewer requests than a window waits for: they show a percentile only where the limit is far away."""
+    """Undecided load points with fewer requests than a window waits for. A race asks for as many as it needs, and says what it
+    leaves open.
+    """
     slo = config.slo
     needed = requests_for_percentile(slo)
-    few = points[points["n"] < needed].sort_values("n", kind="stable")
-    if len(few):
+    few = points[(points["n"] < needed) & (points["slo"] == UNDECIDED)].sort_values("n", kind="stable")
+    if len(few) and looks_of(config) is None:
         rows = [f"{r.option}, {r.dataset}, {r.load}: n = {r.n}" for r in few.itertuples()]
         yield ReportWarning(
             kind="few_samples",
             message=f"Fewer than the {needed} requests that are needed to show p{slo.percentile:g} with {slo.confidence:.0%} "
-            "confidence, unless the limit is far away.",
+            "confidence, unless the limit is far away: these load points are undecided, and an option may be cheaper there. "
+            f"Next: measure at least {needed} requests at each (load.min_requests, load.max_duration_s, `count` of the "
+            "datasets).",
             rows=rows,
         )
 
@@ -259,7 +293,7 @@ def _ended_early(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
         yield ReportWarning(
             kind="ended_early",
             message=f"Load points ended early: {reason}.{NEXT_STEPS.get(reason, '')}",
-            rows=[f.load_point for f in facts if f.ended_because == reason],
+            rows=[f.words for f in facts if f.ended_because == reason],
         )
 
 
@@ -272,7 +306,7 @@ def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
         rows = [
             f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} requested" for r in low.itertuples()
         ]
-        yield ReportWarning(kind="concurrency", message="Fewer requests were in flight than requested.", rows=rows)
+        yield ReportWarning(kind="concurrency", message=LESS_IN_FLIGHT, rows=rows)
     high = closed[closed["achieved_concurrency"] > closed["level"] / CONCURRENCY_TOLERANCE]
     if len(high):
         rows = [
@@ -280,7 +314,8 @@ def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
         ]
         yield ReportWarning(
             kind="concurrency",
-            message="More requests were in flight than the concurrency allows: the file has a wrong concurrency or time.",
+            message="More requests were in flight than the concurrency allows: the file has a wrong concurrency or time. These "
+            "rows may be better or worse than they seem. Next: correct the file, or leave it out.",
             rows=rows,
         )
 
@@ -297,7 +332,8 @@ def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
     if rows:
         yield ReportWarning(
             kind="arrivals",
-            message=f"Requests were sent at a rate that differs from the schedule's by more than {RATE_TOLERANCE:.0%}.",
+            message=f"Requests were sent at a rate that differs from the schedule's by more than {RATE_TOLERANCE:.0%}. These "
+            "rows are of another load than they name. Next: send from a machine with more free CPU.",
             rows=rows,
         )
 
@@ -310,7 +346,8 @@ def _clock_sources(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
         rows = [f"{option}: {' and '.join(sorted(used))}" for option, used in sources.items()]
         yield ReportWarning(
             kind="clock_sources",
-            message="Receive times come from more than one clock: some from the kernel, others from the load process.",
+            message="Receive times come from more than one clock: some from the kernel, others from the load process, "
+            "which are later by the time until it ran. Next: do not rely on differences as small as the event-loop lag.",
             rows=rows,
         )
 

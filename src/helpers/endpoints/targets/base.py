@@ -13,12 +13,15 @@ from helpers.run.ledger import EndpointRecord
 
 
 class EndpointStatus(NamedTuple):
-    """State of an endpoint, when it took that state (ISO 8601, UTC) and, if it failed, why, with the next step."""
+    """State of an endpoint, when it took that state (ISO 8601, UTC) and, if it failed, why, with the next step; if it is in
+    service, the digest of its image where the platform reports it.
+    """
 
     state: Literal["creating", "in_service", "failed", "gone"]
     since: str | None = None
     reason: str | None = None
     cause: Cause | None = None
+    image_digest: str | None = None
 
 
 class Target(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from helpers.endpoints.failures import deploy_error
+from helpers.endpoints.targets.sagemaker_resources import digest_of
 from helpers.errors import DeployError
 from helpers.run.aws_errors import is_not_found
 
@@ -21,6 +22,7 @@ class ExistingEndpoint(NamedTuple):
     instance_type: str
     instance_count: int
     image: str | None
+    image_digest: str | None
     serving: dict[str, str]
     """The inference component that is measured, and its copies; empty for the model of an endpoint."""
 
@@ -38,25 +40,30 @@ def describe_existing(option: SageMakerOption, session: boto3.Session) -> Existi
         endpoint = client.describe_endpoint(EndpointName=name)
         config = client.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
         variant = _only_variant(option, endpoint, config)
-        image, serving = _component(option, client) if option.inference_component else _model(variant, client)
+        live = next(v for v in endpoint["ProductionVariants"] if v["VariantName"] == variant["VariantName"])
+        image, images, serving = (
+            _component(option, client)
+            if option.inference_component
+            else (_image(variant, client), live.get("DeployedImages", []), {})
+        )
     except (ClientError, BotoCoreError) as error:
         if is_not_found(error):
             keys = "endpoint_name and inference_component" if option.inference_component else "endpoint_name"
             raise _refusal(option, f"does not exist ({error})", f"check {keys} and aws.region") from None
         raise deploy_error(option.name, f"cannot describe endpoint {name}", error) from error
-    live = next(v for v in endpoint["ProductionVariants"] if v["VariantName"] == variant["VariantName"])
-    return ExistingEndpoint(variant["InstanceType"], live.get("CurrentInstanceCount", 1), image, serving)
+    count = live.get("CurrentInstanceCount", 1)
+    return ExistingEndpoint(variant["InstanceType"], count, image, digest_of(images), serving)
 
 
-def _model(variant: dict, client: BaseClient) -> tuple[str | None, dict[str, str]]:
+def _image(variant: dict, client: BaseClient) -> str | None:
     """The image of the model that a variant serves."""
     model = client.describe_model(ModelName=variant["ModelName"])
     container = model.get("PrimaryContainer") or next(iter(model.get("Containers", [])), {})
-    return container.get("Image"), {}
+    return container.get("Image")
 
 
-def _component(option: SageMakerOption, client: BaseClient) -> tuple[str | None, dict[str, str]]:
-    """The image of the option's inference component, and what the report says about it."""
+def _component(option: SageMakerOption, client: BaseClient) -> tuple[str | None, list[dict], dict[str, str]]:
+    """The image of the option's inference component, the same as deployed, and what the report says about the component."""
     name = option.inference_component
     component = client.describe_inference_component(InferenceComponentName=name)
     if component["EndpointName"] != option.endpoint_name:
@@ -70,12 +77,11 @@ def _component(option: SageMakerOption, client: BaseClient) -> tuple[str | None,
             option, f"holds the inference component {name}, which is {status}, expected InService", "wait until it is"
         )
     specification = component.get("Specification", {})
-    if "ModelName" in specification:
-        image, _ = _model(specification, client)
-    else:
-        image = specification.get("Container", {}).get("DeployedImage", {}).get("SpecifiedImage")
+    deployed = specification.get("Container", {}).get("DeployedImage", {})
+    image = _image(specification, client) if "ModelName" in specification else deployed.get("SpecifiedImage")
     copies = component.get("RuntimeConfig", {}).get("CurrentCopyCount")
-    return image, {"inference_component": name, **({"copies": str(copies)} if copies is not None else {})}
+    serving = {"inference_component": name, **({"copies": str(copies)} if copies is not None else {})}
+    return image, [deployed], serving
 
 
 def _only_variant(option: SageMakerOption, endpoint: dict, config: dict) -> dict:

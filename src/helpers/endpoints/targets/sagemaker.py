@@ -19,7 +19,13 @@ from helpers.endpoints.targets.execution_role import find_execution_role
 from helpers.endpoints.targets.existing_endpoint import describe_existing
 from helpers.endpoints.targets.model_source import ModelSource, find_model_source
 from helpers.endpoints.targets.sagemaker_requests import EndpointRequests, endpoint_requests, machine_image_of
-from helpers.endpoints.targets.sagemaker_resources import find_endpoint, resource_name, resource_tags
+from helpers.endpoints.targets.sagemaker_resources import (
+    deployed_images,
+    digest_of,
+    find_endpoint,
+    resource_name,
+    resource_tags,
+)
 from helpers.errors import DeployError
 from helpers.load.address import Address, SigV4
 from helpers.run.aws_errors import Cause, cause_of_words, is_passing
@@ -125,7 +131,7 @@ class SageMakerTarget:
         state = STATES.get(endpoint["EndpointStatus"], "creating")
         since = endpoint["LastModifiedTime"].astimezone(UTC).isoformat(timespec="milliseconds")
         if state != "failed":
-            return EndpointStatus(state, since)
+            return EndpointStatus(state, since, image_digest=digest_of(deployed_images(endpoint)))
         reason = endpoint.get("FailureReason", "no reason given")
         return EndpointStatus(state, since, *self._explain(record, reason))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,17 @@ def find_endpoint(endpoint_name: str, client: BaseClient) -> dict | None:
         if is_not_found(error):
             return None
         raise
+
+
+def deployed_images(endpoint: dict) -> list[dict]:
+    """The images of an endpoint's production variants, as DescribeEndpoint reports them."""
+    return [image for variant in endpoint.get("ProductionVariants", []) for image in variant.get("DeployedImages", [])]
+
+
+def digest_of(images: Iterable[dict]) -> str | None:
+    """The digest of the image that runs; None where it is not reported, or where several run."""
+    found = {image.get("ResolvedImage", "").rpartition("@")[2] for image in images}
+    return found.pop() if len(found) == 1 and next(iter(found)).startswith("sha256:") else None
 
 
 def delete_resources(record: EndpointRecord, session: boto3.Session, wait_s: float) -> None:
