@@ -35,6 +35,7 @@ TARGET = "def create(name, settings): ...\ndef status(name, settings): ...\ndef 
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     (folder / "x.jsonl").write_text('{"text": "hi", "timestamp": 0.5}\n{"text": "ho", "timestamp": 1}\n')
+    (folder / "day.csv").write_text("hour,requests_per_minute\n" + "".join(f"{hour},60\n" for hour in range(24)))
     (folder / "t.txt").write_text("{text}")
     (folder / "t.py").write_text(TARGET + "def delete(name, settings): ...\n")
     shutil.copy(certifi.where(), folder / "ca.pem")
@@ -62,6 +63,11 @@ def python_file(path, base):
         return PythonFileTarget(option, config.benchmark, run).plan().file
 
 
+def curve(path, base):
+    traffic = {"requests_per_minute": 60, "curve": path}
+    return load_config(small_config(base, traffic=traffic)).benchmark.traffic.curve
+
+
 def root(path, base):
     return run_root(load_config(small_config(base, run_root=path)))
 
@@ -75,6 +81,7 @@ TAKEN = {
     "OpenAIOption.ca_file": ("~/ca.pem", lambda path, base: certificates_file(path, base, "here")),
     "PythonOption.file": ("~/t.py", python_file),
     "ImportedOption.path": ("~/*.jsonl", lambda path, base: find_files(ResultFiles(path=path), "options[0]", base)),
+    "Traffic.curve": ("~/day.csv", curve),
     "BenchmarkConfig.run_root": ("~/runs", root),
     "LocalSageMaker.engines": ("~/t.py", lambda path, base: LocalSageMaker(engines={"x": [path]}).commands()["x"][0]),
     "RUN": ("~/runs/r1", lambda path, base: find_run(path).path),

@@ -18,6 +18,7 @@ from helpers.config.aws_regions import WELL_FORMED, nearest_region
 from helpers.config.load import Load, Search
 from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words, plain
+from helpers.config.traffic_curve import Curve
 from helpers.config.workload import Dataset, Generation, ModelConfig, PromptsConfig
 from helpers.errors import AnalysisError, ConfigError
 from local_sagemaker.faults import Fault
@@ -81,6 +82,11 @@ class Traffic(Strict):
     requests_per_minute: float = Field(gt=0)
     headroom: float = Field(default=0.3, ge=0, lt=1, description="Share of the measured capacity kept free.")
     mix: dict[str, float] | None = Field(default=None, description="Dataset -> share of requests; default equal.")
+    curve: Curve | None = Field(
+        default=None,
+        description="The traffic of a day: requests per minute of hour 0 to 23, as 24 numbers, or the path of a CSV file with "
+        "the columns hour and requests_per_minute. The report then has the instances by hour, and the bill with autoscaling.",
+    )
 
     @field_validator("mix")
     @classmethod

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from helpers.config.benchmark import PROJECT_ROOT, BenchmarkConfig
 from helpers.config.secret_names import SECRET_NAME, looks_secret
+from helpers.config.traffic_curve import BASE_DIR
 from helpers.config.unquoted import Unquoted
 from helpers.config.yaml import (
     EXTENDS,
@@ -44,6 +45,7 @@ _NAMED_BY_USER = ("environment", "headers")
 _NO_SECRETS = ("", "none", "empty")
 """Placeholders for servers that need no key."""
 MOST_CHARACTERS_OF_FAULTS = 10_000
+CURVE: KeyPath = ("traffic", "curve")
 _FRACTIONS = ("headroom", "error_rate", "confidence")
 _UNITS = {
     "_s": "seconds, a number such as 0.5",
@@ -106,7 +108,7 @@ def load_config(config_path: str | Path) -> LoadedConfig:
     data = _expand(root, (), unexpanded, not_expanded)
     faults = not_expanded + _written_secrets(root) + _secret_arguments(root)
     try:
-        benchmark = BenchmarkConfig.model_validate(data)
+        benchmark = BenchmarkConfig.model_validate(data, context={BASE_DIR: path.resolve().parent})
     except ValidationError as error:
         as_written = root.plain()
         found = [_fault(fault, as_written, unexpanded) for fault in error.errors()]
@@ -114,6 +116,7 @@ def load_config(config_path: str | Path) -> LoadedConfig:
     if faults:
         raise ConfigError(_fault_lines(root, faults))
     _show_as_written(benchmark, unexpanded)
+    unexpanded.pop(CURVE, None)  # a run keeps its numbers, and not the path that was given for them
     return LoadedConfig(benchmark, path.resolve(), unexpanded)
 
 

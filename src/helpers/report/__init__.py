@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "run_cost_table",
             "traffic_table",
         ],
+        "day_report": ["day_sentence", "day_table"],
         "deployment_report": ["deployments_table"],
         "display": ["section"],
         "endpoint_tables": ["preflight_table"],

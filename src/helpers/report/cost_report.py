@@ -57,7 +57,7 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
                     "utilisation": None if need.utilisation is None else need.utilisation * 100,
                     "usd_per_fleet_hour": usd,
                     "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
-                    "status": _status(option) if i == 0 else "",
+                    "status": status_words(option) if i == 0 else "",
                 }
             )
     if not rows:
@@ -82,14 +82,14 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
     )
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
-        f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that {_standing(verdict)}, "
+        f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that {standing(verdict)}, "
         f"{as_measured(config.load)}.{at_least} A month has "
         f"{HOURS_PER_MONTH} hours."
     )
     return Table(table, columns, caption)
 
 
-def _standing(verdict: Verdict) -> str:
+def standing(verdict: Verdict) -> str:
     """What is known of the loads at which the options of the capacity table stand."""
     kinds = {option.is_estimate for option in verdict.options if option.capacity is not None}
     shown, within = "is shown to meet the SLO", "by its estimates is within the SLO"
@@ -98,7 +98,8 @@ def _standing(verdict: Verdict) -> str:
     return f"{within}, as none is shown to meet it" if kinds == {True} else f"{shown} or, for an estimate, {within}"
 
 
-def _status(option: OptionVerdict) -> str:
+def status_words(option: OptionVerdict) -> str:
+    """Where the option stands in the verdict; marked where its load is an estimate."""
     return STATUS_WORDS[option.status] + (" (estimate)" if option.is_estimate else "")
 
 
@@ -128,10 +129,15 @@ def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
         f"The monthly bill over a range of traffic, in whole instances with {text.percent(config.traffic.headroom)} "
         "headroom, at each option's first price. Of equal bills the option that is cheaper at full load counts."
     )
-    if not verdict.comparable:
-        were = "may have been" if verdict.counted_apart else "were"
-        caption += f" Requests {were} unequal work: an option whose answers are shorter has a lower bill for less."
-    return Table(pd.DataFrame(rows), columns, caption)
+    return Table(pd.DataFrame(rows), columns, caption + unequal_work(verdict))
+
+
+def unequal_work(verdict: Verdict) -> str:
+    """What a caption says of bills for answers that are not equally long; nothing where they are."""
+    if verdict.comparable:
+        return ""
+    were = "may have been" if verdict.counted_apart else "were"
+    return f" Requests {were} unequal work: an option whose answers are shorter has a lower bill for less."
 
 
 def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report import charts, conclusions
+from helpers.report.day_report import draw_day_figure
 from helpers.report.display import Figure
 from helpers.report.race_report import draw_race_figure
 from helpers.run.folder import RunFolder, write_atomically
@@ -31,6 +32,7 @@ def draw_figures(
             conclusions.price_title(verdict, config),
         ),
         (charts.bill_by_traffic(verdict, config, folder), conclusions.bill_title(verdict, config)),
+        (draw_day_figure(verdict, measured.endpoints, config, folder), ""),
         (charts.latency_by_load(points, config, folder), conclusions.load_title(points, verdict, config)),
         (charts.throughput_by_load(points, config, folder), conclusions.throughput_title(points, verdict, config)),
         (

@@ -6,6 +6,7 @@ that the client limited are crossed out.
 """
 
 from helpers.report.charts.capacity import bill_by_traffic
+from helpers.report.charts.day import day_of_traffic
 from helpers.report.charts.load_points import error_rates, latency_by_load, throughput_by_load
 from helpers.report.charts.price import price_performance
 from helpers.report.charts.race import race_figure, race_picture
@@ -22,6 +23,7 @@ __all__ = [
     "at_highest_shared_level",
     "at_lowest_level",
     "bill_by_traffic",
+    "day_of_traffic",
     "distribution",
     "error_rates",
     "latency_by_load",
