@@ -14,7 +14,7 @@ STALE := $(if $(wildcard .venv/.setup),$(shell $(BIN)/python -c 'import importli
 # Images of containers often set this. Each of the dozens of Python processes of a run would compile all its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark lint clean stale
+.PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark reference-report lint clean stale
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -92,6 +92,9 @@ benchmark-analysis: .venv/.setup-dev  ## time and memory of analysing a million 
 
 benchmark-race: .venv/.setup  ## the quickstart raced and in full, by turns on this machine, about 20 minutes
 	@$(BIN)/python tests/benchmarks/raced_pairs.py
+
+reference-report: .venv/.setup  ## write docs/reference_report.html again, where the raw data of the report of 2024 are at hand
+	@$(BIN)/python tests/support/reference_page.py
 
 lint: .venv/.setup-dev  ## style, import layers, declared dependencies, notebooks without outputs
 	$(BIN)/ruff check .

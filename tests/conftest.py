@@ -35,6 +35,7 @@ LONGEST = [
     "fault_kills",
     "aws_deploy",
     "reference_report",
+    "reference_page",
     "faults",
     "bedrock",
     "slo_of_machine",

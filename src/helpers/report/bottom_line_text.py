@@ -47,15 +47,33 @@ def _recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
 
 
 def _lower_bill(verdict: Verdict, config: BenchmarkConfig) -> str:
-    """Instances are whole, so at some traffic another option than the recommended costs less."""
+    """At some traffic another option than the recommended costs less: instances are whole, and a bill follows requests, which
+    are not what is compared where they are unequal work.
+    """
     bills = {o.option: o.capacity.usd_per_month for o in candidates(verdict) if o.capacity.usd_per_month is not None}
     lowest = min(bills, key=bills.get, default=None)
     if verdict.recommended not in bills or bills[lowest] >= bills[verdict.recommended]:
         return ""
     return (
         f" At {text.number(config.traffic.requests_per_minute)} requests a minute {quoted(lowest)} has the lower bill, "
-        f"{text.money(bills[lowest])} a month, because instances are whole."
+        f"{text.money(bills[lowest])} a month, because {_why_lower(verdict, verdict.option(lowest))}."
     )
+
+
+def _why_lower(verdict: Verdict, option: OptionVerdict) -> str:
+    """Why an option has a lower bill than the recommended one: whole instances, unless the bill per request is lower without
+    them, which it can only be where options are compared by what is not a request.
+    """
+    apart = [one.capacity for one in (option, verdict.option(verdict.recommended))]
+    if verdict.cost_basis == "usd_per_1k_requests" or any(capacity.instances is None for capacity in apart):
+        return "instances are whole"
+    per_request, recommended = (
+        capacity.usd_per_month / capacity.instances / capacity.requests_per_minute_per_instance.value
+        for capacity in apart
+    )
+    if per_request >= recommended:
+        return "instances are whole"
+    return "a bill follows requests, and the options did unequal work"
 
 
 def _tie(verdict: Verdict) -> Markdown:

@@ -36,7 +36,8 @@ def draw_figures(
         (charts.latency_by_load(points, config, folder), conclusions.load_title(points, verdict, config)),
         (charts.throughput_by_load(points, config, folder), conclusions.throughput_title(points, verdict, config)),
         (
-            charts.latency_by_prompt_length(samples, config, folder),
+            charts.latency_by_prompt_length(samples, config, folder)
+            or charts.latency_by_mean_prompt_length(points, config, folder),
             conclusions.prompt_title(charts.at_lowest_level(samples)),
         ),
         (

@@ -55,8 +55,8 @@ NO_FIGURE = {
     "load_vs_latency": "There is no figure of latency against the load: no load point has a finite latency percentile.",
     "load_vs_throughput": "There is no figure of throughput against the load: no load point has a throughput.",
     "bill_by_traffic": "There is no figure of the bill: no option is shown to meet the SLO at a known price.",
-    "tokens_vs_latency": "There is no figure of latency against prompt length: no single requests were answered whose "
-    "lengths are known.",
+    "tokens_vs_latency": "There is no figure of latency against prompt length: no request was answered whose "
+    "length is known.",
     "ttft": "There is no figure of TTFT: no answer was streamed, or none came.",
     "tpot": "There is no figure of TPOT: no answer of two tokens or more was streamed.",
 }

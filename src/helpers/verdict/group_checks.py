@@ -109,10 +109,11 @@ def _same_length(groups: pd.DataFrame) -> Iterable[ReportWarning]:
     rows = []
     for dataset, here in answered.groupby("dataset", sort=False):
         if len(here) > 1 and here["each"].notna().all() and here["each"].nunique() == 1:
-            options = here.groupby("option")["requests"].sum()
+            counts = here.groupby("option")["requests"].sum()
+            fewest, most = counts.min(), counts.max()
             rows.append(
-                f"{dataset}: {here['each'].iloc[0]:g} tokens in all {len(here)} groups, {options.min()} to {options.max()} "
-                "requests per option"
+                f"{dataset}: {here['each'].iloc[0]:g} tokens in all {len(here)} groups, "
+                f"{fewest if fewest == most else f'{fewest} to {most}'} requests per option"
             )
     if rows:
         yield ReportWarning(

@@ -14,6 +14,7 @@ from helpers.report.charts.requests import (
     at_highest_shared_level,
     at_lowest_level,
     distribution,
+    latency_by_mean_prompt_length,
     latency_by_prompt_length,
     prompt_lengths,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "distribution",
     "error_rates",
     "latency_by_load",
+    "latency_by_mean_prompt_length",
     "latency_by_prompt_length",
     "price_performance",
     "prompt_lengths",

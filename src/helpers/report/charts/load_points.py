@@ -53,13 +53,14 @@ def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path)
             (0.01, min(limit, top)),
             xycoords=("axes fraction", "data"),
             ha="left",
-            va="bottom",
+            va="bottom" if limit <= top else "top",
             fontsize=7,
             color=FEASIBLE_INK,
         )
         axes.set_ylabel(f"{words}, s")
 
-    caption = f"Lower is better. Whiskers: {interval_words(config)}.{open_ended(drawn, y)}{crossed_out(drawn)}"
+    whiskers = f" Whiskers: {interval_words(config)}." if f"{y}_low" in drawn else ""
+    caption = f"Lower is better.{whiskers}{open_ended(drawn, y)}{crossed_out(drawn)}"
     caption += left_out(len(points) - len(drawn))
     alt = f"{words[0].upper()}{words[1:]} against {config.load.level_name}. {ranges(drawn, y, ' s', config)}"
     return panels("load_vs_latency", drawn, config, folder, panel, alt, caption)

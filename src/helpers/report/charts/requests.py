@@ -27,27 +27,51 @@ def latency_by_prompt_length(samples: pd.DataFrame, config: BenchmarkConfig, fol
     lowest = at_lowest_level(samples)
     if lowest["prompt_tokens"].isna().all():
         return None
+    path = _against_length(lowest, "prompt_tokens", "latency_s", "end-to-end latency", config, folder)
+    alt = f"Latency of {len(lowest):,} requests against prompt tokens. " + ranges(lowest, "latency_s", " s", config)
+    caption = f"Lower is better. One dot per successful request at {_load_words(lowest, 'lowest', config)}."
+    return Figure(path, alt, caption)
+
+
+def latency_by_mean_prompt_length(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
+    """The same of imported results without single requests: one dot per load point, means against means, at each option's
+    lowest load; None where they hold no lengths or no latencies.
+    """
+    known = points.dropna(subset=["prompt_tokens_mean", "latency_s_mean_ok"])
+    if known.empty:
+        return None
+    lowest = known[known["level"] == known.groupby(["option", "dataset"])["level"].transform("min")]
+    words = "mean end-to-end latency"
+    path = _against_length(lowest, "prompt_tokens_mean", "latency_s_mean_ok", words, config, folder)
+    alt = "Mean latency against mean prompt tokens. " + ranges(lowest, "latency_s_mean_ok", " s", config)
+    caption = (
+        f"Lower is better. One dot per option and dataset at {_load_words(lowest, 'lowest', config)}: the mean of its successful "
+        "requests, of which single ones are not in the files."
+    )
+    return Figure(path, alt, caption)
+
+
+def _against_length(rows: pd.DataFrame, x: str, y: str, words: str, config: BenchmarkConfig, folder: Path) -> Path:
+    """Draw latencies against prompt lengths; many dots are small and light."""
+    size, alpha, place = (8, 0.55, "upper left") if x == "prompt_tokens" else (30, 0.9, "best")
     with style():
         canvas = Canvas(figsize=(7.5, 3.6), layout="constrained")
         axes = canvas.add_subplot()
-        for name, mine in by_option(lowest, config):
+        for name, mine in by_option(rows, config):
             axes.scatter(
-                mine["prompt_tokens"].astype(float),
-                mine["latency_s"],
-                s=8,
-                alpha=0.55,
+                mine[x].astype(float),
+                mine[y],
+                s=size,
+                alpha=alpha,
                 linewidths=0,
                 color=colour(name, config),
                 label=name,
             )
-        axes.set_xlabel("prompt tokens")
-        axes.set_ylabel("end-to-end latency, s")
+        axes.set_xlabel("prompt tokens" if x == "prompt_tokens" else "mean prompt tokens")
+        axes.set_ylabel(f"{words}, s")
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper left", fontsize=8)
-        path = save(canvas, folder, "tokens_vs_latency")
-    alt = f"Latency of {len(lowest):,} requests against prompt tokens. " + ranges(lowest, "latency_s", " s", config)
-    caption = f"Lower is better. One dot per successful request at {_load_words(lowest, 'lowest', config)}."
-    return Figure(path, alt, caption)
+        axes.legend(loc=place, fontsize=8)
+        return save(canvas, folder, "tokens_vs_latency")
 
 
 def distribution(samples: pd.DataFrame, column: str, config: BenchmarkConfig, folder: Path) -> Figure | None:
