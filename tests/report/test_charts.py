@@ -183,7 +183,8 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("colours", "least"), [((*PALETTE, FEASIBLE_COLOUR, "#777777"), 3), ((FEASIBLE_INK, "#000000", "#444444", "#555555"), 4.5)]
+    ("colours", "least"),
+    [((*PALETTE, FEASIBLE_COLOUR, "#777777"), 3), ((FEASIBLE_INK, "#000000", "#444444", "#555555"), 4.5)],
 )
 def test_marks_and_letters_stand_out_on_light_and_dark_pages(colours, least):
     for colour in colours:

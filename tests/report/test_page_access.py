@@ -70,15 +70,23 @@ def make_crowded(folder: Path) -> None:
     """A page with a table that is wider than a screen and longer than a sheet, long names, a wide picture, and what is folded."""
     names = [f"r{i}c0 a-name_that_nothing_breaks_{'x' * 30}" for i in range(ROWS)]
     cells = {f"c{j}": [f"r{i}c{j}" for i in range(ROWS)] for j in range(1, COLUMNS - 1)}
-    rows = pd.DataFrame({"name": names, **cells, "why": [f"r{i}c{COLUMNS - 1} " + "so it is " * 12 for i in range(ROWS)]})
+    rows = pd.DataFrame(
+        {"name": names, **cells, "why": [f"r{i}c{COLUMNS - 1} " + "so it is " * 12 for i in range(ROWS)]}
+    )
     heads = [Column(key, f"head{j} of it") for j, key in enumerate(rows)]
     heads[-1] = Column("why", f"head{COLUMNS - 1}", wraps=True)
-    few = Table(pd.DataFrame({"load": [1.0, 2.0], "usd": [3.5, 4.5]}), [numeric("load", "load"), numeric("usd", "$")], "Few.")
+    few = Table(
+        pd.DataFrame({"load": [1.0, 2.0], "usd": [3.5, 4.5]}), [numeric("load", "load"), numeric("usd", "$")], "Few."
+    )
     picture = folder / "wide.svg"
     picture.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="900pt" height="200pt" viewBox="0 0 900 200"/>')
     folded = Html(Markup("<details><summary>All of it</summary><pre>{}</pre></details>").format("folded: " * 60))
     shown = [
-        Prose(Markdown("**Serve {}.** See [the file](config.yml) and `code`.\n\n> Mind *this*.\n\n* one\n  * two").format("y" * 90)),
+        Prose(
+            Markdown("**Serve {}.** See [the file](config.yml) and `code`.\n\n> Mind *this*.\n\n* one\n  * two").format(
+                "y" * 90
+            )
+        ),
         Table(rows, heads, "Many rows and columns."),
         few,
         Figure(picture, "Wide: 1 to 2 s.", "Lower is better."),
@@ -250,7 +258,9 @@ def test_on_paper_nothing_sticks_out_or_stays_folded(open_page, name):
     page = open_page(name, round(PAPER_PX), color_scheme="dark")
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible() and not page.locator(".skip").is_visible()
-    ends = page.evaluate("[...document.querySelectorAll('table, img, pre, p')].map(it => it.getBoundingClientRect().right)")
+    ends = page.evaluate(
+        "[...document.querySelectorAll('table, img, pre, p')].map(it => it.getBoundingClientRect().right)"
+    )
     assert max(ends) <= PAPER_PX + 1
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert all(it.bounding_box()["height"] > 10 for it in page.locator("details pre").all())

@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "day_report": ["day_sentence", "day_table"],
         "deployment_report": ["deployments_table"],
-        "display": ["section"],
+        "display": ["section", "together"],
         "endpoint_tables": ["preflight_table"],
         "figures": ["draw_figures", "read_figures"],
         "instrument_report": [

@@ -202,9 +202,7 @@ class Table(WithTables):
         kinds = [heading, *[others] * (len(styles) - 1)]
         body = Markup().join(
             Markup("<tr>{}</tr>").format(
-                Markup().join(
-                    kind.format(style, in_html(t)) for kind, t, style in zip(kinds, row, styles, strict=True)
-                )
+                Markup().join(kind.format(style, in_html(t)) for kind, t, style in zip(kinds, row, styles, strict=True))
             )
             for row in self.cells()
         )
@@ -250,29 +248,35 @@ class Folded(WithTables):
 
 @dataclass(frozen=True)
 class Section(WithTables):
-    """A second-level heading and what stands under it, for a section that not every report has."""
+    """What stands together, under a second-level heading of its own or under the one before it."""
 
     title: str
+    """Empty: none of its own."""
     shown: Sequence[Shown]
 
     def tables(self) -> list[dict[str, object]]:
         """The data of all tables under the heading."""
         found = [table for it in self.shown if isinstance(it, WithTables) for table in it.tables()]
-        return [{**table, "section": one_line(self.title)} for table in found]
+        return [{**table, "section": one_line(self.title)} for table in found] if self.title else found
 
     def _repr_html_(self) -> str:
         heading = Markup('<h2 id="{}">{}</h2>').format(one_line(self.title).replace(" ", "-"), in_html(self.title))
-        return Markup("\n").join([heading, *map(_in_page, self.shown)])
+        return Markup("\n").join([*([heading] if self.title else []), *map(_in_page, self.shown)])
 
     def _repr_markdown_(self) -> str:
-        heading = Markdown("## {}").format(self.title)
-        return "\n\n".join([heading, *(it._repr_markdown_() for it in self.shown)])
+        heading = [Markdown("## {}").format(self.title)] if self.title else []
+        return "\n\n".join([*heading, *(it._repr_markdown_() for it in self.shown)])
 
 
 def section(title: str, *shown: Shown | None) -> Section | None:
     """A section with those of its parts that there are; None where there is none."""
     there = [it for it in shown if it is not None]
     return Section(title, there) if there else None
+
+
+def together(*shown: Shown | None) -> Section | None:
+    """Those of some parts that there are, in one output; None where there is none."""
+    return section("", *shown)
 
 
 def _in_page(shown: Shown) -> Markup:
