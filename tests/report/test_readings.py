@@ -109,7 +109,8 @@ def test_the_dataset_that_makes_most_of_the_price_is_named():
 
 def test_options_are_counted_by_how_they_stand():
     _, verdict, _ = judged(A, B, {"option": "c", "slo": "missed"})
-    assert options_reading(verdict).markdown == "Of 3 options 2 meet the SLO, 1 is shown to miss it."
+    assert options_reading(verdict).markdown == "Of 3 options 2 meet the SLO and 1 is shown to miss it."
+    assert options_reading(judged(A, B)[1]).markdown == "All 2 options meet the SLO."
 
 
 def test_a_limit_at_which_another_option_would_be_the_answer_is_named_with_it():

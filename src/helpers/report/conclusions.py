@@ -150,11 +150,16 @@ def median_title(samples: pd.DataFrame, column: str, what: str) -> str:
     if not medians:
         return ""
     low, high = min(medians, key=medians.get), max(medians, key=medians.get)
-    said = f"{what} {text.duration(medians[low])} on {quoted(low)}"
+    said = f"{what} {_median(medians[low])} on {quoted(low)}"
     if low == high:
         return said
     slower = compared(medians[high], medians[low], "more", "less", "as much")
-    return f"{said}, {text.duration(medians[high])} on {quoted(high)}: {slower}"
+    return f"{said}, {_median(medians[high])} on {quoted(high)}: {slower}"
+
+
+def _median(seconds: float) -> str:
+    """A time that may be far below a millisecond."""
+    return f"{text.significant(1000 * seconds, 2)} ms" if seconds < 0.01 else text.duration(seconds)
 
 
 def error_title(points: pd.DataFrame, config: BenchmarkConfig) -> str:

@@ -141,4 +141,7 @@ def options_reading(verdict: Verdict) -> Prose | None:
         if count:
             verb, rest = words.split(" ", 1)
             parts.append(f"{count} {verb if count == 1 else many[verb]} {rest}")
-    return Prose(f"Of {len(verdict.options)} options {', '.join(parts)}.")
+    if len(parts) == 1:
+        count, rest = parts[0].split(" ", 1)
+        return Prose(f"All {count} options {rest}.")
+    return Prose(f"Of {len(verdict.options)} options {', '.join(parts[:-1])} and {parts[-1]}.")
