@@ -8,11 +8,17 @@ import pytest
 from examples import endpoint, load_point, make_config, option
 
 from helpers.report.day_report import day_sentence, day_table, draw_day_figure
+from helpers.report.figures import draw_figures, read_figures
+from helpers.run.folder import RunFolder
+from helpers.verdict.analysis import Measurements
 from helpers.verdict.judging import judge
 
 BUSY = [900.0 if 9 <= hour < 15 else 300.0 for hour in range(24)]
 STARTED = {"create_called_at": "2026-11-01T10:00:00+00:00", "in_service_at": "2026-11-01T10:10:00+00:00"}
 TOKENS = {"usd_per_1m_input_tokens": 1.0, "usd_per_1m_output_tokens": 5.0}
+NO_SAMPLES = pd.DataFrame(
+    columns=["option", "dataset", "level", "ok", "prompt_tokens", "latency_s", "ttft_s", "tpot_s"]
+)
 CHEAP = {"usd_per_1m_input_tokens": 0.1, "usd_per_1m_output_tokens": 0.5}
 
 
@@ -81,7 +87,9 @@ def test_the_caption_says_what_is_assumed():
     assert "A day of 300 to 900 requests a minute with 0% headroom" in caption
     assert "There is always at least one instance." in caption
     assert "left out" not in caption
-    assert "tokens" not in caption
+    assert "token" not in caption
+    assert one().table.columns[4].header == "$/month, autoscaling"
+    assert with_tokens().table.columns[4].header == "$/month, autoscaling or tokens"
     assert "730 hours" in caption
 
 
@@ -113,15 +121,17 @@ def test_the_recommended_may_also_be_the_cheapest_of_the_day():
     )
 
 
-def test_bills_whose_intervals_overlap_are_not_told_apart():
-    """At 580 both need one instance, or two: 2,628 to 5,256 $ against 2,920 to 5,840, where `b` is a tenth dearer."""
-    points = [load_point("a"), load_point("b", rate=9.9, usd_per_hour=3.5)]
-    ends = [endpoint("a", **STARTED), endpoint("b", usd_per_instance_hour=3.5, **STARTED)]
-    found = Reported(["a", "b"], points, ends, curve=[580.0] * 24)
+def test_bills_whose_intervals_overlap_may_be_in_another_order():
+    """At 580 requests a minute both need one instance, or two by the lower ends of their capacities, 540 and 524."""
+    points = [load_point("a"), load_point("b", rate=9.7, usd_per_hour=3.56)]
+    ends = [endpoint("a", **STARTED), endpoint("b", usd_per_instance_hour=3.56, **STARTED)]
+    said = Reported(["a", "b"], points, ends, curve=[580.0] * 24).sentence
+    assert "“b” has the lowest bill, $2,599 a month (95% interval $2,599 to $5,198), with autoscaling." in said
     assert (
-        "“b” has the lowest bill, $2,555 a month (95% interval $2,555 to $5,110), with autoscaling." in found.sentence
+        "“a”, which is recommended for constant traffic, at full load, takes $2,628, 1.1% more; the intervals overlap"
+        in said
     )
-    assert found.verdict.recommended == "b" or "; the intervals overlap, so the order may be chance." in found.sentence
+    assert "overlap" not in two().sentence
 
 
 def test_equal_bills_are_both_named():
@@ -164,6 +174,15 @@ def test_what_is_billed_by_the_token_is_compared():
     assert "“a” beats the token prices of “token” at no traffic up to 10 times that of this day." in cheap.sentence
     assert cheap.table.cells()[0][1] == "–"
     assert "What is billed by the token has no instances." in cheap.table.caption
+
+
+def test_a_start_up_on_this_machine_is_called_that():
+    local = option("a") | {"target": "sagemaker", "local": True, "api": "openai_chat", "instance_type": "ml.c5.large"}
+    local = {key: value for key, value in local.items() if key not in ("base_url", "served_model")}
+    local["container"] = {"image": "engine"}
+    found = Reported([local], [load_point("a")], [endpoint("a", **STARTED)])
+    assert "Endpoints on this machine start faster than instances on AWS" in found.table.caption
+    assert "on this machine" not in one().table.caption
 
 
 def test_estimates_are_marked():
@@ -252,3 +271,12 @@ def test_what_is_billed_by_the_token_alone_has_no_figure(tmp_path):
     )
     assert found.figure(tmp_path) is None
     assert "For this day “token” takes $4,336 a month, billed by the token" in found.sentence
+
+
+def test_it_is_drawn_among_the_figures_of_a_run_only_where_a_day_is_given(tmp_path):
+    for curve, there in ((BUSY, True), (None, False)):
+        found, run = one(curve=curve), RunFolder(tmp_path / str(there))
+        points = pd.DataFrame([load_point("a")])
+        measured = Measurements(points, NO_SAMPLES, [], found.endpoints, [], pd.DataFrame())
+        assert ("day_of_traffic" in draw_figures(measured, found.verdict, found.config, run)) == there
+        assert ("day_of_traffic" in read_figures(run)) == there

@@ -85,7 +85,6 @@ CATALOGUE = {
         numeric("usd_per_month", "$/month", decimals=0),
         Column("by_hour", "instances by hour", wraps=True),
         numeric("usd_per_month_fixed", "$/month, fixed fleet", decimals=0),
-        numeric("usd_per_month_of_day", "$/month, autoscaling or tokens", decimals=0),
         numeric("saved", "saved, %", decimals=0),
         Column("status", "verdict"),
         numeric("traffic", "requests/min", decimals=0),

@@ -13,7 +13,7 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report import charts
 from helpers.report.bottom_line_text import quoted
-from helpers.report.columns import column, interval_column, interval_words
+from helpers.report.columns import interval_column, interval_words, numeric
 from helpers.report.cost_report import standing, status_words, unequal_work
 from helpers.report.display import Figure, Prose, Table
 from helpers.run.ledger import EndpointRecord
@@ -60,13 +60,14 @@ def day_table(verdict: Verdict, endpoints: Sequence[EndpointRecord], config: Ben
         }
         for day in days
     ]
-    is_mixed = len({day.option.is_estimate for day in days}) > 1
+    best = None if len({day.option.is_estimate for day in days}) > 1 else "lowest"
+    billed = "autoscaling" if all(day.instances is not None for day in days) else "autoscaling or tokens"
     columns = [
         "option",
         "by_hour",
         *(["startup_s"] if any(day.startup_s is not None for day in days) else []),
         "usd_per_month_fixed",
-        column("usd_per_month_of_day", best=None if is_mixed else "lowest"),
+        numeric("usd_per_month_of_day", f"$/month, {billed}", best, decimals=0),
         interval_column("interval", config),
         "saved",
         "status",
@@ -89,6 +90,8 @@ def _caption(days: Sequence[Day], verdict: Verdict, config: BenchmarkConfig) -> 
         )
     if any(day.startup_s is None for day in scaled):
         said.append(f"The start-up of {_unmeasured(scaled)} was not measured and is left out of the bill.")
+    if verdict.measured_locally and any(day.startup_s is not None for day in scaled):
+        said.append("Endpoints on this machine start faster than instances on AWS, where more start-up is billed.")
     bounded = [quoted(day.option.option) for day in scaled if day.option.capacity.at_least]
     if bounded:
         said.append(f"Of {' and '.join(bounded)} no higher load was decided, so fewer instances may do.")

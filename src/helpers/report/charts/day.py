@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import MaxNLocator, MultipleLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
@@ -20,7 +20,7 @@ from helpers.report.display import Figure
 from helpers.verdict.traffic_day import Day
 
 HOURS = np.arange(HOURS_PER_DAY + 1)
-TITLE_CHARACTERS = 95
+TITLE_CHARACTERS = 75
 THIN, THICKER = 1.4, 1.1
 """Width of the last line, and by how much each one below it is wider, so that equal ones are all seen."""
 
@@ -42,6 +42,7 @@ def day_of_traffic(days: Sequence[Day], title: str, config: BenchmarkConfig, fol
         lower.stairs(config.traffic.curve, HOURS, fill=True, color="#777777", alpha=0.5)
         lower.set_ylabel("requests/min")
         lower.set_ylim(bottom=0)
+        lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         lower.set_xlim(0, HOURS_PER_DAY)
         lower.set_xlabel("hour of the day")
         lower.xaxis.set_major_locator(MultipleLocator(3))
