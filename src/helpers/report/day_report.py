@@ -209,7 +209,8 @@ def _against_recommended(compared: Sequence[Day], verdict: Verdict) -> str:
     best = compared[0]
     name = quoted(mine.option.option)
     if _usd(mine) == _usd(best):
-        return f"{name} is also what is recommended for constant traffic, at full load."
+        begins = f"{name} is" if _usd(compared[1]) == _usd(best) else "That is"
+        return f"{begins} also what is recommended for constant traffic, at full load."
     more = _usd(mine) / _usd(best) - 1 if _usd(best) else math.inf
     words = f", {_share(more)} more" if math.isfinite(more) else ""
     said = f"{name}, which is recommended for constant traffic, at full load, takes {text.money(_usd(mine))}{words}"
@@ -251,7 +252,7 @@ def _time(seconds: float) -> str:
 
 
 def _busiest(day: Day, config: BenchmarkConfig) -> str:
-    """In which hours an option needs most instances; nothing where all are alike."""
+    """In which hours an option, which `_saving` has named where it has a bill, needs most instances; nothing if all are alike."""
     value, low, high = day.instances.value, day.instances.low, day.instances.high
     most = max(value)
     if min(value) == most:
@@ -259,8 +260,8 @@ def _busiest(day: Day, config: BenchmarkConfig) -> str:
     bounds = (
         f" ({interval_words(config)} {_peak(low)} to {_peak(high)})" if not _peak(low) == most == _peak(high) else ""
     )
-    name = quoted(day.option.option)
-    return f"{name} needs most instances, {most:,}{bounds}, {_when(value)}, and never fewer than {min(value):,}."
+    where = f"For {quoted(day.option.option)} most" if day.saved is None else "Most"
+    return f"{where} instances, {most:,}{bounds}, are needed {_when(value)}, and never fewer than {min(value):,}."
 
 
 def _peak(instances: list[int] | None) -> int | str:

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.traffic_curve import HOURS_PER_DAY
+from helpers.report.charts.panels import LEGEND_CHARACTERS_PER_INCH
 from helpers.report.charts.style import colour, save, style
 from helpers.report.columns import interval_words
 from helpers.report.display import Figure
@@ -21,24 +22,28 @@ from helpers.verdict.traffic_day import Day
 
 HOURS = np.arange(HOURS_PER_DAY + 1)
 TITLE_CHARACTERS = 75
-THIN, THICKER = 1.4, 1.1
-"""Width of the last line, and by how much each one below it is wider, so that equal ones are all seen."""
+THIN, THICK = 1.4, 7.0
+"""Width of the line on top, and most of the widest: each is wider than the one above it, so that equal ones are seen."""
+THICKER = 1.8
+INCHES = (7.5, 4.6)
 
 
 def day_of_traffic(days: Sequence[Day], title: str, config: BenchmarkConfig, folder: Path) -> Figure:
     """Steps of the instances that each hour needs, for each option that has instances, and below them the day's requests."""
     scaled = [day for day in days if day.instances is not None]
     with style():
-        canvas = Canvas(figsize=(7.5, 4.6), layout="constrained")
+        canvas = Canvas(figsize=INCHES, layout="constrained")
         upper, lower = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        for below, day in enumerate(reversed(scaled)):
-            _steps(upper, day, THIN + THICKER * (len(scaled) - 1 - below), config)
+        thicker = min(THICKER, (THICK - THIN) / len(scaled))
+        for below, day in reversed(list(enumerate(scaled))):
+            _steps(upper, day, THIN + thicker * below, config)
         upper.set_title(textwrap.fill(title, TITLE_CHARACTERS), loc="left", fontweight="bold")
         upper.set_ylabel("instances")
         upper.set_ylim(bottom=0)
         upper.yaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = upper.get_legend_handles_labels()
-        upper.legend(handles[::-1], labels[::-1], loc="best", fontsize=8)
+        columns = max(1, int(INCHES[0] * LEGEND_CHARACTERS_PER_INCH / (max(map(len, labels)) + 6)))
+        canvas.legend(handles[::-1], labels[::-1], loc="outside lower left", ncols=min(4, columns), fontsize=8)
         lower.stairs(config.traffic.curve, HOURS, fill=True, color="#777777", alpha=0.5)
         lower.set_ylabel("requests/min")
         lower.set_ylim(bottom=0)
