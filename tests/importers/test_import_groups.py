@@ -254,7 +254,7 @@ def test_prompts_that_all_have_the_same_length(summarise):
     rows = [files.volley([1.0 + i / 100], 1.1) for i in range(5)]
     rows += [files.volley([2.0], 2.1, prompt=700 + i, payload_file="payload_long.jsonl") for i in range(5)]
     _, _, warnings = summarise(rows)
-    assert warnings["one_prompt"].rows == ["short: 300 tokens in all 5 groups, 5 to 5 requests per option"]
+    assert warnings["one_prompt"].rows == ["short: 300 tokens in all 5 groups, 5 requests per option"]
     assert "they were made that way, or they are the same prompt" in warnings["one_prompt"].message
 
 

@@ -115,7 +115,7 @@ class Comparison:
     def see(self, *kinds: str) -> str:
         """Where the report lists all rows of these kinds of warnings."""
         numbers = [str(i) for i, warning in enumerate(self.verdict.warnings, start=1) if warning.kind in kinds]
-        return f" (Warning{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)}.)" if numbers else ""
+        return f" (Warning{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}.)" if numbers else ""
 
 
 def compare(run: RunFolder, config: BenchmarkConfig) -> Comparison:
@@ -289,7 +289,7 @@ def _volleys(c: Comparison) -> Fault:
     return (
         "Volleys are called concurrency.",
         "Requests were sent together, and the next ones when the slowest had ended. So fewer than that many were in flight, and "
-        f"by how many fewer differs between the options.{c.see('volleys')}",
+        f"by how many fewer differs between the options.{c.see('volleys', 'concurrency')}",
         rows,
     )
 
@@ -303,7 +303,7 @@ def _samples(c: Comparison) -> Fault:
     return (
         "Samples are too few, and the warm-up is among them.",
         "Two datasets hold prompts of one length, by all appearance one prompt; what a server did first is in the "
-        f"result.{c.see('one_prompt', 'warm_up')}",
+        f"result.{c.see('few_samples', 'one_prompt', 'warm_up')}",
         [*c.rows("one_prompt"), *rows, *c.rows("warm_up")],
     )
 
@@ -411,7 +411,8 @@ def picks_table(c: Comparison) -> Table:
     columns = [
         "dataset",
         "instance_type",
-        numeric("level", "published: concurrency", decimals=0),
+        numeric("level", "concurrency: published", decimals=0),
+        numeric("ours", "here", decimals=0),
         numeric("latency_s", "published: mean latency, s", decimals=2),
         numeric("output_tokens", "published: output tokens", decimals=0),
         numeric("per_minute", "published: requests/min", decimals=0),
@@ -419,7 +420,6 @@ def picks_table(c: Comparison) -> Table:
         numeric("requests_per_minute", "by totals: requests/min", decimals=1),
         numeric("achieved_concurrency", "by totals: in flight", decimals=2),
         numeric("usd_per_1m_output_tokens", "by totals: $ per 1M output tokens", decimals=1),
-        numeric("ours", "here: concurrency", decimals=0),
     ]
     caption = (
         "Each published recommendation, what its rows say by totals, and the cheapest load that is shown to meet the SLO (a dash "
@@ -446,11 +446,11 @@ def _pick_row(c: Comparison, pick: Pick) -> dict:
     }
 
 
-def counterparts() -> Table:
+def counterparts() -> Prose:
     """Every element of the published report, and where it is on the page."""
-    rows = pd.DataFrame(COUNTERPARTS, columns=["element", "place"])
-    columns = [Column("element", "in the published report"), Column("place", "here", wraps=True)]
-    return Table(rows, columns, "Everything that the published report shows, and where its counterpart is.")
+    lines = [Markdown("* {}: {}").format(element, place) for element, place in COUNTERPARTS]
+    begins = Markdown("Everything that the published report shows has its counterpart here:\n")
+    return Prose(Markdown("\n").join([begins, *lines]))
 
 
 # --- the page -----------------------------------------------------------------------------------------------------

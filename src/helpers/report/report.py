@@ -57,8 +57,8 @@ NO_FIGURE = {
     "bill_by_traffic": "There is no figure of the bill: no option is shown to meet the SLO at a known price.",
     "tokens_vs_latency": "There is no figure of latency against prompt length: no request was answered whose "
     "length is known.",
-    "ttft": "There is no figure of TTFT: no answer was streamed, or none came.",
-    "tpot": "There is no figure of TPOT: no answer of two tokens or more was streamed.",
+    "ttft": "There is no figure of TTFT: no answer was streamed, none came, or imported files do not hold it.",
+    "tpot": "There is no figure of TPOT: no answer of two tokens or more was streamed, or imported files do not hold it.",
 }
 
 # --- prompts ------------------------------------------------------------------------------------------------------
