@@ -58,7 +58,7 @@ def bill_by_traffic(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
                 xytext=(-4 if late else 4, 0),
                 textcoords="offset points",
                 ha="right" if late else "left",
-                fontsize=7,
+                fontsize=8,
                 color="#555555",
             )
         axes.set_xscale("log")

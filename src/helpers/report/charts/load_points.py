@@ -54,7 +54,7 @@ def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path)
             xycoords=("axes fraction", "data"),
             ha="left",
             va="bottom" if limit <= top else "top",
-            fontsize=7,
+            fontsize=8,
             color=FEASIBLE_INK,
         )
         axes.set_ylabel(f"{words}, s")
