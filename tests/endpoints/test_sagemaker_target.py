@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from datetime import UTC, datetime
+from unittest.mock import Mock
 
 import pytest
 import yaml
 from botocore.exceptions import ClientError
 from conftest import SECRET, small_config
 
+from helpers.endpoints.deployment import Deployment
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.targets import sagemaker
 from helpers.endpoints.targets.base import target_of
 from helpers.endpoints.targets.sagemaker_resources import MAX_NAME_LENGTH, resource_name
 from helpers.endpoints.teardown import delete_remaining
@@ -142,6 +146,21 @@ def test_endpoints_are_tagged_and_named_after_the_run(opened):
     assert tags["created-by"] == "llm-serving-verdict"
     assert "expires-at" in tags
     assert record.endpoint_name.startswith(run.run_id)
+
+
+def test_the_digest_of_the_image_that_runs_is_in_the_ledger(opened, monkeypatch):
+    config, run = opened()
+    image = {"SpecifiedImage": IMAGE, "ResolvedImage": f"{IMAGE.partition(':')[0]}@sha256:0a"}
+    described = {"EndpointStatus": "InService", "LastModifiedTime": datetime.now(UTC)}
+    described["ProductionVariants"] = [{"VariantName": "AllTraffic", "DeployedImages": [image]}]
+    monkeypatch.setattr(sagemaker, "find_endpoint", lambda *_: described)
+    monkeypatch.setattr(sagemaker.SageMakerTarget, "_session", lambda _: Mock())
+    ledger = Ledger(run.ledger_file, run.run_id)
+    deployment = Deployment(config.options[0], config, run, ledger)
+    option = deployment.plan().option
+    ledger.update(option, state="creating", create_called_at=utc_now())
+    assert deployment.step().image_digest == ledger.record(option).image_digest == "sha256:0a"
+    ledger.update(option, state="deleted")
 
 
 def test_deleting_removes_endpoint_config_and_model_and_may_be_repeated(opened):

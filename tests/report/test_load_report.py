@@ -358,8 +358,8 @@ def test_the_instrument_table_shows_every_process_and_why_a_load_point_was_limit
     assert column(table, "receive stamps by") == ["kernel", "user"]
     assert column(table, "limited by the client?") == ["no", "process 1 used 93% of its CPU; late"]
     assert shown.summary == (
-        "The load generator limited 1 of 2 load points, which the verdict leaves out: a, short, concurrency 4 (process 1 used 93% "
-        "of its CPU; late). It served its timers at most 7.50 ms late (p99), and none of its processes used more than 93% of "
+        "The load generator limited 1 of 2 load points, which the verdict leaves out: a, short, concurrency 4 (process 1 used "
+        "93% of its CPU; late). It served its timers at most 7.50 ms late (p99), and none of its processes used more than 93% of "
         "a core."
     )
 

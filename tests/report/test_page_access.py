@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from functools import partial
@@ -174,7 +175,7 @@ def test_headings_and_landmarks_are_in_order(open_page, name):
     assert page.locator("html").get_attribute("lang") == "en"
     levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(it => Number(it.tagName[1]))")
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     assert [page.locator(tag).count() for tag in ("main", "nav")] == [1, 1]
 
 
@@ -276,7 +277,7 @@ def test_a_long_and_wide_table_is_printed_whole(open_page, tmp_path):
         for number, sheet in enumerate(document):
             text = sheet.get_textpage()
             words = [(text.get_text_bounded(*place), place) for place in map(text.get_rect, range(text.count_rects()))]
-            assert all(0 < left and right < sheet.get_width() for _, (left, _, right, _) in words)
+            assert all(left > 0 and right < sheet.get_width() for _, (left, _, right, _) in words)
             joined = " ".join(word for word, _ in words)
             cells = [(int(i), int(j)) for i, j in re.findall(r"\br(\d+)c(\d+)\b", joined)]
             places |= dict.fromkeys(cells, number)
