@@ -159,6 +159,7 @@ def test_the_published_verdict_stands_beside_it_with_what_neither_says(added, ra
     assert f"cost ${theirs['per_1m']:.0f} and ${ours['per_1m']:.1f} per 1M output tokens" in text
     assert f"but ${theirs['per_1k']:.2f} and ${ours['per_1k']:.2f} per 1,000 requests" in text
     assert theirs["per_1k"] < ours["per_1k"] and theirs["per_1m"] > ours["per_1m"], "the unit decides the order"
+    assert "6% is one that the 57 to 60 requests of a load point can decide" in text
     assert "What neither verdict says is where one model is served at the lowest price" in text
 
 

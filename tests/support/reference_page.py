@@ -146,8 +146,17 @@ def _said_here(c: Comparison) -> Markdown:
     if c.here is None:
         return Markdown("**Here:** no option can be named ({}).").format(slo_words(c.config))
     certainty = "it meets the SLO at the lowest price" if c.verdict.recommended else "an estimate, not a verdict"
-    return Markdown("**Here:** {} at {} ({}; the SLO: {}). {}").format(
-        quoted(c.here), c.named["load"], certainty, slo_words(c.config), _prices(c)
+    return Markdown("**Here:** {} at {} ({}; the SLO: {}). {} {}").format(
+        quoted(c.here), c.named["load"], certainty, slo_words(c.config), _prices(c), _error_limit(c)
+    )
+
+
+def _error_limit(c: Comparison) -> str:
+    counts = c.points.loc[c.points["dataset"] == c.published.dataset, "n"]
+    return (
+        f"The published limit of {c.config.slo.latency_s:g} s was one on the mean, and none on errors was published: "
+        f"{text.percent(c.config.slo.error_rate)} is one that the {counts.min():g} to {counts.max():g} requests of a load "
+        "point can decide."
     )
 
 
