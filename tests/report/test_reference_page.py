@@ -17,6 +17,7 @@ import reference_page as page
 import reference_rules as rules
 import yaml
 from bs4 import BeautifulSoup, Tag
+from published_report import read_published
 
 from helpers.__main__ import main
 from helpers.config.benchmark import PROJECT_ROOT
@@ -218,7 +219,7 @@ def test_the_table_about_the_winner_is_recomputed(added, raw):
         ("$ per 1M output tokens", "per_1m", 1),
     ):
         assert rows[what][1:] == [number(theirs[key], decimals), number(ours[key], decimals)], what
-    published = page.read_published(page.REFERENCE / "report.md").winner
+    published = read_published(page.REFERENCE / "report.md").winner
     assert len(published) == 13
     for field in ("concurrency", "error_rate", "latency_mean", "transactions_per_minute", "price_per_hour"):
         assert published[field] in [row[0] for row in rows.values()]
@@ -286,7 +287,7 @@ def test_each_fault_is_said_with_its_rows_and_figures(added, raw):
 
 
 def test_every_dominated_recommendation_is_listed_and_no_other(added, raw):
-    picks = page.read_published(page.REFERENCE / "report.md").picks
+    picks = read_published(page.REFERENCE / "report.md").picks
     expected = set()
     for pick in picks:
         mine = raw[pick.instance_type, pick.dataset, pick.level]
