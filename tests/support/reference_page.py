@@ -34,19 +34,19 @@ CONFIG = Path(__file__).with_suffix(".yml")
 PAGE = PROJECT_ROOT / "docs" / "reference_report.html"
 TITLE = "# What should serve Llama-2-13b? A report of January 2024, judged again"
 SECTION = "## What was published, and why the verdict differs"
-BEFORE = "## Price and performance"
+BEFORE = "## Why this option?"
 """The section of the report that the added one precedes."""
 COUNTERPARTS = (
     ("title", "the title of this page"),
     ("time of the last change", "“The bottom line”: when the data were imported; above: when they were published"),
     ("summary sentence", "“The bottom line”"),
-    ("table about the winner", "“Price and performance”, and the table above"),
-    ("price-performance chart", "“Price and performance”"),
+    ("table about the winner", "“Why this option?”, and the table above"),
+    ("price-performance chart", "“Why this option?”"),
     ("link to the configuration", "“The bottom line”; the whole of it is in “How it was measured”"),
-    ("a recommendation for each dataset and instance type", "“The best load for each dataset and option”"),
-    ("chart of error rates", "“Errors”"),
-    ("chart of tokens against latency", "“Latency and prompt length”"),
-    ("chart of concurrency against latency", "“Latency and throughput under load”"),
+    ("a recommendation for each dataset and instance type", "“Which load suits each dataset?”"),
+    ("chart of error rates", "no request failed; “How sure are we?” counts them at every load point"),
+    ("chart of tokens against latency", "“What do long prompts cost?”"),
+    ("chart of concurrency against latency", "“What happens under load?”"),
 )
 """(element of the published report, where its counterpart stands on the page)"""
 
