@@ -131,7 +131,7 @@ def said(tag: Tag) -> str:
 
 def table(tag: Tag, caption: str) -> list[list[str]]:
     (found,) = (one for one in tag.find_all("table") if said(one.caption).startswith(caption))
-    return [[said(cell) for cell in row.find_all("td")] for row in found.tbody.find_all("tr")]
+    return [[said(cell) for cell in row.find_all(["th", "td"])] for row in found.tbody.find_all("tr")]
 
 
 def faults(added: Tag) -> list[str]:

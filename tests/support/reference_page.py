@@ -42,7 +42,7 @@ COUNTERPARTS = (
     ("summary sentence", "“The bottom line”"),
     ("table about the winner", "“Why this option?”, and the table above"),
     ("price-performance chart", "“Why this option?”"),
-    ("link to the configuration", "“The bottom line”; the whole of it is in “How it was measured”"),
+    ("link to the configuration", "“The bottom line”; the whole of it is in “What do the words mean?”"),
     ("a recommendation for each dataset and instance type", "“Which load suits each dataset?”"),
     ("chart of error rates", "no request failed; “How sure are we?” counts them at every load point"),
     ("chart of tokens against latency", "“What do long prompts cost?”"),
