@@ -1,9 +1,12 @@
 """What figures and tables say in words: true of planted cases, also of untidy ones, and absent where there is nothing to say."""
 
+import re
+
 import pandas as pd
 import pytest
 from examples import endpoint, load_point, make_config
 
+from helpers.number_text import dollars
 from helpers.report import conclusions
 from helpers.report.answer_report import what_would_change
 from helpers.report.comparing import more_expensive
@@ -165,3 +168,34 @@ def test_requests_that_were_drawn_say_who_is_fast():
     )
     assert conclusions.median_title(samples, "tpot_s", "Each further token takes") == ""
     assert conclusions.prompt_title(samples[:0]) == ""
+
+
+def numbers_in(data):
+    """Every number in a verdict's data, however deep."""
+    if isinstance(data, dict):
+        data = list(data.values())
+    if isinstance(data, list):
+        return [number for one in data for number in numbers_in(one)]
+    return [data] if isinstance(data, int | float) and not isinstance(data, bool) else []
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        (A, B),
+        (A, A | {"level": 2, "rate": 20, "slo": "missed"}, B | {"usd_per_hour": 2.7}),
+        (A, B | {"rate": 9.5}, {"option": "c", "slo": "missed"}),
+    ],
+)
+def test_every_amount_in_a_sentence_is_one_of_the_verdict_or_of_the_load_points(points):
+    """In dollars: of 1,000 requests or one instance-hour, as measured, or as the runner-up's would have to be to win."""
+    table, verdict, config = judged(*points)
+    said = [what_would_change(verdict, UNKNOWN, config), price_reading(table, verdict, config)]
+    words = " ".join(str(one.markdown) for one in said if one)
+    found = re.findall(r"\$\d[\d,.]*\d", words)
+    known = numbers_in(verdict.model_dump()) + table["usd_per_1k_requests"].tolist()
+    costs = {option.option: option.cost.value for option in verdict.options if option.cost}
+    lowest = min(costs.values())
+    known += [price * lowest / cost for cost in costs.values() for price in (3.6, 2.7)]
+    assert found
+    assert set(found) <= {dollars(number) for number in known}
