@@ -197,5 +197,5 @@ def test_every_amount_in_a_sentence_is_one_of_the_verdict_or_of_the_load_points(
     costs = {option.option: option.cost.value for option in verdict.options if option.cost}
     lowest = min(costs.values())
     known += [price * lowest / cost for cost in costs.values() for price in (3.6, 2.7)]
-    assert found
+    assert found or verdict.tied
     assert set(found) <= {dollars(number) for number in known}
