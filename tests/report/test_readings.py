@@ -122,10 +122,19 @@ def test_a_limit_at_which_another_option_would_be_the_answer_is_named_with_it():
     said = str(what_would_change(verdict, changes, config).markdown)
     assert "With a limit of 500 ms or less “b” would be recommended" in said
     assert "with a limit of 3.00 s or more no option would be shown to meet the SLO" in said
-    assert "none from a quarter of 1 s to four times as much" in str(
+    assert "“a” stays recommended from a quarter of 1 s to four times as much" in str(
         what_would_change(verdict, UNKNOWN, config).markdown
     )
     assert "it would win if its price fell by more than 50%, from $3.60 to $1.80 per instance and hour" in said
+
+
+def test_what_this_traffic_pays_and_whose_bill_is_next_are_said():
+    """300 requests a minute with 30% headroom: one instance of a (420), two of b (210 each). $3.60 ÷ 18,000 requests an hour."""
+    _, verdict, config = judged(A, B, traffic={"requests_per_minute": 300, "headroom": 0.3})
+    said = str(what_would_change(verdict, UNKNOWN, config).markdown)
+    assert said.startswith("At this traffic 1 instance is 50% used, so its requests cost $0.200 per 1,000 requests")
+    assert "of the other bills that of “b” is lowest, $5,256 a month (2.0 times as expensive)." in said
+    assert "for the lower bill at this traffic by more than 50%" in said
 
 
 def test_the_nearest_traffic_with_another_lowest_bill_is_named():
@@ -136,7 +145,7 @@ def test_the_nearest_traffic_with_another_lowest_bill_is_named():
     said = str(what_would_change(verdict, UNKNOWN, config).markdown)
     assert "Below 210 requests a minute “b” has the lowest bill" in said
     _, verdict, config = judged(A, B, traffic=traffic)
-    assert "none: “a” has the lowest bill from 1 to 10,000 requests a minute" in str(
+    assert "no option has a lower bill than “a” from 1 to 10,000 requests a minute" in str(
         what_would_change(verdict, UNKNOWN, config).markdown
     )
 
@@ -196,6 +205,8 @@ def test_every_amount_in_a_sentence_is_one_of_the_verdict_or_of_the_load_points(
     known = numbers_in(verdict.model_dump()) + table["usd_per_1k_requests"].tolist()
     costs = {option.option: option.cost.value for option in verdict.options if option.cost}
     lowest = min(costs.values())
+    an_hour = 60 * config.traffic.requests_per_minute
+    known += [1e3 * option.capacity.usd_per_fleet_hour / an_hour for option in verdict.options if option.capacity]
     known += [price * lowest / cost for cost in costs.values() for price in (3.6, 2.7)]
     assert found or verdict.tied
     assert set(found) <= {dollars(number) for number in known}

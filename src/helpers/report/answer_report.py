@@ -8,7 +8,8 @@ from helpers.report.bottom_line_text import quoted
 from helpers.report.comparing import more_expensive
 from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
-from helpers.verdict.capacity import cheapest_ranges
+from helpers.report.price_unit import price_unit
+from helpers.verdict.capacity import HOURS_PER_MONTH, candidates, cheapest_ranges
 from helpers.verdict.changes import Change, Changes, runner_up
 from helpers.verdict.verdict import OptionVerdict, Verdict
 
@@ -18,8 +19,29 @@ def what_would_change(verdict: Verdict, changes: Changes, config: BenchmarkConfi
     if verdict.recommended is None:
         return None
     lines = [*_by_limit(changes, verdict, config), *_by_traffic(verdict, config), *_by_price(verdict)]
-    head = Markdown("What would change the answer:\n\n")
+    head = Markdown("{}What would change the answer:\n\n").format(_at_this_traffic(verdict, config))
     return Prose(head + Markdown("\n").join(Markdown("* **{}:** {}").format(*line) for line in lines))
+
+
+def _at_this_traffic(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
+    """What a request costs where instances are not full, and whose bill is the next lowest."""
+    winner, unit = verdict.option(verdict.recommended), price_unit(verdict)
+    bills = {o.option: o.capacity.usd_per_month for o in candidates(verdict) if o.capacity.usd_per_month is not None}
+    mine = bills.pop(winner.option, None)
+    if not mine or winner.capacity.instances is None:
+        return Markdown("")
+    each = mine / (config.traffic.requests_per_minute * 60 * HOURS_PER_MONTH)
+    used = f"{text.plural(winner.capacity.instances, 'instance')} {'is' if winner.capacity.instances == 1 else 'are'}"
+    said = f"At this traffic {used} {text.percent(winner.capacity.utilisation)} used"
+    if unit.column == "usd_per_1k_requests":
+        said += f", so its requests cost {text.dollars(1e3 * each * unit.scale)} {unit.words}"
+    if bills:
+        second = min(bills, key=bills.get)
+        behind = more_expensive(bills[second], mine)
+        said += (
+            f"; of the other bills that of {quoted(second)} is lowest, {text.money(bills[second])} a month ({behind})"
+        )
+    return Markdown("{}.\n\n").format(said)
 
 
 def _by_limit(changes: Changes, verdict: Verdict, config: BenchmarkConfig) -> list[tuple[str, str]]:
@@ -30,7 +52,7 @@ def _by_limit(changes: Changes, verdict: Verdict, config: BenchmarkConfig) -> li
         if change is not None
     ]
     if not sides:
-        said = f"none from a quarter of {limit_s:g} s to four times as much."
+        said = f"{quoted(verdict.recommended)} stays recommended from a quarter of {limit_s:g} s to four times as much."
     else:
         said = f"{' and '.join(sides)}."
         said = said[0].upper() + said[1:]
@@ -63,7 +85,7 @@ def _by_traffic(verdict: Verdict, config: BenchmarkConfig) -> list[tuple[str, st
     cheapest = quoted(ranges[here].option)
     if not sides:
         span = f"{text.number(ranges[0].low)} to {text.number(ranges[-1].high)} requests a minute"
-        return [("Traffic", f"none: {cheapest} has the lowest bill from {span}.")]
+        return [("Traffic", f"no option has a lower bill than {cheapest} from {span}.")]
     said = f"{' and '.join(sides)}."
     return [("Traffic", said[0].upper() + said[1:])]
 
@@ -79,10 +101,18 @@ def _by_price(verdict: Verdict) -> list[tuple[str, str]]:
     return [
         (
             "Price",
-            f"the runner-up, {quoted(second.option)}, is {behind}; it would win if its price fell by more than "
-            f"{text.percent(1 - ratio)}{_hourly(second, ratio)}.",
+            f"the runner-up, {quoted(second.option)}, is {behind} at full load; it would win if its price fell by more than "
+            f"{text.percent(1 - ratio)}{_hourly(second, ratio)}{_for_the_bill(winner, second)}.",
         )
     ]
+
+
+def _for_the_bill(winner: OptionVerdict, second: OptionVerdict) -> str:
+    """By how much it would have to fall for the lower bill at this traffic, as instances are whole."""
+    mine, other = (o.capacity and o.capacity.usd_per_month for o in (winner, second))
+    if not mine or not other or mine >= other:
+        return ""
+    return f"; for the lower bill at this traffic by more than {text.percent(1 - mine / other)}"
 
 
 def _hourly(option: OptionVerdict, ratio: float) -> str:

@@ -239,7 +239,7 @@ def _local_note(verdict: Verdict) -> Markdown:
         return Markdown()
     local = Markdown(
         "\n\n> The endpoints ran on the machine that ran the notebooks. The measurements are real, **but they are of this "
-        "machine**: instance types stand for its cores, and the prices are those of as many vCPUs on AWS."
+        "machine**: instance types stand for its cores, at the price of as many vCPUs on AWS, and cannot be ordered as such."
     )
     said = machine_sentence(verdict.warnings)
     return local + (Markdown("\n\n> **{}**").format(said) if said else "")

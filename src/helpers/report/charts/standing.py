@@ -16,8 +16,8 @@ from helpers.run.whole_files import write_atomically
 from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
 
 WIDTH, ROW_PX, AXIS_PX = 760, 26, 38
-NAME_PX, PRICES_PX, WORDS_PX = 18.0, (250.0, 500.0), 520.0
-NAME_CHARACTERS, WORDS_CHARACTERS = 34, 40
+NAME_PX, PRICES_PX, WORDS_PX = 18.0, (225.0, 435.0), 452.0
+NAME_CHARACTERS, WORDS_CHARACTERS = 31, 49
 FAR = 4.0
 """Prices beyond this many times the lowest lie beyond the end of the axis."""
 MARKS = {"recommended": "✓", "tied": "≈", "feasible": "✓", "infeasible": "✗", "eliminated": "✗"}
@@ -42,7 +42,8 @@ def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
     costs = {option.option: scaled(option.cost, unit) for option in options}
     known = [cost.value for cost in costs.values() if cost]
     scale = Scale(_top(list(costs.values())), *PRICES_PX)
-    rows = [_row(option, costs[option.option], _words(option, verdict), scale, config) for option in options]
+    words = {o.option: _with_price(costs[o.option], _words(o, verdict)) for o in options}
+    rows = [_row(option, costs[option.option], words[option.option], scale, config) for option in options]
     inside = "".join(f'<g transform="translate(0 {ROW_PX * i})">{row}</g>' for i, row in enumerate(rows))
     floor = ROW_PX * len(options) + 4
     axis = _axis(scale, floor, f"price {unit.words}, $") if known else ""
@@ -50,16 +51,12 @@ def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
     folder.mkdir(parents=True, exist_ok=True)
     picture = stand_alone(f'<g font-size="12">{axis}{inside}</g>', WIDTH, floor + (AXIS_PX if known else 0))
     write_atomically(path, picture)
-    said = "; ".join(
-        f"{option.option}: {_words(option, verdict)}"
-        + (f", {text.dollars(cost.value)} {unit.words}" if (cost := costs[option.option]) else "")
-        for option in options
-    )
+    said = "; ".join(f"{option.option}: {words[option.option]}" for option in options)
     estimates = " Hollow: an estimate, not shown to meet the SLO." if any(o.is_estimate for o in options) else ""
     caption = (
         f"Each option's price over the traffic's mix, with its {interval_words(config)}.{estimates}" if known else ""
     )
-    return Figure(path, f"{said}.", caption)
+    return Figure(path, f"Prices {unit.words}. {said}.", caption)
 
 
 def _place(option: OptionVerdict) -> tuple[bool, bool, float]:
@@ -73,6 +70,10 @@ def _words(option: OptionVerdict, verdict: Verdict) -> str:
         return words
     best = verdict.option(verdict.recommended).cost
     return f"{words}, {more_expensive(option.cost.value, best.value)}" if best else words
+
+
+def _with_price(cost: Estimate | None, words: str) -> str:
+    return words if cost is None else f"{text.dollars(cost.value)}, {words}"
 
 
 def _top(costs: list[Estimate | None]) -> float:
