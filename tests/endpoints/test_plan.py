@@ -63,7 +63,7 @@ def test_minutes_and_dollars_rest_on_start_up_and_the_longest_load_points():
     assert row["instances"] == f"2 x {TYPE}"
     assert row["load points"] == "12"
     assert row["estimate, min"] == "28"  # 10 to start, and 12 x (60 s + 30 s)
-    assert row["$/h"] == "12.000"
+    assert row["$/h of the option"] == "12.000"
     assert row["estimate, $"] == "5.60"  # 28 / 60 x 2 x 6
     assert row["price from"] == "an offer, 2026-11-01"
     assert row["the estimate rests on"] == "10 min assumed to start a GPU machine; 12 load points of at most 1.5 min"
@@ -129,7 +129,7 @@ def test_the_plan_of_a_race_says_what_each_option_can_serve_at_best_and_how_that
 def test_a_price_of_the_price_list_is_shown_with_region_and_day(aws_stub):
     aws_stub.products = [product(TYPE, "2.6")]
     row = only_row([endpoint(price=None)])
-    assert row["$/h"] == "2.600"
+    assert row["$/h of the option"] == "2.600"
     assert row["price from"].startswith("AWS Price List, us-east-1, on-demand hosting, 20")
 
 
@@ -221,7 +221,7 @@ def test_tokens_cost_at_most_every_prompt_at_its_longest():
     assert row["estimate, $"] == f"{usd:.2f}" == "1.45"
     assert "at most 540 requests" in row["the estimate rests on"]
     assert "$3 and $15 a million tokens" in row["the estimate rests on"]
-    assert row["$/h"] == "–"
+    assert row["$/h of the option"] == "–"
 
 
 @pytest.mark.parametrize(
