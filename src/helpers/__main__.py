@@ -111,8 +111,8 @@ def _import(arguments: argparse.Namespace) -> Verdict:
 def _plan(arguments: argparse.Namespace) -> int | None:
     from helpers.config.file import load_config
     from helpers.endpoints.check import check
-    from helpers.report.plan_machines import machines_table
-    from helpers.report.plan_report import plan_table, quota_table
+    from helpers.report.plan_machines import machines_table, quota_table
+    from helpers.report.plan_report import plan_table
     from helpers.series.series import parameters_of_all
 
     config = load_config(arguments.config)

@@ -14,8 +14,8 @@ from local_sagemaker_fixtures import FAKE_SERVER
 
 from helpers.__main__ import main
 from helpers.endpoints.quotas import Quota, read_quotas
-from helpers.report.plan_machines import machines_table
-from helpers.report.plan_report import plan_table, quota_table
+from helpers.report.plan_machines import machines_table, quota_table
+from helpers.report.plan_report import plan_table
 from helpers.run import local_server as launcher
 
 TYPE, REGION = "ml.g6e.xlarge", "us-east-1"

@@ -11,7 +11,8 @@ from simulation import Served, Station, serve
 from helpers.metrics.intervals import (
     NO_INTERVAL,
     design_effect,
-    limit_effect,
+    effect_beyond,
+    effect_within,
     memory,
     percentile,
     percentile_bound_by_moments,
@@ -259,9 +260,10 @@ def test_visits_differ_about_a_limit_only_where_different_shares_are_beyond_it()
     first = rng.uniform(1, 2.02, size=60)
     visits = [first, 1.15 * rng.uniform(1.2, 2, size=60)]
     assert design_effect(visits, 95) > 5, "about the percentile they do"
-    assert limit_effect(visits, 95, 3.0) < 2
-    assert limit_effect(visits, 95, 2.0) > 5
-    assert limit_effect([first], 95, 1.9) == pytest.approx(design_effect([first], 95), rel=0.5)
+    assert effect_within(visits, 95) < 2
+    assert effect_beyond(visits, 3.0) == 1.0
+    assert effect_beyond(visits, 2.0) > 5
+    assert effect_within([first], 95) == pytest.approx(design_effect([first], 95), rel=0.01)
 
 
 def test_requests_that_are_like_their_neighbours_widen_the_interval_of_a_rate():

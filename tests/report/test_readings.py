@@ -145,8 +145,9 @@ def test_the_nearest_traffic_with_another_lowest_bill_is_named():
     said = str(what_would_change(verdict, UNKNOWN, config).markdown)
     assert "Below 210 requests a minute “b” has the lowest bill" in said
     _, verdict, config = judged(A, B, traffic=traffic)
-    assert "no option has a lower bill than “a” from 1 to 10,000 requests a minute" in str(
-        what_would_change(verdict, UNKNOWN, config).markdown
+    assert (
+        "no option that is shown to meet the SLO has a lower bill than “a” from 1 to 10,000 requests a minute"
+        in str(what_would_change(verdict, UNKNOWN, config).markdown)
     )
 
 
@@ -159,6 +160,7 @@ def test_loads_are_said_as_they_were_measured():
     assert conclusions.load_title(points, verdict, config).endswith("stays within 1 s: “a” up to concurrency 2")
     assert conclusions.throughput_title(points, verdict, config) == "“a” is full at concurrency 2"
     assert conclusions.throughput_title(points[:2], verdict, config) == "“a” still gains at the highest load"
+    assert conclusions.throughput_title(points[:1], verdict, config) == "", "one load says nothing of another"
 
 
 def test_requests_that_were_drawn_say_who_is_fast():

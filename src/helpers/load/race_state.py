@@ -112,7 +112,7 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
 
     A rate that is measured only to show room at the highest is none of them: the one that `needs` it names it.
     """
-    looks, levels = looks_of(config), config.load.possible_levels()
+    looks, levels, asked = looks_of(config), config.load.possible_levels(), set(config.load.levels())
     datasets = {dataset.name: dataset for dataset in config.datasets_of(option)}
     blocks, measured = {}, {}
     for name in _shares(option, config):
@@ -140,7 +140,7 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
             looks,
         )
         for (name, level), mine in blocks.items()
-        if level in config.load.levels()
+        if level in asked
     }
     return {
         name: _no_more_than(config.load.most_levels, [point for (of, _), point in points.items() if of == name])

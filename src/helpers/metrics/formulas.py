@@ -136,9 +136,9 @@ def limit_is_met(
 
     The percentile p is within the limit exactly if the share of requests beyond it is at most 1 - p. The share's
     one-sided bounds decide: upper bound at most 1 - p is met, lower bound above it is missed. `effect` is how many
-    requests carry the information of one independent request (`intervals.limit_effect`). A limit so far away that mean and
-    standard deviation show it (`intervals.percentile_bound_by_moments`) is met too; they have the effect of all requests
-    (`intervals.design_effect`), which is None where they may not speak. Too few samples to show the percentile never show that
+    requests carry the information of one independent request about it (`intervals.effect_within`, `effect_beyond`). A limit so
+    far away that mean and standard deviation show it (`intervals.percentile_bound_by_moments`) is met too, at `effect_of_all`
+    (`intervals.design_effect`), which is None where these may not speak. Too few samples to show the percentile never show that
     it is met.
     """
     state = share_is_met(int((values > limit).sum()), len(values), 1 - percent / 100, confidence, effect)

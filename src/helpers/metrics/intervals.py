@@ -74,16 +74,17 @@ def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
     return _effect(_beyond(repetitions, _quartile(np.concatenate([*repetitions, []]), percent)))
 
 
-def limit_effect(repetitions: list[np.ndarray], percent: float, limit: float) -> float:
-    """How many requests carry the information of one independent request about the share of them that is beyond a limit of a
-    percentile, at least 1.
-
-    Requests of one repetition are as much alike as for the percentile (`design_effect`), or more where those beyond the limit
-    cluster. Repetitions differ only where different shares of them are beyond the limit: that one of them was slower throughout
-    says nothing against a limit that none of its requests came near.
-    """
+def effect_within(repetitions: list[np.ndarray], percent: float) -> float:
+    """The same of requests among those of their own repetition."""
     slower = [mine for part in repetitions for mine in _beyond([part], _quartile(part, percent))]
-    return max(_effect(slower, between=False), _effect(_beyond(repetitions, limit)))
+    return _effect(slower, between=False)
+
+
+def effect_beyond(repetitions: list[np.ndarray], limit: float) -> float:
+    """How many requests carry the information of one independent request about the share of them that is beyond a limit, at least
+    1: where those beyond it cluster, or where different shares of the repetitions are.
+    """
+    return _effect(_beyond(repetitions, limit))
 
 
 def _quartile(values: np.ndarray, percent: float) -> float:

@@ -15,7 +15,8 @@ from helpers.metrics.intervals import (
     NO_INTERVAL,
     Interval,
     design_effect,
-    limit_effect,
+    effect_beyond,
+    effect_within,
     percentile,
     percentile_interval,
     samples_to_show,
@@ -72,6 +73,7 @@ class LoadPointLatencies:
         self.n, self.failures = len(here), int((~self._ok).sum())
         self._values: dict[str, np.ndarray] = {}
         self._effects: dict[tuple[str, float], float] = {}
+        self._effects_within: dict[tuple[str, float], float] = {}
 
     def values(self, column: str) -> np.ndarray:
         """A latency of each request that has it."""
@@ -85,6 +87,17 @@ class LoadPointLatencies:
         if key not in self._effects:
             self._effects[key] = design_effect(self._by_repetition_of(column), percent)
         return self._effects[key]
+
+    def _limit_effect(self, column: str, percent: float, limit: float) -> float:
+        """How many requests carry as much about the share beyond a limit as one independent request.
+
+        Repetitions differ only where different shares of them are beyond it: that one of them was slower throughout says nothing
+        against a limit that none of its requests came near.
+        """
+        key = column, percent
+        if key not in self._effects_within:
+            self._effects_within[key] = effect_within(self._by_repetition_of(column), percent)
+        return max(self._effects_within[key], effect_beyond(self._by_repetition_of(column), limit))
 
     def _by_repetition_of(self, column: str) -> list[np.ndarray]:
         known = ~self._ok | self._requests[column].notna().to_numpy()
@@ -117,7 +130,7 @@ class LoadPointLatencies:
         states, lacking, confidence = {}, {}, self._sure.of_limit(slo.confidence, self.n)
         for column, limit in slo.limits_s().items():
             values, effect_of_all = self.values(column), self.effect(column, slo.percentile)
-            effect = limit_effect(self._by_repetition_of(column), slo.percentile, limit)
+            effect = self._limit_effect(column, slo.percentile, limit)
             lacking[f"limit_effect_{column}"] = effect
             by_moments = effect_of_all if self._by_moments else None
             state = metrics.limit_is_met(values, limit, slo.percentile, confidence, effect, by_moments)

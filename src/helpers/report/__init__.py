@@ -30,7 +30,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "steadiness_table",
         ],
         "load_report": ["recommendations"],
-        "plan_report": ["plan_table", "quota_table"],
+        "plan_machines": ["quota_table"],
+        "plan_report": ["plan_table"],
         "race_report": ["race_table"],
         "readings": ["interval_reading", "options_reading", "price_reading"],
         "report": [

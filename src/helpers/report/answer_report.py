@@ -85,7 +85,7 @@ def _by_traffic(verdict: Verdict, config: BenchmarkConfig) -> list[tuple[str, st
     cheapest = quoted(ranges[here].option)
     if not sides:
         span = f"{text.number(ranges[0].low)} to {text.number(ranges[-1].high)} requests a minute"
-        return [("Traffic", f"no option has a lower bill than {cheapest} from {span}.")]
+        return [("Traffic", f"no option that is shown to meet the SLO has a lower bill than {cheapest} from {span}.")]
     said = f"{' and '.join(sides)}."
     return [("Traffic", said[0].upper() + said[1:])]
 

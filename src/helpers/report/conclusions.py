@@ -100,10 +100,11 @@ def throughput_title(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCo
     """From which load on an option serves no more."""
     found = []
     for option in _first(verdict, points):
-        mine = points[(points["option"] == option) & points["requests_per_s"].notna()]
+        mine = points[(points["option"] == option) & (points["requests_per_s"] > 0)]
+        if mine["level"].nunique() < 2:
+            continue  # one load says nothing of another
         levels = [_full_from(rows) for _, rows in mine.groupby("dataset", sort=False)]
-        if levels:
-            found.append((option, None if None in levels else max(levels)))
+        found.append((option, None if None in levels else max(levels)))
     if not found:
         return ""
     return "; ".join(

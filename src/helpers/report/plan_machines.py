@@ -1,4 +1,7 @@
-"""What the machines of a plan are: machine image, accelerators with their memory, and disk. Looked up, nothing is made."""
+"""The machines of a plan: machine image, accelerators with their memory, and disk; and whether the account may use as many.
+
+Looked up, nothing is made.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.containers.accelerators import Instance, instance_of
 from helpers.config.options import Option, SageMakerOption
+from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.endpoints.targets.sagemaker_requests import machine_image_of
+from helpers.report.columns import Column
 from helpers.report.display import Table
 
 COLUMNS = ["option", "machine_image", "accelerators", "disk"]
@@ -66,3 +71,58 @@ def _disk(option: SageMakerOption, instance: Instance | None) -> str:
     return (
         f"local, {instance.local_disk_gb:g} GB" if instance.local_disk_gb else "EBS volume of SageMaker's default size"
     )
+
+
+def quota_table(config: BenchmarkConfig) -> Table | None:
+    """Instances that the run needs at once beside what the account may use; None where it makes no endpoint on AWS.
+
+    Takes seconds, and half a minute for each of quotas and use in accounts with very much of them.
+    """
+    needed = instances_needed(config)
+    if not needed:
+        return None
+    region = config.aws.region
+    quotas = read_quotas(needed, region)
+    rows = [
+        {
+            "instance_type": instance_type,
+            "needed": count,
+            "limit": quotas[instance_type].limit,
+            "in_use": quotas[instance_type].in_use,
+            "enough": _is_enough(quotas[instance_type], count),
+            "source": quotas[instance_type].source,
+        }
+        for instance_type, count in needed.items()
+    ]
+    columns = [
+        "instance_type",
+        "needed",
+        "limit",
+        "in_use",
+        "enough",
+        Column("source", "quota from"),
+    ]
+    caption = (
+        f"Instances for endpoints in {region}. Needed: the most that exist at once where max_parallel_endpoints is "
+        f"{config.endpoints.max_parallel_endpoints}. In use: by all endpoints of the account."
+    )
+    return Table(pd.DataFrame(rows), columns, caption)
+
+
+def instances_needed(config: BenchmarkConfig) -> dict[str, int]:
+    """Instance type -> the most instances on AWS that the run's endpoints may have at once."""
+    counts: dict[str, list[int]] = {}
+    for option in config.options:
+        if is_made_on_aws(option):
+            counts.setdefault(option.instance_type, []).append(option.instance_count)
+    at_once = config.endpoints.max_parallel_endpoints
+    return {kind: sum(sorted(each, reverse=True)[:at_once]) for kind, each in counts.items()}
+
+
+def _is_enough(quota: Quota, needed: int) -> str:
+    suffices = quota.suffices(needed)
+    if suffices is None:
+        return f"unknown: {quota.unknown_because}"
+    if suffices:
+        return "enough"
+    return f"too few: ask for {needed + (quota.in_use or 0)} at Service Quotas"

@@ -19,7 +19,6 @@ from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOp
 from helpers.config.secret_names import SECRET_NAME
 from helpers.config.workload import Dataset
 from helpers.endpoints.pricing import price_of
-from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.load.control import SHARE
 from helpers.load.price_bound import most_of
 from helpers.load.race_estimate import expected_load
@@ -342,61 +341,3 @@ def _most_requests_of_point(level: LoadLevel, dataset: Dataset, config: Benchmar
     elif level.kind == "open_loop":
         bounds.append(math.ceil(level.value * load.max_duration_s))
     return min(bounds, default=None)
-
-
-# --- quotas -------------------------------------------------------------------------------------------------------
-
-
-def quota_table(config: BenchmarkConfig) -> Table | None:
-    """Instances that the run needs at once beside what the account may use; None where it makes no endpoint on AWS.
-
-    Takes seconds, and half a minute for each of quotas and use in accounts with very much of them.
-    """
-    needed = instances_needed(config)
-    if not needed:
-        return None
-    region = config.aws.region
-    quotas = read_quotas(needed, region)
-    rows = [
-        {
-            "instance_type": instance_type,
-            "needed": count,
-            "limit": quotas[instance_type].limit,
-            "in_use": quotas[instance_type].in_use,
-            "enough": _is_enough(quotas[instance_type], count),
-            "source": quotas[instance_type].source,
-        }
-        for instance_type, count in needed.items()
-    ]
-    columns = [
-        "instance_type",
-        "needed",
-        "limit",
-        "in_use",
-        "enough",
-        Column("source", "quota from"),
-    ]
-    caption = (
-        f"Instances for endpoints in {region}. Needed: the most that exist at once where max_parallel_endpoints is "
-        f"{config.endpoints.max_parallel_endpoints}. In use: by all endpoints of the account."
-    )
-    return Table(pd.DataFrame(rows), columns, caption)
-
-
-def instances_needed(config: BenchmarkConfig) -> dict[str, int]:
-    """Instance type -> the most instances on AWS that the run's endpoints may have at once."""
-    counts: dict[str, list[int]] = {}
-    for option in config.options:
-        if is_made_on_aws(option):
-            counts.setdefault(option.instance_type, []).append(option.instance_count)
-    at_once = config.endpoints.max_parallel_endpoints
-    return {kind: sum(sorted(each, reverse=True)[:at_once]) for kind, each in counts.items()}
-
-
-def _is_enough(quota: Quota, needed: int) -> str:
-    suffices = quota.suffices(needed)
-    if suffices is None:
-        return f"unknown: {quota.unknown_because}"
-    if suffices:
-        return "enough"
-    return f"too few: ask for {needed + (quota.in_use or 0)} at Service Quotas"

@@ -13,7 +13,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.verdict.analysis import Measurements
 from helpers.verdict.verdict import OptionVerdict, Verdict
-from helpers.verdict.what_if import Settings, WhatIf, settings_of
+from helpers.verdict.what_if import WhatIf, settings_of
 
 CHANGES_FILE = "changes.json"
 STEP = 1.1
@@ -55,7 +55,7 @@ def find_changes(measured: Measurements, verdict: Verdict, config: BenchmarkConf
         what_if = WhatIf(config, run, measured)
 
         def recommended(limit_s: float) -> str | None:
-            return what_if.at(_at(settings, limit_s)).verdict.recommended
+            return what_if.at(replace(settings, limit_s=limit_s)).verdict.recommended
 
         found = replace(
             found,
@@ -71,10 +71,6 @@ def read_changes(run: RunFolder) -> Changes:
     content = json.loads(run.require(f"metrics/{CHANGES_FILE}", "04_analyse_metrics").read_text(encoding="utf-8"))
     sides = {side: content[side] and Change(**content[side]) for side in ("stricter", "laxer")}
     return Changes(content["metric"], **sides)
-
-
-def _at(settings: Settings, limit_s: float) -> Settings:
-    return replace(settings, limit_s=limit_s)
 
 
 def _change(recommended: Callable[[float], str | None], limit_s: float, now: str, step: float) -> Change | None:

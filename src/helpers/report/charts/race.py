@@ -16,7 +16,7 @@ from helpers.load.race import BASES, UNKNOWN, Price
 from helpers.load.race_standing import Standing
 from helpers.report.charts.panels import level_text
 from helpers.report.charts.scale import Scale
-from helpers.report.charts.style import CHARACTER_PX, SHOWN_LARGER, ink_of, stand_alone
+from helpers.report.charts.style import CHARACTER_PX, SHOWN_LARGER, ink_of, shortened, stand_alone
 from helpers.report.display import Figure, in_html
 from helpers.report.price_unit import PriceUnit
 from helpers.run.whole_files import write_atomically
@@ -123,9 +123,9 @@ def _row(
 ) -> str:
     """One option: its name and how it stands, and below them its requests and its price."""
     ink = ink_of(standing.option, config)
-    name = _cut(standing.option, NAME_CHARACTERS)
+    name = shortened(standing.option, NAME_CHARACTERS)
     at = 16 + (CHARACTER_PX + 0.4) * len(name) + 8
-    said = _cut(words, int((WIDTH - at) / SMALL_PX))
+    said = shortened(words, int((WIDTH - at) / SMALL_PX))
     opacity = FADED if standing.outcome in GONE or not standing.visits else 1
     full = across((standing.full or standing.spent).requests) - across(0)
     pale = f'<rect y="{BAR_Y}" width="{full:.1f}" height="{BAR_PX}" fill="currentColor" opacity="0.12"/>'
@@ -202,7 +202,3 @@ def _in_rows(places: Iterable[float], rows: int) -> str:
 
 def _text(x: float, y: float, words: str, how: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y}" fill="currentColor" {how}>{in_html(words)}</text>'
-
-
-def _cut(words: str, most: int) -> str:
-    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"

@@ -7,11 +7,12 @@ from pathlib import Path
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.charts.scale import Scale
-from helpers.report.charts.style import ink_of, stand_alone
+from helpers.report.charts.style import ink_of, shortened, stand_alone
 from helpers.report.columns import interval_words
 from helpers.report.comparing import more_expensive
 from helpers.report.display import Figure, in_html
 from helpers.report.price_unit import price_unit, scaled
+from helpers.report.report import STATUS_WORDS
 from helpers.run.whole_files import write_atomically
 from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
 
@@ -22,18 +23,7 @@ FAR = 4.0
 """Prices beyond this many times the lowest lie beyond the end of the axis."""
 MARKS = {"recommended": "✓", "tied": "≈", "feasible": "✓", "infeasible": "✗", "eliminated": "✗"}
 """Status -> what stands before the name; the others are not decided: a question mark."""
-WORDS = {
-    "recommended": "recommended: meets the SLO",
-    "tied": "meets the SLO, tied",
-    "feasible": "meets the SLO",
-    "undecided": "SLO not decided",
-    "not_judged": "not judged",
-    "infeasible": "misses the SLO",
-    "eliminated": "left the race",
-    "unpriced": "meets the SLO, no price",
-    "incomplete": "not measured",
-    "failed": "failed",
-}
+WORDS = STATUS_WORDS | {"recommended": "recommended: meets the SLO", "tied": "meets the SLO, tied"}
 
 
 def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> Figure:
@@ -86,7 +76,7 @@ def _top(costs: list[Estimate | None]) -> float:
 
 def _row(option: OptionVerdict, cost: Estimate | None, words: str, scale: Scale, config: BenchmarkConfig) -> str:
     bold = ' font-weight="bold"' if option.status == "recommended" else ""
-    name, words = _cut(option.option, NAME_CHARACTERS), _cut(words, WORDS_CHARACTERS)
+    name, words = shortened(option.option, NAME_CHARACTERS), shortened(words, WORDS_CHARACTERS)
     return (
         f'<text x="2" y="17" fill="currentColor">{MARKS.get(option.status, "?")}</text>'
         f'<text x="{NAME_PX}" y="17" fill="currentColor"{bold}>{in_html(name)}</text>'
@@ -125,7 +115,3 @@ def _axis(scale: Scale, floor: float, label: str) -> str:
         f'<path d="{grid}" stroke="currentColor" opacity="0.15"/>{numbers}'
         f'<text x="{middle:.1f}" y="{floor + 32}" text-anchor="middle" fill="currentColor">{label}</text>'
     )
-
-
-def _cut(words: str, most: int) -> str:
-    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"

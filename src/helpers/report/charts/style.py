@@ -67,6 +67,11 @@ STYLE = {
 }
 
 
+def shortened(words: str, most: int) -> str:
+    """Words cut to so many characters."""
+    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"
+
+
 def colour(option: str, config: BenchmarkConfig) -> str:
     """The colour of an option, the same in every figure."""
     return PALETTE[[o.name for o in config.options].index(option) % len(PALETTE)]
