@@ -243,7 +243,11 @@ def test_a_schedule_bounds_requests_too(load, requests):
 
 
 def test_rates_at_which_nothing_can_be_decided_are_named():
-    caption = plan_table(make_config(load={"kind": "open_loop", "rate": [0.5, 2], "max_duration_s": 60})).caption
+    load = {"kind": "open_loop", "rate": [0.5, 2], "max_duration_s": 60}
+    caption = plan_table(make_config(load=load)).caption
+    assert "to have 2 recommended, add 2.64 to load.rate" in caption, "2 / 0.76"
+    raced = plan_table(make_config(load=load | {"race": True, "max_duration_s": 600})).caption
+    assert "load.rate" not in raced, "a race measures it"
     assert "At 0.5 requests/s, 60 s are too short to show the SLO, which takes 59 requests or more" in caption
 
 

@@ -156,12 +156,24 @@ def test_failures_too_near_their_limit_to_be_told_from_it_end_an_option(two_bloc
 
 
 def test_a_load_point_is_not_given_up_because_few_requests_happen_to_be_alike(tmp_path):
-    """3 of 64 were slow, one after the other: they may count for one, or be three. One in ten may be slow."""
-    slow = [request(at, 2.0 if 30 <= at < 33 else 0.1 + 0.01 * (at % 8 > 3), level=1.0) for at in range(64)]
+    """4 of 64 were slow, and latency went up and down in spells of 8: 64 may count for 9, or for many more."""
+    slow = [request(at, 2.0 if 24 <= at < 28 else 0.1 + 0.1 * (at // 8 % 2), level=1.0) for at in range(64)]
     write_run(tmp_path, slow, [facts(0, 64, load_kind="closed_loop", level=1.0, load_point="a__short__c1__r1")])
     config = raced(race={"first_look": 30, "max_requests": 480})
     at_one = points_of(config.options[0], config, tmp_path, endpoint("a"))["short"][0]
     assert (at_one.n, at_one.state, at_one.may_be_decided) == (64, "undecided", True)
+
+
+def test_a_load_point_with_an_unsteady_block_is_given_up(tmp_path):
+    """It was overloaded for the shorter part of its time, which keeps it from being met for good."""
+    for repetition, (seconds, changes) in enumerate(
+        ((20, {}), (10, {"steady": False, "ended_because": OVERLOAD})), start=1
+    ):
+        place = {"level": 1.0, "repetition": repetition, "load_kind": "closed_loop"}
+        window = facts(0, seconds, load_point=f"a__short__c1__r{repetition}", **place, **changes)
+        write_run(tmp_path, [request(at, 0.5, level=1.0, repetition=repetition) for at in range(10)], [window])
+    at_one = points_of(raced().options[0], raced(), tmp_path, endpoint("a"))["short"][0]
+    assert (at_one.n, at_one.state, at_one.may_be_decided) == (20, "undecided", False)
 
 
 def test_a_block_that_is_measured_again_under_its_name_is_read_again(two_blocks):

@@ -50,6 +50,16 @@ def test_a_window_that_is_long_against_the_memory_of_the_queue_needs_no_other():
         assert states(8, 12, at_8={"window_s": seconds}, at_12=OVERLOADED)[0][8] == state
 
 
+def test_a_rate_that_was_measured_for_the_others_is_never_shown_to_meet_a_limit():
+    """However long its window is against the memory of the queue."""
+    rows = [
+        load_point("a", level=rate, kind="open_loop", rate=rate, **changes)
+        for rate, changes in ((6, {}), (8, {"window_s": 1e6}), (12, OVERLOADED))
+    ]
+    found = {highest: show_room(pd.DataFrame(rows), SLO, highest)["slo"].tolist() for highest in (8.0, 6.0)}
+    assert found == {8.0: ["met", "met", "missed"], 6.0: ["met", "undecided", "missed"]}
+
+
 def test_closed_loops_are_left_as_they_are():
     points = pd.DataFrame([load_point("a", level=4)])
     assert show_room(points, SLO).equals(points)

@@ -144,6 +144,17 @@ def test_tpot_leaves_out_answers_of_one_token(one_point):
     assert point["tpot_s_p50"] == 0.25
 
 
+def test_repetitions_that_differ_far_from_the_limit_show_that_it_is_met(one_point):
+    """The second is 40% slower throughout, and four times as fast as the limit asks: its requests count."""
+    rng = np.random.default_rng(9)
+    first, second = rng.uniform(0.1, 0.2, 60), 1.4 * rng.uniform(0.1, 0.2, 60)
+    windows = [facts(0, 6), facts(0, 6, repetition=1)]
+    found = one_point(repetition(0, first) + repetition(1, second), windows)
+    assert found["latency_s_effective_n"] < 20
+    assert (found["beyond_latency_s"], found["slo_latency_s"]) == (0, "met")
+    assert found["limit_effect_latency_s"] < 2
+
+
 def repetition(number, latency_values):
     return [request(i * 0.1, value, repetition=number) for i, value in enumerate(latency_values)]
 

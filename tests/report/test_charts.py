@@ -12,7 +12,7 @@ import pytest
 from examples import endpoint, load_point, make_config
 
 from helpers.number_text import multiple_for
-from helpers.report.charts import load_points, price_performance, requests
+from helpers.report.charts import load_points, price_performance, requests, verdict_picture
 from helpers.report.charts.scale import axis_top, open_ends
 from helpers.report.charts.style import FEASIBLE_COLOUR, FEASIBLE_INK, ON_DARK, PALETTE
 from helpers.report.display import Figure
@@ -102,6 +102,19 @@ def test_a_long_interval_or_a_far_value_squashes_nothing(config, tmp_path):
     assert axis_top(far, "usd_per_1m_output_tokens") < 6
     _, drawn = priced(config, tmp_path, usd_per_1k_requests=[0.003, 0.002, 75.0])
     assert re.findall("[0-9,]+ ↑", drawn) == ["75,000 ↑"], "per 1M requests"
+
+
+def test_the_picture_of_the_verdict_has_a_line_for_each_option_with_what_is_known_of_it(tmp_path):
+    """a costs $0.1 per 1,000 requests, b twice that by its estimates, c is not shown to meet the SLO anywhere."""
+    table = pd.DataFrame([load_point("a"), load_point("b", rate=5, slo="undecided"), load_point("c", slo="missed")])
+    config = make_config(["a", "b", "c"])
+    figure = verdict_picture(judge(table, [endpoint(o) for o in "abc"], [], config, "run"), config, tmp_path)
+    assert figure.alt == (
+        "Prices per 1,000 requests. a: $0.100, recommended: meets the SLO; b: $0.200, not decided; c: misses the SLO."
+    )
+    assert "Hollow: an estimate" in figure.caption
+    dots = [part.get("fill") for part in drawn(figure).iter() if part.tag.endswith("}circle")]
+    assert len(dots) == 2 and dots[0] != "none" and dots[1] == "none"
 
 
 def test_the_name_of_the_recommended_option_covers_no_number_of_the_axis(tmp_path):

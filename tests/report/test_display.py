@@ -19,7 +19,7 @@ import helpers
 from helpers import number_text as text
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.report.columns import CATALOGUE, Column, numeric
-from helpers.report.display import TABLES, Figure, Folded, Html, Markdown, Prose, Table, code, section
+from helpers.report.display import TABLES, Figure, Folded, Html, Markdown, Prose, Table, code, section, together
 
 INF = math.inf
 
@@ -166,6 +166,15 @@ def test_a_section_has_a_heading_and_what_there_is_of_its_parts(table):
 
 def test_a_section_of_nothing_is_nothing():
     assert section("Errors", None, None) is None
+
+
+def test_what_stands_together_has_no_heading_of_its_own(table):
+    shown = together(None, Prose("One."), table)
+    page = BeautifulSoup(shown._repr_html_(), "html.parser")
+    assert page.h2 is None and page.p.text == "One." and page.find("table") is not None
+    assert shown._repr_markdown_().startswith("One.\n\n")
+    assert [one["section"] for one in shown.tables()] == [one["section"] for one in table.tables()]
+    assert together(None) is None
 
 
 def test_a_table_carries_its_values_unrounded_under_headers_that_differ():

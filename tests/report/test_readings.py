@@ -110,6 +110,14 @@ def test_the_dataset_that_makes_most_of_the_price_is_named():
     assert "90% of that (of the variance) comes from long at concurrency 1" in said
 
 
+def test_a_discount_for_the_lower_bill_follows_from_whole_instances():
+    """300 requests a minute: one instance of a, $3.60; three of b (140 each) at $2.00, so $6.00."""
+    traffic = {"requests_per_minute": 300, "headroom": 0.3}
+    _, verdict, config = judged(A, B | {"rate": 10 / 3, "usd_per_hour": 2.0}, traffic=traffic)
+    said = str(what_would_change(verdict, UNKNOWN, config).markdown)
+    assert "for the lower bill at this traffic by more than 40%" in said
+
+
 def test_options_are_counted_by_how_they_stand():
     _, verdict, _ = judged(A, B, {"option": "c", "slo": "missed"})
     assert options_reading(verdict).markdown == "Of 3 options 2 meet the SLO and 1 is shown to miss it."

@@ -243,6 +243,12 @@ def test_links_to_files_of_the_run_work(opened, site):
     assert "tiny-llama-2m" in response.text()
 
 
+def test_figures_have_their_conclusion_as_title(opened):
+    titles = opened.page.locator("figure > p > strong").all_inner_texts()
+    assert len(titles) >= opened.page.locator("figure").count() - 1, "the picture of the verdict is its own"
+    assert all(re.search(r"“.+”|\d", title) for title in titles)
+
+
 @pytest.mark.parametrize("width", [1400, 400])
 def test_nothing_sticks_out_sideways(browser, site, width):
     page = Opened(browser, f"{site}/report.html", viewport={"width": width, "height": 900}).page

@@ -77,7 +77,7 @@ def design_effect(repetitions: list[np.ndarray], percent: float) -> float:
 def effect_within(repetitions: list[np.ndarray], percent: float) -> float:
     """The same of requests among those of their own repetition."""
     slower = [mine for part in repetitions for mine in _beyond([part], _quartile(part, percent))]
-    return _effect(slower, between=False)
+    return _effect(slower)
 
 
 def effect_beyond(repetitions: list[np.ndarray], limit: float) -> float:
@@ -104,8 +104,8 @@ def _beyond(repetitions: list[np.ndarray], value: float) -> list[np.ndarray]:
     return [part - share for part in beyond] if 0 < share < 1 else []
 
 
-def _effect(parts: list[np.ndarray], *, between: bool = True) -> float:
-    return memory(parts, between=between).effect if parts else 1.0
+def _effect(parts: list[np.ndarray]) -> float:
+    return memory(parts).effect if parts else 1.0
 
 
 class Memory(NamedTuple):
@@ -117,13 +117,13 @@ class Memory(NamedTuple):
     """Over how many of them."""
 
 
-def memory(parts: list[np.ndarray], *, between: bool = True) -> Memory:
+def memory(parts: list[np.ndarray]) -> Memory:
     """How far consecutive values remember those before them.
 
     `parts` are the repetitions, each of consecutive values about the mean of all. The autocorrelation within them is summed by
     Geyer's initial monotone sequence (Statistical Science 7, 1992). Two repetitions or more that are shown to differ by more
     than that explains add the variance between them, as a one-way analysis of variance finds it (Searle, Casella and McCulloch,
-    Variance Components, 1992, section 3.6), unless `between` is false.
+    Variance Components, 1992, section 3.6).
     """
     n = sum(len(part) for part in parts)
     variance = sum(float((part**2).sum()) for part in parts) / n
@@ -143,7 +143,7 @@ def memory(parts: list[np.ndarray], *, between: bool = True) -> Memory:
     effect, lags = _initial_monotone(correlation, min(longest // 2, MOST_LAGS))
     if effect <= 1:
         effect, lags = 1.0, 1
-    if len(parts) > 1 and between:
+    if len(parts) > 1:
         effect = max(1.0, (effect + _between(parts, within_variance, effect)) * within_variance / variance)
     return Memory(min(effect, n), max(1, lags))
 

@@ -12,7 +12,7 @@ from helpers.report.columns import interval_words
 from helpers.report.comparing import more_expensive
 from helpers.report.display import Figure, in_html
 from helpers.report.price_unit import price_unit, scaled
-from helpers.report.report import STATUS_WORDS
+from helpers.report.report import STATUS_WORDS, by_cost
 from helpers.run.whole_files import write_atomically
 from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
 
@@ -28,7 +28,7 @@ WORDS = STATUS_WORDS | {"recommended": "recommended: meets the SLO", "tied": "me
 
 def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> Figure:
     """Options by price, those without one last."""
-    unit, options = price_unit(verdict), sorted(verdict.options, key=_place)
+    unit, options = price_unit(verdict), by_cost(verdict)
     costs = {option.option: scaled(option.cost, unit) for option in options}
     known = [cost.value for cost in costs.values() if cost]
     scale = Scale(_top(list(costs.values())), *PRICES_PX)
@@ -47,10 +47,6 @@ def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
         f"Each option's price over the traffic's mix, with its {interval_words(config)}.{estimates}" if known else ""
     )
     return Figure(path, f"Prices {unit.words}. {said}.", caption)
-
-
-def _place(option: OptionVerdict) -> tuple[bool, bool, float]:
-    return option.is_estimate, option.cost is None, option.cost.value if option.cost else 0.0
 
 
 def _words(option: OptionVerdict, verdict: Verdict) -> str:
