@@ -156,8 +156,8 @@ def test_failures_too_near_their_limit_to_be_told_from_it_end_an_option(two_bloc
 
 
 def test_a_load_point_is_not_given_up_because_few_requests_happen_to_be_alike(tmp_path):
-    """4 of 64 were slow, and latency went up and down in spells of 8: 64 may count for 9, or for many more."""
-    slow = [request(at, 2.0 if 24 <= at < 28 else 0.1 + 0.1 * (at // 8 % 2), level=1.0) for at in range(64)]
+    """3 of 64 were beyond the limit, and the slowest quarter came in one spell: 64 may count for 5, or for many more."""
+    slow = [request(at, 2.0 if at in (21, 26, 31) else 0.2 if 20 <= at < 36 else 0.1, level=1.0) for at in range(64)]
     write_run(tmp_path, slow, [facts(0, 64, load_kind="closed_loop", level=1.0, load_point="a__short__c1__r1")])
     config = raced(race={"first_look": 30, "max_requests": 480})
     at_one = points_of(config.options[0], config, tmp_path, endpoint("a"))["short"][0]
