@@ -54,6 +54,28 @@ def test_another_option_with_the_lower_bill_at_this_traffic_is_named(usd_per_hou
     assert ("requests a minute “a” has the lower bill, $5,256 a month" in text) == is_said
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (9.9, 10.1, "2 instances, $5,256 a month (the same at both ends of the 95% interval of what an instance serves)."),
+        (5, 15, "2 instances, $5,256 a month (95% interval: 1 to 3 instances, $2,628 to $7,884)."),
+        (None, None, "2 instances, $5,256 a month."),
+    ],
+)
+def test_the_bill_has_an_interval(low, high, words):
+    """600 requests a minute with 30% headroom: n instances hold them where one serves 14.3 / n requests/s."""
+    text = said({"option": "a", "rate": 10, "served_requests_per_s_low": low, "served_requests_per_s_high": high})
+    assert words in text
+
+
+def test_the_mix_of_the_traffic_stands_beside_its_size():
+    table = pd.DataFrame([load_point("a", dataset) for dataset in ("short", "long")])
+    traffic = {"mix": {"short": 0.25, "long": 0.75}}
+    config = make_config(["a"], ["short", "long"], load={"concurrency": [1]}, traffic=traffic)
+    text = str(bottom_line(judge(table, [endpoint("a")], [], config, "run-1"), config).markdown)
+    assert "For 600 requests a minute (75% long and 25% short) with 30% headroom" in text
+
+
 def test_only_what_was_measured_is_called_measured(tmp_path):
     run = RunFolder(tmp_path)
     (tmp_path / "run.json").write_text('{"started_at": "2026-11-28T22:00:00+00:00"}')

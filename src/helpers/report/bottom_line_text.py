@@ -9,7 +9,7 @@ from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import price_unit, scaled
 from helpers.run.machine import machine_sentence
-from helpers.verdict.capacity import candidates
+from helpers.verdict.capacity import HOURS_PER_MONTH, candidates, fleet
 from helpers.verdict.chosen_points import mixed_cost
 from helpers.verdict.judging import loads_of
 from helpers.verdict.open_points import may_be_less
@@ -40,8 +40,8 @@ def _recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
         loads_of(winner),
     )
     takes = (
-        f" For {text.number(config.traffic.requests_per_minute)} requests a minute with "
-        f"{text.percent(config.traffic.headroom)} headroom it takes {_need(winner.capacity)}."
+        f" For {text.number(config.traffic.requests_per_minute)} requests a minute{_mix(winner)} with "
+        f"{text.percent(config.traffic.headroom)} headroom it takes {_need(winner.capacity)}{_need_within(winner, config)}."
     )
     return Markdown().join([served, takes, _lower_bill(verdict, config), _tie(verdict)])
 
@@ -90,6 +90,30 @@ def _need(capacity: Capacity) -> str:
     if capacity.instances is None:
         return money or "no instance"
     return ", ".join(filter(None, [text.plural(capacity.instances, "instance"), money]))
+
+
+def _mix(option: OptionVerdict) -> str:
+    """The shares of the datasets in the traffic, the largest first, where there are several."""
+    if len(option.points) < 2:
+        return ""
+    shares = sorted(option.points, key=lambda point: -point.share)
+    return f" ({_listed([f'{text.percent(point.share)} {point.dataset}' for point in shares])})"
+
+
+def _need_within(option: OptionVerdict, config: BenchmarkConfig) -> str:
+    """The same over the interval of what an instance serves."""
+    rate = option.capacity.requests_per_minute_per_instance
+    if option.capacity.instances is None or not rate.low or not rate.high:
+        return ""
+    traffic = config.traffic
+    few, many = (
+        fleet(option, traffic.requests_per_minute, traffic.headroom, option.price, bound) for bound in ("high", "low")
+    )
+    if few.instances == many.instances:
+        return f" (the same at both ends of the {interval_words(config)} of what an instance serves)"
+    usd = [one.usd_per_fleet_hour for one in (few, many)]
+    money = "" if None in usd else f", {' to '.join(text.money(each * HOURS_PER_MONTH) for each in usd)}"
+    return f" ({interval_words(config)}: {few.instances} to {many.instances} instances{money})"
 
 
 # --- without a recommendation -------------------------------------------------------------------------------------

@@ -54,9 +54,14 @@ def instances_for(traffic: float, per_instance: float, together: int, headroom: 
     return together * max(1, math.ceil(traffic / (per_instance * together * (1 - headroom)) - 1e-9))
 
 
-def fleet(option: OptionVerdict, traffic: float, headroom: float, price: Price | None) -> Fleet:
-    """What `traffic` requests per minute need of an option that has its capacity, at a price."""
-    return _fleet(option, option.capacity.requests_per_minute_per_instance.value, traffic, headroom, price)
+def fleet(
+    option: OptionVerdict, traffic: float, headroom: float, price: Price | None, bound: str = "value"
+) -> Fleet:
+    """What `traffic` requests per minute need of an option that has its capacity, at a price. `bound` is `low` or `high` for an
+    end of the interval of what an instance serves, which has to be known.
+    """
+    per_instance = getattr(option.capacity.requests_per_minute_per_instance, bound)
+    return _fleet(option, per_instance, traffic, headroom, price)
 
 
 def _fleet(option: OptionVerdict, per_instance: float, traffic: float, headroom: float, price: Price | None) -> Fleet:
