@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 UNKNOWN = "–"
 MULTIPLES = {1e3: "1,000", 1e6: "1M"}
@@ -66,11 +67,22 @@ def duration(seconds: float | None) -> str:
     return f"{seconds * 1000:,.0f} ms" if seconds < 1 else f"{significant(seconds)} s"
 
 
-def interval(low: float | None, high: float | None, decimals: int) -> str:
-    """A 95% interval in brackets."""
-    if not is_known(low) and not is_known(high):
-        return UNKNOWN
-    return f"[{number(low, decimals)}, {number(high, decimals) if is_known(high) else '∞'}]"
+@dataclass(frozen=True)
+class Interval:
+    """The bounds of an interval, which is written in brackets; unknown where neither is known."""
+
+    low: float | None
+    high: float | None
+    decimals: int
+
+    def __str__(self) -> str:
+        if not is_known(self.low) and not is_known(self.high):
+            return UNKNOWN
+        high = number(self.high, self.decimals) if is_known(self.high) else "∞"
+        return f"[{number(self.low, self.decimals)}, {high}]"
+
+
+NO_INTERVAL = Interval(None, None, 0)
 
 
 def plural(count: int, noun: str) -> str:

@@ -57,7 +57,11 @@ def test_another_option_with_the_lower_bill_at_this_traffic_is_named(usd_per_hou
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
-        (9.9, 10.1, "2 instances, $5,256 a month (the same at both ends of the 95% interval of what an instance serves)."),
+        (
+            9.9,
+            10.1,
+            "2 instances, $5,256 a month (the same at both ends of the 95% interval of what an instance serves).",
+        ),
         (5, 15, "2 instances, $5,256 a month (95% interval: 1 to 3 instances, $2,628 to $7,884)."),
         (None, None, "2 instances, $5,256 a month."),
     ],

@@ -79,7 +79,7 @@ def test_the_interval_of_the_instances_stands_beside_them():
     """540 to 660 requests a minute for an instance: 580 take one or two."""
     assert one(curve=[580.0] * 24).row("a")["by_hour"] == "every hour: 1 [1, 2]"
     found = one(curve=[580.0] * 24).row("a")["interval"]
-    assert found == "[2,628, 5,256]"
+    assert str(found) == "[2,628, 5,256]"
 
 
 def test_the_caption_says_what_is_assumed():

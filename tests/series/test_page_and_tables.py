@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 from IPython.core.interactiveshell import InteractiveShell
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from helpers.number_text import NO_INTERVAL, Interval
 from helpers.report.columns import Column, numeric
 from helpers.report.display import Folded, Prose, Table, section
 from helpers.series.page import write_page
@@ -106,6 +107,16 @@ def test_tables_are_written_with_all_digits_and_named_after_their_sections(noteb
     assert [row[2] for row in sheets["Tables"][1:]] == ["Prices.", "Folded.", "Last."]
     assert sheets["03 Errors"][0] == ["option", "$/h"] and len(sheets["03 Errors"][3]) == 1
     assert [row[1] for row in sheets["03 Errors"][1:3]] == pytest.approx([1 / 3, 2e-9], rel=1e-15)
+
+
+def test_an_interval_is_two_columns_of_numbers(notebook, tmp_path):
+    rows = pd.DataFrame({"name": ["a", "b"], "interval": [Interval(1 / 3, None, 2), NO_INTERVAL]})
+    shown = Table(rows, [Column("name", "option"), Column("interval", "95% interval")], "Prices.")
+    assert shown.cells() == [["a", "[0.33, ∞]"], ["b", "–"]]
+    write_tables(notebook("## All", shown), tmp_path / "tables")
+    read = pd.read_csv(tmp_path / "tables" / "01-all.csv", float_precision="round_trip")
+    assert list(read) == ["option", "95% interval, low", "95% interval, high"]
+    assert read["95% interval, low"].tolist()[0] == 1 / 3 and read.isna().sum().tolist() == [0, 1, 2]
 
 
 def test_no_text_becomes_a_formula(notebook, tmp_path):

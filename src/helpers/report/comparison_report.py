@@ -36,7 +36,7 @@ def comparison_table(comparison: Comparison | None, config: BenchmarkConfig) -> 
         return None
     rows = pd.DataFrame([row.model_dump() for row in comparison.rows])
     rows = rows.assign(
-        interval=[text.interval(low, high, 3) for low, high in zip(rows["ratio_low"], rows["ratio_high"], strict=True)],
+        interval=[text.Interval(low, high, 3) for low, high in zip(rows["ratio_low"], rows["ratio_high"], strict=True)],
         change=rows["change"].fillna("unknown"),
         order=(rows["change"] != REAL).astype(int),
     ).sort_values("order", kind="stable")

@@ -51,7 +51,7 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
                     "instance_type": option.instance_type,
                     "price": "unknown" if price is None else price.name,
                     "capacity": rate.value,
-                    "interval": text.interval(rate.low, rate.high, 0),
+                    "interval": text.Interval(rate.low, rate.high, 0),
                     "bound": "at least" if option.capacity.at_least and not option.is_billed_per_token else "about",
                     "instances": need.instances,
                     "utilisation": None if need.utilisation is None else need.utilisation * 100,

@@ -133,13 +133,11 @@ def _by_hour(needed: Needed) -> str:
 
 
 def _with_interval(value: int, low: int | None, high: int | None) -> str:
-    return f"{value:,}" if low == value == high else f"{value:,} {text.interval(low, high, 0)}"
+    return f"{value:,}" if low == value == high else f"{value:,} {text.Interval(low, high, 0)}"
 
 
-def _interval(bill: Estimate | None) -> str:
-    if bill is None or (bill.low is None and bill.high is None):
-        return text.UNKNOWN
-    return text.interval(bill.low, bill.high, 0)
+def _interval(bill: Estimate | None) -> text.Interval:
+    return text.NO_INTERVAL if bill is None else text.Interval(bill.low, bill.high, 0)
 
 
 # --- the sentence -------------------------------------------------------------------------------------------------

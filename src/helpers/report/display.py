@@ -169,12 +169,18 @@ class Table(WithTables):
         return [list(row) for row in zip(*written, strict=True)]
 
     def tables(self) -> list[dict[str, object]]:
-        """The values of all columns, unrounded, under headers of which no two are equal."""
-        times = Counter(column.header for column in self.columns)
-        headers = [c.header if times[c.header] == 1 else f"{c.header} ({c.key})" for c in self.columns]
-        values = [map(_as_data, self.rows[column.key].tolist()) for column in self.columns]
-        rows = [list(row) for row in zip(*values, strict=True)]
-        return [{"section": None, "caption": one_line(self.caption), "headers": headers, "rows": rows}]
+        """The values of all columns, unrounded, under headers of which no two are equal; an interval has two columns."""
+        times, found = Counter(column.header for column in self.columns), {}
+        for column in self.columns:
+            header = column.header if times[column.header] == 1 else f"{column.header} ({column.key})"
+            values = self.rows[column.key].tolist()
+            if values and all(isinstance(value, number_text.Interval) for value in values):
+                found[f"{header}, low"] = [value.low for value in values]
+                found[f"{header}, high"] = [value.high for value in values]
+            else:
+                found[header] = values
+        rows = [list(map(_as_data, row)) for row in zip(*found.values(), strict=True)]
+        return [{"section": None, "caption": one_line(self.caption), "headers": list(found), "rows": rows}]
 
     def _column(self, column: Column) -> list[str]:
         values = self.rows[column.key].tolist()

@@ -34,7 +34,9 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
                 "load": _loads(option),
                 "latency": _slowest([row[f"{metric}_{percentile}"] for row in chosen]),
                 "cost": cost and cost.value,
-                "interval": text.interval(cost.low, cost.high, text.decimals_for([cost.value])) if cost else "–",
+                "interval": text.Interval(cost.low, cost.high, text.decimals_for([cost.value]))
+                if cost
+                else text.NO_INTERVAL,
                 "instances": capacity and capacity.instances,
                 "usd_per_month": capacity and capacity.usd_per_month,
                 "why": option.reason,

@@ -115,7 +115,7 @@ def options_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
             "option": option.option,
             "verdict": STATUS_WORDS[option.status],
             "cost": cost and cost.value,
-            "interval": _interval(cost, text.decimals_for([cost.value])) if cost else "–",
+            "interval": _interval(cost, text.decimals_for([cost.value])) if cost else text.NO_INTERVAL,
             "shown": "" if cost is None else "estimate" if option.is_estimate else "shown",
             "reason": option.reason,
         }
@@ -226,12 +226,12 @@ def _order(verdict: Verdict) -> str:
     return f"{words} cheapest first" if len(priced) > 1 else ""
 
 
-def _interval(estimate: Estimate, decimals: int) -> str:
-    return text.interval(estimate.low, estimate.high, decimals)
+def _interval(estimate: Estimate, decimals: int) -> text.Interval:
+    return text.Interval(estimate.low, estimate.high, decimals)
 
 
-def _bounds(points: pd.DataFrame, index: int, column: str, decimals: int) -> str:
-    return text.interval(points.at[index, f"{column}_low"], points.at[index, f"{column}_high"], decimals)
+def _bounds(points: pd.DataFrame, index: int, column: str, decimals: int) -> text.Interval:
+    return text.Interval(points.at[index, f"{column}_low"], points.at[index, f"{column}_high"], decimals)
 
 
 # --- how sure, how measured ---------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The tables of the report as files: each as CSV, and all of them in one workbook.
 
 They hold the values from which the report's cells are written: numbers unrounded, unknown ones empty. What is text in the
-report is the same text here, intervals among it.
+report is the same text here.
 """
 
 from __future__ import annotations

@@ -54,9 +54,7 @@ def instances_for(traffic: float, per_instance: float, together: int, headroom: 
     return together * max(1, math.ceil(traffic / (per_instance * together * (1 - headroom)) - 1e-9))
 
 
-def fleet(
-    option: OptionVerdict, traffic: float, headroom: float, price: Price | None, bound: str = "value"
-) -> Fleet:
+def fleet(option: OptionVerdict, traffic: float, headroom: float, price: Price | None, bound: str = "value") -> Fleet:
     """What `traffic` requests per minute need of an option that has its capacity, at a price. `bound` is `low` or `high` for an
     end of the interval of what an instance serves, which has to be known.
     """
