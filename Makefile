@@ -14,7 +14,7 @@ STALE := $(if $(wildcard .venv/.setup),$(shell $(BIN)/python -c 'import importli
 # Images of containers often set this. Each of the dozens of Python processes of a run would compile all its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup report status import plan cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark reference-report lint clean stale
+.PHONY: help setup report submit follow status import plan cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark reference-report lint clean stale
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +44,12 @@ report: .venv/.setup  ## run the five notebooks on CONFIG=configs/x.yml and writ
 
 status: .venv/.setup  ## progress of RUN=<run id, folder or s3://...>, and which process runs it
 	@$(BIN)/python -m helpers status $(RUN)
+
+submit: .venv/.setup  ## run CONFIG as a job of SageMaker, see docs/running.md; the report comes with make follow
+	@$(BIN)/python -m helpers submit --config $(CONFIG)
+
+follow: .venv/.setup  ## show what the job of RUN=s3://... prints until it ends, and fetch its report
+	@$(BIN)/python -m helpers follow $(RUN)
 
 import: .venv/.setup  ## report on other tools' results, named in CONFIG=configs/x.yml; see docs/import.md
 	@$(BIN)/python -m helpers import --config $(CONFIG)

@@ -64,6 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.set_defaults(command=_plan)
 
+    submit = commands.add_parser("submit", help="run the series as a job of SageMaker (docs/running.md)")
+    submit.add_argument("--config", required=True)
+    submit.set_defaults(command=_submit)
+
+    follow = commands.add_parser("follow", help="show what a submitted job prints until it ends, and fetch its report")
+    follow.add_argument("run", help="s3:// URL of its run")
+    follow.set_defaults(command=_follow)
+
+    in_job = commands.add_parser("in-job")  # what a submitted job runs
+    in_job.add_argument("--config", required=True)
+    in_job.add_argument("--run-dir", required=True)
+    in_job.add_argument("--secret", action="append", default=[])
+    in_job.set_defaults(command=_in_job)
+
     status = commands.add_parser("status", help="how far a run is, and who runs it")
     status.add_argument("run", help="run id, run folder or its s3:// URL")
     status.set_defaults(command=_status)
@@ -130,6 +144,25 @@ def _plan(arguments: argparse.Namespace) -> int | None:
     for line in checked.lines:
         print(line)
     return exit_status.VERDICT if checked.is_well else exit_status.NOTHING
+
+
+def _submit(arguments: argparse.Namespace) -> None:
+    from helpers.series.job import submit
+
+    submit(arguments.config)
+
+
+def _follow(arguments: argparse.Namespace) -> int | Verdict:
+    from helpers.series.following import follow
+
+    return follow(arguments.run)
+
+
+def _in_job(arguments: argparse.Namespace) -> int:
+    from helpers.series.job import in_job
+
+    secrets = dict(named.split("=", 1) for named in arguments.secret)
+    return in_job(secrets, lambda: main(["report", "--config", arguments.config, "--run-dir", arguments.run_dir]))
 
 
 def _status(arguments: argparse.Namespace) -> None:

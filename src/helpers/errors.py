@@ -16,6 +16,7 @@
     │   └── BudgetExceeded     the estimated spend reached budget_usd
     ├── AnalysisError          request records from which nothing can be computed
     ├── NotebookFailed         a notebook of the series stopped with an error
+    ├── JobFailed              a job that ran the series was stopped, or ended without saying how
     └── Stopped                a person stopped a notebook: not an error
 
 A message names the file and key (or the resource), the bad value, what was expected and the next step. A notebook shows the
@@ -143,6 +144,10 @@ class NotebookFailed(ServingVerdictError):
     def __init__(self, message: str, error_name: str = "") -> None:
         super().__init__(message)
         self.error_name = error_name
+
+
+class JobFailed(ServingVerdictError):
+    """A job that ran the series was stopped, or ended without saying how."""
 
 
 class Stopped(ServingVerdictError):

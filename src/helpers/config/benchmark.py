@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 from pydantic_core import PydanticCustomError
 
 from helpers.config.aws_regions import WELL_FORMED, nearest_region
+from helpers.config.job import JobConfig, VpcConfig
 from helpers.config.load import Load, Search
 from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words, plain
@@ -96,13 +97,6 @@ class Traffic(Strict):
         return value
 
 
-class VpcConfig(Strict):
-    """The VPC in which the containers run."""
-
-    subnets: list[str] = Field(min_length=1, max_length=16, description="Subnet ids; each subnet is in one zone.")
-    security_group_ids: list[str] = Field(min_length=1, max_length=5)
-
-
 class AwsConfig(Strict):
     """Region, role and other AWS settings."""
 
@@ -114,7 +108,7 @@ class AwsConfig(Strict):
         description="ARN of the role that the endpoints assume; default, only in SageMaker, the notebook's role.",
     )
     tags: dict[str, str] = Field(default_factory=dict, description="Tags added to every resource that a run makes.")
-    vpc: VpcConfig | None = None
+    vpc: VpcConfig | None = Field(default=None, description="The VPC in which the endpoints' containers run.")
     kms_key_id: str | None = Field(
         default=None, description="KMS key that encrypts the instances' EBS volumes, but not local NVMe disks."
     )
@@ -217,6 +211,7 @@ class BenchmarkConfig(Strict):
     endpoints: EndpointsConfig = EndpointsConfig()
     local_sagemaker: LocalSageMaker = LocalSageMaker()
     budget_usd: float | None = Field(default=None, gt=0, description="Estimated cost at which the run stops.")
+    job: JobConfig | None = Field(default=None, description="Where `make submit` runs the series.")
     run_root: str | None = Field(
         default=None, description="Folder of the run folders, or s3://bucket/prefix; default `runs` in the project."
     )

@@ -21,13 +21,15 @@ NOTEBOOK_METADATA = Path("/opt/ml/metadata/resource-metadata.json")
 """Of a notebook instance or Studio space. https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-metadata.html"""
 NAME_OF_JOB = "TRAINING_JOB_NAME"
 """Variable of a training job; Studio runs notebook jobs as such."""
+PROCESSING_JOB = Path("/opt/ml/config/processingjobconfig.json")
+"""Of a processing job. https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html"""
 
 
 def find_execution_role(config: BenchmarkConfig, session: boto3.Session) -> str:
     """The ARN of the role. Raises DeployError that says how to make one."""
     if config.aws.execution_role:
         return config.aws.execution_role
-    if not NOTEBOOK_METADATA.is_file() and NAME_OF_JOB not in os.environ:
+    if not (NOTEBOOK_METADATA.is_file() or PROCESSING_JOB.is_file() or NAME_OF_JOB in os.environ):
         raise _no_role("this machine is not a notebook or job of SageMaker")
     from botocore.exceptions import BotoCoreError, ClientError
     from sagemaker.core.helper.session_helper import Session, get_execution_role

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from helpers.config.secret_names import HIDDEN, SECRET_NAME
 from helpers.endpoints.failures import NEXT_STEP, deploy_error
 from helpers.errors import DeployError
 from helpers.run.aws_errors import Cause, cause_of_error
+from helpers.run.secret_values import secret_value
 
 if TYPE_CHECKING:
     import boto3
@@ -68,32 +68,16 @@ def _read_secrets(option: SageMakerOption, session: boto3.Session) -> dict[str, 
         return {}
     from botocore.exceptions import BotoCoreError, ClientError
 
-    client, found = session.client("secretsmanager"), {}
+    found = {}
     for name, reference in wanted.items():
-        secret_id, _, key = reference.partition("#")
         where = f"{name}: secret {reference!r} of AWS Secrets Manager"
         try:
-            text = client.get_secret_value(SecretId=secret_id)["SecretString"]
+            found[name] = secret_value(reference, session)
         except (ClientError, BotoCoreError) as error:
             raise deploy_error(option.name, where, error) from error
-        except KeyError:
-            raise DeployError(
-                f"option {option.name!r}: {where} is binary. Expected text. Next: store it as text"
-            ) from None
-        found[name] = _value_of(text, key, f"option {option.name!r}: {where}")
+        except ValueError as error:
+            raise DeployError(f"option {option.name!r}: {where} {error}") from None
     return found
-
-
-def _value_of(text: str, key: str, where: str) -> str:
-    """The secret, or one key of a JSON secret. Its content is in no message."""
-    if not key:
-        return text
-    try:
-        return str(json.loads(text)[key])
-    except (ValueError, KeyError, TypeError):
-        raise DeployError(
-            f"{where} is no JSON object with the key {key!r}. Next: correct the part behind the #"
-        ) from None
 
 
 def _jumpstart_source(
