@@ -39,6 +39,8 @@ pytest_plugins = ["moto_server"]
 ROOT = "s3://bucket/runs"
 ROLE = "arn:aws:iam::123456789012:role/job"
 MODEL = {"name": "${LABEL}", "tokenizer": "synthetic:2m", "context_tokens": 4096}
+LONGEST_WORD = 256
+"""Characters that SageMaker takes of each word of a command, newlines not among them; moto takes any."""
 JOB = {"role": ROLE, "max_hours": 2, "secrets": {"LABEL": "ours/label#name"}}
 
 
@@ -104,7 +106,9 @@ def clone(tmp_path) -> Clone:
 
 
 def described(url: str) -> dict:
-    about = json.loads(boto3.client("s3").get_object(Bucket="bucket", Key=f"{key_of(url)}/job.json")["Body"].read())
+    about = json.loads(
+        boto3.client("s3").get_object(Bucket="bucket", Key=f"{key_of(url)}/job/about.json")["Body"].read()
+    )
     return boto3.client("sagemaker").describe_processing_job(ProcessingJobName=about["job_name"])
 
 
@@ -120,8 +124,10 @@ def test_a_job_is_told_all_that_it_needs_and_no_secret(clone):
     job = described(url)
     assert job["RoleArn"] == ROLE and job["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200}
     assert "sagemaker-distribution" in job["AppSpecification"]["ImageUri"]
+    command = job["AppSpecification"]["ContainerEntrypoint"]
     arguments = job["AppSpecification"]["ContainerArguments"]
-    assert arguments[1:] == [
+    assert all(len(word) <= LONGEST_WORD and "\n" not in word for word in command + arguments)
+    assert arguments == [
         "--config",
         "configs/mine/imported.yml",
         "--run-dir",
@@ -129,8 +135,8 @@ def test_a_job_is_told_all_that_it_needs_and_no_secret(clone):
         "--secret",
         "LABEL=ours/label#name",
     ]
-    assert job["ProcessingInputs"][0]["S3Input"]["S3Uri"] == f"{url}/source.zip"
-    packed = boto3.client("s3").get_object(Bucket="bucket", Key=f"{key_of(url)}/source.zip")["Body"].read()
+    assert job["ProcessingInputs"][0]["S3Input"]["S3Uri"] == f"{url}/job/sent"
+    packed = boto3.client("s3").get_object(Bucket="bucket", Key=f"{key_of(url)}/job/sent/source.zip")["Body"].read()
     names = zipfile.ZipFile(io.BytesIO(packed)).namelist()
     assert {"Makefile", "configs/mine/imported.yml", "notebooks/05_report.ipynb", "src/helpers/__main__.py"} < set(
         names
@@ -173,14 +179,17 @@ def test_the_container_runs_the_series_and_the_report_is_fetched(clone, tmp_path
     """In a folder of its own, with the Python of the machine and nothing installed."""
     url = clone.submit(clone.write(run_root=ROOT, job=JOB, model=MODEL))
     job = described(url)["AppSpecification"]
-    boto3.client("s3").download_file("bucket", f"{key_of(url)}/source.zip", str(tmp_path / "source.zip"))
+    (tmp_path / "input").mkdir()
     (tmp_path / "job").mkdir()
-    arguments = [str(tmp_path / "source.zip"), *job["ContainerArguments"][1:]]
+    for name in ("source.zip", "job.sh"):
+        boto3.client("s3").download_file("bucket", f"{key_of(url)}/job/sent/{name}", str(tmp_path / "input" / name))
+    command = [*job["ContainerEntrypoint"], *job["ContainerArguments"]]
+    command = [word.replace("/opt/ml/processing/input", str(tmp_path / "input")) for word in command]
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("VIRTUAL_ENV", "PYTHON"))}
     cache = subprocess.run([pypi.uv(), "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     path = os.pathsep.join([str(Path(pypi.uv()).parent), os.environ["PATH"]])
     done = subprocess.run(
-        [*job["ContainerEntrypoint"], *arguments],
+        command,
         cwd=tmp_path / "job",
         env={**variables, "TMPDIR": str(tmp_path / "job"), "UV_CACHE_DIR": cache, "PATH": path},
         capture_output=True,

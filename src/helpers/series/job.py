@@ -29,8 +29,11 @@ from helpers.series.series import parameters_of_all
 from helpers.verdict import exit_status
 
 Say = Callable[[str], None]
-FILES, ABOUT = "source.zip", "job.json"
-"""Beside the run in S3: what the job runs, and what `follow` has to know."""
+ABOUT = "job/about.json"
+"""In the run's folder in S3: what `follow` has to know."""
+SENT = "job/sent"
+"""There as well: the files of this repository, and the script that runs them. A job's command is too short to hold it."""
+SCRIPT = Path(__file__).with_name("job.sh")
 DISTRIBUTION = {"framework": "sagemaker-distribution", "version": "3.2.0"}
 """The default image, in the SDK's list; it has Python 3.12."""
 LONGEST_JOB_NAME = 63
@@ -39,16 +42,6 @@ MESSAGE_FILE = Path("/opt/ml/output/message")
 REPORTED = (exit_status.VERDICT, exit_status.INFEASIBLE, exit_status.UNDECIDED)
 """Exit statuses of a series that did what it was asked to."""
 INPUT = "/opt/ml/processing/input"
-SCRIPT = """
-set -e
-for python in python3.13 python3.12 python3.11 python3; do $python -c pass 2>/dev/null && break; done
-folder=$(mktemp -d)
-$python -m zipfile -e "$1" "$folder"
-cd "$folder"
-make setup PYTHON=$python
-shift
-exec .venv/bin/python -m helpers in-job "$@"
-"""
 _SET_ASIDE = (".", "runs", "__pycache__")
 _NEXT = {
     Cause.CREDENTIALS: "sign in (aws configure, aws sso login) or set AWS_PROFILE",
@@ -76,9 +69,10 @@ def submit(config_path: str, say: Say = print) -> str:
     url = run_url(config.benchmark.run_root, run_id)
     about = {"job_name": slug(run_id)[-LONGEST_JOB_NAME:].strip("-"), "region": region}
     request = _request(config, url, about["job_name"], job.image or _default_image(job, region))
+    sent = {f"{SENT}/source.zip": _packed(config.path), f"{SENT}/{SCRIPT.name}": SCRIPT.read_bytes()}
     with s3_errors_in_words(url):
         client = session.client("s3")
-        for name, content in ((FILES, _packed(config.path)), (ABOUT, json.dumps(about).encode())):
+        for name, content in {**sent, ABOUT: json.dumps(about).encode()}.items():
             client.put_object(Bucket=split_url(url)[0], Key=f"{split_url(url)[1]}/{name}", Body=content)
     with refusals_in_words(f"cannot start job {about['job_name']}"):
         session.client("sagemaker").create_processing_job(**request)
@@ -166,10 +160,10 @@ def _files() -> list[str]:
 def _request(config: LoadedConfig, url: str, job_name: str, image: str) -> dict[str, object]:
     """Of CreateProcessingJob."""
     job, aws = config.benchmark.job, config.benchmark.aws
-    arguments = [f"{INPUT}/{FILES}", "--config", config.path.relative_to(PROJECT_ROOT).as_posix(), "--run-dir", url]
+    arguments = ["--config", config.path.relative_to(PROJECT_ROOT).as_posix(), "--run-dir", url]
     for name, reference in job.secrets.items():
         arguments += ["--secret", f"{name}={reference}"]
-    source = {"S3Uri": f"{url}/{FILES}", "LocalPath": INPUT, "S3DataType": "S3Prefix", "S3InputMode": "File"}
+    source = {"S3Uri": f"{url}/{SENT}", "LocalPath": INPUT, "S3DataType": "S3Prefix", "S3InputMode": "File"}
     machine = {"InstanceCount": 1, "InstanceType": job.instance_type, "VolumeSizeInGB": job.volume_gb}
     if aws.kms_key_id:
         machine["VolumeKmsKeyId"] = aws.kms_key_id
@@ -178,7 +172,7 @@ def _request(config: LoadedConfig, url: str, job_name: str, image: str) -> dict[
         "RoleArn": job.role,
         "AppSpecification": {
             "ImageUri": image,
-            "ContainerEntrypoint": ["bash", "-c", SCRIPT, "job"],
+            "ContainerEntrypoint": ["bash", f"{INPUT}/{SCRIPT.name}"],
             "ContainerArguments": arguments,
         },
         "ProcessingInputs": [{"InputName": "source", "S3Input": source}],
