@@ -155,7 +155,7 @@ def test_where_all_miss_the_nearest_is_named():
 def test_a_sweep_that_is_too_short_gives_a_lower_bound(higher, words):
     points = {"option": "a", "level": 1}, {"option": "a", "level": 4, "slo": higher, "rate": 1}
     text = said(*points)
-    assert ("**At least:** no load above the chosen one was decided for “a”" in text) is words
+    assert ("**At least:** nobody knows whether “a” would meet the SLO at a load above" in text) is words
     assert ("serves at least 600 requests a minute" in text) is words
     table = capacity_table(
         *verdict_and_config({"option": "a", "level": 1}, {"option": "a", "level": 4, "slo": higher, "rate": 1})
@@ -163,7 +163,7 @@ def test_a_sweep_that_is_too_short_gives_a_lower_bound(higher, words):
     assert ("At least: " in table.caption) is words
 
 
-def test_a_lower_bound_names_the_dataset_on_which_no_higher_load_was_decided():
+def test_a_lower_bound_names_the_dataset_on_which_nothing_is_known_of_higher_loads():
     table = pd.DataFrame(
         [
             load_point("a", "short", 4),
@@ -173,7 +173,7 @@ def test_a_lower_bound_names_the_dataset_on_which_no_higher_load_was_decided():
     )
     config = make_config(["a"], ["short", "long"], load={"concurrency": [1, 4]})
     text = str(bottom_line(judge(table, [endpoint("a")], [], config, "run-1"), config).markdown)
-    assert "no load above the chosen one was decided for “a” on short, so" in text
+    assert "nobody knows whether “a” on short would meet the SLO at a load above the chosen one, so" in text
 
 
 def test_the_winner_too_may_be_cheaper_than_said():

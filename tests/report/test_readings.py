@@ -115,12 +115,12 @@ def test_a_discount_for_the_lower_bill_follows_from_whole_instances():
     traffic = {"requests_per_minute": 300, "headroom": 0.3}
     _, verdict, config = judged(A, B | {"rate": 10 / 3, "usd_per_hour": 2.0}, traffic=traffic)
     said = str(what_would_change(verdict, UNKNOWN, config).markdown)
-    assert "for the lower bill at this traffic by more than 40%" in said
+    assert "for a lower bill than “a” at this traffic, by more than 40%" in said
 
 
 def test_options_are_counted_by_how_they_stand():
     _, verdict, _ = judged(A, B, {"option": "c", "slo": "missed"})
-    assert options_reading(verdict).markdown == "Of 3 options 2 meet the SLO and 1 is shown to miss it."
+    assert options_reading(verdict).markdown == "Of 3 options 2 meet the SLO and 1 is shown to miss the SLO."
     assert options_reading(judged(A, B)[1]).markdown == "All 2 options meet the SLO."
 
 
@@ -142,7 +142,7 @@ def test_what_this_traffic_pays_and_whose_bill_is_next_are_said():
     said = str(what_would_change(verdict, UNKNOWN, config).markdown)
     assert said.startswith("At this traffic 1 instance is 50% used, so its requests cost $0.200 per 1,000 requests")
     assert "of the other bills that of “b” is lowest, $5,256 a month (2.0 times as expensive)." in said
-    assert "for the lower bill at this traffic by more than 50%" in said
+    assert "for a lower bill than “a” at this traffic, by more than 50%" in said
 
 
 def test_the_nearest_traffic_with_another_lowest_bill_is_named():
@@ -151,7 +151,7 @@ def test_the_nearest_traffic_with_another_lowest_bill_is_named():
     traffic = {"requests_per_minute": 400, "headroom": 0.3}
     _, verdict, config = judged(A, B | {"usd_per_hour": 2.0}, traffic=traffic)
     said = str(what_would_change(verdict, UNKNOWN, config).markdown)
-    assert "Below 210 requests a minute “b” has the lowest bill" in said
+    assert "the lowest bill here is that of “a”; below 210 requests a minute that of “b”" in said
     _, verdict, config = judged(A, B, traffic=traffic)
     assert (
         "no option that is shown to meet the SLO has a lower bill than “a” from 1 to 10,000 requests a minute"

@@ -1,4 +1,6 @@
-"""Failed requests by kind, with an example of what the server said: from the request records, of all phases."""
+"""Failed requests by kind, with an example of what the server said: from the request records, of all phases, and from imported
+groups, which hold at most how many failed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers.config.load import LoadLevel
 from helpers.run.records import AttemptFacts, read_requests
 
 KIND = ["status", "http_status", "error_type"]
@@ -18,12 +21,15 @@ STATUS_WORDS = {
     "stream_broken": "stream broken off",
     "throttled": "throttled",
     "bad_response": "unreadable answer",
+    "not_in_files": "failed, and the files do not say how",
+    "left_out": "not known: the files leave failures out",
 }
 
 
-def count_failures(requests_dir: Path, facts: list[AttemptFacts]) -> pd.DataFrame:
-    """One row per load point and kind of failure, in the order of `facts`: `COLUMNS`, of which `sent` counts all requests of
-    the load point, warm-up and drain among them, and `example` is the commonest message.
+def count_failures(requests_dir: Path, facts: list[AttemptFacts], groups: pd.DataFrame) -> pd.DataFrame:
+    """One row per load point and kind of failure, in the order of `facts`, then of `groups` (`group_records.read_groups`):
+    `COLUMNS`, of which `sent` counts all requests of the load point, warm-up and drain among them, and `example` is the
+    commonest message. `sent` and `failed` are empty where a tool left failures out.
     """
     rows = []
     for of_it in facts:
@@ -36,6 +42,13 @@ def count_failures(requests_dir: Path, facts: list[AttemptFacts]) -> pd.DataFram
                 | {"sent": len(here), "failed": len(mine), "example": _commonest(mine["error"])}
                 | dict(zip(KIND, kind, strict=True))
             )
+    for (option, dataset, kind, level), here in groups.groupby(["option", "dataset", "load_kind", "level"], sort=False):
+        where = {"option": option, "dataset": dataset, "load": LoadLevel(kind, level).label}
+        if not here["failures_known"].all():
+            rows.append(where | {"status": "left_out"})
+        elif here["failures"].any():
+            counts = {"sent": int(here["requests"].sum()), "failed": int(here["failures"].sum())}
+            rows.append(where | counts | {"status": "not_in_files"})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.report.bottom_line_text import quoted
-from helpers.report.comparing import more_expensive
+from helpers.report.comparing import more_expensive, quoted
 from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import price_unit
@@ -73,21 +72,19 @@ def _by_traffic(verdict: Verdict, config: BenchmarkConfig) -> list[tuple[str, st
     here = next((i for i, one in enumerate(ranges) if one.low <= wanted <= one.high), None)
     if here is None:
         return []
-    sides = []
+    sides, cheapest = [], quoted(ranges[here].option)
     if here > 0:
         sides.append(
-            f"below {text.significant(ranges[here].low)} requests a minute {quoted(ranges[here - 1].option)} has the lowest bill"
+            f"below {text.significant(ranges[here].low)} requests a minute that of {quoted(ranges[here - 1].option)}"
         )
     if here + 1 < len(ranges):
         sides.append(
-            f"above {text.significant(ranges[here].high)} requests a minute {quoted(ranges[here + 1].option)} has the lowest bill"
+            f"above {text.significant(ranges[here].high)} requests a minute that of {quoted(ranges[here + 1].option)}"
         )
-    cheapest = quoted(ranges[here].option)
     if not sides:
         span = f"{text.number(ranges[0].low)} to {text.number(ranges[-1].high)} requests a minute"
         return [("Traffic", f"no option that is shown to meet the SLO has a lower bill than {cheapest} from {span}.")]
-    said = f"{' and '.join(sides)}."
-    return [("Traffic", said[0].upper() + said[1:])]
+    return [("Traffic", f"the lowest bill here is that of {cheapest}; {' and '.join(sides)}.")]
 
 
 def _by_price(verdict: Verdict) -> list[tuple[str, str]]:
@@ -112,7 +109,7 @@ def _for_the_bill(winner: OptionVerdict, second: OptionVerdict) -> str:
     mine, other = (o.capacity and o.capacity.usd_per_month for o in (winner, second))
     if not mine or not other or mine >= other:
         return ""
-    return f"; for the lower bill at this traffic by more than {text.percent(1 - mine / other)}"
+    return f"; for a lower bill than {quoted(winner.option)} at this traffic, by more than {text.percent(1 - mine / other)}"
 
 
 def _hourly(option: OptionVerdict, ratio: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.columns import interval_words
+from helpers.report.comparing import listed, quoted
 from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import price_unit, scaled
@@ -223,22 +224,23 @@ def _lower_bounds(verdict: Verdict, winner: OptionVerdict) -> str:
     ]
     if not bounded:
         return ""
-    said = f"no load above the chosen one was decided for {' and '.join(map(_where_bounded, bounded))}, so "
+    names = listed(map(_where_bounded, bounded))
+    said = f"nobody knows whether {names} would meet the SLO at a load above the chosen one, so "
     if winner in bounded:
         rate = winner.capacity.requests_per_minute_per_instance.value
         said += f"an instance of the recommended option serves at least {text.number(rate)} requests a minute, and "
     order = "" if bounded == [winner] else " and another order"
-    return said + f"a sweep or search that goes higher may find lower prices{order}."
+    return said + f"measuring higher loads, or these for longer, may show lower prices{order}."
 
 
 def _least(option: OptionVerdict) -> Estimate:
-    """What an option costs if a load above the chosen one, where none was decided, cost nothing."""
+    """What an option costs if a load above the chosen one, where nobody knows whether one meets the SLO, cost nothing."""
     nothing = Estimate(value=0.0, low=0.0, high=0.0)
     return mixed_cost([(p.share, nothing if p.may_serve_more else p.cost) for p in option.points])
 
 
 def _where_bounded(option: OptionVerdict) -> str:
-    """The option, with the datasets on which no higher load was decided unless these are all."""
+    """The option, with the datasets on which nothing is known of a higher load unless these are all."""
     on = [point.dataset for point in option.points if point.may_serve_more]
     return quoted(option.option) + ("" if len(on) == len(option.points) else f" on {' and '.join(on)}")
 
@@ -279,11 +281,6 @@ def slo_words(config: BenchmarkConfig) -> str:
         f"p{config.slo.percentile:g} {' and '.join(limits)}, at most {text.percent(config.slo.error_rate, 1)} errors, "
         f"with {text.percent(config.slo.confidence)} confidence"
     )
-
-
-def quoted(name: str) -> str:
-    """A name as it stands in prose."""
-    return f"“{name}”"
 
 
 def cost_words(cost: Estimate, config: BenchmarkConfig) -> str:

@@ -10,9 +10,8 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.metrics.formulas import percentile
-from helpers.report.bottom_line_text import quoted
 from helpers.report.charts.load_points import latency_to_draw
-from helpers.report.comparing import compared, more_expensive
+from helpers.report.comparing import compared, listed, more_expensive, quoted
 from helpers.verdict.capacity import candidates, cheapest_ranges
 from helpers.verdict.changes import runner_up
 from helpers.verdict.chosen_points import main_latency
@@ -26,8 +25,10 @@ def price_title(verdict: Verdict, config: BenchmarkConfig) -> str:
     """Who is cheapest within the limit, and how far the next one is behind."""
     limit = f"{config.slo.limits_s()[main_latency(config)]:g} s"
     if verdict.recommended is None:
-        nearest = verdict.best_estimate or verdict.nearest
-        return "No option is shown to meet the SLO" + (f"; {quoted(nearest)} comes nearest" if nearest else "")
+        none = "No option is shown to meet the SLO"
+        if verdict.best_estimate:
+            return f"{none}; by its estimates {quoted(verdict.best_estimate)} is the cheapest that does"
+        return f"{none}; {quoted(verdict.nearest)} comes nearest" if verdict.nearest else none
     winner, second = verdict.option(verdict.recommended), runner_up(verdict)
     if second is None:
         return f"Only {quoted(winner.option)} is shown to meet the limit of {limit}"
@@ -59,23 +60,29 @@ def load_title(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) 
     """Up to which load the recommended option, or else each, stays within the limit, by what was measured."""
     column, words = latency_to_draw(points, config)
     limit = config.slo.limits_s()[main_latency(config)]
-    parts = []
+    is_mean = column.endswith("_mean_ok")
+    parts: dict[str, list[str]] = {}
     for option in _first(verdict, points):
         mine = points[(points["option"] == option) & points[column].notna()]
         highest = [_highest_within(rows, column, limit) for _, rows in mine.groupby("dataset", sort=False)]
         if highest:
-            parts.append((option, None if None in highest else min(highest), mine["level"].max()))
+            level = None if None in highest else min(highest)
+            parts.setdefault(_up_to(level, mine["level"].max(), config), []).append(quoted(option))
     if not parts:
         return ""
-    told = "; ".join(_up_to(option, level, most, config) for option, level, most in parts)
-    return f"{words[0].upper()}{words[1:]} stays within {limit:g} s: {told}"
+    told = "; ".join(f"{listed(names)} {up_to}" for up_to, names in parts.items())
+    of = f", the limit of the p{config.slo.percentile:g}" if is_mean else ""
+    return f"{words[0].upper()}{words[1:]} stays within {limit:g} s{of}: {told}"
 
 
 def _first(verdict: Verdict, points: pd.DataFrame) -> list[str]:
-    """The recommended option and the next one, else the first two that were measured."""
+    """The recommended option and the next one; else the one that is best by its estimates or comes nearest, else the first two
+    that were measured.
+    """
     measured, second = list(dict.fromkeys(points["option"])), runner_up(verdict)
     if verdict.recommended is None:
-        return measured[:2]
+        best = verdict.best_estimate or verdict.nearest
+        return [best] if best else measured[:2]
     return [verdict.recommended, *([second.option] if second else [])]
 
 
@@ -89,29 +96,26 @@ def _highest_within(rows: pd.DataFrame, column: str, limit: float) -> float | No
     return found
 
 
-def _up_to(option: str, level: float | None, most: float, config: BenchmarkConfig) -> str:
+def _up_to(level: float | None, most: float, config: BenchmarkConfig) -> str:
     if level is None:
-        return f"{quoted(option)} at no load"
-    label = LoadLevel(config.load.level_kind, level).label
-    return f"{quoted(option)} {'even at' if level == most else 'up to'} {label}"
+        return "at no load"
+    return f"{'even at' if level == most else 'up to'} {LoadLevel(config.load.level_kind, level).label}"
 
 
 def throughput_title(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> str:
     """From which load on an option serves no more."""
-    found = []
+    found: dict[float | None, list[str]] = {}
     for option in _first(verdict, points):
         mine = points[(points["option"] == option) & (points["requests_per_s"] > 0)]
         if mine["level"].nunique() < 2:
             continue  # one load says nothing of another
         levels = [_full_from(rows) for _, rows in mine.groupby("dataset", sort=False)]
-        found.append((option, None if None in levels else max(levels)))
-    if not found:
-        return ""
+        found.setdefault(None if None in levels else max(levels), []).append(quoted(option))
     return "; ".join(
-        f"{quoted(option)} still gains at the highest load"
+        f"{listed(names)} still {'gain' if len(names) > 1 else 'gains'} at the highest load"
         if level is None
-        else f"{quoted(option)} is full at {LoadLevel(config.load.level_kind, level).label}"
-        for option, level in found
+        else f"{listed(names)} {'are' if len(names) > 1 else 'is'} full at {LoadLevel(config.load.level_kind, level).label}"
+        for level, names in found.items()
     )
 
 
@@ -136,11 +140,34 @@ def prompt_title(samples: pd.DataFrame) -> str:
             ratios[option] = float(long["latency_s"].median() / short["latency_s"].median())
     if not ratios:
         return ""
+    return _longer("The longest third of the prompts", "the shortest", ratios)
+
+
+def mean_prompt_title(points: pd.DataFrame) -> str:
+    """The same of imported results without single requests: the dataset with the longest prompts against that with the
+    shortest, by means, at the lowest load of each.
+    """
+    known = points.dropna(subset=["prompt_tokens_mean", "latency_s_mean_ok"])
+    lowest = known[known["level"] == known.groupby(["option", "dataset"])["level"].transform("min")]
+    length = lowest.groupby("dataset")["prompt_tokens_mean"].mean()
+    if length.nunique() < 2:
+        return ""
+    latency = lowest.set_index(["option", "dataset"])["latency_s_mean_ok"]
+    long, short = length.idxmax(), length.idxmin()
+    both = [
+        option for option in dict.fromkeys(lowest["option"]) if {(option, long), (option, short)} <= set(latency.index)
+    ]
+    ratios = {option: latency[option, long] / latency[option, short] for option in both if latency[option, short] > 0}
+    return _longer(long, short, ratios) if ratios else ""
+
+
+def _longer(long: str, short: str, ratios: dict[str, float]) -> str:
+    """How much longer the long prompts take than the short ones, of the option that suffers most and least."""
     least, most = min(ratios, key=ratios.get), max(ratios, key=ratios.get)
-    said = f"The longest third of the prompts takes {text.significant(ratios[most], 2)} times as long as the shortest"
-    if least == most or text.significant(ratios[most], 2) == text.significant(ratios[least], 2):
-        return said
-    return f"{said} on {quoted(most)}, {text.significant(ratios[least], 2)} times on {quoted(least)}"
+    high, low = (text.significant(ratios[option], 2) for option in (most, least))
+    if high == low:
+        return f"{long} takes {'as long' if high == '1.0' else f'{high} times as long'} as {short}"
+    return f"{long} takes {high} times as long as {short} on {quoted(most)}, {low} times on {quoted(least)}"
 
 
 def median_title(samples: pd.DataFrame, column: str, what: str) -> str:

@@ -12,6 +12,7 @@ from helpers.report.display import Prose, Table
 from helpers.report.load_report import as_measured, level_column
 from helpers.report.price_unit import price_column
 from helpers.report.report import STATUS_WORDS, by_cost
+from helpers.report.table_readings import capacity_reading, cost_reading, prices_reading, run_cost_reading
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.capacity import (
     HIGHEST_TRAFFIC,
@@ -78,7 +79,9 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
     ]
     is_bounded = any(row["bound"] == "at least" for row in rows)
     at_least = (
-        " At least: on a dataset no higher load was decided, so an instance may serve more." if is_bounded else ""
+        " At least: on a dataset nobody knows whether a higher load meets the SLO too, so an instance may serve more."
+        if is_bounded
+        else ""
     )
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
@@ -86,7 +89,7 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
         f"{as_measured(config.load)}.{at_least} A month has "
         f"{HOURS_PER_MONTH} hours."
     )
-    return Table(table, columns, caption)
+    return Table(table, columns, caption, capacity_reading(by_cost(verdict), config.traffic.headroom))
 
 
 def standing(verdict: Verdict) -> str:
@@ -194,7 +197,7 @@ def cost_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) 
         "Cost working: $/h ÷ (requests/s × 3,600), and $/h ÷ (tokens/s × 3,600), times the number that the price is for. Each "
         "column puts the whole price on what it counts."
     )
-    return Table(points, columns, caption)
+    return Table(points, columns, caption, cost_reading(points, verdict))
 
 
 def price_table(verdict: Verdict) -> Table:
@@ -211,7 +214,8 @@ def price_table(verdict: Verdict) -> Table:
         for price in option.prices
     ]
     columns = ["option", "name", "amount", "source", "as_of"]
-    return Table(pd.DataFrame(rows, columns=columns), columns, "The prices behind the costs.")
+    said = prices_reading([price.as_of for option in verdict.options for price in option.prices])
+    return Table(pd.DataFrame(rows, columns=columns), columns, "The prices behind the costs.", said)
 
 
 def _price_words(price: Price) -> str:
@@ -242,4 +246,5 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
     )
     columns = ["option", "endpoint", "state", "startup_s", "minutes", "usd_per_option_hour", "usd", "price_source"]
     local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""
-    return Table(rows, columns, f"Endpoints of this run, from the create call to the deletion.{local}")
+    caption = f"Endpoints of this run, from the create call to the deletion.{local}"
+    return Table(rows, columns, caption, run_cost_reading(endpoints))

@@ -12,8 +12,8 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report import charts
-from helpers.report.bottom_line_text import quoted
 from helpers.report.columns import interval_column, interval_words, numeric
+from helpers.report.comparing import listed, quoted
 from helpers.report.cost_report import standing, status_words, unequal_work
 from helpers.report.display import Figure, Prose, Table
 from helpers.run.ledger import EndpointRecord
@@ -94,7 +94,9 @@ def _caption(days: Sequence[Day], verdict: Verdict, config: BenchmarkConfig) -> 
         said.append("Endpoints on this machine start faster than instances on AWS, where more start-up is billed.")
     bounded = [quoted(day.option.option) for day in scaled if day.option.capacity.at_least]
     if bounded:
-        said.append(f"Of {' and '.join(bounded)} no higher load was decided, so fewer instances may do.")
+        said.append(
+            f"Nobody knows whether {listed(bounded)} would meet the SLO at a higher load too, so fewer instances may do."
+        )
     if len(scaled) < len(days):
         said.append("What is billed by the token has no instances.")
     said.append(f"A month has {HOURS_PER_MONTH} hours. Bills are at each option's first price.")

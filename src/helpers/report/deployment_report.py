@@ -6,6 +6,7 @@ import pandas as pd
 
 from helpers.report.columns import Column
 from helpers.report.display import Table
+from helpers.report.table_readings import deployments_reading
 from helpers.run.ledger import EndpointRecord
 
 
@@ -33,4 +34,12 @@ def deployments_table(endpoints: list[EndpointRecord]) -> Table:
         *([Column("digest", "image digest", wraps=True)] if any(record.image_digest for record in endpoints) else []),
         "settings",
     ]
-    return Table(rows, columns, "What served each option. Settings that are not named are the container's own.")
+    named = {
+        "target": "target",
+        "instances": "instances",
+        "region": "region",
+        "image": "image",
+        "settings": "serving settings",
+    }
+    caption = "What served each option. Settings that are not named are the container's own."
+    return Table(rows, columns, caption, deployments_reading(rows, named))

@@ -158,6 +158,8 @@ class Table(WithTables):
     columns: Sequence[Column | str]
     """Each may be a key of `columns.CATALOGUE`."""
     caption: str
+    reading: str = ""
+    """A sentence below that says what to see; empty where there is nothing to say."""
 
     def __post_init__(self) -> None:
         named = [CATALOGUE[each] if isinstance(each, str) else each for each in self.columns]
@@ -215,15 +217,24 @@ class Table(WithTables):
         return Markup(
             '<div class="table {}" role="region" tabindex="0" aria-label="{}"><table>'
             '<caption style="caption-side:top;text-align:left">{}</caption>'
-            "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-        ).format(NO_FORMULAS, in_html(self.caption), in_html(self.caption), head, body)
+            "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>{}"
+        ).format(
+            NO_FORMULAS,
+            in_html(self.caption),
+            in_html(self.caption),
+            head,
+            body,
+            Markup('<p class="{}">{}</p>').format(NO_FORMULAS, in_html(self.reading)) if self.reading else "",
+        )
 
     def _repr_markdown_(self) -> str:
-        return _no_formulas(Markdown("*{}*\n\n{}").format(self.caption, self._grid(Markdown.escape)))
+        said = Markdown("\n{}\n").format(self.reading) if self.reading else ""
+        return _no_formulas(Markdown("*{}*\n\n{}").format(self.caption, self._grid(Markdown.escape)) + said)
 
     def plain(self) -> str:
         """The table for a terminal, where nothing is read as Markdown."""
-        return f"*{one_line(self.caption)}*\n\n{self._grid(one_line)}"
+        said = f"\n{one_line(self.reading)}\n" if self.reading else ""
+        return f"*{one_line(self.caption)}*\n\n{self._grid(one_line)}{said}"
 
     def _grid(self, written: Callable[[object], str]) -> Markdown:
         rules = ["---" if column.write is None else "---:" for column in self.columns]

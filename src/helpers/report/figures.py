@@ -38,7 +38,7 @@ def draw_figures(
         (
             charts.latency_by_prompt_length(samples, config, folder)
             or charts.latency_by_mean_prompt_length(points, config, folder),
-            conclusions.prompt_title(charts.at_lowest_level(samples)),
+            conclusions.prompt_title(charts.at_lowest_level(samples)) or conclusions.mean_prompt_title(points),
         ),
         (
             charts.distribution(samples, "ttft_s", config, folder),

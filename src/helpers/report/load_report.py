@@ -13,6 +13,7 @@ from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.report.columns import Column
 from helpers.report.display import Table
 from helpers.report.price_unit import PriceUnit, price_unit
+from helpers.report.table_readings import loads_reading
 from helpers.verdict.chosen_points import cheapest_within_slo, main_latency, percentile_column
 from helpers.verdict.open_points import not_met_because
 from helpers.verdict.verdict import Verdict
@@ -62,7 +63,7 @@ def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCon
     highest one.
     """
     searched, unit = isinstance(config.load, Search), price_unit(verdict)
-    rows = []
+    rows, loads = [], {}
     for dataset in config.datasets:
         for option in config.options:
             if dataset not in config.datasets_of(option):
@@ -72,6 +73,8 @@ def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCon
             has_left = verdict.option(option.name).status == "eliminated"
             row["recommendation"] = _recommendation(here, unit, config, has_left)
             row["highest"] = _highest_found(here, config) if searched else ""
+            best = cheapest_within_slo(here, unit.column, config)
+            loads[dataset.name, option.name] = None if best is None else best["load"]
             rows.append(row)
     columns = [
         "dataset",
@@ -85,7 +88,7 @@ def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCon
         caption += (
             " Beside it: the highest load that is shown to meet the SLO, and what is known of the next one above it."
         )
-    return Table(pd.DataFrame(rows), columns, caption)
+    return Table(pd.DataFrame(rows), columns, caption, loads_reading(loads))
 
 
 def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig, has_left: bool) -> str:

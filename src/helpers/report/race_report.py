@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -16,8 +16,10 @@ from helpers.metrics.single_requests import with_limits
 from helpers.number_text import plural
 from helpers.report.charts import race_figure
 from helpers.report.columns import Column, numeric
+from helpers.report.comparing import listed, quoted
 from helpers.report.display import Figure, Table
 from helpers.report.price_unit import price_unit
+from helpers.report.table_readings import race_reading
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.verdict import Verdict
@@ -61,20 +63,20 @@ def race_title(standings: Sequence[Standing]) -> str:
 def bill_words(standings: Sequence[Standing]) -> str:
     """Requests, time and dollars of the race, so far where it goes on; and what the full grid would take."""
     spent, full = _bills(standings)
-    took = _listed([_requests(spent), *_time_and_money(spent)])
+    took = listed([_requests(spent), *_time_and_money(spent)])
     so_far = "" if all(standing.outcome or standing.because for standing in standings) else " so far"
     if full is None:
         return f"The search took {took}{so_far}."
     would = [f"{_requests(full)} ({_share(spent.requests, full.requests)})"]
     unknown = [standing.option for standing in standings if standing.full.hours is None]
     if full.hours is None:
-        would.append(f"an unknown time, because rates of {_listed(map(_quoted, unknown))} are unknown")
+        would.append(f"an unknown time, because rates of {listed(map(quoted, unknown))} are unknown")
     else:
         shares = [_share(mine, of) for mine, of in zip(spent[1:], full[1:], strict=True)]
         amounts = zip(_time_and_money(full), shares, strict=False)  # dollars are left out where nothing is billed
         would += [f"{amount} ({share})" if share else amount for amount, share in amounts]
     return (
-        f"The race took {took}{so_far}. The full grid (race: false) would take {_listed(would)}: an estimate from the rates at "
+        f"The race took {took}{so_far}. The full grid (race: false) would take {listed(would)}: an estimate from the rates at "
         "which the options answered; in brackets, what the race took of it."
     )
 
@@ -104,33 +106,24 @@ def _share(part: float | None, of: float | None) -> str | None:
     return text.percent(part / of) if part is not None and of else None
 
 
-def _listed(parts: Iterable[str]) -> str:
-    *first, last = parts
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def _quoted(name: str) -> str:
-    return f"“{name}”"
-
-
 def race_table(endpoints: Sequence[EndpointRecord], points: pd.DataFrame, config: BenchmarkConfig) -> Table | None:
     """What was not measured, and why: for each option how it left the race, and its loads without a look; None without a race."""
     looks = looks_of(config)
     if looks is None:
         return None
     record = {endpoint.option: endpoint for endpoint in endpoints}
-    rows = []
+    rows, missing = [], {}
     for option in config.options:
         mine = points[points["option"] == option.name]
-        known = set(zip(mine["dataset"], mine["load"], strict=True))
+        missing[option.name] = _missing(option, set(zip(mine["dataset"], mine["load"], strict=True)), config)
         left = record.get(option.name)
         rows.append(
             {
                 "option": option.name,
                 "requests": int(mine["n"].sum()),
-                "outcome": (left and left.race_outcome) or "still in it",
+                "outcome": (left and left.race_outcome) or ("failed" if left and left.failure else "still in it"),
                 "because": (left and (left.race_because or left.why_failed())) or "",
-                "unseen": "; ".join(_unseen(option, known, config)) or "nothing",
+                "unseen": "; ".join(_unseen(missing[option.name], config)) or "nothing",
             }
         )
     columns = [
@@ -145,16 +138,20 @@ def race_table(endpoints: Sequence[EndpointRecord], points: pd.DataFrame, config
         "and only as long as they could change the verdict. Bounds hold at all of these looks, so intervals are wider than those "
         "of single measurements."
     )
-    return Table(pd.DataFrame(rows), columns, caption)
+    searched = isinstance(config.load, Search)  # most levels of a search are not measured
+    left_out = {} if searched else {name: sum(map(len, of.values())) for name, of in missing.items()}
+    return Table(pd.DataFrame(rows), columns, caption, race_reading([row["outcome"] for row in rows], left_out))
 
 
-def _unseen(option: OptionBase, known: set[tuple[str, str]], config: BenchmarkConfig) -> list[str]:
-    """The load points of an option that are not among the `known` (dataset, load); of a search, which has many, their number."""
-    found, levels = [], config.load.levels()
-    for dataset in config.datasets_of(option):
-        missing = [level.label for level in levels if (dataset.name, level.label) not in known]
-        if missing and isinstance(config.load, Search):
-            found.append(f"{dataset.name} at {len(missing)} of the search's {plural(len(levels), 'level')}")
-        else:
-            found += [f"{dataset.name} at {label}" for label in missing]
-    return found
+def _missing(option: OptionBase, known: set[tuple[str, str]], config: BenchmarkConfig) -> dict[str, list[str]]:
+    """Dataset -> the loads of an option that are not among the `known` (dataset, load)."""
+    labels = [level.label for level in config.load.levels()]
+    return {d.name: [each for each in labels if (d.name, each) not in known] for d in config.datasets_of(option)}
+
+
+def _unseen(missing: dict[str, list[str]], config: BenchmarkConfig) -> list[str]:
+    """The load points that are missing, in words; of a search, which has many, their number."""
+    if isinstance(config.load, Search):
+        levels = plural(len(config.load.levels()), "level")
+        return [f"{dataset} at {len(loads)} of the search's {levels}" for dataset, loads in missing.items() if loads]
+    return [f"{dataset} at {load}" for dataset, loads in missing.items() for load in loads]

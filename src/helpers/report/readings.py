@@ -7,8 +7,7 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import CLIENT_LIMITED
-from helpers.report.bottom_line_text import quoted
-from helpers.report.comparing import compared, is_same
+from helpers.report.comparing import compared, counted, is_same, quoted
 from helpers.report.display import Prose
 from helpers.report.price_unit import price_unit
 from helpers.verdict.changes import runner_up
@@ -106,10 +105,10 @@ def interval_reading(verdict: Verdict) -> Prose | None:
     cost = option.cost
     if cost is None or cost.low is None or cost.high is None or cost.value <= 0 or len(known) < len(option.points):
         return None
-    half = (cost.high - cost.low) / 2 / cost.value
-    if half == 0:
+    farthest = max(cost.high - cost.value, cost.value - cost.low) / cost.value
+    if farthest == 0:
         return None
-    said = f"The price of {quoted(named)} is known to within {text.percent(half, 1)}"
+    said = f"The price of {quoted(named)} is known to within {text.percent(farthest, 1)}"
     if len(known) == 1:
         return Prose(f"{said}, from {text.plural(known[0].n, 'request')} at {known[0].load}.")
     squares = [((p.cost.high - p.cost.low) * p.share) ** 2 for p in known]
@@ -123,25 +122,16 @@ def interval_reading(verdict: Verdict) -> Prose | None:
 
 
 def options_reading(verdict: Verdict) -> Prose | None:
-    """How many options meet the SLO, and which do not."""
+    """How many options meet the SLO, and which do not; None of a single one."""
+    if len(verdict.options) < 2:
+        return None
     groups = {
         "meets the SLO": ("recommended", "tied", "feasible"),
-        "is shown to miss it": ("infeasible",),
+        "is shown to miss the SLO": ("infeasible",),
         "left the race": ("eliminated",),
         "is not decided": ("undecided", "not_judged"),
         "has no price": ("unpriced",),
         "was not measured": ("failed", "incomplete"),
     }
     counts = {words: sum(o.status in statuses for o in verdict.options) for words, statuses in groups.items()}
-    if len(verdict.options) < 2:
-        return None
-    many = {"meets": "meet", "is": "are", "has": "have", "was": "were", "left": "left"}
-    parts = []
-    for words, count in counts.items():
-        if count:
-            verb, rest = words.split(" ", 1)
-            parts.append(f"{count} {verb if count == 1 else many[verb]} {rest}")
-    if len(parts) == 1:
-        count, rest = parts[0].split(" ", 1)
-        return Prose(f"All {count} options {rest}.")
-    return Prose(f"Of {len(verdict.options)} options {', '.join(parts[:-1])} and {parts[-1]}.")
+    return Prose(counted("option", counts))

@@ -21,11 +21,12 @@ from helpers.load.plan import missing_attempts
 from helpers.metrics.failure_counts import KIND, failure_words
 from helpers.metrics.intervals import CONFIDENCE, share_bounds
 from helpers.metrics.single_requests import slo_sentence
-from helpers.report.bottom_line_text import quoted
 from helpers.report.columns import interval_column, numeric
+from helpers.report.comparing import quoted
 from helpers.report.display import NO_FORMULAS, Figure, Html, Markdown, Prose, Table, code
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.report.price_unit import price_column, price_unit, scaled
+from helpers.report.table_readings import failures_reading, load_points_reading
 from helpers.run.folder import LOCAL_ROOT, RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import read_prompt_notes, read_prompt_warnings, sample_prompts, summarise_prompts
@@ -47,6 +48,8 @@ STATUS_WORDS = {
 }
 
 MOST_NAMED = 3
+RULE_OF_THREE_FROM = 30
+"""Requests from which "about 3 in n" is true enough of what none of n met."""
 TABLES_FOLDER = "tables"
 """Where the tables of the report are in the run folder, as files."""
 NO_FIGURE = {
@@ -196,18 +199,19 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         columns,
         "Every load point. n counts the requests of the steady window, failures among them; effective n is how many "
         f"independent ones would say as much about the percentile.{_not_seen(points)}",
+        load_points_reading(points, main_latency(config)),
     )
 
 
 def _not_seen(points: pd.DataFrame) -> str:
     """What is too rare to be in any interval (Hanley and Lippman-Hand, JAMA 249, 1983)."""
     n = points["n"].min()
-    if not n >= 1:
+    if not n >= RULE_OF_THREE_FROM:
         return ""
     most = share_bounds(0, int(n), CONFIDENCE).high
     return (
         " What none of n requests met, such as a rare stall, is in no interval, and may still befall about 3 in n of them: here "
-        f"up to 1 in {max(1, math.floor(1 / most))}, where n is smallest ({n:.0f}), with {CONFIDENCE:.0%} confidence."
+        f"up to 1 in {math.floor(1 / most)}, where n is smallest ({n:.0f}), with {CONFIDENCE:.0%} confidence."
     )
 
 
@@ -245,19 +249,14 @@ def figure(figures: dict[str, Figure], name: str) -> Figure | Prose:
 
 
 def errors_table(failures: pd.DataFrame) -> Table | None:
-    """What failed, by option and kind, with an example of what the server said; None where nothing did."""
+    """What failed, by option and kind, with an example of what the server said, and of which options that is not known; None
+    where it is known that nothing did.
+    """
     if failures.empty:
         return None
     sent = failures.drop_duplicates(["option", "dataset", "load"]).groupby("option")["sent"].sum()
     rows = [
-        {
-            "option": option,
-            "kind": failure_words(status, http_status, error_type, None),
-            "failed": int(mine["failed"].sum()),
-            "share": 100 * mine["failed"].sum() / sent[option],
-            "where": _where(mine),
-            "example": mine.loc[mine["failed"].idxmax(), "example"],
-        }
+        _failed(mine, sent[option]) | {"option": option, "kind": failure_words(status, http_status, error_type, None)}
         for (option, status, http_status, error_type), mine in failures.groupby(
             ["option", *KIND], dropna=False, sort=False
         )
@@ -265,9 +264,24 @@ def errors_table(failures: pd.DataFrame) -> Table | None:
     columns = ["option", "kind", "failed", "share", "where", "example"]
     caption = (
         "Requests that failed, by kind, warm-up and drain among them; the share is of all requests of the load points at which "
-        "something failed. The example is the commonest message, in the words of the server or of the connection."
+        "something failed."
     )
-    return Table(pd.DataFrame(rows), columns, caption)
+    if any(row["example"] for row in rows):
+        caption += " The example is the commonest message, in the words of the server or of the connection."
+    return Table(pd.DataFrame(rows), columns, caption, failures_reading(rows))
+
+
+def _failed(mine: pd.DataFrame, sent: float) -> dict[str, object]:
+    """How many failed in one way, where, and an example; unknown where the results leave failures out."""
+    if mine["failed"].isna().all():
+        return {"failed": None, "share": None, "where": _where(mine), "example": None}
+    failed, example = int(mine["failed"].sum()), mine.loc[mine["failed"].idxmax(), "example"]
+    return {
+        "failed": failed,
+        "share": 100 * failed / sent,
+        "where": _where(mine),
+        "example": None if pd.isna(example) else example,
+    }
 
 
 def _where(failed: pd.DataFrame) -> str:

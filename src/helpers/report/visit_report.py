@@ -8,6 +8,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.control import FOLDER, LEAST, Move, read_moves
 from helpers.report.columns import Column, numeric
 from helpers.report.display import Table
+from helpers.report.table_readings import moves_reading
 from helpers.run.folder import RunFolder
 
 
@@ -40,7 +41,7 @@ def visit_table(run: RunFolder, config: BenchmarkConfig) -> Table | None:
         "that has two that are long enough. The intervals hold for all of these options at once, at 95%. The late ones that were "
         "measured for this alone count nowhere else."
     )
-    return Table(pd.DataFrame(rows), columns, caption)
+    return Table(pd.DataFrame(rows), columns, caption, moves_reading(moves))
 
 
 def _finding(move: Move) -> str:

@@ -100,7 +100,8 @@ def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
         *import_warnings(run),
     ]
     drawn = pd.concat(samples, ignore_index=True) if samples else pd.DataFrame(columns=[*SAMPLED, *SAMPLE_KEYS])
-    return Measurements(points, drawn, facts, endpoints, gravest_first(found), count_failures(run.requests, facts))
+    failures = count_failures(run.requests, facts, groups)
+    return Measurements(points, drawn, facts, endpoints, gravest_first(found), failures)
 
 
 def _numbers_as_numbers(column: pd.Series) -> pd.Series:
