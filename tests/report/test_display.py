@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import dataclasses
 import json
 import math
 import random
@@ -205,6 +206,22 @@ def test_a_figure_holds_its_picture_its_alternative_text_and_its_caption(tmp_pat
     assert page.img["src"] == f"data:{kind};base64,{base64.b64encode(b'<svg/>').decode()}"
     assert page.figcaption.text == "Lower is better, <1 is best."
     assert f"(figures/{name})" in figure._repr_markdown_()
+
+
+def test_a_figure_without_a_caption_or_title_leaves_no_marks_and_is_named_by_its_text(tmp_path):
+    path = tmp_path / "a.svg"
+    path.write_bytes(b"<svg/>")
+    figure = Figure(path, "prices", "")
+    assert figure._repr_markdown_() == "![prices](figures/a.svg)\n"
+    assert 'aria-label="prices"' in figure._repr_html_()
+
+
+def test_what_a_table_says_stands_below_it_as_text(table):
+    said = dataclasses.replace(table, reading="*a* costs $1 <b>")
+    assert said._repr_html_().endswith(">*a* costs $1 &lt;b&gt;</p>")
+    assert said._repr_markdown_().rstrip().splitlines()[-1] == r"\*a\* costs \$1 &lt;b>"
+    assert said.plain().rstrip().splitlines()[-1] == "*a* costs $1 <b>"
+    assert "<p" not in table._repr_html_()
 
 
 def test_prose_and_html_are_shown_as_they_are_but_dollars_are_no_formula():

@@ -11,11 +11,10 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-import result_files as files
 from headless import NEEDS_CHROMIUM, chromium
+from imported_runs import import_twins
 from markupsafe import Markup
 
-from helpers.__main__ import main
 from helpers.report.columns import Column, numeric
 from helpers.report.display import Figure, Html, Markdown, Prose, Table
 from helpers.series.page import write_page
@@ -55,16 +54,6 @@ def page_of(request, made_once) -> Callable[[str], Path]:
         return folder / "report.html"
 
     return of
-
-
-def import_twins(folder: Path, limit_s: float, status: int) -> None:
-    """Import two options with the same results."""
-    files.write_json(folder / "results.json", files.vllm(files.closed_loop(4, 60)))
-    options = [files.option(name, "vllm", ["results.json"]) for name in ("a", "b")]
-    slo = {"percentile": 90, "latency_s": limit_s, "error_rate": 0.1, "confidence": 0.9}
-    assert main(["import", "--config", str(files.write_config(folder, *options, slo=slo))]) == status
-    (page,) = folder.glob("runs/*/report.html")
-    page.rename(folder / page.name)
 
 
 def make_crowded(folder: Path) -> None:

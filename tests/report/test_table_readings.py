@@ -43,7 +43,7 @@ def judged(*points, datasets=("short",), prices=None, **sections):
             {"meets the SLO": 1, "has no price": 2, "failed": 3},
             "Of 6 options 1 meets the SLO, 2 have no price and 3 failed.",
         ),
-        ({"misses the SLO": 0, "was not measured": 2}, "All 2 options were not measured."),
+        ({"misses the SLO": 0, "was not measured": 2}, "Both options were not measured."),
         ({"meets the SLO": 1}, "The option meets the SLO."),
         ({"failed": 4}, "All 4 options failed."),
     ],
@@ -162,9 +162,9 @@ def test_load_points_are_counted_and_the_least_telling_sample_is_named():
 
 
 def test_samples_that_say_as_much_are_not_ordered():
-    assert load_points(A, B) == "All 2 load points are shown to meet the SLO."
+    assert load_points(A, B) == "Both load points are shown to meet the SLO."
     unknown = {"latency_s_effective_n": None}  # as of imported groups
-    assert load_points(A | unknown, B | unknown) == "All 2 load points are shown to meet the SLO."
+    assert load_points(A | unknown, B | unknown) == "Both load points are shown to meet the SLO."
     assert load_points(A) == "The load point is shown to meet the SLO."
 
 
@@ -208,10 +208,10 @@ FIRST, LAST = datetime.date(2026, 1, 2), datetime.date(2026, 3, 4)
     [
         ([], ""),
         ([FIRST], ""),
-        ([FIRST, FIRST], "All 2 prices are of 2026-01-02."),
-        ([LAST, FIRST], "All 2 prices are of days from 2026-01-02 to 2026-03-04."),
+        ([FIRST, FIRST], "Both prices are of 2026-01-02."),
+        ([LAST, FIRST], "Both prices are of days from 2026-01-02 to 2026-03-04."),
         ([None, FIRST, None], "Of 3 prices 2 have no date and 1 is of 2026-01-02."),
-        ([None, None], "All 2 prices have no date."),
+        ([None, None], "Both prices have no date."),
     ],
 )
 def test_the_days_of_several_prices_are_said(dates, said):

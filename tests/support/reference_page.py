@@ -20,8 +20,9 @@ from helpers import number_text as text
 from helpers.config.benchmark import PROJECT_ROOT, BenchmarkConfig
 from helpers.config.file import load_config
 from helpers.importers.importing import read_origins
-from helpers.report.bottom_line_text import quoted, slo_words
+from helpers.report.bottom_line_text import slo_words
 from helpers.report.columns import Column, numeric
+from helpers.report.comparing import quoted
 from helpers.report.display import Markdown, Prose, Table
 from helpers.run.folder import RunFolder
 from helpers.series.page import write_page

@@ -39,7 +39,7 @@ def counted(noun: str, does: Mapping[str, int]) -> str:
     parts = [f"{count:,} {does_it if count == 1 else _of_many(does_it)}" for does_it, count in does.items() if count]
     total = sum(does.values())
     if len(parts) == 1:
-        whole = f"The {noun}" if total == 1 else f"All {total:,} {noun}s"
+        whole = {1: f"The {noun}", 2: f"Both {noun}s"}.get(total, f"All {total:,} {noun}s")
         return f"{whole} {parts[0].split(' ', 1)[1]}."
     return f"Of {total:,} {noun}s {listed(parts)}."
 

@@ -12,7 +12,7 @@ from helpers.config.load import LoadLevel
 from helpers.metrics.formulas import percentile
 from helpers.report.charts.load_points import latency_to_draw
 from helpers.report.comparing import compared, listed, more_expensive, quoted
-from helpers.verdict.capacity import candidates, cheapest_ranges
+from helpers.verdict.capacity import as_cheap, candidates, cheapest_ranges
 from helpers.verdict.changes import runner_up
 from helpers.verdict.chosen_points import main_latency
 from helpers.verdict.verdict import Verdict
@@ -47,7 +47,11 @@ def bill_title(verdict: Verdict, config: BenchmarkConfig) -> str:
     if len(candidates(verdict)) == 1:
         return f"The bill of {quoted(ranges[0].option)} rises with each further instance"
     if len(ranges) == 1:
-        return f"{quoted(ranges[0].option)} has the lowest bill up to {text.number(ranges[0].high)} requests a minute"
+        names = [
+            quoted(name) for name in (ranges[0].option, *as_cheap(verdict, config.traffic.headroom, ranges[0].option))
+        ]
+        have = "has the lowest bill" if len(names) == 1 else "have the same, lowest bill"
+        return f"{listed(names)} {have} up to {text.number(ranges[0].high)} requests a minute"
     wanted = config.traffic.requests_per_minute
     here = next((one for one in ranges if one.low <= wanted <= one.high), None)
     turns = text.plural(len(ranges) - 1, "time")
@@ -178,16 +182,16 @@ def median_title(samples: pd.DataFrame, column: str, what: str) -> str:
     if not medians:
         return ""
     low, high = min(medians, key=medians.get), max(medians, key=medians.get)
-    said = f"{what} {_median(medians[low])} on {quoted(low)}"
     if low == high:
-        return said
+        return f"{what} {_median(medians[low])} on {quoted(low) if len(medians) == 1 else 'each option'}"
+    said = f"{what} {_median(medians[low])} on {quoted(low)}"
     slower = compared(medians[high], medians[low], "more", "less", "as much")
     return f"{said}, {_median(medians[high])} on {quoted(high)}: {slower}"
 
 
 def _median(seconds: float) -> str:
     """A time that may be far below a millisecond."""
-    return f"{text.significant(1000 * seconds, 2)} ms" if seconds < 0.01 else text.duration(seconds)
+    return f"{text.significant(1000 * seconds)} ms" if seconds < 0.01 else text.duration(seconds)
 
 
 def error_title(points: pd.DataFrame, config: BenchmarkConfig) -> str:

@@ -8,6 +8,7 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.price import Price
 from helpers.report.columns import column, interval_column, numeric
+from helpers.report.comparing import listed, quoted
 from helpers.report.display import Prose, Table
 from helpers.report.load_report import as_measured, level_column
 from helpers.report.price_unit import price_column
@@ -18,6 +19,7 @@ from helpers.verdict.capacity import (
     HIGHEST_TRAFFIC,
     HOURS_PER_MONTH,
     LOWEST_TRAFFIC,
+    as_cheap,
     break_even,
     candidates,
     cheapest_ranges,
@@ -151,13 +153,16 @@ def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
         return Prose("")
     if len(candidates(verdict)) == 1:
         return Prose(
-            f"“{ranges[0].option}” is the only option that is shown to meet the SLO, so no bills are compared."
+            f"{quoted(ranges[0].option)} is the only option that is shown to meet the SLO, so no bills are compared."
         )
     if len(ranges) == 1:
         span = f"from {text.number(LOWEST_TRAFFIC)} to {text.number(HIGHEST_TRAFFIC)} requests a minute"
-        said = [f"“{ranges[0].option}” is the cheapest at any traffic {span}."]
+        names = [quoted(name) for name in (ranges[0].option, *as_cheap(verdict, headroom, ranges[0].option))]
+        said = [
+            f"{listed(names)} {'is the cheapest' if len(names) == 1 else 'have the same, lowest bill'} at any traffic {span}."
+        ]
     else:
-        parts = [f"“{r.option}” up to {text.significant(r.high)}" for r in ranges[:MOST_RANGES]]
+        parts = [f"{quoted(r.option)} up to {text.significant(r.high)}" for r in ranges[:MOST_RANGES]]
         more = "" if len(ranges) <= MOST_RANGES else f", and so on, in turns ({len(ranges)} ranges in all)"
         said = [f"The cheapest option, by requests a minute: {', then '.join(parts)}{more}."]
     options = candidates(verdict)
@@ -165,7 +170,7 @@ def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
         for by_hour in (o for o in options if not o.is_billed_per_token):
             at = break_even(by_token, by_hour, headroom)
             said.append(
-                f"“{by_hour.option}” beats the token prices of “{by_token.option}” "
+                f"{quoted(by_hour.option)} beats the token prices of {quoted(by_token.option)} "
                 + (f"from {text.significant(at)} requests a minute on." if at else "at no traffic in this range.")
             )
     return Prose(" ".join(said))

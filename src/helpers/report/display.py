@@ -320,7 +320,7 @@ class Figure:
         ).format(
             self.path.stem,
             title,
-            in_html(self.title or self.caption),
+            in_html(self.title or self.caption or self.alt),
             kind,
             data,
             in_html(self.alt),
@@ -338,8 +338,9 @@ class Figure:
 
     def _repr_markdown_(self) -> str:
         title = Markdown("**{}**\n\n").format(self.title) if self.title else ""
-        picture = Markdown("![{}](figures/{})\n\n*{}*\n")
-        return _no_formulas(title + picture.format(self.alt, Markdown(quote(self.path.name)), self.caption))
+        picture = Markdown("![{}](figures/{})\n").format(self.alt, Markdown(quote(self.path.name)))
+        caption = Markdown("\n*{}*\n").format(self.caption) if self.caption else ""
+        return _no_formulas(title + picture + caption)
 
 
 def _no_formulas(markdown: str) -> str:

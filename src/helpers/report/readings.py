@@ -72,7 +72,9 @@ def _cost_of_the_slo(points: pd.DataFrame, option: OptionVerdict, verdict: Verdi
         return ""
     saved = 1 - free / option.cost.value
     if saved < WORTH_SAYING or not at:
-        return f"The SLO costs nothing: no load at which {quoted(option.option)} was measured is cheaper by 1% or more."
+        return (
+            f"The SLO costs nothing: no load at which {quoted(option.option)} could be judged is cheaper by 1% or more."
+        )
     unit = price_unit(verdict)
     return (
         f"The SLO costs: without it {quoted(option.option)} would take {text.dollars(free * unit.scale)} {unit.words} at "

@@ -139,6 +139,18 @@ def cheapest_ranges(verdict: Verdict, headroom: float) -> list[CheapestRange]:
     return found
 
 
+def as_cheap(verdict: Verdict, headroom: float, name: str) -> list[str]:
+    """The other candidates whose bill is that of the option `name` at any traffic of the range, to within the error of a sum."""
+    one, options = verdict.option(name), candidates(verdict)
+    middles = [math.sqrt(low * high) for low, high in itertools.pairwise(_edges(options, headroom))]
+
+    def has_its_bill(other: OptionVerdict) -> bool:
+        bills = [[fleet(o, at, headroom, o.price).usd_per_fleet_hour for o in (one, other)] for at in middles]
+        return all(None not in both and math.isclose(*both) for both in bills)
+
+    return [other.option for other in options if other.option != name and has_its_bill(other)]
+
+
 def _edges(options: list[OptionVerdict], headroom: float) -> list[float]:
     """Traffic at which a bill steps up or two bills cross, ascending, with both ends of the range."""
     edges = {LOWEST_TRAFFIC, HIGHEST_TRAFFIC}
