@@ -45,7 +45,7 @@ def known_of(run: RunFolder) -> Known:
     calibration = json.loads(run.instrument_file.read_text()) if run.instrument_file.is_file() else {}
     return Known(
         verdict=json.loads((run.path / "verdict.json").read_text()),
-        points=pd.read_csv(run.metrics / "load_points.csv"),
+        points=pd.read_csv(run.metrics / "load_points.csv").copy(),  # in one piece
         changes=json.loads((run.metrics / "changes.json").read_text()),
         config={"slo": data["slo"], "traffic": data["traffic"], "datasets": [d.name for d in config.datasets]},
         facts=measured.facts,
@@ -68,6 +68,8 @@ def sentences_of(run: RunFolder) -> list[str]:
             is_table = [line.startswith("|") and "recommendations(" not in cell.source for line in lines]
             is_apart = [line == "" or re.match(r"\*[^* ]|!\[", line) or line.startswith(VERSIONS) for line in lines]
             found += [line for line, *skip in zip(lines, is_table, is_apart, strict=True) if not any(skip)]
+    published = (run.path / "report.md").read_text(encoding="utf-8")
+    assert [line for line in found if line.rstrip() not in published] == []
     return [line.replace("\\$", "$").replace("\\", "") for line in found]
 
 
