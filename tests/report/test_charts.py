@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 from examples import endpoint, load_point, make_config
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from helpers.number_text import multiple_for
-from helpers.report.charts import load_points, price_performance, requests, verdict_picture
+from helpers.report.charts import bill_by_traffic, load_points, price_performance, requests, verdict_picture
 from helpers.report.charts.scale import axis_top, open_ends
-from helpers.report.charts.style import FEASIBLE_COLOUR, FEASIBLE_INK, ON_DARK, PALETTE
+from helpers.report.charts.style import LIMIT_COLOUR, ON_DARK, PALETTE
 from helpers.report.display import Figure
 from helpers.verdict.judging import judge
 from helpers.verdict.what_if import Outcome
 
 INF = math.inf
+TOUCH = 0.3
+"""Pixels that letters and marks may share."""
 
 
 @pytest.fixture
@@ -122,9 +128,154 @@ def test_the_name_of_the_recommended_option_covers_no_number_of_the_axis(tmp_pat
     config = make_config([name, "b"], load={"concurrency": [1, 2, 4]})
     edges = {f"latency_s_p95{end}": [0.001, 0.8, 0.9] for end in ("", "_low", "_high")}
     _, drawn = priced(config, tmp_path, option=[name] * 3, usd_per_1k_requests=[0.001, 0.003, 0.003], **edges)
-    (middle,) = re.findall(rf'<text class="name" x="([0-9.]+)"[^>]*>{name}<', drawn)
+    (left,) = re.findall(rf'<text class="option name" x="([0-9.]+)"[^>]*>{name}<', drawn)
     numbers_end = max(float(x) for x in re.findall(r'x="([0-9.]+)" y="[0-9.]+" text-anchor="end">[0-9.]+<', drawn))
-    assert float(middle) - 3 * len(name) > numbers_end
+    assert float(left) > numbers_end
+
+
+# --- labels -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Inked:
+    """What of a picture takes a rectangle: left, top, right, bottom."""
+
+    what: str
+    box: tuple[float, float, float, float]
+
+    def meets(self, other: Inked) -> bool:
+        mine, others = self.box, other.box
+        return all(mine[i] < others[i + 2] - TOUCH and mine[i + 2] > others[i] + TOUCH for i in (0, 1))
+
+
+def letters_of(drawn: str) -> list[Inked]:
+    """Names and loads in a panel, with the extent of their letters in the font that matplotlib brings, a wide one."""
+    found = []
+    for kind, x, y, words in re.findall(
+        r'<text class="(small|option|option name)" x="([\d.]+)" y="([\d.]+)">([^<]+)<', drawn
+    ):
+        size, weight = (9 if kind == "small" else 11), ("bold" if "name" in kind else "normal")
+        extent = TextPath(
+            (0, 0), words, size=size, prop=FontProperties(family="DejaVu Sans", weight=weight)
+        ).get_extents()
+        left, line = float(x), float(y)
+        found.append(Inked(words, (left + extent.x0, line - extent.y1, left + extent.x1, line - extent.y0)))
+    return found
+
+
+def shapes_of(drawn: str) -> list[Inked]:
+    """Marks, whiskers and circles."""
+    found = []
+    for x, y, size in re.findall(r'class="mark" transform="translate\(([\d.]+) ([\d.]+)\) scale\(([\d.]+)\)"', drawn):
+        at, half = (float(x), float(y)), 4.5 * float(size)
+        found.append(Inked("mark", (at[0] - half, at[1] - half, at[0] + half, at[1] + half)))
+    for left, y, right, x, low, high in re.findall(r'd="M([\d.]+) ([\d.]+)H([\d.]+)M([\d.]+) ([\d.]+)V([\d.]+)', drawn):
+        found.append(Inked("whisker", (float(left), float(y) - 0.5, float(right), float(y) + 0.5)))
+        found.append(Inked("whisker", (float(x) - 0.5, float(high), float(x) + 0.5, float(low))))
+    for x, y in re.findall(r"M([\d.]+) ([\d.]+)a10 10", drawn):
+        left, middle = float(x), float(y)
+        found.append(Inked("circle", (left, middle - 10, left + 20, middle + 10)))
+    return found
+
+
+def scattered(seed: int, folder) -> str:
+    """A picture of up to six options at up to six loads, near one another or far apart, some alike."""
+    rng = np.random.default_rng(seed)
+    names = [
+        f"option {i} {'with a long name' if rng.random() < 0.3 else ''}".strip() for i in range(rng.integers(1, 7))
+    ]
+    loads, spread = [1, 2, 4, 8, 16, 32][: rng.integers(1, 7)], rng.choice([0.01, 0.3, 1.5])
+    rows, alike = [], rng.random() < 0.2
+    for name in names:
+        draws = np.random.default_rng(seed) if alike else rng
+        for load in loads:
+            rate, latency = 10 * np.exp(draws.normal(0, spread)), 0.5 * np.exp(draws.normal(0, spread))
+            ends = {"latency_s_p95_low": 0.9 * latency, "latency_s_p95_high": draws.choice([1.1 * latency, INF])}
+            slo = draws.choice(["met", "missed", "client_limited"], p=[0.7, 0.2, 0.1])
+            rows.append(load_point(name, level=load, rate=rate, slo=slo, latency_s_p95=latency, **ends))
+    table, ends = pd.DataFrame(rows), [endpoint(name) for name in names]
+    config = make_config(names, load={"concurrency": loads})
+    figure = price_performance(Outcome(config, table, ends, judge(table, ends, [], config, "run")), folder)
+    return figure.path.read_text()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_label_touches_a_mark_or_another_label(tmp_path, seed):
+    drawn = scattered(seed, tmp_path)
+    letters, shapes = letters_of(drawn), shapes_of(drawn)
+    assert shapes
+    assert [(a.what, b.what) for i, a in enumerate(letters) for b in letters[i + 1 :] if a.meets(b)] == []
+    assert [(a.what, b.what) for a in letters for b in shapes if a.meets(b)] == []
+    assert [a.what for a in letters if a.box[0] < 66 or a.box[2] > 361 or a.box[1] < 0] == [], "within the panel"
+
+
+def test_where_there_is_room_every_mark_has_its_load_and_every_option_its_name(config, tmp_path):
+    _, drawn = priced(config, tmp_path, latency_s_p95=[0.1, 0.5, 0.9], usd_per_1k_requests=[0.03, 0.02, 0.01])
+    assert sorted(one.what for one in letters_of(drawn)) == ["1", "2", "4", "a"]
+    assert drawn.count(">a<") == 1, "no legend besides"
+
+
+def test_of_two_options_with_equal_results_both_are_seen(tmp_path):
+    rows = pd.DataFrame([load_point(o, level=level, rate=10 * level) for o in "ab" for level in (1, 2, 4)])
+    config, ends = make_config(["a", "b"], load={"concurrency": [1, 2, 4]}), [endpoint("a"), endpoint("b")]
+    verdict = judge(rows, ends, [], config, "run")
+    drawn = price_performance(Outcome(config, rows, ends, verdict), tmp_path).path.read_text()
+    assert re.findall(r'class="mark"[^>]*scale\(([\d.]+)\)', drawn) == ["1.5"] * 3 + ["1"] * 3
+    assert len(re.findall('class="small"', drawn)) == 3, "a load is written once"
+    bill = bill_by_traffic(verdict, config, tmp_path).path.read_text()
+    widths = [float(w) for w in re.findall(r"stroke: #(?:0072b2|c68700); stroke-width: ([\d.]+)", bill)]
+    assert widths[0] > widths[1]
+
+
+@pytest.mark.parametrize(("lowest", "is_log"), [(0.02, True), (0.3, False)])
+def test_an_axis_is_logarithmic_where_its_values_span_a_decade(config, tmp_path, lowest, is_log):
+    prices = [1.0, 0.5, lowest]
+    ends = {f"usd_per_1k_requests_{end}": prices for end in ("low", "high")}
+    _, drawn = priced(config, tmp_path, usd_per_1k_requests=prices, **ends)
+    assert ("$ (log scale)" in drawn) is is_log
+    assert "s (log scale)" not in drawn
+    heights = [float(y) for y in re.findall(r'class="mark" transform="translate\([\d.]+ ([\d.]+)\)', drawn)]
+    assert heights == sorted(heights) and heights[-1] < 250, "within the panel"
+
+
+def test_names_of_lines_stand_at_their_ends_and_apart(tmp_path):
+    names = [f"option {i}" for i in range(6)]
+    config = make_config(names, load={"concurrency": [1, 2, 4]})
+    rows = pd.concat(points(config, option=[n] * 3, requests_per_s=[1, 2, 4 + i / 1e3]) for i, n in enumerate(names))
+    written = load_points.throughput_by_load(rows, config, tmp_path).path.read_text()
+    heights = {
+        name: float(y) for name, y in re.findall(r"<!-- (option \d) -->\s*<g[^>]*translate\([\d.]+ ([\d.]+)\)", written)
+    }
+    assert sorted(heights, key=heights.get, reverse=True) == names, "the highest on top"
+    assert min(a - b for a, b in pairwise(heights[name] for name in names)) > 8
+
+
+def test_names_of_many_lines_stand_in_a_legend_also_those_of_another_dataset(tmp_path):
+    config = make_config([f"option {i}" for i in range(7)], load={"concurrency": [1, 2, 4]})
+    rows = pd.concat(points(config, option=[f"option {i}"] * 3) for i in range(7))
+    written = load_points.throughput_by_load(rows, config, tmp_path).path.read_text()
+    assert 'id="legend_1"' in written and written.count("<!-- option") == 7
+
+
+@pytest.mark.parametrize("limit_s", [0.001, 0.45, 0.6, 2.0, 50.0])
+def test_the_name_of_the_limit_is_on_no_mark(config, tmp_path, limit_s):
+    config = config.model_copy(update={"slo": config.slo.model_copy(update={"latency_s": limit_s})})
+    written = load_points.latency_by_load(points(config), config, tmp_path).path.read_text()
+    (x, y), words = (
+        re.search(r"translate\(([\d.]+) ([\d.]+)\)", written.partition("<!-- limit")[2]).groups(),
+        f"limit {limit_s:g} s",
+    )
+    left, line = float(x), float(y)
+    box = (left, line - 6, left + 4.9 * len(words), line + 1)
+    uses = re.findall(r'<use xlink:href="#m\w+" x="([\d.]+)" y="([\d.]+)"[^>]*style="[^"]*#0072b2', written)
+    assert uses
+    for place in uses:
+        a, b = map(float, place)
+        assert not Inked("mark", (a - 2.5, b - 2.5, a + 2.5, b + 2.5)).meets(Inked(words, box))
+
+
+def test_no_option_has_the_colour_of_the_limit():
+    assert LIMIT_COLOUR not in PALETTE
 
 
 def test_a_limit_far_beyond_the_values_squashes_nothing_and_is_named(config, tmp_path):
@@ -139,7 +290,7 @@ def test_the_file_of_price_and_performance_stands_alone_in_the_unit_of_the_verdi
     figure, drawn = priced(config, tmp_path)
     root = ET.fromstring(drawn)
     letters = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"a", "b", config.datasets[0].name, "price per 1M requests, $"} <= set(letters)
+    assert {"a", config.datasets[0].name, "price per 1M requests, $"} <= set(letters)
     assert figure.alt.startswith("Price per 1M requests against p95 end-to-end latency. Recommended: a.")
     assert '[fill="#0072b2" i] {fill: #3d9bdc' in drawn.partition("prefers-color-scheme: dark")[2]
 
@@ -197,7 +348,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize(
     ("colours", "least"),
-    [((*PALETTE, FEASIBLE_COLOUR, "#777777"), 3), ((FEASIBLE_INK, "#000000", "#444444", "#555555"), 4.5)],
+    [((*PALETTE, "#777777"), 3), ((LIMIT_COLOUR, "#000000", "#444444", "#555555"), 4.5)],
 )
 def test_marks_and_letters_stand_out_on_light_and_dark_pages(colours, least):
     for colour in colours:

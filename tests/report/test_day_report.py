@@ -243,7 +243,8 @@ def test_the_figure_draws_the_steps_and_says_what_autoscaling_saves(tmp_path):
     figure = two().figure(tmp_path)
     assert figure.path == tmp_path / "day_of_traffic.svg"
     ET.parse(figure.path)
-    assert "Autoscaling saves 37% of the fixed fleet's bill for a" in figure.path.read_text(encoding="utf-8")
+    assert figure.title == "Autoscaling saves 37% of the fixed fleet's bill for a"
+    assert "Autoscaling" not in figure.path.read_text(encoding="utf-8"), "the page writes the title"
     assert figure.alt == (
         "Autoscaling saves 37% of the fixed fleet's bill for a. Instances by hour of the day: a: 1 to 2; b: 1 in every hour. "
         "Requests a minute: 300 to 900."

@@ -304,3 +304,8 @@ def test_beyond_the_break_even_the_hour_is_always_cheaper_and_just_below_it_is_n
 
 def test_ranges_are_data():
     assert cheapest_ranges(verdict(option("a")), 0.3) == [CheapestRange(1.0, 10_000.0, "a")]
+
+
+def test_of_equal_bills_that_of_the_recommended_option_counts():
+    found = cheapest_ranges(verdict(option("a"), option("b", status="recommended")), 0.3)
+    assert [one.option for one in found] == ["b"]

@@ -27,9 +27,16 @@ class Column:
     """Long text that may be broken into lines."""
 
 
-def numeric(key: str, header: str, best: str | None = None, decimals: int | None = None) -> Column:
-    """A right-aligned column of numbers, all with the same decimals."""
-    return Column(key, header, lambda v, d: number_text.number(v, d if decimals is None else decimals), best)
+def numeric(
+    key: str, header: str, best: str | None = None, decimals: int | None = None, at_most: int | None = None
+) -> Column:
+    """A right-aligned column of numbers, all with the same decimals: these, or as many as the smallest needs, but `at_most`."""
+
+    def write(value: float | None, needed: int) -> str:
+        fitting = needed if at_most is None else min(needed, at_most)
+        return number_text.number(value, fitting if decimals is None else decimals)
+
+    return Column(key, header, write, best)
 
 
 CATALOGUE = {
@@ -57,15 +64,15 @@ CATALOGUE = {
         numeric("output_tokens_mean", "output tokens, mean", decimals=1),
         numeric("output_tokens_per_s", "output tokens/s", decimals=0),
         numeric("requests_per_minute", "requests/min", decimals=0),
-        numeric("latency_s_mean_ok", "latency, mean, s", decimals=3),
-        numeric("usd_per_hour", "$/h of the option", decimals=3),
+        numeric("latency_s_mean_ok", "latency, mean, s", at_most=3),
+        numeric("usd_per_hour", "$/h of the option", at_most=3),
         Column("slo", "SLO"),
         Column("steady", "steady"),
         numeric("achieved_concurrency", "in flight, mean", decimals=2),
         numeric("failures", "failures", decimals=0),
-        numeric("requests_per_s", "requests/s", decimals=2),
-        numeric("ttft_s_p50", "TTFT p50, s", decimals=3),
-        numeric("tpot_s_p50", "TPOT p50, s", decimals=4),
+        numeric("requests_per_s", "requests/s", at_most=2),
+        numeric("ttft_s_p50", "TTFT p50, s", at_most=3),
+        numeric("tpot_s_p50", "TPOT p50, s", at_most=4),
         Column("kind", "what happened", wraps=True),
         numeric("failed", "requests", decimals=0),
         numeric("share", "% of those sent there", decimals=1),
@@ -81,7 +88,7 @@ CATALOGUE = {
         numeric("capacity", "requests/min per instance", decimals=0),
         numeric("instances", "instances", decimals=0),
         numeric("utilisation", "utilisation, %", decimals=0),
-        numeric("usd_per_fleet_hour", "$/h of all instances", decimals=3),
+        numeric("usd_per_fleet_hour", "$/h of all instances", at_most=3),
         numeric("usd_per_month", "$/month", decimals=0),
         Column("by_hour", "instances by hour", wraps=True),
         numeric("usd_per_month_fixed", "$/month, fixed fleet", decimals=0),
@@ -89,7 +96,7 @@ CATALOGUE = {
         Column("status", "verdict"),
         numeric("traffic", "requests/min", decimals=0),
         Column("cheapest", "cheapest"),
-        numeric("served_requests_per_s", "requests/s served", decimals=2),
+        numeric("served_requests_per_s", "requests/s served", at_most=2),
         numeric("served_output_tokens_per_s", "output tokens/s served", decimals=0),
         Column("name", "price"),
         Column("amount", "$"),
@@ -99,7 +106,7 @@ CATALOGUE = {
         Column("state", "state"),
         numeric("startup_s", "start-up, s", decimals=1),
         numeric("minutes", "lived, min", decimals=1),
-        numeric("usd_per_option_hour", "$/h of the option", decimals=3),
+        numeric("usd_per_option_hour", "$/h of the option", at_most=3),
         numeric("usd", "spent, $", decimals=2),
         Column("price_source", "price from", wraps=True),
         # two runs

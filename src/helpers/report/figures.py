@@ -51,7 +51,7 @@ def draw_figures(
         (charts.error_rates(points, config, folder), conclusions.error_title(points, config)),
         (draw_race_figure(verdict, measured.endpoints, config, run), ""),
     ]
-    figures = [replace(figure, title=title) for figure, title in titled if figure is not None and len(points)]
+    figures = [replace(f, title=title or f.title) for f, title in titled if f is not None and len(points)]
     index = {
         figure.path.stem: {"file": figure.path.name} | {part: getattr(figure, part) for part in PARTS}
         for figure in figures

@@ -122,13 +122,14 @@ def cheapest_ranges(verdict: Verdict, headroom: float) -> list[CheapestRange]:
     """Which option costs least at which traffic, from 1 to 10,000 requests per minute, at each option's first price.
 
     The cheapest option changes only where an option needs another instance, and where the bill of an option that is billed
-    by the token crosses that of one that is not. Of equal bills, that of the option that is cheaper at full load wins.
+    by the token crosses that of one that is not. Of equal bills, that of the option that is cheaper at full load wins,
+    and where that is equal too, that of the recommended one.
     """
     options = candidates(verdict)
     found: list[CheapestRange] = []
     for low, high in itertools.pairwise(_edges(options, headroom)):
         bills = [(fleet(o, math.sqrt(low * high), headroom, o.price).usd_per_fleet_hour, o) for o in options]
-        known = [(usd, o.cost.value, o.option) for usd, o in bills if usd is not None]
+        known = [(usd, o.cost.value, o.status != "recommended", o.option) for usd, o in bills if usd is not None]
         if not known:
             continue
         cheapest = min(known)[-1]

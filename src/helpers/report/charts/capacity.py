@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.report.charts.style import colour, save, style
+from helpers.report.charts.line_names import name_lines
+from helpers.report.charts.style import THOUSANDS, colour, save, style, widths
 from helpers.report.display import Figure
 from helpers.verdict.capacity import (
     HIGHEST_TRAFFIC,
@@ -36,26 +37,31 @@ def bill_by_traffic(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
     with style():
         canvas = Canvas(figsize=(7.5, 3.9), layout="constrained")
         axes = canvas.add_subplot()
-        for option in options:
-            for price in option.prices or [None]:
-                usd = [fleet(option, t, headroom, price).usd_per_fleet_hour for t in traffic]
-                first = price is None or price == option.prices[0]
-                axes.plot(
-                    traffic,
-                    np.array(usd, dtype=float) * HOURS_PER_MONTH,
-                    color=colour(option.option, config),
-                    ls="-" if first else ":",
-                    label=option.option if first else f"{option.option}, {price.name}",
-                )
+        series = [(option, price) for option in options for price in option.prices or [None]]
+        bills = [
+            np.array([fleet(o, t, headroom, price).usd_per_fleet_hour for t in traffic], dtype=float) * HOURS_PER_MONTH
+            for o, price in series
+        ]
+        for i, ((option, price), usd, width) in enumerate(zip(series, bills, widths(bills), strict=True)):
+            first = price is None or price == option.prices[0]
+            axes.plot(
+                traffic,
+                usd,
+                color=colour(option.option, config),
+                ls="-" if first else ":",
+                lw=width,
+                zorder=2 + i / 100,
+                label=option.option if first else f"{option.option}, {price.name}",
+            )
         wanted = config.traffic.requests_per_minute
         if LOWEST_TRAFFIC <= wanted <= HIGHEST_TRAFFIC:
-            late = wanted > np.sqrt(LOWEST_TRAFFIC * HIGHEST_TRAFFIC)
             axes.axvline(wanted, color="#777777", lw=0.9, ls="--")
+            late = wanted > np.sqrt(LOWEST_TRAFFIC * HIGHEST_TRAFFIC)
             axes.annotate(
-                "the traffic planned for",
-                (wanted, 0.02),
+                f"planned: {text.number(wanted)}",
+                (wanted, 1.0),
                 xycoords=("data", "axes fraction"),
-                xytext=(-4 if late else 4, 0),
+                xytext=(0, 3),
                 textcoords="offset points",
                 ha="right" if late else "left",
                 fontsize=8,
@@ -63,14 +69,16 @@ def bill_by_traffic(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_xlim(LOWEST_TRAFFIC, HIGHEST_TRAFFIC)
+        axes.margins(y=0.1)
         for axis, steps in ((axes.xaxis, (1.0,)), (axes.yaxis, (1.0, 2.0, 5.0))):
             axis.set_major_locator(LogLocator(subs=steps))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+            axis.set_major_formatter(THOUSANDS)
             axis.set_minor_locator(NullLocator())
-        axes.set_xlabel("requests per minute")
-        axes.set_ylabel("$ per month")
+        axes.set_xlabel("requests per minute (log scale)")
+        axes.set_ylabel("$ per month (log scale)")
         _band_of_the_cheapest(axes, verdict, config)
-        axes.legend(loc="upper left", fontsize=8)
+        name_lines(canvas, axes)
         path = save(canvas, folder, "bill_by_traffic")
     parts = [
         f"{r.option} from {text.significant(r.low)} to {text.significant(r.high)} requests/min"

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.traffic_curve import HOURS_PER_DAY
-from helpers.report.charts.panels import LEGEND_CHARACTERS_PER_INCH
-from helpers.report.charts.style import colour, save, style
+from helpers.report.charts.line_names import name_lines
+from helpers.report.charts.style import THOUSANDS, colour, save, style, widths
 from helpers.report.columns import interval_words
 from helpers.report.display import Figure
 from helpers.verdict.traffic_day import Day
 
 HOURS = np.arange(HOURS_PER_DAY + 1)
-TITLE_CHARACTERS = 75
-THIN, THICK = 1.4, 7.0
-"""Width of the line on top, and most of the widest: each is wider than the one above it, so that equal ones are seen."""
-THICKER = 1.8
 INCHES = (7.5, 4.6)
 
 
@@ -34,25 +29,21 @@ def day_of_traffic(days: Sequence[Day], title: str, config: BenchmarkConfig, fol
     with style():
         canvas = Canvas(figsize=INCHES, layout="constrained")
         upper, lower = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        thicker = min(THICKER, (THICK - THIN) / len(scaled))
-        for below, day in reversed(list(enumerate(scaled))):
-            _steps(upper, day, THIN + thicker * below, config)
-        upper.set_title(textwrap.fill(title, TITLE_CHARACTERS), loc="left", fontweight="bold")
+        for day, width in zip(scaled, widths([np.array(day.instances.value) for day in scaled]), strict=True):
+            _steps(upper, day, width, config)
         upper.set_ylabel("instances")
         upper.set_ylim(bottom=0)
         upper.yaxis.set_major_locator(MaxNLocator(integer=True))
-        handles, labels = upper.get_legend_handles_labels()
-        columns = max(1, int(INCHES[0] * LEGEND_CHARACTERS_PER_INCH / (max(map(len, labels)) + 6)))
-        canvas.legend(handles[::-1], labels[::-1], loc="outside lower left", ncols=min(4, columns), fontsize=8)
+        name_lines(canvas, upper)
         lower.stairs(config.traffic.curve, HOURS, fill=True, color="#777777", alpha=0.5)
         lower.set_ylabel("requests/min")
         lower.set_ylim(bottom=0)
-        lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        lower.yaxis.set_major_formatter(THOUSANDS)
         lower.set_xlim(0, HOURS_PER_DAY)
         lower.set_xlabel("hour of the day")
         lower.xaxis.set_major_locator(MultipleLocator(3))
         path = save(canvas, folder, "day_of_traffic")
-    return Figure(path, _alt(scaled, title, config), _caption(days, scaled, config))
+    return Figure(path, _alt(scaled, title, config), _caption(days, scaled, config), title)
 
 
 def _steps(axes: Axes, day: Day, width: float, config: BenchmarkConfig) -> None:

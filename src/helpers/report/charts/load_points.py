@@ -9,18 +9,23 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.report.charts.labels import Box, Labels
+from helpers.report.charts.line_names import CHARACTER_PT, SIZE_PT
 from helpers.report.charts.panels import crossed_out, lines, panels
 from helpers.report.charts.scale import axis_top, open_ended, with_limit
 from helpers.report.charts.style import (
-    FEASIBLE_COLOUR,
-    FEASIBLE_INK,
     LATENCY_WORDS,
+    LIMIT_COLOUR,
+    by_option,
     left_out,
     ranges,
 )
 from helpers.report.columns import interval_words
 from helpers.report.display import Figure
 from helpers.verdict.chosen_points import main_latency
+
+PANEL_PT, MARK_PT = (230.0, 170.0), 4.0
+"""Least size of the axes of a panel, and half of a mark."""
 
 
 def latency_to_draw(points: pd.DataFrame, config: BenchmarkConfig) -> tuple[str, str]:
@@ -47,16 +52,8 @@ def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path)
         lines(axes, rows, y, config)
         top = with_limit(axis_top(rows, y), limit)
         axes.set_ylim(0, top)
-        axes.axhline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
-        axes.annotate(
-            f"limit {limit:g} s" if limit <= top else f"limit {limit:g} s ↑",
-            (0.01, min(limit, top)),
-            xycoords=("axes fraction", "data"),
-            ha="left",
-            va="bottom" if limit <= top else "top",
-            fontsize=8,
-            color=FEASIBLE_INK,
-        )
+        axes.axhline(limit, color=LIMIT_COLOUR, lw=1, ls="--")
+        _name_limit(axes, rows, y, limit, config)
         axes.set_ylabel(f"{words}, s")
 
     whiskers = f" Whiskers: {interval_words(config)}." if f"{y}_low" in drawn else ""
@@ -64,6 +61,32 @@ def latency_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path)
     caption += left_out(len(points) - len(drawn))
     alt = f"{words[0].upper()}{words[1:]} against {config.load.level_name}. {ranges(drawn, y, ' s', config)}"
     return panels("load_vs_latency", drawn, config, folder, panel, alt, caption)
+
+
+def _name_limit(axes: Axes, rows: pd.DataFrame, y: str, limit: float, config: BenchmarkConfig) -> None:
+    """Write the limit beside its line, where the values leave most room; at the top edge where it lies beyond."""
+    is_beyond = limit > axes.get_ylim()[1]
+    words = f"limit {limit:g} s ↑" if is_beyond else f"limit {limit:g} s"
+
+    def at(level: float, value: float) -> tuple[float, float]:
+        x, y = axes.transAxes.inverted().transform(axes.transData.transform((level, value)))
+        return x * PANEL_PT[0], (1 - y) * PANEL_PT[1]
+
+    tracks = [tuple(at(*row) for row in mine[["level", y]].to_numpy(float)) for _, mine in by_option(rows, config)]
+    marks = [Box.around(place, MARK_PT) for track in tracks for place in track]
+    height = max(at(1.0, limit)[1], 0)
+    line = Box(0, height - 1, PANEL_PT[0], height + 1)
+    labels = Labels(Box(1, 1, PANEL_PT[0] - 1, PANEL_PT[1] - 1), [*marks, line], tracks)
+    along = [Box(x, line.top, x, line.bottom) for x in np.linspace(0, PANEL_PT[0], 9)]
+    place = labels.place(CHARACTER_PT * len(words), SIZE_PT, along) or (3, height - 2)
+    axes.annotate(
+        words,
+        (place[0] / PANEL_PT[0], 1 - place[1] / PANEL_PT[1]),
+        xycoords="axes fraction",
+        va="baseline",
+        fontsize=SIZE_PT,
+        color=LIMIT_COLOUR,
+    )
 
 
 def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
@@ -103,7 +126,7 @@ def error_rates(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> 
         rows = rows.assign(error_percent=rows["error_rate"] * 100).drop(columns="slo_error_rate", errors="ignore")
         lines(axes, rows, "error_percent", config)
         axes.set_ylim(0, with_limit(axis_top(rows, "error_percent"), config.slo.error_rate * 100))
-        axes.axhline(config.slo.error_rate * 100, color=FEASIBLE_COLOUR, lw=1, ls="--")
+        axes.axhline(config.slo.error_rate * 100, color=LIMIT_COLOUR, lw=1, ls="--")
         axes.set_ylabel("failed requests, %")
 
     percents = points.assign(percent=points["error_rate"] * 100).drop(columns="slo_error_rate", errors="ignore")

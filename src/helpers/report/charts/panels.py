@@ -13,16 +13,20 @@ from matplotlib.ticker import NullLocator
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import CLIENT_LIMITED
+from helpers.report.charts.line_names import name_lines
 from helpers.report.charts.scale import axis_top, end_at, has_failed, mark_open_ends
-from helpers.report.charts.style import bars, by_option, colour, marker, save, style
+from helpers.report.charts.style import bars, by_option, colour, marker, save, style, width_below
 from helpers.report.display import Figure
 
 PANEL_INCHES = (4.1, 3.3)
 PANELS_PER_ROW = 3
 NARROWEST_INCHES = 6.2
-LEGEND_CHARACTERS_PER_INCH = 15
 LOGARITHMIC_FROM = 20
 """Ratio of the highest to the lowest level from which the axis is logarithmic."""
+MARKER_PT, WIDER = 5.0, 0.5
+"""Size of a mark, and the share of it by which one is larger than another that hides it."""
+SAME_PLACE = 0.012
+"""Share of the axis within which marks hide one another."""
 TICK_GAP = 0.07
 """Least share of the axis between two ticks."""
 
@@ -37,7 +41,7 @@ def panels(
     caption: str,
     legend: bool = True,
 ) -> Figure:
-    """One panel per dataset, a legend above them all."""
+    """One panel per dataset, with the names of the lines."""
     datasets = [dataset.name for dataset in config.datasets]
     across = min(PANELS_PER_ROW, len(datasets))
     down = -(-len(datasets) // across)
@@ -48,24 +52,28 @@ def panels(
             axes = canvas.add_subplot(down, across, i + 1)
             axes.set_title(dataset, loc="left", fontweight="bold")
             draw(axes, dataset, rows[rows["dataset"] == dataset])
-        handles, labels = canvas.axes[0].get_legend_handles_labels()
-        if legend and handles:
-            fitting = int(width * LEGEND_CHARACTERS_PER_INCH / (max(map(len, labels)) + 6))
-            columns = max(1, min(4, len(labels), fitting))
-            canvas.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8)
+            if i % across:
+                axes.set_ylabel("")  # that of the row's first
+        if legend:
+            name_lines(canvas, canvas.axes[across - 1])
         path = save(canvas, folder, name)
     return Figure(path, alt, caption)
 
 
 def lines(axes: Axes, rows: pd.DataFrame, y: str, config: BenchmarkConfig) -> None:
     """A line per option over the levels of the load."""
-    for name, mine in by_option(rows, config):
+    top = axis_top(rows, y)
+    known = dict(by_option(rows, config))
+    for i, (name, mine) in enumerate(known.items()):
+        on_it = sum(_hides(other, mine, y, top) for other in list(known.values())[i + 1 :])
         axes.errorbar(
             mine["level"],
             mine[y],
             yerr=bars(mine, y),
             color=colour(name, config),
             marker=marker(name, config),
+            lw=width_below(on_it, len(known)),
+            ms=MARKER_PT * (1 + WIDER * on_it),
             elinewidth=0.8,
             capsize=2,
             label=name,
@@ -77,7 +85,13 @@ def lines(axes: Axes, rows: pd.DataFrame, y: str, config: BenchmarkConfig) -> No
         axes.set_xscale("log" if is_wide(rows) else "linear")
         axes.set_xticks(ticks(rows), labels=[level_text(level) for level in ticks(rows)])
         axes.xaxis.set_minor_locator(NullLocator())
-    end_at(axes, rows, y, axis_top(rows, y))
+    end_at(axes, rows, y, top)
+
+
+def _hides(upper: pd.DataFrame, lower: pd.DataFrame, y: str, top: float) -> bool:
+    """Does one line lie on another at all of its levels?"""
+    both = lower.merge(upper, on="level", suffixes=("", "_upper"))
+    return len(both) == len(lower) and bool((np.abs(both[y] - both[f"{y}_upper"]) < SAME_PLACE * top).all())
 
 
 def is_wide(rows: pd.DataFrame) -> bool:

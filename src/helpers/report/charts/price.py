@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,13 +15,14 @@ from matplotlib.path import Path as Outline
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import CLIENT_LIMITED, MET
+from helpers.report.charts.labels import Box, Labels
 from helpers.report.charts.load_points import latency_to_draw
 from helpers.report.charts.panels import PANELS_PER_ROW, crossed_out, level_text, ticks
-from helpers.report.charts.scale import Scale, axis_top, has_failed, open_ended, open_ends, with_limit
+from helpers.report.charts.scale import Scale, axis_ends, has_failed, is_wide, open_ended, open_ends, with_limit
 from helpers.report.charts.style import (
     CHARACTER_PX,
-    FEASIBLE_COLOUR,
     LATENCY_WORDS,
+    LIMIT_COLOUR,
     bars,
     by_option,
     ink_of,
@@ -40,7 +42,18 @@ PANEL_PX = (360, 290)
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 36, 40
 GAP_PX, LEGEND_PX = 10, 18
 MARKER_PX = 9.0
-SHOWN = ["option", "load", "level", "slo", "n", "requests_per_s"]
+CIRCLE_PX = 10.0
+SMALL_PX, NAME_PX = (5.8, 9.0), (7.7, 11.0)
+"""Widths of a character, and sizes, of small letters and of bold ones."""
+NAMED = "option"
+"""Class of names of options."""
+NAMES_UP_TO = 6
+"""Options that have their names beside their marks where there is room."""
+SAME_PLACE_PX, WIDER = 3.0, 0.5
+"""Marks nearer than this hide one another, so each is larger than the one on it, by this share of it."""
+ARROW_PX = (5.0, 12.0)
+"""Lengths of an arrow: the shortest, and where there is room."""
+SHOWN = ["option", "dataset", "load", "level", "slo", "n", "requests_per_s"]
 COMMANDS = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C", Outline.CLOSEPOLY: "Z"}
 
 
@@ -114,24 +127,25 @@ def _alt_and_caption(picture: _Picture, drawn: pd.DataFrame) -> tuple[str, str]:
     summary = f"{met} of {count} {'is' if met == 1 else 'are'} shown to meet the SLO."
     best = f"Recommended: {recommended}." if recommended else "No option is shown to meet the SLO."
     alt = f"Price {unit.words} against {picture.x_name}. {best} {summary} {ranges(drawn, x, ' s', config)}"
+    wide = tuple(column for column in (x, unit.column) if is_wide(drawn, column))
     month = " A month's price is that of the whole traffic on that dataset, in whole instances."
     caption = (
         f"Lower left is better. Filled: shown to meet the SLO, {met} of {count}; hollow: not shown; faded: another load point "
-        f"is shown to be both faster and cheaper; shaded: within the limit of {picture.limit:g} s"
-        f"{'; circled: recommended' if recommended else ''}. Small numbers: {config.load.level_name}; whiskers: "
-        f"{interval_words(config)}."
-        f"{month if unit.column == MONTH else ''}{open_ended(drawn, x, unit.column)}{crossed_out(drawn)}"
+        f"is shown to be both faster and cheaper; shaded: beyond the limit of {picture.limit:g} s"
+        f"{'; circled: recommended' if recommended else ''}. Small numbers, where there is room: {config.load.level_name}; "
+        f"whiskers: {interval_words(config)}."
+        f"{month if unit.column == MONTH else ''}{open_ended(drawn, x, unit.column, wide=wide)}{crossed_out(drawn)}"
         f"{left_out(len(outcome.points) - len(drawn))}"
     )
     return alt, caption
 
 
 def _file(picture: _Picture, drawn: pd.DataFrame) -> str:
-    """An SVG that stands alone: the legend, below it the panels in rows, with the colours of a light and a dark page."""
+    """An SVG that stands alone: the legend where marks lack names, below it the panels in rows."""
     panels = _panels(picture, drawn)
     step = PANEL_PX[0] + GAP_PX
     width = step * min(PANELS_PER_ROW, len(panels)) - GAP_PX
-    legend, top = _legend(picture.outcome.config, width)
+    legend, top = ("", 0.0) if _are_named(panels, drawn) else _legend(picture.outcome.config, width)
     height = top + PANEL_PX[1] * -(-len(panels) // PANELS_PER_ROW)
     inside = "".join(
         f'<g transform="translate({step * (i % PANELS_PER_ROW)} {top + PANEL_PX[1] * (i // PANELS_PER_ROW)})">{panel}</g>'
@@ -161,73 +175,217 @@ def _key(option: str, config: BenchmarkConfig) -> str:
 
 def _panels(picture: _Picture, drawn: pd.DataFrame) -> list[str]:
     names = [dataset.name for dataset in picture.outcome.config.datasets]
-    return [_panel(picture, name, drawn[drawn["dataset"] == name]) for name in names]
+    wide = is_wide(drawn, picture.x), is_wide(drawn, picture.unit.column)
+    return [_panel(picture, name, drawn[drawn["dataset"] == name], wide) for name in names]
 
 
-def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame) -> str:
-    """The inside of one panel: axes, and per option a faint line, its points with whiskers and their loads."""
-    x, y, config = picture.x, picture.unit.column, picture.outcome.config
-    across = Scale(with_limit(axis_top(rows, x), picture.limit), LEFT, PANEL_PX[0] - RIGHT)
-    up = Scale(axis_top(rows, y), PANEL_PX[1] - BOTTOM, TOP)
+def _scales(picture: _Picture, rows: pd.DataFrame, wide: tuple[bool, bool]) -> tuple[Scale, Scale]:
+    """Across and up; `wide`: which of them is logarithmic."""
+    (left, right), (low, high) = (
+        axis_ends(rows, column, logarithmic)
+        for column, logarithmic in zip((picture.x, picture.unit.column), wide, strict=True)
+    )
+    across = Scale(with_limit(right, picture.limit), LEFT, PANEL_PX[0] - RIGHT, left)
+    return across, Scale(high, PANEL_PX[1] - BOTTOM, TOP, low)
+
+
+def _panel(picture: _Picture, dataset: str, rows: pd.DataFrame, wide: tuple[bool, bool]) -> str:
+    """The inside of one panel: axes, and per option a faint line, its points with whiskers, their loads and its name."""
+    across, up = _scales(picture, rows, wide)
+    x_label, y_label = (
+        f"{words} (log scale)" if logarithmic else words
+        for words, logarithmic in zip((f"{picture.x_name}, s", f"price {picture.unit.words}, $"), wide, strict=True)
+    )
     parts = [
-        _within(across, picture.limit),
-        _axes(across, up, f"{picture.x_name}, s", f"price {picture.unit.words}, $"),
+        _beyond(across, picture.limit),
+        _axes(across, up, x_label, y_label),
         f'<text class="name" x="{LEFT}" y="12">{in_html(dataset)}</text>',
     ]
     if rows.empty:
         nothing = f'<text x="{LEFT + 12}" y="{PANEL_PX[1] / 2}">nothing to draw: unknown or infinite</text>'
         return "".join([*parts, nothing])
-    ends = zip(open_ends(rows, x).T, open_ends(rows, y).T, strict=True)
-    intervals = zip(bars(rows, x).T, bars(rows, y).T, dominated(rows, x, y), ends, strict=True)
-    points = dict(zip(rows.index, zip(rows[[*SHOWN, x, y]].to_dict("records"), intervals, strict=True), strict=True))
-    failed, labels = set(rows.index[has_failed(rows)]), []
-    for name, mine in by_option(rows, config):
-        ink, outline = ink_of(name, config), _outline(marker(name, config))
-        places = {index: (across(points[index][0][x]), up(points[index][0][y])) for index in mine.index}
-        track = " ".join(f"{a:.1f},{b:.1f}" for a, b in places.values())
+    marks = _marks(picture, rows, across, up)
+    for name, mine in _per_option(marks).items():
+        track = " ".join(f"{mark.at[0]:.1f},{mark.at[1]:.1f}" for mark in mine)
+        ink = ink_of(name, picture.outcome.config)
         parts.append(f'<polyline points="{track}" fill="none" stroke="{ink}" opacity="0.35"/>')
-        labelled, chosen = set(ticks(mine)), picture.chosen_level(name, dataset)
-        for index, at in places.items():
-            row, (x_bar, y_bar, is_beaten, (x_open, y_open)) = points[index]
-            whiskers = _whiskers(at, (row[x], row[y]), x_bar, y_bar, across, up) + _arrows(at, x_open, y_open)
-            if row[x] > across.top or row[y] > up.top:
-                parts.append(
-                    _off_scale(at, row[x] if row[x] > across.top else row[y], "→" if row[x] > across.top else "↑")
-                )
-            parts.append(
-                f'<g stroke="{ink}" opacity="{0.55 if is_beaten else 1}"><title>{in_html(_words(picture, row))}</title>'
-                f'<path d="{whiskers}" fill="none"/><path transform="translate({at[0]:.1f} {at[1]:.1f})" d="{outline}" '
-                f'fill="{ink if row["slo"] == MET else "none"}" pointer-events="all" stroke-width="1.4"/></g>'
-            )
-            if row["level"] in labelled:
-                words = level_text(row["level"])
-                away = 10 if chosen == row["level"] else 6
-                labels.append(f'<text class="small" x="{at[0] + away:.1f}" y="{at[1] - away:.1f}">{words}</text>')
-            if row["slo"] == CLIENT_LIMITED:
-                cross = f"M{at[0] - 5:.1f} {at[1] - 5:.1f}l10 10m0 -10l-10 10"
-                parts.append(f'<path d="{cross}" stroke="currentColor" stroke-width="1.5"/>')
-            if index in failed:
-                plus = f"M{at[0] - 6:.1f} {at[1]:.1f}h12m-6 -6v12"
-                parts.append(f'<path d="{plus}" stroke="currentColor" stroke-width="1.5"/>')
-            if chosen == row["level"]:
-                parts.append(_circle(at, name))
-    return "".join([*parts, *labels])
+        parts += [_drawn(mark, picture) for mark in mine]
+    return "".join([*parts, *_labels(picture, rows, marks)])
 
 
-def _within(across: Scale, limit: float) -> str:
-    """The region within the limit, and the line at its end; an arrow where the limit lies beyond the axis."""
-    end = min(across(limit), across.end)
-    height = PANEL_PX[1] - BOTTOM - TOP
-    size = f'x="{LEFT}" y="{TOP}" width="{max(end - LEFT, 0):.1f}" height="{height}"'
-    shade = f'<rect {size} fill="{FEASIBLE_COLOUR}" opacity="0.12"/>'
-    if limit > across.top:
-        return (
-            shade + f'<text class="limit" x="{across.end}" y="{TOP - 5}" text-anchor="end">limit {limit:g} s →</text>'
+@dataclass(frozen=True)
+class _Mark:
+    """A load point in a panel: its row, its place, how large it is, and what of it lies where."""
+
+    row: dict
+    at: tuple[float, float]
+    size: float
+    """Against that of a mark with none on it."""
+    is_beaten: bool
+    has_failed: bool
+    is_chosen: bool
+    whiskers: tuple[tuple[float, float], tuple[float, float]]
+    """From left to right, and from low to high."""
+    arrows: tuple[tuple[float, float, float], ...]
+    """Direction across and up, and length, of each end that is open."""
+    beyond: str
+    """The value and an arrow, where it lies beyond an axis."""
+
+    @property
+    def half(self) -> float:
+        """Half of what its shape, and the sign or circle on it, take."""
+        return CIRCLE_PX + 0.7 if self.is_chosen else self.size * (MARKER_PX / 2 + 0.7)
+
+    @property
+    def is_limited(self) -> bool:
+        return self.row["slo"] == CLIENT_LIMITED
+
+    def boxes(self) -> list[Box]:
+        """What its shape, its whiskers and its arrows take."""
+        (left, right), (low, high) = self.whiskers
+        x, y = self.at
+        found = [Box.around(self.at, self.half), Box(left, y - 1, right, y + 1), Box(x - 1, high, x + 1, low)]
+        for dx, dy, length in self.arrows:
+            ends = [(x + dx * by, y + dy * by) for by in (6, 6 + length)]
+            across, along = zip(*ends, strict=True)
+            side = (3 * abs(dy), 3 * abs(dx))
+            found.append(Box(min(across) - side[0], min(along) - side[1], max(across) + side[0], max(along) + side[1]))
+        return found
+
+
+def _marks(picture: _Picture, rows: pd.DataFrame, across: Scale, up: Scale) -> list[_Mark]:
+    """In the order in which they are drawn."""
+    x, y, config = picture.x, picture.unit.column, picture.outcome.config
+    records = rows[[*SHOWN, x, y]].to_dict("records")
+    bar, opened = [bars(rows, c).T for c in (x, y)], [open_ends(rows, c).T for c in (x, y)]
+    beaten, failed = dominated(rows, x, y).to_numpy(), has_failed(rows)
+    order = [rows.index.get_loc(i) for _, mine in by_option(rows, config) for i in mine.index]
+    places = {i: (across(records[i][x]), up(records[i][y])) for i in order}
+    marks = []
+    for number, i in enumerate(order):
+        row, at = records[i], places[i]
+        on_it = {records[j]["option"] for j in order[number + 1 :] if math.dist(places[j], at) < SAME_PLACE_PX}
+        is_chosen = picture.chosen_level(row["option"], row["dataset"]) == row["level"]
+        out = next(
+            (
+                f"{text.significant(row[c])} {arrow}"
+                for c, scale, arrow in ((x, across, "→"), (y, up, "↑"))
+                if row[c] > scale.top
+            ),
+            "",
         )
-    near_end = end > (LEFT + across.end) / 2
-    anchor = f'x="{end + (-4 if near_end else 4):.1f}" text-anchor="{"end" if near_end else "start"}"'
+        marks.append(
+            _Mark(
+                row,
+                at,
+                1 + WIDER * len(on_it - {row["option"]}),
+                bool(beaten[i]),
+                bool(failed[i]),
+                is_chosen,
+                tuple(
+                    (scale(row[c] - b[i][0]), scale(row[c] + b[i][1]))
+                    for c, scale, b in zip((x, y), (across, up), bar, strict=True)
+                ),
+                _arrows(at, opened[0][i], opened[1][i], bool(out)),
+                out,
+            )
+        )
+    return marks
+
+
+def _per_option(marks: list[_Mark]) -> dict[str, list[_Mark]]:
+    found: dict[str, list[_Mark]] = {}
+    for mark in marks:
+        found.setdefault(mark.row["option"], []).append(mark)
+    return found
+
+
+def _arrows(
+    at: tuple[float, float], x_open: np.ndarray, y_open: np.ndarray, is_beyond: bool
+) -> tuple[tuple[float, float, float], ...]:
+    """To where an interval has no end, left and right, below and above, as far as there is room; none of a value that itself
+    lies beyond an axis, which is said beside it.
+    """
+    room = (at[0] - LEFT, PANEL_PX[0] - RIGHT - at[0], PANEL_PX[1] - BOTTOM - at[1], at[1] - TOP)
+    wanted = zip(((-1, 0), (1, 0), (0, 1), (0, -1)), room, (*x_open, *y_open), strict=True)
+    return tuple(
+        (dx, dy, max(ARROW_PX[0], min(ARROW_PX[1], free - 6)))
+        for (dx, dy), free, is_open in wanted
+        if is_open and not is_beyond
+    )
+
+
+def _drawn(mark: _Mark, picture: _Picture) -> str:
+    """A load point's shape, whiskers and arrows, and the signs on it."""
+    config, (x, y), (across, along) = picture.outcome.config, mark.at, mark.whiskers
+    ink, outline = ink_of(mark.row["option"], config), _outline(marker(mark.row["option"], config))
+    heads = {(-1, 0): "l4 -3m-4 3l4 3", (1, 0): "l-4 -3m4 3l-4 3", (0, 1): "l-3 -4m3 4l3 -4", (0, -1): "l-3 4m3 -4l3 4"}
+    arrows = "".join(
+        f"M{x + 6 * dx:.1f} {y + 6 * dy:.1f}l{length * dx:g} {length * dy:g}{heads[dx, dy]}"
+        for dx, dy, length in mark.arrows
+    )
+    whiskers = f"M{across[0]:.1f} {y:.1f}H{across[1]:.1f}M{x:.1f} {along[0]:.1f}V{along[1]:.1f}{arrows}"
+    shape = (
+        f'<g stroke="{ink}" opacity="{0.55 if mark.is_beaten else 1}"><title>{in_html(_words(picture, mark.row))}</title>'
+        f'<path d="{whiskers}" fill="none"/><path class="mark" transform="translate({x:.1f} {y:.1f}) scale({mark.size:g})" '
+        f'd="{outline}" fill="{ink if mark.row["slo"] == MET else "none"}" pointer-events="all" stroke-width="1.4"/></g>'
+    )
+    signs = f"M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10" if mark.is_limited else ""
+    signs += f"M{x - 6:.1f} {y:.1f}h12m-6 -6v12" if mark.has_failed else ""
+    signs += f"M{x - CIRCLE_PX:.1f} {y:.1f}a{CIRCLE_PX:g} {CIRCLE_PX:g} 0 1 1 0 .01z" if mark.is_chosen else ""
+    return shape + (f'<path d="{signs}" fill="none" stroke="currentColor" stroke-width="1.5"/>' if signs else "")
+
+
+def _are_named(panels: list[str], drawn: pd.DataFrame) -> bool:
+    """Does every option that has marks have its name beside them in each panel?"""
+    wanted = drawn.groupby("dataset")["option"].nunique().sum()
+    return sum(panel.count(f'class="{NAMED}') for panel in panels) == wanted
+
+
+def _labels(picture: _Picture, rows: pd.DataFrame, marks: list[_Mark]) -> list[str]:
+    """Values beyond an axis, the name of the recommended option at its load, loads, and the other names, each where there is
+    room.
+    """
+    per_option, config = _per_option(marks), picture.outcome.config
+    frame = Box(LEFT + 1, TOP + 1, PANEL_PX[0], PANEL_PX[1] - BOTTOM - 1)
+    labels = Labels(
+        frame,
+        [box for mark in marks for box in mark.boxes()],
+        [tuple(m.at for m in mine) for mine in per_option.values()],
+    )
+    ticked = {name: set(ticks(mine)) for name, mine in by_option(rows, config)}
+    wanted = [(mark.beyond, SMALL_PX, "small", [mark]) for mark in marks if mark.beyond]
+    wanted += [(mark.row["option"], NAME_PX, f"{NAMED} name", [mark]) for mark in marks if mark.is_chosen]
+    shown = [mark for mark in marks if mark.row["level"] in ticked[mark.row["option"]] and not mark.beyond]
+    for i, mark in enumerate(shown):
+        words = level_text(mark.row["level"])
+        if not any(m.row["level"] == mark.row["level"] and math.dist(m.at, mark.at) < SAME_PLACE_PX for m in shown[:i]):
+            wanted.append((words, SMALL_PX, "small", [mark]))
+    if len(per_option) <= NAMES_UP_TO:
+        ends = {name: mine[::-1] for name, mine in per_option.items() if not any(mark.is_chosen for mark in mine)}
+        wanted += [(name, (CHARACTER_PX, NAME_PX[1]), NAMED, mine) for name, mine in ends.items()]
+    said = []
+    for words, (character_px, size), kind, at in wanted:
+        others = [] if kind == "small" else [mark for mark in marks if mark.row["option"] != at[0].row["option"]]
+        apart = [Box.around(mark.at, mark.half) for mark in others]
+        place = labels.place(character_px * len(words), size, [Box.around(mark.at, mark.half) for mark in at], apart)
+        if place:
+            said.append(f'<text class="{kind}" x="{place[0]:.1f}" y="{place[1]:.1f}">{in_html(words)}</text>')
+    return said
+
+
+def _beyond(across: Scale, limit: float) -> str:
+    """The region beyond the limit, and the line at its begin; an arrow where the limit lies beyond the axis."""
+    if limit > across.top:
+        return f'<text class="limit" x="{across.end}" y="{TOP - 5}" text-anchor="end">limit {limit:g} s →</text>'
+    begin = across(limit)
+    height = PANEL_PX[1] - BOTTOM - TOP
+    size = f'x="{begin:.1f}" y="{TOP}" width="{across.end - begin:.1f}" height="{height}"'
+    near_end = begin > (LEFT + across.end) / 2
+    anchor = f'x="{begin + (-4 if near_end else 4):.1f}" text-anchor="{"end" if near_end else "start"}"'
     return (
-        f'{shade}<path d="M{end:.1f} {TOP}v{height}" stroke="{FEASIBLE_COLOUR}" stroke-dasharray="5 3" stroke-width="1.5"/>'
+        f'<rect {size} fill="currentColor" opacity="0.07"/>'
+        f'<path d="M{begin:.1f} {TOP}v{height}" stroke="{LIMIT_COLOUR}" stroke-dasharray="5 3" stroke-width="1.5"/>'
         f'<text class="limit" {anchor} y="{TOP - 5}">limit {limit:g} s</text>'
     )
 
@@ -244,50 +402,6 @@ def _axes(across: Scale, up: Scale, x_label: str, y_label: str) -> str:
         f'<path d="M{LEFT} {TOP}V{floor}H{across.end}" fill="none" stroke="currentColor" opacity="0.6"/>{numbers}'
         f'<text x="{(LEFT + across.end) / 2}" y="{floor + 32}" text-anchor="middle">{x_label}</text>'
         f'<text transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">{y_label}</text>'
-    )
-
-
-def _whiskers(
-    at: tuple[float, float],
-    value: tuple[float, float],
-    x_bar: np.ndarray,
-    y_bar: np.ndarray,
-    across: Scale,
-    up: Scale,
-) -> str:
-    """The 95% intervals of one point, cut off at the end of the axis."""
-    left, right = across(value[0] - x_bar[0]), min(across(value[0] + x_bar[1]), across.end)
-    low, high = up(value[1] - y_bar[0]), max(up(value[1] + y_bar[1]), up.end)
-    return f"M{left:.1f} {at[1]:.1f}H{right:.1f}M{at[0]:.1f} {low:.1f}V{high:.1f}"
-
-
-def _arrows(at: tuple[float, float], x_open: np.ndarray, y_open: np.ndarray) -> str:
-    """Arrows to where an interval has no end: left and right, below and above."""
-    heads = {(-1, 0): "l4 -3m-4 3l4 3", (1, 0): "l-4 -3m4 3l-4 3", (0, 1): "l-3 -4m3 4l3 -4", (0, -1): "l-3 4m3 -4l3 4"}
-    wanted = zip(heads.items(), (*x_open, *y_open), strict=True)
-    return "".join(
-        f"M{at[0] + 6 * dx:.1f} {at[1] + 6 * dy:.1f}l{12 * dx} {12 * dy}{head}"
-        for ((dx, dy), head), is_open in wanted
-        if is_open
-    )
-
-
-def _off_scale(at: tuple[float, float], value: float, arrow: str) -> str:
-    """The value of a point that stands at the end of an axis, as it lies beyond."""
-    return (
-        f'<text class="small" x="{at[0] - 7:.1f}" y="{at[1] + 12:.1f}" text-anchor="end">'
-        f"{text.significant(value)} {arrow}</text>"
-    )
-
-
-def _circle(at: tuple[float, float], name: str) -> str:
-    """The mark of the recommended option's load point, with its name below or, at the floor, above, within the panel."""
-    below = 22 if at[1] < PANEL_PX[1] - BOTTOM - 26 else -14
-    half = CHARACTER_PX * len(name) / 2
-    middle = max(min(at[0], PANEL_PX[0] - half), LEFT + half)
-    return (
-        f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="10" fill="none" stroke="currentColor" stroke-width="1.5"/>'
-        f'<text class="name" x="{middle:.1f}" y="{at[1] + below:.1f}" text-anchor="middle">{in_html(name)}</text>'
     )
 
 

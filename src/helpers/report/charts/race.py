@@ -65,8 +65,8 @@ def race_figure(
     inside, height = _draw(standings, words, unit, config)
     path = folder / "race.svg"
     folder.mkdir(parents=True, exist_ok=True)
-    placed = f'<g transform="translate({MARGIN_PX} 0)">{_text(0, 14, title, BOLD)}<g transform="translate(0 26)">{inside}</g></g>'
-    write_atomically(path, stand_alone(placed, WIDTH + 2 * MARGIN_PX, height + 26))
+    placed = f'<g transform="translate({MARGIN_PX} 0)">{inside}</g>'
+    write_atomically(path, stand_alone(placed, WIDTH + 2 * MARGIN_PX, height))
     rows = "; ".join(
         f"{s.option}: {text.plural(round(s.spent.requests), 'request')}, {words[s.option]}" for s in standings
     )
@@ -76,7 +76,7 @@ def race_figure(
         "to the most where it is shown to meet the SLO; an arrow where it is not. Dashed: the most that the leader costs. Faded: "
         "out of the race, or not measured."
     )
-    return Figure(path, f"{title}. {rows}.", caption)
+    return Figure(path, f"{title}. {rows}.", caption, title)
 
 
 def _draw(

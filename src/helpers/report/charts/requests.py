@@ -14,10 +14,24 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.metrics.intervals import percentile
+from helpers.report.charts.line_names import name_lines
 from helpers.report.charts.panels import panels
-from helpers.report.charts.style import FEASIBLE_COLOUR, LATENCY_WORDS, PALETTE, by_option, colour, ranges, save, style
+from helpers.report.charts.style import (
+    LATENCY_WORDS,
+    LIMIT_COLOUR,
+    PALETTE,
+    THOUSANDS,
+    by_option,
+    colour,
+    ranges,
+    save,
+    style,
+)
 from helpers.report.display import Figure
 from helpers.run.prompt_files import read_all_prompts
+
+SHORT_S = 0.1
+"""Latencies of which all are shorter are drawn in milliseconds."""
 
 
 def latency_by_prompt_length(samples: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
@@ -53,7 +67,7 @@ def latency_by_mean_prompt_length(points: pd.DataFrame, config: BenchmarkConfig,
 
 def _against_length(rows: pd.DataFrame, x: str, y: str, words: str, config: BenchmarkConfig, folder: Path) -> Path:
     """Draw latencies against prompt lengths; many dots are small and light."""
-    size, alpha, place = (8, 0.55, "upper left") if x == "prompt_tokens" else (30, 0.9, "best")
+    size, alpha = (8, 0.55) if x == "prompt_tokens" else (30, 0.9)
     with style():
         canvas = Canvas(figsize=(7.5, 3.6), layout="constrained")
         axes = canvas.add_subplot()
@@ -70,7 +84,8 @@ def _against_length(rows: pd.DataFrame, x: str, y: str, words: str, config: Benc
         axes.set_xlabel("prompt tokens" if x == "prompt_tokens" else "mean prompt tokens")
         axes.set_ylabel(f"{words}, s")
         axes.set_ylim(bottom=0)
-        axes.legend(loc=place, fontsize=8)
+        axes.xaxis.set_major_formatter(THOUSANDS)
+        name_lines(canvas, axes)
         return save(canvas, folder, "tokens_vs_latency")
 
 
@@ -82,20 +97,21 @@ def distribution(samples: pd.DataFrame, column: str, config: BenchmarkConfig, fo
         return None
     drawn = at_highest_shared_level(samples)
     limit = config.slo.limits_s().get(column)
+    unit, scale = ("ms", 1000) if drawn[column].max() < SHORT_S else ("s", 1)
 
     def panel(axes: Axes, dataset: str, rows: pd.DataFrame) -> None:
-        right = rows[column].max() * 1.05
+        right = rows[column].max() * scale * 1.05
         for name, mine in by_option(rows, config):
-            values = mine[column].where(mine["ok"], right * 2).dropna()
+            values = (mine[column] * scale).where(mine["ok"], right * 2).dropna()
             if len(values):
                 axes.ecdf(values.to_numpy(float), color=colour(name, config), label=name)
         if limit is not None:
-            axes.axvline(limit, color=FEASIBLE_COLOUR, lw=1, ls="--")
-        axes.set_xlabel(f"{LATENCY_WORDS[column]}, s")
+            axes.axvline(limit * scale, color=LIMIT_COLOUR, lw=1, ls="--")
+        axes.set_xlabel(f"{LATENCY_WORDS[column]}, {unit}")
         axes.set_ylabel("share of requests")
         if np.isfinite(right):
-            axes.set_xlim(0, max(right, limit or 0))
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+            axes.set_xlim(0, max(right, (limit or 0) * scale))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
     medians = {name: percentile(mine[column].dropna().to_numpy(float), 50) for name, mine in by_option(drawn, config)}
     load = _load_words(drawn, "highest shared", config)

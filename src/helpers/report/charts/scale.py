@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Affine2D
 
 from helpers import number_text as text
@@ -19,31 +19,74 @@ MOSTLY = 0.5
 """Error rate from which a load point has failed, decided or not."""
 FAR = 10
 """Values beyond this many times the median do not stretch an axis: they stand at its end, with the value beside an arrow."""
-LIMIT_FAR = 3
+FAR_ON_LOG = 1000
+"""The same on a logarithmic axis."""
+LIMIT_FAR = 2
 """A limit beyond this many times the highest value does not stretch an axis either."""
+LOGARITHMIC_FROM = 10
+"""Ratio of the highest to the lowest value from which an axis of values is logarithmic."""
+DENSE_BELOW = 60
+"""Ratio of the ends of a logarithmic axis up to which each decade has three ticks."""
+LONG, MARGIN = 1.5, 0.09
+"""How far an interval may stretch a logarithmic axis beyond the values, and the share of it that stays free at each end."""
 ARROW_POINTS = 18.0
 _ARROW = Outline([(0, 0.35), (0, 1), (-0.16, 0.74), (0, 1), (0.16, 0.74)], [1, 2, 1, 2, 2])
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From a value to pixels; zero lies at `start`, `top` at `end`."""
+    """From a value to pixels: `bottom` lies at `start`, `top` at `end`. Logarithmic from a `bottom` above 0 on."""
 
     top: float
     start: float
     end: float
+    bottom: float = 0.0
 
     def __call__(self, value: float) -> float:
-        """The place of a value; the end of the axis for one beyond."""
-        return self.start + (self.end - self.start) * min(value / self.top, 1.0)
+        """The place of a value; an end of the axis for one beyond."""
+        share = (value - self.bottom) / (self.top - self.bottom)
+        if self.bottom > 0:
+            share = np.log(max(value, self.bottom) / self.bottom) / np.log(self.top / self.bottom)
+        return self.start + (self.end - self.start) * float(min(max(share, 0.0), 1.0))
 
     def ticks(self) -> list[float]:
         """Round values along it."""
-        return [
-            value
-            for value in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, self.top)
-            if 0 <= value <= self.top * 1.001
-        ]
+        if self.bottom > 0:
+            steps = (1.0, 2.0, 5.0) if self.top < DENSE_BELOW * self.bottom else (1.0,)
+            values = LogLocator(subs=steps).tick_values(self.bottom, self.top)
+        else:
+            values = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, self.top)
+        return [float(value) for value in values if self.bottom <= value <= self.top * 1.001]
+
+
+def is_wide(rows: pd.DataFrame, column: str) -> bool:
+    """Do the values of a dataset span so much that their axis is logarithmic? Load points that failed do not count."""
+    if not has_failed(rows).all():
+        rows = rows[~has_failed(rows)]
+    values = rows[column].to_numpy(float)
+    known = rows[np.isfinite(values) & ~is_far(values, FAR_ON_LOG)]
+    if known.empty or (known[column] <= 0).any():
+        return False
+    per_dataset = known.groupby("dataset")[column]
+    return bool((per_dataset.max() >= LOGARITHMIC_FROM * per_dataset.min()).any())
+
+
+def axis_ends(rows: pd.DataFrame, column: str, logarithmic: bool) -> tuple[float, float]:
+    """Both ends of an axis: 0 and `axis_top`, or where it is logarithmic those between which all values lie, and of their
+    intervals what is not long.
+    """
+    if not logarithmic or rows.empty:
+        return 0.0, axis_top(rows, column)
+    if not has_failed(rows).all():
+        rows = rows[~has_failed(rows)]
+    rows = rows[~is_far(rows[column].to_numpy(float), FAR_ON_LOG)]
+    values = rows[column].to_numpy(float)
+    below, above = bars(rows, column)
+    values_low, values_high = float(values.min()), float(values.max())
+    low = max(float((values - below).min()), values_low / LONG)
+    high = min(float((values + above).max()), values_high * LONG)
+    margin = (high / low) ** MARGIN if high > low else LONG
+    return low / margin, high * margin
 
 
 def open_ends(rows: pd.DataFrame, column: str) -> np.ndarray:
@@ -77,10 +120,10 @@ def axis_top(rows: pd.DataFrame, column: str) -> float:
     return top if top > 0 else 1.0
 
 
-def is_far(values: np.ndarray) -> np.ndarray:
-    """Which values would squash the others?"""
+def is_far(values: np.ndarray, times: float = FAR) -> np.ndarray:
+    """Which values would squash the others, beyond so many times the median?"""
     known = values[np.isfinite(values)]
-    return values > FAR * np.median(known) if len(known) > 2 and np.median(known) > 0 else np.zeros(len(values), bool)
+    return values > times * np.median(known) if len(known) > 2 and np.median(known) > 0 else np.zeros(len(values), bool)
 
 
 def with_limit(top: float, limit: float) -> float:
@@ -99,7 +142,6 @@ def mark_open_ends(axes: Axes, rows: pd.DataFrame, y: str, colour: str) -> None:
             markerfacecolor="none",
             markeredgecolor=colour,
             markeredgewidth=0.9,
-            clip_on=False,
             gid="open-end",
         )
         arrows.set_in_layout(False)
@@ -121,13 +163,14 @@ def end_at(axes: Axes, rows: pd.DataFrame, y: str, top: float) -> None:
         ).set_in_layout(False)
 
 
-def open_ended(rows: pd.DataFrame, *columns: str) -> str:
-    """What a caption says of arrows and of values off the scale."""
+def open_ended(rows: pd.DataFrame, *columns: str, wide: tuple[str, ...] = ()) -> str:
+    """What a caption says of arrows and of values off the scale; the axes of `wide` columns are logarithmic."""
     said = ""
     if any(open_ends(rows, column).any() for column in columns):
         said += " An arrow: the interval has no end on that side, as there were too few requests or too many failures."
     per_panel = [(mine, column) for _, mine in rows.groupby("dataset") for column in columns]
-    beyond = sum(int((mine[column].to_numpy(float) > axis_top(mine, column)).sum()) for mine, column in per_panel)
+    tops = [axis_ends(mine, column, column in wide)[1] for mine, column in per_panel]
+    beyond = sum(int((mine[c].to_numpy(float) > top).sum()) for (mine, c), top in zip(per_panel, tops, strict=True))
     if beyond:
         said += f" {text.plural(beyond, 'value')} off the scale, written at the edge beside an arrow."
     return said

@@ -16,14 +16,17 @@ from helpers.report.report import STATUS_WORDS, by_cost
 from helpers.run.whole_files import write_atomically
 from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
 
-WIDTH, ROW_PX, AXIS_PX = 760, 26, 38
-NAME_PX, PRICES_PX, WORDS_PX = 18.0, (225.0, 435.0), 452.0
-NAME_CHARACTERS, WORDS_CHARACTERS = 31, 49
+WIDTH, ROW_PX, AXIS_PX = 410, 64, 34
+"""It fits a phone, so that it is read there without scrolling."""
+BARE_ROW_PX = 40
+"""Height of the rows where no price is known."""
+NAME_PX, PRICES_PX, BAR_Y = 18.0, (18.0, 395.0), 45
+NAME_CHARACTERS, WORDS_CHARACTERS = 42, 53
 FAR = 4.0
 """Prices beyond this many times the lowest lie beyond the end of the axis."""
 MARKS = {"recommended": "✓", "tied": "≈", "feasible": "✓", "infeasible": "✗", "eliminated": "✗"}
 """Status -> what stands before the name; the others are not decided: a question mark."""
-WORDS = STATUS_WORDS | {"recommended": "recommended: meets the SLO", "tied": "meets the SLO, tied"}
+WORDS = STATUS_WORDS | {"recommended": "recommended: meets the SLO", "tied": "meets the SLO, tied with the recommended"}
 
 
 def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> Figure:
@@ -34,12 +37,13 @@ def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
     scale = Scale(_top(list(costs.values())), *PRICES_PX)
     words = {o.option: _with_price(costs[o.option], _words(o, verdict)) for o in options}
     rows = [_row(option, costs[option.option], words[option.option], scale, config) for option in options]
-    inside = "".join(f'<g transform="translate(0 {ROW_PX * i})">{row}</g>' for i, row in enumerate(rows))
-    floor = ROW_PX * len(options) + 4
-    axis = _axis(scale, floor, f"price {unit.words}, $") if known else ""
+    step = ROW_PX if known else BARE_ROW_PX
+    inside = "".join(f'<g transform="translate(0 {step * i})">{row}</g>' for i, row in enumerate(rows))
+    axis = _axis(scale, len(options), f"price {unit.words}, $") if known else ""
     path = folder / "verdict.svg"
     folder.mkdir(parents=True, exist_ok=True)
-    picture = stand_alone(f'<g font-size="12">{axis}{inside}</g>', WIDTH, floor + (AXIS_PX if known else 0))
+    height = step * len(options) + (AXIS_PX if known else 0)
+    picture = stand_alone(f'<g font-size="12">{axis}{inside}</g>', WIDTH, height, larger=1)
     write_atomically(path, picture)
     said = "; ".join(f"{option.option}: {words[option.option]}" for option in options)
     estimates = " Hollow: an estimate, not shown to meet the SLO." if any(o.is_estimate for o in options) else ""
@@ -52,7 +56,7 @@ def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
 def _words(option: OptionVerdict, verdict: Verdict) -> str:
     """How it stands, and how far behind the recommended it is."""
     words = WORDS[option.status]
-    if option.status not in ("tied", "feasible") or verdict.recommended is None or option.cost is None:
+    if option.status != "feasible" or verdict.recommended is None or option.cost is None:
         return words
     best = verdict.option(verdict.recommended).cost
     return f"{words}, {more_expensive(option.cost.value, best.value)}" if best else words
@@ -63,21 +67,24 @@ def _with_price(cost: Estimate | None, words: str) -> str:
 
 
 def _top(costs: list[Estimate | None]) -> float:
+    """The end of the axis, at a tick."""
     known = [cost for cost in costs if cost]
     if not known:
         return 1.0
     highest = max(cost.value if cost.high is None else cost.high for cost in known)
-    return min(1.05 * highest, FAR * min(cost.value for cost in known) or 1.05 * highest) or 1.0
+    top = min(1.02 * highest, FAR * min(cost.value for cost in known) or highest) or 1.0
+    ticks = Scale(2 * top, *PRICES_PX).ticks()
+    return next((tick for tick in ticks if tick >= top), top)
 
 
 def _row(option: OptionVerdict, cost: Estimate | None, words: str, scale: Scale, config: BenchmarkConfig) -> str:
     bold = ' font-weight="bold"' if option.status == "recommended" else ""
     name, words = shortened(option.option, NAME_CHARACTERS), shortened(words, WORDS_CHARACTERS)
     return (
-        f'<text x="2" y="17" fill="currentColor">{MARKS.get(option.status, "?")}</text>'
-        f'<text x="{NAME_PX}" y="17" fill="currentColor"{bold}>{in_html(name)}</text>'
+        f'<text x="2" y="14" fill="currentColor">{MARKS.get(option.status, "?")}</text>'
+        f'<text x="{NAME_PX}" y="14" fill="currentColor" font-size="13"{bold}>{in_html(name)}</text>'
+        f'<text x="{NAME_PX}" y="30" fill="currentColor">{in_html(words)}</text>'
         f"{_price(option, cost, scale, config)}"
-        f'<text x="{WORDS_PX}" y="17" fill="currentColor"{bold}>{in_html(words)}</text>'
     )
 
 
@@ -85,9 +92,10 @@ def _price(option: OptionVerdict, cost: Estimate | None, scale: Scale, config: B
     """The interval as a line, the price as a dot, which is hollow for an estimate; its value beside an arrow beyond the axis."""
     if cost is None:
         return ""
-    ink, middle = ink_of(option.option, config), 13
+    ink, middle = ink_of(option.option, config), BAR_Y
     if cost.value > scale.top:
-        return f'<text x="{scale.end:.1f}" y="17" text-anchor="end" fill="currentColor">{text.significant(cost.value)} →</text>'
+        words, right = f"{text.significant(cost.value)} →", f'x="{scale.end:.1f}" y="{BAR_Y + 4}" text-anchor="end"'
+        return f'<text {right} fill="currentColor">{words}</text>'
     low, high = (cost.value if end is None else end for end in (cost.low, cost.high))
     ends = (
         f"M{scale(low):.1f} {middle}H{scale(high):.1f}M{scale(low):.1f} {middle - 4}v8M{scale(high):.1f} {middle - 4}v8"
@@ -99,9 +107,10 @@ def _price(option: OptionVerdict, cost: Estimate | None, scale: Scale, config: B
     )
 
 
-def _axis(scale: Scale, floor: float, label: str) -> str:
-    ticks = scale.ticks()
-    grid = "".join(f"M{scale(value):.1f} 0V{floor}" for value in ticks)
+def _axis(scale: Scale, rows: int, label: str) -> str:
+    """The grid behind the prices, which leaves the words between them free, and the numbers below it."""
+    ticks, floor = scale.ticks(), ROW_PX * rows
+    grid = "".join(f"M{scale(value):.1f} {ROW_PX * row + BAR_Y - 9}v18" for value in ticks for row in range(rows))
     numbers = "".join(
         f'<text x="{scale(value):.1f}" y="{floor + 15}" text-anchor="middle" fill="currentColor">{value:,.6g}</text>'
         for value in ticks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
@@ -21,9 +22,8 @@ PALETTE = ("#0072B2", "#C68700", "#009E73", "#CC79A7", "#3A96CC", "#D55E00", "#0
 pale on white (below 3:1). On a dark page they are what they were.
 """
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-FEASIBLE_COLOUR = "#009E73"
-FEASIBLE_INK = "#00785A"
-"""The same for letters, which have to stand out more than lines (4.5:1)."""
+LIMIT_COLOUR = "#444444"
+"""Of the SLO's limits: no option has it."""
 BLACK = "#000000"
 ON_DARK = {
     "#ffffff": "#16181c",
@@ -36,7 +36,6 @@ ON_DARK = {
     "#c68700": "#e69f00",
     "#3a96cc": "#56b4e9",
     "#6b6b00": "#f0e442",
-    "#00785a": "#009e73",
 }
 """Colours of paper, grid, ink and too dark lines -> what they are where the reader's page is dark."""
 SHOWN_LARGER = 1.25
@@ -50,6 +49,11 @@ LETTERS = {
     ".limit": "font-weight: bold; opacity: .85",
 }
 """Rules for what stands in a panel, which the page or the file that it stands in has to have."""
+THIN, THICK, THICKER = 1.4, 4.6, 1.4
+"""Widths of a line with none on it and, at most, of the lowest, and by how much each is wider than the one on it."""
+SAME, STRETCH = 1e-6, 0.1
+"""Values that are equal, and the share of a line over which it hides another."""
+THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.10g}")
 LATENCY_WORDS = {"latency_s": "end-to-end latency", "ttft_s": "time to first token", "tpot_s": "time per output token"}
 STYLE = {
     "svg.hashsalt": "figures",
@@ -86,6 +90,20 @@ def ink_of(option: str, config: BenchmarkConfig) -> str:
 def marker(option: str, config: BenchmarkConfig) -> str:
     """The marker of an option, the same in every figure."""
     return MARKERS[[o.name for o in config.options].index(option) % len(MARKERS)]
+
+
+def widths(series: Sequence[np.ndarray]) -> list[float]:
+    """Of lines over the same places: one is wider than those that lie on it over a tenth of its length, so that it is seen."""
+    on_it = [
+        sum(np.mean(np.isclose(mine, other, rtol=SAME)) >= STRETCH for other in series[i + 1 :])
+        for i, mine in enumerate(series)
+    ]
+    return [width_below(count, len(series)) for count in on_it]
+
+
+def width_below(count: int, of: int) -> float:
+    """Width of a line that so many others lie on, of all lines."""
+    return THIN + count * min(THICKER, (THICK - THIN) / of)
 
 
 def by_option(rows: pd.DataFrame, config: BenchmarkConfig) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -136,12 +154,12 @@ def save(canvas: Canvas, folder: Path, name: str) -> Path:
     return path
 
 
-def stand_alone(inside: str, width: float, height: float) -> str:
-    """A hand-written picture as a file, with the colours of a light and a dark page."""
+def stand_alone(inside: str, width: float, height: float, larger: float = SHOWN_LARGER) -> str:
+    """A hand-written picture as a file, shown so much larger, with the colours of a light and a dark page."""
     rules = " ".join(f"{what} {{{rule}}}" for what, rule in LETTERS.items())
     dark = dark_rules('[{way}="{colour}" i]')
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * SHOWN_LARGER:g}" height="{height * SHOWN_LARGER:g}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * larger:g}" height="{height * larger:g}" '
         f'viewBox="0 0 {width:g} {height:g}" color="{BLACK}" font-family="system-ui, sans-serif"><style>{rules} {dark}</style>'
         f'<rect width="100%" height="100%" fill="#ffffff"/>{inside}</svg>\n'
     )
