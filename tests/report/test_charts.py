@@ -19,7 +19,7 @@ from helpers.number_text import multiple_for
 from helpers.report.charts import bill_by_traffic, load_points, price_performance, requests, verdict_picture
 from helpers.report.charts.scale import axis_top, open_ends
 from helpers.report.charts.style import LIMIT_COLOUR, ON_DARK, PALETTE
-from helpers.report.display import Figure
+from helpers.report.display import READABLE_FROM, Figure
 from helpers.verdict.judging import judge
 from helpers.verdict.what_if import Outcome
 
@@ -119,6 +119,13 @@ def test_the_picture_of_the_verdict_has_a_line_for_each_option_with_what_is_know
         "Prices per 1,000 requests. a: $0.100, recommended: meets the SLO; b: $0.200, not decided; c: misses the SLO."
     )
     assert "Hollow: an estimate" in figure.caption
+    root = drawn(figure)
+    assert READABLE_FROM * float(root.get("width")) <= 360 - 2 * 16, (
+        "a phone shows it whole, within the margins of the page"
+    )
+    assert float(root.findall(".//*[@text-anchor='middle']")[-2].text) >= 0.2, (
+        "the last number is at or beyond the prices"
+    )
     dots = [part.get("fill") for part in drawn(figure).iter() if part.tag.endswith("}circle")]
     assert len(dots) == 2 and dots[0] != "none" and dots[1] == "none"
 

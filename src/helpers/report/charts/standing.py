@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from helpers import number_text as text
@@ -73,8 +74,8 @@ def _top(costs: list[Estimate | None]) -> float:
         return 1.0
     highest = max(cost.value if cost.high is None else cost.high for cost in known)
     top = min(1.02 * highest, FAR * min(cost.value for cost in known) or highest) or 1.0
-    ticks = Scale(2 * top, *PRICES_PX).ticks()
-    return next((tick for tick in ticks if tick >= top), top)
+    step = Scale(top, *PRICES_PX).ticks()[1]
+    return step * math.ceil(top / step)
 
 
 def _row(option: OptionVerdict, cost: Estimate | None, words: str, scale: Scale, config: BenchmarkConfig) -> str:
