@@ -90,7 +90,7 @@ def _row(option: OptionVerdict, cost: Estimate | None, words: str, scale: Scale,
 
 
 def _price(option: OptionVerdict, cost: Estimate | None, scale: Scale, config: BenchmarkConfig) -> str:
-    """The interval as a line, the price as a dot, which is hollow for an estimate; its value beside an arrow beyond the axis."""
+    """The interval as a line, the price as a dot, which is hollow for an estimate. An arrow where either lies beyond the axis."""
     if cost is None:
         return ""
     ink, middle = ink_of(option.option, config), BAR_Y
@@ -98,9 +98,8 @@ def _price(option: OptionVerdict, cost: Estimate | None, scale: Scale, config: B
         words, right = f"{text.significant(cost.value)} →", f'x="{scale.end:.1f}" y="{BAR_Y + 4}" text-anchor="end"'
         return f'<text {right} fill="currentColor">{words}</text>'
     low, high = (cost.value if end is None else end for end in (cost.low, cost.high))
-    ends = (
-        f"M{scale(low):.1f} {middle}H{scale(high):.1f}M{scale(low):.1f} {middle - 4}v8M{scale(high):.1f} {middle - 4}v8"
-    )
+    edge = "l-5 -3m5 3l-5 3" if high > scale.top else f"M{scale(high):.1f} {middle - 4}v8"  # an arrow where it goes on
+    ends = f"M{scale(low):.1f} {middle - 4}v8M{scale(low):.1f} {middle}H{scale(high):.1f}{edge}"
     fill = "none" if option.is_estimate else ink
     return (
         f'<path d="{ends}" stroke="{ink}" stroke-width="1.6" fill="none"/>'
