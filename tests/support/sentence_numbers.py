@@ -267,17 +267,21 @@ def need(k: Known, f: Found) -> None:
     )
 
 
-@claim(r"\(95% interval: # as well\)")
+@claim(r"\(the same at both ends of the 95% interval of what an instance serves\)")
 def need_in_any_case(k: Known, f: Found) -> None:
-    f.number(k.winner["capacity"]["instances"])
+    assert set(needs(k)) == {k.winner["capacity"]["instances"]}
 
 
-@claim(r"\(95% interval: # to # instances?, \$# to \$#\)")
+@claim(r"\(95% interval: # to # instances, \$# to \$#\)")
 def need_within(k: Known, f: Found) -> None:
-    bounds = k.winner["capacity"]["requests_per_minute_per_instance"]
-    full = [bounds[end] * (1 - k.traffic["headroom"]) for end in ("high", "low")]
-    instances = [math.ceil(k.traffic["requests_per_minute"] / each) for each in full]
-    f.number(*instances, *(HOURS * each * hourly(k.winner) for each in instances))
+    f.number(*needs(k), *(HOURS * each * hourly(k.winner) / k.winner["instance_count"] for each in needs(k)))
+
+
+def needs(k: Known) -> list[int]:
+    """Instances at either end of the interval of what one serves, in whole replicas."""
+    bounds, together = k.winner["capacity"]["requests_per_minute_per_instance"], k.winner["instance_count"]
+    full = [together * bounds[end] * (1 - k.traffic["headroom"]) for end in ("high", "low")]
+    return [together * math.ceil(k.traffic["requests_per_minute"] / each) for each in full]
 
 
 @claim(r"At # requests a minute “o” has the lower bill, \$# a month")
@@ -790,6 +794,13 @@ def held(k: Known, f: Found) -> None:
 @claim(r"The load generator limited # of # load points, which the verdict leaves out:")
 def limited(k: Known, f: Found) -> None:
     f.number(sum(bool(fact.client_limited) for fact in k.facts), len(k.facts))
+
+
+@claim(r"; and # more(?=[.)])")
+def further(k: Known, f: Found) -> None:
+    """Of the number that stands before the list, those that the list does not name."""
+    listed = re.sub(r"\([^()]*\)", "", f.before)
+    f.number(int(re.findall(r"(\d+) of \d+ load points", listed)[-1]) - listed.rpartition(":")[2].count(";") - 1)
 
 
 @claim(r"\. It served its timers at most # ms late \(p99\), and none of its processes used more than #%")
