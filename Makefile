@@ -11,6 +11,8 @@ INSTALL = $(UV) pip install --quiet --python $(BIN)/python $(1) \
 # Not empty if .venv's Python is gone or was upgraded (with Studio's image), or its folder was moved: .venv is then recreated.
 STALE := $(if $(wildcard .venv/.setup),$(shell $(BIN)/python -c 'import importlib.util as u; u.find_spec("helpers").origin' \
 	2>/dev/null || echo stale))
+# FAIL_IF="tied; usd_per_month > 2000": make hands it on in the environment, where the shell reads nothing into it.
+GATES = $(if $(FAIL_IF),--fail-if "$$FAIL_IF")
 # Images of containers often set this. Each of the dozens of Python processes of a run would compile all its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -38,9 +40,9 @@ setup: .venv/.setup  ## create .venv with everything that a run needs
 	$(call INSTALL,-r requirements-lab.txt)
 	@touch $@
 
-report: .venv/.setup  ## run the five notebooks on CONFIG=configs/x.yml and write the report; RUN=... continues a run
+report: .venv/.setup  ## run the five notebooks on CONFIG=configs/x.yml and write the report; RUN=... continues a run; FAIL_IF=... is a gate
 	@$(BIN)/python -m helpers report $(if $(RUN),--run-dir $(RUN)) \
-		$(if $(and $(RUN),$(filter file,$(origin CONFIG))),,--config $(CONFIG))
+		$(if $(and $(RUN),$(filter file,$(origin CONFIG))),,--config $(CONFIG)) $(GATES)
 
 status: .venv/.setup  ## progress of RUN=<run id, folder or s3://...>, and which process runs it
 	@$(BIN)/python -m helpers status $(RUN)
@@ -52,7 +54,7 @@ follow: .venv/.setup  ## show what the job of RUN=s3://... prints until it ends,
 	@$(BIN)/python -m helpers follow $(RUN)
 
 import: .venv/.setup  ## report on other tools' results, named in CONFIG=configs/x.yml; see docs/import.md
-	@$(BIN)/python -m helpers import --config $(CONFIG)
+	@$(BIN)/python -m helpers import --config $(CONFIG) $(GATES)
 
 plan: .venv/.setup  ## what a run on CONFIG would create and cost; CHECK=1 also tries files, prompts and servers; creates nothing
 	@$(BIN)/python -m helpers plan --config $(CONFIG) $(if $(CHECK),--check)

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.errors import ConfigError, ServingVerdictError
 from helpers.verdict import exit_status
-from helpers.verdict.verdict import Verdict
+from helpers.verdict.gates import ALLOWED, Judged, judge_gates, read_gates
+
+if TYPE_CHECKING:
+    from helpers.run.folder import RunFolder
 
 DEFAULT_CONFIG = "configs/quickstart.yml"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status, which the last line of `report`, `import` and `plan --check` explains."""
-    parsed, verdict = _parser().parse_args(arguments), None
+    parsed, judged = _parser().parse_args(arguments), None
     try:
         status = parsed.command(parsed)
-        if isinstance(status, Verdict):
-            status, verdict = exit_status.status_of_verdict(status), status
+        if isinstance(status, Judged):
+            status, judged = status.status, status
     except ServingVerdictError as error:
         for one in (error.__context__, error):
             if isinstance(one, ServingVerdictError):
                 print(f"\n{type(one).__name__}: {one}", file=sys.stderr)
         status = exit_status.status_of_error(error)
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        status = exit_status.INTERRUPTED
-    except SystemExit as stopped:  # by a signal
-        status = stopped.code
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        if isinstance(stopped, KeyboardInterrupt):
+            print("\nInterrupted.", file=sys.stderr)
+        status = exit_status.status_of_error(stopped)
     if status is not None:
         sys.stdout.flush()
-        print(exit_status.in_words(status, of_check=parsed.command is _plan, verdict=verdict), file=sys.stderr)
+        words = judged.in_words() if judged else exit_status.in_words(status, of_check=parsed.command is _plan)
+        print(words, file=sys.stderr)
     return status or 0
 
 
@@ -53,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
 
     importing = commands.add_parser("import", help="report on results that other tools measured (docs/import.md)")
     importing.add_argument("--config", required=True)
+    for command in (report, importing):
+        command.add_argument(
+            "--fail-if",
+            action="append",
+            default=[],
+            metavar="CONDITION",
+            help=f"exit with {exit_status.GATE} if this holds or is unknown; may be repeated: {ALLOWED}",
+        )
     importing.set_defaults(command=_import)
 
     plan = commands.add_parser("plan", help="what a run would make and cost; makes nothing")
@@ -99,27 +112,44 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(arguments: argparse.Namespace) -> Verdict:
+def _report(arguments: argparse.Namespace) -> Judged:
     """Measure and report; results that were measured elsewhere need no measuring, so they are imported."""
     from helpers.config.file import load_config
     from helpers.run.folder import config_of_run, find_run
     from helpers.series.series import run_import, run_series
-    from helpers.verdict.analysis import read_verdict
 
     config, run_dir = arguments.config or str(PROJECT_ROOT / DEFAULT_CONFIG), arguments.run_dir
     if run_dir and not arguments.config:
         begun = find_run(run_dir)
         config, run_dir = str(config_of_run(begun)), str(begun.path)
     imported = load_config(config).benchmark.imported
-    run = (run_import if imported else run_series)(config, run_dir)
-    return read_verdict(run)
+    return _judged(run_import if imported else run_series, config, run_dir, arguments.fail_if)
 
 
-def _import(arguments: argparse.Namespace) -> Verdict:
+def _import(arguments: argparse.Namespace) -> Judged:
     from helpers.series.series import run_import
-    from helpers.verdict.analysis import read_verdict
 
-    return read_verdict(run_import(arguments.config))
+    return _judged(run_import, arguments.config, "", arguments.fail_if)
+
+
+def _judged(make: Callable[[str, str], RunFolder], config: str, run_dir: str, fail_if: list[str]) -> Judged:
+    """Make a run, and judge its gates, which are read before it starts."""
+    from helpers.config.file import load_config
+    from helpers.verdict.analysis import read_verdict
+    from helpers.verdict.compare import read_comparison
+
+    gates = read_gates(fail_if, load_config(config).benchmark)
+    try:
+        run = make(config, run_dir)
+    except BaseException:
+        if gates:
+            print("\n--fail-if was not judged, because the run did not end with a verdict.", file=sys.stderr)
+        raise
+    verdict = read_verdict(run)
+    judged = Judged(verdict, judge_gates(gates, verdict, read_comparison(run)))
+    for gate in judged.gates:
+        print(f"Gate  {gate}")
+    return judged
 
 
 def _plan(arguments: argparse.Namespace) -> int | None:

@@ -22,6 +22,8 @@ def comparison_summary(comparison: Comparison | None) -> Prose | None:
     )
     if unknown:
         said += f" Of {unknown} an interval is unknown, so whether they are real is unknown too."
+    if comparison.not_compared:
+        said += Markdown(" Not compared: {}.").format("; ".join(comparison.not_compared))
     before, now = comparison.recommended_before, comparison.recommended_now
     if before == now:
         said += f" The recommendation is the same: {_named(now)}."

@@ -13,17 +13,22 @@ import math
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.benchmark import PROJECT_ROOT, BenchmarkConfig
+from helpers.config.yaml import expanded
 from helpers.errors import AnalysisError
 from helpers.metrics.intervals import CONFIDENCE
-from helpers.run.folder import RunFolder, find_run, write_atomically
-from helpers.verdict.analysis import read_points
+from helpers.number_text import significant
+from helpers.run.folder import LOCAL_ROOT, RunFolder, find_run, write_atomically
+from helpers.run.remote import is_remote
+from helpers.verdict.analysis import POINTS_FILE, read_points
 from helpers.verdict.chosen_points import main_latency
 from helpers.verdict.verdict import Verdict
 
 KEYS = ["option", "dataset", "load"]
 COMPARISON_FILE = "comparison.json"
 REAL, CHANCE = "real", "may be chance"
+THROUGHPUT, PRICE = "requests/s", "$ per 1,000 requests"
+"""Compared metrics: of the first more is better, of all others less."""
 
 
 class Difference(BaseModel):
@@ -42,6 +47,24 @@ class Difference(BaseModel):
     change: str | None
     """`real` or `may be chance`; None where an interval is unknown."""
 
+    @property
+    def is_worse(self) -> bool:
+        """True where the difference is real, and in the wrong direction."""
+        return self.change == REAL and (self.ratio < 1 if self.metric == THROUGHPUT else self.ratio > 1)
+
+    @property
+    def is_without_price(self) -> bool:
+        """True for the price where neither run knows one, so that there is nothing to compare."""
+        return self.metric == PRICE and self.baseline is None and self.now is None
+
+    def in_words(self) -> str:
+        """The metric, its place and both values."""
+        return f"{self.metric} of {self.where()}: {significant(self.now)} against {significant(self.baseline)}"
+
+    def where(self) -> str:
+        """The load point."""
+        return f"“{self.option}” on {self.dataset} at {self.load}"
+
 
 class Comparison(BaseModel):
     """This run next to a baseline run."""
@@ -51,6 +74,8 @@ class Comparison(BaseModel):
     recommended_before: str | None
     recommended_now: str | None
     rows: list[Difference]
+    not_compared: list[str] = []
+    """What the baseline measured and this run did not at any load in common: an option on a dataset, in words."""
 
 
 def compared_columns(config: BenchmarkConfig) -> dict[str, str]:
@@ -58,8 +83,8 @@ def compared_columns(config: BenchmarkConfig) -> dict[str, str]:
     latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
     return {
         latency: f"p{config.slo.percentile:g} {main_latency(config).removesuffix('_s')}",
-        "served_requests_per_s": "requests/s",
-        "usd_per_1k_requests": "$ per 1,000 requests",
+        "served_requests_per_s": THROUGHPUT,
+        "usd_per_1k_requests": PRICE,
     }
 
 
@@ -134,7 +159,8 @@ def compare_with(
     if not baseline_run_dir:
         return None
     baseline = find_run(baseline_run_dir)
-    table = compare_points(points, read_points(baseline), config)
+    points_before = read_points(baseline)
+    table = compare_points(points, points_before, config)
     judged = baseline.path / "verdict.json"
     before = json.loads(judged.read_text(encoding="utf-8"))["recommended"] if judged.is_file() else None
     comparison = Comparison(
@@ -144,9 +170,31 @@ def compare_with(
         rows=[
             Difference.model_validate(row) for row in table.astype(object).where(table.notna(), None).to_dict("records")
         ],
+        not_compared=_not_compared(points_before, table),
     )
     write_atomically(run.metrics / COMPARISON_FILE, comparison.model_dump_json(indent=1) + "\n")
     return comparison
+
+
+def _not_compared(points_before: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    both = [frozenset(map(tuple, each[["option", "dataset"]].to_numpy())) for each in (points_before, table)]
+    return [f"“{option}” on {dataset} has no load in common" for option, dataset in sorted(both[0] - both[1])]
+
+
+def baseline_of(config: BenchmarkConfig) -> str:
+    """The baseline run that a config gives to notebook 04; empty where it gives none."""
+    return str(config.parameters.get("analyse_metrics", {}).get("baseline_run_dir") or "")
+
+
+def require_baseline(config: BenchmarkConfig) -> None:
+    """Find the config's baseline run and its results, from where notebook 04 will look for it. Raises RunFolderError."""
+    where = baseline_of(config)
+    if "${" in where:  # the notebook's own to expand
+        return
+    if not is_remote(where):
+        beside_notebooks = PROJECT_ROOT / "notebooks" / expanded(where)
+        where = str(beside_notebooks if (beside_notebooks / "run.json").is_file() else LOCAL_ROOT / where)
+    find_run(where).require(f"metrics/{POINTS_FILE}", "04_analyse_metrics")
 
 
 def read_comparison(run: RunFolder) -> Comparison | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from helpers.verdict.verdict import Verdict
 
 MEANINGS = {
@@ -12,12 +14,13 @@ MEANINGS = {
     4: "undecided: no option is shown to meet the SLO, and not all are shown to miss it",
     5: "the budget is reached: the run stopped",
     6: "nothing was measured: no option could be deployed, or none answered",
+    7: "a condition of --fail-if holds, or is unknown: the last line says which, with its numbers",
     129: "stopped by a closed terminal (SIGHUP)",
     130: "stopped by Ctrl-C",
     143: "stopped by SIGTERM",
 }
 MEANINGS_OF_CHECK = {0: "every check passed", 6: "not every option answers: see above"}
-VERDICT, FAILED, USAGE, INFEASIBLE, UNDECIDED, BUDGET, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+VERDICT, FAILED, USAGE, INFEASIBLE, UNDECIDED, BUDGET, NOTHING, GATE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
 _OF_ERROR = {
     **dict.fromkeys(("ConfigError", "NoSuchRun", "ParameterError", "PromptError", "ResultFileError"), USAGE),
     "BudgetExceeded": BUDGET,
@@ -35,19 +38,27 @@ def status_of_verdict(verdict: Verdict) -> int:
     return INFEASIBLE if statuses == {"infeasible"} else UNDECIDED
 
 
-def status_of_error(error: Exception) -> int:
+def status_of_error(error: BaseException) -> int:
     """The status of an error, by its class or, if it stopped a notebook, by the class that the notebook reported."""
+    if isinstance(error, SystemExit):  # by a signal
+        return error.code
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
     return _OF_ERROR.get(getattr(error, "error_name", "") or type(error).__name__, FAILED)
 
 
-def in_words(status: int, of_check: bool = False, verdict: Verdict | None = None) -> str:
+def in_words(
+    status: int, of_check: bool = False, verdict: Verdict | None = None, failed_gates: Sequence[str] = ()
+) -> str:
     """The last line of a command: of `plan --check`, or of `report` and `import`, which lists what was not measured."""
     meanings = {**MEANINGS, **MEANINGS_OF_CHECK} if of_check else MEANINGS
-    meaning = meanings.get(status, "stopped by a signal")
+    meaning = meanings.get(status_of_verdict(verdict) if verdict else status, "stopped by a signal")
     if verdict is not None and verdict.recommended is not None:
         meaning = f"a verdict: “{verdict.recommended}” is recommended"
-    if verdict is not None and verdict.not_measured and status != NOTHING:
+    if verdict is not None and verdict.not_measured and status_of_verdict(verdict) != NOTHING:
         meaning += f"; not measured: {', '.join(f'“{name}”' for name in verdict.not_measured)}"
+    if failed_gates:
+        meaning = f"a gate failed: {'; '.join(failed_gates)} (the run itself: {meaning})"
     return f"exit status {status}: {meaning}"
 
 
