@@ -132,24 +132,27 @@ def _import(arguments: argparse.Namespace) -> Judged:
     return _judged(run_import, arguments.config, "", arguments.fail_if)
 
 
-def _judged(make: Callable[[str, str], RunFolder], config: str, run_dir: str, fail_if: list[str]) -> Judged:
-    """Make a run, and judge its gates, which are read before it starts."""
+def _judged(make: Callable[..., RunFolder], config: str, run_dir: str, fail_if: list[str]) -> Judged:
+    """Make a run, and judge its gates, which are read before it starts; the config's `notify` hears how it ended."""
     from helpers.config.file import load_config
+    from helpers.series.noticing import noticing
     from helpers.verdict.analysis import read_verdict
     from helpers.verdict.compare import read_comparison
 
-    gates = read_gates(fail_if, load_config(config).benchmark)
-    try:
-        run = make(config, run_dir)
-    except BaseException:
-        if gates:
-            print("\n--fail-if was not judged, because the run did not end with a verdict.", file=sys.stderr)
-        raise
-    verdict = read_verdict(run)
-    judged = Judged(verdict, judge_gates(gates, verdict, read_comparison(run)))
-    for gate in judged.gates:
-        print(f"Gate  {gate}")
-    return judged
+    loaded = load_config(config)
+    with noticing(loaded) as ending:
+        gates = read_gates(fail_if, loaded.benchmark)
+        try:
+            run = make(config, run_dir, began=ending.began)
+        except BaseException:
+            if gates:
+                print("\n--fail-if was not judged, because the run did not end with a verdict.", file=sys.stderr)
+            raise
+        verdict = read_verdict(run)
+        ending.judged = Judged(verdict, judge_gates(gates, verdict, read_comparison(run)))
+        for gate in ending.judged.gates:
+            print(f"Gate  {gate}")
+    return ending.judged
 
 
 def _plan(arguments: argparse.Namespace) -> int | None:

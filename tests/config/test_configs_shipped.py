@@ -383,6 +383,8 @@ CALLED_BY_OTHER_NAMES = {
     "Tags": ["sagemaker:AddTags"],
     # Requests of the load generator. API pages name the first for streams too, the list of IAM's actions the second.
     "invocations-response-stream": ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"],
+    "Subject": ["sns:Publish"],
+    "get_topic_attributes": ["sns:GetTopicAttributes"],
     "CallWithBearerToken": ["sagemaker:CallWithBearerToken"],
     "converse": ["bedrock:InvokeModel"],
     "converse-stream": ["bedrock:InvokeModelWithResponseStream"],

@@ -113,7 +113,7 @@ def test_an_answer_that_is_not_as_asked_for_is_no_failure_and_says_what_that_mea
 def test_the_check_sets_its_exit_status_and_shows_no_secret(checked):
     status, said = checked
     assert status == 6
-    assert said.splitlines()[-1] == "exit status 6: not every option answers: see above"
+    assert said.splitlines()[-1] == "exit status 6: not every option answers, or a notice cannot be sent: see above"
     assert re.search(
         r"option 'well': answers after [\d.]+ m?s\. Sent: POST \S+ \(model 'm', stream, no key\)\.\n", said
     )

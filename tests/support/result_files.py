@@ -336,3 +336,13 @@ def write_config(folder: Path, *options: dict, **sections: object) -> Path:
     path = folder / "imported.yml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
+
+
+def write_two_options(folder: Path, seconds: float, **sections: object) -> str:
+    """A config of results of `fast`, whose latency is about so many seconds, and `slow`, which takes twice as long."""
+    options = []
+    for factor, name in enumerate(("fast", "slow"), start=1):
+        sent = closed_loop(4, 60, latency=lambda i, f=factor: seconds * f * (1 + 0.05 * (i * 7 % 11)))
+        write_json(folder / f"{name}.json", vllm(sent, max_concurrency=4))
+        options.append(option(name, "vllm", f"{name}.json"))
+    return str(write_config(folder, *options, **sections))

@@ -175,27 +175,17 @@ def test_make_hands_conditions_on_as_they_are():
 # --- on the command line ------------------------------------------------------------------------------------------
 
 
-def write_results(folder, seconds: float, names=("fast", "slow"), **sections) -> str:
-    """Results of two options, the second half as fast, whose latency is about `seconds`."""
-    options = []
-    for factor, name in enumerate(names, start=1):
-        sent = files.closed_loop(4, 60, latency=lambda i, f=factor: seconds * f * (1 + 0.05 * (i * 7 % 11)))
-        files.write_json(folder / f"{name}.json", files.vllm(sent, max_concurrency=4))
-        options.append(files.option(name, "vllm", f"{name}.json"))
-    return str(files.write_config(folder, *options, **sections))
-
-
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("baseline")
-    status, _ = run_main("import", "--config", write_results(folder, 0.4))
+    status, _ = run_main("import", "--config", files.write_two_options(folder, 0.4))
     assert status == 0
     return str(next((folder / "runs").iterdir()))
 
 
 @pytest.mark.slow
 def test_a_run_that_is_slower_than_its_baseline_ends_with_a_status_of_its_own(baseline, tmp_path):
-    config = write_results(tmp_path, 0.5, parameters={"analyse_metrics": {"baseline_run_dir": baseline}})
+    config = files.write_two_options(tmp_path, 0.5, parameters={"analyse_metrics": {"baseline_run_dir": baseline}})
     gates = (
         "--fail-if",
         "undecided; regression",
@@ -218,7 +208,7 @@ def test_a_run_that_is_slower_than_its_baseline_ends_with_a_status_of_its_own(ba
 @pytest.mark.slow
 def test_a_run_as_its_baseline_passes_and_one_that_lacks_an_option_of_it_does_not(baseline, tmp_path):
     parameters = {"analyse_metrics": {"baseline_run_dir": baseline}}
-    config = write_results(tmp_path, 0.4, parameters=parameters)
+    config = files.write_two_options(tmp_path, 0.4, parameters=parameters)
     status, said = run_main("report", "--config", config, "--fail-if", "regression")
     assert status == 0
     assert "Gate  regression: does not hold: none of 6 compared numbers is shown to be worse" in said

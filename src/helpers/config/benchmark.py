@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from helpers.config.aws_regions import WELL_FORMED, nearest_region
 from helpers.config.job import JobConfig, VpcConfig
 from helpers.config.load import Load, Search
+from helpers.config.notify import Notify
 from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.config.traffic_curve import Curve
@@ -212,6 +213,9 @@ class BenchmarkConfig(Strict):
     local_sagemaker: LocalSageMaker = LocalSageMaker()
     budget_usd: float | None = Field(default=None, gt=0, description="Estimated cost at which the run stops.")
     job: JobConfig | None = Field(default=None, description="Where `make submit` runs the series.")
+    notify: Notify | None = Field(
+        default=None, description="Who is sent a notice when a run ends, fails or is stopped."
+    )
     run_root: str | None = Field(
         default=None, description="Folder of the run folders, or s3://bucket/prefix; default `runs` in the project."
     )

@@ -39,7 +39,9 @@ from helpers.errors import MOST_CHARACTERS_OF_A_LINE, ConfigError, cut, shown
 from helpers.number_text import plural
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_SECRET_KEYS = ("api_key", "hf_token", "apikey", "api-key", "authorization", "password")
+_SECRET_KEYS = ("api_key", "hf_token", "apikey", "api-key", "authorization", "password", "webhook")
+_COMMANDS = {("local_sagemaker", "engines"): 4, ("notify", "command"): 3}
+"""Sections with commands -> length of the key path of an argument."""
 _NAMED_BY_USER = ("environment", "headers")
 """Sections with user-defined keys: there a name like HF_TOKEN marks a secret."""
 _NO_SECRETS = ("", "none", "empty")
@@ -213,13 +215,21 @@ def _without_variables(value: object) -> object:
 
 
 def _secret_arguments(root: Node) -> list[tuple[KeyPath, str]]:
-    """Secrets in an engine's command, each with what to do instead."""
+    """Secrets in commands, each with what to do instead."""
     message = (
         "a secret is an argument of a command, and every user of this machine can read those. Expected a command without "
-        "secrets. Next: give it under container.environment, and name its variable in local_sagemaker.engine_variables"
+        "secrets. Next: "
     )
-    words = {at: str(word) for at, word in root.leaves() if at[:2] == ("local_sagemaker", "engines") and len(at) == 4}
-    return [(at, message) for at, word in words.items() if _holds_secret(words.get((*at[:3], at[3] - 1), ""), word)]
+    instead = {
+        "local_sagemaker": "give it under container.environment, and name its variable in local_sagemaker.engine_variables",
+        "notify": "let the command read it from its environment, which is that of make report",
+    }
+    words = {at: str(word) for at, word in root.leaves() if at[:2] in _COMMANDS and len(at) == _COMMANDS[at[:2]]}
+    return [
+        (at, message + instead[at[0]])
+        for at, word in words.items()
+        if _holds_secret(words.get((*at[:-1], at[-1] - 1), ""), word)
+    ]
 
 
 def _holds_secret(flag: str, word: str) -> bool:

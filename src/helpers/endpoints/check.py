@@ -12,6 +12,7 @@ from helpers.number_text import duration, plural
 from helpers.prompts.making import make_prompts
 from helpers.run.folder import scratch_run
 from helpers.run.ledger import EndpointRecord, Ledger
+from helpers.run.notices import check_channels
 from helpers.run.prompt_files import write_prompts
 from local_sagemaker.tiny_model import default_cache_dir
 
@@ -43,7 +44,9 @@ def check(config: LoadedConfig) -> Checked:
         answers = {answer.option: answer for answer in preflight.first_answers(run)}
         records = ledger.records()
     lines += [_found(record, answers.get(record.option)) for record in records]
-    return Checked(lines, not any(record.failure for record in records))
+    channels = list(check_channels(benchmark.notify))
+    lines += [line for line, _ in channels]
+    return Checked(lines, not any(record.failure for record in records) and all(is_well for _, is_well in channels))
 
 
 def _ask_if_there(deployment: Deployment, state: str) -> None:

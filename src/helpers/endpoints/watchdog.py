@@ -32,10 +32,12 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from helpers.config.file import load_config
 from helpers.endpoints.teardown import delete_remaining
-from helpers.run.folder import RunFolder
+from helpers.run.folder import RunFolder, config_of_run
 from helpers.run.holding import holding, take
 from helpers.run.ledger import Ledger
+from helpers.run.notices import Notice, send
 
 if TYPE_CHECKING:
     import psutil
@@ -134,6 +136,7 @@ def watch(run: RunFolder) -> None:
     word = heard[0] if heard else b""
     if not word:
         _log("the guarded process died")
+        threading.Thread(target=_send_notice, args=(run,)).start()
         try:
             end_processes(run)
         except Exception as error:  # noqa: BLE001 (to delete is what matters)
@@ -142,6 +145,21 @@ def watch(run: RunFolder) -> None:
     lock.release()  # a process that continues the run has its own watchdog
     if word in (b"", FAILED) or (word != DONE and _stays_idle(run, float(word.split()[1]))):
         _delete_all(run, left)
+
+
+def _send_notice(run: RunFolder) -> None:
+    """To the channels of the config, beside the deletion, which does not wait for it."""
+    try:
+        notify = load_config(config_of_run(run)).benchmark.notify
+        text = (
+            f"Run {run.run_id}: the process that ran it was killed or crashed. What it made is being deleted; "
+            f"make status RUN={run.path} shows what is left, and make report RUN={run.path} continues the run."
+        )
+        fields = {"run_id": run.run_id, "exit_status": None, "status": "killed", "where": str(run.path)}
+        for warning in send(notify, Notice(f"Run {run.run_id}: killed", text, fields)) if notify else ():
+            _log(warning)
+    except Exception as error:  # noqa: BLE001 (to delete is what matters)
+        _log(f"no notice was sent: {error!r}")
 
 
 def _stays_idle(run: RunFolder, timeout_s: float) -> bool:

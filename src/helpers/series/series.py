@@ -38,8 +38,12 @@ BATCH_DEFAULTS = {"run_inference": {"progress": "text"}, "analyse_metrics": {"ex
 Say = Callable[[str], None]
 
 
-def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFolder:
+def run_series(
+    config_path: str, run_dir: str = "", say: Say = print, began: Callable[[RunFolder], None] = lambda run: None
+) -> RunFolder:
     """Run all notebooks on a config; returns the run folder. An existing `run_dir` continues that run.
+
+    `began` is given the folder as soon as there is one.
 
     Raises ConfigError or ParameterError before anything starts, NotebookFailed when a notebook stops; endpoints are
     deleted in every case (TeardownError lists those that could not be). If the budget is reached or nothing could be measured,
@@ -48,6 +52,7 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     config = load_config(config_path)
     parameters = parameters_of_all(config)
     run = run_to_continue(config, run_dir) if run_dir else new_run(config)
+    began(run)
     say(f"Run {run.run_id}")
     with _resumable(run, say):
         with guarded(run, "make report"), _stoppable(), _storing(run, say), _teardown_after(config, run, say):
@@ -64,12 +69,20 @@ def run_series(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
 def _run_notebooks(
     config: LoadedConfig, parameters: dict[str, dict[str, Scalar]], run: RunFolder, say: Say
 ) -> NotebookFailed | None:
-    """Run all notebooks; returns the error of one that stopped if the available results were reported nevertheless."""
+    """Run all notebooks; returns the error of one that stopped if the available results were reported nevertheless.
+
+    If they cannot be, as nothing was measured before the budget was reached, that error is raised: it is why.
+    """
     always = {"config_path": str(config.path), "run_dir": str(run.path)}
     stopped: NotebookFailed | None = None
     for name in NOTEBOOKS:
         if stopped is None or name in READING_NOTEBOOKS:
-            stopped = _execute_or_note(name, {**parameters[name], **always}, run, say) or stopped
+            try:
+                stopped = _execute_or_note(name, {**parameters[name], **always}, run, say) or stopped
+            except NotebookFailed as error:
+                if stopped is None:
+                    raise
+                raise stopped from error
     return stopped
 
 
@@ -83,7 +96,9 @@ def _execute_or_note(name: str, parameters: dict[str, Scalar], run: RunFolder, s
     return None
 
 
-def run_import(config_path: str, run_dir: str = "", say: Say = print) -> RunFolder:
+def run_import(
+    config_path: str, run_dir: str = "", say: Say = print, began: Callable[[RunFolder], None] = lambda run: None
+) -> RunFolder:
     """Read the results of other tools that a config names into a new run (or `run_dir`), analyse and report them.
 
     Raises ConfigError, ParameterError or ResultFileError before a run folder is made, NotebookFailed when a notebook stops.
@@ -92,6 +107,7 @@ def run_import(config_path: str, run_dir: str = "", say: Say = print) -> RunFold
     parameters = parameters_of_all(config)
     results = read_results(config)
     _, run = open_run(str(config.path), run_dir, new=True)
+    began(run)
     say(f"Run {run.run_id}")
     with holding(run.path, "make import"), _storing(run, say):
         for line in write_results(results, config.benchmark, run):

@@ -19,7 +19,7 @@ MEANINGS = {
     130: "stopped by Ctrl-C",
     143: "stopped by SIGTERM",
 }
-MEANINGS_OF_CHECK = {0: "every check passed", 6: "not every option answers: see above"}
+MEANINGS_OF_CHECK = {0: "every check passed", 6: "not every option answers, or a notice cannot be sent: see above"}
 VERDICT, FAILED, USAGE, INFEASIBLE, UNDECIDED, BUDGET, NOTHING, GATE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
 _OF_ERROR = {
     **dict.fromkeys(("ConfigError", "NoSuchRun", "ParameterError", "PromptError", "ResultFileError"), USAGE),
