@@ -17,6 +17,7 @@ GATES = $(if $(FAIL_IF),--fail-if "$$FAIL_IF")
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup report submit follow status import plan cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark reference-report lint clean stale
+.PHONY: help setup report status import plan history cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark reference-report lint clean stale
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -58,6 +59,9 @@ import: .venv/.setup  ## report on other tools' results, named in CONFIG=configs
 
 plan: .venv/.setup  ## what a run on CONFIG would create and cost; CHECK=1 also tries files, prompts and servers; creates nothing
 	@$(BIN)/python -m helpers plan --config $(CONFIG) $(if $(CHECK),--check)
+
+history: .venv/.setup  ## all runs of CONFIG on one page: verdicts, prices and latencies over time, what really changed
+	@$(BIN)/python -m helpers history --config $(CONFIG)
 
 cleanup: .venv/.setup  ## delete the remaining resources of RUN=<run id, folder or s3://...>
 	@$(BIN)/python -m helpers cleanup $(RUN)

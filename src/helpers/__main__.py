@@ -95,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("run", help="run id, run folder or its s3:// URL")
     status.set_defaults(command=_status)
 
+    history = commands.add_parser(
+        "history", help="write a page on all runs of a config: verdicts, prices, what changed"
+    )
+    history.add_argument("--config", default=str(PROJECT_ROOT / DEFAULT_CONFIG))
+    history.set_defaults(command=_history)
+
     cleanup = commands.add_parser("cleanup", help="delete a run's remaining resources")
     cleanup.add_argument("run", help="run id, run folder or its s3:// URL")
     cleanup.set_defaults(command=_cleanup)
@@ -203,6 +209,13 @@ def _status(arguments: argparse.Namespace) -> None:
     from helpers.series.status import run_status
 
     print(run_status(find_run(arguments.run)).plain())
+
+
+def _history(arguments: argparse.Namespace) -> None:
+    from helpers.series.history import write_history
+
+    path, summary = write_history(arguments.config)
+    print(f"{summary}\n\nHistory   {path}")
 
 
 def _cleanup(arguments: argparse.Namespace) -> None:

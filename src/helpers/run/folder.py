@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from helpers.errors import NoSuchRun, RunFolderError, log_errors_to, shown
 from helpers.run.disk_errors import os_errors_in_words
 from helpers.run.ledger import merge_ledgers
 from helpers.run.measured_config import is_corrected, refuse_other_measurement
-from helpers.run.remote import RemoteRun, is_remote, newest_run_url, remote_of, run_id_of, run_url, say_once
+from helpers.run.remote import RemoteRun, is_remote, remote_of, run_id_of, run_url, run_urls, say_once
 from helpers.run.whole_files import keep_private, write_atomically
 
 SCHEMA_VERSION = 1
@@ -293,7 +294,7 @@ def _newest_run(config: LoadedConfig) -> str:
     """Where the run of a config is that started last."""
     name, root = config.benchmark.name, config.benchmark.run_root
     if is_remote(root):
-        newest = newest_run_url(root, name, config.benchmark.aws.region)
+        runs = [(at, where) for at, where in run_urls(root, name, config.benchmark.aws.region) if at]
     else:
         root = run_root(config)
         begun = [RunFolder(path.parent) for path in root.glob(f"{name}-*/run.json")]
@@ -302,10 +303,25 @@ def _newest_run(config: LoadedConfig) -> str:
             for run in begun
             if run.about().get("config_name") == name
         ]
-        newest = max(runs)[1] if runs else None
-    if newest is None:
+    if not runs:
         raise RunFolderError(f"{root}: holds no run of {name!r}. Next: run notebooks/01_generate_data, or give run_dir")
-    return newest
+    return max(runs)[1]
+
+
+def runs_of(config: LoadedConfig) -> list[str]:
+    """Where each run of a config is, under its `run_root`; also those whose run.json is missing or damaged, if named as a run."""
+    name, root = config.benchmark.name, config.benchmark.run_root
+    if is_remote(root):
+        return [where for _, where in run_urls(root, name, config.benchmark.aws.region)]
+    found = []
+    for path in sorted(run_root(config).glob(f"{name}-*")):
+        try:
+            is_its = RunFolder(path).about().get("config_name") == name
+        except RunFolderError:
+            is_its = re.fullmatch(rf"{re.escape(name)}-\d{{8}}-\d{{6}}(-\d+)?", path.name) is not None
+        if is_its:
+            found.append(str(path))
+    return found
 
 
 def _begin(config: LoadedConfig, run: RunFolder, remote: RemoteRun | None) -> None:

@@ -212,8 +212,8 @@ def remote_of(path: Path) -> RemoteRun | None:
     return RemoteRun(path, manifest.url, manifest.region) if manifest else None
 
 
-def newest_run_url(root_url: str, config_name: str, region: str | None) -> str | None:
-    """The run of a config that started last of those under a `run_root` in S3; None if there is none."""
+def run_urls(root_url: str, config_name: str, region: str | None) -> list[tuple[str, str]]:
+    """When each run of a config under a `run_root` in S3 started ("" if its run.json does not say), and its URL; in order."""
     bucket, _ = split_url(root_url)
     with s3_errors_in_words(root_url):
         client = _s3_client(region)
@@ -223,14 +223,15 @@ def newest_run_url(root_url: str, config_name: str, region: str | None) -> str |
         folders = [folder["Prefix"] for page in pages for folder in page.get("CommonPrefixes", [])]
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
             begun = list(pool.map(lambda folder: _read_about(client, bucket, folder, config_name), folders))
-    newest = max(
-        ((about["started_at"], folder) for about, folder in zip(begun, folders, strict=True) if about), default=None
+    return sorted(
+        (str(about.get("started_at", "")), f"{SCHEME}{bucket}/{folder.rstrip('/')}")
+        for about, folder in zip(begun, folders, strict=True)
+        if about is not None
     )
-    return newest and f"{SCHEME}{bucket}/{newest[1].rstrip('/')}"
 
 
 def _read_about(client: BaseClient, bucket: str, folder: str, config_name: str) -> dict | None:
-    """The run.json of a run; None if there is none, or for another config."""
+    """The run.json of a run, empty if it is damaged; None if there is none, or for another config."""
     from botocore.exceptions import ClientError
 
     try:
@@ -239,7 +240,9 @@ def _read_about(client: BaseClient, bucket: str, folder: str, config_name: str) 
         if code_of(error) == "NoSuchKey":
             return None
         raise
-    return about if about["config_name"] == config_name else None
+    except ValueError:
+        return {}
+    return about if about.get("config_name") == config_name else None
 
 
 # --- at the end of a step, and in passing -------------------------------------------------------------------------

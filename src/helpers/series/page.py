@@ -5,10 +5,12 @@ The HTML is rendered with our own nbconvert template; the contents list is made 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.errors import RunFolderError
+from helpers.report.display import Section
 from helpers.run.folder import write_atomically
 
 if TYPE_CHECKING:
@@ -29,6 +31,15 @@ def write_page(notebook: Path, html_file: Path, markdown_file: Path) -> None:
     content.cells = [_for_readers(cell) for cell in content.cells if "not-in-report" not in _tags(cell)]
     write_atomically(html_file, _html(content))
     write_atomically(markdown_file, _markdown(content))
+
+
+def page_of(title: str, parts: Sequence[Section]) -> str:
+    """A page of its own, in HTML: what is shown under a title."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+    outputs = [new_output("display_data", {"text/html": str(part._repr_html_())}) for part in parts]
+    cells = [new_markdown_cell(f"# {title}"), *(new_code_cell(outputs=[output]) for output in outputs)]
+    return _html(new_notebook(cells=cells))
 
 
 def _tags(cell) -> list[str]:

@@ -95,10 +95,12 @@ def compare_points(now: pd.DataFrame, baseline: pd.DataFrame, config: BenchmarkC
     (REAL or CHANCE; None where an interval is unknown). Raises AnalysisError where nothing matches.
     """
     columns = compared_columns(config)
-    lacking = [c for c in columns if c not in baseline or f"{c}_low" not in baseline]
-    if lacking:
+    for which, points in (("the baseline run", baseline), ("this run", now)):
+        lacking = [c for c in columns if c not in points or f"{c}_low" not in points]
+        if not lacking:
+            continue
         raise AnalysisError(
-            f"the baseline run has no {', '.join(lacking)}: it was judged with another SLO percentile or release. Next: run "
+            f"{which} has no {', '.join(lacking)}: it was judged with another SLO percentile or release. Next: run "
             "04_analyse_metrics on it with this config's slo"
         )
     both = now.merge(baseline, on=KEYS, suffixes=("", "_before"))
@@ -163,17 +165,23 @@ def compare_with(
     table = compare_points(points, points_before, config)
     judged = baseline.path / "verdict.json"
     before = json.loads(judged.read_text(encoding="utf-8"))["recommended"] if judged.is_file() else None
-    comparison = Comparison(
-        baseline_run=baseline.run_id,
-        recommended_before=before,
-        recommended_now=verdict.recommended,
-        rows=[
-            Difference.model_validate(row) for row in table.astype(object).where(table.notna(), None).to_dict("records")
-        ],
-        not_compared=_not_compared(points_before, table),
-    )
+    comparison = compared(table, points_before, baseline.run_id, before, verdict.recommended)
     write_atomically(run.metrics / COMPARISON_FILE, comparison.model_dump_json(indent=1) + "\n")
     return comparison
+
+
+def compared(
+    table: pd.DataFrame, points_before: pd.DataFrame, baseline_run: str, before: str | None, now: str | None
+) -> Comparison:
+    """What `compare_points` found, with the recommendations of both runs."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return Comparison(
+        baseline_run=baseline_run,
+        recommended_before=before,
+        recommended_now=now,
+        rows=[Difference.model_validate(row) for row in rows],
+        not_compared=_not_compared(points_before, table),
+    )
 
 
 def _not_compared(points_before: pd.DataFrame, table: pd.DataFrame) -> list[str]:
