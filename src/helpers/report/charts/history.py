@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib.dates as mdates
@@ -62,16 +63,17 @@ def over_time(
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))
         axes.margins(x=0.08)
-        axes.set_ylim(0, axis_top(mine, "value"))
+        axes.set_ylim(0, max(axis_top(mine, "value"), mine["value"].max() * 1.08) if len(mine) else 1)
         axes.set_ylabel(unit)
 
+    rows = rows.assign(value=rows["value"].astype(float).where(lambda value: value < math.inf))
     known = rows[rows["value"].notna()]
     alt = f"{what} of each option over the runs, smallest to largest: {ranges(known, 'value', '', config)}"
     unknown = int(rows["value"].isna().sum())
     missing = (
         ""
         if not unknown
-        else f" Missing: {text.plural(unknown, 'value')}, without a load within the SLO or this measure."
+        else f" Missing: {text.plural(unknown, 'value')}, without a load within the SLO, without this measure, or infinite."
     )
     figure = panels(name, rows, config, folder, draw, alt, f"{CAPTION}{missing}")
     return Figure(figure.path, figure.alt, figure.caption, title)
