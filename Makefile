@@ -16,8 +16,7 @@ GATES = $(if $(FAIL_IF),--fail-if "$$FAIL_IF")
 # Images of containers often set this. Each of the dozens of Python processes of a run would compile all its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup report submit follow status import plan cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark reference-report lint clean stale
-.PHONY: help setup report status import plan history cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark reference-report lint clean stale
+.PHONY: help setup report submit follow status import plan history cleanup cleanup-orphans lab kernel schema test test-quick test-tools benchmark reference-report lint clean stale
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20

@@ -191,7 +191,7 @@ def _submit(arguments: argparse.Namespace) -> None:
     submit(arguments.config)
 
 
-def _follow(arguments: argparse.Namespace) -> int | Verdict:
+def _follow(arguments: argparse.Namespace) -> int | Judged:
     from helpers.series.following import follow
 
     return follow(arguments.run)

@@ -201,7 +201,7 @@ def test_the_container_runs_the_series_and_the_report_is_fetched(clone, tmp_path
     assert f"Stored in {url}" in done.stdout and "model-7" not in done.stdout
     _log(described(url)["ProcessingJobName"], done.stdout.splitlines())
     monkeypatch.chdir(tmp_path)
-    verdict = follow(url, poll_s=0.1)
+    verdict = follow(url, poll_s=0.1).verdict
     assert verdict.recommended == "a" and verdict.model == "model-7"
     said = capsys.readouterr().out
     assert f"Stored in {url}" in said and "report.html" in said

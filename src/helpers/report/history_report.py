@@ -158,9 +158,9 @@ def verdicts_table(runs: Sequence[PastRun], config: BenchmarkConfig) -> Table:
                 "started": f"{run.started_at:%Y-%m-%d %H:%M}",
                 "verdict": _recommends(run.verdict),
                 "cost": f"{text.dollars(cost['value'])} {unit.words}" if cost else "–",
-                "interval": text.interval(cost["low"], cost["high"], text.decimals_for([cost["value"]]))
+                "interval": text.Interval(cost["low"], cost["high"], text.decimals_for([cost["value"]]))
                 if cost
-                else "–",
+                else text.NO_INTERVAL,
                 "usd_per_month": winner.capacity.usd_per_month if winner and winner.capacity else None,
                 "changed": "–" if real is None else f"{real} of {len(run.comparison.rows)}",
                 "why": run.why_not_compared or None,
@@ -186,7 +186,7 @@ def changes_table(runs: Sequence[PastRun], config: BenchmarkConfig) -> Table | N
     """Each real difference between successive runs, the newest first; None where there is none."""
     rows = [
         row.model_dump()
-        | {"run": run.run_id, "interval": text.interval(row.ratio_low, row.ratio_high, 3)}
+        | {"run": run.run_id, "interval": text.Interval(row.ratio_low, row.ratio_high, 3)}
         | {"direction": "worse" if row.is_worse else "better"}
         for run in reversed(runs)
         for row in (run.comparison.rows if run.comparison else ())

@@ -17,7 +17,7 @@ from helpers.run.s3_errors import s3_errors_in_words
 from helpers.run.sessions import session_of_profile
 from helpers.series.job import ABOUT, Say, refusals_in_words, stop_command
 from helpers.verdict.analysis import read_verdict
-from helpers.verdict.verdict import Verdict
+from helpers.verdict.gates import Judged
 
 if TYPE_CHECKING:
     import boto3
@@ -28,7 +28,7 @@ POLL_S = 10.0
 ENDED = ("Completed", "Failed", "Stopped")
 
 
-def follow(url: str, say: Say = print, poll_s: float = POLL_S) -> int | Verdict:
+def follow(url: str, say: Say = print, poll_s: float = POLL_S) -> int | Judged:
     """Show what a job prints until it ends, then fetch its report; returns how the series ended.
 
     Ctrl-C stops following, not the job. Raises NoSuchRun where no job was submitted, JobFailed where it was stopped or ended
@@ -110,7 +110,7 @@ class _Lines:
             self._next[stream] = events["nextForwardToken"]
 
 
-def _outcome(url: str, ended: Mapping[str, str], say: Say) -> int | Verdict:
+def _outcome(url: str, ended: Mapping[str, str], say: Say) -> int | Judged:
     """The verdict of the job's run, or the status with which it ended."""
     try:
         run = find_run(url)
@@ -124,7 +124,7 @@ def _outcome(url: str, ended: Mapping[str, str], say: Say) -> int | Verdict:
     words = ended.get("ExitMessage") or ended.get("FailureReason") or f"job {ended['ProcessingJobStatus'].lower()}"
     status = re.search(r"exit status (\d+)", words)
     if run is not None and ended["ProcessingJobStatus"] == "Completed":
-        return read_verdict(run)
+        return Judged(read_verdict(run))
     if status is not None:
         return int(status[1])
     where = f"Finished load points are kept in {url}. " if run else ""
