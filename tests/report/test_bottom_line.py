@@ -147,7 +147,7 @@ def test_where_all_miss_the_nearest_is_named():
     text = said({"option": "a", "slo": "missed", "latency_s_p95": 2.0})
     assert "“a” came nearest: p95 latency of 2.00 s against the limit of 1 s" in text
     verdict, config = verdict_and_config({"option": "a", "slo": "missed", "latency_s_p95": 2.0})
-    assert capacity_table(verdict, config) is None
+    assert capacity_table(verdict, config).markdown == "No option has such a load, so there are no instances to count."
     assert winner_table(pd.DataFrame([load_point("a")]), verdict, config) is None
 
 

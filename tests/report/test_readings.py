@@ -142,8 +142,18 @@ def test_what_this_traffic_pays_and_whose_bill_is_next_are_said():
     _, verdict, config = judged(A, B, traffic={"requests_per_minute": 300, "headroom": 0.3})
     said = str(what_would_change(verdict, UNKNOWN, config).markdown)
     assert said.startswith("At this traffic 1 instance is 50% used, so its requests cost $0.200 per 1,000 requests")
-    assert "of the other bills that of “b” is lowest, $5,256 a month (2.0 times as expensive)." in said
+    assert "; the bill of “b” is $5,256 a month (2.0 times as expensive)." in said
     assert "for a lower bill than “a” at this traffic, by more than 50%" in said
+
+
+def test_bills_that_are_as_high_and_the_lowest_of_several_are_said_so():
+    planned = {"requests_per_minute": 300, "headroom": 0.3}
+    _, verdict, config = judged(A, A | {"option": "twin"}, traffic=planned)
+    said = str(what_would_change(verdict, UNKNOWN, config).markdown)
+    assert "; the bill of “twin” is as high, $2,628 a month." in said and "(as expensive)" in said
+    _, verdict, config = judged(A, B, B | {"option": "c", "usd_per_hour": 4.0}, traffic=planned)
+    said = str(what_would_change(verdict, UNKNOWN, config).markdown)
+    assert "; of the other bills that of “b” is lowest, $5,256 a month (2.0 times as expensive)." in said
 
 
 def test_the_nearest_traffic_with_another_lowest_bill_is_named():

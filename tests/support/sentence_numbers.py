@@ -357,11 +357,18 @@ def used(k: Known, f: Found) -> None:
         f.number(k.bill(k.winner, wanted) / (60 * wanted) * 1e3 * k.scale(f.unit()))
 
 
-@claim(r"of the other bills that of “o” is lowest, \$# a month \(<R>\)")
+@claim(r"(?:of the other bills that|the bill) of “o” is (?:lowest, )?\$# a month \(<R>\)")
 def other_bill(k: Known, f: Found) -> None:
     mine, other = (k.bill(o, k.traffic["requests_per_minute"]) for o in (k.winner, k.option(f.names[0])))
     f.number(HOURS * other)
     f.ratio(other / mine)
+
+
+@claim(r"(?:of the other bills that|the bill) of “o” is as high, \$# a month")
+def as_high_a_bill(k: Known, f: Found) -> None:
+    mine, other = (k.bill(o, k.traffic["requests_per_minute"]) for o in (k.winner, k.option(f.names[0])))
+    assert abs(other / mine - 1) < 0.005
+    f.number(HOURS * other)
 
 
 @claim(r"[Ww]ith a limit of <T> or less")

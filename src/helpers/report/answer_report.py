@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.report.comparing import more_expensive, quoted
+from helpers.report.comparing import is_same, more_expensive, quoted
 from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import price_unit
@@ -36,10 +36,13 @@ def _at_this_traffic(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
         said += f", so its requests cost {text.dollars(1e3 * each * unit.scale)} {unit.words}"
     if bills:
         second = min(bills, key=bills.get)
-        behind = more_expensive(bills[second], mine)
-        said += (
-            f"; of the other bills that of {quoted(second)} is lowest, {text.money(bills[second])} a month ({behind})"
-        )
+        is_as_high, usd = is_same(bills[second], mine), f"{text.money(bills[second])} a month"
+        said += "; the bill of" if len(bills) == 1 or is_as_high else "; of the other bills that of"
+        said += f" {quoted(second)} is "
+        if is_as_high:
+            said += f"as high, {usd}"
+        else:
+            said += f"{'' if len(bills) == 1 else 'lowest, '}{usd} ({more_expensive(bills[second], mine)})"
     return Markdown("{}.\n\n").format(said)
 
 

@@ -27,6 +27,8 @@ def compared(value: float, of: float, more: str, less: str, same: str) -> str:
     if of <= 0 or value <= 0:
         return f"{same} as nothing" if value == of else more if value > of else less
     ratio = value / of
+    if value == of:
+        return same
     if is_same(value, of):
         return f"{same} to within {text.percent(SAME, 1)}"
     if ratio >= TIMES_FROM:

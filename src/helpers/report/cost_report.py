@@ -35,8 +35,8 @@ MOST_RANGES = 6
 # --- capacity -----------------------------------------------------------------------------------------------------
 
 
-def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
-    """What the traffic needs, per option that can carry it, at each price that the config names; None where there is none.
+def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
+    """What the traffic needs, per option that can carry it, at each price that the config names; a sentence where none can.
 
     Options that are not shown to meet the SLO stand at their estimates, marked.
     """
@@ -64,7 +64,7 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | None:
                 }
             )
     if not rows:
-        return None
+        return Prose("No option has such a load, so there are no instances to count.")
     table = pd.DataFrame(rows)
     columns = [
         "option",
