@@ -36,6 +36,10 @@ setup: .venv/.setup  ## create .venv with everything that a run needs
 	$(call INSTALL,-r requirements-dev.txt)
 	@touch $@
 
+.venv/.setup-ray: requirements-ray.txt .venv/.setup
+	$(call INSTALL,-r requirements-ray.txt)
+	@touch $@
+
 .venv/.setup-lab: requirements-lab.txt .venv/.setup
 	$(call INSTALL,-r requirements-lab.txt)
 	@touch $@

@@ -164,7 +164,7 @@ def _judged(make: Callable[..., RunFolder], config: str, run_dir: str, fail_if: 
 def _plan(arguments: argparse.Namespace) -> int | None:
     from helpers.config.file import load_config
     from helpers.endpoints.check import check
-    from helpers.report.plan_machines import machines_table, quota_table
+    from helpers.report.plan_machines import load_machines_table, machines_table, quota_table
     from helpers.report.plan_report import plan_table
     from helpers.series.series import parameters_of_all
 
@@ -173,7 +173,7 @@ def _plan(arguments: argparse.Namespace) -> int | None:
     if config.benchmark.imported:
         print("Nothing would be deployed: every option is imported. Next: make import")
         return None
-    for make_table in (plan_table, machines_table, quota_table):
+    for make_table in (plan_table, load_machines_table, machines_table, quota_table):
         table = make_table(config.benchmark)
         if table is not None:
             print(table.plain())

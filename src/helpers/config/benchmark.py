@@ -120,7 +120,8 @@ class EndpointsConfig(Strict):
 
     max_parallel_endpoints: PositiveInt = Field(default=4, description="Endpoints that may exist at once.")
     max_parallel_loads: PositiveInt | None = Field(
-        default=None, description="Endpoints loaded at once; default one where local endpoints share this machine."
+        default=None,
+        description="Endpoints loaded at once; default one where local endpoints share this machine, and with load.cluster.",
     )
     keep: bool = Field(default=False, description="True: endpoints survive the run, and continue to cost money.")
     idle_timeout_s: PositiveSeconds = Field(
@@ -281,6 +282,16 @@ class BenchmarkConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _a_cluster_loads_one_at_a_time(self) -> BenchmarkConfig:
+        at_once = self.endpoints.max_parallel_loads or 1
+        if self.load.cluster is not None and at_once > 1:
+            raise ValueError(
+                f"endpoints.max_parallel_loads: {at_once}: with load.cluster, all nodes send to one endpoint at a time. Next: "
+                "leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _limits_can_be_measured(self) -> BenchmarkConfig:
         why = (
             "results are imported"
@@ -348,11 +359,11 @@ class BenchmarkConfig(Strict):
         return self.traffic.mix or {d.name: 1 / len(self.datasets) for d in self.datasets}
 
     def max_parallel_loads(self) -> int:
-        """Endpoints loaded at once: one where local endpoints share this machine's cores."""
+        """Endpoints loaded at once: one where local endpoints share this machine's cores, and with a cluster."""
         if self.endpoints.max_parallel_loads:
             return self.endpoints.max_parallel_loads
         shared = any(isinstance(o, SageMakerOption) and o.local for o in self.options)
-        return 1 if shared else self.endpoints.max_parallel_endpoints
+        return 1 if shared or self.load.cluster is not None else self.endpoints.max_parallel_endpoints
 
 
 def slug(name: str) -> str:

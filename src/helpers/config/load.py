@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from helpers.config.race import Race, RaceSettings
-from helpers.config.strict import PositiveInt, PositiveSeconds, Strict
+from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words
 
 Arrivals = Literal["constant", "poisson", "gamma"]
 
@@ -74,6 +74,25 @@ RACED = ("closed_loop", "open_loop", "search")
 """Kinds of load that may be raced: those of which any number of requests may be sent at a level."""
 
 
+class ClusterSettings(Strict):
+    """Machines of a Ray cluster that send the load together; see docs/cluster.md."""
+
+    address: Annotated[
+        str,
+        *in_words(
+            r"auto|(ray://)?[A-Za-z0-9.\-_]+:[0-9]+|(ray://)?\[[0-9a-fA-F:]+\]:[0-9]+",
+            "auto, host:port, or ray://host:port",
+            lambda _: "ray://head:10001",
+        ),
+    ] = Field(default="auto", description="auto: the cluster of which this machine is a node.")
+    nodes: PositiveInt = Field(
+        le=1000, description="Machines that send; the one that runs the notebooks may be among them."
+    )
+    processes_per_node: PositiveInt = Field(
+        default=1, le=1000, description="Load processes on each, one per CPU; as many CPUs are reserved there."
+    )
+
+
 class LoadBase(Strict):
     """Settings of every kind of load."""
 
@@ -114,6 +133,10 @@ class LoadBase(Strict):
         description="Load processes, one per CPU; default as many as the level needs (128 streams or 500 requests/s each).",
     )
 
+    cluster: ClusterSettings | None = Field(
+        default=None, description="Send from several machines; null: from this one. Needs requirements-ray.txt."
+    )
+
     @field_validator("concurrency", "rate", "speed", check_fields=False)
     @classmethod
     def _distinct(cls, value: list, info: ValidationInfo) -> list:
@@ -138,6 +161,14 @@ class LoadBase(Strict):
             raise ValueError(
                 "the race decides how long a load point is measured, until the verdict is certain: leave out "
                 f"`target_relative_ci`{instead}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _processes_in_one_place(self) -> LoadBase:
+        if self.cluster is not None and self.processes is not None:
+            raise ValueError(
+                "`cluster.processes_per_node` says how many load processes there are: leave out `processes`"
             )
         return self
 
@@ -361,12 +392,26 @@ REQUESTS_PER_S_PER_PROCESS = 500
 Load = Annotated[ClosedLoop | OpenLoop | TraceReplay | Ramp | Search, Field(discriminator="kind")]
 
 
-def processes_for(load: LoadBase, level: LoadLevel, most: int) -> int:
-    """Load processes that share a level: the config's number, else as many as needed, up to `most`."""
+def processes_for(load: LoadBase, level: LoadLevel, most: int, nodes: int = 1) -> int:
+    """Load processes that share a level: the config's number, else as many as needed, up to `most`; on several load machines as
+    many on each.
+    """
     per_process = REQUESTS_PER_S_PER_PROCESS if level.is_open else STREAMS_PER_PROCESS
     wanted = load.processes or math.ceil(level.value / per_process)
+    wanted = math.ceil(wanted / nodes) * nodes
     streams = most if level.is_open else int(level.value)
     return max(1, min(wanted, most, streams))
+
+
+def shares_of_nodes(load: LoadBase, level: LoadLevel) -> list[float]:
+    """What each node of `load.cluster` sends of a level: streams, or its share of the level's value."""
+    nodes = load.cluster.nodes
+    senders = processes_for(load, level, nodes * load.cluster.processes_per_node, nodes)
+    if level.is_open:
+        by_process = [level.value / senders] * senders
+    else:
+        by_process = [len(range(i, int(level.value), senders)) for i in range(senders)]
+    return [sum(by_process[node::nodes]) for node in range(nodes)]
 
 
 def warmup_answers(load: ClosedLoop | Search, concurrency: int) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from helpers.config.file import LoadedConfig
 from helpers.endpoints import preflight
 from helpers.endpoints.deployment import Deployment
+from helpers.load.cluster import opened_cluster
 from helpers.number_text import duration, plural
 from helpers.prompts.making import make_prompts
 from helpers.run.folder import scratch_run
@@ -27,12 +28,14 @@ class Checked(NamedTuple):
 def check(config: LoadedConfig) -> Checked:
     """Read all files, draw the prompts, and send one request to each server that exists; makes no resource.
 
-    Raises ConfigError or PromptError for what concerns all options; what concerns one is a line.
+    Raises ConfigError, PromptError or, for a cluster, LoadError for what concerns all options; what concerns one is a line.
     """
     benchmark, base_dir = config.benchmark, config.path.parent
     of_trace = preflight.check_files(benchmark, base_dir)
     prompts = make_prompts(benchmark, base_dir, default_cache_dir())
     lines = [f"Files are there, and {plural(sum(map(len, prompts.tables.values())), 'prompt')} could be drawn."]
+    with opened_cluster(benchmark.load.cluster) as cluster:
+        lines += [] if cluster is None else [cluster.found()]
     lines += [*of_trace, *prompts.notes] + [f"Warning: {warning}" for warning in prompts.warnings]
     with scratch_run(config) as run:
         write_prompts(prompts.tables, run.payloads)

@@ -38,6 +38,7 @@ from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.load.address import Address
 from helpers.load.attempt_progress import AttemptProgress
 from helpers.load.calibration import calibrate
+from helpers.load.cluster import Cluster, opened_cluster
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
 from helpers.load.plan import count_attempts, file_of, missing_attempts
@@ -88,17 +89,21 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     """Run every missing load point and delete each endpoint when its load is done; returns the ledger.
 
     Options whose endpoint fails, or does not answer, are noted in the ledger and the others continue. Raises LoadError if a
-    load process died, NoOptionLeft if nothing could be measured of any option, BudgetExceeded if the estimated spend reached
-    the budget, CredentialsError where AWS credentials have expired, TeardownError for what could not be deleted. Whatever
-    stops it, everything in the ledger is deleted; finished attempts stay on disk, and running this again continues with the
-    missing ones.
+    load process died, or the nodes of a cluster cannot be had, NoOptionLeft if nothing could be measured of any option,
+    BudgetExceeded if the estimated spend reached the budget, CredentialsError where AWS credentials have expired, TeardownError
+    for what could not be deleted. Whatever stops it, everything in the ledger is deleted; finished attempts stay on disk, and
+    running this again continues with the missing ones.
     """
     config.require_measured()
     ledger = Ledger(run.ledger_file, run.run_id)
-    with guarded(run, "03_run_inference"), delete_after_failure(run):
+    with (
+        guarded(run, "03_run_inference"),
+        delete_after_failure(run),
+        opened_cluster(config.load.cluster) as cluster,
+    ):
         if not run.instrument_file.is_file() and any(missing_attempts(o, config, run) for o in config.options):
-            calibrate(config, run)
-        _serve_all(_OptionRunner(config, run, ledger, on_event), config, run, ledger)
+            calibrate(config, run, cluster)
+        _serve_all(_OptionRunner(config, run, ledger, cluster, on_event), config, run, ledger)
         if not config.endpoints.keep and ledger.remaining():
             delete_remaining(run)
         if not any(run.requests.glob("*.parquet")):
@@ -142,10 +147,13 @@ def _is_up(record: EndpointRecord | None) -> bool:
 class _OptionRunner:
     """The load of all options of a run. One thread serves one option at a time: its place is the endpoint's."""
 
-    def __init__(self, config: BenchmarkConfig, run: RunFolder, ledger: Ledger, on_event: OnEvent) -> None:
+    def __init__(
+        self, config: BenchmarkConfig, run: RunFolder, ledger: Ledger, cluster: Cluster | None, on_event: OnEvent
+    ) -> None:
         self._config = config
         self._run = run
         self._ledger = ledger
+        self._cluster = cluster
         self._on_event = on_event
         places = 1 if looks_of(config) else config.max_parallel_loads()
         self._load_places = threading.Semaphore(places)
@@ -359,12 +367,21 @@ class _OptionRunner:
         )
 
     def _start_processes(self, option: OptionBase) -> LoadProcesses:
-        """Load processes on CPUs that no others use: an even share of them for each endpoint that is loaded at once."""
+        """Load processes on CPUs that no others use: an even share of them for each endpoint that is loaded at once.
+
+        Of a cluster: on its nodes, for one endpoint at a time.
+        """
+        log_file = self._run.logs / f"load-{slug(option.name)}.log"
+        if self._cluster is not None:
+            processes = self._cluster.processes(log_file)
+            with self._lock:
+                self._running.add(processes)
+            return processes
         size = max(1, usable_cpu_count() // self._config.max_parallel_loads())
         with self._lock:
             taken = {place for processes in self._running for place in processes.places}
             first = next(i for i in range(0, len(taken) + size, size) if not taken & set(range(i, i + size)))
-            processes = LoadProcesses(self._run.logs / f"load-{slug(option.name)}.log", size, first)
+            processes = LoadProcesses(log_file, size, first)
             self._running.add(processes)
             return processes
 

@@ -4,7 +4,8 @@ In the process that wants load:
 
     plan            which attempts a run is made of, and which is next; `race` and `race_state` choose the blocks of a race
     calibration     what the client itself adds, against `loopback_stub`, a server with a known schedule
-    load_processes  the load processes, one per CPU, and the pipes to them
+    load_processes  the load processes, one per CPU, and what they owe; `process_pipes` starts them and passes messages
+    cluster         the same on the nodes of a Ray cluster; `cluster_records` shifts their times to the clock of this machine
     attempt_run     one attempt: start, decide when it is enough, stop, parse, write
     attempt_progress  its progress, for display
     schedule        arrivals of an open loop, drawn in advance and checked afterwards; `trace` reads recorded ones
@@ -12,8 +13,9 @@ In the process that wants load:
     steady          the end of the warm-up, and whether what follows is steady
     findings        the facts of an attempt, and whether the client shaped it
 
-In a load process (`python -m helpers.load`, `process`):
+In a load process (`python -m helpers.load`, `process`), and beside it:
 
+    cluster_node    on a node of a cluster: starts load processes there, and passes on what they say
     messages        the commands and replies that cross the pipes
     bodies          request bytes, made before the start; `signing` signs them when they are sent
     sender          what `closed_loop` and `open_loop` share

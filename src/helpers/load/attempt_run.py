@@ -6,6 +6,7 @@ import io
 import math
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +21,6 @@ from helpers.load.messages import OPENING_AT_ONCE, AttemptSpec
 from helpers.load.schedule import draw_arrivals
 from helpers.load.spool import IndexReader
 from helpers.load.window import NO_WINDOW, Times, Window, find_window
-from helpers.run.machine import MachineWatch
 from helpers.run.records import (
     ENOUGH_REQUESTS,
     NOTHING_ANSWERED,
@@ -34,7 +34,6 @@ from helpers.run.records import (
 if TYPE_CHECKING:
     from helpers.load.load_processes import LoadProcesses
 
-START_DELAY_NS = 50_000_000
 LOOK_EVERY_S = 0.25
 LOOK_SHARE = 0.05
 """The next look waits for this share of the time so far, because each look costs more as requests accumulate."""
@@ -61,7 +60,7 @@ class AttemptRun:
 
     def __init__(self, processes: LoadProcesses, spec: AttemptSpec, on_progress: OnProgress) -> None:
         self._processes, self._spec = processes, spec
-        self._senders = range(processes_for(spec.load, spec.level, len(processes)))
+        self._senders = range(processes_for(spec.load, spec.level, len(processes), processes.nodes))
         self._indices = [IndexReader(spec.part_folder(i)) for i in self._senders]
         self._times = Times()
         self._latest = dict.fromkeys(self._senders, NOTHING_YET)
@@ -82,17 +81,19 @@ class AttemptRun:
             in_memory = io.BytesIO()  # np.save to a full disk raises an error that names neither cause nor file
             np.save(in_memory, self._schedule_ns)
             spec.schedule_file.write_bytes(in_memory.getbuffer())
-        machine = MachineWatch(spec.address.url)
+        machine = self._processes.watch(spec)
         self._view.show("connecting", self._latest.values(), NO_WINDOW)
+        self._processes.get_ready(spec)
         for i in self._senders:
             self._processes.send(i, messages.Prepare(spec=spec, load_process=i, of=len(self._senders)))
         ready = self._collect(messages.Ready, Counter(self._senders), "it prepared to send", self._preparation_s())
         machine.begin()
-        self._start_ns = time.monotonic_ns() + START_DELAY_NS
+        self._start_ns = time.monotonic_ns() + self._processes.start_delay_ns
         wall_pair = (time.monotonic_ns(), time.time_ns())
         self._send_to_all(messages.Go(start_ns=self._start_ns))
         sent = self._until_sent()
         machine_facts = machine.end()
+        nodes = self._processes.of_nodes(spec)
         # Not the window of the moment at which load was stopped: by now the index has the rows of the drain too, and one
         # that was sent before the stop but answered after it may be the t0 at which the window closes.
         window, close_ns = self._final_window()
@@ -109,6 +110,8 @@ class AttemptRun:
                 pids=dict(enumerate(self._processes.pids)),
                 clock_pairs=[wall_pair, (time.monotonic_ns(), time.time_ns())],
                 machine=machine_facts,
+                nodes=nodes,
+                voided=self._processes.voided,
             )
         )
 
@@ -255,16 +258,14 @@ class AttemptRun:
     def _write_records(self, ended: Ended) -> Finished:
         self._view.show("parsing", self._latest.values(), self._window)
         tasks = self._parse_tasks(ended)
-        for turn, task in enumerate(tasks):
-            self._processes.send(turn % len(self._processes), task)
-        owed = Counter(turn % len(self._processes) for turn in range(len(tasks)))
+        readers = self._readers_of(tasks)
+        for reader, task in zip(readers, tasks, strict=True):
+            self._processes.send(reader, task)
         patience_s = POSTPROCESSING_PATIENCE * self._processes.silence_s
-        replies = self._collect(messages.Parsed, owed, "it read the answers", patience_s)
+        replies = self._collect(messages.Parsed, Counter(readers), "it read the answers", patience_s)
         parsed: dict[int, list[messages.Parsed]] = {}
-        for turn, task in enumerate(tasks):  # a process answers its tasks in the order in which it got them
-            parsed.setdefault(task.load_process, []).append(
-                replies[turn % len(self._processes)][turn // len(self._processes)]
-            )
+        for reader, task in zip(readers, tasks, strict=True):  # a process answers in the order in which it was asked
+            parsed.setdefault(task.load_process, []).append(replies[reader].pop(0))
         facts = facts_of(ended, parsed)
         write = messages.Write(
             part_files=[task.part_file for task in tasks],
@@ -275,6 +276,16 @@ class AttemptRun:
         written = self._collect(messages.Written, Counter([0]), "it wrote the records", patience_s)[0][0]
         counts = [one for parts in parsed.values() for one in parts]
         return Finished(facts, sum(one.requests for one in counts), sum(one.failed for one in counts), written.cpu_s)
+
+    def _readers_of(self, tasks: list[messages.Parse]) -> list[int]:
+        """The process that does each task: by turns, of those on the machine where the answers are."""
+        turns: Counter[Sequence[int]] = Counter()
+        readers = []
+        for task in tasks:
+            neighbours = self._processes.neighbours(task.load_process)
+            readers.append(neighbours[turns[neighbours] % len(neighbours)])
+            turns[neighbours] += 1
+        return readers
 
     def _parse_tasks(self, ended: Ended) -> list[messages.Parse]:
         """Even shares of the rows for all load processes."""

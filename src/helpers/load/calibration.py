@@ -6,9 +6,10 @@ Done before the first load of a run and kept with it, so that a report can show 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,9 @@ from helpers.load.messages import AttemptSpec
 from helpers.load.spread import percentiles_ms
 from helpers.run.folder import RunFolder
 
+if TYPE_CHECKING:
+    from helpers.load.cluster import Cluster
+
 TTFT_S, ITL_S, EVENTS = 0.02, 0.002, 16
 SECONDS = 0.7
 MOST_STREAMS = 256
@@ -40,23 +44,35 @@ class Measured(NamedTuple):
     clock_source: str
 
 
-def calibrate(config: BenchmarkConfig, run: RunFolder) -> dict:
+def calibrate(config: BenchmarkConfig, run: RunFolder, cluster: Cluster | None = None) -> dict:
     """Measure the client at the lowest and the highest concurrency of the config; writes `run.instrument_file`.
+
+    Of a cluster, on each of its nodes. Raises LoadError.
+    """
+    log_file, streams = run.logs / "calibration.log", _streams(config)
+    if cluster is None:
+        found = measure_client(streams, log_file)
+    else:
+        with cluster.processes(log_file) as processes:
+            found = {"nodes": processes.calibrate(streams)}
+    run.instrument_file.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def measure_client(concurrencies: Sequence[int], log_file: Path) -> dict:
+    """What the client of this machine adds at each of these concurrencies.
 
     Overheads are what the client reports minus what the stub's own log says, per request, in ms: from the arrival of
     the request to the write of the first (last) event, so they include loopback both ways.
     """
-    log_file = run.logs / "calibration.log"
     with TemporaryDirectory() as scratch, LoopbackStub() as stub, LoadProcesses(log_file, LOAD_PROCESSES) as processes:
-        measured = [_measure(stub, processes, streams, Path(scratch)) for streams in _streams(config)]
+        measured = [_measure(stub, processes, streams, Path(scratch)) for streams in concurrencies]
     clocks = {one.clock_source for one in measured}
-    found = {
+    return {
         "clock_source": clocks.pop() if len(clocks) == 1 else "mixed",
         "load_processes": LOAD_PROCESSES,
         "levels": [one.level for one in measured],
     }
-    run.instrument_file.write_text(json.dumps(found, indent=1) + "\n")
-    return found
 
 
 def _streams(config: BenchmarkConfig) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from helpers.load.spool import index_blocks
 from helpers.load.spread import percentiles_ms
 from helpers.load.window import Window
 from helpers.run.machine import MachineFacts
-from helpers.run.records import ArrivalFacts, AttemptFacts, LoadProcessFacts
+from helpers.run.records import ArrivalFacts, AttemptFacts, LoadProcessFacts, NodeFacts
 
 BUSY_SHARE = 0.9
 """A load process that used more of its CPU than this had no room for what comes late."""
@@ -45,6 +45,20 @@ class Ended:
     pids: dict[int, int]
     clock_pairs: list[tuple[int, int]]
     machine: MachineFacts | None = None
+    nodes: Sequence[NodeFacts] = ()
+    voided: Sequence[str] = ()
+
+    @property
+    def machines(self) -> list[tuple[str, list[int]]]:
+        """The load machines: what follows `load process 1` or `workers` in a sentence, and the processes that sent from there."""
+        if not self.nodes:
+            return [("", sorted(self.sent))]
+        senders = [(f" on {node.words}", [i for i in node.load_processes if i in self.sent]) for node in self.nodes]
+        return [one for one in senders if one[1]]
+
+    def where(self, index: int) -> str:
+        """The machine of a process, in the same way."""
+        return next(where for where, indices in self.machines if index in indices)
 
 
 def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
@@ -56,9 +70,8 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
         lag_ns = _of_all_rows(ended, _schedule_lag_ns)
     else:
         turnaround_ns = _of_all_rows(ended, lambda rows: _turnaround_ns(rows, window.open_ns, close_ns))
-    processes = [_process_facts(i, ended.pids[i], sent, parsed.get(i, [])) for i, sent in sorted(ended.sent.items())]
+    processes = [_process_facts(i, ended, parsed.get(i, [])) for i in sorted(ended.sent)]
     clock_source = _clock_source([one for parts in parsed.values() for one in parts])
-    lag_ms = _spread_or_none(lag_ns)
     return AttemptFacts(
         option=attempt.option,
         dataset=attempt.dataset,
@@ -76,17 +89,20 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
         processes=processes,
         scheduled=_scheduled_facts(ended) if is_open else None,
         achieved=_achieved_facts(ended) if is_open else None,
-        schedule_lag_ms=lag_ms,
+        schedule_lag_ms=_spread_or_none(lag_ns),
         turnaround_ms=_spread_or_none(turnaround_ns),
         connect_ms=_counted_spread(ended, "connect_ns"),
         tls_ms=_counted_spread(ended, "tls_ns"),
         clock_source=clock_source,
         client_limited=[
             *_own_failures(ended),
-            *(_limits(ended, processes, turnaround_ns, lag_ms, clock_source) if _was_served(ended, parsed) else []),
+            *clocks_moved(ended.nodes),
+            *(_limits(ended, processes, clock_source) if _was_served(ended, parsed) else []),
         ],
         clock_pairs=ended.clock_pairs,
         machine=ended.machine,
+        nodes=list(ended.nodes),
+        voided=list(ended.voided),
     )
 
 
@@ -108,18 +124,22 @@ def _own_failures(ended: Ended) -> list[str]:
     return [f"this machine failed {count} requests: {words}" for words, count in counts.most_common(3)]
 
 
-def _limits(
-    ended: Ended,
-    processes: list[LoadProcessFacts],
-    turnaround_ns: np.ndarray | None,
-    lag_ms: dict[str, float] | None,
-    clock_source: str,
-) -> list[str]:
+def clocks_moved(nodes: Sequence[NodeFacts]) -> list[str]:
+    """Times of load machines cannot be put together where their clocks moved against each other while they were taken."""
     return [
-        *_busy(processes),
-        *_idle(turnaround_ns, ended.spec, ended.window, ended.close_ns),
+        f"the clock of {node.words} moved by {node.clock_moved_ns / 1e6:.2f} ms more than can be an error of measuring it"
+        for node in nodes
+        if node.clock_moved_ns
+    ]
+
+
+def _limits(ended: Ended, processes: list[LoadProcessFacts], clock_source: str) -> list[str]:
+    """Each machine by itself: one that was late is not made good by others that were not."""
+    return [
+        *_busy(ended, processes),
+        *_idle(ended),
         *_stood_still(ended),
-        *_late(lag_ms, ended),
+        *_late(ended),
         *_unstamped(processes, clock_source),
     ]
 
@@ -133,33 +153,44 @@ def _stood_still(ended: Ended) -> list[str]:
     for index, sent in sorted(ended.sent.items()):
         still_ns = sum(max(0, min(end, closed) - max(start, opened)) for start, end in sent.standstills)
         if still_ns > STANDSTILL_SHARE * (closed - opened):
-            found.append(f"load process {index} did not run for {still_ns / (closed - opened):.1%} of the window")
+            share = still_ns / (closed - opened)
+            found.append(f"load process {index}{ended.where(index)} did not run for {share:.1%} of the window")
     return found
 
 
-def _busy(processes: list[LoadProcessFacts]) -> list[str]:
+def _busy(ended: Ended, processes: list[LoadProcessFacts]) -> list[str]:
     return [
-        f"load process {process.load_process} used {process.cpu_share:.0%} of its CPU"
+        f"load process {process.load_process}{ended.where(process.load_process)} used {process.cpu_share:.0%} of its CPU"
         for process in processes
         if process.cpu_share > BUSY_SHARE
     ]
 
 
-def _idle(turnaround_ns: np.ndarray | None, spec: AttemptSpec, window: Window, close_ns: int) -> list[str]:
+def _idle(ended: Ended) -> list[str]:
     """Workers of a closed loop that wait between an answer and the next send are not c streams."""
-    if turnaround_ns is None or window.open_ns is None:
+    opened, closed, level = ended.window.open_ns, ended.close_ns, ended.spec.level
+    if level.is_open or opened is None:
         return []
-    share = float(turnaround_ns.sum() / (spec.level.value * max(close_ns - window.open_ns, 1)))
-    return [f"workers waited {share:.1%} of the time between an answer and the next send"] if share > IDLE_SHARE else []
+    found = []
+    for where, indices in ended.machines:
+        workers = sum(len(range(i, int(level.value), len(ended.sent))) for i in indices)
+        waited_ns = _of_all_rows(ended, lambda rows: _turnaround_ns(rows, opened, closed), indices).sum()
+        share = float(waited_ns / (workers * max(closed - opened, 1)))
+        if share > IDLE_SHARE:
+            found.append(f"workers{where} waited {share:.1%} of the time between an answer and the next send")
+    return found
 
 
-def _late(lag_ms: dict[str, float] | None, ended: Ended) -> list[str]:
-    if lag_ms is None:
+def _late(ended: Ended) -> list[str]:
+    if not ended.spec.level.is_open:
         return []
     median_ms = float(np.median(_of_all_rows(ended, lambda rows: rows["done_ns"] - rows["scheduled_ns"]))) / 1e6
-    if lag_ms["p99"] <= max(LATE_MS, LATE_SHARE * median_ms):
-        return []
-    return [f"requests were sent late: p99 {lag_ms['p99']:.1f} ms after their time"]
+    found = []
+    for where, indices in ended.machines:
+        lag_ms = _spread_or_none(_of_all_rows(ended, _schedule_lag_ns, indices))
+        if lag_ms is not None and lag_ms["p99"] > max(LATE_MS, LATE_SHARE * median_ms):
+            found.append(f"requests were sent late{where}: p99 {lag_ms['p99']:.1f} ms after their time")
+    return found
 
 
 def _unstamped(processes: list[LoadProcessFacts], clock_source: str) -> list[str]:
@@ -172,16 +203,18 @@ def _unstamped(processes: list[LoadProcessFacts], clock_source: str) -> list[str
 # --- parts of the facts -------------------------------------------------------------------------------------------
 
 
-def _process_facts(index: int, pid: int, sent: Sent, parsed: list[Parsed]) -> LoadProcessFacts:
+def _process_facts(index: int, ended: Ended, parsed: list[Parsed]) -> LoadProcessFacts:
+    sent = ended.sent[index]
     return LoadProcessFacts(
         load_process=index,
-        pid=pid,
+        pid=ended.pids[index],
         requests=sent.requests,
         cpu_s=sent.cpu_s,
         cpu_share=sent.cpu_s / sent.wall_s if sent.wall_s else 0.0,
         parse_cpu_s=sum(one.cpu_s for one in parsed),
         loop_lag_ms=sent.loop_lag_ms,
         peak_memory_mb=sent.peak_memory_mb,
+        node=next((node.words for node in ended.nodes if index in node.load_processes), None),
     )
 
 
@@ -233,8 +266,10 @@ def _spread_or_none(values_ns: np.ndarray | None) -> dict[str, float] | None:
     return None if values_ns is None or not len(values_ns) else percentiles_ms(values_ns)
 
 
-def _of_all_rows(ended: Ended, column_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """One column made from the rows of all load processes, block by block."""
-    folders = [ended.spec.part_folder(i) for i in sorted(ended.sent)]
+def _of_all_rows(
+    ended: Ended, column_of: Callable[[np.ndarray], np.ndarray], indices: Sequence[int] | None = None
+) -> np.ndarray:
+    """One column made from the rows of all load processes, or of these, block by block."""
+    folders = [ended.spec.part_folder(i) for i in (sorted(ended.sent) if indices is None else indices)]
     columns = [column_of(rows) for folder in folders for rows in index_blocks(folder)]
     return np.concatenate(columns) if columns else np.empty(0, "int64")

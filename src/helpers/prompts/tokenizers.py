@@ -50,7 +50,7 @@ def local_tokenizer(name: str, model_cache_dir: Path) -> Tokenizer | None:
     from tokenizers import Tokenizer
 
     try:
-        file = _tokenizer_file(name, model_cache_dir)
+        file = tokenizer_file(name, model_cache_dir)
         tokenizer = Tokenizer.from_file(str(file)) if file else None
     except Exception:  # noqa: BLE001 - what `tokenizers` raises is no more than that
         return None
@@ -60,7 +60,8 @@ def local_tokenizer(name: str, model_cache_dir: Path) -> Tokenizer | None:
     return tokenizer
 
 
-def _tokenizer_file(name: str, model_cache_dir: Path) -> Path | None:
+def tokenizer_file(name: str, model_cache_dir: Path) -> Path | None:
+    """The `tokenizer.json` of a name, if it is on this machine. The path of a folder is absolute."""
     if name.startswith(SYNTHETIC):
         return _synthetic_folder(name, model_cache_dir) / "tokenizer.json"
     if Path(name).is_dir():

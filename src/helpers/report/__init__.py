@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "calibration_table",
             "connection_table",
             "instrument_table",
+            "node_table",
             "pacing_table",
             "steadiness_table",
         ],

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 import pandas as pd
 
@@ -53,6 +54,53 @@ def instrument_table(facts: list[AttemptFacts]) -> Folded | None:
         "client limited feeds no verdict."
     )
     return Folded(_instrument_line(facts), Table(rows, columns, caption))
+
+
+def node_table(facts: list[AttemptFacts]) -> Folded | None:
+    """The load machines of a cluster: one row for each; None where this machine sent the load."""
+    nodes = dict.fromkeys(node.words for f in facts for node in f.nodes)
+    if not nodes:
+        return None
+    rows = pd.DataFrame([_node_row(words, facts) for words in nodes])
+    columns = [
+        Column("node", "load machine", wraps=True),
+        numeric("measurements", "measurements", decimals=0),
+        numeric("requests", "requests", decimals=0),
+        numeric("cpu", "most of a core, %", decimals=0),
+        numeric("lag_ms", "event-loop lag p99, ms", decimals=2),
+        numeric("round_trip_ms", "to the endpoint, ms", decimals=2),
+        numeric("clock_ms", "clock known to, ms", decimals=3),
+        numeric("moved_ms", "clock moved by, ms", decimals=3),
+    ]
+    caption = (
+        "The machines that sent the load, over all measurements; CPU and lag are those of the process that had most. To the "
+        "endpoint: the median of the shortest TCP connects before each measurement. Clock: the times of each machine are "
+        "shifted to the clock of the machine that ran notebook 03; the offset was found by round trips, is wrong by at most the "
+        "figure given, and moved by at most the last one during a measurement."
+    )
+    return Folded(_node_line(rows), Table(rows, columns, caption))
+
+
+def _node_row(words: str, facts: list[AttemptFacts]) -> dict[str, object]:
+    of_node = [node for f in facts for node in f.nodes if node.words == words]
+    processes = [process for f in facts for process in f.processes if process.node == words]
+    trips_ms = [node.round_trip_ms for node in of_node if node.round_trip_ms is not None]
+    clocks = [(node.clock_before, node.clock_after) for node in of_node]
+    return {
+        "node": words,
+        "measurements": len(of_node),
+        "requests": sum(process.requests for process in processes),
+        "cpu": max((process.cpu_share * 100 for process in processes), default=None),
+        "lag_ms": max((process.loop_lag_ms["p99"] for process in processes), default=None),
+        "round_trip_ms": median(trips_ms) if trips_ms else None,
+        "clock_ms": max(clock.error_ns for pair in clocks for clock in pair) / 1e6,
+        "moved_ms": max(abs(after.offset_ns - before.offset_ns) for before, after in clocks) / 1e6,
+    }
+
+
+def _node_line(rows: pd.DataFrame) -> str:
+    known = text.significant(rows["clock_ms"].max())
+    return f"{text.plural(len(rows), 'load machine')} sent the load, on clocks whose difference is known to {known} ms."
 
 
 def _instrument_line(facts: list[AttemptFacts]) -> str:
@@ -247,19 +295,24 @@ def calibration_table(run: RunFolder) -> Folded | Prose | None:
         return Prose("The load generator was not calibrated in this run: what it adds to a latency is not known.")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        machines = found.get("nodes", [found])
         rows = pd.DataFrame(
-            {name: level[name] for name in ("concurrency", "requests_per_s", "cpu_ms_per_request")}
+            {"node": machine.get("node")}
+            | {name: level[name] for name in ("concurrency", "requests_per_s", "cpu_ms_per_request")}
             | _spread("ttft", level["ttft_overhead_ms"], "mean")
             | _spread("latency", level["latency_overhead_ms"], "mean")
-            for level in found["levels"]
+            for machine in machines
+            for level in machine["levels"]
         )
-        clock, processes = found["clock_source"], found["load_processes"]
-    except (ValueError, KeyError, TypeError) as error:
+        clock = ", ".join(dict.fromkeys(machine["clock_source"] for machine in machines))
+        processes = machines[0]["load_processes"]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise AnalysisError(
             f"{path}: is no calibration ({type(error).__name__}: {error}). Expected clock_source, load_processes and "
             "levels. Next: delete it, or run notebooks/03_run_inference again"
         ) from None
     columns = [
+        *([Column("node", "load machine", wraps=True)] if rows["node"].notna().any() else []),
         "concurrency",
         numeric("requests_per_s", "requests/s", decimals=0),
         *_spread_columns("ttft", "TTFT overhead", "ms", decimals=3, first="mean"),
@@ -277,7 +330,7 @@ def _calibration_line(rows: pd.DataFrame) -> str:
     most = {
         name: text.significant(rows[name].max()) for name in ("ttft_mean", "latency_mean", "ttft_p99", "latency_p99")
     }
-    levels = " and ".join(f"{level:g}" for level in rows["concurrency"])
+    levels = " and ".join(f"{level:g}" for level in dict.fromkeys(rows["concurrency"]))
     return (
         f"By its calibration at concurrency {levels}, the load generator adds at most {most['ttft_mean']} ms to a TTFT and "
         f"{most['latency_mean']} ms to a latency on average (p99: {most['ttft_p99']} and {most['latency_p99']} ms)."

@@ -5,16 +5,22 @@ Looked up, nothing is made.
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.containers.accelerators import Instance, instance_of
+from helpers.config.load import REQUESTS_PER_S_PER_PROCESS, STREAMS_PER_PROCESS, processes_for, shares_of_nodes
 from helpers.config.options import Option, SageMakerOption
 from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.endpoints.targets.sagemaker_requests import machine_image_of
-from helpers.report.columns import Column
+from helpers.number_text import plural
+from helpers.report.columns import Column, numeric
 from helpers.report.display import Table
 
+MOST_SHARES = 4
 COLUMNS = ["option", "machine_image", "accelerators", "disk"]
 CAPTION = (
     "Machines on AWS, by data/instances.csv and data/inference_amis.csv. The machine image holds the driver that the container "
@@ -35,6 +41,53 @@ def machines_table(config: BenchmarkConfig) -> Table | None:
     """
     rows = [_row(option, config.aws.region) for option in config.options if is_made_on_aws(option)]
     return Table(pd.DataFrame(rows), COLUMNS, CAPTION) if rows else None
+
+
+def load_machines_table(config: BenchmarkConfig) -> Table | None:
+    """What each machine of `load.cluster` sends at each load; null where this machine sends all."""
+    load, cluster = config.load, config.load.cluster
+    if cluster is None:
+        return None
+    levels = load.possible_levels()
+    nodes, per_node = cluster.nodes, cluster.processes_per_node
+    senders = [processes_for(load, level, nodes * per_node, nodes) for level in levels]
+    rows = [
+        {"load": level.label, "processes": processes, "each": _each(shares_of_nodes(load, level))}
+        for level, processes in zip(levels, senders, strict=True)
+    ]
+    said = (
+        f"Load machines: {plural(nodes, 'node')} of the Ray cluster at {cluster.address} (load.cluster), with up to "
+        f"{_processes(per_node)} each."
+    )
+    highest = max(levels)
+    wanted = processes_for(load, highest, sys.maxsize)
+    if nodes > 1 and wanted <= per_node:
+        said += (
+            f" One node can do this alone: {highest.label} takes {_processes(wanted)}. Next: set nodes: 1, or leave out "
+            "load.cluster to send from this machine."
+        )
+    elif wanted > nodes * per_node:
+        said += (
+            f" That may be too few: {highest.label} takes {_processes(wanted)} ({STREAMS_PER_PROCESS} streams or "
+            f"{REQUESTS_PER_S_PER_PROCESS} requests/s each). Next: raise nodes or processes_per_node."
+        )
+    columns = [
+        "load",
+        numeric("processes", "load processes", decimals=0),
+        Column("each", "sent by each node", wraps=True),
+    ]
+    return Table(pd.DataFrame(rows), columns, said)
+
+
+def _processes(count: int) -> str:
+    return f"{count:,} load process{'' if count == 1 else 'es'}"
+
+
+def _each(shares: list[float]) -> str:
+    """For example `3 + 2`; of many nodes those that send alike are counted."""
+    if len(shares) <= MOST_SHARES:
+        return " + ".join(f"{share:g}" for share in shares)
+    return " + ".join(f"{count} x {share:g}" for share, count in Counter(shares).items())
 
 
 def _row(option: SageMakerOption, region: str) -> dict[str, str]:

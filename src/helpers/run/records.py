@@ -1,6 +1,7 @@
 """Request records: one row per request, failures included. Every number of a report comes from them.
 
-Times are `CLOCK_MONOTONIC` nanoseconds of the machine that sent the request; `clock_pairs` in the file metadata hold
+Times are `CLOCK_MONOTONIC` nanoseconds of the machine that ran notebook 03, which as a rule sent the requests; those of other
+load machines are shifted to its clock (`NodeFacts`). `clock_pairs` in the file metadata hold
 (monotonic, wall) pairs that anchor them. Unknown is null. The counts `_by_tokenizer` are those of a sample of the answers
 whose tokens the server counted, to hold its counts against; elsewhere they are null.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -116,6 +117,49 @@ class LoadProcessFacts:
     loop_lag_ms: dict[str, float]
     """p50, p99 and max of how late the event loop served a timer."""
     peak_memory_mb: float
+    node: str | None = None
+    """The load machine, where there are several; None for the one that ran notebook 03."""
+
+
+@dataclass(frozen=True)
+class ClockOffset:
+    """How far one machine's CLOCK_MONOTONIC is ahead of another's, by round trips between them."""
+
+    offset_ns: int
+    """By the shortest round trip: the other's reading less the middle of the trip (as NTP, RFC 5905, section 8)."""
+    error_ns: int
+    """Half of that trip: the offset is wrong by no more."""
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """One of several load machines, during one attempt."""
+
+    ip: str
+    node_id: str
+    """Of Ray."""
+    load_processes: list[int]
+    clock_before: ClockOffset
+    """Against the machine that ran notebook 03; it shifted the times of the records."""
+    clock_after: ClockOffset
+    round_trip_ms: float | None
+    """To the endpoint: the shortest of a few TCP connects just before the attempt; None where none succeeded."""
+
+    @property
+    def words(self) -> str:
+        """As messages name it."""
+        return node_words(self.ip, self.node_id)
+
+    @property
+    def clock_moved_ns(self) -> int:
+        """How far the offset moved beyond what both errors explain; 0 if they explain it."""
+        moved = abs(self.clock_after.offset_ns - self.clock_before.offset_ns)
+        return max(0, moved - self.clock_after.error_ns - self.clock_before.error_ns)
+
+
+def node_words(ip: str, node_id: str) -> str:
+    """A load machine, as messages name it."""
+    return f"{ip} (Ray node {node_id})"
 
 
 @dataclass(frozen=True)
@@ -170,7 +214,11 @@ class AttemptFacts:
     """Why the client, not the server, shaped this load point; empty if it did not. Such a point feeds no verdict."""
     clock_pairs: list[tuple[int, int]]
     machine: MachineFacts | None = None
-    """What else the machine did; None for imported results."""
+    """What else the machine did; None for imported results, and where other machines sent the load."""
+    nodes: list[NodeFacts] = field(default_factory=list)
+    """The load machines, where the config has `load.cluster`."""
+    voided: list[str] = field(default_factory=list)
+    """Why this attempt was begun again: what made each earlier measurement of it void."""
 
     @property
     def window_s(self) -> float | None:
@@ -309,5 +357,11 @@ def read_attempt_facts(path: Path) -> AttemptFacts:
     content["processes"] = [LoadProcessFacts(**process) for process in content["processes"]]
     for name in ("scheduled", "achieved"):
         content[name] = content[name] and ArrivalFacts(**content[name])
+    content["nodes"] = [_node_facts(node) for node in content.get("nodes", [])]
     content["machine"] = MachineFacts(**content["machine"]) if content.get("machine") else None
     return AttemptFacts(**content)
+
+
+def _node_facts(content: dict) -> NodeFacts:
+    clocks = {name: ClockOffset(**content[name]) for name in ("clock_before", "clock_after")}
+    return NodeFacts(**{**content, **clocks})

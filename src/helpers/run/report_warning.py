@@ -50,6 +50,7 @@ WEIGHTS = {
         "echoed_prompt",
         "stale_name",
         "old_price",
+        "measured_again",
     ),
 }
 """What warnings of each kind mean for the verdict, the gravest first."""

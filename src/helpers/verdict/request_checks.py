@@ -205,6 +205,7 @@ def check_load_points(
     """Warnings about how load was generated and how certain the numbers are."""
     yield from _client_limited(facts)
     yield from _busy_machine(facts)
+    yield from _measured_again(facts)
     yield from _not_steady(facts)
     yield from _errors(points)
     yield from _few_samples(points, config)
@@ -221,6 +222,18 @@ def _client_limited(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
             kind="client_limited",
             message="The client, not the server, limited these load points: they are shown, but the verdict ignores them. An "
             "option may be cheaper there. Next: send from a machine with more free CPU, closer to the server.",
+            rows=rows,
+        )
+
+
+def _measured_again(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
+    """Load machines that were lost, or whose clocks moved."""
+    rows = [f"{f.words}: {'; '.join(f.voided)}" for f in facts if f.voided]
+    if rows:
+        yield ReportWarning(
+            kind="measured_again",
+            message="These load points were begun again because of the machines that send (load.cluster); what was measured "
+            "before is not counted.",
             rows=rows,
         )
 
