@@ -298,6 +298,21 @@ ONE_FAULT = {
         "Did you mean `short`? "
         "Expected one of: short, long",
     ),
+    "load processes beside a cluster": (
+        ("min_requests: 110", "min_requests: 110\n  processes: 2\n  cluster: {nodes: 2}"),
+        29,
+        "load: `cluster.processes_per_node` says how many load processes there are: leave out `processes`",
+    ),
+    "endpoints loaded at once by a cluster": (
+        ("110\nslo:", "110\n  cluster: {nodes: 2}\nendpoints: {max_parallel_loads: 2}\nslo:"),
+        34,
+        "endpoints.max_parallel_loads: 2 endpoints cannot be loaded at once with load.cluster, whose nodes all send to one.",
+    ),
+    "an address that Ray does not take": (
+        ("min_requests: 110", "min_requests: 110\n  cluster: {nodes: 2, address: 'http://head:8265'}"),
+        33,
+        "load.cluster.address: bad value 'http://head:8265'. Expected auto, host:port, or ray://host:port",
+    ),
     "a mix that names no dataset": (
         ("headroom: 0.3", "mix: {short: 0.5, lomg: 0.5}"),
         38,

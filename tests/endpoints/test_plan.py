@@ -14,7 +14,7 @@ from local_sagemaker_fixtures import FAKE_SERVER
 
 from helpers.__main__ import main
 from helpers.endpoints.quotas import Quota, read_quotas
-from helpers.report.plan_machines import machines_table, quota_table
+from helpers.report.plan_machines import load_machines_table, machines_table, quota_table
 from helpers.report.plan_report import plan_table
 from helpers.run import local_server as launcher
 
@@ -210,6 +210,32 @@ def test_only_endpoints_on_aws_have_a_machine_in_the_plan():
 
 
 # --- tokens -------------------------------------------------------------------------------------------------------
+
+
+def cluster_plan(nodes: int, processes: int, **load: object) -> str:
+    cluster = {"nodes": nodes, "processes_per_node": processes}
+    return load_machines_table(make_config(load={"repeat_prompts": True, "cluster": cluster, **load})).plain()
+
+
+def test_the_plan_of_a_cluster_says_what_each_node_sends():
+    closed = cluster_plan(2, 3, kind="closed_loop", concurrency=[1, 5, 700])
+    for row in (
+        "| concurrency 1 | 1 | 1 + 0 |",
+        "| concurrency 5 | 2 | 3 + 2 |",
+        "| concurrency 700 | 6 | 350 + 350 |",
+    ):
+        assert row in closed
+    assert "alone" not in closed and "too few" not in closed
+    assert "| 4 x 117 + 2 x 116 |" in cluster_plan(6, 1, kind="closed_loop", concurrency=[700])
+    rates = cluster_plan(2, 2, kind="open_loop", rate=[600, 3000])
+    assert "| 600 requests/s | 2 | 300 + 300 |" in rates
+    assert "too few: 3000 requests/s takes 6 load processes" in rates
+    assert load_machines_table(make_config()) is None
+
+
+def test_a_cluster_of_which_one_node_is_enough_is_hinted_at():
+    said = cluster_plan(3, 2, kind="closed_loop", concurrency=[200])
+    assert "One node can do this alone: concurrency 200 takes 2 load processes. Next: set nodes: 1" in said
 
 
 def test_tokens_cost_at_most_every_prompt_at_its_longest():

@@ -197,6 +197,22 @@ def test_a_clock_that_moves_makes_the_load_point_void(nodes, stub, tmp_path):
     assert len(list((tmp_path / "requests" / "set_aside").iterdir())) == 1
 
 
+def test_a_node_that_does_not_reach_the_endpoint_is_named(nodes, stub, tmp_path):
+    """Each machine has names of its own; only that of the third node knows the server's."""
+    (tmp_path / "hosts").write_text(Path("/etc/hosts").read_text() + "127.0.0.1 model.test\n")
+    knows = nodes.add(hosts=tmp_path / "hosts")
+    url = stub.replace("127.0.0.1", "model.test")
+    said = r"load machine .* does not reach model.test:\d+ \(.*\), and others do.*Next: "
+    with (
+        opened_cluster(settings(nodes, nodes=3)) as cluster,
+        cluster.processes(tmp_path / "load.log") as processes,
+        pytest.raises(LoadError, match=said),
+    ):
+        processes.run(spec_of(tmp_path, url, concurrency=[7]), on_progress=lambda progress: None)
+    assert not list((tmp_path / "requests").iterdir()), "nothing half done is left"
+    nodes.kill(knows)
+
+
 def test_a_node_with_another_version_of_the_program_is_named(nodes, tmp_path):
     source = Path(__file__).parents[2] / "src"
     shutil.copytree(source, tmp_path / "src")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -38,8 +39,17 @@ class RayNodes:
         self._folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # paths of sockets may have 107 characters
         self._marks: list[str] = []
 
-    def add(self, ahead_s: int | None = None, cpus: int = 1, variables: Mapping[str, str] = {}) -> int:
-        """Start a node, on a CPU of its own, whose clock is ahead of this machine's; returns its number."""
+    def add(
+        self,
+        ahead_s: int | None = None,
+        cpus: int = 1,
+        variables: Mapping[str, str] = {},
+        hosts: Path | None = None,
+    ) -> int:
+        """Start a node, on a CPU of its own, whose clock is ahead of this machine's; returns its number.
+
+        `hosts`: what it has in place of /etc/hosts.
+        """
         ray = [
             str(Path(sys.executable).with_name("ray")),
             "start",
@@ -62,6 +72,9 @@ class RayNodes:
         clock = [] if ahead_s is None else ["unshare", "--time", "--monotonic", str(ahead_s)]
         usable = sorted(os.sched_getaffinity(0))
         clock = ["taskset", "--cpu-list", str(usable[len(self._marks) % len(usable)]), *clock]
+        if hosts is not None:
+            mount = f'mount --bind {shlex.quote(str(hosts))} /etc/hosts && exec "$@"'
+            clock += ["unshare", "--mount", "sh", "-c", mount, "sh"]
         mark = uuid.uuid4().hex
         environment = {**os.environ, MARK: mark, "RAY_USAGE_STATS_ENABLED": "0", **variables}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # each of a dozen processes would compile Ray anew

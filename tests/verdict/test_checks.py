@@ -196,6 +196,12 @@ FAULTS = {
         "The client, not the server, limited these load points: they are shown, but the verdict ignores them.",
         [f"{A}: process 0 used 95% of its CPU; late"],
     ),
+    "load machines that were lost": (
+        {"windows": [facts(voided=["10.0.0.7 (Ray node ab) was lost", "a clock moved"]), facts(option="sound")]},
+        "measured_again",
+        "These load points were begun again because of the machines that send (load.cluster); what was measured before is not ",
+        [f"{A}: 10.0.0.7 (Ray node ab) was lost; a clock moved"],
+    ),
     "a latency that drifts": (
         {"windows": [facts(steady=False, steady_because=TREND_FOUND), facts(option="b")]},
         "trend",

@@ -285,9 +285,11 @@ class BenchmarkConfig(Strict):
     def _a_cluster_loads_one_at_a_time(self) -> BenchmarkConfig:
         at_once = self.endpoints.max_parallel_loads or 1
         if self.load.cluster is not None and at_once > 1:
-            raise ValueError(
-                f"endpoints.max_parallel_loads: {at_once}: with load.cluster, all nodes send to one endpoint at a time. Next: "
-                "leave it out"
+            raise PydanticCustomError(
+                "inconsistent",
+                f"{at_once} endpoints cannot be loaded at once with load.cluster, whose nodes all send to one. Next: "
+                "leave it out",
+                {"path": ["endpoints", "max_parallel_loads"]},
             )
         return self
 

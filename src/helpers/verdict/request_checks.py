@@ -233,7 +233,8 @@ def _measured_again(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
         yield ReportWarning(
             kind="measured_again",
             message="These load points were begun again because of the machines that send (load.cluster); what was measured "
-            "before is not counted.",
+            "before is not counted, and a machine that was lost sent nothing more in this run. Next: see why "
+            "(logs/load-*.log); the verdict needs nothing.",
             rows=rows,
         )
 
