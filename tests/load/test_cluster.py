@@ -231,8 +231,13 @@ def test_a_node_with_another_version_of_the_program_is_named(nodes, tmp_path):
 def test_a_machine_that_is_no_node_may_command(nodes, stub, tmp_path):
     """Through Ray's client port, by which round trips are longer."""
     through_port = settings(nodes, address=nodes.client_address)
-    with opened_cluster(through_port) as cluster, cluster.processes(tmp_path / "load.log") as processes:
-        requests, facts = measure(processes, spec_of(tmp_path, stub, concurrency=[5], min_requests=60))
+    try:
+        with opened_cluster(through_port) as cluster, cluster.processes(tmp_path / "load.log") as processes:
+            requests, facts = measure(processes, spec_of(tmp_path, stub, concurrency=[5], min_requests=60))
+    except LoadError as error:
+        if "Initialization failure from server" not in str(error):
+            raise
+        pytest.skip(f"Ray's server for clients did not start within Ray's 30 s: {error}")
     assert {round(node.clock_before.offset_ns / 1e9) for node in facts.nodes} == set(AHEAD_S)
     for node in facts.nodes:
         off_ns = abs(node.clock_before.offset_ns - round(node.clock_before.offset_ns, -9))

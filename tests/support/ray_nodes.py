@@ -93,7 +93,9 @@ class RayNodes:
     def kill(self, node: int) -> None:
         """End every process of a node."""
         deadline = time.monotonic() + ENDS_WITHIN_S
-        while left := self.processes(node):
+        children = [child for process in self.processes(node) for child in _children(process)]
+        """Of which some have overwritten their environment."""
+        while left := [*self.processes(node), *filter(psutil.Process.is_running, children)]:
             assert time.monotonic() < deadline, f"{left} do not end"
             for process in left:
                 with suppress(psutil.Error):
@@ -125,6 +127,12 @@ def _free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return process.children(recursive=True)
+    return []
 
 
 def _with(mark: str) -> list[psutil.Process]:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 CLOCK_TRIPS = 100
 TAKE_S = 0.5
-PLACEMENT_S = 60.0
+PLACEMENT_S, PLACEMENT_LOOK_S = 60.0, 2.0
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_S = 60.0
 """An actor that does not answer within this time is lost; Ray itself finds out that a node is gone in about 25 s."""
@@ -140,8 +140,10 @@ class Cluster:
                 socket.create_connection((at.hostname, at.port), CONNECT_TIMEOUT_S).close()
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            ray.shutdown()  # of what was begun: another attempt in this process would fail on it
+            said = " ... ".join(dict.fromkeys((_lines(error)[0], _lines(error)[-1])))
             raise LoadError(
-                f"load.cluster.address {address!r}: no Ray cluster could be reached ({_lines(error)[0]}). "
+                f"load.cluster.address {address!r}: no Ray cluster could be reached ({said}). "
                 "Expected one that runs the Ray of requirements-ray.txt; auto and host:port need a node of it on this machine, "
                 "ray://host:10001 does not. Next: see docs/cluster.md"
             ) from None
@@ -200,7 +202,6 @@ class ClusterPipes:
 
     def __init__(self, cluster: Cluster, log_file: Path) -> None:
         import ray
-        from ray.util.placement_group import placement_group
 
         self.log_file = log_file
         self.replies: queue.Queue[tuple[int, BaseModel | None]] = queue.Queue()
@@ -209,9 +210,8 @@ class ClusterPipes:
         self._parts: dict[int, list[str]] = {}
         """Where the records go that each process has been asked for."""
         self._kept: dict[tuple[str, int, int], str] = {}
-        nodes, cpus = cluster.usable_nodes(), cluster.settings.processes_per_node
-        others = [{"ray.io/node-id": f"!in({','.join(cluster.lost)})"}] * nodes if cluster.lost else None
-        self._group = placement_group([{"CPU": cpus}] * nodes, strategy="STRICT_SPREAD", bundle_label_selector=others)
+        cpus = cluster.settings.processes_per_node
+        nodes = self._reserve(cluster, cpus)
         self.nodes: list[Node] = []
         try:
             self._place(nodes, cpus)
@@ -221,16 +221,33 @@ class ClusterPipes:
         for node in self.nodes:
             threading.Thread(target=self._follow, args=(node,), daemon=True).start()
 
+    def _reserve(self, cluster: Cluster, cpus: int) -> int:
+        """Reserve CPUs on as many nodes as there are to be; fewer, should Ray find meanwhile that one is gone."""
+        from ray.util.placement_group import placement_group
+
+        deadline = time.monotonic() + PLACEMENT_S
+        nodes = 0
+        while time.monotonic() < deadline:
+            if nodes != (found := cluster.usable_nodes()):
+                if nodes:
+                    self._ray.util.remove_placement_group(self._group)
+                nodes = found
+                others = [{"ray.io/node-id": f"!in({','.join(cluster.lost)})"}] * nodes if cluster.lost else None
+                bundles = [{"CPU": cpus}] * nodes
+                self._group = placement_group(bundles, strategy="STRICT_SPREAD", bundle_label_selector=others)
+            if self._group.wait(PLACEMENT_LOOK_S):
+                return nodes
+        self._ray.util.remove_placement_group(self._group)
+        raise LoadError(
+            f"load.cluster: {nodes} nodes with {cpus} free CPUs each were not to be had within {PLACEMENT_S:g} s: others "
+            "use them (ray status shows it). Next: wait for them, or lower nodes or processes_per_node"
+        )
+
     def _place(self, nodes: int, cpus: int) -> None:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         from helpers.load.cluster_node import GROUPS, LoadNode, code_digest
 
-        if not self._group.wait(PLACEMENT_S):
-            raise LoadError(
-                f"load.cluster: {nodes} nodes with {cpus} free CPUs each were not to be had within {PLACEMENT_S:g} s: others "
-                "use them (ray status shows it). Next: wait for them, or lower nodes or processes_per_node"
-            )
         kind = self._ray.remote(num_cpus=cpus, concurrency_groups=GROUPS)(LoadNode)
         actors = [
             kind.options(scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, i)).remote(cpus)
