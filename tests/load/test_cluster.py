@@ -166,13 +166,21 @@ def test_a_node_that_dies_in_mid_load_is_left_out(nodes, processes, stub, tmp_pa
 
 
 def test_one_node_that_stood_still_makes_the_load_point_the_clients(nodes, processes, stub, tmp_path):
-    def stop_for_a_moment() -> None:
+    """Again and again: a window is found that leaves a single standstill out."""
+    stopping = []
+
+    def stop_again_and_again() -> None:
         [process] = nodes.load_processes(1)
-        process.suspend()
-        subprocess.Popen(["sh", "-c", f"sleep 0.7; kill -CONT {process.pid}"]).wait()
+        loop = f"for _ in $(seq 40); do kill -STOP {process.pid}; sleep 0.3; kill -CONT {process.pid}; sleep 0.3; done"
+        stopping.extend([subprocess.Popen(["sh", "-c", loop]), process])
 
     spec = spec_of(tmp_path, stub, concurrency=[4], min_requests=200, warmup_requests=1)
-    _, facts = begun_again(processes, spec, stop_for_a_moment)
+    try:
+        _, facts = begun_again(processes, spec, stop_again_and_again)
+    finally:
+        stopping[0].kill()
+        stopping[0].wait()
+        stopping[1].resume()
     names = [node.words for node in facts.nodes]
     limits = [why for why in facts.client_limited if "did not run for" in why]
     assert len(limits) == 1 and sum(name in limits[0] for name in names) == 1
