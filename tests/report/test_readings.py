@@ -141,9 +141,35 @@ def test_what_this_traffic_pays_and_whose_bill_is_next_are_said():
     """300 requests a minute with 30% headroom: one instance of a (420), two of b (210 each). $3.60 ÷ 18,000 requests an hour."""
     _, verdict, config = judged(A, B, traffic={"requests_per_minute": 300, "headroom": 0.3})
     said = str(what_would_change(verdict, UNKNOWN, config).markdown)
-    assert said.startswith("At this traffic 1 instance is 50% used, so its requests cost $0.200 per 1,000 requests")
+    assert "\n\nAt this traffic 1 instance is 50% used, so its requests cost $0.200 per 1,000 requests" in said
+    assert "Above 420 requests a minute “a” takes 2 instances." in said
     assert "; the bill of “b” is $5,256 a month (2.0 times as expensive)." in said
     assert "for a lower bill than “a” at this traffic, by more than 50%" in said
+
+
+def test_a_discount_on_the_instance_of_both_changes_no_order():
+    table = pd.DataFrame([load_point(**A), load_point(**B)])
+    config = make_config(["a", "b"], load={"concurrency": [1]})
+    verdict = judge(table, [endpoint(name, 3.6, instance_type="ml.g5.xlarge") for name in "ab"], [], config, "run-1")
+    said = str(what_would_change(verdict, UNKNOWN, config).markdown)
+    words = "no discount on ml.g5.xlarge: the runner-up, “b”, runs on the same and is 2.0 times as expensive."
+    assert f"* **Price:** {words}" in said
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ((A, B), "confidence, and with 95% that “b”, the next cheapest, costs more."),
+        ((A, B | {"rate": 9.5}), "confidence; whether “b” is cheaper is open, as their prices cannot be told apart."),
+        ((A,), "confidence; there is no other option to compare it with."),
+        ((A, B | {"slo": "missed"}), "confidence; every other option is shown to miss it."),
+        ((A, B | {"slo": "undecided"}), "confidence; how good 1 other option would be is not known."),
+    ],
+)
+def test_how_sure_the_answer_is_stands_beside_it(points, words):
+    _, verdict, config = judged(*points)
+    said = str(what_would_change(verdict, UNKNOWN, config).markdown)
+    assert said.startswith(f"**How sure:** that “a” meets each limit of the SLO is shown with 95% {words}")
 
 
 def test_bills_that_are_as_high_and_the_lowest_of_several_are_said_so():

@@ -348,6 +348,38 @@ def compared_by(k: Known, f: Found) -> None:
 # --- what would change --------------------------------------------------------------------------------------------
 
 
+@claim(r"that “o” meets each limit of the SLO is shown with #% confidence")
+def sure_of_the_slo(k: Known, f: Found) -> None:
+    assert f.names[0] == k.winner["option"]
+    f.number(100 * k.slo["confidence"])
+
+
+@claim(r"and with 95% that “o”, the next cheapest, costs more")
+def sure_of_the_price(k: Known, f: Found) -> None:
+    assert (f.names[0], k.second["status"]) == (k.second["option"], "feasible")
+
+
+@claim(r"how good # other options? would be is not known")
+def unknown_others(k: Known, f: Found) -> None:
+    known = ("recommended", "tied", "feasible", "infeasible", "eliminated")
+    f.number(sum(option["status"] not in known for option in k.verdict["options"]))
+
+
+@claim(r"Above # requests a minute “o” takes # instances?")
+def next_instance(k: Known, f: Found) -> None:
+    instances = k.winner["capacity"]["instances"]
+    f.number(
+        float(f"{instances * k.carries(k.winner) / k.winner['instance_count']:.3g}"),
+        instances + k.winner["instance_count"],
+    )
+
+
+@claim(r"the runner-up, “o”, runs on the same and is <R>")
+def same_instance(k: Known, f: Found) -> None:
+    assert f.names[0] == k.second["option"] and hourly(k.second) == hourly(k.winner)
+    f.ratio(cost(k.second) / cost(k.winner))
+
+
 @claim(r"At this traffic # instances? (?:is|are) #% used(?:, so its requests cost \$# <U>)?")
 def used(k: Known, f: Found) -> None:
     wanted = k.traffic["requests_per_minute"]

@@ -21,6 +21,7 @@ from helpers.verdict.capacity import (
     mean_tokens,
     requests_per_minute,
 )
+from helpers.verdict.chosen_points import mixed_cost
 from helpers.verdict.verdict import ChosenPoint, Estimate, OptionVerdict, Verdict
 
 
@@ -37,7 +38,7 @@ def option(name="a", points=None, *, usd=3.6, together=1, status="feasible", cos
     points = [point()] if points is None else points
     prices = [] if usd is None else [hourly(usd)]
     if cost is None and usd is not None:
-        cost = usd * together / (requests_per_minute(points) * 60) * 1000
+        cost = usd * together / (requests_per_minute(points).value * 60) * 1000
     known = {"option": name, "instance_type": "i", "instance_count": together, "status": status, "reason": ""}
     known |= {"points": points, "prices": prices, "cost": cost and Estimate(value=cost, low=None, high=None)}
     found = OptionVerdict(**known | changes)
@@ -66,16 +67,24 @@ MIX = [point(10.0, 0.75, prompt=100.0, output=20.0), point(5.0, 0.25, prompt=300
 
 
 def test_throughput_over_a_mix_adds_the_time_that_each_request_takes():
-    assert requests_per_minute([point(10.0)]) == 600
-    assert requests_per_minute(MIX) == pytest.approx(480)
-    assert requests_per_minute(MIX, "low") == pytest.approx(432)
-    assert requests_per_minute(MIX, "high") == pytest.approx(528)
+    alone, mixed = requests_per_minute([point(10.0)]), requests_per_minute(MIX)
+    assert alone.model_dump() == pytest.approx({"value": 600, "low": 540, "high": 660})
+    assert mixed.value == pytest.approx(480)
+
+
+def test_the_interval_of_throughput_over_a_mix_is_that_of_the_price():
+    """$0.01 an hour for each request an hour: what is dearer by some percent serves fewer by as many."""
+    costs = [Estimate(value=1 / r.value, low=1 / r.high, high=1 / r.low) for r in (p.requests_per_s for p in MIX)]
+    cost = mixed_cost(list(zip([p.share for p in MIX], costs, strict=True)))
+    rate = requests_per_minute(MIX)
+    assert (rate.low, rate.high) == (pytest.approx(60 / cost.high), pytest.approx(60 / cost.low))
+    assert 432 < rate.low < 480 < rate.high < 528, "both datasets at their worst at once is less likely"
 
 
 def test_throughput_is_unknown_where_a_part_of_it_is():
     unknown = Estimate(value=5.0, low=None, high=9.0)
-    assert requests_per_minute([point(), point(requests_per_s=unknown)], "low") is None
-    assert requests_per_minute([point(spread=1.0)], "low") is None, "nothing may have been served"
+    assert requests_per_minute([point(), point(requests_per_s=unknown)]).low is None
+    assert requests_per_minute([point(spread=1.0)]).low is None, "nothing may have been served"
 
 
 def test_mean_tokens_of_a_mix_by_hand():
@@ -112,10 +121,12 @@ def test_instances_come_in_the_number_that_was_measured_together(traffic, instan
 
 
 def test_the_capacity_of_a_mix_on_two_instances_by_hand():
-    """600 a minute need two pairs: 4 x 3.6 = 14.4 $/h for 36,000 requests of 25 output and 175 tokens."""
+    """600 a minute need two pairs: 4 x 3.6 = 14.4 $/h for 36,000 requests of 25 output and 175 tokens. At 9 and 4.5 requests/s a
+    mean request takes 0.00833 and 0.00556 s longer, so sqrt(0.00833² + 0.00556²) in all: 60 / 0.13502 / 2 = 222.2 a minute.
+    """
     capacity = option(points=MIX, together=2).capacity
     assert capacity.requests_per_minute_per_instance.model_dump() == pytest.approx(
-        {"value": 240, "low": 216, "high": 264}
+        {"value": 240, "low": 222.197, "high": 256.837}, abs=0.001
     )
     assert (capacity.instances, capacity.utilisation) == (4, pytest.approx(600 / 960))
     assert (capacity.usd_per_fleet_hour, capacity.usd_per_month) == pytest.approx((14.4, 14.4 * 730))

@@ -16,6 +16,8 @@ from helpers.config.price import HourlyPrice, NamedPrice, StatedPrice, TokenPric
 from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.config.unquoted import Json
 
+SELF_HOSTED = "self-hosted"
+"""Instance type of a server of which nobody said what it runs on."""
 FOUND_INSTANCE_TYPE = "as found"
 """Instance type of an existing endpoint, until it is described."""
 
@@ -291,7 +293,7 @@ class OpenAIOption(OptionBase):
     served_model: str = Field(description="Value of `model` in the request body.")
     api_key: str | None = Field(default=None, repr=False, description="Bearer token; write it as ${NAME}.")
     ca_file: str | None = Field(default=None, description="Certificates to trust for https; default the system's.")
-    instance_type: str = Field(default="self-hosted", description="What serves it, as the report names it.")
+    instance_type: str = Field(default=SELF_HOSTED, description="What serves it, as the report names it.")
     instance_count: PositiveInt = 1
 
     @field_validator("base_url")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import SELF_HOSTED
 from helpers.report.comparing import is_same, more_expensive, quoted
 from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
@@ -18,8 +19,33 @@ def what_would_change(verdict: Verdict, changes: Changes, config: BenchmarkConfi
     if verdict.recommended is None:
         return None
     lines = [*_by_limit(changes, verdict, config), *_by_traffic(verdict, config), *_by_price(verdict)]
-    head = Markdown("{}What would change the answer:\n\n").format(_at_this_traffic(verdict, config))
+    head = Markdown("{}\n\n{}What would change the answer:\n\n").format(
+        _how_sure(verdict, config), _at_this_traffic(verdict, config)
+    )
     return Prose(head + Markdown("\n").join(Markdown("* **{}:** {}").format(*line) for line in lines))
+
+
+def _how_sure(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
+    """How sure it is that the named option meets the SLO, and that it is the cheapest."""
+    second, others = runner_up(verdict), [o for o in verdict.options if o.option != verdict.recommended]
+    unknown = sum(o.status not in ("tied", "feasible", "infeasible", "eliminated") for o in others)
+    sure = text.percent(config.slo.confidence)
+    said = f"that {quoted(verdict.recommended)} meets each limit of the SLO is shown with {sure} confidence"
+    if verdict.tied:
+        said += f"; whether {quoted(second.option)} is cheaper is open, as their prices cannot be told apart"
+    elif second is not None:
+        said += f", and with 95% that {quoted(second.option)}, the next cheapest, costs more"
+    elif any(o.status == "eliminated" for o in others):
+        said += ", and so is that those which left the race do not beat it"
+    elif not others:
+        said += "; there is no other option to compare it with"
+    elif not unknown:
+        said += "; every other option is shown to miss it"
+    if unknown:
+        said += f"; how good {text.plural(unknown, 'other option')} would be is not known"
+    return Markdown("**How sure:** {}. That holds for prompts as these, under the loads that were measured.").format(
+        said
+    )
 
 
 def _at_this_traffic(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
@@ -86,8 +112,22 @@ def _by_traffic(verdict: Verdict, config: BenchmarkConfig) -> list[tuple[str, st
         )
     if not sides:
         span = f"{text.number(ranges[0].low)} to {text.number(ranges[-1].high)} requests a minute"
-        return [("Traffic", f"no option that is shown to meet the SLO has a lower bill than {cheapest} from {span}.")]
-    return [("Traffic", f"the lowest bill here is that of {cheapest}; {' and '.join(sides)}.")]
+        said = f"no option that is shown to meet the SLO has a lower bill than {cheapest} from {span}."
+    else:
+        said = f"the lowest bill here is that of {cheapest}; {' and '.join(sides)}."
+    return [("Traffic", said + _next_instance(verdict.option(verdict.recommended), config))]
+
+
+def _next_instance(option: OptionVerdict, config: BenchmarkConfig) -> str:
+    """The traffic above which the named option takes more instances."""
+    if option.capacity.instances is None:
+        return ""
+    full = option.capacity.requests_per_minute_per_instance.value * (1 - config.traffic.headroom)
+    more = option.capacity.instances + option.instance_count
+    return (
+        f" Above {text.significant(option.capacity.instances * full)} requests a minute {quoted(option.option)} takes "
+        f"{text.plural(more, 'instance')}."
+    )
 
 
 def _by_price(verdict: Verdict) -> list[tuple[str, str]]:
@@ -98,6 +138,9 @@ def _by_price(verdict: Verdict) -> list[tuple[str, str]]:
     behind = more_expensive(second.cost.value, winner.cost.value)
     if verdict.tied:
         return [("Price", f"any: {quoted(second.option)} is tied ({behind}), so a discount on either decides.")]
+    if _is_same_instance(winner, second):
+        said = f"no discount on {winner.instance_type}: the runner-up, {quoted(second.option)}, runs on the same and is {behind}."
+        return [("Price", said)]
     return [
         (
             "Price",
@@ -105,6 +148,16 @@ def _by_price(verdict: Verdict) -> list[tuple[str, str]]:
             f"{text.percent(1 - ratio)}{_hourly(second, ratio)}{_for_the_bill(winner, second)}.",
         )
     ]
+
+
+def _is_same_instance(one: OptionVerdict, other: OptionVerdict) -> bool:
+    """Do both run on the same instances at the same price, so that it cannot fall for one of them alone?"""
+    is_priced = one.price is not None and one.price == other.price and not one.price.is_per_token
+    return (
+        is_priced
+        and one.instance_type != SELF_HOSTED
+        and (one.instance_type, one.instance_count) == (other.instance_type, other.instance_count)
+    )
 
 
 def _for_the_bill(winner: OptionVerdict, second: OptionVerdict) -> str:

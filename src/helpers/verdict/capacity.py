@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from helpers.price import Price
+from helpers.verdict.chosen_points import mixed_cost
 from helpers.verdict.verdict import Capacity, ChosenPoint, Estimate, OptionVerdict, Verdict
 
 HOURS_PER_MONTH = 730
@@ -35,15 +36,26 @@ class CheapestRange:
     option: str
 
 
-def requests_per_minute(points: list[ChosenPoint], bound: str = "value") -> float | None:
+def requests_per_minute(points: list[ChosenPoint]) -> Estimate | None:
     """Requests per minute of the traffic's mix that all instances of the option serve together; None where unknown.
 
-    A mean request takes the option Σ share / throughput seconds.
+    A mean request takes the option Σ share / throughput seconds, whose interval is made as that of a price over the mix is.
     """
-    rates = [point.requests_per_s and getattr(point.requests_per_s, bound) for point in points]
-    if any(rate is None or rate <= 0 for rate in rates):
+    rates = [point.requests_per_s for point in points]
+    if any(rate is None or rate.value <= 0 for rate in rates):
         return None
-    return 60 / sum(point.share / rate for point, rate in zip(points, rates, strict=True))
+    seconds = mixed_cost(
+        [
+            (p.share, Estimate(value=1 / r.value, low=_inverse(r.high), high=_inverse(r.low)))
+            for p, r in zip(points, rates, strict=True)
+        ]
+    )
+    return Estimate(value=60 / seconds.value, low=_inverse(seconds.high, 60), high=_inverse(seconds.low, 60))
+
+
+def _inverse(value: float | None, of: float = 1.0) -> float | None:
+    """`of` / value; None where the value is unknown or nothing."""
+    return of / value if value and value > 0 else None
 
 
 def instances_for(traffic: float, per_instance: float, together: int, headroom: float) -> int:
@@ -73,8 +85,8 @@ def _fleet(option: OptionVerdict, per_instance: float, traffic: float, headroom:
 def capacity_of(option: OptionVerdict, traffic: float, headroom: float) -> Capacity:
     """The capacity of an option at its points, and what `traffic` requests per minute need of it."""
     count = option.instance_count
-    rates = {bound: requests_per_minute(option.points, bound) for bound in ("value", "low", "high")}
-    per_instance = Estimate(**{bound: None if rate is None else rate / count for bound, rate in rates.items()})
+    rates = requests_per_minute(option.points)
+    per_instance = Estimate(**{bound: None if rate is None else rate / count for bound, rate in rates})
     need = _fleet(option, per_instance.value, traffic, headroom, option.price)
     usd = need.usd_per_fleet_hour
     prompt, output = (mean_tokens(option.points, kind) for kind in ("prompt", "output"))
