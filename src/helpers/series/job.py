@@ -42,7 +42,7 @@ MESSAGE_FILE = Path("/opt/ml/output/message")
 REPORTED = (exit_status.VERDICT, exit_status.INFEASIBLE, exit_status.UNDECIDED)
 """Exit statuses of a series that did what it was asked to."""
 INPUT = "/opt/ml/processing/input"
-_SET_ASIDE = (".", "runs", "__pycache__")
+_NOT_SENT = ("runs", "__pycache__")
 _NEXT = {
     Cause.CREDENTIALS: "sign in (aws configure, aws sso login) or set AWS_PROFILE",
     Cause.PERMISSION: "give the caller the policy docs/policies/caller.json, with job.role among the roles it may pass",
@@ -131,9 +131,7 @@ def _default_image(job: JobConfig, region: str) -> str:
 
 
 def _packed(config: Path) -> bytes:
-    """The files of this repository as a ZIP archive. Raises ConfigError where the config, or one that it extends, is not among
-    them.
-    """
+    """The files of this repository as a ZIP archive. Raises ConfigError where the config is not among them."""
     names = _files()
     if config.relative_to(PROJECT_ROOT).as_posix() not in names:
         raise ConfigError(
@@ -154,7 +152,9 @@ def _files() -> list[str]:
             listed = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, check=True).stdout.decode()
             return sorted(name for name in listed.split("\0") if name and (PROJECT_ROOT / name).is_file())
     found = (path.relative_to(PROJECT_ROOT) for path in PROJECT_ROOT.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in found if not any(part.startswith(_SET_ASIDE) for part in path.parts))
+    return sorted(
+        path.as_posix() for path in found if not any(part in _NOT_SENT or part.startswith(".") for part in path.parts)
+    )
 
 
 def _request(config: LoadedConfig, url: str, job_name: str, image: str) -> dict[str, object]:
