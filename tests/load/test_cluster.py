@@ -20,7 +20,6 @@ from ray_nodes import RayNodes, clocks_may_differ, ray_nodes
 from helpers.config.load import ClusterSettings, LoadLevel, OpenLoop
 from helpers.errors import LoadError
 from helpers.load.cluster import opened_cluster
-from helpers.load.cluster_node import FOLDER_PREFIX
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.schedule import arrival_facts
 from helpers.run.records import read_attempt_facts, read_facts
@@ -288,6 +287,8 @@ def test_nothing_is_left_on_a_node(nodes):
     """Neither processes nor what they wrote, other than of a node that was killed."""
     left = [p for number in (0, 1) for p in nodes.load_processes(number)]
     assert left == []
+    from helpers.load.cluster_node import FOLDER_PREFIX
+
     assert len(list(Path("/tmp").glob(f"{FOLDER_PREFIX}*"))) <= 3  # of the actors that were killed
 
 

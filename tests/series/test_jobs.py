@@ -275,7 +275,13 @@ def test_what_the_job_prints_is_said_once(submitted):
 def test_ctrl_c_stops_following_and_not_the_job(submitted, tmp_path):
     ends(submitted, "InProgress")
     following = subprocess.Popen(
-        [sys.executable, "-m", "helpers", "follow", submitted], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "helpers", "follow", submitted],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell that runs pytest beside may have it ignored
     )
     assert "InProgress" in following.stdout.readline()
     following.send_signal(signal.SIGINT)

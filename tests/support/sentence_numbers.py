@@ -367,11 +367,8 @@ def unknown_others(k: Known, f: Found) -> None:
 
 @claim(r"Above # requests a minute “o” takes # instances?")
 def next_instance(k: Known, f: Found) -> None:
-    instances = k.winner["capacity"]["instances"]
-    f.number(
-        float(f"{instances * k.carries(k.winner) / k.winner['instance_count']:.3g}"),
-        instances + k.winner["instance_count"],
-    )
+    instances, together = k.winner["capacity"]["instances"], k.winner["instance_count"]
+    f.number(instances * k.carries(k.winner) / together, instances + together)
 
 
 @claim(r"the runner-up, “o”, runs on the same and is <R>")
