@@ -17,9 +17,11 @@ from attempt_specs import mean_in_flight, measure, moody_stub, server_log, spec_
 from conftest import small_config
 from ray_nodes import RayNodes, clocks_may_differ, ray_nodes
 
-from helpers.config.load import ClusterSettings, LoadLevel, OpenLoop
+from helpers.config.cluster import ClusterSettings
+from helpers.config.load import LoadLevel, OpenLoop
 from helpers.errors import LoadError
 from helpers.load.cluster import opened_cluster
+from helpers.load.cluster_processes import ClusterProcesses
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.schedule import arrival_facts
 from helpers.run.records import read_attempt_facts, read_facts
@@ -43,7 +45,7 @@ def nodes():
 
 @pytest.fixture
 def processes(nodes, tmp_path):
-    with opened_cluster(settings(nodes)) as cluster, cluster.processes(tmp_path / "load.log") as processes:
+    with opened_cluster(settings(nodes)) as cluster, ClusterProcesses(cluster, tmp_path / "load.log") as processes:
         yield processes
 
 
@@ -195,7 +197,7 @@ def test_a_clock_that_moves_makes_the_load_point_void(nodes, stub, tmp_path):
     path = f"{tmp_path / 'drift'}:{Path(__file__).parents[2] / 'src'}"
     drifting = nodes.add(AHEAD_S[0], cpus=3, variables={"PYTHONPATH": path})
     only_this = settings(nodes, nodes=1, processes_per_node=3)
-    with opened_cluster(only_this) as cluster, cluster.processes(tmp_path / "load.log") as processes:
+    with opened_cluster(only_this) as cluster, ClusterProcesses(cluster, tmp_path / "load.log") as processes:
         _, facts = measure(processes, spec_of(tmp_path, stub, concurrency=[3], min_requests=60))
     nodes.kill(drifting)
     [why] = facts.voided
@@ -212,7 +214,7 @@ def test_a_node_that_does_not_reach_the_endpoint_is_named(nodes, stub, tmp_path)
     said = r"load machine .* does not reach model.test:\d+ \(.*\), and others do.*Next: "
     with (
         opened_cluster(settings(nodes, nodes=3)) as cluster,
-        cluster.processes(tmp_path / "load.log") as processes,
+        ClusterProcesses(cluster, tmp_path / "load.log") as processes,
         pytest.raises(LoadError, match=said),
     ):
         processes.run(spec_of(tmp_path, url, concurrency=[7]), on_progress=lambda progress: None)
@@ -231,7 +233,7 @@ def test_a_node_with_another_version_of_the_program_is_named(nodes, tmp_path):
         opened_cluster(only_this) as cluster,
         pytest.raises(LoadError, match=r"has another version .*Next: install it"),
     ):
-        cluster.processes(tmp_path / "load.log")
+        ClusterProcesses(cluster, tmp_path / "load.log")
     nodes.kill(other)
 
 
@@ -239,7 +241,7 @@ def test_a_machine_that_is_no_node_may_command(nodes, stub, tmp_path):
     """Through Ray's client port, by which round trips are longer."""
     through_port = settings(nodes, address=nodes.client_address)
     try:
-        with opened_cluster(through_port) as cluster, cluster.processes(tmp_path / "load.log") as processes:
+        with opened_cluster(through_port) as cluster, ClusterProcesses(cluster, tmp_path / "load.log") as processes:
             requests, facts = measure(processes, spec_of(tmp_path, stub, concurrency=[5], min_requests=60))
     except LoadError as error:
         if "Initialization failure from server" not in str(error):
@@ -270,7 +272,7 @@ def test_a_run_is_measured_and_reported_by_node(nodes, stub, tmp_path):
 
 def test_a_node_whose_raylet_is_killed_is_left_out_for_the_rest_of_the_run(nodes, stub, tmp_path):
     with opened_cluster(settings(nodes)) as cluster:
-        with cluster.processes(tmp_path / "load.log") as processes:
+        with ClusterProcesses(cluster, tmp_path / "load.log") as processes:
             before = spec_of(tmp_path, stub, concurrency=[4], min_requests=24)
             _, facts = measure(processes, before)
             doomed = next(n for n in facts.nodes if abs(n.clock_before.offset_ns - AHEAD_S[1] * 10**9) < 10**9)
@@ -278,7 +280,7 @@ def test_a_node_whose_raylet_is_killed_is_left_out_for_the_rest_of_the_run(nodes
             requests, facts = begun_again(processes, spec, lambda: nodes.processes(1, "raylet/raylet")[0].kill())
             assert doomed.words in facts.voided[0] and doomed.node_id not in {node.node_id for node in facts.nodes}
             assert facts.nodes and facts.steady and mean_in_flight(requests, facts) == pytest.approx(4, rel=0.05)
-        with cluster.processes(tmp_path / "load.log") as processes:
+        with ClusterProcesses(cluster, tmp_path / "load.log") as processes:
             _, facts = measure(processes, before)
     assert doomed.node_id not in {node.node_id for node in facts.nodes} and facts.voided == []
 
@@ -295,7 +297,7 @@ def test_nothing_is_left_on_a_node(nodes):
 def test_more_nodes_than_there_are_are_refused_at_once(nodes, tmp_path):
     wants_nine = settings(nodes, nodes=9)
     with opened_cluster(wants_nine) as cluster, pytest.raises(LoadError, match=r"bad value nodes: 9: .*Next: "):
-        cluster.processes(tmp_path / "load.log")
+        ClusterProcesses(cluster, tmp_path / "load.log")
 
 
 def test_a_cluster_that_is_not_there_is_named():
@@ -312,7 +314,7 @@ def test_without_a_cluster_ray_is_neither_imported_nor_needed():
     code = """
 import sys
 sys.modules["ray"] = None  # as if it were not installed
-from helpers.config.load import ClusterSettings
+from helpers.config.cluster import ClusterSettings
 from helpers.endpoints import option_runner
 from helpers.load.cluster import opened_cluster
 with opened_cluster(None) as cluster:

@@ -161,6 +161,10 @@ def test_a_discount_on_the_instance_of_both_changes_no_order():
     [
         ((A, B), "confidence, and with 95% that “b”, the next cheapest, costs more."),
         ((A, B | {"rate": 9.5}), "confidence; whether “b” is cheaper is open, as their prices cannot be told apart."),
+        (
+            (A, B, B | {"level": 4, "rate": 40, "slo": "undecided"}),
+            "confidence, and with 95% that “b”, the next cheapest, costs more at the loads that are shown to meet it.",
+        ),
         ((A,), "confidence; there is no other option to compare it with."),
         ((A, B | {"slo": "missed"}), "confidence; every other option is shown to miss it."),
         ((A, B | {"slo": "undecided"}), "confidence; how good 1 other option would be is not known."),

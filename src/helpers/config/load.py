@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from helpers.config.cluster import ClusterSettings
 from helpers.config.race import Race, RaceSettings
-from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words
+from helpers.config.strict import PositiveInt, PositiveSeconds, Strict
 
 Arrivals = Literal["constant", "poisson", "gamma"]
 
@@ -72,25 +73,6 @@ MOST_LEVELS = 500
 """Of a search."""
 RACED = ("closed_loop", "open_loop", "search")
 """Kinds of load that may be raced: those of which any number of requests may be sent at a level."""
-
-
-class ClusterSettings(Strict):
-    """Machines of a Ray cluster that send the load together; see docs/cluster.md."""
-
-    address: Annotated[
-        str,
-        *in_words(
-            r"auto|(ray://)?[A-Za-z0-9.\-_]+:[0-9]+|(ray://)?\[[0-9a-fA-F:]+\]:[0-9]+",
-            "auto, host:port, or ray://host:port",
-            lambda _: "ray://head:10001",
-        ),
-    ] = Field(default="auto", description="auto: the cluster of which this machine is a node.")
-    nodes: PositiveInt = Field(
-        le=1000, description="Machines that send; the one that runs the notebooks may be among them."
-    )
-    processes_per_node: PositiveInt = Field(
-        default=1, le=1000, description="Load processes on each, one per CPU; as many CPUs are reserved there."
-    )
 
 
 class LoadBase(Strict):

@@ -39,6 +39,7 @@ from helpers.load.address import Address
 from helpers.load.attempt_progress import AttemptProgress
 from helpers.load.calibration import calibrate
 from helpers.load.cluster import Cluster, opened_cluster
+from helpers.load.cluster_processes import ClusterProcesses
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
 from helpers.load.plan import count_attempts, file_of, missing_attempts
@@ -373,7 +374,7 @@ class _OptionRunner:
         """
         log_file = self._run.logs / f"load-{slug(option.name)}.log"
         if self._cluster is not None:
-            processes = self._cluster.processes(log_file)
+            processes = ClusterProcesses(self._cluster, log_file)
             with self._lock:
                 self._running.add(processes)
             return processes

@@ -20,6 +20,7 @@ from helpers.config.load import ClosedLoop, LoadLevel
 from helpers.config.workload import Generation
 from helpers.load.address import Address
 from helpers.load.attempt_run import Finished
+from helpers.load.cluster_processes import ClusterProcesses
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.messages import AttemptSpec
@@ -53,7 +54,7 @@ def calibrate(config: BenchmarkConfig, run: RunFolder, cluster: Cluster | None =
     if cluster is None:
         found = measure_client(streams, log_file)
     else:
-        with cluster.processes(log_file) as processes:
+        with ClusterProcesses(cluster, log_file) as processes:
             found = {"nodes": processes.calibrate(streams)}
     run.instrument_file.write_text(json.dumps(found, indent=1) + "\n")
     return found

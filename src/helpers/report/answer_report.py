@@ -34,7 +34,8 @@ def _how_sure(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
     if verdict.tied:
         said += f"; whether {quoted(second.option)} is cheaper is open, as their prices cannot be told apart"
     elif second is not None:
-        said += f", and with 95% that {quoted(second.option)}, the next cheapest, costs more"
+        where = " at the loads that are shown to meet it" if second.may_be_cheaper else ""
+        said += f", and with 95% that {quoted(second.option)}, the next cheapest, costs more{where}"
     elif any(o.status == "eliminated" for o in others):
         said += ", and so is that those which left the race do not beat it"
     elif not others:

@@ -183,7 +183,7 @@ def new_run(config: LoadedConfig) -> RunFolder:
 
     Raises RunFolderError, and leaves nothing, where that cannot be written.
     """
-    run_id = f"{config.benchmark.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    run_id = new_run_id(config)
     for suffix in ("", *(f"-{i}" for i in range(2, 100))):
         path = run_root(config) / f"{run_id}{suffix}"
         keep_private()
@@ -203,6 +203,11 @@ def new_run(config: LoadedConfig) -> RunFolder:
             raise
         shutil.rmtree(path)  # on another machine a run began in the same second
     raise RunFolderError(f"{run_root(config)}: a hundred runs began in one second. Next: give run_dir")
+
+
+def new_run_id(config: LoadedConfig) -> str:
+    """The id of a run that begins now: the config's name and the UTC time."""
+    return f"{config.benchmark.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 @contextmanager

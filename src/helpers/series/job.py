@@ -13,7 +13,6 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from helpers.config.benchmark import PROJECT_ROOT, slug
@@ -21,6 +20,7 @@ from helpers.config.file import VARIABLE, LoadedConfig, load_config
 from helpers.config.job import JobConfig
 from helpers.errors import ConfigError, DeployError
 from helpers.run.aws_errors import Cause, cause_of_error
+from helpers.run.folder import new_run_id
 from helpers.run.remote import is_remote, run_url, split_url
 from helpers.run.s3_errors import s3_errors_in_words
 from helpers.run.secret_values import secret_value
@@ -65,7 +65,7 @@ def submit(config_path: str, say: Say = print) -> str:
     _refuse_what_no_job_can_do(config)
     job, region = config.benchmark.job, config.benchmark.aws.region
     session = session_of_profile(None, None, region)
-    run_id = f"{config.benchmark.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    run_id = new_run_id(config)
     url = run_url(config.benchmark.run_root, run_id)
     about = {"job_name": slug(run_id)[-LONGEST_JOB_NAME:].strip("-"), "region": region}
     request = _request(config, url, about["job_name"], job.image or _default_image(job, region))
