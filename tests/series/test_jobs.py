@@ -256,6 +256,8 @@ def test_endpoints_that_a_stopped_job_left_are_named(submitted, tmp_path, capsys
 def test_a_run_without_a_job_cannot_be_followed(aws):
     with pytest.raises(NoSuchRun, match="no job was submitted for it"):
         follow(f"{ROOT}/x-1")
+    with pytest.raises(NoSuchRun, match="Expected the s3:// URL of a run"):
+        follow("x-1")
 
 
 def test_what_the_job_prints_is_said_once(submitted):

@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from helpers.errors import JobFailed, NoSuchRun
+from helpers.errors import JobFailed, NoSuchRun, shown
 from helpers.run.aws_errors import code_of
 from helpers.run.folder import find_run
 from helpers.run.ledger import Ledger
-from helpers.run.remote import split_url
+from helpers.run.remote import is_remote, split_url
 from helpers.run.s3_errors import s3_errors_in_words
 from helpers.run.sessions import session_of_profile
 from helpers.series.job import ABOUT, Say, refusals_in_words, stop_command
@@ -34,6 +34,10 @@ def follow(url: str, say: Say = print, poll_s: float = POLL_S) -> int | Judged:
     Ctrl-C stops following, not the job. Raises NoSuchRun where no job was submitted, JobFailed where it was stopped or ended
     without a word.
     """
+    if not is_remote(url):
+        raise NoSuchRun(
+            f"{shown(url)}: bad value. Expected the s3:// URL of a run. Next: take the one that make submit printed"
+        )
     about = _read_about(url)
     session = session_of_profile(None, None, about["region"])
     try:
