@@ -27,6 +27,7 @@ NEEDS_REFERENCE = pytest.mark.skipif(
 IMPORTS = {
     "none feasible": functools.partial(import_twins, limit_s=0.01, status=3),
     "tied": functools.partial(import_twins, limit_s=2, status=0),
+    "open": functools.partial(import_twins, limit_s=0.59, status=4),
     "reference-long": lambda folder: import_reference(folder, ["en_3000-4000"], {"error_rate": 0.06}),
     "reference-all-bins": lambda folder: import_reference(folder, list(BINS), {"error_rate": 0.03}, status=4),
 }
@@ -80,6 +81,7 @@ def sentences_of(run: RunFolder) -> list[str]:
         "finished",
         "none feasible",
         "tied",
+        "open",
         *(pytest.param(n, marks=NEEDS_REFERENCE) for n in IMPORTS if "reference" in n),
     ],
 )

@@ -6,6 +6,7 @@ facts of the load points. What no claim accounts for is a number that nobody has
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
@@ -177,7 +178,8 @@ def claim(pattern: str) -> Callable:
     return named
 
 
-def _compiled(pattern: str, datasets: list[str]) -> re.Pattern[str]:
+@functools.cache
+def _compiled(pattern: str, datasets: tuple[str, ...]) -> re.Pattern[str]:
     phrases = PHRASES | {"<D>": ("d", "|".join(map(re.escape, sorted(datasets, key=len, reverse=True))))}
     number = itertools.count()
     signs = "|".join(map(re.escape, phrases))
@@ -191,7 +193,7 @@ def _compiled(pattern: str, datasets: list[str]) -> re.Pattern[str]:
 
 def unaccounted(line: str, known: Known) -> list[str]:
     """The numbers of a sentence of which no claim says where they come from; AssertionError where one is wrong."""
-    datasets = known.config["datasets"]
+    datasets = tuple(known.config["datasets"])
     covered = np.zeros(len(line), dtype=bool)
     for pattern, check in CLAIMS:
         for match in _compiled(pattern, datasets).finditer(line):
@@ -294,10 +296,12 @@ def lower_bound(k: Known, f: Found) -> None:
     f.number(rate(k.winner))
 
 
-@claim(r"“o”, by the best estimate, at \$# <U>")
+@claim(r"“o”, by the best estimate, at \$# <U>(?:, at <L>)?")
 def best_estimate(k: Known, f: Found) -> None:
     assert f.names == [k.verdict["best_estimate"]]
     f.number(cost(k.named) * k.scale(f.unit()))
+    if f.has("l"):
+        f.load(*(point["load"] for point in k.named["points"]))
 
 
 @claim(r"(?:before|,|and) “o” \(\$#\)(?: and # more)?")
@@ -797,12 +801,26 @@ def nearest_load(k: Known, f: Found) -> None:
         f.number(k.slo["latency_s"])
 
 
+@claim(r"the nearest is <L>: latency not shown")
+def nearest_open_load(k: Known, f: Found) -> None:
+    dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
+    here = k.points[(k.points["option"] == option) & (k.points["dataset"] == dataset)]
+    f.load(here.loc[here[f"latency_s_p{k.slo['percentile']:g}"].idxmin(), "load"])
+
+
 @claim(r"not shown to be within the limit \(p# latency <T>, at most # s\): # more requests? like these would show it")
 def lacking(k: Known, f: Found) -> None:
-    dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
-    column = f"latency_s_p{k.slo['percentile']:g}"
-    here = k.points[(k.points["option"] == option) & (k.points["dataset"] == dataset)]
-    point = here.loc[here[column].idxmin()]
+    """In the recommendations, of the load with the lowest latency; in a reason, of the load that is named just before."""
+    column, here = f"latency_s_p{k.slo['percentile']:g}", k.points
+    if f.line.startswith("|"):
+        dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
+        here = here[(here["option"] == option) & (here["dataset"] == dataset)]
+        point = here.loc[here[column].idxmin()]
+    else:
+        loads = re.findall(PHRASES["<L>"][1], f.before)
+        here = here[(here["load"] == loads[-1]) & here["lacking_latency_s"].notna()]
+        said = float(re.search(NUMBER, f.words.partition("limit (p")[2].partition(" ")[2])[0])
+        point = here.loc[(here[column] - said / (1e3 if " ms," in f.words else 1)).abs().idxmin()]
     f.number(k.slo["percentile"])
     f.time(point[column])
     f.number(k.slo["latency_s"], point["lacking_latency_s"])
