@@ -1,6 +1,7 @@
-"""The report notebook publishes itself: it is executed once more, without this step, and the result becomes the page.
+"""The report is the report notebook, executed without the step that publishes it.
 
-So the page is the same whether the notebook was run in Jupyter, by papermill or by the series runner.
+The series runner executes it so and writes the page. In Jupyter, and by papermill alone, the notebook executes itself once more:
+so the page is the same whoever ran it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ def publish_report(run: RunFolder, config_path: str, publish: bool) -> Prose:
         extra_arguments=KERNEL_ARGUMENTS,
         progress_bar=False,
     )
-    write_page(executed, run.path / "report.html", run.path / "report.md")
-    write_tables(executed, run.folder(TABLES_FOLDER))
+    write_report(executed, run)
     executed.unlink()
     return Prose(Markdown("Report: {}").format(code(run.path / "report.html")))
+
+
+def write_report(executed: Path, run: RunFolder) -> None:
+    """Write report.html, report.md and the tables as files, from the executed report notebook."""
+    write_page(executed, run.path / "report.html", run.path / "report.md")
+    write_tables(executed, run.folder(TABLES_FOLDER))

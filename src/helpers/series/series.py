@@ -23,8 +23,8 @@ from helpers.run.folder import RunFolder, new_run, open_run, run_to_continue
 from helpers.run.holding import holding
 from helpers.run.ledger import Ledger
 from helpers.run.remote import store_run
-from helpers.series.parameters import Scalar, check_parameters
-from helpers.series.publish import KERNEL_ARGUMENTS
+from helpers.series.parameters import Scalar, check_parameters, coerce
+from helpers.series.publish import KERNEL_ARGUMENTS, REPORT_NOTEBOOK, write_report
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
@@ -163,12 +163,13 @@ def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say)
     from papermill.exceptions import PapermillExecutionError
 
     output = run.folder("notebooks") / f"{name}.ipynb"
+    is_published = name == REPORT_NOTEBOOK.stem and coerce("publish", parameters.get("publish", True), bool, name)
     started = time.monotonic()
     try:
         papermill.execute_notebook(
             str(NOTEBOOK_DIR / f"{name}.ipynb"),
             str(output),
-            parameters=parameters,
+            parameters={**parameters, "publish": False} if is_published else parameters,
             cwd=str(NOTEBOOK_DIR),
             extra_arguments=KERNEL_ARGUMENTS,
             progress_bar=False,
@@ -179,6 +180,8 @@ def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say)
         raise NotebookFailed(words, error.ename) from None
     except DeadKernelError as error:
         raise NotebookFailed(f"{name} stopped: its kernel died ({error})\nSaved up to that cell: {output}") from None
+    if is_published:
+        write_report(output, run)
     cost = Ledger(run.ledger_file, run.run_id).cost_usd()
     say(f"  {name:<20} {time.monotonic() - started:6.1f} s   ${cost:.2f} so far")
     _store_so_far(run, say)

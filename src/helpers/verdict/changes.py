@@ -55,7 +55,7 @@ def find_changes(measured: Measurements, verdict: Verdict, config: BenchmarkConf
         what_if = WhatIf(config, run, measured)
 
         def recommended(limit_s: float) -> str | None:
-            return what_if.at(replace(settings, limit_s=limit_s)).verdict.recommended
+            return what_if.recommended_at(replace(settings, limit_s=limit_s), verdict.cost_basis)
 
         found = replace(
             found,

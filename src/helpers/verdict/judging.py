@@ -51,10 +51,10 @@ def judge(
     run_id: str,
 ) -> Verdict:
     """Judge the load points of a run (`summary.summarise`); `endpoints` hold prices, models and failures."""
-    points = points[~(points["level"] > highest_asked(config))]
+    points = _asked(points, config)
     basis, is_comparable, apart = work_of(points, endpoints, config)
     options = _assess_all(points, endpoints, basis, config)
-    ranked = sorted((o for o in options if o.status == "feasible"), key=lambda o: (o.cost.value, _slowest(o)))
+    ranked = _ranked(options)
     winner = ranked[0] if ranked else None
     if winner:
         winner = _with_cheaper_loads(winner, points, basis, config)
@@ -86,6 +86,24 @@ def judge(
         options=[_placed(option, winner, tied, cheaper[option.option]) for option in options],
         warnings=warnings,
     )
+
+
+def recommended(
+    points: pd.DataFrame, endpoints: list[EndpointRecord], basis: CostBasis, config: BenchmarkConfig
+) -> str | None:
+    """The option that `judge` recommends where prices are compared in `basis`: its answer without the reasons."""
+    ranked = _ranked(_assess_all(_asked(points, config), endpoints, basis, config))
+    return ranked[0].option if ranked else None
+
+
+def _asked(points: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:
+    """The load points that the config asks for: not those that a race added."""
+    return points[~(points["level"] > highest_asked(config))]
+
+
+def _ranked(options: list[OptionVerdict]) -> list[OptionVerdict]:
+    """The options that are shown to meet the SLO, the cheapest first; of equally cheap ones the fastest."""
+    return sorted((o for o in options if o.status == "feasible"), key=lambda o: (o.cost.value, _slowest(o)))
 
 
 class Work(NamedTuple):

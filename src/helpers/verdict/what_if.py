@@ -24,8 +24,8 @@ from helpers.run.ledger import EndpointRecord
 from helpers.verdict.analysis import Measurements
 from helpers.verdict.capacity import HOURS_PER_MONTH, instances_for
 from helpers.verdict.chosen_points import main_latency
-from helpers.verdict.judging import judge
-from helpers.verdict.verdict import Verdict
+from helpers.verdict.judging import judge, recommended
+from helpers.verdict.verdict import CostBasis, Verdict
 
 KEYS = ["option", "dataset", "load_kind", "level"]
 MONTH = "usd_per_month"
@@ -135,13 +135,25 @@ class WhatIf:
 
     def at(self, settings: Settings) -> Outcome:
         """The verdict at these settings."""
+        config, points, endpoints = self._measured_at(settings)
+        verdict = judge(points, endpoints, self.measured.warnings, config, self.run.run_id)
+        return Outcome(config, points, endpoints, verdict)
+
+    def recommended_at(self, settings: Settings, basis: CostBasis) -> str | None:
+        """The option that the verdict at these settings recommends, where it compares prices in `basis`: in a fraction of the
+        time of the whole verdict.
+        """
+        config, points, endpoints = self._measured_at(settings)
+        return recommended(points, endpoints, basis, config)
+
+    def _measured_at(self, settings: Settings) -> tuple[BenchmarkConfig, pd.DataFrame, list[EndpointRecord]]:
+        """Config, load points and endpoints at these settings."""
         config = config_at(self.config, settings)
         endpoints = [self._at_price(record, settings.price) for record in self.measured.endpoints]
         points = self._points_at(config.slo.model_dump_json(), settings.metric, settings.price)
         if settings.dataset is not None:
             points = points[points["dataset"] == settings.dataset].reset_index(drop=True)
-        verdict = judge(points, endpoints, self.measured.warnings, config, self.run.run_id)
-        return Outcome(config, points, endpoints, verdict)
+        return config, points, endpoints
 
     def _points_at(self, slo: str, metric: str, price: str | None) -> pd.DataFrame:
         """The table of load points at an SLO (as JSON) and a price."""
