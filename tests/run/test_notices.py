@@ -251,6 +251,26 @@ def test_a_run_that_is_stopped_or_killed_says_so(channel, tmp_path, stop):
 
 
 @pytest.mark.slow
+def test_an_import_that_is_stopped_says_so(channel, tmp_path):
+    notify, written = channel
+    config = write_two_options(tmp_path, 0.4, notify=notify)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "helpers", "import", "--config", config],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    for line in process.stdout:
+        if b"load point" in line:
+            break
+    process.terminate()
+    process.communicate(timeout=60)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert written.read_text().startswith(f"Run {run.name}: exit status 143: stopped by ")
+
+
+@pytest.mark.slow
 def test_a_budget_that_is_reached_before_anything_is_measured_is_the_status_and_the_notice(lab, channel):
     notify, written = channel
     price = {"usd_per_hour": 36000.0, "as_of": "2026-11-01"}

@@ -109,7 +109,7 @@ def run_import(
     _, run = open_run(str(config.path), run_dir, new=True)
     began(run)
     say(f"Run {run.run_id}")
-    with holding(run.path, "make import"), _storing(run, say):
+    with holding(run.path, "make import"), _stoppable(), _storing(run, say):
         for line in write_results(results, config.benchmark, run):
             say(f"  {line}")
         for name in READING_NOTEBOOKS:
@@ -260,10 +260,10 @@ def _delete_or_keep(run: RunFolder, say: Say, keep: bool) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP unwind the stack, so that teardown runs.
+    """Let Ctrl-C, SIGTERM and SIGHUP unwind the stack, so that teardown runs and notices are sent.
 
     A library may swallow an exception that is raised inside it (in a callback or a finaliser), so it is raised again
-    every ten seconds until teardown starts.
+    every ten seconds until teardown starts, or the series ends.
     """
     wanted: list[int] = []
 
@@ -274,7 +274,10 @@ def _stoppable() -> Iterator[None]:
         raise KeyboardInterrupt if wanted[0] == signal.SIGINT else SystemExit(128 + wanted[0])
 
     with _handling((*STOP_SIGNALS, signal.SIGALRM), stop):
-        yield
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager
