@@ -222,7 +222,7 @@ def test_the_winner_is_the_cheapest_that_meets_the_slo(campaign):
 
 @pytest.fixture(scope="module")
 def outcomes():
-    return [score_campaign(seed, **FEW, cache=None) for seed in range(1, 13)]
+    return [score_campaign(seed, **FEW, cache=None) for seed in range(1, 7)]
 
 
 def test_an_answer_that_knows_the_truth_is_right(campaign, folder):
@@ -234,11 +234,11 @@ def test_an_answer_that_knows_the_truth_is_right(campaign, folder):
     assert not nothing.contained and "contained" in nothing.why
 
 
-def test_the_verdict_on_a_dozen_campaigns(outcomes):
+def test_the_verdict_on_six_campaigns(outcomes):
     """Seeded, so the same every time. The full benchmark is tests/benchmarks/planted_truth.py."""
     found = {rule: totals([one[rule] for one in outcomes]) for rule in RULES}
     ours, reference = found["our_rules"], found["reference_rules"]
-    assert ours["contains_true_winner"] >= 10 / 12
+    assert ours["contains_true_winner"] >= 5 / 6
     assert ours["infeasible_named"] == 0
     assert ours["single_winner_when_clear"] >= 0.5
     assert ours["coverage_95"] >= 0.85
@@ -281,15 +281,17 @@ def test_limits_of_ttft_and_tpot_have_their_truth():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", WORLDS)
-def test_each_world_is_judged(world):
+@pytest.mark.parametrize("world", ["autocorrelated", "open_loop", "server_stalls", "ttft_tpot"])
+def test_a_world_is_judged(world):
+    """All of them: tests/benchmarks/harder_worlds.py."""
     found = score_world((world, 7), requests=60, truth_requests=1_200, cache=None)
     assert found["intervals"]
 
 
-def test_a_world_is_the_same_again():
-    score = functools.partial(score_world, ("autocorrelated", 7), requests=60, truth_requests=1_200, cache=None)
-    assert score() == score()
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_world_is_the_same_again(world):
+    draw = functools.partial(draw_world, world, requests=60, truth_requests=200, cache=None)
+    assert draw(7) == draw(7) != draw(8)
 
 
 def test_time_goes_on_over_a_visit_and_a_control_block_ends_it(tmp_path):
