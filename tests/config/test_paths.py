@@ -18,10 +18,10 @@ from helpers.endpoints.targets.certificates import certificates_file
 from helpers.endpoints.targets.python_file import PythonFileTarget
 from helpers.errors import ServingVerdictError
 from helpers.importers.files import find_files
-from helpers.load.trace import read_trace
 from helpers.prompts.sources import read_records
 from helpers.prompts.templates import load_template
 from helpers.prompts.tokenizers import load_tokenizer
+from helpers.prompts.traces import read_trace
 from helpers.run.folder import find_run, run_root, scratch_run
 from local_sagemaker.tiny_model import ensure_model
 

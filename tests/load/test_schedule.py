@@ -12,7 +12,7 @@ from scipy import stats
 from helpers.config.load import LoadLevel, OpenLoop, Ramp, TraceReplay
 from helpers.errors import ConfigError
 from helpers.load.schedule import arrival_facts, draw_arrivals
-from helpers.load.trace import read_trace
+from helpers.prompts.traces import read_trace
 
 
 def draw(rate=100.0, seed=1, **changes):
@@ -119,7 +119,7 @@ MOONCAKE = "".join(
         ("azure_2024.CSV", AZURE_2024, 4.314579, "dates"),
         ("zulu.tsv", "time\tn\n2024-05-10T00:00:00Z\t1\n2024-05-10T02:00:01+02:00\t2\n", 1, "dates"),
         ("BurstGPT_1.csv", BURST_GPT, 40, "seconds: its columns are those of BurstGPT"),
-        ("mooncake.JSONL", MOONCAKE, 3, "milliseconds: its records are those of Mooncake"),
+        ("mooncake.JSONL", MOONCAKE, 3, "milliseconds: its columns are those of Mooncake"),
         ("list.json", json.dumps([{"ts": 0.5, "n": 1}, {"ts": 2}], indent=1), 1.5, "seconds: numbers with fractions"),
         ("epoch.csv", "timestamp\n1700000000000\n1700000001500\n", 1.5, "milliseconds since 1970, by their size"),
         ("named.csv", "timestamp_ms\n0\n1500\n", 1.5, "milliseconds, as 'timestamp_ms' says"),

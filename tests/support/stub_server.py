@@ -97,6 +97,11 @@ class Connection:
             await asyncio.sleep(ITL_S)
         await self.write(chunk(usage(TOKENS)) + b"0\r\n\r\n")
 
+    async def as_asked(self, body: dict) -> None:
+        await self.start_stream()
+        await self.write(b"".join(chunk(delta(f"w{i} ")) for i in range(body["max_tokens"])))
+        await self.write(chunk(usage(body["max_tokens"])) + b"0\r\n\r\n")
+
     async def role_first(self, body: dict) -> None:
         await self.start_stream()
         await self.write(chunk(sse({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})))

@@ -318,7 +318,7 @@ class BenchmarkConfig(Strict):
         needed = self.load.fewest_prompts()
         for i, dataset in enumerate(self.datasets):
             low = dataset.prompt_tokens[0]
-            if dataset.count < needed and not self.load.repeat_prompts:
+            if dataset.count < needed and not (self.load.repeat_prompts or self.load.may_bring_prompts):
                 raise PydanticCustomError(
                     "inconsistent",
                     f"{dataset.count} prompts are too few: a load point sends up to {needed} (warm-up, min_requests and "

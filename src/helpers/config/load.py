@@ -190,6 +190,11 @@ class LoadBase(Strict):
         """Minimum number of prompts that the largest load point sends."""
         return self.min_requests
 
+    @property
+    def may_bring_prompts(self) -> bool:
+        """True if the prompts may be the load's own, so that the `count` of a dataset says nothing about them."""
+        return False
+
     def largest_level(self) -> LoadLevel:
         """The highest level that may be run."""
         return max(self.levels())
@@ -237,10 +242,25 @@ class OpenLoop(LoadBase):
 
 
 class TraceReplay(LoadBase):
-    """Open loop with the arrival times of a recorded trace."""
+    """Open loop with the arrival times of a recorded trace, and with the lengths and texts of its requests where it has them."""
 
     kind: Literal["trace"]
     path: str = Field(description="CSV, TSV, JSON lines, a JSON list or Parquet with a column of times, in any order.")
+    lengths: Literal["trace", "prompts"] | None = Field(
+        default=None,
+        description="`trace`: each request has the prompt of the trace's request (its text, else one of its length) and asks for "
+        "its output length; needs one dataset. `prompts`: only the times are replayed. null: `trace` where it has lengths.",
+    )
+    window: tuple[float, float] | None = Field(
+        default=None, description="[from, to) in seconds since the first request of the trace; null: all of it."
+    )
+    max_requests: PositiveInt | None = Field(
+        default=None, description="Replay only the first N requests of the window."
+    )
+    block_tokens: PositiveInt | None = Field(
+        default=None,
+        description="Prompt tokens for which each of a trace's `hash_ids` stands; default 512 (Mooncake), 16 for Qwen Bailian.",
+    )
     timestamp: str = Field(
         default="timestamp", description="The column with the times, as numbers or dates; default: a common name."
     )
@@ -249,6 +269,19 @@ class TraceReplay(LoadBase):
     )
     speed: list[Annotated[float, Field(gt=0)]] = Field(default=[1.0], min_length=1, description="2: twice as fast.")
     warmup_s: float = Field(default=0, ge=0, description="Beginning of the trace that is sent but not measured.")
+
+    @field_validator("window")
+    @classmethod
+    def _window_in_order(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] < value[1]:
+            raise ValueError(
+                f"[{value[0]:g}, {value[1]:g}] is empty: expected [from, to) with 0 <= from < to, in seconds"
+            )
+        return value
+
+    @property
+    def may_bring_prompts(self) -> bool:  # noqa: D102
+        return self.lengths != "prompts"
 
     def levels(self) -> list[LoadLevel]:  # noqa: D102
         return [LoadLevel("trace", speed) for speed in self.speed]

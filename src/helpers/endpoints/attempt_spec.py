@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.load import TraceReplay
 from helpers.config.options import OptionBase
 from helpers.config.yaml import expanded
 from helpers.load.address import Address
@@ -12,6 +13,7 @@ from helpers.load.messages import AttemptSpec
 from helpers.load.plan import Asked, asked_of, file_of
 from helpers.metrics.single_requests import FOLDER, ONE_AT_A_TIME, SINGLE, single_requests_file
 from helpers.run.folder import RunFolder
+from helpers.run.prompt_files import are_of_a_trace
 from helpers.run.records import Attempt
 
 
@@ -48,6 +50,7 @@ def _spec(
 ) -> AttemptSpec:
     config_dir = Path(run.about()["config_dir"])
     tokenizer = config.tokenizer_of(option)
+    prompts_file = run.payloads / f"{slug(attempt.dataset)}.parquet"
     return AttemptSpec(
         option=attempt.option,
         dataset=attempt.dataset,
@@ -64,8 +67,9 @@ def _spec(
         extra_body=option.extra_body,
         omit_body_keys=option.omit_body_keys,
         tokenizer=_absolute_folder(tokenizer, config_dir),
-        prompts_file=str(run.payloads / f"{slug(attempt.dataset)}.parquet"),
+        prompts_file=str(prompts_file),
         prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
+        replays_lengths=isinstance(config.load, TraceReplay) and are_of_a_trace(prompts_file),
         base_dir=str(config_dir),
         output_file=str(file),
     )

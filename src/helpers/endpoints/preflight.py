@@ -34,12 +34,12 @@ from helpers.endpoints.no_answer import (
 )
 from helpers.errors import CredentialsError, DeployError, LoadError
 from helpers.load.address import Address
-from helpers.load.bodies import RequestWriter, prepare_requests
+from helpers.load.bodies import RequestWriter, asked_output_tokens, prepare_requests
 from helpers.load.connection import Exchange, HttpConnection, RawExchange, Server, words_of_refusal
 from helpers.load.responses import Answer, read_answer
-from helpers.load.trace import read_trace
 from helpers.metrics.looks import refuse_short_race
 from helpers.metrics.sample_size import refuse_what_cannot_decide
+from helpers.prompts.traces import read_trace
 from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import utc_now
@@ -158,20 +158,18 @@ def _ask_until_not_throttled(
 ) -> tuple[Exchange, Answer]:
     salt = config.load.prefix_cache_salt
     (prepared,) = prepare_requests(prompt, address, config.generation, option.extra_body, salt, option.omit_body_keys)
+    (asked,) = asked_output_tokens(prompt, config.generation)
+    fixed = asked if config.generation.fixed_output_length else None
     pauses = iter(PAUSES_S)
     while True:
         request = RequestWriter(address).write(uuid.uuid4().hex[:12], prepared)
         exchange = asyncio.run(_exchange(address, request, timeout_s, config.load.max_answer_bytes))
         hide = secret_hider(address.secrets())
-        answer = read_answer(exchange, address.api, address.framing, _fixed_output_tokens(config), hide)
+        answer = read_answer(exchange, address.api, address.framing, fixed, hide)
         pause_s = next(pauses, None) if answer.status == "throttled" else None
         if pause_s is None:
             return exchange, answer
         time.sleep(pause_s)
-
-
-def _fixed_output_tokens(config: BenchmarkConfig) -> int | None:
-    return config.generation.max_output_tokens if config.generation.fixed_output_length else None
 
 
 async def _exchange(address: Address, request: bytes, timeout_s: float, most_bytes: int) -> Exchange:
@@ -229,7 +227,7 @@ def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer,
             f"counted here at {counted}"
         )
     if address.api == "openai_chat" and _REASONING.search(body) and not _CONTENT.search(body):
-        notes.append("all of the answer was reasoning, which counts as output: generation.max_output_tokens ended it")
+        notes.append("all of the answer was reasoning, which counts as output: the requested output tokens ended it")
     return notes
 
 

@@ -77,7 +77,8 @@ class AttemptRun:
         """Connect, load, judge, parse, write. Raises LoadError if a load process dies."""
         spec = self._spec
         if spec.level.is_open:
-            self._schedule_ns = draw_arrivals(spec.load, spec.level, self._schedule_seed(), Path(spec.base_dir))
+            timed = spec.prompts_file if spec.replays_lengths else None
+            self._schedule_ns = draw_arrivals(spec.load, spec.level, self._schedule_seed(), Path(spec.base_dir), timed)
             in_memory = io.BytesIO()  # np.save to a full disk raises an error that names neither cause nor file
             np.save(in_memory, self._schedule_ns)
             spec.schedule_file.write_bytes(in_memory.getbuffer())

@@ -14,6 +14,7 @@ from helpers.config.workload import Generation
 from helpers.errors import LoadError
 from helpers.load.address import Address
 from helpers.load.signing import BearerToken, RequestSigner
+from helpers.run.records import ASKED_OUTPUT
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +43,7 @@ def prepare_requests(
     salt: bool = False,
     omit_body_keys: Collection[str] = (),
 ) -> list[PreparedRequest]:
-    """One prepared request per prompt, in the order of `prompts` (columns prompt_id, text, rendered).
+    """One prepared request per prompt, in the order of `prompts` (columns prompt_id, text, rendered; ASKED_OUTPUT of a trace).
 
     The keys of `extra_body` are added to each body, those of `omit_body_keys` left out.
 
@@ -54,10 +55,12 @@ def prepare_requests(
     place_of_salt = uuid.uuid4().hex  # in no prompt
     prepared = []
     columns = [prompts[name].to_pylist() for name in ("prompt_id", "text", "rendered")]
-    for prompt_id, text, rendered in zip(*columns, strict=True):
+    outputs = asked_output_tokens(prompts, generation)
+    for prompt_id, text, rendered, output_tokens in zip(*columns, outputs, strict=True):
         if salt:
             text, rendered = salted_prompt(text, rendered, place_of_salt)
-        content = {**build(text, rendered, address, generation), **extra_body}
+        asked = generation.model_copy(update={"max_output_tokens": output_tokens})
+        content = {**build(text, rendered, address, asked), **extra_body}
         content = {name: value for name, value in content.items() if name not in omit_body_keys}
         body = json.dumps(content, ensure_ascii=False).encode()
         if salt:
@@ -66,6 +69,13 @@ def prepare_requests(
         else:
             prepared.append(PreparedRequest(prompt_id, body, sha256=sha256(body).hexdigest() if signed else None))
     return prepared
+
+
+def asked_output_tokens(prompts: pa.Table, generation: Generation) -> list[int]:
+    """Output tokens that the request of each prompt asks for: its own where the prompts are a trace's, else the config's."""
+    if ASKED_OUTPUT in prompts.column_names:
+        return prompts[ASKED_OUTPUT].to_pylist()
+    return [generation.max_output_tokens] * len(prompts)
 
 
 def salt_of(request_id: str) -> str:

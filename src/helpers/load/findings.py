@@ -84,7 +84,7 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
         ended_because=ended.ended_because,
         steady=window.steady,
         steady_because=window.because,
-        asked_output_tokens=spec.generation.max_output_tokens,
+        asked_output_tokens=None if spec.replays_lengths else spec.generation.max_output_tokens,
         fixed_output_length=spec.generation.fixed_output_length,
         processes=processes,
         scheduled=_scheduled_facts(ended) if is_open else None,

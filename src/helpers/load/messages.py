@@ -43,6 +43,8 @@ class AttemptSpec(BaseModel):
     tokenizer: str
     prompts_file: str
     prompt_tokens_column: str
+    replays_lengths: bool = False
+    """Are the prompts those of the trace's requests, each with its time and the output tokens asked of its answer."""
     base_dir: str = "."
     """Folder that a trace's path is relative to."""
     output_file: str

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from helpers.config.secret_words import secret_hider
 from helpers.errors import PromptError
-from helpers.load.bodies import salt_of, salted_prompt
+from helpers.load.bodies import asked_output_tokens, salt_of, salted_prompt
 from helpers.load.connection import Exchange
 from helpers.load.messages import AttemptSpec, Parse, Parsed, Write, Written
 from helpers.load.responses import Answer, read_answer, unreadable
@@ -38,6 +38,8 @@ are not.
 def ordered_prompts(spec: AttemptSpec) -> pa.Table:
     """The prompts of an attempt in the order in which they are sent: the same for all options."""
     prompts = pq.read_table(spec.prompts_file)
+    if spec.replays_lengths and spec.level.is_open:
+        return prompts  # each at its time
     shuffled = np.random.default_rng([spec.seed, *spec.dataset.encode()]).permutation(len(prompts))
     return prompts.take(np.roll(shuffled, -round(spec.start_of_prompts * len(prompts))))
 
@@ -123,8 +125,7 @@ class _RowBuilder:
         self._text = prompts["text"].to_pylist()
         self._rendered = prompts["rendered"].to_pylist()
         self._prompt_tokens = prompts[spec.prompt_tokens_column].to_pylist()
-        generation = spec.generation
-        self._fixed_output_tokens = generation.max_output_tokens if generation.fixed_output_length else None
+        self._asked = asked_output_tokens(prompts, spec.generation)
         self._hide = secret_hider(spec.address.secrets())
         self._constant = {
             "option": spec.option,
@@ -140,7 +141,7 @@ class _RowBuilder:
         spec = self._spec
         number, prompt, scheduled_ns = int(index["number"]), int(index["prompt"]), int(index["scheduled_ns"])
         request_id = f"{spec.request_id_prefix}-{number}"
-        answer, echoed, output_source = self._answer(exchange, self._sent_prompt(prompt, request_id))
+        answer, echoed, output_source = self._answer(exchange, self._sent_prompt(prompt, request_id), prompt)
         is_compared = in_sample and answer.status == "ok"
         return {
             **self._constant,
@@ -162,6 +163,7 @@ class _RowBuilder:
             "prompt_tokens": self._prompt_tokens[prompt] if answer.prompt_tokens is None else answer.prompt_tokens,
             "cached_tokens": answer.cached_tokens,
             "output_tokens": answer.output_tokens,
+            "asked_output_tokens": self._asked[prompt],
             "prompt_tokens_source": "tokenizer" if answer.prompt_tokens is None else "server",
             "output_tokens_source": output_source,
             "prompt_tokens_by_tokenizer": (
@@ -178,10 +180,11 @@ class _RowBuilder:
             "echoed_prompt": echoed,
         }
 
-    def _answer(self, exchange: Exchange, sent: str) -> tuple[Answer, bool, str | None]:
+    def _answer(self, exchange: Exchange, sent: str, prompt: int) -> tuple[Answer, bool, str | None]:
         """What came back, whether it started with the prompt that was sent, and who counted its tokens."""
         address = self._spec.address
-        answer = read_answer(exchange, address.api, address.framing, self._fixed_output_tokens, self._hide)
+        fixed = self._asked[prompt] if self._spec.generation.fixed_output_length else None
+        answer = read_answer(exchange, address.api, address.framing, fixed, self._hide)
         try:
             echoed = _strip_echo(answer, sent)
             if answer.status == "bad_response" or not answer.text or (answer.output_tokens is not None and not echoed):

@@ -6,9 +6,11 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from helpers.config.load import LoadLevel, OpenLoop, Ramp, Search, TraceReplay
-from helpers.load.trace import read_trace
+from helpers.prompts.traces import read_trace
+from helpers.run.prompt_files import ARRIVAL
 from helpers.run.records import ArrivalFacts
 
 DISPERSION_ARRIVALS = 10
@@ -16,15 +18,24 @@ DISPERSION_ARRIVALS = 10
 
 
 def draw_arrivals(
-    load: OpenLoop | TraceReplay | Ramp | Search, level: LoadLevel, seed: int, base_dir: Path
+    load: OpenLoop | TraceReplay | Ramp | Search,
+    level: LoadLevel,
+    seed: int,
+    base_dir: Path,
+    prompts_of_trace: str | None = None,
 ) -> np.ndarray:
     """Offsets of all arrivals from the start, ns, int64, ascending, up to the load's longest duration.
 
-    `seed` is the attempt's own. Raises ConfigError where a trace cannot be read.
+    `seed` is the attempt's own; `prompts_of_trace` a file of prompts that have the times of a trace, in its order. Raises
+    ConfigError where a trace cannot be read.
     """
     rng = np.random.default_rng(seed)
     if isinstance(load, TraceReplay):
-        seconds = read_trace(load, base_dir).seconds / level.value
+        if prompts_of_trace is None:
+            seconds = read_trace(load, base_dir).seconds / level.value
+        else:
+            arrivals_ns = pq.read_table(prompts_of_trace, columns=[ARRIVAL])[ARRIVAL].to_numpy()
+            seconds = (arrivals_ns - arrivals_ns[0]) / 1e9 / level.value
         seconds = seconds[seconds <= load.max_duration_s]
     elif isinstance(load, Ramp):
         seconds = _ramp_seconds(load, rng)

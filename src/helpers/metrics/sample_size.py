@@ -177,7 +177,7 @@ def refuse_what_cannot_decide(config: BenchmarkConfig) -> None:
         _refuse_short(config, needed, words)
     fewest = fewest_prompts_to_decide(config)
     for i, dataset in enumerate(config.datasets):
-        if dataset.count < fewest and not load.repeat_prompts:
+        if dataset.count < fewest and not (load.repeat_prompts or load.may_bring_prompts):
             raise ConfigError(
                 f"datasets.{i}.count: {dataset.count} prompts of {dataset.name!r} cannot lead to a verdict: {words}; with "
                 f"warm-up and drain a load point sends {fewest}, and prompts are not repeated. Expected {fewest} or more. "

@@ -51,6 +51,7 @@ COLUMNS = (
     "cached_tokens",
     "prompt_tokens",
     "output_tokens",
+    "asked_output_tokens",
     "prompt_tokens_source",
     "output_tokens_source",
     "prompt_tokens_by_tokenizer",

@@ -26,9 +26,18 @@ from helpers.prompts.shortfalls import SourceSearch, context_warnings, reachable
 from helpers.prompts.sources import Record, describe_source, read_records
 from helpers.prompts.templates import Template, load_template
 from helpers.prompts.tokenizers import load_tokenizer, render_chat
+from helpers.prompts.trace_prompts import PromptsOfTrace, prompts_of_trace, trace_that_brings_prompts
 from helpers.prompts.wording import Prompt, Wording, as_sent, count_in, other_wordings, whole_prompts
 from helpers.run.folder import RunFolder
-from helpers.run.prompt_files import METADATA_KEY, SCHEMA_VERSION, TOKENS_PREFIX, prompt_metadata, write_prompts
+from helpers.run.prompt_files import (
+    ARRIVAL,
+    METADATA_KEY,
+    SCHEMA_VERSION,
+    TOKENS_PREFIX,
+    prompt_metadata,
+    write_prompts,
+)
+from helpers.run.records import ASKED_OUTPUT
 from local_sagemaker.tiny_model import default_cache_dir
 
 _POOL_RECORDS = 5_000  # records held in memory; of a longer source a seeded sample is taken
@@ -39,7 +48,9 @@ class Prompts:
     """The prompts of a run."""
 
     tables: dict[str, pa.Table]
-    """Dataset -> one row per prompt, in random order; the columns are those of `prompt_files.write_prompts`."""
+    """Dataset -> one row per prompt, in random order, or in that of a trace; the columns are those of
+    `prompt_files.write_prompts`.
+    """
 
     def write(self, run: RunFolder) -> list[Path]:
         """Into the run folder: `prompt_files.write_prompts`."""
@@ -80,17 +91,23 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
     Target lengths are drawn uniformly from the bin and the column `prompts.source.cut` is cut at a word to reach them;
     without it, records are taken unchanged if their length lies in the bin. A prompt that leaves no room for
     `max_output_tokens` in `model.context_tokens` is not made. No prompt comes twice in a dataset, and a record whose
-    beginning is in use already, in any dataset, comes last. Relative paths start at `base_dir`; synthetic tokenizers
-    are kept under `model_cache_dir`, by default where all runs keep them.
+    beginning is in use already, in any dataset, comes last. Where the load replays the lengths of a trace, the prompts are
+    those of `prompts_of_trace` instead. Relative paths start at `base_dir`; synthetic tokenizers are kept under
+    `model_cache_dir`, by default where all runs keep them.
 
     Raises PromptError if a source, template or tokenizer cannot be read, or a dataset gets no prompt or, in a closed loop,
-    fewer than the highest concurrency, or than a load point sends before it can be decided.
+    fewer than the highest concurrency, or than a load point sends before it can be decided; ConfigError for a trace.
     """
     config.require_measured()
     model_cache_dir = model_cache_dir or default_cache_dir()
     template = load_template(config.prompts.template, base_dir)
     tokenizer = load_tokenizer(config.model.tokenizer, model_cache_dir, base_dir)
     wording = Wording(tokenizer, config.prompts.chat_template, template)
+    if (trace := trace_that_brings_prompts(config, base_dir)) is not None:
+        (dataset,) = config.datasets
+        found = prompts_of_trace(config, base_dir, trace, wording, _generator(config.seed, dataset.name))
+        others = other_wordings(config, base_dir, model_cache_dir, wording)
+        return Prompts({dataset.name: _to_table(config, dataset, found.prompts, wording, others, found.notes, found)})
     bins = {dataset.name: reachable_bin(config, dataset) for dataset in config.datasets}
     search = SourceSearch()
     pools = _fill_pools(config, base_dir, wording, bins, search)
@@ -229,10 +246,13 @@ def _to_table(
     wording: Wording,
     others: Mapping[str, tuple[Wording, bool]],
     notes: list[str],
+    of_trace: PromptsOfTrace | None = None,
 ) -> pa.Table:
     sent = [as_sent(prompt.rendered, wording) for prompt in prompts]
     other_tokens = {name: count_in(other, chats, prompts, sent) for name, (other, chats) in others.items()}
-    warnings = shortfalls(config, dataset, len(prompts)) + context_warnings(config, dataset, other_tokens)
+    found = shortfalls(config, dataset, len(prompts)) if of_trace is None else of_trace.warnings
+    outputs = of_trace and of_trace.output_tokens
+    warnings = found + context_warnings(config, dataset, other_tokens, outputs)
     columns = {
         "prompt_id": pa.array([_prompt_id(dataset, prompt.text) for prompt in prompts], pa.string()),
         "dataset": pa.array([dataset.name] * len(prompts), pa.string()),
@@ -244,6 +264,9 @@ def _to_table(
     }
     columns |= {f"{TOKENS_PREFIX}{name}": pa.array(tokens, pa.int64()) for name, tokens in other_tokens.items()}
     metadata = _describe(config, dataset, wording, len(prompts), warnings) | {"notes": notes}
+    if of_trace is not None:
+        columns |= {ARRIVAL: pa.array(of_trace.arrivals_ns, pa.int64()), ASKED_OUTPUT: pa.array(outputs, pa.int64())}
+        metadata |= {"asked": of_trace.in_trace, "max_output_tokens": max(outputs)}
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
 
 

@@ -132,6 +132,12 @@ def _words(content: object) -> str:
     return content if isinstance(content, str) else ""
 
 
+def texts_of_messages(messages: list[object]) -> list[str]:
+    """The texts of a conversation's messages, in their order, without those that hold none."""
+    said = [_words(message.get("content")) for message in messages if isinstance(message, dict)]
+    return [words for words in said if words.strip()]
+
+
 def _flat_text(fields: dict[str, Any]) -> Asked | None:
     """One text, with what it is about."""
     there = [key for key in TEXTS if key in fields and (fields[key] is None or isinstance(fields[key], str))]

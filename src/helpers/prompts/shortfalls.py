@@ -123,14 +123,21 @@ def _advice(config: BenchmarkConfig) -> str:
     return way_out if config.prompts.source.cut else f"{way_out}, or name the column to cut in prompts.source.cut"
 
 
-def context_warnings(config: BenchmarkConfig, dataset: Dataset, tokens: Mapping[str, list[int]]) -> list[str]:
-    """Warnings about prompts that are too long in the tokenizer of an option (tokenizer -> tokens of each prompt)."""
-    longest = _longest_prompt_tokens(config)
-    return [
-        f"dataset {dataset.name!r}: {sum(n > longest for n in counts)} prompts of up to {max(counts)} tokens in "
-        f"tokenizer {name} and {config.generation.max_output_tokens} output tokens exceed model.context_tokens "
-        f"{config.model.context_tokens}: options that count with it may refuse them. "
-        "Next: lower the dataset's prompt_tokens"
-        for name, counts in tokens.items()
-        if max(counts) > longest
-    ]
+def context_warnings(
+    config: BenchmarkConfig, dataset: Dataset, tokens: Mapping[str, list[int]], outputs: list[int] | None = None
+) -> list[str]:
+    """Warnings about prompts that are too long in the tokenizer of an option (tokenizer -> tokens of each prompt). `outputs`:
+    asked of each answer, where that is not `generation.max_output_tokens`.
+    """
+    asked = f"{config.generation.max_output_tokens} output tokens" if outputs is None else "their output tokens"
+    warnings = []
+    for name, counts in tokens.items():
+        most = outputs or [config.generation.max_output_tokens] * len(counts)
+        too_long = [n for n, output in zip(counts, most, strict=True) if n + output > config.model.context_tokens]
+        if too_long:
+            warnings.append(
+                f"dataset {dataset.name!r}: {len(too_long)} prompts of up to {max(too_long)} tokens in tokenizer {name} and "
+                f"{asked} exceed model.context_tokens {config.model.context_tokens}: options that count with it may refuse them. "
+                "Next: lower the dataset's prompt_tokens"
+            )
+    return warnings

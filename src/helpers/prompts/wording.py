@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.prompts.sources import Record
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+Item = TypeVar("Item")
 _BATCH_RECORDS = 100
 _BEGINNING_CHARACTERS = 100
 
@@ -105,8 +106,8 @@ def _without_repeats(records: Iterable[Record], template: Template) -> Iterator[
             yield record
 
 
-def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """The records, at most 100 at a time."""
-    iterator = iter(records)
+def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items, at most 100 at a time."""
+    iterator = iter(items)
     while batch := list(islice(iterator, _BATCH_RECORDS)):
         yield batch

@@ -303,6 +303,8 @@ def _runs_anyway(option: Option) -> bool:
 
 def _token_dollars(option: Option, config: BenchmarkConfig, price: Price) -> tuple[float | None, str]:
     """Requests x tokens x price. Tokens are counted by the model's tokenizer: the bill counts by the provider's."""
+    if config.load.may_bring_prompts:
+        return None, "no bound of the cost: how many requests there are, and how long, is known once the trace is read"
     usd, total = 0.0, 0
     for dataset in config.datasets_of(option):
         requests = _most_requests(dataset, config)

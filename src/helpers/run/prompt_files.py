@@ -22,6 +22,8 @@ SCHEMA_VERSION = 1
 METADATA_KEY = b"serving_verdict"
 TOKENS_PREFIX = "tokens:"
 """Columns `tokens:<tokenizer>` hold the prompt tokens in the tokenizers of options that have their own."""
+ARRIVAL = "arrival_ns"
+"""The column of prompts that are those of a trace, in the order of its requests: when each came, since the first of them."""
 
 SAMPLE_CHARACTERS = 160
 
@@ -36,8 +38,8 @@ def write_prompts(tables: Mapping[str, pa.Table], payload_dir: Path) -> list[Pat
 
     `tables` maps datasets to prompts, as made by `prompts.make_prompts`. Columns: `prompt_id` (dataset slug and a hash
     of the text), `dataset`, `text` (the user message), `rendered` (what raw-text APIs send), `prompt_tokens`, `answer`
-    (or null), `record_id`, and `tokens:<tokenizer>` for each tokenizer of an option that has its own. The file metadata
-    says how they were made.
+    (or null), `record_id`, `tokens:<tokenizer>` for each tokenizer of an option that has its own, and for prompts of a
+    trace `arrival_ns` and `asked_output_tokens`. The file metadata says how they were made.
     """
     payload_dir.mkdir(parents=True, exist_ok=True)
     with holding(payload_dir.parent, "notebook 01"):
@@ -53,6 +55,11 @@ def read_prompts(payload_dir: Path, dataset_name: str) -> pd.DataFrame:
     if not path.is_file():
         raise RunFolderError(f"{path}: no prompts of dataset {dataset_name!r}. Next: run the notebook 01_generate_data")
     return pq.read_table(path).to_pandas()
+
+
+def are_of_a_trace(file: Path) -> bool:
+    """Are the prompts of a file those of a trace's requests, in its order?"""
+    return ARRIVAL in pq.read_schema(file).names
 
 
 def read_all_prompts(payload_dir: Path) -> pd.DataFrame:

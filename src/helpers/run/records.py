@@ -55,6 +55,7 @@ SCHEMA = pa.schema(
         ("cached_tokens", pa.int32()),
         ("prompt_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
+        ("asked_output_tokens", pa.int32()),
         ("prompt_tokens_source", pa.string()),
         ("output_tokens_source", pa.string()),
         ("prompt_tokens_by_tokenizer", pa.int32()),
@@ -67,6 +68,8 @@ SCHEMA = pa.schema(
         ("echoed_prompt", pa.bool_()),
     ]
 )
+ASKED_OUTPUT = "asked_output_tokens"
+"""The column of the output tokens that a request asked for; prompts of a trace have it too."""
 ENOUGH_REQUESTS, WHOLE_SCHEDULE, PROMPTS_RAN_OUT = "enough requests", "end of the schedule", "prompts ran out"
 """Why a load point ended, where it ended as it was meant to."""
 OVERLOAD = "overload: latency rises throughout"
@@ -192,7 +195,7 @@ class AttemptFacts:
     steady_because: str
     """What speaks for or against it, with figures."""
     asked_output_tokens: int | None
-    """None for imported results whose config does not give it."""
+    """None for imported results whose config does not give it, and where each request asks for its own, as a trace gives it."""
     fixed_output_length: bool | None
     processes: list[LoadProcessFacts]
     """Empty for imported results."""

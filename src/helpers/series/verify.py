@@ -13,25 +13,30 @@ from helpers.report.display import Prose
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompts
+from helpers.run.records import ASKED_OUTPUT
 from helpers.verdict.verdict import Verdict
 
 
 def verify_prompts(config: BenchmarkConfig, run: RunFolder) -> Prose:
-    """Every prompt is in its bin, is unique, and fits the context with its output."""
-    total = 0
+    """Every prompt is in its bin, is unique (but those of a trace), and fits the context with its output."""
+    total, distinct = 0, True
     for dataset in config.datasets:
         prompts = read_prompts(run.payloads, dataset.name)
         low, high = dataset.prompt_tokens
         outside = prompts[(prompts["prompt_tokens"] < low) | (prompts["prompt_tokens"] >= high)]
         if len(outside):
             raise PromptError(f"{dataset.name}: {len(outside)} prompts lie outside [{low}, {high}) tokens")
-        if prompts["rendered"].duplicated().any():
+        is_distinct = not prompts["rendered"].duplicated().any()
+        if not is_distinct and ASKED_OUTPUT not in prompts:  # a trace may hold a prompt twice
             raise PromptError(f"{dataset.name}: a prompt occurs twice")
-        longest = int(prompts["prompt_tokens"].max()) + config.generation.max_output_tokens
+        outputs = prompts.get(ASKED_OUTPUT, config.generation.max_output_tokens)
+        longest = int((prompts["prompt_tokens"] + outputs).max())
         if longest > config.model.context_tokens:
             raise PromptError(f"{dataset.name}: {longest} tokens exceed the context of {config.model.context_tokens}")
         total += len(prompts)
-    return Prose(f"All {total:,} prompts lie in their bins, are distinct and fit the context.")
+        distinct = distinct and is_distinct
+    are = "are distinct and" if distinct else "though the trace repeats some, and"
+    return Prose(f"All {total:,} prompts lie in their bins, {are} fit the context.")
 
 
 def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, run: RunFolder) -> Prose:

@@ -15,7 +15,7 @@ from helpers.metrics.looks import looks_of
 from helpers.metrics.sample_size import requests_for_percentile
 from helpers.metrics.summary import LoadPoint
 from helpers.run.machine import BUSY_MACHINE, busy_words
-from helpers.run.records import ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, AttemptFacts
+from helpers.run.records import ASKED_OUTPUT, ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, AttemptFacts
 from helpers.run.report_warning import ReportWarning
 
 CONCURRENCY_TOLERANCE = 0.98
@@ -55,6 +55,8 @@ class LoadPointAudit:
     prompt_sources: frozenset[str] = frozenset()
     """Who counted prompt tokens: `server` or `tokenizer`."""
     output_sources: frozenset[str] = frozenset()
+    is_of_trace: bool = False
+    """Prompts, and the output tokens requested of each answer, are those of a trace."""
     prompts: Counter[str] = field(default_factory=Counter)
     """Prompt -> times sent."""
 
@@ -64,20 +66,22 @@ def audit(point: LoadPoint) -> LoadPointAudit:
     steady = point.steady
     ok = steady[steady["ok"]]
     first = point.facts[0]
-    asked = first.asked_output_tokens
+    same = first.asked_output_tokens
+    asked = ok[ASKED_OUTPUT] if same is None else ok[ASKED_OUTPUT].fillna(same)
     times_sent = point.requests["prompt_id"].dropna().value_counts()
     return LoadPointAudit(
         option=first.option,
         label=f"{first.option}, {first.dataset}, {first.load.label}",
         answers=len(ok),
-        longer=0 if asked is None else int((ok["output_tokens"] > asked).sum()),
-        shorter=0 if asked is None else int((ok["output_tokens"] < asked).sum()),
+        longer=int((ok["output_tokens"] > asked).fillna(False).sum()),
+        shorter=int((ok["output_tokens"] < asked).fillna(False).sum()),
         echoed=int(steady["echoed_prompt"].fillna(False).sum()),
         not_streamed=int(ok["first_token_ns"].isna().sum()),
         requests=len(point.requests),
         resent=int(point.requests["resent"].fillna(False).sum()),
         prompt_sources=frozenset(steady["prompt_tokens_source"].dropna().unique()),
         output_sources=frozenset(steady["output_tokens_source"].dropna().unique()),
+        is_of_trace=same is None and bool(asked.notna().any()),
         prompts=Counter(dict(zip(times_sent.index.tolist(), times_sent.tolist(), strict=True))),
     )
 
@@ -96,18 +100,25 @@ def check_requests(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Ite
 
 
 def _token_counts(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    asked = config.generation.max_output_tokens if config.generation else None
+    if config.generation is None:
+        return
+    of_trace = any(one.is_of_trace for one in audits)
+    than = (
+        "output tokens than requested"
+        if of_trace
+        else f"than the {config.generation.max_output_tokens} output tokens requested"
+    )
     total = sum(one.answers for one in audits)
     for word, column, so in (
         ("fewer", "shorter", "less work: the option seems faster and cheaper per request than it is"),
         ("more", "longer", "more work: the option seems slower and more expensive per request than it is"),
     ):
         off = [one for one in audits if getattr(one, column)]
-        if asked is not None and off and (config.generation.fixed_output_length or word == "more"):
+        if off and (config.generation.fixed_output_length or word == "more"):
             count = sum(getattr(one, column) for one in off)
             yield ReportWarning(
                 kind="output_length",
-                message=f"{count} of {total} answers have {word} than the {asked} output tokens requested. That is {so}. Next: "
+                message=f"{count} of {total} answers have {word} {than}. That is {so}. Next: "
                 "check that its server obeys `generation`, and how it counts tokens.",
                 rows=[f"{one.label}: {getattr(one, column)} of {one.answers}" for one in off],
             )
@@ -160,11 +171,13 @@ def _repeated_prompts(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
         if repeated:
             rows.append(f"{option}: {repeated:,} of its {len(prompts):,} prompts")
     if rows:
+        why, next_step = "", "raise the `count` of the datasets, or set load.prefix_cache_salt: true"
+        if any(one.is_of_trace for one in audits):
+            why, next_step = ", by the trace or because it was replayed more than once", "replay it once, at one speed"
         yield ReportWarning(
             kind="repeated_prompts",
-            message="Prompts were sent more than once: a server with a prefix cache answers repeated ones faster. With "
-            "such a cache an option may be slower, and more expensive, on prompts that do not repeat. Next: raise the `count` "
-            "of the datasets, or set load.prefix_cache_salt: true.",
+            message=f"Prompts were sent more than once{why}: a server with a prefix cache answers repeated ones faster. With "
+            f"such a cache an option may be slower, and more expensive, on prompts that do not repeat. Next: {next_step}.",
             rows=rows,
         )
 
