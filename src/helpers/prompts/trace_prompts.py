@@ -341,26 +341,26 @@ def _notes(config: BenchmarkConfig, trace: Trace, kept: list[_Sized]) -> Iterato
     requests = [one.request for one in kept]
     made = [request for request in requests if request.text is None]
     name = trace.format.name if trace.format.marks else "its own columns"
-    yield f"Times and lengths are those of the trace ({name})"
+    yield f"Times and lengths are those of the trace ({name})."
     if made:
         none = (
             "It holds no texts of prompts: they are"
             if len(made) == len(kept)
             else "Where it holds no text of a prompt, it is"
         )
-        yield f"{none} made of the words of {describe_source(config.prompts.source)}, as long as the request's prompt was"
+        yield f"{none} made of the words of {describe_source(config.prompts.source)}, as long as the request's prompt was."
         if any(request.blocks for request in made):
-            yield "Requests whose hash_ids begin alike begin with the same text; what follows is alike in no two"
+            yield "Requests whose hash_ids begin alike begin with the same text; what follows is alike in no two."
         else:
             yield (
                 "It does not say which prompts began alike: no two that are made do, so a prefix cache finds less than it may "
-                "have found"
+                "have found."
             )
     else:
-        yield "The texts of prompts are its own, as long as they are in the model's tokenizer"
+        yield "The texts of prompts are its own, as long as they are in the model's tokenizer."
     if any(request.messages > 1 for request in requests):
-        yield "Prompts of several messages are sent as one message of the user, which holds their texts"
+        yield "Prompts of several messages are sent as one message of the user, which holds their texts."
     if any(request.output_tokens is None and request.answer is None for request in requests):
-        yield "Where it has no output length, generation.max_output_tokens are requested"
+        yield "Where it has no output length, generation.max_output_tokens are requested."
     if trace.is_to_the_second:
-        yield "Its times are whole seconds: the requests of a second are sent at once"
+        yield "Its times are whole seconds: the requests of a second are sent at once."

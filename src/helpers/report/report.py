@@ -29,7 +29,13 @@ from helpers.report.price_unit import price_column, price_unit, scaled
 from helpers.report.table_readings import failures_reading, load_points_reading
 from helpers.run.folder import LOCAL_ROOT, RunFolder
 from helpers.run.ledger import Ledger
-from helpers.run.prompt_files import read_prompt_notes, read_prompt_warnings, sample_prompts, summarise_prompts
+from helpers.run.prompt_files import (
+    read_prompt_notes,
+    read_prompt_warnings,
+    read_trace_notes,
+    sample_prompts,
+    summarise_prompts,
+)
 from helpers.run.remote import store_run
 from helpers.verdict.chosen_points import main_latency
 from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
@@ -107,7 +113,8 @@ def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
         load_words(config.load),
     )
     when = Markdown(" Run {}, {} {:%Y-%m-%d %H:%M} UTC. [Configuration](config.yml).")
-    return Prose(measured + when.format(code(run.run_id), began, started) + slo_sentence(run))
+    of_trace = Markdown(" {}").format(" ".join(read_trace_notes(run.payloads))) if config.load.may_bring_prompts else ""
+    return Prose(measured + of_trace + when.format(code(run.run_id), began, started) + slo_sentence(run))
 
 
 def options_table(verdict: Verdict, config: BenchmarkConfig) -> Table:

@@ -80,6 +80,11 @@ def read_prompt_notes(payload_dir: Path) -> list[str]:
     return next((prompt_metadata(pq.read_schema(path)).get("notes", []) for path in _in_order(payload_dir)), [])
 
 
+def read_trace_notes(payload_dir: Path) -> list[str]:
+    """How prompts were made of a trace's requests; none where they were not."""
+    return read_prompt_notes(payload_dir) if any(map(are_of_a_trace, payload_dir.glob("*.parquet"))) else []
+
+
 def summarise_prompts(payload_dir: Path) -> pd.DataFrame:
     """One row per dataset, in the order of the config.
 
