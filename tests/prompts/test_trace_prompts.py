@@ -311,8 +311,8 @@ FAULTS = {
     ),
     "more than memory holds": (
         "t.csv",
-        HEAD + "1,90000000,5\n2,90000000,5\n",
-        "180,000,000 tokens.*Next: replay a part",
+        HEAD + "1,99900,5\n" * 1002,
+        "1,002 requests have 100,099,800 tokens.*Next: replay a part",
     ),
 }
 

@@ -94,15 +94,15 @@ def prompts_of_trace(
     """
     load, dataset = config.load, config.datasets[0]
     requests = read_trace_requests(load, base_dir, trace)
-    total = sum(request.input_tokens or 0 for request in requests if request.text is None)
+    left_out: Counter[str] = Counter()
+    sized = list(_worth_making(_sized(requests, config, wording), config, dataset, wording, left_out))
+    total = sum(one.prompt.tokens if one.prompt else one.request.input_tokens for one in sized)
     if total > MOST_TOKENS:
         raise ConfigError(
-            f"load.path {load.path!r}: the prompts of {len(requests):,} requests have {total:,} tokens. Expected at most "
+            f"load.path {load.path!r}: the prompts of {len(sized):,} requests have {total:,} tokens. Expected at most "
             f"{MOST_TOKENS:,}, because all are made and held before the load. Next: replay a part, with load.window or "
             "load.max_requests"
         )
-    left_out: Counter[str] = Counter()
-    sized = list(_worth_making(_sized(requests, config, wording), config, dataset, wording, left_out))
     prompts: dict[int, Prompt] = {i: one.prompt for i, one in enumerate(sized) if one.prompt is not None}
     to_make = [i for i, one in enumerate(sized) if one.prompt is None]
     if to_make:
@@ -138,7 +138,7 @@ def _sized(requests: list[TraceRequest], config: BenchmarkConfig, wording: Wordi
             id(request): Prompt(_record(request), request.text, text, tokens)
             for request, text, tokens in zip(with_text, rendered, wording.count(rendered), strict=True)
         }
-        answered = [r for r in batch if r.output_tokens is None and r.answer]
+        answered = [r for r in batch if r.output_tokens is None and r.answer is not None]
         counts = count_tokens(wording.tokenizer, [r.answer for r in answered], add_special_tokens=False)
         by_answer = {id(request): tokens for request, tokens in zip(answered, counts, strict=True)}
         for request in batch:
