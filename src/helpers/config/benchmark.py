@@ -294,6 +294,17 @@ class BenchmarkConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _prefix_or_salt(self) -> BenchmarkConfig:
+        if self.prompts is not None and self.prompts.prefix is not None and self.load.prefix_cache_salt:
+            raise PydanticCustomError(
+                "inconsistent",
+                "a salt before each prompt leaves nothing of prompts.prefix to share. Expected one of the two. Next: set "
+                "load.prefix_cache_salt: false (behind a prefix each request has a salt anyway), or delete prompts.prefix",
+                {"path": ["load", "prefix_cache_salt"]},
+            )
+        return self
+
+    @model_validator(mode="after")
     def _limits_can_be_measured(self) -> BenchmarkConfig:
         why = (
             "results are imported"

@@ -52,6 +52,31 @@ class ShareGPTSource(Strict):
 Source = Annotated[PythonReferenceSource | FileSource | ShareGPTSource, Field(discriminator="kind")]
 
 
+class SharedPrefix(Strict):
+    """A common beginning of prompts, such as a system prompt: what of it a prefix cache holds need not be computed again."""
+
+    tokens: PositiveInt | None = Field(
+        default=None,
+        description="Length of the common beginning, with what the chat template puts first. Give this or hit_rate.",
+    )
+    hit_rate: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of a dataset's prompt tokens that are a common beginning, and so the share that a cache which holds "
+        "the prefixes can serve; the length of the prefix follows from it. Give this or tokens.",
+    )
+    groups: PositiveInt = Field(
+        default=1, description="Number of distinct prefixes of each dataset; its prompts take them in turn."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> SharedPrefix:
+        if (self.tokens is None) == (self.hit_rate is None):
+            raise ValueError("give either tokens (the length of the prefix) or hit_rate, from which the length follows")
+        return self
+
+
 class PromptsConfig(Strict):
     """Where prompts come from and how they are worded."""
 
@@ -63,6 +88,10 @@ class PromptsConfig(Strict):
     )
     chat_template: Literal["model", "none"] = Field(
         default="model", description="`model`: the tokenizer's chat template is applied; `none`: the bare text is sent."
+    )
+    prefix: SharedPrefix | None = Field(
+        default=None,
+        description="Prompts that share their beginnings, with a salt of each request behind it; null: they do not.",
     )
 
     @model_validator(mode="before")

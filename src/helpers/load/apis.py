@@ -96,7 +96,8 @@ def read_openai(events: list[_OpenAIEvent]) -> Reading:
                 reading.finish_reason = choice.finish_reason
         usage = event.usage or (event.x_groq and event.x_groq.usage)
         if usage is not None:
-            reading.cached_tokens = _cached_of(usage.prompt_tokens_details)
+            cached = _cached_of(usage.prompt_tokens_details)
+            reading.cached_tokens = reading.cached_tokens if cached is None else cached
             reading.prompt_tokens = usage.prompt_tokens
             reading.output_tokens = usage.completion_tokens
             reading.reports_reasoning = _reports_reasoning(usage.completion_tokens_details)

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from helpers.config.workload import Generation
 from helpers.errors import LoadError
 from helpers.load.address import Address
 from helpers.load.signing import BearerToken, RequestSigner
+from helpers.prompts.salts import salt_of, salted_prompt
 from helpers.run.records import ASKED_OUTPUT
 
 if TYPE_CHECKING:
@@ -48,17 +49,19 @@ def prepare_requests(
     The keys of `extra_body` are added to each body, those of `omit_body_keys` left out.
 
     With `salt`, the user's text of each sent request begins with characters of its own (see `salt_of`), so that a server
-    finds none of it in a prefix cache. What a chat template puts before the user's text stays the same for all.
+    finds none of it in a prefix cache. What a chat template puts before the user's text stays the same for all. Where `prompts`
+    has a column prefix_characters, that many characters of the user's text come before the salt, which is then always there.
     """
     build = BODIES[address.api]
     signed = address.sigv4 is not None
     place_of_salt = uuid.uuid4().hex  # in no prompt
     prepared = []
     columns = [prompts[name].to_pylist() for name in ("prompt_id", "text", "rendered")]
-    outputs = asked_output_tokens(prompts, generation)
-    for prompt_id, text, rendered, output_tokens in zip(*columns, outputs, strict=True):
+    prefixes, outputs = prefix_characters(prompts), asked_output_tokens(prompts, generation)
+    salt = salt or any(prefixes)
+    for prompt_id, text, rendered, prefix, output_tokens in zip(*columns, prefixes, outputs, strict=True):
         if salt:
-            text, rendered = salted_prompt(text, rendered, place_of_salt)
+            text, rendered = salted_prompt(text, rendered, place_of_salt, prefix)
         asked = generation.model_copy(update={"max_output_tokens": output_tokens})
         content = {**build(text, rendered, address, asked), **extra_body}
         content = {name: value for name, value in content.items() if name not in omit_body_keys}
@@ -78,16 +81,10 @@ def asked_output_tokens(prompts: pa.Table, generation: Generation) -> list[int]:
     return [generation.max_output_tokens] * len(prompts)
 
 
-def salt_of(request_id: str) -> str:
-    """The salt of a request: 8 hexadecimal digits and a space, the same whenever the id is the same."""
-    return blake2b(request_id.encode(), digest_size=4).hexdigest() + " "
-
-
-def salted_prompt(text: str, rendered: str, salt: str) -> tuple[str, str]:
-    """Text and rendered prompt, as they are with a salt before the user's text."""
-    user_text = text.strip()  # chat templates strip it too
-    at = max(rendered.find(user_text), 0)
-    return salt + text, rendered[:at] + salt + rendered[at:]
+def prefix_characters(prompts: pa.Table) -> list[int]:
+    """Of each prompt, the characters of the user's text that it shares with others; 0 without `prompts.prefix`."""
+    name = "prefix_characters"
+    return prompts[name].to_pylist() if name in prompts.column_names else [0] * len(prompts)
 
 
 # --- bodies -------------------------------------------------------------------------------------------------------

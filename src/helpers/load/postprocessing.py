@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 
 from helpers.config.secret_words import secret_hider
 from helpers.errors import PromptError
-from helpers.load.bodies import asked_output_tokens, salt_of, salted_prompt
+from helpers.load.bodies import asked_output_tokens, prefix_characters
 from helpers.load.connection import Exchange
 from helpers.load.messages import AttemptSpec, Parse, Parsed, Write, Written
 from helpers.load.responses import Answer, read_answer, unreadable
 from helpers.load.spool import ExchangeReader
+from helpers.prompts.salts import salt_of, salted_prompt
 from helpers.run.records import METADATA_KEY, SCHEMA
 
 BATCH_ROWS = 2000
@@ -124,6 +125,7 @@ class _RowBuilder:
         self._prompt_ids = prompts["prompt_id"].to_pylist()
         self._text = prompts["text"].to_pylist()
         self._rendered = prompts["rendered"].to_pylist()
+        self._prefix_characters = prefix_characters(prompts)
         self._prompt_tokens = prompts[spec.prompt_tokens_column].to_pylist()
         self._asked = asked_output_tokens(prompts, spec.generation)
         self._hide = secret_hider(spec.address.secrets())
@@ -206,9 +208,10 @@ class _RowBuilder:
 
     def _sent_prompt(self, prompt: int, request_id: str) -> str:
         """The prompt as it was sent."""
-        if not self._spec.load.prefix_cache_salt:
+        prefix = self._prefix_characters[prompt]
+        if not (self._spec.load.prefix_cache_salt or prefix):
             return self._rendered[prompt]
-        return salted_prompt(self._text[prompt], self._rendered[prompt], salt_of(request_id))[1]
+        return salted_prompt(self._text[prompt], self._rendered[prompt], salt_of(request_id), prefix)[1]
 
     def _phase(self, t0_ns: int) -> str:
         opened, closed = self._message.open_ns, self._message.close_ns

@@ -138,6 +138,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     for name in ("prompt_tokens", "output_tokens"):
         row[f"{name}_mean"], row[f"{name}_sd"] = _mean_and_sd(here[name], ok)
     row["cached_tokens_mean"] = 0.0  # no tool reports them
+    row |= {f"{known}_hit_rate": None for known in ("asked", "sent", "found")}
     row |= no_sample()
     effect = _effect(here, load)
     failed_alike = effect if 0 < failures < n else 1.0

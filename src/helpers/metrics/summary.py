@@ -145,7 +145,7 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
     `failure_effect` (`intervals.design_effect` of failures), and over how many load points they are pooled
     (`pooled_failures`); `shows_room` of an open loop, and what an overloaded one answered per second (`room`); `slo` (met,
     missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that is: see
-    `LoadPointLatencies.slo_columns`. Unknown is None.
+    `LoadPointLatencies.slo_columns`. Unknown is None; `asked_hit_rate` and `sent_hit_rate` are for the caller to fill.
     """
     windows, here = point.facts, point.steady
     window_s = sum(f.window_s for f in windows)
@@ -171,6 +171,9 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
         "asked_rate_per_s": _pooled_rate([f.scheduled for f in windows]),
         "achieved_rate_per_s": _pooled_rate([f.achieved for f in windows]),
         "schedule_lag_p99_ms": max((f.schedule_lag_ms["p99"] for f in windows if f.schedule_lag_ms), default=None),
+        "asked_hit_rate": None,
+        "sent_hit_rate": None,
+        "found_hit_rate": found_hit_rate(here[ok]),
         "cached_tokens_mean": _mean(here.loc[ok, "cached_tokens"].fillna(0)),
         "prompt_tokens_mean": _mean(here.loc[ok, "prompt_tokens"]),
         "prompt_tokens_sd": _sd(here.loc[ok, "prompt_tokens"]),
@@ -210,6 +213,16 @@ def _pooled_rate(arrivals: list[ArrivalFacts | None]) -> float | None:
     if any(a is None or not 0 < a.rate < math.inf for a in arrivals):
         return None
     return sum(a.requests - 1 for a in arrivals) / sum((a.requests - 1) / a.rate for a in arrivals)
+
+
+def found_hit_rate(answers: pd.DataFrame) -> float | None:
+    """Share of the prompt tokens that the server found in a prefix cache: Σ cached ÷ Σ prompt tokens. Servers that report it may
+    leave it out where they found nothing; None where no answer has it.
+    """
+    known = answers.dropna(subset=["prompt_tokens"])
+    if known["cached_tokens"].isna().all() or not known["prompt_tokens"].sum():
+        return None
+    return float(known["cached_tokens"].fillna(0).sum() / known["prompt_tokens"].sum())
 
 
 def _mean(values: pd.Series) -> float | None:

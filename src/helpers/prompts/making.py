@@ -12,6 +12,7 @@ import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,22 @@ from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.workload import Dataset
 from helpers.errors import PromptError
 from helpers.prompts.cutting import CHARACTERS_PER_TOKEN, MOST_CHARACTERS_PER_TOKEN, cut_at_word, cut_prompts
+from helpers.prompts.shared_prefixes import SharedPrompts, make_shared, with_prefixes, with_salt_room
 from helpers.prompts.shortfalls import SourceSearch, context_warnings, reachable_bin, shortfalls, too_few
 from helpers.prompts.sources import Record, describe_source, read_records
 from helpers.prompts.templates import Template, load_template
 from helpers.prompts.tokenizers import load_tokenizer, render_chat
 from helpers.prompts.trace_prompts import PromptsOfTrace, prompts_of_trace, trace_that_brings_prompts
-from helpers.prompts.wording import Prompt, Wording, as_sent, count_in, other_wordings, whole_prompts
+from helpers.prompts.wording import (
+    PREFIX,
+    Prompt,
+    Wording,
+    as_counted,
+    as_sent,
+    count_in,
+    other_wordings,
+    whole_prompts,
+)
 from helpers.run.folder import RunFolder
 from helpers.run.prompt_files import (
     ARRIVAL,
@@ -107,7 +118,7 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
         (dataset,) = config.datasets
         found = prompts_of_trace(config, base_dir, trace, wording, _generator(config.seed, dataset.name))
         others = other_wordings(config, base_dir, model_cache_dir, wording)
-        return Prompts({dataset.name: _to_table(config, dataset, found.prompts, wording, others, found.notes, found)})
+        return Prompts({dataset.name: _to_table(config, dataset, found.prompts, None, wording, others, found.notes, found)})
     bins = {dataset.name: reachable_bin(config, dataset) for dataset in config.datasets}
     search = SourceSearch()
     pools = _fill_pools(config, base_dir, wording, bins, search)
@@ -117,22 +128,49 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
     tables: dict[str, pa.Table] = {}
     faults: list[str] = []
     for dataset in config.datasets:
-        rng = _generator(config.seed, dataset.name)
-        shuffled = [pools[dataset.name][i] for i in rng.permutation(len(pools[dataset.name]))]
-        records = _fresh_beginnings_first(shuffled, wording, used_beginnings)
-        if config.prompts.source.cut is None:
-            candidates = whole_prompts(records, wording)
+        allowed = bins[dataset.name]
+        make = partial(_make, config, dataset, pools[dataset.name], wording, used_beginnings, search)
+        shared = None
+        if config.prompts.prefix is None:
+            prompts = make(allowed)
         else:
-            candidates = cut_prompts(records, config.prompts.source.cut, bins[dataset.name], wording, rng, search)
-        prompts = _take_distinct(candidates, dataset.count)
+            make_shorter, rng = (
+                partial(make, with_salt_room(allowed)),
+                _generator(config.seed, f"{dataset.name} prefix"),
+            )
+            shared = make_shared(config, dataset, allowed, wording, rng, make_shorter)
+            prompts = shared.prompts
         used_beginnings.update(wording.beginning(prompt.record) for prompt in prompts)
         if fault := too_few(config, dataset, len(prompts), search):
             faults.append(fault)
         else:
-            tables[dataset.name] = _to_table(config, dataset, prompts, wording, others, notes)
+            tables[dataset.name] = _to_table(config, dataset, prompts, shared, wording, others, notes)
     if faults:
         raise PromptError("\n".join(faults))
     return Prompts(tables)
+
+
+def _make(
+    config: BenchmarkConfig,
+    dataset: Dataset,
+    pool: list[Record],
+    wording: Wording,
+    used_beginnings: set[str],
+    search: SourceSearch,
+    allowed: range,
+    prefixes: list[str] | None = None,
+) -> list[Prompt]:
+    """The prompts of a dataset, in random order; with `prefixes`, each begins with one of them."""
+    rng = _generator(config.seed, dataset.name)
+    shuffled = [pool[i] for i in rng.permutation(len(pool))]
+    records = _fresh_beginnings_first(shuffled, wording, used_beginnings)
+    if prefixes:
+        records, wording = with_prefixes(records, wording, prefixes)
+    if config.prompts.source.cut is None:
+        candidates = (prompt for prompt in whole_prompts(records, wording) if prompt.tokens in allowed)
+    else:
+        candidates = cut_prompts(records, config.prompts.source.cut, allowed, wording, rng, search)
+    return _take_distinct(candidates, dataset.count)
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
@@ -155,6 +193,8 @@ def _fill_pools(
     size = max(_POOL_RECORDS, 2 * sum(dataset.count for dataset in config.datasets))
     ranks = np.random.default_rng(config.seed)
     if source.cut is None:
+        if config.prompts.prefix is not None:  # a prefix of any length may make up for what is missing
+            bins = {name: range(allowed.stop) for name, allowed in bins.items()}
         pools = _pool_by_length(records, wording, bins, size, ranks, search)
     else:
         highest_low = max(allowed.start for allowed in bins.values())
@@ -243,13 +283,16 @@ def _to_table(
     config: BenchmarkConfig,
     dataset: Dataset,
     prompts: list[Prompt],
+    shared: SharedPrompts | None,
     wording: Wording,
     others: Mapping[str, tuple[Wording, bool]],
     notes: list[str],
     of_trace: PromptsOfTrace | None = None,
 ) -> pa.Table:
     sent = [as_sent(prompt.rendered, wording) for prompt in prompts]
-    other_tokens = {name: count_in(other, chats, prompts, sent) for name, (other, chats) in others.items()}
+    counted = [as_counted(prompt) for prompt in prompts]
+    counted_raw = [as_sent(prompt.rendered, wording) for prompt in counted]
+    other_tokens = {name: count_in(other, chats, counted, counted_raw) for name, (other, chats) in others.items()}
     found = shortfalls(config, dataset, len(prompts)) if of_trace is None else of_trace.warnings
     outputs = of_trace and of_trace.output_tokens
     warnings = found + context_warnings(config, dataset, other_tokens, outputs)
@@ -267,7 +310,20 @@ def _to_table(
     if of_trace is not None:
         columns |= {ARRIVAL: pa.array(of_trace.arrivals_ns, pa.int64()), ASKED_OUTPUT: pa.array(outputs, pa.int64())}
         metadata |= {"asked": of_trace.in_trace, "max_output_tokens": max(outputs)}
+    if shared is not None:
+        lengths = [len(prompt.record.columns[PREFIX]) for prompt in prompts]
+        columns["prefix_characters"] = pa.array(lengths, pa.int64())
+        columns["prefix_tokens"] = pa.array(shared.prefix_tokens, pa.int64())
+        metadata["prefix"] = {
+            **config.prompts.prefix.model_dump(mode="json"),
+            "hit_rate": _asked_hit_rate(config, shared),
+        }
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
+
+
+def _asked_hit_rate(config: BenchmarkConfig, shared: SharedPrompts) -> float:
+    """As the config gives it, or as it follows from the length of the prefix that it gives."""
+    return config.prompts.prefix.hit_rate or shared.hit_rate
 
 
 def _prompt_id(dataset: Dataset, text: str) -> str:

@@ -120,6 +120,7 @@ def _bin_text(config: BenchmarkConfig, dataset: Dataset) -> str:
 
 def _advice(config: BenchmarkConfig) -> str:
     way_out = "change the dataset's prompt_tokens, or give a source with more or longer records"
+    way_out = way_out if config.prompts.prefix is None else f"ask less of prompts.prefix, {way_out}"
     return way_out if config.prompts.source.cut else f"{way_out}, or name the column to cut in prompts.source.cut"
 
 

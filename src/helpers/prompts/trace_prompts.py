@@ -74,6 +74,11 @@ def trace_that_brings_prompts(config: BenchmarkConfig, base_dir: Path) -> Trace 
             f"one dataset, whose prompt_tokens say which of them are replayed. Next: write one, such as {{name: trace, "
             f"prompt_tokens: [1, {config.model.context_tokens}]}}{instead}"
         )
+    if config.prompts.prefix is not None:
+        raise ConfigError(
+            f"prompts.prefix: the prompts are those of {load.path!r}, which has lengths, and share what they share there. Expected "
+            f"no prefix where lengths are those of a trace. Next: delete it{instead}"
+        )
     if load.prefix_cache_salt:
         raise ConfigError(
             f"load.prefix_cache_salt: bad value true: it makes each prompt longer than in {load.path!r}, and no two would begin "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.prompts.salts import salt_of, salted_prompt
 from helpers.prompts.sources import Record
 from helpers.prompts.templates import Template
 from helpers.prompts.tokenizers import ChatTemplate, count_tokens, load_tokenizer, render_chat
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+PREFIX = "\0prefix"
+"""The column that holds the shared beginning of a record's prompt, where it has one; no source can name it."""
 Item = TypeVar("Item")
 _BATCH_RECORDS = 100
 _BEGINNING_CHARACTERS = 100
@@ -45,7 +48,9 @@ class Wording:
         """One prompt per record."""
         texts = [self.template.fill(record.columns) for record in records]
         rendered = [render_chat(self.tokenizer, text, self.chat_template) for text in texts]
-        return [Prompt(*row) for row in zip(records, texts, rendered, self.count(rendered), strict=True)]
+        made = [Prompt(*row, 0) for row in zip(records, texts, rendered, strict=True)]
+        tokens = self.count([as_counted(prompt).rendered for prompt in made])
+        return [replace(prompt, tokens=n) for prompt, n in zip(made, tokens, strict=True)]
 
     def count(self, rendered: list[str]) -> list[int]:
         """Tokens of each rendered prompt, special tokens included."""
@@ -56,6 +61,14 @@ class Wording:
         return "".join(record.columns[column][:_BEGINNING_CHARACTERS] for column in self.template.columns)[
             :_BEGINNING_CHARACTERS
         ]
+
+
+def as_counted(prompt: Prompt) -> Prompt:
+    """The prompt with a salt behind its prefix, as each request has one of its own; without a prefix as it is."""
+    if (prefix := prompt.record.columns.get(PREFIX)) is None:
+        return prompt
+    text, rendered = salted_prompt(prompt.text, prompt.rendered, salt_of(prompt.text), len(prefix))
+    return replace(prompt, text=text, rendered=rendered)
 
 
 def other_wordings(

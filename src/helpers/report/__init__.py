@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "answer_report": ["what_would_change"],
         "bottom_line_text": ["bottom_line"],
+        "cache_report": ["hit_rate_table"],
         "charts": ["prompt_lengths"],
         "comparison_report": ["comparison_summary", "comparison_table"],
         "cost_report": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.report.cache_report import price_holds_at
 from helpers.report.columns import interval_words
 from helpers.report.comparing import listed, quoted
 from helpers.report.display import Markdown, Prose
@@ -44,7 +45,7 @@ def _recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
         f" For {text.number(config.traffic.requests_per_minute)} requests a minute{_mix(winner)} with "
         f"{text.percent(config.traffic.headroom)} headroom it takes {_need(winner.capacity)}{_need_within(winner, config)}."
     )
-    return Markdown().join([served, takes, _lower_bill(verdict, config), _tie(verdict)])
+    return Markdown().join([served, price_holds_at(winner), takes, _lower_bill(verdict, config), _tie(verdict)])
 
 
 def _lower_bill(verdict: Verdict, config: BenchmarkConfig) -> str:
@@ -153,7 +154,7 @@ def _if_you_must(verdict: Verdict, config: BenchmarkConfig) -> str:
         behind = [f"{quoted(o.option)} ({prices[o.option]})" for o in others]
         said += f", before {_listed(behind)}"
     is_open, settles = _what_is_open(best, config), _what_would_settle(best.to_settle)
-    return f"{said}. That is an estimate, not a verdict: {is_open}. {settles}"
+    return f"{said}. That is an estimate, not a verdict: {is_open}. {settles}{price_holds_at(best)}"
 
 
 def _listed(names: list[str]) -> str:

@@ -364,6 +364,7 @@ def definitions() -> Prose:
         "| schedule lag | sent − scheduled |\n"
         "| gap CV | standard deviation of the gaps between sends ÷ their mean: 0 evenly spaced, 1 Poisson |\n"
         "| dispersion | variance ÷ mean of the sends per short window: 1 Poisson, more in bursts |\n"
+        "| hit rate | share of the prompt tokens that a prefix cache holds: asked for, sent, or found by the server |\n"
         "| client-limited | the load generator, not the server, shaped the load point: it feeds no verdict |\n"
         "| SLO | service level objective: the latency and error limits of the config |\n"
         "| goodput | requests that succeeded and met every latency limit ÷ length of the window |\n"

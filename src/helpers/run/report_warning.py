@@ -26,6 +26,7 @@ WEIGHTS = {
         "client_gap",
         "one_prompt",
         "repeated_prompts",
+        "hit_rate",
         "concurrency",
         "arrivals",
     ),

@@ -25,6 +25,7 @@ from helpers.run.records import AttemptFacts, read_facts
 from helpers.run.report_warning import ReportWarning, gravest_first
 from helpers.verdict.checks import check_run
 from helpers.verdict.group_checks import group_warnings
+from helpers.verdict.hit_rates import HitRates
 from helpers.verdict.request_checks import audit
 from helpers.verdict.verdict import Verdict
 
@@ -51,7 +52,7 @@ class Measurements:
     """All measurements of a run."""
 
     points: pd.DataFrame
-    """One row per load point: `summary.summarise`."""
+    """One row per load point: `summary.summarise`, with `HitRates.of`."""
     samples: pd.DataFrame
     """Requests of the steady windows for figures, at most SAMPLES_PER_LOAD_POINT of each load point: option, dataset, level, ok,
     prompt_tokens, latency_s, ttft_s, tpot_s."""
@@ -70,9 +71,9 @@ def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     facts = read_facts(run.requests)
     endpoints = read_endpoints(config, run)
     endpoint = {record.option: record for record in endpoints}
-    rows, audits, samples = [], [], []
+    rows, audits, samples, hit_rates = [], [], [], HitRates(run, config)
     for point in read_load_points(run.requests, facts, config):
-        rows.append(summarise(point, endpoint.get(point.facts[0].option), config))
+        rows.append(summarise(point, endpoint.get(point.facts[0].option), config) | hit_rates.of(point))
         audits.append(audit(point))
         samples.append(_sample(point, config.seed))
     groups = read_groups(run)

@@ -57,6 +57,8 @@ def chosen_point(
         requests_per_s=estimate_of(row, "served_requests_per_s"),
         latency_s=estimate_of(row, percentile_column(config)),
         cached_tokens_mean=_finite(row.get("cached_tokens_mean", 0.0)) or 0.0,
+        asked_hit_rate=_finite(row.get("asked_hit_rate")),
+        found_hit_rate=_finite(row.get("found_hit_rate")),
         prompt_tokens_mean=_finite(row["prompt_tokens_mean"]),
         output_tokens_mean=_finite(row["output_tokens_mean"]),
         cost=estimate_of(row, basis),

@@ -14,11 +14,13 @@ from helpers.metrics.formulas import UNDECIDED
 from helpers.metrics.looks import looks_of
 from helpers.metrics.sample_size import requests_for_percentile
 from helpers.metrics.summary import LoadPoint
+from helpers.number_text import percent
 from helpers.run.machine import BUSY_MACHINE, busy_words
 from helpers.run.records import ASKED_OUTPUT, ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, AttemptFacts
 from helpers.run.report_warning import ReportWarning
 
 CONCURRENCY_TOLERANCE = 0.98
+HIT_RATE_TOLERANCE = 0.05
 RATE_TOLERANCE = 0.02
 PLANNED_ENDS = {ENOUGH_REQUESTS, WHOLE_SCHEDULE}
 """Reasons for which a load point ends as planned; ramps and traces end with their schedule."""
@@ -94,7 +96,10 @@ def check_requests(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Ite
     yield from _token_counts(audits, config)
     yield from _echoed(audits)
     yield from _token_sources(audits, config)
-    yield from _repeated_prompts(audits)
+    if config.imported or not (
+        config.load.prefix_cache_salt or config.prompts.prefix
+    ):  # else requests differ all the same
+        yield from _repeated_prompts(audits)
     yield from _not_streamed(audits)
     yield from _resent(audits)
 
@@ -226,6 +231,7 @@ def check_load_points(
     yield from _concurrency(points)
     yield from _arrivals(points)
     yield from _clock_sources(facts)
+    yield from _hit_rates(points)
 
 
 def _client_limited(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
@@ -283,6 +289,26 @@ def _not_steady(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
                 "longer (load.min_requests, load.max_duration_s); if they still are not steady, the load is too high."
             )
             yield ReportWarning(kind=kind, message=message, rows=rows)
+
+
+def _hit_rates(points: pd.DataFrame) -> Iterable[ReportWarning]:
+    """Prefix caches that found another share of the prompt tokens than was asked for. One that reports nothing is unknown."""
+    known = points.dropna(subset=["asked_hit_rate", "found_hit_rate"])
+    off = known[(known["asked_hit_rate"] - known["found_hit_rate"]).abs() > HIT_RATE_TOLERANCE]
+    if len(off):
+        rows = [
+            f"{r.option}, {r.dataset}, {r.load}: asked {percent(r.asked_hit_rate)}, sent {percent(r.sent_hit_rate)}, "
+            f"found {percent(r.found_hit_rate)}"
+            for r in off.itertuples()
+        ]
+        yield ReportWarning(
+            kind="hit_rate",
+            message="Prefix caches found another share of the prompt tokens than prompts.prefix asks: latency and price here are "
+            "those at the share that was found. Caches hold whole blocks of tokens, as far as memory goes. Next: if too little "
+            "was sent, lower prompts.prefix.groups or raise load.min_requests; if too little was found, switch the cache on, "
+            "give it more memory, or ask for longer prefixes.",
+            rows=rows,
+        )
 
 
 def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:

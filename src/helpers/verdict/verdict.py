@@ -61,6 +61,10 @@ class ChosenPoint(Data):
     """The SLO's percentile of the main latency."""
     cached_tokens_mean: float = 0.0
     """Of the prompt tokens, those from a prompt cache, as far as the server reported them."""
+    asked_hit_rate: float | None = None
+    """Share of the prompt tokens that `prompts.prefix` asks a cache to serve."""
+    found_hit_rate: float | None = None
+    """Share of the prompt tokens that the server reports to have found in its prefix cache; null where it reports nothing."""
     prompt_tokens_mean: float | None
     output_tokens_mean: float | None
     cost: Estimate | None

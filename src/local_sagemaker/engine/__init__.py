@@ -11,6 +11,7 @@ Run by `python -m local_sagemaker.engine`. Counts are in tokens.
 * `openai_answers`: OpenAI's answer bodies, streamed or whole.
 * `answers`: one answer in progress, piece by piece.
 * `scheduler`: the batch: admits, steps and delivers.
+* `prefix_cache`: how much of a prompt the prefix cache held.
 * `text_decoding`: tokens to text, and stop texts.
 * `model_file`: context length and tokens of a GGUF file.
 * `errors`: the engine's errors.

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from local_sagemaker.engine.errors import GenerationFailed
 from local_sagemaker.engine.request_bodies import GenerationRequest
@@ -56,10 +57,13 @@ class Answer:
         """Frees its slot in the batch; has no effect once the answer has ended."""
         self._engine.cancel(self._job)
 
-    def usage(self) -> dict[str, int]:
-        """The token counts so far, as OpenAI names them."""
-        return {
+    def usage(self) -> dict[str, Any]:
+        """The token counts so far, as OpenAI names them; with a prefix cache also what of the prompt it held."""
+        usage: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
+        if self._job.cached_tokens is not None:
+            usage["prompt_tokens_details"] = {"cached_tokens": self._job.cached_tokens}
+        return usage

@@ -18,6 +18,7 @@ import openvino_genai
 
 from local_sagemaker.engine.errors import BadRequest, GenerationFailed
 from local_sagemaker.engine.model_file import GgufMetadata, token_bytes
+from local_sagemaker.engine.prefix_cache import PrefixCache
 from local_sagemaker.engine.request_bodies import GenerationRequest
 from local_sagemaker.engine.settings import EngineSettings
 
@@ -49,6 +50,15 @@ class Job:
         self.config = config
         self.results: asyncio.Queue[Tokens | GenerationFailed] = asyncio.Queue()
         self.cancelled = False
+        self.cached_tokens: int | None = None
+        """Tokens of the prompt that the prefix cache held; None until it is admitted, and without such a cache."""
+        self.tokens: list[int] = []
+        """Prompt and answer so far, where there is a prefix cache."""
+
+    @property
+    def most_tokens(self) -> int:
+        """Of prompt and answer."""
+        return int(self.input_ids.shape[1]) + int(self.config.max_new_tokens)
 
 
 class Engine:
@@ -67,6 +77,7 @@ class Engine:
         self._max_live_jobs = settings.max_num_seqs
         self._waiting_jobs: deque[Job] = deque()
         self._live: dict[Job, Any] = {}
+        self._prefix_cache = PrefixCache(settings.num_kv_blocks, KV_BLOCK_TOKENS) if settings.prefix_caching else None
         self._run_task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -137,6 +148,9 @@ class Engine:
             job = self._waiting_jobs.popleft()
             if job.cancelled:
                 continue
+            if self._prefix_cache is not None:
+                job.tokens = job.input_ids.data[0].tolist()
+                job.cached_tokens = self._prefix_cache.admit(job.tokens, job.most_tokens)
             self._live[job] = self._pipeline.add_request(job.job_id, job.input_ids, job.config)
 
     def _deliver(self) -> None:
@@ -145,12 +159,35 @@ class Engine:
             if job.cancelled:
                 handle.cancel()
                 del self._live[job]
+                self._note_end(job, broken_off=True)
                 continue
             result = _read(handle)
             if result is not None:
+                self._note(job, result)
                 job.results.put_nowait(result)
                 if isinstance(result, GenerationFailed) or result.finish_reason:
                     del self._live[job]
+
+    def _note(self, job: Job, result: Tokens | GenerationFailed) -> None:
+        """Enters in the account of the prefix cache what a step computed."""
+        if self._prefix_cache is None:
+            return
+        if isinstance(result, GenerationFailed):
+            self._note_end(job, broken_off=True)
+            return
+        is_first = len(job.tokens) == job.input_ids.shape[1]
+        job.tokens += result.ids
+        if result.finish_reason:
+            self._note_end(job, broken_off=False)
+            self._prefix_cache.enter(
+                job.tokens[:-1], ended=True
+            )  # nothing has followed the last token, so it is not in
+        elif is_first:
+            self._prefix_cache.enter(job.tokens[: job.input_ids.shape[1]], ended=False)
+
+    def _note_end(self, job: Job, broken_off: bool) -> None:
+        if self._prefix_cache is not None:
+            self._prefix_cache.release(job.most_tokens, broken_off)
 
 
 def _exit_if_failed(run: asyncio.Task[None]) -> None:
