@@ -182,6 +182,11 @@ ONE_FAULT = {
         20,
         "options[1]: give exactly one of `container` and `jumpstart` (model id)",
     ),
+    "a prefix whose length is given twice": (
+        ("  source:\n", "  prefix: {tokens: 100, hit_rate: 0.5}\n  source:\n"),
+        4,
+        "prompts.prefix: give either tokens (the length of the prefix) or hit_rate, from which the length follows",
+    ),
     "no latency limit": (("  latency_s: 0.5\n", ""), 33, "slo: give at least one of latency_s, ttft_s, tpot_s"),
     "a bin that is empty": (("[1, 500]", "[500, 500]"), 7, "datasets[0]: prompt_tokens [500, 500] is empty"),
     "a concurrency twice": (("[1, 4]", "[4, 4]"), 31, "load.concurrency: [4, 4] names a concurrency twice"),
@@ -370,6 +375,15 @@ def test_a_fault_is_reported_once_with_line_key_value_and_what_was_expected(faul
     (found,) = faults(replacement)
     assert found[0] == line
     assert found[1].startswith(message)
+
+
+def test_a_salt_before_the_prompts_contradicts_a_shared_prefix(faults):
+    prefix = ("  source:\n", "  prefix: {groups: 2, hit_rate: 0.5}\n  source:\n")
+    (found,) = faults(prefix, ("  concurrency: [1, 4]\n", "  concurrency: [1, 4]\n  prefix_cache_salt: true\n"))
+    assert found[0] == 33
+    assert found[1].startswith(
+        "load.prefix_cache_salt: a salt before each prompt leaves nothing of prompts.prefix to share."
+    )
 
 
 def test_as_many_prompts_as_a_load_point_can_send_are_enough(config_file):

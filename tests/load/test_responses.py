@@ -419,6 +419,54 @@ def test_one_token_that_is_streamed_has_a_ttft():
     assert (answer.status, answer.first_token_ns, answer.chunk_tokens) == ("ok", 10, [1])
 
 
+def openai_usage(*usages: dict) -> bytes:
+    events = [delta(content="Hi"), delta(content="")]
+    events[1]["choices"][0]["finish_reason"] = "length"
+    events += [{"choices": [], "usage": {"prompt_tokens": 90, "completion_tokens": 2, **usage}} for usage in usages]
+    return b"".join(data for event in [*events, "[DONE]"] for data, _ in sse(event))
+
+
+CONVERSE = {"output": {"message": {"content": [{"text": "Hi"}]}}, "stopReason": "max_tokens"}
+TGI_OR_DJL = {"generated_text": "Hi", "details": {"finish_reason": "length", "generated_tokens": 1}}
+CACHED_TOKENS = {
+    "OpenAI, vLLM with --enable-prompt-tokens-details, SGLang with --enable-cache-report": (
+        "openai_chat",
+        openai_usage({"prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 0}}),
+        64,
+    ),
+    "nothing found": ("openai_chat", openai_usage({"prompt_tokens_details": {"cached_tokens": 0}}), 0),
+    "vLLM and SGLang by default": ("openai_completions", openai_usage({"prompt_tokens_details": None}), None),
+    "usage twice, the second time without details": (
+        "openai_chat",
+        openai_usage({"prompt_tokens_details": {"cached_tokens": 64}}, {}),
+        64,
+    ),
+    "more than there are": ("openai_chat", openai_usage({"prompt_tokens_details": {"cached_tokens": 91}}), None),
+    "Bedrock": (
+        "bedrock_converse",
+        json.dumps({**CONVERSE, "usage": {"inputTokens": 10, "outputTokens": 2, "cacheReadInputTokens": 80}}).encode(),
+        80,
+    ),
+    "Bedrock without a cache": (
+        "bedrock_converse",
+        json.dumps({**CONVERSE, "usage": {"inputTokens": 90, "outputTokens": 2}}).encode(),
+        None,
+    ),
+    "TGI, which does not report it": ("tgi", json.dumps(TGI_OR_DJL).encode(), None),
+    "DJL's own schema, which does not report it": ("djl", json.dumps(TGI_OR_DJL).encode(), None),
+}
+
+
+@pytest.mark.parametrize(("api", "body", "cached"), CACHED_TOKENS.values(), ids=CACHED_TOKENS)
+def test_tokens_from_a_cache_are_what_the_server_reports_and_else_unknown(api, body, cached):
+    wire, _ = wire_of(Stream(api, ((body, None),)), "chunked", [])
+    answer = answer_of([wire], api)
+    assert (answer.status, answer.text) == ("ok", "Hi")
+    assert answer.cached_tokens == cached
+    if api in ("openai_chat", "openai_completions", "bedrock_converse"):
+        assert answer.prompt_tokens == 90
+
+
 # --- faults -------------------------------------------------------------------------------------------------------
 
 

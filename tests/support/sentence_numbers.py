@@ -251,6 +251,31 @@ def loads_of_datasets(k: Known, f: Found) -> None:
     f.load(*(point["load"] for point in k.named["points"] if point["dataset"] == f.datasets[0]))
 
 
+@claim(r"#% of the prompt tokens(?: on <D>)?")
+def found_in_the_cache(k: Known, f: Found) -> None:
+    f.number(100 * _chosen(k, f)["found_hit_rate"])
+
+
+@claim(r"(?: on <D>)? \(#% asked\)")
+def asked_of_the_cache(k: Known, f: Found) -> None:
+    f.number(100 * _chosen(k, f)["asked_hit_rate"])
+
+
+def _chosen(k: Known, f: Found) -> dict:
+    return next(p for p in k.named["points"] if not f.datasets or p["dataset"] == f.datasets[0])
+
+
+@claim(r"The prefix cache of “o” found #% of its prompt tokens(?:, that of “o” #%)?")
+def most_and_least_found(k: Known, f: Found) -> None:
+    here = k.points.dropna(subset=["found_hit_rate"])
+    cached, tokens = (
+        (here["n"] - here["failures"]) * here["prompt_tokens_mean"] * share for share in (here["found_hit_rate"], 1)
+    )
+    rates = cached.groupby(here["option"]).sum() / tokens.groupby(here["option"]).sum()
+    assert f.names == [rates.idxmax(), rates.idxmin()][: len(f.names)]
+    f.number(*(100 * rates[name] for name in f.names))
+
+
 @claim(r"For # requests a minute")
 def planned(k: Known, f: Found) -> None:
     f.number(k.traffic["requests_per_minute"])

@@ -102,6 +102,19 @@ FAULTS = {
         "Prompts were sent more than once",
         ["a: 1 of its 2 prompts"],
     ),
+    "a cache that found less than was asked for": (
+        {
+            "points": [
+                load_point(asked_hit_rate=0.5, sent_hit_rate=0.496, found_hit_rate=0.02),
+                load_point(level=2, asked_hit_rate=0.5, sent_hit_rate=0.496, found_hit_rate=0.451),
+                load_point(level=4, asked_hit_rate=0.5, sent_hit_rate=0.496, found_hit_rate=None),
+            ],
+            "config": make_config(load={"concurrency": [1, 2, 4]}),
+        },
+        "hit_rate",
+        "Prefix caches found another share of the prompt tokens than prompts.prefix asks",
+        [f"{A}: asked 50%, sent 50%, found 2%"],
+    ),
     "answers that were not streamed": (
         {"requests": [request(i, 0.5, first_token_ns=None) for i in range(3)]},
         "not_streamed",
@@ -340,6 +353,12 @@ def test_a_fault_is_one_warning_with_its_rows(check, run, kind, message, rows):
             "config": make_config(load={"kind": "search", "over": "concurrency", "highest": 8}),
         },
         {"points": [load_point(n=100)]},
+        {"points": [load_point(asked_hit_rate=0.5, sent_hit_rate=0.5, found_hit_rate=None)]},
+        {"points": [load_point(found_hit_rate=0.9)]},
+        {
+            "requests": [request(i, 0.5, prompt_id="p") for i in range(3)],
+            "config": make_config(load={"prefix_cache_salt": True}),
+        },
         {"points": [load_point(n=9), load_point(n=9, slo="missed")]},
         {"points": [load_point(n=9, slo="undecided")], "config": make_config(load={"race": True})},
         {"points": [load_point(n=50)], "config": make_config(slo={"percentile": 90})},

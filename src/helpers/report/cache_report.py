@@ -14,10 +14,12 @@ from helpers.verdict.verdict import OptionVerdict
 
 def hit_rate_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table | None:
     """The hit rates of each load point beside its TTFT; None where none was asked for and no cache found anything."""
-    if points["asked_hit_rate"].isna().all() and not (points["found_hit_rate"] > 0).any():
-        return None
     rates = ["asked_hit_rate", "sent_hit_rate", "found_hit_rate"]
+    if not set(rates) <= set(points.columns):  # the run is of an earlier release
+        return None
     rows = points.assign(**{name: points[name].astype(float) * 100 for name in rates})
+    if rows["asked_hit_rate"].isna().all() and not (rows["found_hit_rate"] > 0).any():
+        return None
     return Table(
         rows,
         ["option", "dataset", level_column(config), "n", *rates, "ttft_s_p50"],
