@@ -302,6 +302,15 @@ class BenchmarkConfig(Strict):
                 "load.prefix_cache_salt: false (behind a prefix each request has a salt anyway), or delete prompts.prefix",
                 {"path": ["load", "prefix_cache_salt"]},
             )
+        groups = 1 if self.prompts is None or self.prompts.prefix is None else self.prompts.prefix.groups
+        for dataset in self.datasets:
+            if groups > 1 and groups > dataset.count / 2:
+                raise PydanticCustomError(
+                    "inconsistent",
+                    f"{groups} groups of the {dataset.count} prompts of dataset {dataset.name!r} leave prompts that share their "
+                    "beginning with no other. Expected at least two prompts for each group. Next: lower it, or raise `count`",
+                    {"path": ["prompts", "prefix", "groups"]},
+                )
         return self
 
     @model_validator(mode="after")

@@ -67,6 +67,10 @@ def _sent(run: RunFolder, config: BenchmarkConfig, prompts: dict[str, pd.DataFra
     special = config.prompts.chat_template == "none"
     at = {(dataset, row.prompt_id): row for dataset, table in prompts.items() for row in table.itertuples()}
     requests = read_requests(run.requests, COLUMNS).dropna(subset=["sent_ns"]).sort_values("sent_ns", kind="stable")
+    if (
+        not set(zip(requests["dataset"], requests["prompt_id"], strict=True)) <= at.keys()
+    ):  # prompts were made anew since
+        return {}
     shared: defaultdict[str, int] = defaultdict(int)
     tokens: defaultdict[str, int] = defaultdict(int)
     for _, mine in requests.groupby("option", sort=False):
