@@ -37,12 +37,19 @@ are not.
 
 
 def ordered_prompts(spec: AttemptSpec) -> pa.Table:
-    """The prompts of an attempt in the order in which they are sent: the same for all options."""
+    """The prompts of an attempt in the order in which they are sent: the same for all options. Where they share prefixes, one
+    of each comes first, so that a cache holds them once the warm-up has sent as many.
+    """
     prompts = pq.read_table(spec.prompts_file)
     if spec.replays_lengths and spec.level.is_open:
         return prompts  # each at its time
     shuffled = np.random.default_rng([spec.seed, *spec.dataset.encode()]).permutation(len(prompts))
-    return prompts.take(np.roll(shuffled, -round(spec.start_of_prompts * len(prompts))))
+    ordered = prompts.take(np.roll(shuffled, -round(spec.start_of_prompts * len(prompts))))
+    if not any(lengths := prefix_characters(ordered)):
+        return ordered
+    prefixes = [text[:length] for text, length in zip(ordered["text"].to_pylist(), lengths, strict=True)]
+    firsts = set({prefix: place for place, prefix in reversed(list(enumerate(prefixes)))}.values())
+    return ordered.take([*sorted(firsts), *(place for place in range(len(ordered)) if place not in firsts)])
 
 
 def parse(message: Parse, alive: Callable[[], None]) -> Parsed:

@@ -305,7 +305,7 @@ def _hit_rates(points: pd.DataFrame) -> Iterable[ReportWarning]:
             kind="hit_rate",
             message="Prefix caches found another share of the prompt tokens than prompts.prefix asks: latency and price here are "
             "those at the share that was found. Caches hold whole blocks of tokens, as far as memory goes. Next: if too little "
-            "was sent, lower prompts.prefix.groups or raise load.min_requests; if too little was found, switch the cache on, "
+            "was sent, lower prompts.prefix.groups or raise load.warmup_requests; if too little was found, switch the cache on, "
             "give it more memory, or ask for longer prefixes.",
             rows=rows,
         )
