@@ -118,7 +118,9 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
         (dataset,) = config.datasets
         found = prompts_of_trace(config, base_dir, trace, wording, _generator(config.seed, dataset.name))
         others = other_wordings(config, base_dir, model_cache_dir, wording)
-        return Prompts({dataset.name: _to_table(config, dataset, found.prompts, None, wording, others, found.notes, found)})
+        return Prompts(
+            {dataset.name: _to_table(config, dataset, found.prompts, None, wording, others, found.notes, found)}
+        )
     bins = {dataset.name: reachable_bin(config, dataset) for dataset in config.datasets}
     search = SourceSearch()
     pools = _fill_pools(config, base_dir, wording, bins, search)

@@ -76,8 +76,8 @@ def trace_that_brings_prompts(config: BenchmarkConfig, base_dir: Path) -> Trace 
         )
     if config.prompts.prefix is not None:
         raise ConfigError(
-            f"prompts.prefix: the prompts are those of {load.path!r}, which has lengths, and share what they share there. Expected "
-            f"no prefix where lengths are those of a trace. Next: delete it{instead}"
+            f"prompts.prefix: the prompts are those of {load.path!r}, which has lengths, and share what they share there. "
+            f"Expected no prefix where lengths are those of a trace. Next: delete it{instead}"
         )
     if load.prefix_cache_salt:
         raise ConfigError(
