@@ -41,6 +41,7 @@ OWN_PROMPTS = PROJECT_ROOT / "docs" / "own_prompts.md"
 PLACEHOLDER = "https://example.com/placeholder"
 TARGETS = {
     "bedrock": ["bedrock"],
+    "conversations": ["sagemaker"] * 2,
     "existing-endpoint": ["sagemaker"],
     "gpt-oss-20b": ["sagemaker"] * 3,
     "llama-3.1-8b": ["sagemaker"] * 7,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from helpers.config.load import ClosedLoop
+from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
+from helpers.config.workload import Conversations
 from helpers.load.window import Times, find_window
 from helpers.metrics.intervals import design_effect, percentile_interval, rate_interval
 from helpers.metrics.looks import share_spent_at
@@ -37,7 +38,8 @@ def times_of(latency_s, concurrency, failed=()):
 def window_of(latency_s, fewest_independent=1, concurrency=4, failed=(), **load):
     times, until_ns = times_of(latency_s, concurrency, failed)
     load = ClosedLoop(concurrency=[concurrency], min_requests=100, warmup_requests=1, **load)
-    asked = SimpleNamespace(load=load, level=load.levels()[0], percentile=95.0, fewest_independent=fewest_independent)
+    known = {"percentile": 95.0, "fewest_independent": fewest_independent, "sessions": None}
+    asked = SimpleNamespace(load=load, level=load.levels()[0], **known)
     return find_window(times, asked, 0, until_ns)
 
 
@@ -144,3 +146,24 @@ def test_intervals_that_share_the_error_of_all_looks_hold_at_all_of_them():
     assert (missed_at_some_look(share_spent_at) <= 0.05).all()
     assert (missed_at_some_look(lambda look: 1.0) > 0.08).all(), "else this could not fail"
     assert sum(map(share_spent_at, range(1, 10_000))) == pytest.approx(1, abs=1e-3)
+
+
+def opens_at(turns, level, load, think_time_s=1):
+    """When the window opens, s, of requests of one second; `turns`: of a session on average, None without sessions."""
+    times, until_ns = times_of(np.ones(400), 4)
+    sessions = turns and SimpleNamespace(conversations=Conversations(think_time_s=think_time_s), mean_turns=turns)
+    asked = SimpleNamespace(load=load, level=level, percentile=95.0, fewest_independent=1, sessions=sessions)
+    return find_window(times, asked, 0, until_ns).open_ns / 1e9
+
+
+def test_a_window_opens_no_earlier_than_a_session_takes_on_average():
+    closed = ClosedLoop(concurrency=[4], min_requests=100, warmup_requests=2)
+    assert opens_at(None, LoadLevel("closed_loop", 4), closed) == pytest.approx(2)
+    assert opens_at(6, LoadLevel("users", 4), closed) == pytest.approx(6), "six answers of each user"
+    assert opens_at(1, LoadLevel("users", 4), closed) == pytest.approx(2), "the config's warm-up, if it is longer"
+    opened = OpenLoop(kind="open_loop", rate=[4], min_requests=100, warmup_s=3)
+    assert opens_at(None, LoadLevel("open_loop", 4), opened) == pytest.approx(3)
+    assert opens_at(5, LoadLevel("sessions", 4), opened) == pytest.approx(10), (
+        "five turns of a second each, and to think"
+    )
+    assert opens_at(1, LoadLevel("sessions", 4), opened) == pytest.approx(3)

@@ -261,6 +261,7 @@ def conduct(times: Times, level: LoadLevel, after_last_s: float, campaign: Campa
         level=level,
         percentile=float(PERCENT),
         fewest_independent=1 if load else requests_for_percentile(campaign.config.slo),
+        sessions=None,
     )
     supply_s = after_last_s
     if not level.is_open:

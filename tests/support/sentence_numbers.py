@@ -23,7 +23,7 @@ PHRASES = {
     "“o”": ("o", "“[^”]+”"),
     "<U>": ("u", r"per (?:1,000|1M) (?:requests|output tokens)"),
     "<T>": ("t", rf"{NUMBER} (?:ms|s|min)\b"),
-    "<L>": ("l", rf"concurrency {NUMBER}|{NUMBER} requests/s"),
+    "<L>": ("l", rf"concurrency {NUMBER}|{NUMBER} (?:requests/s|sessions/s|users?)"),
     "<R>": (
         "r",
         rf"{NUMBER}% (?:more expensive|cheaper|more|fewer|less)|{NUMBER} times as (?:expensive|many|much)"
@@ -49,6 +49,10 @@ class Known:
     endpoints: list = field(default_factory=list)
     calibration: dict = field(default_factory=dict)
     moves: list = field(default_factory=list)
+    of_turns: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Requests of conversations at the lowest load: option, dataset, load, turn, ttft_s (failures: inf) and prompt_tokens."""
+    sessions: list = field(default_factory=list)
+    """How each session ended: a key of ENDS."""
 
     @property
     def slo(self) -> dict:
@@ -851,6 +855,35 @@ def lacking(k: Known, f: Found) -> None:
     f.number(k.slo["latency_s"], point["lacking_latency_s"])
 
 
+# --- conversations ------------------------------------------------------------------------------------------------
+
+WITH_TOKENS = r"<T> at turn #(?: and later)? \(# prompt tokens on average\)"
+ENDS = {"completed": ("completed",), "failed": ("failed",), "context": ("too_long",), "cut off": ("unfinished",)}
+
+
+@claim(rf"Of “o” on <D>, at <L>, the median TTFT is {WITH_TOKENS} and {WITH_TOKENS}: <R>")
+def median_by_turn(k: Known, f: Found) -> None:
+    mine = k.of_turns[(k.of_turns["option"] == f.names[0]) & (k.of_turns["dataset"] == f.datasets[0])]
+    f.load(*mine["load"].unique())
+    medians = []
+    for turn in re.findall(r"turn (\d+)", f.words):
+        here = mine[mine["turn"] == int(turn)]
+        medians.append(float(here["ttft_s"].median()))
+        f.time(medians[-1])
+        f.number(int(turn), float(here["prompt_tokens"].mean()))
+    f.ratio(medians[1] / medians[0])
+
+
+@claim(r"(?:(?:Of|All) [\d,]+|Both) sessions [^.]*\.")
+def sessions_counted(k: Known, f: Found) -> None:
+    count_each(f.words, ENDS, k.sessions)
+
+
+@claim(r"Users sent a turn within # ms \(p99\) of the end of its think time")
+def lateness_of_users(k: Known, f: Found) -> None:
+    f.number(max(fact.turnaround_ms["p99"] for fact in k.facts))
+
+
 # --- the load generator on itself ---------------------------------------------------------------------------------
 
 
@@ -920,6 +953,11 @@ def unsteady(k: Known, f: Found) -> None:
     f.number(sum(fact.steady is False for fact in k.facts), len(k.facts))
 
 
+@claim(r"# of # load points received more requests than were served")
+def overloaded(k: Known, f: Found) -> None:
+    f.number(sum(fact.ended_because.startswith("overload") for fact in k.facts), len(k.facts))
+
+
 @claim(r", <D>, <L>")
 def named_load_point(k: Known, f: Found) -> None:
     option, load = option_before(k, f), f.load()
@@ -928,6 +966,7 @@ def named_load_point(k: Known, f: Found) -> None:
         "limited": bool(fact.client_limited),
         "did not, and": fact.steady is False,
         "did not hold": is_off(k, f, load),
+        "received more": fact.ended_because.startswith("overload"),
     }
     assert wrong[next(words for words in wrong if words in f.line)], f.words
     assert f.line.count(f"{option}{f.words}") == 1, f.words

@@ -37,6 +37,11 @@ def usage(tokens: int) -> bytes:
     )
 
 
+def said_after(messages: int) -> list[str]:
+    """The pieces of the answer to so many messages, of `converse`."""
+    return [f"After {messages} ", 'é"\\\n\t', "\u2028😀 \x7f\ud7ff </s>"]
+
+
 def chunk(data: bytes) -> bytes:
     """One HTTP chunk."""
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
@@ -82,11 +87,13 @@ class Connection:
         if head.startswith("GET /log"):
             await self.plain("200 OK", json.dumps(LOG).encode())
             return True
-        body = json.loads(await self.reader.readexactly(int(headers["content-length"])))
+        raw = await self.reader.readexactly(int(headers["content-length"]))
+        body = json.loads(raw)
         self.writes = []
         started = time.monotonic_ns()
         go_on = await getattr(self, body.get("behaviour", "stream"))(body)
-        LOG[headers.get("x-request-id", "")] = {"received_ns": started, "writes_ns": self.writes, "body": body}
+        seen = {"received_ns": started, "writes_ns": self.writes, "body": body, "raw": raw.decode()}
+        LOG[headers.get("x-request-id", "")] = seen
         return go_on is not False
 
     async def stream(self, body: dict) -> None:
@@ -130,6 +137,25 @@ class Connection:
             "usage": {"prompt_tokens": 7, "completion_tokens": 99},
         }
         await self.plain("200 OK", json.dumps(answer).encode())
+
+    async def converse(self, body: dict) -> None:
+        """Says what the last message asks for; the answer holds what JSON escapes, and thoughts, which are no part of it."""
+        asked = body["messages"][-1]["content"]
+        if "FAIL" in asked:
+            await self.server_error(body)
+            return
+        await self.start_stream()
+        thought = sse({"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]})
+        said = said_after(len(body["messages"]))
+        escaped = b"".join(map(delta, said[:2]))
+        plain = json.dumps({"choices": [{"index": 0, "delta": {"content": said[2]}}]}, ensure_ascii=False).encode()
+        data = chunk(thought + escaped + b"data: " + plain + b"\n\n")
+        await self.write(data[:-9])  # in the middle of the last event
+        await asyncio.sleep(0.005)
+        long = 5000 if "LONG" in asked else 7
+        end = sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        end += sse({"choices": [], "usage": {"prompt_tokens": long, "completion_tokens": 4}}) + b"data: [DONE]\n\n"
+        await self.write(data[-9:] + chunk(end) + b"0\r\n\r\n")
 
     async def server_error(self, body: dict) -> None:
         await self.plain("500 Internal Server Error", b'{"error": {"message": "CUDA out of memory"}}')

@@ -21,7 +21,7 @@ from helpers.config.notify import Notify
 from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.config.traffic_curve import Curve
-from helpers.config.workload import Dataset, Generation, ModelConfig, PromptsConfig
+from helpers.config.workload import Conversations, Dataset, Generation, ModelConfig, PromptsConfig
 from helpers.errors import AnalysisError, ConfigError
 from local_sagemaker.faults import Fault
 
@@ -332,10 +332,46 @@ class BenchmarkConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _conversations_can_be_sent(self) -> BenchmarkConfig:
+        if self.conversations is None or self.imported:
+            return self
+        for i, option in enumerate(self.options):
+            if option.request_api != "openai_chat":
+                raise PydanticCustomError(
+                    "inconsistent",
+                    f"prompts.conversations needs the chat API of OpenAI, and the api of option {option.name!r} is "
+                    f"{option.request_api}. Expected openai_chat. Next: change `api`, or leave out prompts.conversations",
+                    {"path": ["options", i, "api"]},
+                )
+        if self.load.kind not in ("closed_loop", "open_loop"):
+            raise PydanticCustomError(
+                "inconsistent",
+                f"sessions of prompts.conversations cannot be sent by a load of kind {self.load.kind}. Expected closed_loop, "
+                "with users as its concurrency, or open_loop, with sessions per second as its rate. Next: write one of them",
+                {"path": ["load", "kind"]},
+            )
+        unfit = {
+            "race": self.load.race.enabled
+            and "each block of a race would begin all sessions anew, at their short first turns",
+            "control": self.load.control
+            and "a control block would begin all sessions anew, at their short first turns",
+        }
+        for name, why in unfit.items():
+            if why:
+                raise PydanticCustomError(
+                    "inconsistent",
+                    f"`{name}` cannot be used with prompts.conversations: {why}. Next: leave out `{name}`",
+                    {"path": ["load", name]},
+                )
+        self.load.is_made_by_sessions()
+        return self
+
+    @model_validator(mode="after")
     def _prompts_suffice(self) -> BenchmarkConfig:
         if self.imported:
             return self
-        needed = self.load.fewest_prompts()
+        # how many turns conversations have is not known yet
+        needed = self.load.fewest_prompts() if self.conversations is None else 0
         for i, dataset in enumerate(self.datasets):
             low = dataset.prompt_tokens[0]
             if dataset.count < needed and not (self.load.repeat_prompts or self.load.may_bring_prompts):
@@ -354,6 +390,11 @@ class BenchmarkConfig(Strict):
                     {"path": ["datasets", i, "prompt_tokens"]},
                 )
         return self
+
+    @property
+    def conversations(self) -> Conversations | None:
+        """How conversations are sent; None where each request is a text of its own."""
+        return self.prompts.conversations if self.prompts else None
 
     @property
     def imported(self) -> bool:

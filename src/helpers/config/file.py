@@ -308,6 +308,8 @@ def _fault(fault: dict, data: object, unexpanded: dict[KeyPath, str]) -> tuple[K
         message = re.sub("^(Value error, |Input should be |String should |List should )", "", message)
         message = next((words for pattern, words in _EXPECTED.items() if pattern.match(message)), message)
         if fault["msg"].startswith("Value error, expected "):
+            if at in unexpanded:  # what is suggested is made from the value
+                message = re.sub(r"Next: write for example .*", "Next: export another value", message, flags=re.DOTALL)
             message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. E{message[1:]}"
         elif not fault["msg"].startswith("Value error"):
             message = f"bad value {_shown(at, _get_at(data, at), unexpanded)}. Expected {message}{_unit_hint(at)}"

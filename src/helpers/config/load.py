@@ -7,7 +7,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from helpers.config.cluster import ClusterSettings
 from helpers.config.race import Race, RaceSettings
@@ -41,22 +41,32 @@ KIND_WORDS = {
         "speed", "speed of the trace", "trace at {:g} times its speed", "trace", "under the arrivals of the trace"
     ),
     "ramp": KindWords("ramp", "highest requests/s", "ramp to {:g} requests/s", "ramp", "on a ramp"),
+    "users": KindWords(
+        "number of users", "users", "{:g} users", "u", "with a fixed number of users: arrivals in bursts need more"
+    ),
+    "sessions": KindWords(
+        "rate", "sessions/s offered", "{:g} sessions/s", "sessions", "with {arrivals}arrivals of sessions"
+    ),
 }
+OPEN_LOOPS = ("open_loop", "sessions")
+"""Kinds of load with a rate that is offered."""
+LoadKind = Literal["closed_loop", "open_loop", "trace", "ramp", "users", "sessions"]
 
 
 @dataclass(frozen=True, order=True)
 class LoadLevel:
     """The level of a load point: requests in flight, or requests per second."""
 
-    kind: Literal["closed_loop", "open_loop", "trace", "ramp"]
+    kind: LoadKind
     value: float
-    """Requests in flight (closed loop), requests per second (open loop), speed of the trace (1 is as recorded), or the
-    maximum requests per second of a ramp."""
+    """Requests in flight (closed loop), requests per second (open loop), speed of the trace (1 is as recorded), the
+    maximum requests per second of a ramp, or, of conversations, users (closed loop) or sessions per second (open loop)."""
 
     @property
     def label(self) -> str:
         """As shown to readers, for example `concurrency 4`."""
-        return KIND_WORDS[self.kind].label.format(self.value)
+        label = KIND_WORDS[self.kind].label.format(self.value)
+        return label.removesuffix("s") if (self.kind, self.value) == ("users", 1) else label
 
     @property
     def slug(self) -> str:
@@ -65,8 +75,13 @@ class LoadLevel:
 
     @property
     def is_open(self) -> bool:
-        """True if requests follow a schedule, whether or not earlier ones were answered."""
-        return self.kind != "closed_loop"
+        """True if requests (or sessions) follow a schedule, whether or not earlier ones were answered."""
+        return self.kind not in ("closed_loop", "users")
+
+    @property
+    def is_held(self) -> bool:
+        """True if as many requests are in flight as the level says: no schedule, and nobody who thinks."""
+        return self.kind == "closed_loop"
 
 
 MOST_LEVELS = 500
@@ -119,6 +134,12 @@ class LoadBase(Strict):
         default=None, description="Send from several machines; null: from this one. Needs requirements-ray.txt."
     )
 
+    _of_sessions: bool = PrivateAttr(default=False)
+
+    def is_made_by_sessions(self) -> None:
+        """From now on its levels are users, or sessions per second: the config's prompts are conversations."""
+        self._of_sessions = True
+
     @field_validator("concurrency", "rate", "speed", check_fields=False)
     @classmethod
     def _distinct(cls, value: list, info: ValidationInfo) -> list:
@@ -166,7 +187,7 @@ class LoadBase(Strict):
     @property
     def level_kind(self) -> str:
         """The kind of its load points, a key of KIND_WORDS."""
-        return self.kind
+        return {"closed_loop": "users", "open_loop": "sessions"}[self.kind] if self._of_sessions else self.kind
 
     @abstractmethod
     def levels(self) -> list[LoadLevel]:
@@ -204,11 +225,11 @@ class ClosedLoop(LoadBase):
     """Closed loop: c workers, each of which sends its next request as soon as its last answer has ended."""
 
     kind: Literal["closed_loop"] = "closed_loop"
-    concurrency: list[PositiveInt] = Field(min_length=1)
+    concurrency: list[PositiveInt] = Field(min_length=1, description="Workers; of prompts.conversations: users.")
     warmup_requests: int = Field(default=4, ge=0, description="Requests per worker before measuring, at least one.")
 
     def levels(self) -> list[LoadLevel]:  # noqa: D102
-        return [LoadLevel("closed_loop", c) for c in self.concurrency]
+        return [LoadLevel(self.level_kind, c) for c in self.concurrency]
 
     def fewest_prompts(self) -> int:  # noqa: D102
         return closed_loop_prompts(self, max(self.concurrency))
@@ -218,7 +239,9 @@ class OpenLoop(LoadBase):
     """Open loop: requests follow a schedule, however slow the answers; latency counts from the scheduled time."""
 
     kind: Literal["open_loop"]
-    rate: list[Annotated[float, Field(gt=0)]] = Field(min_length=1, description="Requests per second.")
+    rate: list[Annotated[float, Field(gt=0)]] = Field(
+        min_length=1, description="Requests per second; of prompts.conversations: sessions per second."
+    )
     arrivals: Arrivals = Field(default="poisson", description="How the gaps between requests are distributed.")
     burstiness: float | None = Field(
         default=None,
@@ -232,7 +255,7 @@ class OpenLoop(LoadBase):
         return burstiness_with_gamma(self)
 
     def levels(self) -> list[LoadLevel]:  # noqa: D102
-        return [LoadLevel("open_loop", rate) for rate in self.rate]
+        return [LoadLevel(self.level_kind, rate) for rate in self.rate]
 
     def possible_levels(self) -> list[LoadLevel]:
         """A race adds the rate that shows whether there is room at the highest; the verdict never names it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from helpers.config.strict import Name, PositiveInt, Strict
+from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict
 
 
 class ModelConfig(Strict):
@@ -77,6 +77,40 @@ class SharedPrefix(Strict):
         return self
 
 
+class ExponentialTime(Strict):
+    """Times drawn from an exponential distribution."""
+
+    mean: PositiveSeconds = Field(description="Seconds.")
+
+
+ThinkTime = Annotated[
+    Annotated[float, Tag("fixed"), Field(ge=0)] | Annotated[ExponentialTime, Tag("exponential")],
+    Discriminator(lambda time: "exponential" if isinstance(time, dict | ExponentialTime) else "fixed"),
+]
+MOST_TURNS = 1000
+
+
+class Conversations(Strict):
+    """The records of the source are conversations: each is sent as a session, turn by turn, with its history."""
+
+    think_time_s: ThinkTime = Field(
+        description="Seconds from the end of an answer to the user's next turn, also that of the next session in a closed loop: "
+        "a number, or {mean: x} for exponential times."
+    )
+    history: Literal["answered", "recorded"] = Field(
+        default="answered",
+        description="Assistant messages of the history: `answered`, as this server answered; `recorded`, those of the record.",
+    )
+    max_turns: Annotated[int, Field(gt=0, le=MOST_TURNS)] | None = Field(
+        default=None, description="Most user turns of a session; null: all of the record's that fit."
+    )
+
+    @property
+    def mean_think_s(self) -> float:
+        """The mean think time."""
+        return self.think_time_s.mean if isinstance(self.think_time_s, ExponentialTime) else self.think_time_s
+
+
 class PromptsConfig(Strict):
     """Where prompts come from and how they are worded."""
 
@@ -93,6 +127,10 @@ class PromptsConfig(Strict):
         default=None,
         description="Prompts that share their beginnings, with a salt of each request behind it; null: they do not.",
     )
+    conversations: Conversations | None = Field(
+        default=None,
+        description="Send whole conversations, turn by turn; null: each request is a text of its own. Needs api openai_chat.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -102,6 +140,26 @@ class PromptsConfig(Strict):
             return data
         about_a_passage = source.get("cut") or source.get("kind") in ("python_reference", "longbench")
         return {**data, "template": "question_about_passage"} if about_a_passage else data
+
+    @model_validator(mode="after")
+    def _conversations_are_sent_as_they_are(self) -> PromptsConfig:
+        if self.conversations is None:
+            return self
+        if not (isinstance(self.source, ShareGPTSource) or self.source.kind in ("file", "jsonl")):
+            raise ValueError(
+                f"`conversations` needs a source of conversations, and {self.source.kind} has none. Expected kind sharegpt, file "
+                "or jsonl. Next: change `source.kind`, or leave out `conversations`"
+            )
+        if self.source.cut is not None or self.template != "user_turn" or self.chat_template != "model":
+            raise ValueError(
+                "the turns of `conversations` are sent as they are, and counted with the model's chat template. Next: leave out "
+                "`source.cut`, `template` and `chat_template`"
+            )
+        if self.prefix is not None:
+            raise ValueError(
+                "the turns of `conversations` are sent as they are, and share what their histories share. Next: leave out `prefix`"
+            )
+        return self
 
 
 class Dataset(Strict):

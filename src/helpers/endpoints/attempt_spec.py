@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from helpers.config.benchmark import BenchmarkConfig, slug
 from helpers.config.load import TraceReplay
 from helpers.config.options import OptionBase
 from helpers.config.yaml import expanded
 from helpers.load.address import Address
-from helpers.load.messages import AttemptSpec
+from helpers.load.messages import AttemptSpec, SessionSpec
 from helpers.load.plan import Asked, asked_of, file_of
 from helpers.metrics.single_requests import FOLDER, ONE_AT_A_TIME, SINGLE, single_requests_file
 from helpers.run.folder import RunFolder
-from helpers.run.prompt_files import are_of_a_trace
+from helpers.run.prompt_files import are_of_a_trace, prompt_metadata
 from helpers.run.records import Attempt
 
 
@@ -34,7 +36,7 @@ def single_request_specs(
     run.folder(FOLDER)
     files = [single_requests_file(option.name, attempt.dataset, run) for attempt in attempts]
     return [
-        _spec(option, attempt, Asked(load, 1, 0.0), file, address, config, run)
+        _spec(option, attempt, Asked(load, 1, 0.0), file, address, config, run, without_thinking=True)
         for attempt, file in zip(attempts, files, strict=True)
     ]
 
@@ -47,6 +49,7 @@ def _spec(
     address: Address,
     config: BenchmarkConfig,
     run: RunFolder,
+    without_thinking: bool = False,
 ) -> AttemptSpec:
     config_dir = Path(run.about()["config_dir"])
     tokenizer = config.tokenizer_of(option)
@@ -70,8 +73,21 @@ def _spec(
         prompts_file=str(prompts_file),
         prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
         replays_lengths=isinstance(config.load, TraceReplay) and are_of_a_trace(prompts_file),
+        sessions=_session_spec(prompts_file, config, without_thinking),
         base_dir=str(config_dir),
         output_file=str(file),
+    )
+
+
+def _session_spec(prompts: Path, config: BenchmarkConfig, without_thinking: bool) -> SessionSpec | None:
+    """How conversations are sent; None where each prompt is a request of its own."""
+    if config.conversations is None:
+        return None
+    changed = {"think_time_s": 0.0} if without_thinking else {}
+    return SessionSpec(
+        conversations=config.conversations.model_copy(update=changed),
+        context_tokens=config.model.context_tokens,
+        mean_turns=prompt_metadata(pq.read_schema(prompts))["turns_mean"],
     )
 
 

@@ -19,6 +19,7 @@ In a load process (`python -m helpers.load`, `process`), and beside it:
     messages        the commands and replies that cross the pipes
     bodies          request bytes, made before the start; `signing` signs them when they are sent
     sender          what `closed_loop` and `open_loop` share
+    sessions        conversations: their messages, and the request of each turn; `session_senders` send them
     connection      one HTTP/1.1 connection that stamps every socket read; `answer_end` and `api_end` find where an answer ends
     precise_timer   a timer that is exact to microseconds
     system          what the timer and the stamps need from the operating system

@@ -227,12 +227,14 @@ class AttemptRun:
         """Why nothing more can be sent; None if something can."""
         if not any(status.ended for status in self._latest.values()):
             return None
-        if not self._spec.level.is_open or self._sent_count() < len(self._schedule_ns):
+        if not self._spec.level.is_open or self._schedule_is_unfinished():
             return PROMPTS_RAN_OUT
         return WHOLE_SCHEDULE if isinstance(self._spec.load, Ramp | TraceReplay) else "max_duration_s"
 
-    def _sent_count(self) -> int:
-        return sum(status.sent for status in self._latest.values())
+    def _schedule_is_unfinished(self) -> bool:
+        if self._spec.sessions is not None:  # what was sent holds later turns too
+            return len(self._schedule_ns) > 0 and time.monotonic_ns() < self._start_ns + self._schedule_ns[-1]
+        return sum(status.sent for status in self._latest.values()) < len(self._schedule_ns)
 
     def _read_indices(self) -> None:
         for index in self._indices:

@@ -77,7 +77,7 @@ def measure_client(concurrencies: Sequence[int], log_file: Path) -> dict:
 
 
 def _streams(config: BenchmarkConfig) -> list[int]:
-    if config.load.level_kind != "closed_loop":
+    if config.load.largest_level().is_open:
         return [1, OPEN_LOOP_STREAMS]
     highest = min(MOST_STREAMS, int(config.load.largest_level().value))
     return sorted({1, highest})

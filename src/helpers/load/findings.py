@@ -103,6 +103,7 @@ def facts_of(ended: Ended, parsed: dict[int, list[Parsed]]) -> AttemptFacts:
         machine=ended.machine,
         nodes=list(ended.nodes),
         voided=list(ended.voided),
+        context_ends=sum(sent.context_ends or 0 for sent in ended.sent.values()) if spec.sessions else None,
     )
 
 
@@ -177,14 +178,15 @@ def _idle(ended: Ended) -> list[str]:
         waited_ns = _of_all_rows(ended, lambda rows: _turnaround_ns(rows, opened, closed), indices).sum()
         share = float(waited_ns / (workers * max(closed - opened, 1)))
         if share > IDLE_SHARE:
-            found.append(f"workers{where} waited {share:.1%} of the time between an answer and the next send")
+            since = "an answer" if level.is_held else "the end of a think time"
+            found.append(f"workers{where} waited {share:.1%} of the time between {since} and the next send")
     return found
 
 
 def _late(ended: Ended) -> list[str]:
     if not ended.spec.level.is_open:
         return []
-    median_ms = float(np.median(_of_all_rows(ended, lambda rows: rows["done_ns"] - rows["scheduled_ns"]))) / 1e6
+    median_ms = float(np.median(_of_all_rows(ended, lambda rows: rows["done_ns"] - _t0_ns(rows)))) / 1e6
     found = []
     for where, indices in ended.machines:
         lag_ms = _spread_or_none(_of_all_rows(ended, _schedule_lag_ns, indices))
@@ -229,7 +231,12 @@ def _scheduled_facts(ended: Ended) -> ArrivalFacts | None:
 
 
 def _achieved_facts(ended: Ended) -> ArrivalFacts | None:
-    return arrival_facts(_of_all_rows(ended, lambda rows: rows["sent_ns"][rows["scheduled_ns"] < ended.close_ns]))
+    """Of what the schedule sent: of sessions, only the first turns."""
+    return arrival_facts(_of_all_rows(ended, lambda rows: rows["sent_ns"][_is_scheduled(rows, ended.close_ns)]))
+
+
+def _is_scheduled(rows: np.ndarray, before_ns: int) -> np.ndarray:
+    return (rows["scheduled_ns"] > 0) & (rows["scheduled_ns"] < before_ns)
 
 
 def _t0_ns(rows: np.ndarray) -> np.ndarray:
@@ -239,14 +246,19 @@ def _t0_ns(rows: np.ndarray) -> np.ndarray:
 def _schedule_lag_ns(rows: np.ndarray) -> np.ndarray:
     """Sent - scheduled; what a new connection took is the server's and the network's, not the client's.
 
-    Nor is what was never sent, because there was no connection: its sending and its end have the same time.
+    Nor is what was never sent, because there was no connection: its sending and its end have the same time. A session's later
+    turns were to be sent at the end of their think time.
     """
-    rows = rows[rows["sent_ns"] < rows["done_ns"]]
-    return np.maximum(0, rows["sent_ns"] - rows["scheduled_ns"] - rows["connect_ns"] - rows["tls_ns"])
+    due_ns = np.maximum(rows["scheduled_ns"], rows["idle_since_ns"])
+    known = (rows["sent_ns"] < rows["done_ns"]) & (due_ns > 0)
+    rows = rows[known]
+    return np.maximum(0, rows["sent_ns"] - due_ns[known] - rows["connect_ns"] - rows["tls_ns"])
 
 
 def _turnaround_ns(rows: np.ndarray, open_ns: int | None, close_ns: int) -> np.ndarray:
-    """From an answer's end to the worker's next send within the window, where the connection was kept."""
+    """From an answer's end, and the user's think time if there is one, to the worker's next send within the window, where the
+    connection was kept.
+    """
     if open_ns is None:
         return np.empty(0, "int64")
     sent_ns = rows["sent_ns"]

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from helpers.config.load import Load, LoadLevel
-from helpers.config.workload import Generation
+from helpers.config.workload import Conversations, Generation
 from helpers.load.address import Address
 from helpers.run.records import Attempt
 
@@ -17,6 +17,17 @@ LONGEST_DRAIN_TIMEOUTS = 3
 SLACK_S = 60.0
 OPENING_AT_ONCE = 64
 """Connections that a load process makes at the same time."""
+
+
+class SessionSpec(BaseModel):
+    """How the conversations of an attempt are sent."""
+
+    model_config = ConfigDict(extra="forbid")
+    conversations: Conversations
+    context_tokens: int
+    """Of prompt and output: a turn that would exceed it is not sent, and ends its session."""
+    mean_turns: float
+    """Of the dataset's conversations."""
 
 
 class AttemptSpec(BaseModel):
@@ -45,6 +56,8 @@ class AttemptSpec(BaseModel):
     prompt_tokens_column: str
     replays_lengths: bool = False
     """Are the prompts those of the trace's requests, each with its time and the output tokens asked of its answer."""
+    sessions: SessionSpec | None = None
+    """None: each prompt is a request of its own."""
     base_dir: str = "."
     """Folder that a trace's path is relative to."""
     output_file: str
@@ -176,6 +189,8 @@ class Sent(BaseModel):
     """Requests that failed because of this machine, by error message."""
     peak_memory_mb: float
     clock_pairs: list[tuple[int, int]]
+    context_ends: int | None = None
+    """Sessions that ended because their next turn would have exceeded the context; None where there are no sessions."""
 
 
 class Parsed(BaseModel):

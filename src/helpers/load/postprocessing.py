@@ -21,6 +21,7 @@ from helpers.load.bodies import asked_output_tokens, prefix_characters
 from helpers.load.connection import Exchange
 from helpers.load.messages import AttemptSpec, Parse, Parsed, Write, Written
 from helpers.load.responses import Answer, read_answer, unreadable
+from helpers.load.sessions import known_turn_tokens, session_and_turn
 from helpers.load.spool import ExchangeReader
 from helpers.prompts.salts import salt_of, salted_prompt
 from helpers.run.records import METADATA_KEY, SCHEMA
@@ -134,6 +135,7 @@ class _RowBuilder:
         self._rendered = prompts["rendered"].to_pylist()
         self._prefix_characters = prefix_characters(prompts)
         self._prompt_tokens = prompts[spec.prompt_tokens_column].to_pylist()
+        self._turns = known_turn_tokens(prompts, spec)
         self._asked = asked_output_tokens(prompts, spec.generation)
         self._hide = secret_hider(spec.address.secrets())
         self._constant = {
@@ -150,12 +152,18 @@ class _RowBuilder:
         spec = self._spec
         number, prompt, scheduled_ns = int(index["number"]), int(index["prompt"]), int(index["scheduled_ns"])
         request_id = f"{spec.request_id_prefix}-{number}"
+        prompt_id, counted, session_id, turn = self._prompt_ids[prompt], self._prompt_tokens[prompt], None, None
+        if self._turns is not None:
+            session, turn = session_and_turn(number)
+            session_id = f"{spec.request_id_prefix}-{session}"
+            prompt_id, counted = f"{prompt_id}-turn{turn}", self._turns[prompt][turn - 1]
         answer, echoed, output_source = self._answer(exchange, self._sent_prompt(prompt, request_id), prompt)
         is_compared = in_sample and answer.status == "ok"
+        by_tokenizer = answer.prompt_tokens is None and counted is not None
         return {
             **self._constant,
             "request_id": request_id,
-            "prompt_id": self._prompt_ids[prompt],
+            "prompt_id": prompt_id,
             "phase": self._phase(scheduled_ns or exchange.sent_ns),
             "scheduled_ns": scheduled_ns or None,
             "sent_ns": exchange.sent_ns,
@@ -169,15 +177,13 @@ class _RowBuilder:
             "chunk_ns": answer.chunk_ns,
             "chunk_tokens": answer.chunk_tokens,
             "clock_source": "kernel" if by_kernel else "user",
-            "prompt_tokens": self._prompt_tokens[prompt] if answer.prompt_tokens is None else answer.prompt_tokens,
+            "prompt_tokens": counted if by_tokenizer else answer.prompt_tokens,
             "cached_tokens": answer.cached_tokens,
             "output_tokens": answer.output_tokens,
             "asked_output_tokens": self._asked[prompt],
-            "prompt_tokens_source": "tokenizer" if answer.prompt_tokens is None else "server",
+            "prompt_tokens_source": "tokenizer" if by_tokenizer else None if answer.prompt_tokens is None else "server",
             "output_tokens_source": output_source,
-            "prompt_tokens_by_tokenizer": (
-                self._prompt_tokens[prompt] if is_compared and answer.prompt_tokens is not None else None
-            ),
+            "prompt_tokens_by_tokenizer": (counted if is_compared and answer.prompt_tokens is not None else None),
             "output_tokens_by_tokenizer": (
                 self._counted_again(answer) if is_compared and output_source == "server" else None
             ),
@@ -187,6 +193,8 @@ class _RowBuilder:
             "error": answer.error,
             "finish_reason": answer.finish_reason,
             "echoed_prompt": echoed,
+            "session_id": session_id,
+            "turn": turn,
         }
 
     def _answer(self, exchange: Exchange, sent: str, prompt: int) -> tuple[Answer, bool, str | None]:
@@ -214,7 +222,9 @@ class _RowBuilder:
             return None
 
     def _sent_prompt(self, prompt: int, request_id: str) -> str:
-        """The prompt as it was sent."""
+        """The prompt as it was sent; empty for a turn of a conversation, whose history no chat API echoes."""
+        if self._turns is not None:
+            return ""
         prefix = self._prefix_characters[prompt]
         if not (self._spec.load.prefix_cache_salt or prefix):
             return self._rendered[prompt]

@@ -24,6 +24,7 @@ from helpers.load.closed_loop import ClosedLoopSender
 from helpers.load.open_loop import OpenLoopSender
 from helpers.load.postprocessing import ordered_prompts, parse, write
 from helpers.load.sender import Sender, raise_its_error
+from helpers.load.session_senders import session_sender
 from helpers.load.spool import SpoolWriter
 from helpers.load.system import raise_open_files_limit
 from helpers.run.disk_errors import disk_fault
@@ -96,6 +97,8 @@ async def _run(sender: Sender, start_ns: int, replies: _ReplyWriter) -> None:
 def _make_sender(message: messages.Prepare) -> Sender:
     spec = message.spec
     load = spec.load
+    if spec.sessions is not None:
+        return session_sender(spec, message.load_process, message.of)
     requests = prepare_requests(
         ordered_prompts(spec),
         spec.address,

@@ -87,7 +87,7 @@ def find_window(times: Times, spec: AttemptSpec, start_ns: int, until_ns: int) -
         return Window(open_ns, known - first, (until_ns - open_ns) / 1e9, steady, whole, False, False)
     latency_s = (done[first:known] - t0[first:known]) / 1e9
     span_s = (until_ns - int(t0[first])) / 1e9
-    streams = float(latency_s.sum() / span_s) if spec.level.is_open and span_s > 0 else spec.level.value
+    streams = spec.level.value if spec.level.is_held or span_s <= 0 else float(latency_s.sum() / span_s)
     finding = steadiness_of(latency_s, streams)
     opened = first + finding.start
     if opened >= known:
@@ -142,7 +142,7 @@ def _relative_half_widths(
     """
     error = (1 - CONFIDENCE) * share_spent_at(look)
     lasted_s = (done - t0) / 1e9
-    durations = np.diff(np.append(t0, close_ns)) / 1e9 if spec.level.is_open else lasted_s
+    durations = np.diff(np.append(t0, close_ns)) / 1e9 if not spec.level.is_held else lasted_s
     rate = rate_interval([ok.astype(float)], [durations], Sides(1 - error / 2, 1 - error / 2), independent=False)
     values = np.where(ok, lasted_s, math.inf)
     at = percentile(values, spec.percentile)
@@ -162,13 +162,21 @@ def _warmup_floor_ns(
 ) -> int | None:
     """Earliest possible end of the warm-up; None if it has not been reached.
 
-    Closed loop: `warmup_requests` answers per worker on average, and one by each. Open loop: `warmup_s`.
+    Closed loop: `warmup_requests` answers per worker on average, and one by each. Open loop: `warmup_s`. Sessions all begin with
+    their short first turns, so with conversations it takes besides as many answers of each user as a session has turns (closed
+    loop), or the time that a session takes (open loop), on average.
     """
-    load = spec.load
+    load, sessions = spec.load, spec.sessions
     if spec.level.is_open:
-        return start_ns + int(getattr(load, "warmup_s", 0.0) * 1e9)
+        warmup_s = getattr(load, "warmup_s", 0.0)
+        if sessions is not None and len(done):
+            each_s = sessions.conversations.mean_think_s + float((done - t0).mean()) / 1e9
+            warmup_s = max(warmup_s, sessions.mean_turns * each_s)
+        return start_ns + int(warmup_s * 1e9)
     concurrency = int(spec.level.value)
     answers = warmup_answers(load, concurrency)
+    if sessions is not None:
+        answers = max(answers, math.ceil(sessions.mean_turns * concurrency))
     if len(done) < answers:
         return None
     workers, first_of_worker = np.unique(worker, return_index=True)

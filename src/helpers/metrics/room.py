@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers.config.load import ROOM
+from helpers.config.load import OPEN_LOOPS, ROOM
 from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED, judged_state
 from helpers.metrics.intervals import Interval, ratio_interval
 
@@ -42,10 +42,10 @@ def show_room(points: pd.DataFrame, slo: ServiceLevel, highest: float = math.inf
     latency limit is met, and a percentile has no upper bound; beyond capacity each limit is missed. Rates above `highest` were
     measured for the others only.
     """
-    if points.empty or not (points["load_kind"] == "open_loop").any():
+    if points.empty or not points["load_kind"].isin(OPEN_LOOPS).any():
         return points
     rows, highs = points.to_dict("index"), [f"{name}_p{slo.percentile:g}_high" for name in LATENCIES]
-    for _, mine in points[points["load_kind"] == "open_loop"].groupby(["option", "dataset"], sort=False):
+    for _, mine in points[points["load_kind"].isin(OPEN_LOOPS)].groupby(["option", "dataset"], sort=False):
         kept_up = mine[mine["steady"].eq(True) & ~mine["overloaded"] & ~mine["client_limited"]]
         answered = mine.loc[
             mine["overloaded"] & ~mine["client_limited"], ["saturated_per_s_low", "saturated_per_s_high"]

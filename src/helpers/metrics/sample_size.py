@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
-from helpers.config.load import Load, OpenLoop, Ramp, Search
+from helpers.config.load import Load, Ramp, Search
 from helpers.errors import ConfigError
 from helpers.metrics.intervals import Sides, share_bounds, sides_of
 
@@ -145,7 +145,9 @@ def load_for_slo(config: BenchmarkConfig) -> Load:
 
 
 def fewest_prompts_to_decide(config: BenchmarkConfig) -> int:
-    """Prompts that the largest load point sends at least before the SLO can be shown, unless they are repeated."""
+    """Prompts (turns of conversations) that the largest load point sends at least before the SLO can be shown, unless they are
+    repeated.
+    """
     load = config.load
     if config.slo.error_rate == 0 or isinstance(load, Ramp):
         return load.fewest_prompts()
@@ -177,7 +179,8 @@ def refuse_what_cannot_decide(config: BenchmarkConfig) -> None:
         _refuse_short(config, needed, words)
     fewest = fewest_prompts_to_decide(config)
     for i, dataset in enumerate(config.datasets):
-        if dataset.count < fewest and not (load.repeat_prompts or load.may_bring_prompts):
+        brings_its_own = load.repeat_prompts or load.may_bring_prompts or config.conversations is not None
+        if dataset.count < fewest and not brings_its_own:
             raise ConfigError(
                 f"datasets.{i}.count: {dataset.count} prompts of {dataset.name!r} cannot lead to a verdict: {words}; with "
                 f"warm-up and drain a load point sends {fewest}, and prompts are not repeated. Expected {fewest} or more. "
@@ -200,7 +203,7 @@ def _refuse_short(config: BenchmarkConfig, needed: int, words: str) -> None:
 
 def rates_too_short(config: BenchmarkConfig) -> list[float]:
     """The rates of an open loop at which a load point ends before it can hold the requests that the SLO asks for."""
-    if not isinstance(config.load, OpenLoop) or config.slo.error_rate == 0:
+    if config.load.level_kind != "open_loop" or isinstance(config.load, Search) or config.slo.error_rate == 0:
         return []
     needed = requests_for_slo(config.slo, levels_of(config)) / config.load.repetitions
     return [level.value for level in config.load.levels() if _sent_within(config, level.value) < needed]

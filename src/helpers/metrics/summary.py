@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import OPEN_LOOPS
 from helpers.metrics import formulas as metrics
 from helpers.metrics.attempts import end_columns, repetitions_that_count, was_overloaded
 from helpers.metrics.chunks import inter_token_percentiles
@@ -181,10 +182,10 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
         "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
         "usd_per_hour": endpoint and endpoint.usd_per_option_hour(),
     } | sample_columns(point.requests)
-    is_open, streams = row["load_kind"] == "open_loop", _streams(row)
+    is_open, streams = row["load_kind"] in OPEN_LOOPS, _streams(row)
     latencies = LoadPointLatencies(here, is_open=is_open, sure=surely(config))
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
-    saturated = _saturated(point) if row["overloaded"] and is_open else NO_INTERVAL
+    saturated = _saturated(point) if row["overloaded"] and row["load_kind"] == "open_loop" else NO_INTERVAL
     row |= {"saturated_per_s_low": saturated.low, "saturated_per_s_high": saturated.high, "shows_room": None}
     row |= {"failure_effect": latencies.failure_effect, "failures_pooled_over": 1}
     row |= _rates(point, ok, window_s, streams, config)

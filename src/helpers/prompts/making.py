@@ -7,27 +7,27 @@ dataset has its own generator, so one that is added at the end of the config cha
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.workload import Dataset
 from helpers.errors import PromptError
+from helpers.prompts.about_dataset import describe_dataset, generator_of, prompt_id_of
+from helpers.prompts.conversations import make_conversations
 from helpers.prompts.cutting import CHARACTERS_PER_TOKEN, MOST_CHARACTERS_PER_TOKEN, cut_at_word, cut_prompts
 from helpers.prompts.shared_prefixes import SharedPrompts, make_shared, with_prefixes, with_salt_room
 from helpers.prompts.shortfalls import SourceSearch, context_warnings, reachable_bin, shortfalls, too_few
 from helpers.prompts.sources import Record, describe_source, read_records
 from helpers.prompts.templates import Template, load_template
-from helpers.prompts.tokenizers import load_tokenizer, render_chat
+from helpers.prompts.tokenizers import load_tokenizer
 from helpers.prompts.trace_prompts import PromptsOfTrace, prompts_of_trace, trace_that_brings_prompts
 from helpers.prompts.wording import (
     PREFIX,
@@ -40,14 +40,7 @@ from helpers.prompts.wording import (
     whole_prompts,
 )
 from helpers.run.folder import RunFolder
-from helpers.run.prompt_files import (
-    ARRIVAL,
-    METADATA_KEY,
-    SCHEMA_VERSION,
-    TOKENS_PREFIX,
-    prompt_metadata,
-    write_prompts,
-)
+from helpers.run.prompt_files import ARRIVAL, METADATA_KEY, TOKENS_PREFIX, prompt_metadata, write_prompts
 from helpers.run.records import ASKED_OUTPUT
 from local_sagemaker.tiny_model import default_cache_dir
 
@@ -111,12 +104,14 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
     """
     config.require_measured()
     model_cache_dir = model_cache_dir or default_cache_dir()
+    if config.conversations is not None:
+        return Prompts(make_conversations(config, base_dir, model_cache_dir))
     template = load_template(config.prompts.template, base_dir)
     tokenizer = load_tokenizer(config.model.tokenizer, model_cache_dir, base_dir)
     wording = Wording(tokenizer, config.prompts.chat_template, template)
     if (trace := trace_that_brings_prompts(config, base_dir)) is not None:
         (dataset,) = config.datasets
-        found = prompts_of_trace(config, base_dir, trace, wording, _generator(config.seed, dataset.name))
+        found = prompts_of_trace(config, base_dir, trace, wording, generator_of(config, dataset))
         others = other_wordings(config, base_dir, model_cache_dir, wording)
         return Prompts(
             {dataset.name: _to_table(config, dataset, found.prompts, None, wording, others, found.notes, found)}
@@ -138,7 +133,7 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
         else:
             make_shorter, rng = (
                 partial(make, with_salt_room(allowed)),
-                _generator(config.seed, f"{dataset.name} prefix"),
+                generator_of(config, dataset, " prefix"),
             )
             shared = make_shared(config, dataset, allowed, wording, rng, make_shorter)
             prompts = shared.prompts
@@ -163,7 +158,7 @@ def _make(
     prefixes: list[str] | None = None,
 ) -> list[Prompt]:
     """The prompts of a dataset, in random order; with `prefixes`, each begins with one of them."""
-    rng = _generator(config.seed, dataset.name)
+    rng = generator_of(config, dataset)
     shuffled = [pool[i] for i in rng.permutation(len(pool))]
     records = _fresh_beginnings_first(shuffled, wording, used_beginnings)
     if prefixes:
@@ -173,11 +168,6 @@ def _make(
     else:
         candidates = cut_prompts(records, config.prompts.source.cut, allowed, wording, rng, search)
     return _take_distinct(candidates, dataset.count)
-
-
-def _generator(seed: int, name: str) -> np.random.Generator:
-    digest = hashlib.sha256(name.encode()).digest()
-    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
 
 def _fill_pools(
@@ -299,7 +289,7 @@ def _to_table(
     outputs = of_trace and of_trace.output_tokens
     warnings = found + context_warnings(config, dataset, other_tokens, outputs)
     columns = {
-        "prompt_id": pa.array([_prompt_id(dataset, prompt.text) for prompt in prompts], pa.string()),
+        "prompt_id": pa.array([prompt_id_of(dataset, prompt.text) for prompt in prompts], pa.string()),
         "dataset": pa.array([dataset.name] * len(prompts), pa.string()),
         "text": pa.array([prompt.text for prompt in prompts], pa.string()),
         "rendered": pa.array(sent, pa.string()),
@@ -308,7 +298,7 @@ def _to_table(
         "record_id": pa.array([prompt.record.record_id for prompt in prompts], pa.string()),
     }
     columns |= {f"{TOKENS_PREFIX}{name}": pa.array(tokens, pa.int64()) for name, tokens in other_tokens.items()}
-    metadata = _describe(config, dataset, wording, len(prompts), warnings) | {"notes": notes}
+    metadata = describe_dataset(config, dataset, wording, len(prompts), warnings) | {"notes": notes}
     if of_trace is not None:
         columns |= {ARRIVAL: pa.array(of_trace.arrivals_ns, pa.int64()), ASKED_OUTPUT: pa.array(outputs, pa.int64())}
         metadata |= {"asked": of_trace.in_trace, "max_output_tokens": max(outputs)}
@@ -326,38 +316,3 @@ def _to_table(
 def _asked_hit_rate(config: BenchmarkConfig, shared: SharedPrompts) -> float:
     """As the config gives it, or as it follows from the length of the prefix that it gives."""
     return config.prompts.prefix.hit_rate or shared.hit_rate
-
-
-def _prompt_id(dataset: Dataset, text: str) -> str:
-    return f"{slug(dataset.name)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _describe(
-    config: BenchmarkConfig, dataset: Dataset, wording: Wording, found: int, warnings: list[str]
-) -> dict[str, Any]:
-    """What a reader must know to make the same prompts again."""
-    tokenizer = wording.tokenizer
-    empty = wording.count([render_chat(tokenizer, "", wording.chat_template)])[0]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "dataset": dataset.name,
-        "position": config.datasets.index(dataset),
-        "bin": list(dataset.prompt_tokens),
-        "asked": dataset.count,
-        "found": found,
-        "seed": config.seed,
-        "source": config.prompts.source.model_dump(mode="json"),
-        "template": {"name": wording.template.name, "sha256": wording.template.sha256},
-        "tokenizer": config.model.tokenizer,
-        "chat_template": wording.chat_template,
-        "special_tokens": {
-            "counted": True,
-            "added_by": "tokenizer" if wording.chat_template == "none" else "chat template",
-            "tokens_of_empty_message": empty,
-            "bos_token": tokenizer.bos_token,
-            "eos_token": tokenizer.eos_token,
-        },
-        "max_output_tokens": config.generation.max_output_tokens,
-        "context_tokens": config.model.context_tokens,
-        "warnings": warnings,
-    }

@@ -91,6 +91,18 @@ def what_is_asked(fields: dict[str, Any]) -> Asked | None:
     return None
 
 
+def turns_of(fields: dict[str, Any]) -> list[tuple[str, str]] | None:
+    """(speaker in lower case, words) of each turn of a record's conversation; None where it holds none."""
+    for inner in (*(fields.get(key) for key in REQUESTS), fields):
+        asked = _first_exchange(inner) if isinstance(inner, dict) else None
+        if asked is not None:
+            (key,) = asked.keys
+            if key in QUESTIONS_ONLY and all(isinstance(turn, str) for turn in inner[key]):
+                return [("user", turn) for turn in inner[key]]
+            return [_speaker_and_words(turn, i) for i, turn in enumerate(inner[key])]
+    return None
+
+
 def _first_exchange(fields: dict[str, Any]) -> Asked | None:
     """What the human said first, and the model's reply right after it."""
     for key in (*CONVERSATIONS, *ALSO_CONVERSATIONS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from helpers.config.benchmark import BenchmarkConfig
@@ -69,18 +70,23 @@ def _longest_prompt_tokens(config: BenchmarkConfig) -> int:
     return config.model.context_tokens - config.generation.max_output_tokens
 
 
-def too_few(config: BenchmarkConfig, dataset: Dataset, found: int, search: SourceSearch) -> str | None:
-    """What is wrong unless each worker of a closed loop has a first prompt, and a load point enough to be decided."""
+def too_few(
+    config: BenchmarkConfig, dataset: Dataset, found: int, search: SourceSearch, turns: int | None = None
+) -> str | None:
+    """What is wrong unless each worker of a closed loop has a first prompt, and a load point enough to be decided.
+
+    `turns`: of all conversations found, each of which is one prompt; None where a prompt is one request.
+    """
     highest, fewest = config.load.largest_level(), 0 if config.load.repeat_prompts else fewest_prompts_to_decide(config)
     needed, why = (1, "") if highest.is_open else (int(highest.value), " (the highest concurrency of the load)")
     advice = _advice(config)
-    if found >= needed and found < fewest:
-        needed, why = (
-            fewest,
-            (
-                ": a load point sends that many before it can be decided (warm-up, what the SLO takes, drain), and none twice"
-            ),
-        )
+    requests = found if turns is None else turns
+    if found >= needed and requests < fewest:
+        why = ": a load point sends that many before it can be decided (warm-up, what the SLO takes, drain), and none twice"
+        if turns is None:
+            needed = fewest
+        else:
+            needed, why = math.ceil(fewest * found / turns), f", with {fewest} turns in all{why}"
         advice += ", set load.repeat_prompts: true, or ask less of `slo`"
     if found >= needed:
         return None
@@ -121,7 +127,8 @@ def _bin_text(config: BenchmarkConfig, dataset: Dataset) -> str:
 def _advice(config: BenchmarkConfig) -> str:
     way_out = "change the dataset's prompt_tokens, or give a source with more or longer records"
     way_out = way_out if config.prompts.prefix is None else f"ask less of prompts.prefix, {way_out}"
-    return way_out if config.prompts.source.cut else f"{way_out}, or name the column to cut in prompts.source.cut"
+    is_whole = config.prompts.source.cut or config.conversations
+    return way_out if is_whole else f"{way_out}, or name the column to cut in prompts.source.cut"
 
 
 def context_warnings(

@@ -17,7 +17,7 @@ from typing import Any
 
 from helpers.config.workload import FileSource, PythonReferenceSource, ShareGPTSource
 from helpers.errors import PromptError, cut, shown
-from helpers.prompts.record_shapes import CONVERSATIONS, fields_of, records_in, what_is_asked
+from helpers.prompts.record_shapes import CONVERSATIONS, fields_of, records_in, turns_of, what_is_asked
 from helpers.prompts.source_files import read_values
 
 PASSAGE_CHARACTERS = 40_000
@@ -138,6 +138,35 @@ def _read_file(source: FileSource | ShareGPTSource, base_dir: Path) -> Iterator[
                     "Next: correct or delete it"
                 )
             yield _conversation(fields, where) if isinstance(source, ShareGPTSource) else _record(source, fields, where)
+
+
+def conversations_of_file(
+    source: FileSource | ShareGPTSource, base_dir: Path
+) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+    """(record id, place for messages, turns as `record_shapes.turns_of`) of each record, at most `source.max_records`.
+
+    Raises PromptError naming file and line, also for a record that holds no conversation.
+    """
+    return islice(_read_conversations(source, base_dir), source.max_records)
+
+
+def _read_conversations(
+    source: FileSource | ShareGPTSource, base_dir: Path
+) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+    hub = isinstance(source, FileSource) and source.kind != "jsonl"
+    for where, whole in read_values(source.path, base_dir, hub):
+        for value in records_in(whole):
+            fields = fields_of(value) or {}
+            if (turns := turns_of(fields)) is None:
+                if any(key in fields and fields[key] is None for key in CONVERSATIONS):
+                    turns = []
+                else:
+                    raise PromptError(
+                        f"{where}: no conversation: {shown(value)}. Expected turns in a list under one of: "
+                        f'{", ".join(CONVERSATIONS)}, such as {{"messages": [{{"role": "user", "content": "..."}}]}}. Next: '
+                        "correct or delete it, or leave out prompts.conversations"
+                    )
+            yield _record_id(fields, where), where, [(speaker, _encodable(words)) for speaker, words in turns]
 
 
 def _record(source: FileSource, fields: dict[str, Any], where: str) -> Record:

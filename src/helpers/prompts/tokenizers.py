@@ -79,6 +79,11 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, text: str, chat_template: Ch
     """
     if chat_template == "none":
         return text
+    return render_messages(tokenizer, [{"role": "user", "content": text}])
+
+
+def render_messages(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> str:
+    """Messages up to the user's last as the model reads them, in the tokenizer's chat template. PromptError as `render_chat`."""
     if tokenizer.chat_template is None:
         raise PromptError(
             f"tokenizer {tokenizer.name_or_path}: has no chat template. "
@@ -86,14 +91,17 @@ def render_chat(tokenizer: PreTrainedTokenizerBase, text: str, chat_template: Ch
         )
     from jinja2 import TemplateError
 
-    message = [{"role": "user", "content": text}]
     try:
-        return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     except (TemplateError, TypeError, ValueError) as error:  # raised by the template, or not one template among several
         raise PromptError(
-            f"tokenizer {tokenizer.name_or_path}: its chat template cannot render one user message: {first_line(error)}. "
+            f"tokenizer {tokenizer.name_or_path}: its chat template cannot render {_in_words(messages)}: {first_line(error)}. "
             "Next: correct chat_template in its tokenizer_config.json, or set prompts.chat_template: none"
         ) from None
+
+
+def _in_words(messages: list[dict[str, str]]) -> str:
+    return "one user message" if len(messages) == 1 else f"the messages of {', '.join(m['role'] for m in messages)}"
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], add_special_tokens: bool) -> list[int]:

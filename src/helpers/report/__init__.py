@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cache_report": ["hit_rate_table"],
         "charts": ["prompt_lengths"],
         "comparison_report": ["comparison_summary", "comparison_table"],
+        "conversation_report": ["conversation_tables"],
         "cost_report": [
             "capacity_table",
             "cheapest_by_traffic",

@@ -139,11 +139,24 @@ def _turnaround_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Folded
         "achieved_concurrency",
         *_spread_columns("turnaround", "turnaround", "ms", decimals=3),
     ]
+    if facts[0].load.kind == "users":
+        caption = (
+            "Users of conversations: requests in flight (over all repetitions), which are fewer than users because these think, "
+            "and the turnaround: how long after its think time a turn was sent."
+        )
+        return Folded(_users_line(facts), Table(rows, columns, caption))
     caption = (
         "Closed loop: requests in flight against workers (over all repetitions), and the turnaround from an answer's end "
         "to the worker's next send."
     )
     return Folded(_concurrency_line(facts, achieved), Table(rows, columns, caption))
+
+
+def _users_line(facts: list[AttemptFacts]) -> str:
+    turnaround_ms = [f.turnaround_ms["p99"] for f in facts if f.turnaround_ms]
+    if not turnaround_ms:
+        return "How long after their think time users sent their turns is not known."
+    return f"Users sent a turn within {text.significant(max(turnaround_ms))} ms (p99) of the end of its think time."
 
 
 def _concurrency_line(facts: list[AttemptFacts], achieved: Sequence[float | None]) -> str:
@@ -171,7 +184,7 @@ def _schedule_table(facts: list[AttemptFacts]) -> Folded:
         for f in facts
     )
     regularity = (
-        ("rate", "requests/s", 2),
+        ("rate", "sessions/s" if facts[0].load.kind == "sessions" else "requests/s", 2),
         ("gap_cv", "gap CV", 3),
         ("dispersion", "dispersion", 2),
         ("autocorrelation", "autocorrelation of gaps", 3),

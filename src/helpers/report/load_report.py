@@ -8,7 +8,7 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import KIND_WORDS, ClosedLoop, Load, OpenLoop, Search, TraceReplay
+from helpers.config.load import KIND_WORDS, OPEN_LOOPS, ClosedLoop, Load, OpenLoop, Search, TraceReplay
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.report.columns import Column
 from helpers.report.display import Table
@@ -32,10 +32,13 @@ def load_words(load: Load) -> str:
             f"{'' if load.over == 'concurrency' else ' requests/s'} that meets the SLO, to within {load.tolerance:.0%}"
         )
     levels = ", ".join(f"{level.value:g}" for level in load.levels())
+    if load.level_kind == "users":
+        return f"to {levels} users in conversations"
     if isinstance(load, ClosedLoop):
         return f"at concurrency {levels}"
     if isinstance(load, OpenLoop):
-        return f"at {levels} requests/s with {_arrivals(load)}arrivals"
+        unit = "sessions/s of conversations" if load.level_kind == "sessions" else "requests/s"
+        return f"at {levels} {unit} with {_arrivals(load)}arrivals"
     if isinstance(load, TraceReplay):
         return f"under the recorded arrivals of “{Path(load.path).name}” at {levels} times their speed"
     return f"on a ramp from {load.from_rate:g} to {load.to_rate:g} requests/s within {load.duration_s:g} s"
@@ -49,7 +52,7 @@ def _arrivals(load: OpenLoop | Search) -> str:
 
 def as_measured(load: Load) -> str:
     """What the traffic was like that capacity was measured with."""
-    arrivals = _arrivals(load) if load.level_kind == "open_loop" else ""
+    arrivals = _arrivals(load) if load.level_kind in OPEN_LOOPS else ""
     return f"as measured {KIND_WORDS[load.level_kind].measured.format(arrivals=arrivals)}"
 
 

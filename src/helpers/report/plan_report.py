@@ -170,8 +170,8 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
     if config.load.kind == "open_loop" and not is_raced and config.slo.limits_s():
         highest = config.load.largest_level().value
         said += (
-            f" The highest rate, {highest:g} requests/s, meets a latency limit for certain only where a higher one is kept up "
-            f"with: to have {highest:g} recommended, add {math.ceil(100 * highest / ROOM) / 100:g} to load.rate."
+            f" The highest rate, {config.load.largest_level().label}, meets a latency limit for certain only where a higher one "
+            f"is kept up with: to have {highest:g} recommended, add {math.ceil(100 * highest / ROOM) / 100:g} to load.rate."
         )
     if any(map(_is_on_aws, config.options)) and (unknown_region := unknown_region_words(config.aws.region)):
         said += f" {unknown_region}."
@@ -337,6 +337,9 @@ def _most_requests(dataset: Dataset, config: BenchmarkConfig) -> int | None:
 
 def _most_requests_of_point(level: LoadLevel, dataset: Dataset, config: BenchmarkConfig) -> int | None:
     load = config.load
+    if (sessions := config.conversations) is not None:
+        turns = math.inf if sessions.max_turns is None or load.repeat_prompts else dataset.count * sessions.max_turns
+        return None if turns == math.inf else turns
     bounds = [] if load.repeat_prompts else [dataset.count]
     if isinstance(load, Ramp):
         bounds.append(load.fewest_prompts())

@@ -39,8 +39,9 @@ def write_prompts(tables: Mapping[str, pa.Table], payload_dir: Path) -> list[Pat
     `tables` maps datasets to prompts, as made by `prompts.make_prompts`. Columns: `prompt_id` (dataset slug and a hash
     of the text), `dataset`, `text` (the user message), `rendered` (what raw-text APIs send), `prompt_tokens`, `answer`
     (or null), `record_id`, `tokens:<tokenizer>` for each tokenizer of an option that has its own, and for prompts of a
-    trace `arrival_ns` and `asked_output_tokens`. With `prompts.prefix` also `prefix_characters` of the text and `prefix_tokens`
-    of the rendered prompt, which are shared; a salt follows when it is sent. The file metadata says how they were made.
+    trace `arrival_ns` and `asked_output_tokens`; of conversations those of `prompt_columns` too. With `prompts.prefix` also
+    `prefix_characters` of the text and `prefix_tokens` of the rendered prompt, which are shared; a salt follows when it is sent.
+    The file metadata says how they were made.
     """
     payload_dir.mkdir(parents=True, exist_ok=True)
     with holding(payload_dir.parent, "notebook 01"):

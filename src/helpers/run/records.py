@@ -3,7 +3,8 @@
 Times are `CLOCK_MONOTONIC` nanoseconds of the machine that ran notebook 03, which as a rule sent the requests; those of other
 load machines are shifted to its clock (`NodeFacts`). `clock_pairs` in the file metadata hold
 (monotonic, wall) pairs that anchor them. Unknown is null. The counts `_by_tokenizer` are those of a sample of the answers
-whose tokens the server counted, to hold its counts against; elsewhere they are null.
+whose tokens the server counted, to hold its counts against; elsewhere they are null. `turn`, from 1, and `session_id` are those
+of conversations.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("finish_reason", pa.string()),
         ("echoed_prompt", pa.bool_()),
+        ("session_id", pa.string()),
+        ("turn", pa.int32()),
     ]
 )
 ASKED_OUTPUT = "asked_output_tokens"
@@ -222,6 +225,8 @@ class AttemptFacts:
     """The load machines, where the config has `load.cluster`."""
     voided: list[str] = field(default_factory=list)
     """Why this attempt was begun again: what made each earlier measurement of it void."""
+    context_ends: int | None = None
+    """Sessions that ended because their next turn would have exceeded the context; None where there are no sessions."""
 
     @property
     def window_s(self) -> float | None:

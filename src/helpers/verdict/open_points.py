@@ -16,7 +16,7 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
-from helpers.config.load import ROOM, Search
+from helpers.config.load import ROOM, LoadLevel, Search
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.chosen_points import cheapest_load, estimate_of, mixed_cost, traffic_shares
@@ -47,9 +47,10 @@ def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
         advice = [TO_GO_ON[end] for end in TO_GO_ON if end in str(row.get("ended_because"))]
         return f"it found no steady state{''.join(f'; {one} may help' for one in advice)}"
     if row.get("shows_room") == False:  # noqa: E712
+        enough = LoadLevel(row["load_kind"], float(f"{row['level'] / ROOM:.3g}"))
         return (
             "no higher rate shows that there is room below capacity, so a quiet spell may have hidden what waits there: "
-            f"{row['level'] / ROOM:.3g} requests/s kept up with would show it"
+            f"{enough.label} kept up with would show it"
         )
     limits = open_limits(row, config)
     if not limits:
@@ -296,7 +297,7 @@ def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: Cos
     rate follows from that at any other. Latency does not fall as concurrency rises, so the throughput of a closed loop grows at
     most in proportion to it; where only its steadiness is in doubt, it costs what was measured.
     """
-    is_measured = row is not None and row["slo"] != CLIENT_LIMITED and row["load_kind"] == "closed_loop"
+    is_measured = row is not None and row["slo"] != CLIENT_LIMITED and row["load_kind"] in ("closed_loop", "users")
     if is_measured and (measured := estimate_of(row, basis)) is not None:
         return measured
     priced = here[here[basis].notna() & (here["served_requests_per_s"] > 0)]
@@ -306,7 +307,7 @@ def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: Cos
     elif kinds == {"open_loop"}:
         one = priced.iloc[0]
         least = float(one[basis] * one["served_requests_per_s"] / level)
-    elif kinds == {"closed_loop"}:
+    elif kinds <= {"closed_loop", "users"}:
         is_trusted = (priced["slo"] != CLIENT_LIMITED) & ~priced["steady"].eq(False) & (priced["level"] < level)
         least = float((low * priced["level"] / level)[is_trusted].max()) if is_trusted.any() else 0.0
     return Estimate(value=least, low=least, high=least)

@@ -378,8 +378,8 @@ def _arrivals(points: pd.DataFrame) -> Iterable[ReportWarning]:
     scheduled = points[points["asked_rate_per_s"].notna() & points["achieved_rate_per_s"].notna()]
     off = (scheduled["achieved_rate_per_s"] / scheduled["asked_rate_per_s"] - 1).abs()
     rows = [
-        f"{r.option}, {r.dataset}, {r.load}: {r.achieved_rate_per_s:.2f} requests/s sent of {r.asked_rate_per_s:.2f} "
-        "scheduled"
+        f"{r.option}, {r.dataset}, {r.load}: {r.achieved_rate_per_s:.2f} "
+        f"{'sessions' if r.load_kind == 'sessions' else 'requests'}/s sent of {r.asked_rate_per_s:.2f} scheduled"
         for r in scheduled[off > RATE_TOLERANCE].itertuples()
     ]
     if rows:

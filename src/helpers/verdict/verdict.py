@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from helpers.config.load import LoadKind
 from helpers.price import Price
 from helpers.run.report_warning import ReportWarning
 
@@ -49,9 +50,10 @@ class ChosenPoint(Data):
     dataset: str
     share: float
     """Share of the dataset in the traffic."""
-    load_kind: Literal["closed_loop", "open_loop", "trace", "ramp"]
+    load_kind: LoadKind
     level: float
-    """Requests in flight (closed loop), requests per second (open loop), or speed of the trace."""
+    """Requests in flight (closed loop), requests per second (open loop), speed of the trace; of conversations, users or sessions
+    per second."""
     load: str
     """The level in words, for example `concurrency 4`."""
     n: int

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.load import OPEN_LOOPS
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
@@ -180,7 +181,7 @@ class _HeldLoadPoint:
     def __init__(self, point: LoadPoint, row: dict, sure: AsAsked) -> None:
         self.option, self._row = row["option"], row
         self._steady = None if pd.isna(row["steady"]) else bool(row["steady"])
-        self._latencies = LoadPointLatencies(point.steady, is_open=row["load_kind"] == "open_loop", sure=sure)
+        self._latencies = LoadPointLatencies(point.steady, is_open=row["load_kind"] in OPEN_LOOPS, sure=sure)
         self._percentiles = cache(self._latencies.percentiles)
 
     def row_at(self, config: BenchmarkConfig, metric: str, endpoint: EndpointRecord | None) -> dict:
