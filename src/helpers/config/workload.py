@@ -157,7 +157,8 @@ class PromptsConfig(Strict):
             )
         if self.prefix is not None:
             raise ValueError(
-                "the turns of `conversations` are sent as they are, and share what their histories share. Next: leave out `prefix`"
+                "the turns of `conversations` are sent as they are, and share what their histories share. Next: leave out "
+                "`prefix`"
             )
         return self
 
