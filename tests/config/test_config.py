@@ -192,7 +192,7 @@ ONE_FAULT = {
         4,
         "prompts.prefix.groups: 101 groups of the 200 prompts of dataset 'short' leave prompts that share",
     ),
-    "no latency limit": (("  latency_s: 0.5\n", ""), 33, "slo: give at least one of latency_s, ttft_s, tpot_s"),
+    "no latency limit": (("  latency_s: 0.5\n", ""), 33, "slo: give at least one of latency_s, ttft_s, ttfa_s, tpot_s"),
     "a bin that is empty": (("[1, 500]", "[500, 500]"), 7, "datasets[0]: prompt_tokens [500, 500] is empty"),
     "a concurrency twice": (("[1, 4]", "[4, 4]"), 31, "load.concurrency: [4, 4] names a concurrency twice"),
     "durations out of order": (

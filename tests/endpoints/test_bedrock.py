@@ -101,12 +101,20 @@ def boto3_client():
     return boto3.Session(region_name=REGION).client("bedrock-runtime", config=config)
 
 
+def text_of(block: dict) -> str:
+    """Of a block, its start or a delta: the text, or the name and the arguments of a call."""
+    call = block.get("toolUse", {})
+    given = call.get("input", "")
+    return block.get("text", "") + call.get("name", "") + (given if isinstance(given, str) else json.dumps(given))
+
+
 def as_boto3_reads(stream) -> dict:
     """Text, usage and stop reason of a ConverseStream, by botocore's decoder."""
     read = {"text": "", "stop": None, "usage": {}}
     for event in stream:
         delta = event.get("contentBlockDelta", {}).get("delta", {})
-        read["text"] += delta.get("reasoningContent", {}).get("text", "") + delta.get("text", "")
+        start = event.get("contentBlockStart", {}).get("start", {})
+        read["text"] += delta.get("reasoningContent", {}).get("text", "") + text_of(start) + text_of(delta)
         read["stop"] = event.get("messageStop", {}).get("stopReason") or read["stop"]
         read["usage"] = event.get("metadata", {}).get("usage") or read["usage"]
     return read
@@ -145,7 +153,7 @@ def test_request_and_answer_are_those_of_boto3(stub, tmp_path, model, stream):
     else:
         whole = boto3_client().converse(**asked)
         said = [
-            block.get("text", "") + block.get("reasoningContent", {}).get("reasoningText", {}).get("text", "")
+            block.get("reasoningContent", {}).get("reasoningText", {}).get("text", "") + text_of(block)
             for block in whole["output"]["message"]["content"]
         ]
         theirs = {"text": "".join(said), "stop": whole["stopReason"], "usage": whole["usage"]}
@@ -246,7 +254,7 @@ def test_frames_cut_at_any_byte_give_the_same_answer(kind):
     frames = STREAMS[kind](4)
     size = sum(len(data) for _, data in reads_of(frames, []))
     whole = read_answer(Exchange(reads=reads_of(frames, []), complete=True), "bedrock_converse", "aws_event_stream")
-    expected = words(4) if kind == "text" else ["Hm. ", "Grüß Gott"]
+    expected = words(4) if kind == "text" else ["Hm. ", "Grüß Gott", "look_up", '{"x": 1}']
     assert whole.chunk_texts == expected
     assert whole.chunk_tokens == ([1] * 4 if kind == "text" else None), "a chunk is not a token"
     for place in range(size):

@@ -36,6 +36,8 @@ class Stream:
     finish_reason: str | None = "length"
     chunk_tokens: tuple[int, ...] | None = (1, 1)
     output_tokens: int = 2
+    thought: tuple[int, ...] = ()
+    """Characters of thinking at the head of each chunk; none behind these."""
 
     @property
     def body(self) -> bytes:
@@ -59,6 +61,7 @@ class Stream:
             self.finish_reason,
             self.chunk_tokens,
             self.output_tokens,
+            self.thought,
         )
 
 
@@ -188,6 +191,7 @@ STREAMS = {
             *sse(delta(reasoning="m", content="Gott"), "mGott"),
             *OPENAI.parts[6:],
         ),
+        thought=(2, 1),
     ),
 }  # fmt: skip
 
@@ -282,6 +286,7 @@ def check(stream: Stream, wrapping: str, chunk_places: list[int], read_places: l
         finish_reason=stream.finish_reason,
         prompt_tokens=stream.prompt_tokens,
         output_tokens=stream.output_tokens,
+        thought=dict(enumerate(stream.thought)),
     )
 
 

@@ -46,6 +46,7 @@ def test_engine_names_a_bad_setting(sagemaker: Any) -> None:
         ("ENGINE_THREADS", "100000"),
         ("ENGINE_MAX_NUM_SEQS", "x"),
         ("ENGINE_PREFIX_CACHING", "1"),
+        ("ENGINE_REASONING_TOKENS", "-1"),
     ],
 )
 def test_settings_are_checked(model_folder: Path, name: str, value: str) -> None:

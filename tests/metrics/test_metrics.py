@@ -67,7 +67,15 @@ NS = 1_000_000_000
 def test_inter_token_latencies_are_the_gaps_within_an_answer_never_those_between_two(answers, gaps):
     times = np.array([time for answer in answers for time in answer]) * NS
     offsets = np.cumsum([0] + [len(answer) for answer in answers])
-    assert metrics.inter_token_latencies_s(times.astype("int64"), offsets).tolist() == gaps
+    assert metrics.inter_token_latencies_s(times.astype("int64"), offsets, np.ones(len(times), int)).tolist() == gaps
+
+
+def test_the_tokens_of_a_chunk_share_its_gap_and_a_chunk_without_a_token_is_none():
+    times = (np.array([1.0, 1.5, 2.25, 9.0, 9.25, 10.0, 20.0]) * NS).astype("int64")
+    tokens = np.array([1, 2, 3, 2, 0, 4, 3])
+    gaps = metrics.inter_token_latencies_s(times, np.array([0, 3, 6, 7]), tokens)
+    assert gaps.tolist() == [0.25] * 2 + [0.25] * 3 + [0.25] * 4
+    assert gaps.sum() == (2.25 - 1.0) + (10.0 - 9.0), "tL - t1 of each answer"
 
 
 # --- rates and prices ---------------------------------------------------------------------------------------------

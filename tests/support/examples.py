@@ -9,6 +9,7 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.metrics.pooled_failures import judge_across_loads
+from helpers.metrics.reasoning import NO_REASONING
 from helpers.metrics.summary import read_load_points, summarise
 from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
@@ -71,6 +72,7 @@ def request(sent_s, latency_s=None, ttft_s=None, **changes):
         ns |= {
             "last_token_ns": sent_s + latency_s,
             "first_token_ns": sent_s + (latency_s if ttft_s is None else ttft_s),
+            "first_answer_ns": sent_s + (latency_s if ttft_s is None else ttft_s),
         }
     row = {
         "option": "a",
@@ -85,6 +87,7 @@ def request(sent_s, latency_s=None, ttft_s=None, **changes):
         "output_tokens_source": "server",
         "status": "ok" if latency_s is not None else "timeout",
         "echoed_prompt": False,
+        "answered": True if latency_s is not None else None,
     }
     return {**row, **{name: round(value * SECOND_NS) for name, value in ns.items()}, **changes}
 
@@ -239,6 +242,7 @@ def load_point(
         "usd_per_hour": usd_per_hour,
         "prompt_tokens_source": "server",
         "output_tokens_source": "server",
+        **NO_REASONING,
         **dict.fromkeys(SAMPLES, 0),
         "slo": slo,
         "slo_latency_s": slo,
@@ -249,7 +253,7 @@ def load_point(
         "lacking_error_rate": 0,
         "estimates_within_slo": slo != "missed",
     }
-    for column, scale in (("latency_s", 1.0), ("ttft_s", 0.2), ("tpot_s", 0.02)):
+    for column, scale in (("latency_s", 1.0), ("ttft_s", 0.2), ("ttfa_s", 0.2), ("tpot_s", 0.02)):
         row |= {f"{column}_n": 200, f"{column}_effective_n": 200.0, f"{column}_mean_ok": 0.35 * scale}
         row |= {f"{column}_p50": 0.3 * scale, f"{column}_p90": 0.45 * scale, f"{column}_p95": 0.5 * scale}
         row |= {f"{column}_p99": 0.55 * scale}

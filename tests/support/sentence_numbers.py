@@ -228,7 +228,7 @@ def _texts(verdict: dict) -> list[str]:
 # --- the bottom line ----------------------------------------------------------------------------------------------
 
 
-@claim(r"p# (?:latency|TTFT|TPOT) within # s, at most #% errors, with #% confidence")
+@claim(r"p# (?:latency|TTFT|TTFA|TPOT) within # s, at most #% errors, with #% confidence")
 def slo(k: Known, f: Found) -> None:
     f.number(k.slo["percentile"], k.slo["latency_s"], 100 * k.slo["error_rate"], 100 * k.slo["confidence"])
 
@@ -992,3 +992,20 @@ def calibrated(k: Known, f: Found) -> None:
     assert [float(level) for level in tried] == [level["concurrency"] for level in levels]
     for part in ("mean", "p99"):
         f.number(*(max(level[f"{of}_overhead_ms"][part] for level in levels) for of in ("ttft", "latency")))
+
+
+# --- thinking -----------------------------------------------------------------------------------------------------
+
+
+@claim(r"“o” spent #%(?: to #%)? of its output tokens on thinking")
+def thinking(k: Known, f: Found) -> None:
+    shares = 100 * k.points.loc[(k.points["option"] == f.names[0]) & (k.points["reasoned"] > 0), "thinking_share"]
+    f.number(shares.min())
+    if f.has("n"):
+        f.number(shares.max())
+
+
+@claim(r"# of its # answers? ended before the thinking did")
+def never_answered(k: Known, f: Found) -> None:
+    mine = k.points[(k.points["option"] == re.findall("“([^”]+)”", f.before)[-1]) & (k.points["reasoned"] > 0)]
+    f.number(mine["never_answered"].sum(), (mine["n"] - mine["failures"]).sum())

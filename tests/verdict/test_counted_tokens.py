@@ -93,6 +93,9 @@ def test_a_server_that_counts_as_servers_do_is_believed(processes, tmp_path, usa
     assert not list(check_counts(points))
     assert requests["output_tokens_by_tokenizer"].notna().any() == (usage.get("completion_tokens") in (10, 12))
     assert set(requests["output_tokens_source"]) == {"server" if usage else "tokenizer"}
+    (file,) = (tmp_path / "requests").glob("*.parquet")
+    for chunks, tokens in zip(pq.read_table(file)["chunk_tokens"].to_pylist(), requests["output_tokens"], strict=True):
+        assert chunks is None if tokens == 600 else (len(chunks) == 6 and abs(sum(chunks) - tokens) <= 4)
 
 
 def test_some_answers_are_counted_again_not_all(processes, tmp_path):

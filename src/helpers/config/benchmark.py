@@ -20,6 +20,7 @@ from helpers.config.load import Load, Search
 from helpers.config.notify import Notify
 from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words, plain
+from helpers.config.structured import structured_keys
 from helpers.config.traffic_curve import Curve
 from helpers.config.workload import Conversations, Dataset, Generation, ModelConfig, PromptsConfig
 from helpers.errors import AnalysisError, ConfigError
@@ -51,14 +52,18 @@ class ServiceLevel(Strict):
     percentile: float = Field(default=95, ge=50, lt=100, description="In percent, for example 95.")
     latency_s: Limit | None = Field(default=None, description="Limit on end-to-end latency.")
     ttft_s: Limit | None = Field(default=None, description="Limit on time to first token.")
+    ttfa_s: Limit | None = Field(
+        default=None,
+        description="Limit on time to the first token of the answer, behind the thinking of a reasoning model.",
+    )
     tpot_s: Limit | None = Field(default=None, description="Limit on time per output token.")
     error_rate: float = Field(default=0.01, ge=0, lt=1, description="Maximum share of failed requests.")
     confidence: float = Field(default=0.95, ge=0.5, lt=1, description="Confidence with which the SLO must be met.")
 
     @model_validator(mode="after")
     def _at_least_one_limit(self) -> ServiceLevel:
-        if self.latency_s is None and self.ttft_s is None and self.tpot_s is None:
-            raise ValueError("give at least one of latency_s, ttft_s, tpot_s")
+        if not self._stated():
+            raise ValueError("give at least one of latency_s, ttft_s, ttfa_s, tpot_s")
         return self
 
     def limits_s(self) -> dict[str, float]:
@@ -69,13 +74,16 @@ class ServiceLevel(Strict):
                 "notebooks/03_run_inference on this run folder, which measures it before the load; if the load is measured "
                 "already, write a number of seconds"
             )
-        limits = {"latency_s": self.latency_s, "ttft_s": self.ttft_s, "tpot_s": self.tpot_s}
-        return {name: limit for name, limit in limits.items() if limit is not None}
+        return self._stated()
 
     def multiples(self) -> dict[str, float]:
         """Column of the request records -> multiple of single-request latency, for limits that are not measured yet."""
-        limits = {"latency_s": self.latency_s, "ttft_s": self.ttft_s, "tpot_s": self.tpot_s}
-        return {n: limit.times_single_request for n, limit in limits.items() if isinstance(limit, TimesSingleRequest)}
+        stated = self._stated().items()
+        return {name: limit.times_single_request for name, limit in stated if isinstance(limit, TimesSingleRequest)}
+
+    def _stated(self) -> dict[str, float | TimesSingleRequest]:
+        limits = {name: getattr(self, name) for name in ("latency_s", "ttft_s", "ttfa_s", "tpot_s")}
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 class Traffic(Strict):
@@ -314,6 +322,27 @@ class BenchmarkConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _structure_can_be_asked_for(self) -> BenchmarkConfig:
+        for i, option in enumerate([] if self.imported or self.generation is None else self.options):
+            try:
+                structured_keys(option.request_api, self.generation)
+            except ValueError as error:
+                path = {"path": ["options", i]}
+                raise PydanticCustomError("inconsistent", f"option {option.name!r}: {error}", path) from None
+        return self
+
+    @model_validator(mode="after")
+    def _imported_answers_are_whole(self) -> BenchmarkConfig:
+        if self.imported and self.slo.ttfa_s is not None:
+            raise PydanticCustomError(
+                "inconsistent",
+                "imported results do not tell thinking from answers, so the first token of an answer is not known. Expected a "
+                "limit that they hold. Next: write ttft_s or latency_s",
+                {"path": ["slo", "ttfa_s"]},
+            )
+        return self
+
+    @model_validator(mode="after")
     def _limits_can_be_measured(self) -> BenchmarkConfig:
         why = (
             "results are imported"
@@ -342,6 +371,13 @@ class BenchmarkConfig(Strict):
                     f"prompts.conversations needs the chat API of OpenAI, and the api of option {option.name!r} is "
                     f"{option.request_api}. Expected openai_chat. Next: change `api`, or leave out prompts.conversations",
                     {"path": ["options", i, "api"]},
+                )
+            if option.adapters:
+                raise PydanticCustomError(
+                    "inconsistent",
+                    f"adapters are drawn for requests of their own, and option {option.name!r} is sent prompts.conversations. Next: "
+                    "leave out `adapters`",
+                    {"path": ["options", i, "adapters"]},
                 )
         if self.load.kind not in ("closed_loop", "open_loop"):
             raise PydanticCustomError(

@@ -15,6 +15,7 @@ from helpers.config.imports import ResultFiles
 from helpers.config.price import HourlyPrice, NamedPrice, StatedPrice, TokenPrice
 from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.config.unquoted import Json
+from helpers.config.workload import ThinkingTags
 
 SELF_HOSTED = "self-hosted"
 """Instance type of a server of which nobody said what it runs on."""
@@ -49,6 +50,17 @@ class OptionBase(Strict):
         default_factory=list,
         description="Keys left out of every request body because the server refuses them, for example stream_options.",
     )
+    adapters: dict[str, float] | None = Field(
+        default=None,
+        description="LoRA adapters: the name that `model` in the request has -> share of the requests; the shares sum to 1. "
+        "Requests to the base model have its own name.",
+    )
+    thinking_tags: ThinkingTags = Field(
+        default="auto",
+        description="Where a reasoning model's thinking comes in the text, in <think> tags. auto: that of an answer that begins "
+        "with <think>, or has a </think> that nothing opened. opened: the server's chat template ends with <think>, so that an "
+        "answer without any tag was cut off while it thought. ignored: tags are text like any other.",
+    )
     headers: dict[str, str] = Field(
         default_factory=dict, repr=False, description="Headers added to every request; write secrets as ${NAME}."
     )
@@ -70,6 +82,23 @@ class OptionBase(Strict):
     def _added_or_omitted(self) -> OptionBase:
         if both := sorted(set(self.extra_body) & set(self.omit_body_keys)):
             raise ValueError(f"`{both[0]}` is in extra_body and in omit_body_keys. Next: delete it from one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_by_name(self) -> OptionBase:
+        if self.adapters is None:
+            return self
+        if not self.adapters or min(self.adapters.values()) <= 0 or abs(sum(self.adapters.values()) - 1) > 1e-6:
+            raise ValueError(
+                f"shares {self.adapters} of adapters. Expected shares above 0 that sum to 1. Next: correct adapters"
+            )
+        if not (self.request_api or "").startswith("openai"):
+            raise ValueError(
+                f"adapters are named by `model` in the request, and api is {self.request_api}. Expected openai_chat or "
+                "openai_completions; adapters that are inference components cannot be mixed. Next: set api, or delete adapters"
+            )
+        if "model" in self.extra_body or "model" in self.omit_body_keys:
+            raise ValueError("`model` is in extra_body or omit_body_keys, and adapters name it. Next: delete it there")
         return self
 
     @property

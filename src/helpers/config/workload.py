@@ -7,6 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict
+from helpers.config.structured import check_structured
+from helpers.config.unquoted import Json
+
+ThinkingTags = Literal["auto", "opened", "ignored"]
 
 
 class ModelConfig(Strict):
@@ -188,3 +192,21 @@ class Generation(Strict):
     temperature: float = Field(default=0.0, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: PositiveInt | None = None
+    response_format: dict[str, Json] | None = Field(
+        default=None,
+        description="Structured output: {type: json_schema, json_schema: {name, schema}} or {type: json_object}. Sent as it is "
+        "to OpenAI-compatible APIs, as `grammar` to TGI and as `outputConfig` to Bedrock (both: json_schema alone).",
+    )
+    guided_json: dict[str, Json] | None = Field(
+        default=None,
+        description="JSON schema of the answers, for vLLM before 0.12, and servers that took its key over.",
+    )
+    structured_outputs: dict[str, Json] | None = Field(
+        default=None,
+        description="Structured output of vLLM from 0.11 on, for example {json: <schema>} or {choice: [yes, no]}.",
+    )
+
+    @model_validator(mode="after")
+    def _structured_as_a_server_can(self) -> Generation:
+        check_structured(self)
+        return self

@@ -69,6 +69,8 @@ def _spec(
         generation=config.generation,
         extra_body=option.extra_body,
         omit_body_keys=option.omit_body_keys,
+        thinking_tags=option.thinking_tags,
+        adapters=option.adapters,
         tokenizer=_absolute_folder(tokenizer, config_dir),
         prompts_file=str(prompts_file),
         prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",

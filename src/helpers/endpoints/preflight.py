@@ -37,6 +37,7 @@ from helpers.load.address import Address
 from helpers.load.bodies import RequestWriter, asked_output_tokens, prepare_requests
 from helpers.load.connection import Exchange, HttpConnection, RawExchange, Server, words_of_refusal
 from helpers.load.responses import Answer, read_answer
+from helpers.load.thinking import divide
 from helpers.metrics.looks import refuse_short_race
 from helpers.metrics.sample_size import refuse_what_cannot_decide
 from helpers.prompts.traces import read_trace
@@ -53,9 +54,7 @@ SHORTEST_TIMEOUT_S = 20.0
 LOOK_S = 0.2
 PAUSES_S = (1.0, 3.0)
 """A first request that is throttled is sent again after each of these: the limit may be that of a moment."""
-_CONTENT = re.compile(rb'"content"\s*:\s*"[^"]')
 _FROM_CACHE = re.compile(rb'"(?:cacheReadInputTokens|cacheWriteInputTokens|cached_tokens)"\s*:\s*[1-9]')
-_REASONING = re.compile(rb'"reasoning(_content)?"\s*:\s*"[^"]')
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _failure(option: Option, address: Address, situation: str, came_back: str, k
 
 def _sent(option: Option, address: Address) -> str:
     """What is sent, as a person may see it."""
-    model = option.extra_body.get("model", address.served_model)
+    model = next(iter(option.adapters or ()), option.extra_body.get("model", address.served_model))
     model = f"model {model!r}, " if model else ""
     streams = "stream" if _is_streamed(option, address) else "no stream"
     key = " and ".join(proof.words for proof in proofs_of(address, option.target)) or "no key"
@@ -157,7 +156,8 @@ def _ask_until_not_throttled(
     option: Option, address: Address, config: BenchmarkConfig, prompt: pa.Table, timeout_s: float
 ) -> tuple[Exchange, Answer]:
     salt = config.load.prefix_cache_salt
-    (prepared,) = prepare_requests(prompt, address, config.generation, option.extra_body, salt, option.omit_body_keys)
+    keys, adapters = (option.extra_body, salt, option.omit_body_keys), list(option.adapters or [None])
+    (prepared,) = prepare_requests(prompt, address, config.generation, *keys, adapters[:1])
     (asked,) = asked_output_tokens(prompt, config.generation)
     fixed = asked if config.generation.fixed_output_length else None
     pauses = iter(PAUSES_S)
@@ -168,6 +168,7 @@ def _ask_until_not_throttled(
         answer = read_answer(exchange, address.api, address.framing, fixed, hide)
         pause_s = next(pauses, None) if answer.status == "throttled" else None
         if pause_s is None:
+            divide(answer, address.api, option.thinking_tags, prompt["rendered"][0].as_py())
             return exchange, answer
         time.sleep(pause_s)
 
@@ -226,7 +227,7 @@ def _notes(option: Option, address: Address, exchange: Exchange, answer: Answer,
             "some prompt tokens were written to or read from a prompt cache: they are billed at different prices, and are "
             f"counted here at {counted}"
         )
-    if address.api == "openai_chat" and _REASONING.search(body) and not _CONTENT.search(body):
+    if answer.answered is False:
         notes.append("all of the answer was reasoning, which counts as output: the requested output tokens ended it")
     return notes
 

@@ -121,7 +121,7 @@ def note_no_limit(
     limits = " and ".join(f"slo.{name}" for name in limits_to_measure(config, run))
     failure = (
         f"option {option.name!r}: its single requests give no value for {limits}, so it was not raced. Their records are in "
-        f"{kept[0].parent}. Next: see there why they failed (for ttft_s and tpot_s answers must be streamed), or write "
+        f"{kept[0].parent}. Next: see there why they failed (for ttft_s, ttfa_s and tpot_s answers must be streamed), or write "
         f"{limits} in seconds"
     )
     ledger.update(option.name, failure=failure, cause=Cause.OTHER)

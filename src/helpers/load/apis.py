@@ -7,12 +7,13 @@ as it must, the answer is a `bad_response`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 
-from helpers.load.readings import Reading, error_of
+from helpers.load.readings import Reading, adds_up, error_of
 
 
 class Api(NamedTuple):
@@ -31,10 +32,20 @@ class _Fields(msgspec.Struct, gc=False):
 # --- OpenAI -------------------------------------------------------------------------------------------------------
 
 
+class _OpenAIFunction(_Fields):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _OpenAIToolCall(_Fields):
+    function: _OpenAIFunction | None = None
+
+
 class _OpenAIText(_Fields):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    tool_calls: list[_OpenAIToolCall] | None = None
 
 
 class _OpenAIChoice(_Fields):
@@ -50,6 +61,7 @@ class _OpenAIUsage(_Fields):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     completion_tokens_details: Any = None
+    reasoning_tokens: Any = None
 
 
 class _GroqUsage(_Fields):
@@ -70,10 +82,13 @@ class _OpenAIEvent(_Fields):
 def read_openai(events: list[_OpenAIEvent]) -> Reading:
     """OpenAI chat and text completions, streamed or whole. A role-only delta has no text and is not a token.
 
-    Reasoning is output like any other; servers give it in `reasoning_content`, `reasoning` or, alike, in both.
+    Thinking is output like any other, and comes before the answer in a delta that has both: DeepSeek, SGLang and vLLM before 0.11
+    give it in `reasoning_content`, OpenRouter, Groq and vLLM in `reasoning`, some alike in both. Calls of tools are output of the
+    answer. With `stream_options.continuous_usage_stats` (vLLM, SGLang) each event counts the tokens so far.
     """
-    reading = Reading()
+    reading = Reading(tokens=[])
     texts, places = reading.texts, reading.places
+    counted = 0
     for place, event in enumerate(events):
         if event.error or event.object == "error" or (event.choices is None and _is_openai_error(event)):
             reading.error = error_of(event.error or {"message": event.message or event.detail, "type": event.type})
@@ -85,34 +100,43 @@ def read_openai(events: list[_OpenAIEvent]) -> Reading:
             said = choice.delta or choice.message
             if said is None:
                 text = choice.text
-            elif said.reasoning_content or said.reasoning:
-                text = (said.reasoning_content or said.reasoning) + (said.content or "")
             else:
                 text = said.content
+                if said.tool_calls and (calls := _called(said.tool_calls)):
+                    text, reading.calls_tools = (text or "") + calls, True
+                if thought := said.reasoning_content or said.reasoning:
+                    reading.thought[len(texts)] = len(thought)
+                    text = thought + (text or "")
             if text:
                 texts.append(text)
                 places.append(place)
+                so_far = event.usage and event.usage.completion_tokens
+                reading.tokens.append(None if so_far is None or so_far < counted else so_far - counted)
+                counted = counted if so_far is None else so_far
             if choice.finish_reason:
                 reading.finish_reason = choice.finish_reason
         usage = event.usage or (event.x_groq and event.x_groq.usage)
         if usage is not None:
-            cached = _cached_of(usage.prompt_tokens_details)
+            cached = _count_in(usage.prompt_tokens_details, "cached_tokens")
             reading.cached_tokens = reading.cached_tokens if cached is None else cached
             reading.prompt_tokens = usage.prompt_tokens
             reading.output_tokens = usage.completion_tokens
-            reading.reports_reasoning = _reports_reasoning(usage.completion_tokens_details)
+            said = _count_in(usage.completion_tokens_details, "reasoning_tokens")
+            reading.reasoning_tokens = _count_in({"of": usage.reasoning_tokens}, "of") if said is None else said
+    if None in reading.tokens or not adds_up(sum(reading.tokens), reading.output_tokens or 0):
+        reading.tokens = None  # no running count
     reading.ended = reading.finish_reason is not None
     return reading
 
 
-def _reports_reasoning(details: Any) -> bool:
-    return isinstance(details, dict) and bool(details.get("reasoning_tokens"))
+def _called(calls: list[_OpenAIToolCall]) -> str:
+    functions = [call.function for call in calls if call.function is not None]
+    return "".join([(function.name or "") + (function.arguments or "") for function in functions])
 
 
-def _cached_of(details: Any) -> int | None:
-    """Prompt tokens from a cache, where the server reports them as OpenAI does."""
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return cached if type(cached) is int else None
+def _count_in(details: Any, name: str) -> int | None:
+    count = details.get(name) if isinstance(details, dict) else None
+    return count if type(count) is int else None
 
 
 def _is_openai_error(event: _OpenAIEvent) -> bool:
@@ -246,11 +270,19 @@ class _ConverseReasoning(_Fields, rename="camel"):
     reasoning_text: _ConverseText | None = None
 
 
+class _ConverseToolUse(_Fields):
+    """At the start of a block, `name`; of a delta, `input` as text; of a whole message, both."""
+
+    name: str | None = None
+    input: Any = None
+
+
 class _ConverseContent(_Fields, rename="camel"):
-    """A content block or a delta of one."""
+    """A content block, its start, or a delta of one."""
 
     text: str | None = None
     reasoning_content: _ConverseReasoning | None = None
+    tool_use: _ConverseToolUse | None = None
 
 
 class _ConverseMessage(_Fields):
@@ -269,6 +301,7 @@ class _ConverseUsage(_Fields, rename="camel"):
 
 
 class _ConverseEvent(_Fields, rename="camel"):
+    start: _ConverseContent | None = None
     delta: _ConverseContent | None = None
     output: _ConverseOutput | None = None
     stop_reason: str | None = None
@@ -283,13 +316,19 @@ def read_bedrock_converse(events: list[_ConverseEvent]) -> Reading:
     """
     reading = Reading()
     for place, event in enumerate(events):
-        if event.delta is not None:
+        if (block := event.delta or event.start) is not None:
             reading.by_token = True
-            text = _converse_text(event.delta)
+            blocks = [block]
         elif event.output is not None and event.output.message is not None:
-            text = "".join(map(_converse_text, event.output.message.content or ()))
+            blocks = event.output.message.content or ()
         else:
-            text = ""
+            blocks = ()
+        thought = "".join(map(_converse_thought, blocks))
+        text = thought + "".join([block.text or "" for block in blocks])
+        if calls := "".join([_tool_text(block.tool_use) for block in blocks if block.tool_use is not None]):
+            text, reading.calls_tools = text + calls, True
+        if thought:
+            reading.thought[len(reading.texts)] = len(thought)
         if text:
             reading.texts.append(text)
             reading.places.append(place)
@@ -304,12 +343,16 @@ def read_bedrock_converse(events: list[_ConverseEvent]) -> Reading:
     return reading
 
 
-def _converse_text(content: _ConverseContent) -> str:
-    """Text and reasoning; reasoning is output like any other."""
+def _converse_thought(content: _ConverseContent) -> str:
     if (reasoning := content.reasoning_content) is None:
-        return content.text or ""
+        return ""
     whole = reasoning.reasoning_text
-    return (reasoning.text or (whole.text if whole else None) or "") + (content.text or "")
+    return reasoning.text or (whole.text if whole else None) or ""
+
+
+def _tool_text(use: _ConverseToolUse) -> str:
+    given = use.input
+    return (use.name or "") + (given if isinstance(given, str) else json.dumps(given) if given else "")
 
 
 # --- all ----------------------------------------------------------------------------------------------------------

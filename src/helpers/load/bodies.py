@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from helpers.config.structured import structured_keys
 from helpers.config.workload import Generation
 from helpers.errors import LoadError
 from helpers.load.address import Address
@@ -43,10 +44,12 @@ def prepare_requests(
     extra_body: dict,
     salt: bool = False,
     omit_body_keys: Collection[str] = (),
+    adapters: Sequence[str | None] | None = None,
 ) -> list[PreparedRequest]:
     """One prepared request per prompt, in the order of `prompts` (columns prompt_id, text, rendered; ASKED_OUTPUT of a trace).
 
-    The keys of `extra_body` are added to each body, those of `omit_body_keys` left out.
+    The keys of `extra_body` are added to each body, those of `omit_body_keys` left out. `adapters` name the model of each prompt,
+    if it is another than that of the address.
 
     With `salt`, the user's text of each sent request begins with characters of its own (see `salt_of`), so that a server
     finds none of it in a prefix cache. What a chat template puts before the user's text stays the same for all. Where `prompts`
@@ -58,12 +61,13 @@ def prepare_requests(
     prepared = []
     columns = [prompts[name].to_pylist() for name in ("prompt_id", "text", "rendered")]
     prefixes, outputs = prefix_characters(prompts), asked_output_tokens(prompts, generation)
+    columns += [prefixes, outputs, adapters or [None] * len(prompts)]
     salt = salt or any(prefixes)
-    for prompt_id, text, rendered, prefix, output_tokens in zip(*columns, prefixes, outputs, strict=True):
+    for prompt_id, text, rendered, prefix, output_tokens, adapter in zip(*columns, strict=True):
         if salt:
             text, rendered = salted_prompt(text, rendered, place_of_salt, prefix)
         asked = generation.model_copy(update={"max_output_tokens": output_tokens})
-        content = {**build(text, rendered, address, asked), **extra_body}
+        content = build(text, rendered, address, asked) | ({"model": adapter} if adapter else {}) | extra_body
         content = {name: value for name, value in content.items() if name not in omit_body_keys}
         body = json.dumps(content, ensure_ascii=False).encode()
         if salt:
@@ -105,7 +109,7 @@ def _openai_common(address: Address, generation: Generation) -> dict:
         common["top_k"] = generation.top_k
     if generation.fixed_output_length:
         common |= {"min_tokens": generation.max_output_tokens, "ignore_eos": True}
-    return common
+    return common | structured_keys(address.api, generation)
 
 
 def _openai_chat(text: str, rendered: str, address: Address, generation: Generation) -> dict:
@@ -131,7 +135,7 @@ def _inputs_and_parameters(rendered: str, generation: Generation) -> dict:
 def _tgi(text: str, rendered: str, address: Address, generation: Generation) -> dict:
     """TGI: there is no smallest output length, so a fixed one cannot be asked for."""
     body = _inputs_and_parameters(rendered, generation)
-    body["parameters"] |= {"details": True, "return_full_text": False}
+    body["parameters"] |= {"details": True, "return_full_text": False, **structured_keys("tgi", generation)}
     return {**body, "stream": True}
 
 
@@ -154,6 +158,7 @@ def _bedrock_converse(text: str, rendered: str, address: Address, generation: Ge
     if generation.top_p is not None:
         inference["topP"] = generation.top_p
     body = {"messages": [{"role": "user", "content": [{"text": text}]}], "inferenceConfig": inference}
+    body |= structured_keys("bedrock_converse", generation)
     return body | ({"serviceTier": {"type": address.service_tier}} if address.service_tier else {})
 
 

@@ -11,7 +11,15 @@ from helpers.load.postprocessing import BATCH_ROWS
 from helpers.load.spool import INDEX
 from helpers.run.records import SCHEMA
 
-RECORD_TIMES = ("scheduled_ns", "sent_ns", "first_byte_ns", "first_token_ns", "last_token_ns", "done_ns")
+RECORD_TIMES = (
+    "scheduled_ns",
+    "sent_ns",
+    "first_byte_ns",
+    "first_token_ns",
+    "first_answer_ns",
+    "last_token_ns",
+    "done_ns",
+)
 """Columns of the request records that are times; what connecting took is none."""
 INDEX_TIMES = ("scheduled_ns", "sent_ns", "first_ns", "done_ns", "idle_since_ns")
 """Columns of an index that are times, or 0 where it did not happen."""

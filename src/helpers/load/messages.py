@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from helpers.config.load import Load, LoadLevel
-from helpers.config.workload import Conversations, Generation
+from helpers.config.workload import Conversations, Generation, ThinkingTags
 from helpers.load.address import Address
 from helpers.run.records import Attempt
 
@@ -51,6 +51,8 @@ class AttemptSpec(BaseModel):
     generation: Generation
     extra_body: dict[str, JsonValue]
     omit_body_keys: list[str] = []
+    thinking_tags: ThinkingTags = "auto"
+    adapters: dict[str, float] | None = None
     tokenizer: str
     prompts_file: str
     prompt_tokens_column: str

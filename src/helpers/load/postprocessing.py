@@ -17,12 +17,14 @@ import pyarrow.parquet as pq
 
 from helpers.config.secret_words import secret_hider
 from helpers.errors import PromptError
+from helpers.load.adapters import adapters_by_prompt
 from helpers.load.bodies import asked_output_tokens, prefix_characters
 from helpers.load.connection import Exchange
 from helpers.load.messages import AttemptSpec, Parse, Parsed, Write, Written
 from helpers.load.responses import Answer, read_answer, unreadable
 from helpers.load.sessions import known_turn_tokens, session_and_turn
 from helpers.load.spool import ExchangeReader
+from helpers.load.thinking import count_thinking, divide, tokens_by_text
 from helpers.prompts.salts import salt_of, salted_prompt
 from helpers.run.records import METADATA_KEY, SCHEMA
 
@@ -137,6 +139,7 @@ class _RowBuilder:
         self._prompt_tokens = prompts[spec.prompt_tokens_column].to_pylist()
         self._turns = known_turn_tokens(prompts, spec)
         self._asked = asked_output_tokens(prompts, spec.generation)
+        self._adapters = adapters_by_prompt(spec.adapters, len(prompts), spec.seed, spec.dataset)
         self._hide = secret_hider(spec.address.secrets())
         self._constant = {
             "option": spec.option,
@@ -164,11 +167,13 @@ class _RowBuilder:
             **self._constant,
             "request_id": request_id,
             "prompt_id": prompt_id,
+            "adapter": self._adapters[prompt],
             "phase": self._phase(scheduled_ns or exchange.sent_ns),
             "scheduled_ns": scheduled_ns or None,
             "sent_ns": exchange.sent_ns,
             "first_byte_ns": answer.first_byte_ns,
             "first_token_ns": answer.first_token_ns,
+            "first_answer_ns": answer.first_answer_ns,
             "last_token_ns": answer.last_token_ns,
             "done_ns": exchange.done_ns,
             "connect_ns": int(index["connect_ns"]) or None,
@@ -181,6 +186,9 @@ class _RowBuilder:
             "cached_tokens": answer.cached_tokens,
             "output_tokens": answer.output_tokens,
             "asked_output_tokens": self._asked[prompt],
+            "reasoning_tokens": answer.reasoning_tokens,
+            "reasoning_tokens_source": answer.reasoning_tokens_source,
+            "answered": answer.answered,
             "prompt_tokens_source": "tokenizer" if by_tokenizer else None if answer.prompt_tokens is None else "server",
             "output_tokens_source": output_source,
             "prompt_tokens_by_tokenizer": (counted if is_compared and answer.prompt_tokens is not None else None),
@@ -204,22 +212,53 @@ class _RowBuilder:
         answer = read_answer(exchange, address.api, address.framing, fixed, self._hide)
         try:
             echoed = _strip_echo(answer, sent)
+            divide(answer, address.api, self._spec.thinking_tags, sent)
             if answer.status == "bad_response" or not answer.text or (answer.output_tokens is not None and not echoed):
+                self._count_parts(answer)
                 return answer, echoed, None if answer.output_tokens is None else "server"
             answer.output_tokens = _count_tokens(self._spec.tokenizer, answer.text)
+            self._count_parts(answer)
         except Exception as error:  # noqa: BLE001 - a text that a tokenizer cannot take spoils one row and no other
             return unreadable(answer.first_byte_ns, answer.http_status, error), False, None
         return answer, echoed, None if answer.output_tokens is None else "tokenizer"
 
-    def _counted_again(self, answer: Answer) -> int | None:
-        """Output tokens by the tokenizer; None where it is not available, and for reasoning, which a server may hide."""
+    def _count_parts(self, answer: Answer) -> None:
+        """Tokens that are thinking, and those of each chunk of a stream: by the tokenizer where the server counts none."""
         tokenizer = _tokenizer_at_hand(self._spec.tokenizer)
-        if tokenizer is None or answer.reports_reasoning or len(answer.text) > COUNTED_CHARACTERS:
+
+        def ends(text: str) -> list[int] | None:
+            if tokenizer is None or len(text) > COUNTED_CHARACTERS:
+                return None
+            try:
+                return [end for _, end in tokenizer.encode(text, add_special_tokens=False).offsets]
+            except Exception:  # noqa: BLE001 - of a text that a tokenizer cannot take the parts are unknown
+                return None
+
+        count_thinking(answer, ends)
+        is_whole = answer.status == "ok" and answer.output_tokens is not None and not answer.calls_tools
+        if is_whole and answer.chunk_tokens is None and answer.first_token_ns is not None:
+            answer.chunk_tokens = tokens_by_text(answer.chunk_texts, ends(answer.text), answer.output_tokens)
+
+    def _counted_again(self, answer: Answer) -> int | None:
+        """Output tokens by the tokenizer; None where it is not available, for reasoning, which a server may hide, and for
+        calls of tools, which have tokens around them.
+        """
+        tokenizer = _tokenizer_at_hand(self._spec.tokenizer)
+        if (
+            tokenizer is None
+            or answer.calls_tools
+            or self._counts_thinking(answer)
+            or len(answer.text) > COUNTED_CHARACTERS
+        ):
             return None
         try:
             return len(tokenizer.encode(answer.text, add_special_tokens=False))
         except Exception:  # noqa: BLE001 - a text that a tokenizer cannot take is not compared
             return None
+
+    @staticmethod
+    def _counts_thinking(answer: Answer) -> bool:
+        return answer.reasoning_tokens_source == "server" and bool(answer.reasoning_tokens)
 
     def _sent_prompt(self, prompt: int, request_id: str) -> str:
         """The prompt as it was sent; empty for a turn of a conversation, whose history no chat API echoes."""
@@ -240,6 +279,8 @@ class _RowBuilder:
 def _strip_echo(answer: Answer, rendered: str) -> bool:
     """Remove the prompt from the head of the answer where a server echoes it; true if it did."""
     prompt = rendered.strip()
+    if answer.thought:
+        return False  # it begins with thinking, which may quote the prompt
     if len(prompt) < ECHO_MIN_CHARACTERS or not answer.text.lstrip().startswith(prompt):
         return False
     to_drop = len(answer.text) - len(answer.text.lstrip()) + len(prompt)

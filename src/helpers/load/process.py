@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from helpers.errors import LoadError
 from helpers.load import messages
+from helpers.load.adapters import adapters_by_prompt
 from helpers.load.bodies import prepare_requests
 from helpers.load.closed_loop import ClosedLoopSender
 from helpers.load.open_loop import OpenLoopSender
@@ -96,16 +97,17 @@ async def _run(sender: Sender, start_ns: int, replies: _ReplyWriter) -> None:
 
 def _make_sender(message: messages.Prepare) -> Sender:
     spec = message.spec
-    load = spec.load
+    load, prompts = spec.load, ordered_prompts(spec)
     if spec.sessions is not None:
         return session_sender(spec, message.load_process, message.of)
     requests = prepare_requests(
-        ordered_prompts(spec),
+        prompts,
         spec.address,
         spec.generation,
         spec.extra_body,
         load.prefix_cache_salt,
         spec.omit_body_keys,
+        adapters_by_prompt(spec.adapters, len(prompts), spec.seed, spec.dataset),
     )
     spool = SpoolWriter(spec.part_folder(message.load_process))
     kind = OpenLoopSender if spec.level.is_open else ClosedLoopSender

@@ -87,6 +87,7 @@ def _latency_s(config: BenchmarkConfig) -> float | None:
     limits = config.slo.limits_s()
     if "latency_s" in limits:
         return limits["latency_s"]
-    if limits.keys() >= {"ttft_s", "tpot_s"}:
-        return limits["ttft_s"] + limits["tpot_s"] * (config.generation.max_output_tokens - 1)
+    first = limits.get("ttft_s", limits.get("ttfa_s"))
+    if first is not None and "tpot_s" in limits:
+        return first + limits["tpot_s"] * (config.generation.max_output_tokens - 1)
     return None

@@ -34,8 +34,12 @@ class Reading:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
-    reports_reasoning: bool = False
-    """The server says that some of the output tokens are reasoning, which it may hide."""
+    thought: dict[int, int] = field(default_factory=dict)
+    """Index of a text -> how many of its first characters the API marks as thinking."""
+    reasoning_tokens: int | None = None
+    """Of the output tokens, those that the server counts as thinking, which it may hide."""
+    calls_tools: bool = False
+    """Some of the texts are calls of tools: names and arguments, without what stands around them."""
     cached_tokens: int | None = None
     """Of the prompt tokens, those that were read from a prompt cache."""
     ended: bool = False
@@ -43,6 +47,11 @@ class Reading:
     error: ErrorInAnswer | None = None
     broken: ErrorInAnswer | None = None
     """The server broke off the answer, and said so in the place of its end."""
+
+
+def adds_up(counted: int, total: int) -> bool:
+    """May the tokens of chunks be all tokens of an answer? Its end, or that of a call, is a token or a few without text."""
+    return abs(total - counted) <= max(4, 0.02 * total)
 
 
 def broken_off(reading: Reading, error_frame: bytes | None) -> ErrorInAnswer | None:

@@ -73,8 +73,15 @@ class Answer:
     cached_tokens: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
-    reports_reasoning: bool = False
-    """The server says that some of the output tokens are reasoning, which it may hide."""
+    reasoning_tokens: int | None = None
+    """Of the output tokens, those that are thinking; by the server's count, until `thinking.thinking_tokens` says more."""
+    reasoning_tokens_source: str | None = None
+    thought: dict[int, int] = field(default_factory=dict)
+    """Place of a chunk -> how many of the first characters of its text are thinking (`load.thinking`)."""
+    first_answer_ns: int | None = None
+    """The first token behind the thinking; filled by `thinking.divide`, as is `answered`."""
+    answered: bool | None = None
+    calls_tools: bool = False
 
     @property
     def text(self) -> str:
@@ -193,7 +200,8 @@ def _read(exchange: Exchange, api: str, framing: str, fixed_output_tokens: int |
 
 
 def _fill(answer: Answer, reading: Reading, arrivals_ns: list[int], streamed: bool) -> None:
-    answer.finish_reason, answer.reports_reasoning = reading.finish_reason, reading.reports_reasoning
+    answer.finish_reason, answer.calls_tools = reading.finish_reason, reading.calls_tools
+    answer.thought, answer.reasoning_tokens = reading.thought, _possible(reading.reasoning_tokens)
     answer.prompt_tokens, answer.output_tokens = _possible(reading.prompt_tokens), _possible(reading.output_tokens)
     cached = _possible(reading.cached_tokens)
     answer.cached_tokens = cached if cached is not None and cached <= (answer.prompt_tokens or 0) else None
@@ -207,9 +215,10 @@ def _fill(answer: Answer, reading: Reading, arrivals_ns: list[int], streamed: bo
 
 def _tokens_per_chunk(reading: Reading) -> list[int] | None:
     """Tokens of each chunk where the server reports them, or one each where the totals agree; else None."""
-    if reading.tokens is not None and None not in reading.tokens:
+    if reading.tokens and None not in reading.tokens:
         return reading.tokens
-    return [1] * len(reading.texts) if reading.output_tokens == len(reading.texts) else None
+    one_each = reading.output_tokens == len(reading.texts) and not reading.calls_tools
+    return [1] * len(reading.texts) if one_each else None
 
 
 # --- faults -------------------------------------------------------------------------------------------------------

@@ -64,11 +64,17 @@ def _gaps(files: list[Path]) -> Iterator[np.ndarray]:
                 block = file.read_row_group(i, columns=["phase", "status", "chunk_ns", "chunk_tokens"])
                 counts = pc.and_(pc.equal(block["phase"], "steady"), pc.equal(block["status"], "ok"))
                 known = pc.and_(pc.is_valid(block["chunk_tokens"]), pc.is_valid(block["chunk_ns"]))
-                times = block.filter(pc.and_(counts, known))["chunk_ns"].combine_chunks()
-                if len(times):
-                    times = times if isinstance(times, pa.ListArray) else times.chunk(0)
+                mine = block.filter(pc.and_(counts, known))
+                if len(mine):
+                    times, tokens = (_in_one(mine[name]) for name in ("chunk_ns", "chunk_tokens"))
                     offsets = times.offsets.to_numpy()
-                    yield inter_token_latencies_s(times.flatten().to_numpy(), offsets - offsets[0])
+                    flat = (column.flatten().to_numpy() for column in (times, tokens))
+                    yield inter_token_latencies_s(next(flat), offsets - offsets[0], next(flat))
+
+
+def _in_one(column: pa.ChunkedArray) -> pa.ListArray:
+    joined = column.combine_chunks()
+    return joined if isinstance(joined, pa.ListArray) else joined.chunk(0)
 
 
 def _all_null(file: pq.ParquetFile, row_group: int, column: str) -> bool:

@@ -32,7 +32,8 @@ LEAST = 0.02
 """A smaller change is not worth a warning."""
 FEWEST = 20
 """Answers that are compared, of each measurement."""
-COLUMNS = ["phase", "scheduled_ns", "sent_ns", "first_token_ns", "last_token_ns", "output_tokens", "status"]
+COLUMNS = ["phase", "status", "output_tokens", "answered"]
+COLUMNS += ["scheduled_ns", "sent_ns", "first_token_ns", "first_answer_ns", "last_token_ns"]
 
 
 class Change(NamedTuple):

@@ -21,7 +21,7 @@ from helpers.metrics.intervals import (
     sides_of,
 )
 
-LATENCIES = ("latency_s", "ttft_s", "tpot_s")
+LATENCIES = ("latency_s", "ttft_s", "ttfa_s", "tpot_s")
 MET, MISSED, UNDECIDED = "met", "missed", "undecided"
 CLIENT_LIMITED = "client_limited"
 """State of a load point that the client shaped: neither feasible nor infeasible."""
@@ -30,7 +30,10 @@ CLIENT_LIMITED = "client_limited"
 
 
 def with_latencies(requests: pd.DataFrame) -> pd.DataFrame:
-    """Add `t0_ns`, `ok`, `latency_s`, `ttft_s` and `tpot_s` to request records; None where they cannot be known."""
+    """Add `t0_ns`, `ok`, `latency_s`, `ttft_s`, `ttfa_s` and `tpot_s` to request records; None where they cannot be known.
+
+    `ttfa_s`, the time to the first token of the answer, is +inf of a success that ended while it thought: no answer came.
+    """
     t0 = requests["scheduled_ns"].fillna(requests["sent_ns"])
     ok = requests["status"] == "ok"
     return requests.assign(
@@ -38,6 +41,9 @@ def with_latencies(requests: pd.DataFrame) -> pd.DataFrame:
         ok=ok,
         latency_s=_seconds(requests["last_token_ns"] - t0).where(ok),
         ttft_s=_seconds(requests["first_token_ns"] - t0).where(ok),
+        ttfa_s=_seconds(requests["first_answer_ns"] - t0)
+        .mask(requests["answered"].eq(False).fillna(False), np.inf)
+        .where(ok),
         tpot_s=time_per_output_token(requests).where(ok),
     )
 
@@ -49,15 +55,22 @@ def time_per_output_token(requests: pd.DataFrame) -> pd.Series:
     return (span / (tokens - 1)).where(tokens >= 2).astype("float64")
 
 
-def inter_token_latencies_s(chunk_ns: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def inter_token_latencies_s(chunk_ns: np.ndarray, offsets: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """ITL: gaps between successive chunks of each answer, s; none for an answer of one chunk.
 
-    `chunk_ns` holds the times of all answers one after the other, answer i those from offsets[i] to offsets[i + 1]. A
-    chunk is a token only where the server says how many tokens a chunk holds, so ITL is unknown where it does not.
+    `chunk_ns` and `tokens` hold the times and the tokens of the chunks of all answers one after the other, answer i those from
+    offsets[i] to offsets[i + 1]. The tokens of a chunk (speculative decoding gives several) share its gap alike, so that the
+    gaps of an answer sum to tL - t1; a chunk that completes no token is none.
     """
-    gaps = np.diff(chunk_ns) / 1e9
-    between_answers = offsets[1:-1] - 1
-    return np.delete(gaps, between_answers[(between_answers >= 0) & (between_answers < len(gaps))])
+    if (tokens == 1).all():
+        gaps = np.diff(chunk_ns) / 1e9
+        between_answers = offsets[1:-1] - 1
+        return np.delete(gaps, between_answers[(between_answers >= 0) & (between_answers < len(gaps))])
+    has_token = tokens > 0
+    answer = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[has_token]
+    in_one_answer = np.diff(answer) == 0
+    shared_by = tokens[has_token][1:][in_one_answer]
+    return np.repeat((np.diff(chunk_ns[has_token]) / 1e9)[in_one_answer] / shared_by, shared_by)
 
 
 def _seconds(ns: pd.Series) -> pd.Series:

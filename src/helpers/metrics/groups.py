@@ -24,6 +24,7 @@ from helpers.metrics.intervals import (
     share_bounds,
 )
 from helpers.metrics.load_point_latencies import PERCENTS, percentile_columns
+from helpers.metrics.reasoning import NO_REASONING
 from helpers.metrics.sample_size import requests_lacking
 from helpers.metrics.summary import prices_of, served_rates
 from helpers.metrics.token_samples import no_sample
@@ -139,7 +140,7 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
         row[f"{name}_mean"], row[f"{name}_sd"] = _mean_and_sd(here[name], ok)
     row["cached_tokens_mean"] = 0.0  # no tool reports them
     row |= {f"{known}_hit_rate": None for known in ("asked", "sent", "found")}
-    row |= no_sample()
+    row |= NO_REASONING | no_sample()
     effect = _effect(here, load)
     failed_alike = effect if 0 < failures < n else 1.0
     row["error_rate_low"], row["error_rate_high"] = share_bounds(failures, n, (1 + CONFIDENCE) / 2, failed_alike)

@@ -67,6 +67,8 @@ class LoadPointLatencies:
     def __init__(self, here: pd.DataFrame, *, is_open: bool, sure: AsAsked = AS_ASKED) -> None:
         self._sure = sure
         self._requests = here[["ok", *LATENCIES]]
+        self._same = {"ttfa_s": "ttft_s"} if here["ttfa_s"].equals(here["ttft_s"]) else {}
+        """Where no model reasons the answer begins with the first token: what is worked out of one holds for the other."""
         self._ok = here["ok"].to_numpy(dtype=bool)
         self._repetition = here["repetition"].to_numpy()
         self._by_moments = not is_open
@@ -83,7 +85,7 @@ class LoadPointLatencies:
 
     def effect(self, column: str, percent: float) -> float:
         """How many requests carry as much about this percentile as one independent request (`intervals.design_effect`)."""
-        key = column, percent
+        key = self._same.get(column, column), percent
         if key not in self._effects:
             self._effects[key] = design_effect(self._by_repetition_of(column), percent)
         return self._effects[key]
@@ -94,7 +96,7 @@ class LoadPointLatencies:
         Repetitions differ only where different shares of them are beyond it: that one of them was slower throughout says nothing
         against a limit that none of its requests came near.
         """
-        key = column, percent
+        key = self._same.get(column, column), percent
         if key not in self._effects_within:
             self._effects_within[key] = effect_within(self._by_repetition_of(column), percent)
         return max(self._effects_within[key], effect_beyond(self._by_repetition_of(column), limit))

@@ -11,6 +11,7 @@ next one takes its place where it does not answer, and once an option has set th
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -129,7 +130,7 @@ def _median_of(path: Path, mtime_ns: int, name: str) -> MeasuredLimit | None:
 
     rows = with_latencies(read_requests(path.parent, attempts=[path.stem]))
     values = rows[rows["ok"] & (rows["phase"] != "warmup")][name].dropna()
-    if values.empty:
+    if values.empty or not math.isfinite(values.median()):  # no answer came behind the thinking
         return None
     facts = read_attempt_facts(path)
     measured_at = datetime.fromtimestamp(facts.clock_pairs[-1][1] / 1e9, UTC).isoformat(timespec="seconds")

@@ -33,6 +33,7 @@ from helpers.metrics.intervals import (
 )
 from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
 from helpers.metrics.looks import looks_of, surely
+from helpers.metrics.reasoning import reasoning_columns
 from helpers.metrics.room import saturated_rate
 from helpers.metrics.token_samples import sample_columns
 from helpers.price import Price
@@ -46,6 +47,9 @@ COLUMNS = (
     "scheduled_ns",
     "sent_ns",
     "first_token_ns",
+    "first_answer_ns",
+    "answered",
+    "reasoning_tokens",
     "last_token_ns",
     "done_ns",
     "resent",
@@ -142,7 +146,7 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
 
     Columns: identity, with `level`, `load_kind` and its label `load`; what is known of the load (`steady`: of all
     repetitions; `client_limited`: of any); who counted tokens, with the sample (`token_samples.sample_columns`); n, failures,
-    window_s and rates with 95% intervals (`_low`, `_high`); percentiles of latency_s, ttft_s, tpot_s and itl_s; prices;
+    window_s and rates with 95% intervals (`_low`, `_high`); percentiles of latency_s, ttft_s, ttfa_s, tpot_s and itl_s; prices;
     `failure_effect` (`intervals.design_effect` of failures), and over how many load points they are pooled
     (`pooled_failures`); `shows_room` of an open loop, and what an overloaded one answered per second (`room`); `slo` (met,
     missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that is: see
@@ -181,7 +185,8 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
         "output_tokens_mean": _mean(here.loc[ok, "output_tokens"]),
         "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
         "usd_per_hour": endpoint and endpoint.usd_per_option_hour(),
-    } | sample_columns(point.requests)
+    }
+    row |= reasoning_columns(here[ok]) | sample_columns(point.requests)
     is_open, streams = row["load_kind"] in OPEN_LOOPS, _streams(row)
     latencies = LoadPointLatencies(here, is_open=is_open, sure=surely(config))
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()

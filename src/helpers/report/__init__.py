@@ -53,6 +53,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "winner_table",
             "written_files",
         ],
+        "thinking_report": ["thinking_table"],
         "visit_report": ["visit_table"],
         "warning_report": ["warning_list"],
     },

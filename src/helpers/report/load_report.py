@@ -18,7 +18,7 @@ from helpers.verdict.chosen_points import cheapest_within_slo, main_latency, per
 from helpers.verdict.open_points import not_met_because
 from helpers.verdict.verdict import Verdict
 
-LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
+LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "ttfa_s": "TTFA", "tpot_s": "TPOT"}
 SLO_WORDS = {MET: "met", MISSED: "missed", UNDECIDED: "undecided", CLIENT_LIMITED: "not judged (client-limited)"}
 
 

@@ -27,6 +27,7 @@ from helpers.report.display import NO_FORMULAS, Figure, Html, Markdown, Prose, T
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
 from helpers.report.price_unit import price_column, price_unit, scaled
 from helpers.report.table_readings import failures_reading, load_points_reading
+from helpers.report.thinking_report import price_note
 from helpers.run.folder import LOCAL_ROOT, RunFolder
 from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import (
@@ -172,7 +173,8 @@ def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
     ]
     mine = mine.assign(requests_per_minute=mine["served_requests_per_s"] * 60)
     role = "recommended option" if verdict.recommended else "option that is best by its estimates"
-    return Table(mine, columns, f"The {role}, “{name}”, at the loads at which it is cheapest.")
+    caption = f"The {role}, “{name}”, at the loads at which it is cheapest."
+    return Table(mine, columns, caption, price_note(points, verdict))
 
 
 def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
@@ -352,6 +354,8 @@ def definitions() -> Prose:
         "| send | when a request was sent (closed loop, and the later turns of a session), or was to be sent by the schedule "
         "(open loop): a stalled client cannot hide a stall |\n"
         "| TTFT | time to first token: first visible text − send |\n"
+        "| TTFA | time to first token of the answer: first visible text behind the thinking of a reasoning model − send; without "
+        "thinking the same as TTFT |\n"
         "| latency | end-to-end: last token − send |\n"
         "| TPOT | time per output token: (last token − first token) ÷ (output tokens − 1) |\n"
         "| p95 | 95% of the requests were at most this slow; a failed request counts as infinitely slow |\n"

@@ -130,4 +130,5 @@ def read_groups(run: RunFolder) -> pd.DataFrame:
         tables.append(pq.read_table(path).replace_schema_metadata())
     groups = pa.concat_tables(tables, promote_options="default").to_pandas(maps_as_pydicts="strict")
     known = groups["failures_known"].astype("boolean").fillna(True)  # earlier versions knew all failures
-    return groups.assign(failures_known=known.astype(bool)).astype({"echoed": "boolean"})
+    groups = groups.assign(failures_known=known.astype(bool), ttfa_s=None)  # no tool tells thinking from answers
+    return groups.astype({"echoed": "boolean"})

@@ -3,8 +3,9 @@
 Times are `CLOCK_MONOTONIC` nanoseconds of the machine that ran notebook 03, which as a rule sent the requests; those of other
 load machines are shifted to its clock (`NodeFacts`). `clock_pairs` in the file metadata hold
 (monotonic, wall) pairs that anchor them. Unknown is null. The counts `_by_tokenizer` are those of a sample of the answers
-whose tokens the server counted, to hold its counts against; elsewhere they are null. `turn`, from 1, and `session_id` are those
-of conversations.
+whose tokens the server counted, to hold its counts against; elsewhere they are null. `first_token_ns` is the first token of any
+kind, `first_answer_ns` the first behind the thinking of a reasoning model; `answered` is false where an answer ended while it
+thought, and null of failures. `turn`, from 1, and `session_id` are those of conversations.
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ SCHEMA = pa.schema(
         ("repetition", pa.int32()),
         ("request_id", pa.string()),
         ("prompt_id", pa.string()),
+        ("adapter", pa.string()),
         ("phase", pa.string()),
         ("scheduled_ns", pa.int64()),
         ("sent_ns", pa.int64()),
         ("first_byte_ns", pa.int64()),
         ("first_token_ns", pa.int64()),
+        ("first_answer_ns", pa.int64()),
         ("last_token_ns", pa.int64()),
         ("done_ns", pa.int64()),
         ("connect_ns", pa.int64()),
@@ -57,6 +60,9 @@ SCHEMA = pa.schema(
         ("prompt_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
         ("asked_output_tokens", pa.int32()),
+        ("reasoning_tokens", pa.int32()),
+        ("reasoning_tokens_source", pa.string()),
+        ("answered", pa.bool_()),
         ("prompt_tokens_source", pa.string()),
         ("output_tokens_source", pa.string()),
         ("prompt_tokens_by_tokenizer", pa.int32()),

@@ -17,6 +17,7 @@ WEIGHTS = {
         "prompt_length",
         "output_length",
         "token_sources",
+        "never_answered",
         "missing",
         "no_price",
         "moved",

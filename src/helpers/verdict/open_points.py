@@ -27,7 +27,7 @@ ONE_SIDED = 1.6449 / 1.9600
 SEE = "docs/import.md names the option of the tool that adds it"
 TO_GO_ON = {"max_duration_s": "a longer load.max_duration_s", "prompts ran out": "a larger count of the dataset"}
 """Why a window ended (`AttemptFacts.ended_because`) -> what would have let it go on."""
-LIMIT_WORDS = {"error_rate": "errors", "latency_s": "latency", "ttft_s": "TTFT", "tpot_s": "TPOT"}
+LIMIT_WORDS = {"error_rate": "errors", "latency_s": "latency", "ttft_s": "TTFT", "ttfa_s": "TTFA", "tpot_s": "TPOT"}
 
 
 # --- one load point -----------------------------------------------------------------------------------------------

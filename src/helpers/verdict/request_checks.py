@@ -226,6 +226,7 @@ def check_load_points(
     yield from _measured_again(facts)
     yield from _not_steady(facts)
     yield from _errors(points)
+    yield from _never_answered(points, config)
     yield from _few_samples(points, config)
     yield from _ended_early(facts)
     yield from _concurrency(points)
@@ -319,6 +320,25 @@ def _errors(points: pd.DataFrame) -> Iterable[ReportWarning]:
             kind="errors",
             message="Requests failed; they count as infinitely slow. Next: see the table of errors for what the server said.",
             rows=rows,
+        )
+
+
+def _never_answered(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    """Answers that ended while the model thought."""
+    bad = points[points["never_answered"] > 0]
+    if len(bad):
+        counts = (
+            bad.assign(answers=bad["n"] - bad["failures"])
+            .groupby("option", sort=False)[["never_answered", "answers"]]
+            .sum()
+        )
+        misses = "they miss the limit on ttfa_s" if config.slo.ttfa_s is not None else "no limit of the SLO is on TTFA"
+        yield ReportWarning(
+            kind="never_answered",
+            message="Answers ended while the model was still thinking: users would have seen none of them. They count as "
+            f"successes in throughput and price; {misses}. Next: raise generation.max_output_tokens, or let the model think less "
+            "(for example extra_body: {reasoning_effort: low}).",
+            rows=[f"{option}: {row.never_answered:,} of {row.answers:,} answers" for option, row in counts.iterrows()],
         )
 
 

@@ -83,7 +83,7 @@ class OpenLimit(Data):
     dataset: str
     load: str
     limit: str
-    """`error_rate`, or the latency: `latency_s`, `ttft_s`, `tpot_s`."""
+    """`error_rate`, or the latency: `latency_s`, `ttft_s`, `ttfa_s`, `tpot_s`."""
     measured: float | None
     """The error rate, or the SLO's percentile in seconds."""
     allowed: float

@@ -117,9 +117,10 @@ class WhatIf:
 
     @property
     def measured_latencies(self) -> list[str]:
-        """The latencies that at least one request has."""
-        points = self.measured.points
-        return [c for c in LATENCIES if points[f"{c}_mean_ok"].notna().any() or c in self.config.slo.limits_s()]
+        """The latencies that at least one request has; TTFA, where nothing reasoned, is TTFT."""
+        points, limits = self.measured.points, self.config.slo.limits_s()
+        known = [c for c in LATENCIES if points[f"{c}_mean_ok"].notna().any() or c in limits]
+        return [c for c in known if c != "ttfa_s" or c in limits or (points["reasoned"] > 0).any()]
 
     @property
     def price_names(self) -> list[str]:

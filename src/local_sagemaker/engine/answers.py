@@ -16,6 +16,7 @@ class Piece:
 
     text: str
     finish_reason: str | None
+    is_reasoning: bool = False
 
 
 class Answer:
@@ -28,6 +29,7 @@ class Answer:
         self._engine = engine
         self._request = request
         self._job = engine.submit(request, input_ids)
+        self._most_reasoning = engine.reasoning_tokens if request.chat else 0
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """One piece per engine step that produced text; the last one has a finish reason."""
@@ -37,6 +39,7 @@ class Answer:
             tokens = await self._job.results.get()
             if isinstance(tokens, GenerationFailed):
                 raise tokens
+            reasons = self.completion_tokens < self._most_reasoning
             self.completion_tokens += len(tokens.ids)
             text, stopped = detokenizer.add(tokens.ids), False
             if tokens.finish_reason is not None:
@@ -45,13 +48,13 @@ class Answer:
                 text, stopped = stop_texts.add(text)
             if stopped:
                 self.cancel()
-                yield Piece(text, "stop")
+                yield Piece(text, "stop", reasons)
                 return
             if tokens.finish_reason is not None:
-                yield Piece(text + stop_texts.finish(), tokens.finish_reason)
+                yield Piece(text + stop_texts.finish(), tokens.finish_reason, reasons)
                 return
             if text:
-                yield Piece(text, None)
+                yield Piece(text, None, reasons)
 
     def cancel(self) -> None:
         """Frees its slot in the batch; has no effect once the answer has ended."""
@@ -59,10 +62,12 @@ class Answer:
 
     def usage(self) -> dict[str, Any]:
         """The token counts so far, as OpenAI names them; with a prefix cache also what of the prompt it held."""
+        reasoning = min(self.completion_tokens, self._most_reasoning)
         usage: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
+            **({"completion_tokens_details": {"reasoning_tokens": reasoning}} if self._most_reasoning else {}),
         }
         if self._job.cached_tokens is not None:
             usage["prompt_tokens_details"] = {"cached_tokens": self._job.cached_tokens}

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from local_sagemaker.engine.answers import Answer
+from local_sagemaker.engine.answers import Answer, Piece
 from local_sagemaker.engine.errors import GenerationFailed
 from local_sagemaker.engine.request_bodies import GenerationRequest
 
@@ -23,10 +23,11 @@ class _EventWriter:
         opening = json.dumps({**self._envelope, "choices": []}).removesuffix("[]}").encode()
         if request.chat:
             self._before_text = b"data: " + opening + b'[{"index": 0, "delta": {"content": '
-            self._after_text = b'}, "finish_reason": null}]}\n\n'
+            self._before_reasoning = b"data: " + opening + b'[{"index": 0, "delta": {"reasoning_content": '
+            self._after_text = b'}, "finish_reason": null}]'
         else:
             self._before_text = b"data: " + opening + b'[{"index": 0, "text": '
-            self._after_text = b', "finish_reason": null}]}\n\n'
+            self._after_text = b', "finish_reason": null}]'
 
     def role(self) -> bytes:
         """The first event of a chat stream, which has the role and no text."""
@@ -34,8 +35,10 @@ class _EventWriter:
             return b""
         return self._event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
 
-    def text(self, text: str) -> bytes:
-        return self._before_text + json.dumps(text).encode() + self._after_text
+    def text(self, piece: Piece) -> bytes:
+        before = self._before_reasoning if piece.is_reasoning else self._before_text
+        usage = b', "usage": ' + json.dumps(self._answer.usage()).encode() if self._request.continuous_usage else b""
+        return before + json.dumps(piece.text).encode() + self._after_text + usage + b"}\n\n"
 
     def end(self, finish_reason: str) -> bytes:
         shown: dict[str, Any] = {"delta": {}} if self._request.chat else {"text": ""}
@@ -62,7 +65,7 @@ async def stream_answer(http_request: web.Request, request: GenerationRequest, a
     try:
         async for piece in answer.pieces():
             if piece.text:
-                pending += events.text(piece.text)
+                pending += events.text(piece)
             if piece.finish_reason is not None:
                 pending += events.end(piece.finish_reason)
             await response.write(pending)
@@ -78,8 +81,10 @@ async def stream_answer(http_request: web.Request, request: GenerationRequest, a
 async def answer_at_once(request: GenerationRequest, answer: Answer) -> web.Response:
     """Waits for the whole answer; raises `GenerationFailed`."""
     pieces = [piece async for piece in answer.pieces()]
-    text = "".join(piece.text for piece in pieces)
-    shown = {"message": {"role": "assistant", "content": text}} if request.chat else {"text": text}
+    text = "".join(piece.text for piece in pieces if not piece.is_reasoning)
+    reasoning = "".join(piece.text for piece in pieces if piece.is_reasoning)
+    message = {"role": "assistant", "content": text, **({"reasoning_content": reasoning} if reasoning else {})}
+    shown = {"message": message} if request.chat else {"text": text}
     choice = {"index": 0, **shown, "logprobs": None, "finish_reason": pieces[-1].finish_reason}
     kind = "chat.completion" if request.chat else "text_completion"
     return web.json_response({**_envelope(request, kind), "choices": [choice], "usage": answer.usage()})

@@ -29,6 +29,7 @@ class GenerationRequest:
     stop: tuple[str, ...]
     stream: bool
     include_usage: bool
+    continuous_usage: bool
 
 
 def read_request(body: Any, chat: bool, default_model: str, always_usage: bool) -> GenerationRequest:
@@ -58,6 +59,7 @@ def read_request(body: Any, chat: bool, default_model: str, always_usage: bool) 
         stop=_stop(body),
         stream=_boolean(body, "stream"),
         include_usage=always_usage or bool(stream_options.get("include_usage")),
+        continuous_usage=bool(stream_options.get("continuous_usage_stats")),
     )
 
 

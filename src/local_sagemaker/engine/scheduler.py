@@ -66,6 +66,7 @@ class Engine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self.model_name = settings.model_path.parent.name
+        self.reasoning_tokens = settings.reasoning_tokens
         self._pipeline = _load_pipeline(settings)
         self.tokenizer = self._pipeline.get_tokenizer()
         metadata = GgufMetadata(settings.model_path)

@@ -18,6 +18,7 @@ VARIABLES = (
     "ENGINE_MAX_NUM_BATCHED_TOKENS",
     "ENGINE_NUM_KV_BLOCKS",
     "ENGINE_PREFIX_CACHING",
+    "ENGINE_REASONING_TOKENS",
 )
 """What a deployment may set; port and secret come from the process that starts the engine."""
 MODEL_FILE = "model.gguf"
@@ -36,6 +37,8 @@ class EngineSettings:
     max_num_batched_tokens: int
     num_kv_blocks: int
     prefix_caching: bool
+    reasoning_tokens: int
+    """The first tokens of each chat answer, which are sent as its reasoning, as a reasoning model's server does."""
     secret: str | None = field(repr=False)
     """What callers must send in `SECRET_HEADER`; None: anybody may call."""
 
@@ -50,15 +53,16 @@ def read_settings(environment: Mapping[str, str]) -> EngineSettings:
         max_num_batched_tokens=_whole_number(environment, "ENGINE_MAX_NUM_BATCHED_TOKENS", 256),
         num_kv_blocks=_whole_number(environment, "ENGINE_NUM_KV_BLOCKS", 1024),
         prefix_caching=_flag(environment, "ENGINE_PREFIX_CACHING", False),
+        reasoning_tokens=_whole_number(environment, "ENGINE_REASONING_TOKENS", 0, lowest=0),
         secret=environment.get(SECRET_VARIABLE),
     )
 
 
-def _whole_number(environment: Mapping[str, str], name: str, default: int) -> int:
+def _whole_number(environment: Mapping[str, str], name: str, default: int, lowest: int = 1) -> int:
     text = environment.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if not text.isascii() or not text.isdigit() or int(text) < lowest:
         raise SettingError(
-            f"{name}={text!r}: expected a whole number from 1; correct it in the container's environment"
+            f"{name}={text!r}: expected a whole number from {lowest}; correct it in the container's environment"
         )
     return int(text)
 

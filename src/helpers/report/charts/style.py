@@ -54,7 +54,12 @@ THIN, THICK, THICKER = 1.4, 4.6, 1.4
 SAME, STRETCH = 1e-6, 0.1
 """Values that are equal, and the share of a line over which it hides another."""
 THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.10g}")
-LATENCY_WORDS = {"latency_s": "end-to-end latency", "ttft_s": "time to first token", "tpot_s": "time per output token"}
+LATENCY_WORDS = {
+    "latency_s": "end-to-end latency",
+    "ttft_s": "time to first token",
+    "ttfa_s": "time to the answer's first token",
+    "tpot_s": "time per output token",
+}
 STYLE = {
     "svg.hashsalt": "figures",
     "text.parse_math": False,  # a dollar is a dollar, in names too
