@@ -375,7 +375,7 @@ class BenchmarkConfig(Strict):
             if option.adapters:
                 raise PydanticCustomError(
                     "inconsistent",
-                    f"adapters are drawn for requests of their own, and option {option.name!r} is sent prompts.conversations. Next: "
+                    f"adapters are drawn for single requests, and option {option.name!r} is sent prompts.conversations. Next: "
                     "leave out `adapters`",
                     {"path": ["options", i, "adapters"]},
                 )
