@@ -18,7 +18,7 @@ import numpy as np
 
 from helpers.config.workload import ExponentialTime
 from helpers.load.apis import API_READERS
-from helpers.load.bodies import BODIES, PreparedRequest, salt_of
+from helpers.load.bodies import BODIES, PreparedRequest
 from helpers.load.connection import Exchange, RawExchange
 from helpers.load.event_stream import unwrap_event_stream
 from helpers.load.events import read_events
@@ -26,6 +26,7 @@ from helpers.load.http_body import split_http
 from helpers.load.messages import AttemptSpec
 from helpers.load.responses import read_answer
 from helpers.load.timeline import Timeline
+from helpers.prompts.salts import salt_of
 from helpers.run.prompt_columns import CONVERSATION, TURNS_PREFIX
 
 if TYPE_CHECKING:
