@@ -16,7 +16,7 @@ GATES = $(if $(FAIL_IF),--fail-if "$$FAIL_IF")
 # Images of containers often set this. Each of the dozens of Python processes of a run would compile all its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup report submit follow status import plan history cleanup cleanup-orphans lab kernel schema test test-quick test-cluster test-tools benchmark reference-report lint clean stale
+.PHONY: help setup report submit follow status import plan history cleanup cleanup-orphans lab kernel schema test test-quick test-thorough test-cluster test-tools benchmark reference-report lint clean stale
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -81,14 +81,17 @@ kernel: .venv/.setup  ## register .venv as a Jupyter kernel, for SageMaker Studi
 schema: .venv/.setup  ## write configs/schema.json, which gives editors completion in configs
 	@$(BIN)/python -m helpers schema
 
-test: .venv/.setup-dev  ## all tests except test-cluster and test-tools
+test: .venv/.setup-dev  ## all tests except test-thorough, test-cluster and test-tools
 	@MADE_ONCE=$$(mktemp -d) && export MADE_ONCE && trap 'rm -rf "$$MADE_ONCE"' EXIT \
-		&& $(BIN)/python -m pytest -m "not timing and not tools" --numprocesses 3 --dist worksteal `# many of them mostly wait` \
+		&& $(BIN)/python -m pytest -m "not timing and not tools and not thorough" --numprocesses 3 --dist worksteal `# many of them mostly wait` \
 		&& $(BIN)/python -m pytest -m timing
 
 test-quick: .venv/.setup-dev  ## tests that need no engine, no browser, no network and no timing: the loop to work in
-	$(BIN)/python -m pytest -m "not slow and not timing and not tools and not browser and not network" --numprocesses 2 \
+	$(BIN)/python -m pytest -m "not slow and not timing and not tools and not thorough and not browser and not network" --numprocesses 2 \
 		--dist worksteal
+
+test-thorough: .venv/.setup-dev  ## more of the kinds of tests that take long, about 10 minutes
+	$(BIN)/python -m pytest -m thorough --numprocesses 3 --dist worksteal
 
 test-cluster: .venv/.setup-dev .venv/.setup-ray  ## load from the nodes of a Ray cluster: installs Ray, about 4 minutes
 	$(BIN)/python -m pytest tests/load/test_cluster.py

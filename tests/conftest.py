@@ -90,6 +90,13 @@ def small_config(folder: Path, **changes: object) -> Path:
     return path
 
 
+def thorough(*values: object) -> list:
+    """Parameters of which `make test` tries others of the kind, and `make test-thorough` these."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.thorough) for value in values
+    ]
+
+
 STARTERS = {
     "browser",
     "checked",

@@ -6,6 +6,7 @@ import json
 
 import boto3
 import pytest
+from conftest import thorough
 from fault_lab import fault_config, load_points, records_of, statuses, wait_for
 
 from helpers.config.file import load_config
@@ -237,7 +238,7 @@ def component(lab, name: str = "theirs-a") -> None:
     )
 
 
-@pytest.mark.parametrize("route", ["invocations", "openai"])
+@pytest.mark.parametrize("route", ["invocations", *thorough("openai")])
 def test_an_inference_component_is_measured_by_each_route_and_left_alone(lab, route):
     config = fault_config(lab.folder, ("a",), option={**EXISTING, "inference_component": "theirs-a", "route": route})
     run = lab.begin(config)

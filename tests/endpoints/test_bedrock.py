@@ -26,7 +26,7 @@ from bedrock_stub import (
 )
 from botocore.config import Config
 from botocore.exceptions import EventStreamError
-from conftest import small_config
+from conftest import small_config, thorough
 from examples import token_price
 
 from helpers.config.file import load_config
@@ -411,7 +411,7 @@ def test_a_tier_that_cannot_be_is_refused(tmp_path, option, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "cached"), [("test.cached", 100), ("test.text-v1:0", None)])
+@pytest.mark.parametrize(("model", "cached"), [("test.cached", 100), *thorough(("test.text-v1:0", None))])
 def test_tokens_of_a_prompt_cache_are_recorded_and_billed_at_their_price(stub, tmp_path, model, cached):
     price = {"usd_per_1m_input_tokens": 3, "usd_per_1m_output_tokens": 15, "usd_per_1m_cached_input_tokens": 0.3}
     path = bedrock_config(tmp_path, model_id=model, price=price, service_tier="priority")

@@ -7,6 +7,7 @@ import signal
 
 import psutil
 import pytest
+from conftest import thorough
 from fault_lab import Lab, fault_config, load_points, records_of, wait_for
 
 from helpers.run.folder import RunFolder
@@ -59,7 +60,7 @@ def assert_clean(lab: Lab, moment: str, run: RunFolder, before: dict[str, str]) 
     assert load_points(run).items() >= before.items()
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", ["creating", "under load", *thorough("before create", "in service", "deleting")])
 def test_kill_9_of_a_kernel_by_itself(lab, moment):
     """As in JupyterLab: nobody else watches the kernel of notebooks 02 and 03."""
     config, run = begin(lab, moment)
@@ -70,7 +71,7 @@ def test_kill_9_of_a_kernel_by_itself(lab, moment):
     assert_clean(lab, moment, run, before)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", ["in service", "deleting", *thorough("before create", "creating", "under load")])
 def test_an_interrupted_kernel(lab, moment):
     config, run = begin(lab, moment)
     kernel = lab.drive(config, run)
@@ -83,7 +84,7 @@ def test_an_interrupted_kernel(lab, moment):
     assert_clean(lab, moment, run, before)
 
 
-@pytest.mark.parametrize("moment", ["before create", "under load"])
+@pytest.mark.parametrize("moment", ["under load", *thorough("before create")])
 def test_kill_9_of_the_runner(lab, moment):
     """Its kernel is alive then and would go on creating: the watchdog ends it before it deletes.
 
@@ -99,7 +100,7 @@ def test_kill_9_of_the_runner(lab, moment):
     wait_for(lambda: not [k for k in kernels if k.is_running() and is_kernel(k)], "the end of the kernel")
 
 
-@pytest.mark.parametrize("moment", ["creating", "under load"])
+@pytest.mark.parametrize("moment", ["creating", *thorough("under load")])
 def test_kill_9_of_the_kernel_under_the_runner(lab, moment):
     config, run = begin(lab, moment)
     runner = lab.spawn("-m", "helpers", "report", "--config", config, "--run-dir", str(run.path))

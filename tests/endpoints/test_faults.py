@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import thorough
 from fault_lab import fault_config, fault_option, lab_in, load_points, records_of, statuses, wait_for
 
 from helpers.run.folder import RunFolder
@@ -382,7 +383,7 @@ GOES_ON = ("before create", "under load", "deleting")
 """Moments after which the run is continued, with none, one and both load points: after the others, too, there is none."""
 
 
-@pytest.mark.parametrize("moment", EXPIRIES)
+@pytest.mark.parametrize("moment", ["before create", "under load", *thorough("creating", "in service", "deleting")])
 def test_expired_credentials_stop_the_run_and_say_what_to_delete(lab, moment):
     config = fault_config(lab.folder, ("a",), load=LONG_ENOUGH)
     run = lab.begin(config)

@@ -9,6 +9,7 @@ import time
 
 import pandas as pd
 import pytest
+from conftest import thorough
 from fault_lab import Lab, fault_config, load_points, records_of, statuses, wait_for
 from lossy_servers import DiesAfter, Network, serving
 from small_server import Handler
@@ -44,7 +45,7 @@ def kept_aside(run: RunFolder) -> list[pd.DataFrame]:
     return [pd.read_parquet(path) for path in (run.requests / "set_aside").glob("*.parquet")]
 
 
-@pytest.mark.parametrize("cut", ["refuse", "swallow"])
+@pytest.mark.parametrize("cut", ["refuse", *thorough("swallow")])
 def test_a_network_that_is_gone_for_a_while_heals(lab, cut):
     with serving() as port, Network(port) as network:
         config = config_of(lab, {"a": network.port}, 60)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SECRET, small_config
+from conftest import SECRET, small_config, thorough
 
 from helpers.config.file import LoadedConfig, load_config
 from helpers.errors import AnalysisError, ConfigError
@@ -87,7 +87,7 @@ def test_the_progress_of_its_load_points_is_shown_before_the_limit_is_a_number(f
     assert "p75" in text
 
 
-@pytest.mark.parametrize("kind", ["followed", "raced"])
+@pytest.mark.parametrize("kind", ["followed", *thorough("raced")])
 def test_report_and_verdict_show_the_number_and_where_it_comes_from(kind, request):
     path, run = request.getfixturevalue(kind)
     config = opened(path, run.path)

@@ -15,7 +15,7 @@ import pandas as pd
 import papermill
 import pyarrow.parquet as pq
 import pytest
-from conftest import SECRET, small_config
+from conftest import SECRET, small_config, thorough
 
 from helpers.__main__ import main
 from helpers.config.file import load_config
@@ -263,7 +263,7 @@ def test_a_failing_notebook_stops_the_series_and_leaves_evidence(tmp_path, monke
     assert not (run / "notebooks" / "02_deploy_endpoints.ipynb").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGTERM, *thorough(signal.SIGINT)])
 def test_an_interrupted_run_deletes_its_endpoints(tmp_path, monkeypatch, how):
     monkeypatch.setenv("TEST_SECRET", SECRET)
     config = small_config(

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from conftest import thorough
 from planted_campaigns import ERROR_LIMIT, draw_campaign
 from planted_race import race
 from planted_records import Times, conduct, write_campaign
@@ -281,7 +282,7 @@ def test_limits_of_ttft_and_tpot_have_their_truth():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", ["autocorrelated", "open_loop", "server_stalls", "ttft_tpot"])
+@pytest.mark.parametrize("world", ["open_loop", "ttft_tpot", *thorough("autocorrelated", "server_stalls")])
 def test_a_world_is_judged(world):
     """All of them: tests/benchmarks/harder_worlds.py."""
     found = score_world((world, 7), requests=60, truth_requests=1_200, cache=None)
@@ -312,7 +313,7 @@ def test_time_goes_on_over_a_visit_and_a_control_block_ends_it(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [105, 120])
+@pytest.mark.parametrize("seed", [105, *thorough(120)])
 def test_a_raced_campaign_is_right_for_fewer_requests(seed, tmp_path):
     """Where options are clearly apart, or none meets the SLO; the full grid has at least 120 requests in each window."""
     campaign = draw_campaign(seed, **FEW)
