@@ -166,6 +166,7 @@ class FaultyServer(ThreadingHTTPServer):
         for connection in self.connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        self.shutdown()  # the loop that accepts would turn without rest on a closed port
 
     def url(self, fault: str, scheme: str = "http", user: str = "") -> str:
         return f"{scheme}://{user}{self.server_address[0]}:{self.server_port}/{fault}/v1"
