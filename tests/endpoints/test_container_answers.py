@@ -255,6 +255,7 @@ def record(shape: Shape, texts: list[str], arrivals_ns: list[int], streamed: boo
         finish_reason="length",
         prompt_tokens=shape.prompt_tokens,
         output_tokens=shape.output_tokens,
+        reasoning_tokens=0 if b'"reasoning_tokens"' in shape.body else None,  # as SGLang always says
     )
 
 

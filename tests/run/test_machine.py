@@ -86,6 +86,7 @@ def test_a_busy_machine_is_reported_once_with_its_figures() -> None:
 
     columns = ["failures", "error_rate", "n", "load_kind", "achieved_concurrency", "load", "level", "slo"]
     columns += ["asked_rate_per_s", "achieved_rate_per_s", "option", "dataset"]
+    columns += ["never_answered", "asked_hit_rate", "sent_hit_rate", "found_hit_rate"]
     points = pd.DataFrame(columns=columns)
     (warning,) = [w for w in check_load_points(points, mine, make_config()) if w.kind == BUSY_MACHINE]
     assert warning.message == (

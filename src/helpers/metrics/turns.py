@@ -24,6 +24,8 @@ MEASURED = [
     "scheduled_ns",
     "sent_ns",
     "first_token_ns",
+    "first_answer_ns",
+    "answered",
     "last_token_ns",
 ]
 POINT = ["option", "dataset", "level"]
