@@ -8,7 +8,7 @@ import time
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    token_s = 0.002
+    token_s = 0.005
 
     def do_GET(self) -> None:
         self.send_response(200)
