@@ -46,10 +46,10 @@ def _first_of_answer(answer: Answer) -> int | None:
 def _in_tags(texts: Sequence[str], is_open: bool) -> dict[int, int]:
     """Place of a text -> how many of its first characters are thinking, tags included."""
     whole = "".join(texts)
-    begins = is_open or whole.lstrip().startswith(OPENING)
     before, closing, _ = whole.partition(CLOSING)
-    begins = begins or bool(closing and OPENING not in before)
-    size = len(before + closing) if begins else 0
+    if not (is_open or whole.lstrip().startswith(OPENING) or (closing and OPENING not in before)):
+        return {}
+    size = len(before + closing)
     starts = accumulate(map(len, texts), initial=0)
     return {
         place: min(len(text), size - at)
