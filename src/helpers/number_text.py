@@ -61,10 +61,10 @@ def percent(share: float | None, decimals: int = 0) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A latency: milliseconds below one second, else seconds."""
+    """A latency, with a few significant digits: milliseconds below one second, else seconds."""
     if not is_known(seconds):
         return UNKNOWN
-    return f"{seconds * 1000:,.0f} ms" if seconds < 1 else f"{significant(seconds)} s"
+    return f"{significant(seconds * 1000)} ms" if seconds < 1 else f"{significant(seconds)} s"
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ def test_a_run_of_which_nothing_answers_stops_before_any_load(server, tmp_path, 
     assert status == 6
     assert re.search(r"option 'wrong key': no answer .*HTTP 401: Incorrect API key.*Next: check api_key", said)
     assert re.search(r"option 'closed port': no answer .*connection refused.*Next: start the server", said)
-    assert said.splitlines()[-1].startswith("exit status 6: nothing was measured")
+    assert said.splitlines()[-1].startswith("exit status 6: no option was measured")
     assert server.seen["wrong_key"] == 1
     (path,) = (tmp_path / "runs").iterdir()
     report = (path / "report.md").read_text()

@@ -98,6 +98,20 @@ def test_a_race_sends_no_more_than_the_full_grid(two_blocks, options, concurrenc
     assert goes_on or step == Leave("undecided")
 
 
+def test_an_option_that_was_not_loaded_has_its_part_whatever_another_took(two_blocks):
+    """The first was sent 90 requests, more than the whole grid: 35 for each, as where its warm-up found no steady state."""
+    for i in range(2, 9):
+        place = {"level": 1.0, "repetition": i + 1}
+        window = facts(30 * i, 30 * i + 20, load_kind="closed_loop", load_point=f"a__short__c1__r{i + 1}", **place)
+        write_run(two_blocks, [request(30 * i + at, 0.5, **place) for at in range(20)], [window])
+    load = {"concurrency": [1], "race": True, "repeat_prompts": True, "min_requests": 1}
+    config = make_config(["a", "b"], load=load, slo={"percentile": 90, "latency_s": 0.3, "error_rate": 0.1})
+    first, second = config.options
+    endpoints = [endpoint("a"), endpoint("b")]
+    assert isinstance(step_of(first, config, two_blocks, endpoints), Leave)
+    assert step_of(second, config, two_blocks, endpoints) == Measure("short", 1)
+
+
 def open_blocks(folder, *rates, unsteady=()):
     """A block at each rate, of 40 requests that are answered within 0.1 s; and the config."""
     config = make_config(

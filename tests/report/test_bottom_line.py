@@ -41,6 +41,19 @@ def test_where_nothing_was_answered_nothing_is_ranked():
     assert text.count("Incorrect API key") == 2
 
 
+def test_an_option_without_one_of_the_datasets_was_not_measured_but_something_was():
+    left = {
+        "race_outcome": "undecided",
+        "race_because": "after 200 requests: the race has sent as many requests as it may",
+    }
+    table = pd.DataFrame([load_point("a", dataset="short")])
+    config = make_config(["a"], ["short", "long"])
+    judged = judge(table, [endpoint("a", **left)], [], config, "run-1")
+    text = str(bottom_line(judged, config).markdown)
+    assert text.startswith("**Nothing can be judged: no option was measured on every dataset of the traffic.**")
+    assert f"“a”: no measurement on long; it left the race {left['race_because']}" in text
+
+
 @pytest.mark.parametrize(("usd_per_hour", "is_said"), [(36.0, True), (3.6, False)])
 def test_another_option_with_the_lower_bill_at_this_traffic_is_named(usd_per_hour, is_said):
     """b costs half as much per request, but this traffic does not fill one of its instances, ten times the price."""

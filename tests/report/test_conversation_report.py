@@ -56,7 +56,7 @@ def run(tmp_path):
 
 def test_latency_by_turn_and_by_context_is_that_of_the_lowest_load(run):
     folder, _, _ = run
-    by_turn, by_context, _ = conversation_tables(folder, config_of())
+    _, by_turn, by_context, _ = conversation_tables(folder, config_of())
     assert by_turn.rows["turn"].tolist() == ["1", "2", "3"]
     assert set(by_turn.rows["load"]) == {"2 users"}
     assert by_turn.rows["n"].tolist() == [20, 19, 17]
@@ -69,7 +69,7 @@ def test_latency_by_turn_and_by_context_is_that_of_the_lowest_load(run):
 
 def test_sessions_are_counted_by_how_they_ended_and_the_sentences_hold(run):
     folder, rows, windows = run
-    by_turn, _, sessions = conversation_tables(folder, config_of())
+    _, by_turn, _, sessions = conversation_tables(folder, config_of())
     one = {"begun": 20, "completed": 17, "failed": 1, "too_long": 1, "unfinished": 1}
     assert [{name: row[name] for name in one} for row in sessions.rows.to_dict("records")] == [one, one]
     ends = [name for name, count in one.items() if name != "begun" for _ in range(2 * count)]

@@ -49,7 +49,7 @@ INF = math.inf
         (text.percent(0.305), "30%"),
         (text.percent(0.305, 1), "30.5%"),
         (text.percent(None), "–"),
-        (text.duration(0.0456), "46 ms"),
+        (text.duration(0.0456), "45.6 ms"),
         (text.duration(1.0), "1.00 s"),
         (text.duration(12.345), "12.3 s"),
         (text.duration(None), "–"),

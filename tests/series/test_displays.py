@@ -54,7 +54,7 @@ def event(option="a", done=0, progress=None, state="loading"):
 
 def test_a_load_point_under_way_in_words():
     assert progress_words(UNDER_WAY) == (
-        "steady, 1,234 of 2,000 requests, 41.2 answers/s, 8 in flight, TTFT p50 52 ms, p95 93 ms, 3 failed, "
+        "steady, 1,234 of 2,000 requests, 41.2 answers/s, 8 in flight, TTFT p50 52.1 ms, p95 93.4 ms, 3 failed, "
         "about 12 s left"
     )
 

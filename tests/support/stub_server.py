@@ -139,13 +139,18 @@ class Connection:
         await self.plain("200 OK", json.dumps(answer).encode())
 
     async def converse(self, body: dict) -> None:
-        """Says what the last message asks for; the answer holds what JSON escapes, and thoughts, which are no part of it."""
+        """Says what the last message asks for; the answer holds what JSON escapes, and thoughts, which are no part of it.
+
+        They are in a field, or in tags where there is a system message.
+        """
         asked = body["messages"][-1]["content"]
         if "FAIL" in asked:
             await self.server_error(body)
             return
         await self.start_stream()
         thought = sse({"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}}]})
+        if body["messages"][0]["role"] == "system":
+            thought = delta("<think>H") + delta("m.</think>\n\n")
         said = said_after(len(body["messages"]))
         escaped = b"".join(map(delta, said[:2]))
         plain = json.dumps({"choices": [{"index": 0, "delta": {"content": said[2]}}]}, ensure_ascii=False).encode()

@@ -162,7 +162,7 @@ FAULTS = {
         {"points": [load_point(slo="missed", ttft_s_p95=0.4)], "config": make_config(slo={"ttft_s": 0.3})},
         "mean_hides_tail",
         "The mean meets the limit, but p95 does not",
-        [f"{A}: mean 70 ms, p95 400 ms, limit 0.3 s"],
+        [f"{A}: mean 70.0 ms, p95 400 ms, limit 0.3 s"],
     ),
     "prompts of unequal length": (
         {"config": TWO, "points": [load_point("a"), load_point("b", prompt_tokens_mean=110.0)]},

@@ -15,7 +15,7 @@ from helpers.config.options import OptionBase, PythonOption, SageMakerOption
 from helpers.load.plan import missing_attempts
 from helpers.load.price_bound import most_of
 from helpers.load.race import Leave, Outcome
-from helpers.load.race_state import leader_of, least_prices_of, step_of
+from helpers.load.race_state import leader_of, least_prices_of, step_of, took_its_part
 from helpers.metrics.looks import looks_of
 from helpers.metrics.single_requests import measured_limits, with_limits
 from helpers.number_text import MULTIPLES, dollars_apart, multiple_for, plural, significant
@@ -28,12 +28,13 @@ AT_ONCE = 2
 """In a race one endpoint is loaded while the next one starts."""
 LOOK_S = 2.0
 """Time between two looks whether an option that waits for its load may still win."""
+OPEN = "where it may win it is neither shown to meet the SLO nor to miss it"
 WORDS: dict[Outcome, str] = {
     "infeasible": "it misses the SLO at every load that it could win at",
     "more expensive": "at best it costs more than the leader",
     "not cheaper": "it is not cheaper than the leader by more than load.race.indifference",
     "settled": "no further look is likely to change the verdict",
-    "undecided": "where it may win it is neither shown to meet the SLO nor to miss it, and more looks would hardly decide that",
+    "undecided": f"{OPEN}, and no look is left that is likely to decide that",
     "never loaded": "even at the most that it can serve it costs more than the leader",
 }
 
@@ -152,6 +153,8 @@ def _because(step: Leave, option: OptionBase, config: BenchmarkConfig, run: RunF
     leader = leader_of(config, run.requests, ledger.records(), option.name)
     when = f"after {plural(sent, 'request')}" if sent else "before any load"
     words = f"{when}: {WORDS[step.outcome]}"
+    if step.outcome == "undecided" and took_its_part(option, config, run.requests):
+        words = f"{when}: {OPEN}, and the race has sent as many requests as it may"
     if step.prices and leader:
         low, high = step.prices[0].low / 1e3, leader[0].high / 1e3
         of = multiple_for([low, high], 1e3)

@@ -32,9 +32,9 @@ LEAST_LEFT = 0.1
 LEAST_CHANCE = 0.2
 """A load point that is less likely than this to be decided by its last look is left undecided."""
 MOST_OF_GRID = 1.1
-"""A race sends no more than so many times the requests of the full grid."""
+"""A race begins nothing more once it has sent so many times the requests of the full grid, but what is `KEPT`."""
 KEPT = 0.5
-"""Share of an option's part of the full grid that is kept for it until it is loaded."""
+"""Share of an option's part of the full grid that is kept for it, whatever others took."""
 
 
 def traffic_of(config: BenchmarkConfig) -> dict[str, float]:
@@ -53,24 +53,24 @@ def step_of(
         if cannot_win(least, [price.high for price in leader]):
             return Leave("never loaded", tuple(Price(low, low, low) for low in least))
     mine = points_of(option, config, requests, record.get(option.name))
-    if _took_its_part(option, config, requests):
+    if took_its_part(option, config, requests):
         mine = {name: [replace(point, is_spent=True) for point in levels] for name, levels in mine.items()}
     return next_step(mine, shares, leader, config.load.race.indifference, climbs=isinstance(config.load, Search))
 
 
-def _took_its_part(option: OptionBase, config: BenchmarkConfig, requests: Path) -> bool:
+def took_its_part(option: OptionBase, config: BenchmarkConfig, requests: Path) -> bool:
     """Has a race sent `MOST_OF_GRID` times what the full grid would, less `KEPT` for each option that was not loaded yet? Then no
-    further block of this one begins. A search has no full grid.
+    further block of this one begins, unless it has had less than that part itself. A search has no full grid.
     """
     if isinstance(config.load, Search):
         return False
-    sent = most = 0.0
+    sent, most = {}, 0.0
     for other in config.options:
         files = _files_of(other, requests)
-        sent += sent_of([read_block(file) for file in files])
+        sent[other.name] = sent_of([read_block(file) for file in files])
         is_to_come = not files and other.name != option.name
         most += (MOST_OF_GRID - KEPT * is_to_come) * requests_of_grid(other, config)
-    return sent >= most
+    return sum(sent.values()) >= most and sent[option.name] >= KEPT * requests_of_grid(option, config)
 
 
 def _files_of(option: OptionBase, requests: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from helpers.load.events import read_events
 from helpers.load.http_body import split_http
 from helpers.load.messages import AttemptSpec
 from helpers.load.responses import read_answer
+from helpers.load.thinking import without_thinking
 from helpers.load.timeline import Timeline
 from helpers.prompts.salts import salt_of
 from helpers.run.prompt_columns import CONVERSATION, TURNS_PREFIX
@@ -230,4 +231,6 @@ def content_of(exchange: Exchange, spec: AttemptSpec) -> str:
         data, *_ = unwrap_event_stream(data)
     events = read_events(data.data, API_READERS[spec.address.api].decoder, True).events
     said = [event.choices[0].delta or event.choices[0].message for event in events if event.choices]
-    return "".join(each.content for each in said if each is not None and each.content)
+    return without_thinking(
+        "".join(each.content for each in said if each is not None and each.content), spec.thinking_tags
+    )

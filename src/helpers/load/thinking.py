@@ -35,6 +35,12 @@ def divide(answer: Answer, api: str, tags: ThinkingTags, prompt: str) -> None:
     answer.answered = begins is not None if answer.status == "ok" else None
 
 
+def without_thinking(text: str, tags: ThinkingTags) -> str:
+    """The `content` of a chat's message without what it has in <think> tags, as chat templates keep it in a history."""
+    thought = {} if tags == "ignored" else _in_tags([text], tags == "opened")
+    return text[thought[0] :].lstrip() if thought else text
+
+
 def _first_of_answer(answer: Answer) -> int | None:
     """Place of the first chunk of the answer; None where there is none."""
     if not answer.thought:

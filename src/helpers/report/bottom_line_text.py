@@ -123,6 +123,8 @@ def _need_within(option: OptionVerdict, config: BenchmarkConfig) -> str:
 
 def _no_recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
     if len(verdict.not_measured) == len(verdict.options):
+        if any(option.status == "incomplete" for option in verdict.options):
+            return Markdown("**Nothing can be judged: no option was measured on every dataset of the traffic.**")
         return Markdown("**Nothing was measured: no option gave an answer that could be judged.**")
     unpriced = [o.option for o in verdict.options if o.status == "unpriced"]
     if unpriced:

@@ -183,15 +183,10 @@ def median_title(samples: pd.DataFrame, column: str, what: str) -> str:
         return ""
     low, high = min(medians, key=medians.get), max(medians, key=medians.get)
     if low == high:
-        return f"{what} {_median(medians[low])} on {quoted(low) if len(medians) == 1 else 'each option'}"
-    said = f"{what} {_median(medians[low])} on {quoted(low)}"
+        return f"{what} {text.duration(medians[low])} on {quoted(low) if len(medians) == 1 else 'each option'}"
+    said = f"{what} {text.duration(medians[low])} on {quoted(low)}"
     slower = compared(medians[high], medians[low], "more", "less", "as much")
-    return f"{said}, {_median(medians[high])} on {quoted(high)}: {slower}"
-
-
-def _median(seconds: float) -> str:
-    """A time that may be far below a millisecond."""
-    return f"{text.significant(1000 * seconds)} ms" if seconds < 0.01 else text.duration(seconds)
+    return f"{said}, {text.duration(medians[high])} on {quoted(high)}: {slower}"
 
 
 def error_title(points: pd.DataFrame, config: BenchmarkConfig) -> str:

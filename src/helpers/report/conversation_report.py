@@ -9,10 +9,14 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.turns import at_lowest_load, by_context, by_turn, count_sessions, read_turns
 from helpers.report.columns import Column, numeric
 from helpers.report.comparing import compared, counted, quoted
-from helpers.report.display import Table
+from helpers.report.display import Prose, Table
 from helpers.run.folder import RunFolder
 from helpers.run.records import read_facts
 
+INTRODUCTION = (
+    "Each turn sends all that was said before it, so prompts grow with the conversation, and so does the time to the first "
+    "token, unless the server keeps what it has read in a prefix cache:"
+)
 FEWEST = 10
 """Requests of a turn whose median is worth a sentence."""
 ENDS = {
@@ -23,14 +27,14 @@ ENDS = {
 }
 
 
-def conversation_tables(run: RunFolder, config: BenchmarkConfig) -> list[Table]:
+def conversation_tables(run: RunFolder, config: BenchmarkConfig) -> list[Prose | Table]:
     """Latency by turn and by length of the context at the lowest load, and how sessions ended; none without conversations."""
     turns = read_turns(run.requests, config)
     if turns is None:
         return []
     facts, percent = read_facts(run.requests), config.slo.percentile
     lowest = at_lowest_load(turns, facts)
-    tables = []
+    tables: list[Prose | Table] = [Prose(INTRODUCTION)]
     if len(lowest):
         rows = by_turn(lowest, percent)
         caption = (

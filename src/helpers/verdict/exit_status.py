@@ -13,7 +13,7 @@ MEANINGS = {
     3: "no option meets the SLO",
     4: "undecided: no option is shown to meet the SLO, and not all are shown to miss it",
     5: "the budget is reached: the run stopped",
-    6: "nothing was measured: no option could be deployed, or none answered",
+    6: "no option was measured: none could be deployed, none answered, or none on every dataset of the traffic",
     7: "a condition of --fail-if holds, or is unknown: the last line says which, with its numbers",
     129: "stopped by a closed terminal (SIGHUP)",
     130: "stopped by Ctrl-C",

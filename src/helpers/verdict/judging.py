@@ -187,7 +187,8 @@ def _not_measured(at: dict[str, pd.DataFrame], record: EndpointRecord | None) ->
         return None
     if record and record.failure and record.target != "imported":
         return {"status": "failed", "reason": record.why_failed()}
-    return {"status": "incomplete", "reason": f"no measurement on {' and '.join(missing)}"}
+    left = f"; it left the race {record.race_because}" if record and record.race_because else ""
+    return {"status": "incomplete", "reason": f"no measurement on {' and '.join(missing)}{left}"}
 
 
 def _at_loads(
