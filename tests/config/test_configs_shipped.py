@@ -53,6 +53,7 @@ TARGETS = {
     "quickstart": ["sagemaker"] * 3,
     "qwen3-30b-a3b-fp8": ["sagemaker"] * 3,
     "qwen3-32b": ["sagemaker"] * 4,
+    "shared-prefix": ["sagemaker"] * 2,
     "trace": ["sagemaker"] * 2,
 }
 TODAY = ("gpt-oss-20b", "llama-3.1-8b", "llama-3.3-70b", "llama-3.3-70b-p5en-p6", "qwen3-30b-a3b-fp8", "qwen3-32b")
