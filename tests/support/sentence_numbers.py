@@ -51,6 +51,8 @@ class Known:
     moves: list = field(default_factory=list)
     of_turns: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Requests of conversations at the lowest load: option, dataset, load, turn, ttft_s (failures: inf) and prompt_tokens."""
+    of_parts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Of each part of a mix, alone and beside the others: option, load, part, is_alone, and its percentile with its interval."""
     sessions: list = field(default_factory=list)
     """How each session ended: a key of ENDS."""
 
@@ -287,7 +289,9 @@ def planned(k: Known, f: Found) -> None:
 
 @claim(r"[( ]#% <D>(?=[,) ])")
 def share(k: Known, f: Found) -> None:
-    f.number(next(100 * p["share"] for p in k.winner["points"] if p["dataset"] == f.datasets[0]))
+    parts = k.traffic.get("mix") or {}  # of a mix, whose point is all of them together
+    points = {p["dataset"]: p["share"] for p in k.winner["points"]}
+    f.number(100 * (parts | points)[f.datasets[0]])
 
 
 @claim(r"with #% headroom it takes # instances?, \$# a month")
@@ -796,8 +800,8 @@ def change(k: Known, f: Found) -> None:
 
 
 @claim(
-    r"\| <D> \| [^|]+ \| [^|]+ \| Concurrency #: (?:p# latency <T>|mean latency <T> \(p# is not in the file\)) "
-    r"and # requests/min for a mean of # prompt and # output tokens, \$# <U>"
+    r"\| <D> \| [^|]+ \| [^|]+ \| Concurrency #: (?:p# latency(?: of its part <D>)? <T>|mean latency <T> "
+    r"\(p# is not in the file\)) and # requests/min for a mean of # prompt and # output tokens, \$# <U>"
 )
 def recommended_load(k: Known, f: Found) -> None:
     _, option, instance_type, *_ = f.words.split(" | ")
@@ -806,6 +810,7 @@ def recommended_load(k: Known, f: Found) -> None:
         (k.points["option"] == option) & (k.points["dataset"] == f.datasets[0]) & (k.points["slo"] == "met")
     ]
     point = here.loc[here[k.verdict["cost_basis"]].idxmin()]
+    assert all(part == point["part_latency_s"] for part in f.datasets[1:])
     f.number(point["level"], k.slo["percentile"])
     f.time(point["latency_s_mean_ok" if "mean latency" in f.words else f"latency_s_p{k.slo['percentile']:g}"])
     f.number(point["requests_per_s"] * 60, point["prompt_tokens_mean"], point["output_tokens_mean"])
@@ -817,7 +822,7 @@ def unknown_everywhere(k: Known, f: Found) -> None:
     f.number(k.slo["percentile"])
 
 
-@claim(r"the nearest is <L>: p# latency <T>, (?:at most # s|but )")
+@claim(r"the nearest is <L>: p# latency(?: of its part <D>)? <T>, (?:at most # s|but )")
 def nearest_load(k: Known, f: Found) -> None:
     dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
     column = f"latency_s_p{k.slo['percentile']:g}"
@@ -837,7 +842,10 @@ def nearest_open_load(k: Known, f: Found) -> None:
     f.load(here.loc[here[f"latency_s_p{k.slo['percentile']:g}"].idxmin(), "load"])
 
 
-@claim(r"not shown to be within the limit \(p# latency <T>, at most # s\): # more requests? like these would show it")
+@claim(
+    r"not shown to be within the limit \(p# latency(?: of its part <D>)? <T>, at most # s\): "
+    r"# more requests? like these would show it"
+)
 def lacking(k: Known, f: Found) -> None:
     """In the recommendations, of the load with the lowest latency; in a reason, of the load that is named just before."""
     column, here = f"latency_s_p{k.slo['percentile']:g}", k.points
@@ -992,6 +1000,29 @@ def calibrated(k: Known, f: Found) -> None:
     assert [float(level) for level in tried] == [level["concurrency"] for level in levels]
     for part in ("mean", "p99"):
         f.number(*(max(level[f"{of}_overhead_ms"][part] for level in levels) for of in ("ttft", "latency")))
+
+
+# --- a mix --------------------------------------------------------------------------------------------------------
+
+
+@claim(
+    r"Of “o” at <L>, the p# latency of <D> is <T> alone and <T> beside [^:]+: # times as long"
+    r"(?:, which may be chance)? \(95% interval # to #\)"
+)
+def beside_the_others(k: Known, f: Found) -> None:
+    of_it = k.of_parts[(k.of_parts["option"] == f.names[0]) & (k.of_parts["part"] == f.datasets[0])]
+    of_it = of_it[of_it["load"] == f.load(max(of_it["load"]))]
+    name = f"latency_s_p{k.slo['percentile']:g}"
+    alone, mixed = (of_it[of_it["is_alone"] == which].iloc[0] for which in (True, False))
+    f.time(alone[name], mixed[name])
+    ratio = mixed[name] / alone[name]
+    low, high = (
+        math.log(ratio)
+        + sign * math.hypot(math.log(mixed[name] / mixed[name + one]), math.log(alone[name] / alone[name + other]))
+        for sign, one, other in ((-1, "_low", "_high"), (1, "_high", "_low"))
+    )
+    f.number(k.slo["percentile"], ratio, math.exp(low), math.exp(high))
+    assert ("chance" in f.words) == (low <= 0 <= high)
 
 
 # --- thinking -----------------------------------------------------------------------------------------------------

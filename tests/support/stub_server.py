@@ -104,6 +104,15 @@ class Connection:
             await asyncio.sleep(ITL_S)
         await self.write(chunk(usage(TOKENS)) + b"0\r\n\r\n")
 
+    async def sized(self, body: dict) -> None:
+        """A long prompt is read for 200 ms, a short one for 40; nobody waits for the others."""
+        await self.start_stream()
+        await asyncio.sleep(0.2 if len(body["messages"][0]["content"]) > 500 else 0.04)
+        for i in range(TOKENS):
+            await self.write(chunk(delta(f"w{i} ")))
+            await asyncio.sleep(ITL_S / 10)
+        await self.write(chunk(usage(TOKENS)) + b"0\r\n\r\n")
+
     async def as_asked(self, body: dict) -> None:
         await self.start_stream()
         await self.write(b"".join(chunk(delta(f"w{i} ")) for i in range(body["max_tokens"])))

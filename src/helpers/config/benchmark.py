@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from helpers.config.aws_regions import WELL_FORMED, nearest_region
 from helpers.config.job import JobConfig, VpcConfig
 from helpers.config.load import Load, Search
+from helpers.config.mix import MIXED, mixed_and_alone, prompts_asked_of, refuse_unmixable
 from helpers.config.notify import Notify
 from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words, plain
@@ -403,18 +404,25 @@ class BenchmarkConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _can_be_mixed(self) -> BenchmarkConfig:
+        if self.load.mix is not None:
+            refuse_unmixable(self)
+        return self
+
+    @model_validator(mode="after")
     def _prompts_suffice(self) -> BenchmarkConfig:
         if self.imported:
             return self
         # how many turns conversations have is not known yet
         needed = self.load.fewest_prompts() if self.conversations is None else 0
         for i, dataset in enumerate(self.datasets):
-            low = dataset.prompt_tokens[0]
-            if dataset.count < needed and not (self.load.repeat_prompts or self.load.may_bring_prompts):
+            low, asked = dataset.prompt_tokens[0], prompts_asked_of(self, dataset, needed)
+            if dataset.count < asked and not (self.load.repeat_prompts or self.load.may_bring_prompts):
+                of_these = f", {asked} from this dataset with load.mix," if self.load.mix is not None else ""
                 raise PydanticCustomError(
                     "inconsistent",
                     f"{dataset.count} prompts are too few: a load point sends up to {needed} (warm-up, min_requests and "
-                    "drain at the highest concurrency) and prompts are not repeated. Next: raise `count`, lower "
+                    f"drain at the highest concurrency){of_these} and prompts are not repeated. Next: raise `count`, lower "
                     "load.min_requests, or set load.repeat_prompts: true",
                     {"path": ["datasets", i, "count"]},
                 )
@@ -446,16 +454,44 @@ class BenchmarkConfig(Strict):
             )
 
     def datasets_of(self, option: OptionBase) -> list[Dataset]:
-        """The datasets that an option runs, in the config's order."""
+        """The datasets that an option is loaded with, in the config's order."""
+        return self.parts_of(option) if self.load.mix is None else self.loaded_datasets
+
+    def parts_of(self, option: OptionBase) -> list[Dataset]:
+        """The same without regard to `load.mix`: one at a time."""
         return [d for d in self.datasets if option.datasets is None or d.name in option.datasets]
+
+    @property
+    def loaded_datasets(self) -> list[Dataset]:
+        """The datasets as they are sent: with `load.mix` the mix, and then those that are loaded alone too."""
+        return self.datasets if self.load.mix is None else mixed_and_alone(self)
+
+    @property
+    def judged_datasets(self) -> list[Dataset]:
+        """Of these, the ones that the verdict is about."""
+        return self.datasets if self.load.mix is None else self.loaded_datasets[:1]
 
     def tokenizer_of(self, option: OptionBase) -> str:
         """The tokenizer that counts an option's tokens."""
         return option.tokenizer or self.model.tokenizer
 
+    def as_judged(self) -> BenchmarkConfig:
+        """The same with the mix, if there is one, as a dataset like any other."""
+        load = self.load.model_copy(update={"mix": None})
+        traffic = self.traffic.model_copy(update={"mix": self.traffic_mix()})
+        return self.model_copy(update={"datasets": self.judged_datasets, "load": load, "traffic": traffic})
+
     def traffic_mix(self) -> dict[str, float]:
-        """Dataset -> share of the traffic; sums to 1."""
+        """Dataset, as it is sent -> share of the traffic; sums to 1."""
+        return self.shares_of_parts() if self.load.mix is None else {MIXED: 1.0}
+
+    def shares_of_parts(self) -> dict[str, float]:
+        """Dataset of the config -> share of the traffic; sums to 1."""
         return self.traffic.mix or {d.name: 1 / len(self.datasets) for d in self.datasets}
+
+    def smallest_share(self, dataset: str) -> float:
+        """Share of the requests of a load point that are about the part which has the fewest: 1 but for a mix."""
+        return min(self.shares_of_parts().values()) if self.load.mix is not None and dataset == MIXED else 1.0
 
     def max_parallel_loads(self) -> int:
         """Endpoints loaded at once: one where local endpoints share this machine's cores, and with a cluster."""

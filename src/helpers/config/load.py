@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from helpers.config.cluster import ClusterSettings
+from helpers.config.mix import MixSettings
 from helpers.config.race import Race, RaceSettings
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict
 
@@ -111,6 +112,11 @@ class LoadBase(Strict):
         default=Race(enabled=False),
         description="Measure options only as long as they may win; `true`: as the defaults say; `false`: every load point.",
     )
+    mix: MixSettings = Field(
+        default=None,
+        description="Send all datasets at once, in the shares of traffic.mix; `true`: the mix alone; {alone: true}: each dataset "
+        "by itself too, for comparison. The verdict is that of the mix. Not in a race.",
+    )
     control: bool | None = Field(
         default=None,
         description="Come back to an early load point at the end of an option's visit, to see whether the service moved: up to "
@@ -164,6 +170,26 @@ class LoadBase(Strict):
             raise ValueError(
                 "the race decides how long a load point is measured, until the verdict is certain: leave out "
                 f"`target_relative_ci`{instead}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mixed_in_full(self) -> LoadBase:
+        if self.mix is None:
+            return self
+        if self.race.enabled:
+            instead = "write `race: false`"
+            if self.kind == "search":
+                instead = "list the levels of a closed_loop or an open_loop"
+            raise ValueError(
+                "the looks of a race are sized for all requests of a load point, and each part of a `mix`, which has to meet the "
+                f"SLO by itself, has only its share of them. Expected loads that are measured in full. Next: {instead}, or leave "
+                "out `mix`"
+            )
+        if self.may_bring_prompts:
+            raise ValueError(
+                "the prompts of a trace that has lengths are those of its requests, so there are no datasets to `mix`. Expected "
+                "the times of the trace alone. Next: write `lengths: prompts`, or leave out `mix`"
             )
         return self
 

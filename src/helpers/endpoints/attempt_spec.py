@@ -32,7 +32,7 @@ def single_request_specs(
 ) -> list[AttemptSpec]:
     """Of single requests to an option, one for each of its datasets."""
     load = ONE_AT_A_TIME.model_copy(update={"request_timeout_s": config.load.request_timeout_s})
-    attempts = [Attempt(option.name, dataset.name, SINGLE, 1) for dataset in config.datasets_of(option)]
+    attempts = [Attempt(option.name, dataset.name, SINGLE, 1) for dataset in config.parts_of(option)]
     run.folder(FOLDER)
     files = [single_requests_file(option.name, attempt.dataset, run) for attempt in attempts]
     return [

@@ -95,7 +95,8 @@ def asked_of(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run:
         return _control_asked(attempt, option, config, run)
     if looks_of(config) is None:
         attempts = [a for a in attempts_of(option, config, run) if a.dataset == attempt.dataset]
-        independent = math.ceil(requests_for_percentile(config.slo) / config.load.repetitions)
+        needed = requests_for_percentile(config.slo) / config.smallest_share(attempt.dataset)
+        independent = math.ceil(needed / config.load.repetitions)
         return Asked(load_for_slo(config), independent, attempts.index(attempt) / len(attempts))
     record = Ledger(run.ledger_file, run.run_id).record(option.name)
     levels = points_of(option, with_limits(config, run), run.requests, record)[attempt.dataset]
@@ -121,4 +122,4 @@ def _control_asked(attempt: Attempt, option: OptionBase, config: BenchmarkConfig
 
 
 def _prompts(dataset: str, config: BenchmarkConfig) -> int:
-    return next(known.count for known in config.datasets if known.name == dataset)
+    return next(known.count for known in config.loaded_datasets if known.name == dataset)

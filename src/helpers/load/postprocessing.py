@@ -26,7 +26,7 @@ from helpers.load.sessions import known_turn_tokens, session_and_turn
 from helpers.load.spool import ExchangeReader
 from helpers.load.thinking import count_thinking, divide, tokens_by_text
 from helpers.prompts.salts import salt_of, salted_prompt
-from helpers.run.records import METADATA_KEY, SCHEMA
+from helpers.run.records import METADATA_KEY, PART, SCHEMA
 
 BATCH_ROWS = 2000
 BATCH_CHUNKS = 500_000
@@ -46,8 +46,10 @@ def ordered_prompts(spec: AttemptSpec) -> pa.Table:
     prompts = pq.read_table(spec.prompts_file)
     if spec.replays_lengths and spec.level.is_open:
         return prompts  # each at its time
-    shuffled = np.random.default_rng([spec.seed, *spec.dataset.encode()]).permutation(len(prompts))
-    ordered = prompts.take(np.roll(shuffled, -round(spec.start_of_prompts * len(prompts))))
+    order = np.random.default_rng([spec.seed, *spec.dataset.encode()]).permutation(len(prompts))
+    if PART in prompts.column_names:
+        order = np.arange(len(prompts))  # in which its parts keep their shares: see `prompts.mixing`
+    ordered = prompts.take(np.roll(order, -round(spec.start_of_prompts * len(prompts))))
     if not any(lengths := prefix_characters(ordered)):
         return ordered
     prefixes = [text[:length] for text, length in zip(ordered["text"].to_pylist(), lengths, strict=True)]
@@ -133,6 +135,7 @@ class _RowBuilder:
         self._message, self._spec = message, spec
         prompts = ordered_prompts(spec)
         self._prompt_ids = prompts["prompt_id"].to_pylist()
+        self._parts = prompts[PART].to_pylist() if PART in prompts.column_names else [None] * len(prompts)
         self._text = prompts["text"].to_pylist()
         self._rendered = prompts["rendered"].to_pylist()
         self._prefix_characters = prefix_characters(prompts)
@@ -167,6 +170,7 @@ class _RowBuilder:
             **self._constant,
             "request_id": request_id,
             "prompt_id": prompt_id,
+            "part": self._parts[prompt],
             "adapter": self._adapters[prompt],
             "phase": self._phase(scheduled_ns or exchange.sent_ns),
             "scheduled_ns": scheduled_ns or None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from helpers.config.mix import MIXED
 from helpers.metrics.formulas import MET, MISSED, UNDECIDED, share_is_met
 from helpers.metrics.intervals import Sides
 from helpers.metrics.looks import surely
@@ -40,6 +41,8 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: Sides | None = 
         return points
     rows = points.to_dict("index")
     can = points["error_rate"].notna() & ~points["overloaded"] & ~points["client_limited"]
+    if "part_error_rate" in points:
+        can &= points["part_error_rate"].isna()  # a part of a mix fails otherwise than the rest of it
     for among, states in ((can & ~points["steady"].eq(False), {MET, MISSED, UNDECIDED}), (can, {MISSED})):
         for _, mine in points.loc[among, ["option", "failures", "n", "failure_effect"]].groupby("option", sort=False):
             alike = mine[_alike(mine)]
@@ -61,7 +64,14 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: Sides | None = 
 def judge_across_loads(points: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:
     """The table of load points with what the loads of an option say of each other: room below capacity, and failures."""
     sure = surely(config).of_failures(config.slo.confidence)
-    return pool_failures(show_room(points, config.slo, highest_asked(config)), config.slo, sure)
+    import pandas as pd  # not by load processes
+
+    points = show_room(points, config.slo, highest_asked(config))
+    if config.load.mix is None or points.empty:
+        return pool_failures(points, config.slo, sure)
+    is_mixed = points["dataset"] == MIXED  # what fails alone takes no part in the verdict
+    apart = [pool_failures(points[which], config.slo, sure) for which in (is_mixed, ~is_mixed) if which.any()]
+    return pd.concat(apart).loc[points.index]
 
 
 def _alike(mine: pd.DataFrame) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
 from helpers.config.load import Load, Ramp, Search
+from helpers.config.mix import prompts_asked_of
 from helpers.errors import ConfigError
 from helpers.metrics.intervals import Sides, share_bounds, sides_of
 
@@ -47,11 +48,18 @@ def requests_for_percentile(slo: ServiceLevel) -> int:
     return requests_to_show(1 - slo.percentile / 100, slo.confidence)
 
 
-def requests_for_slo(slo: ServiceLevel, levels: int = 1) -> int:
+def requests_for_slo(slo: ServiceLevel, levels: int = 1, share: float = 1.0) -> int:
     """Fewest requests at each of an option's `levels` that can show the whole SLO: failures are pooled over them
-    (`pooled_failures`), latencies are not.
+    (`pooled_failures`), latencies are not. `share`: of the requests, those of the rarest part of a mix, each of which has to meet
+    the SLO.
     """
-    return max(math.ceil(requests_for_errors(slo) / levels), requests_for_percentile(slo))
+    return max(math.ceil(requests_for_errors(slo) / levels), math.ceil(requests_for_percentile(slo) / share))
+
+
+def requests_at_each_load(config: BenchmarkConfig) -> int:
+    """The same of a config's load points, of those of a mix where it has one."""
+    share = min(config.smallest_share(dataset.name) for dataset in config.loaded_datasets)
+    return requests_for_slo(config.slo, levels_of(config), share)
 
 
 def levels_of(config: BenchmarkConfig) -> int:
@@ -151,7 +159,7 @@ def fewest_prompts_to_decide(config: BenchmarkConfig) -> int:
     load = config.load
     if config.slo.error_rate == 0 or isinstance(load, Ramp):
         return load.fewest_prompts()
-    needed = math.ceil(requests_for_slo(config.slo, levels_of(config)) / load.repetitions)
+    needed = math.ceil(requests_at_each_load(config) / load.repetitions)
     return load.model_copy(update={"min_requests": max(load.min_requests, needed)}).fewest_prompts()
 
 
@@ -169,7 +177,7 @@ def refuse_what_cannot_decide(config: BenchmarkConfig) -> None:
             "slo.error_rate: 0 cannot be shown by any number of requests, so no option could be recommended. Expected a share "
             f"above 0. Next: write for example {SMALL_ERROR_RATE:g}, which {smallest} requests without a failure can show"
         )
-    at_each = requests_for_slo(config.slo, levels_of(config))
+    at_each = requests_at_each_load(config)
     needed = math.ceil(at_each / load.repetitions)
     words = (
         f"the SLO (p{slo.percentile:g}, at most {slo.error_rate:.3g} errors, {slo.confidence:.3g} confidence) can be shown "
@@ -180,10 +188,11 @@ def refuse_what_cannot_decide(config: BenchmarkConfig) -> None:
     fewest = fewest_prompts_to_decide(config)
     for i, dataset in enumerate(config.datasets):
         brings_its_own = load.repeat_prompts or load.may_bring_prompts or config.conversations is not None
-        if dataset.count < fewest and not brings_its_own:
+        expected = prompts_asked_of(config, dataset, fewest)
+        if dataset.count < expected and not brings_its_own:
             raise ConfigError(
                 f"datasets.{i}.count: {dataset.count} prompts of {dataset.name!r} cannot lead to a verdict: {words}; with "
-                f"warm-up and drain a load point sends {fewest}, and prompts are not repeated. Expected {fewest} or more. "
+                f"warm-up and drain a load point sends {fewest}, and prompts are not repeated. Expected {expected} or more. "
                 "Next: raise `count`, set load.repeat_prompts: true, or allow more in `slo`"
             )
 
@@ -205,7 +214,7 @@ def rates_too_short(config: BenchmarkConfig) -> list[float]:
     """The rates of an open loop at which a load point ends before it can hold the requests that the SLO asks for."""
     if config.load.level_kind != "open_loop" or isinstance(config.load, Search) or config.slo.error_rate == 0:
         return []
-    needed = requests_for_slo(config.slo, levels_of(config)) / config.load.repetitions
+    needed = requests_at_each_load(config) / config.load.repetitions
     return [level.value for level in config.load.levels() if _sent_within(config, level.value) < needed]
 
 

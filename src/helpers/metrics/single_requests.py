@@ -108,7 +108,7 @@ def _limits(config: BenchmarkConfig, run: RunFolder) -> list[MeasuredLimit]:
 
 def _limit(name: str, times: float, config: BenchmarkConfig, run: RunFolder) -> MeasuredLimit | None:
     for option in config.options:
-        found = [_median(name, option.name, dataset.name, run) for dataset in config.datasets_of(option)]
+        found = [_median(name, option.name, dataset.name, run) for dataset in config.parts_of(option)]
         if all(found):
             slowest = max(found, key=lambda one: one.single_request_s)
             limit_s = float(f"{times * slowest.single_request_s:.{DIGITS}g}")

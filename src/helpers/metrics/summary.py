@@ -31,8 +31,9 @@ from helpers.metrics.intervals import (
     ratio_interval,
     share_bounds,
 )
-from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
+from helpers.metrics.load_point_latencies import PERCENTS
 from helpers.metrics.looks import looks_of, surely
+from helpers.metrics.mix import latencies_of
 from helpers.metrics.reasoning import reasoning_columns
 from helpers.metrics.room import saturated_rate
 from helpers.metrics.token_samples import sample_columns
@@ -44,6 +45,7 @@ COLUMNS = (
     "phase",
     "repetition",
     "prompt_id",
+    "part",
     "scheduled_ns",
     "sent_ns",
     "first_token_ns",
@@ -150,7 +152,8 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
     `failure_effect` (`intervals.design_effect` of failures), and over how many load points they are pooled
     (`pooled_failures`); `shows_room` of an open loop, and what an overloaded one answered per second (`room`); `slo` (met,
     missed, undecided or client_limited) with one column per limit, and `estimates_within_slo` however sure that is: see
-    `LoadPointLatencies.slo_columns`. Unknown is None; `asked_hit_rate` and `sent_hit_rate` are for the caller to fill.
+    `LoadPointLatencies.slo_columns`; of a mix, `part_<latency>` too (`metrics.mix`). Unknown is None; `asked_hit_rate` and
+    `sent_hit_rate` are for the caller to fill.
     """
     windows, here = point.facts, point.steady
     window_s = sum(f.window_s for f in windows)
@@ -188,7 +191,7 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
     }
     row |= reasoning_columns(here[ok]) | sample_columns(point.requests)
     is_open, streams = row["load_kind"] in OPEN_LOOPS, _streams(row)
-    latencies = LoadPointLatencies(here, is_open=is_open, sure=surely(config))
+    latencies = latencies_of(here, is_open=is_open, sure=surely(config))
     row["error_rate_low"], row["error_rate_high"] = latencies.error_rate_interval()
     saturated = _saturated(point) if row["overloaded"] and row["load_kind"] == "open_loop" else NO_INTERVAL
     row |= {"saturated_per_s_low": saturated.low, "saturated_per_s_high": saturated.high, "shows_room": None}

@@ -23,6 +23,7 @@ from helpers.errors import PromptError
 from helpers.prompts.about_dataset import describe_dataset, generator_of, prompt_id_of
 from helpers.prompts.conversations import make_conversations
 from helpers.prompts.cutting import CHARACTERS_PER_TOKEN, MOST_CHARACTERS_PER_TOKEN, cut_at_word, cut_prompts
+from helpers.prompts.mixing import with_mix
 from helpers.prompts.shared_prefixes import SharedPrompts, make_shared, with_prefixes, with_salt_room
 from helpers.prompts.shortfalls import SourceSearch, context_warnings, reachable_bin, shortfalls, too_few
 from helpers.prompts.sources import Record, describe_source, read_records
@@ -144,7 +145,7 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
             tables[dataset.name] = _to_table(config, dataset, prompts, shared, wording, others, notes)
     if faults:
         raise PromptError("\n".join(faults))
-    return Prompts(tables)
+    return Prompts(tables if config.load.mix is None else with_mix(tables, config))
 
 
 def _make(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.mix import prompts_asked_of
 from helpers.config.workload import Dataset
 from helpers.metrics.sample_size import fewest_prompts_to_decide
 from helpers.number_text import plural
@@ -80,6 +81,7 @@ def too_few(
     highest, fewest = config.load.largest_level(), 0 if config.load.repeat_prompts else fewest_prompts_to_decide(config)
     needed, why = (1, "") if highest.is_open else (int(highest.value), " (the highest concurrency of the load)")
     advice = _advice(config)
+    needed, fewest = (prompts_asked_of(config, dataset, prompts) for prompts in (needed, fewest))
     requests = found if turns is None else turns
     if found >= needed and requests < fewest:
         why = ": a load point sends that many before it can be decided (warm-up, what the SLO takes, drain), and none twice"

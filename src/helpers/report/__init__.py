@@ -33,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "steadiness_table",
         ],
         "load_report": ["recommendations"],
+        "mix_report": ["mix_table"],
         "plan_machines": ["quota_table"],
         "plan_report": ["plan_table"],
         "race_report": ["race_table"],

@@ -42,7 +42,7 @@ def _recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
         loads_of(winner),
     )
     takes = (
-        f" For {text.number(config.traffic.requests_per_minute)} requests a minute{_mix(winner)} with "
+        f" For {text.number(config.traffic.requests_per_minute)} requests a minute{_mix(winner, config)} with "
         f"{text.percent(config.traffic.headroom)} headroom it takes {_need(winner.capacity)}{_need_within(winner, config)}."
     )
     return Markdown().join([served, price_holds_at(winner), takes, _lower_bill(verdict, config), _tie(verdict)])
@@ -94,12 +94,15 @@ def _need(capacity: Capacity) -> str:
     return ", ".join(filter(None, [text.plural(capacity.instances, "instance"), money]))
 
 
-def _mix(option: OptionVerdict) -> str:
+def _mix(option: OptionVerdict, config: BenchmarkConfig) -> str:
     """The shares of the datasets in the traffic, the largest first, where there are several."""
-    if len(option.points) < 2:
+    shares = {point.dataset: point.share for point in option.points}
+    shares = shares if config.load.mix is None else config.shares_of_parts()
+    if len(shares) < 2:
         return ""
-    shares = sorted(option.points, key=lambda point: -point.share)
-    return f" ({_listed([f'{text.percent(point.share)} {point.dataset}' for point in shares])})"
+    ordered = sorted(shares, key=lambda name: -shares[name])
+    together = "" if config.load.mix is None else " together"
+    return f" ({_listed([f'{text.percent(shares[name])} {name}' for name in ordered])}{together})"
 
 
 def _need_within(option: OptionVerdict, config: BenchmarkConfig) -> str:
@@ -181,7 +184,7 @@ def _open_limit(limits: list[OpenLimit], config: BenchmarkConfig) -> str:
     allowed = text.percent(first.allowed, 1) if is_error else f"{first.allowed:g} s"
     write = (lambda value: text.percent(value, 1)) if is_error else text.duration
     where = [
-        f"{'unknown' if limit.measured is None else write(limit.measured)} on {limit.dataset} at {limit.load}"
+        f"{'unknown' if limit.measured is None else write(limit.measured)} on {limit.part or limit.dataset} at {limit.load}"
         for limit in limits
     ]
     return f"{name} is not shown to stay within {allowed} ({_listed(where)})"
@@ -283,6 +286,7 @@ def slo_words(config: BenchmarkConfig) -> str:
     return (
         f"p{config.slo.percentile:g} {' and '.join(limits)}, at most {text.percent(config.slo.error_rate, 1)} errors, "
         f"with {text.percent(config.slo.confidence)} confidence"
+        f"{'' if config.load.mix is None else ', in each part of the mix'}"
     )
 
 

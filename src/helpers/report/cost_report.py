@@ -25,6 +25,7 @@ from helpers.verdict.capacity import (
     cheapest_ranges,
     fleet,
 )
+from helpers.verdict.chosen_points import judged_points
 from helpers.verdict.verdict import OptionVerdict, Verdict
 
 TRAFFIC_STEPS = (1, 10, 30, 100, 300, 1000, 3000, 10_000)
@@ -186,6 +187,7 @@ def _monthly(option: OptionVerdict, traffic: float, config: BenchmarkConfig) -> 
 
 def cost_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Table:
     """How each price follows from $/h and throughput."""
+    points = judged_points(points, config)
     columns = [
         "option",
         "dataset",

@@ -12,6 +12,7 @@ from helpers.report.display import Figure
 from helpers.report.race_report import draw_race_figure
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.verdict.analysis import Measurements
+from helpers.verdict.chosen_points import judged_points
 from helpers.verdict.verdict import Verdict
 from helpers.verdict.what_if import Outcome
 
@@ -23,7 +24,8 @@ def draw_figures(
     measured: Measurements, verdict: Verdict, config: BenchmarkConfig, run: RunFolder
 ) -> dict[str, Figure]:
     """Draw every figure of the report that there are data for; returns name -> figure."""
-    points, samples, folder = measured.points, measured.samples, run.figures
+    points, samples = (judged_points(table, config) for table in (measured.points, measured.samples))
+    folder = run.figures
     shared = charts.at_highest_shared_level(samples)
     titled = [
         (charts.verdict_picture(verdict, config, folder), ""),

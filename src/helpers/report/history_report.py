@@ -75,7 +75,7 @@ def history_figures(runs: Sequence[PastRun], config: BenchmarkConfig, folder: Pa
     """The price and the main latency of each option over time; without those of which nothing is known."""
     basis = runs[-1].verdict.cost_basis
     rows = pd.DataFrame([row for run in runs for row in _rows(run, basis, config)])
-    config = _with_all_names(config, rows)
+    config = _with_all_names(config.as_judged(), rows)
     unit = unit_for(basis, rows["price"].tolist())
     prices = rows.drop_duplicates(["run", "option"]).assign(
         dataset=ALL, has_changed=lambda each: each["price_changed"], **_scaled(rows, unit.scale)
@@ -117,7 +117,7 @@ def _rows(run: PastRun, basis: str, config: BenchmarkConfig) -> list[dict]:
         for row in (run.comparison.rows if run.comparison else ())
         if row.change == REAL and row.metric in (PRICE, compared_columns(config)[column])
     }
-    datasets = dict.fromkeys([*(d.name for d in config.datasets), *points.index.get_level_values("dataset")])
+    datasets = dict.fromkeys([*(d.name for d in config.judged_datasets), *points.index.get_level_values("dataset")])
     rows = []
     for option in run.verdict.options:
         has_price = option.cost is not None and run.verdict.cost_basis == basis

@@ -67,7 +67,7 @@ def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCon
     """
     searched, unit = isinstance(config.load, Search), price_unit(verdict)
     rows, loads = [], {}
-    for dataset in config.datasets:
+    for dataset in config.judged_datasets:
         for option in config.options:
             if dataset not in config.datasets_of(option):
                 continue
@@ -113,8 +113,7 @@ def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig
         if known.empty:
             return f"No load is shown to meet the SLO: {percentile} is not known at any."
         best = known.loc[known[column].astype(float).idxmin()]
-        name = LATENCY_NAME[main_latency(config)]
-        reached, because = f"{percentile} {name} {text.duration(best[column])}", not_met_because(best, config)
+        reached, because = _reached(best, config), not_met_because(best, config)
         if has_left:
             return (
                 f"It left the race before a load was shown to meet the SLO; the nearest is {best['load']}: {reached}."
@@ -124,7 +123,7 @@ def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig
     price = best[unit.column]
     price = "" if pd.isna(price) else f", {text.dollars(price * unit.scale)} {unit.words}"
     name = LATENCY_NAME[main_latency(config)]
-    reached = f"{percentile} {name} {text.duration(best[column])}"
+    reached = _reached(best, config)
     if pd.isna(best[column]):
         mean = text.duration(best[f"{main_latency(config)}_mean_ok"])
         reached = f"mean {name} {mean} ({percentile} is not in the file)"
@@ -133,6 +132,13 @@ def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig
         f"for a mean of {text.number(best['prompt_tokens_mean'])} prompt and {text.number(best['output_tokens_mean'])} "
         f"output tokens{price}."
     )
+
+
+def _reached(row: pd.Series, config: BenchmarkConfig) -> str:
+    """The percentile at a load point, and the part of a mix that it is of."""
+    name, part = main_latency(config), row.get(f"part_{main_latency(config)}")
+    words = f"{LATENCY_NAME[name]}{'' if pd.isna(part) else f' of its part {part}'}"
+    return f"p{config.slo.percentile:g} {words} {text.duration(row[percentile_column(config)])}"
 
 
 def _highest_found(here: pd.DataFrame, config: BenchmarkConfig) -> str:

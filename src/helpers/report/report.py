@@ -16,12 +16,13 @@ from markupsafe import Markup
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.file import LoadedConfig
+from helpers.config.mix import MIXED
 from helpers.errors import RunFolderError
 from helpers.load.plan import missing_attempts
 from helpers.metrics.failure_counts import KIND, failure_words
 from helpers.metrics.intervals import CONFIDENCE, share_bounds
 from helpers.metrics.single_requests import slo_sentence
-from helpers.report.columns import interval_column, numeric
+from helpers.report.columns import Column, interval_column, numeric
 from helpers.report.comparing import quoted
 from helpers.report.display import NO_FORMULAS, Figure, Html, Markdown, Prose, Table, code
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
@@ -105,17 +106,25 @@ def summary(verdict: Verdict, run: RunFolder, config: BenchmarkConfig) -> Prose:
     datasets = Markdown(", ").join(code(d.name) for d in config.datasets)
     did, began = ("Others measured", "imported") if config.imported else ("We measured", "started")
     did = did if answered else "We tried to measure"
-    measured = Markdown("{} {} serving {} on {} ({}) {}.").format(
+    measured = Markdown("{} {} serving {} on {} ({}){} {}.").format(
         did,
         options,
         code(verdict.model),
         text.plural(len(config.datasets), "dataset"),
         datasets,
+        _together(config),
         load_words(config.load),
     )
     when = Markdown(" Run {}, {} {:%Y-%m-%d %H:%M} UTC. [Configuration](config.yml).")
     of_trace = Markdown(" {}").format(" ".join(read_trace_notes(run.payloads))) if config.load.may_bring_prompts else ""
     return Prose(measured + of_trace + when.format(code(run.run_id), began, started) + slo_sentence(run))
+
+
+def _together(config: BenchmarkConfig) -> str:
+    """How the datasets were sent where they were mixed."""
+    if config.load.mix is None:
+        return ""
+    return f" at once, in the traffic's shares{', and each alone for comparison,' if config.load.mix.alone else ''}"
 
 
 def options_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
@@ -202,13 +211,27 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         "tpot_s_p50",
         numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
         interval_column("latency_interval", config),
+        *(
+            [Column(f"part_{main_latency(config)}", "percentiles of")]
+            if f"part_{main_latency(config)}" in points
+            else []
+        ),
     ]
     return Table(
         rows,
         columns,
         "Every load point. n counts the requests of the steady window, failures among them; effective n is how many "
-        f"independent ones would say as much about the percentile.{_not_seen(points)}",
+        f"independent ones would say as much about the percentile.{_of_worst_part(config)}{_not_seen(points)}",
         load_points_reading(points, main_latency(config)),
+    )
+
+
+def _of_worst_part(config: BenchmarkConfig) -> str:
+    if config.load.mix is None:
+        return ""
+    return (
+        f" The percentiles of {MIXED} are those of the part of it that comes off worst: each has to meet the SLO."
+        f"{' What was sent alone takes no part in the verdict.' if config.load.mix.alone else ''}"
     )
 
 

@@ -1,7 +1,8 @@
 """What of a config decides what was measured, and when a run may continue with another one.
 
-SLO, traffic and prices may change between measuring and judging. All else may change only where nothing was measured with it:
-an option whose first request failed is corrected in the config, and the same run continues.
+SLO, traffic and prices may change between measuring and judging, but not the shares in which a mix was sent. All else may
+change only where nothing was measured with it: an option whose first request failed is corrected in the config, and the same run
+continues.
 The run's own config.yml is what a config is compared with. Both are read by this version, so that a key which is newer than
 the run has its default in both.
 """
@@ -20,7 +21,7 @@ from helpers.run.ledger import Ledger
 if TYPE_CHECKING:
     from helpers.run.folder import RunFolder
 
-SECTIONS = ("seed", "model", "prompts", "datasets", "generation", "options", "load")
+SECTIONS = ("seed", "model", "prompts", "datasets", "generation", "options", "load", "traffic.mix")
 NEVER_THERE = ("planned", "waiting", "refused", "external")
 """States of the ledger in which a run has made nothing that it would have to delete."""
 
@@ -71,6 +72,7 @@ def _changes(config: LoadedConfig, run: RunFolder) -> tuple[list[str], set[str]]
 def _measured(config: BenchmarkConfig) -> dict:
     """What decides the measurements: without prices, and with blanks for secrets."""
     data = config.model_dump(mode="json")
+    data["traffic.mix"] = None if config.load.mix is None else config.shares_of_parts()  # what was sent together
     for option in data["options"]:
         option.pop("price", None)
         option.pop("other_prices", None)

@@ -53,6 +53,7 @@ WEIGHTS = {
         "stale_name",
         "old_price",
         "measured_again",
+        "doubtful_alone",
     ),
 }
 """What warnings of each kind mean for the verdict, the gravest first."""

@@ -208,7 +208,7 @@ def _controls(what_if: WhatIf, given: Settings) -> dict[str, Widget]:
     import ipywidgets as widgets
 
     config = what_if.config
-    names = [dataset.name for dataset in config.datasets]
+    names = [dataset.name for dataset in config.judged_datasets]
     datasets = [("all, in the traffic's mix", ALL), *((n, n) for n in names)] if len(names) > 1 else [(names[0], ALL)]
     percents = sorted({*map(float, PERCENTILES), given.percentile})
     traffic = (min(LOWEST_TRAFFIC, given.requests_per_minute), max(HIGHEST_TRAFFIC, given.requests_per_minute * 10))

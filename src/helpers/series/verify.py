@@ -20,7 +20,7 @@ from helpers.verdict.verdict import Verdict
 def verify_prompts(config: BenchmarkConfig, run: RunFolder) -> Prose:
     """Every prompt is in its bin, is unique (but those of a trace), and fits the context with its output."""
     total, distinct = 0, True
-    for dataset in config.datasets:
+    for dataset in config.loaded_datasets:
         prompts = read_prompts(run.payloads, dataset.name)
         low, high = dataset.prompt_tokens
         outside = prompts[(prompts["prompt_tokens"] < low) | (prompts["prompt_tokens"] >= high)]

@@ -15,6 +15,7 @@ from helpers.errors import AnalysisError
 from helpers.importers.importing import import_warnings
 from helpers.metrics.control import FOLDER, read_moves
 from helpers.metrics.failure_counts import count_failures
+from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.pooled_failures import judge_across_loads
 from helpers.metrics.summary import LoadPoint, no_load_points, read_load_points, summarise
@@ -42,6 +43,7 @@ TEXT_COLUMNS = (
     "commonest_failure",
     "output_tokens_source",
     "prompt_tokens_source",
+    *(f"part_{name}" for name in (*LATENCIES, "error_rate")),
 )
 SAMPLE_KEYS = ["option", "dataset", "level"]
 SAMPLED = ["ok", "prompt_tokens", "latency_s", "ttft_s", "tpot_s"]

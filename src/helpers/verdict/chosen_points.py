@@ -7,7 +7,9 @@ import math
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.mix import MIXED
 from helpers.metrics.formulas import LATENCIES, MET
+from helpers.run.records import AttemptFacts
 from helpers.verdict.verdict import ChosenPoint, CostBasis, Estimate
 
 
@@ -24,6 +26,16 @@ def percentile_column(config: BenchmarkConfig) -> str:
 def traffic_shares(config: BenchmarkConfig) -> dict[str, float]:
     """Dataset -> share of the traffic, without those that have none."""
     return {name: share for name, share in config.traffic_mix().items() if share > 0}
+
+
+def judged_points(points: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:
+    """What the verdict is about: where datasets are mixed, not what each of them is alone."""
+    return points if config.load.mix is None else points[points["dataset"] == MIXED]
+
+
+def judged_facts(facts: list[AttemptFacts], config: BenchmarkConfig) -> list[AttemptFacts]:
+    """The same of attempts."""
+    return facts if config.load.mix is None else [f for f in facts if f.dataset == MIXED]
 
 
 def cheapest_within_slo(here: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig) -> pd.Series | None:

@@ -118,15 +118,17 @@ def _compared(row: dict, column: str, name: str, tests: int) -> dict:
     before, after = row[f"{column}_before"], row[column]
     known = all(_is_positive(value) for value in (before, after))
     ratio = after / before if known else None
-    low, high = _ratio_interval(row, column, 1.0) if known else (None, None)
-    wide_low, wide_high = _ratio_interval(row, column, _widening(tests)) if known else (None, None)
+    low, high = ratio_interval(row, column) if known else (None, None)
+    wide_low, wide_high = ratio_interval(row, column, _widening(tests)) if known else (None, None)
     change = None if wide_low is None else REAL if wide_low > 1 or wide_high < 1 else CHANCE
     found = {"metric": name, "baseline": before, "now": after, "ratio": ratio, "ratio_low": low, "ratio_high": high}
     return {key: row[key] for key in KEYS} | found | {"change": change}
 
 
-def _ratio_interval(row: dict, column: str, widening: float) -> tuple[float | None, float | None]:
-    """Interval of now / baseline; the distances to the bounds are multiplied by `widening`."""
+def ratio_interval(row: dict, column: str, widening: float = 1.0) -> tuple[float | None, float | None]:
+    """Interval of `<column>` / `<column>_before`, both with `_low` and `_high` (of the earlier: `<column>_low_before`); the
+    distances to the bounds are multiplied by `widening`.
+    """
     values = [row[f"{column}{bound}{run}"] for run in ("", "_before") for bound in ("", "_low", "_high")]
     if not all(_is_positive(value) for value in values):
         return None, None

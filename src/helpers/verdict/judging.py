@@ -28,7 +28,7 @@ from helpers.run.ledger import EndpointRecord
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.capacity import capacity_of, requests_per_minute
 from helpers.verdict.checks import same_model, same_output_length, same_prompts
-from helpers.verdict.chosen_points import cheapest_within_slo, chosen_point, mixed_cost, traffic_shares
+from helpers.verdict.chosen_points import cheapest_within_slo, chosen_point, judged_points, mixed_cost, traffic_shares
 from helpers.verdict.counted import cheaper_if_counted_alike, counted_apart
 from helpers.verdict.open_points import (
     cheaper_because,
@@ -36,6 +36,7 @@ from helpers.verdict.open_points import (
     effort_to_settle,
     estimated_loads,
     nearest_to_slo,
+    not_met_because,
     open_because,
 )
 from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict, Verdict
@@ -97,8 +98,8 @@ def recommended(
 
 
 def _asked(points: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:
-    """The load points that the config asks for: not those that a race added."""
-    return points[~(points["level"] > highest_asked(config))]
+    """The load points that the config asks for: not those that a race added, nor those of parts of a mix by themselves."""
+    return judged_points(points[~(points["level"] > highest_asked(config))], config)
 
 
 def _ranked(options: list[OptionVerdict]) -> list[OptionVerdict]:
@@ -248,7 +249,11 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
     if (judged["load_kind"] == "ramp").all():
         return {"status": "undecided", "reason": f"a ramp cannot show whether the SLO is met ({limits}) on {dataset}"}
     if (judged["slo"] == MISSED).all() and judged["level"].min() == here["level"].min():
-        return {"status": "infeasible", "reason": f"misses the SLO ({limits}) at {_every(config.load)} on {dataset}"}
+        reason = f"misses the SLO ({limits}) at {_every(config.load)} on {dataset}"
+        if config.load.mix is not None:  # which part of it does
+            lowest = judged.loc[judged["level"].idxmin()]
+            reason += f"; at {lowest['load']}, {not_met_because(lowest, config)}"
+        return {"status": "infeasible", "reason": reason}
     row = _most_informative(here[here["slo"] != MISSED])
     return {
         "status": "undecided",

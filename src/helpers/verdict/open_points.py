@@ -76,10 +76,13 @@ def open_limits(row: pd.Series, config: BenchmarkConfig) -> list[OpenLimit]:
         if row.get(f"slo_{name}") != UNDECIDED:
             continue
         measured = row["error_rate"] if name == "error_rate" else row[f"{name}_p{slo.percentile:g}"]
+        if name == "error_rate" and _part_of(row, name):
+            measured = row["part_failures"] / row["part_n"]
         lacking = row.get(f"lacking_{name}")
         found.append(
             OpenLimit(
                 dataset=row["dataset"],
+                part=_part_of(row, name),
                 load=row["load"],
                 limit=name,
                 measured=None if pd.isna(measured) or math.isinf(measured) else float(measured),
@@ -104,10 +107,28 @@ def _open_words(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> st
 def _measured(name: str, allowed: float, row: pd.Series, config: BenchmarkConfig) -> str:
     """What was measured against a limit of the SLO."""
     if name == "error_rate":
-        return f"{int(row['failures'])} of {int(row['n'])} requests failed, at most {allowed:.1%} may"
+        failures, n = _failed(row)
+        return f"{failures} of {n} requests{_of_part(row, name)} failed, at most {allowed:.1%} may"
     reached = row[f"{name}_p{config.slo.percentile:g}"]
     known = "unknown" if pd.isna(reached) else "infinite" if math.isinf(reached) else text.duration(reached)
-    return f"p{config.slo.percentile:g} {LIMIT_WORDS[name]} {known}, at most {allowed:g} s"
+    return f"p{config.slo.percentile:g} {LIMIT_WORDS[name]}{_of_part(row, name)} {known}, at most {allowed:g} s"
+
+
+def _failed(row: pd.Series) -> tuple[int, int]:
+    """How many of how many requests failed: of those that the error rate is judged by."""
+    columns = ("part_failures", "part_n") if _part_of(row, "error_rate") else ("failures", "n")
+    return tuple(int(row[column]) for column in columns)
+
+
+def _part_of(row: pd.Series, name: str) -> str | None:
+    """The part of a mix that a latency of a load point is that of; None where it is of all requests."""
+    part = row.get(f"part_{name}")
+    return None if pd.isna(part) else part
+
+
+def _of_part(row: pd.Series, name: str) -> str:
+    part = _part_of(row, name)
+    return f" of its part {part}" if part else ""
 
 
 def _not_in_file(limit: OpenLimit, row: pd.Series, config: BenchmarkConfig) -> str | None:
@@ -283,8 +304,8 @@ def _lowest_missed(mine: pd.DataFrame, dataset: str, floor: float, config: Bench
     """The lowest level above `floor` at which an option misses the SLO on a dataset, or on one with shorter prompts, which
     take no longer; inf if there is none.
     """
-    longest = {one.name: one.prompt_tokens[1] for one in config.datasets}
-    shortest = next(one.prompt_tokens[0] for one in config.datasets if one.name == dataset)
+    longest = {one.name: one.prompt_tokens[1] for one in config.loaded_datasets}
+    shortest = next(one.prompt_tokens[0] for one in config.loaded_datasets if one.name == dataset)
     no_longer = [name for name, most in longest.items() if name == dataset or most <= shortest]
     missed = mine[mine["dataset"].isin(no_longer) & (mine["slo"] == MISSED) & (mine["level"] > floor)]
     return missed["level"].min() if len(missed) else math.inf
@@ -359,7 +380,8 @@ def _how_near(row: pd.Series, name: str, config: BenchmarkConfig) -> str:
     latency = text.duration(row[column]) if is_known else f"at least {text.duration(row[f'{column}_low'])}"
     beyond = not is_known or row[column] > limit
     return (
-        f"p{config.slo.percentile:g} {LIMIT_WORDS[name]} of {latency} against the limit of {limit:g} s, {_failed_words(row)}, "
+        f"p{config.slo.percentile:g} {LIMIT_WORDS[name]}{_of_part(row, name)} of {latency} against the limit of {limit:g} s, "
+        f"{_failed_words(row)}, "
         f"on {row['dataset']} at {row['load']}{'' if beyond else f'; {not_met_because(row, config)}'}"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from helpers.number_text import percent
 from helpers.run.machine import BUSY_MACHINE, busy_words
 from helpers.run.records import ASKED_OUTPUT, ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, AttemptFacts
 from helpers.run.report_warning import ReportWarning
+from helpers.verdict.chosen_points import judged_facts, judged_points
 
 CONCURRENCY_TOLERANCE = 0.98
 HIT_RATE_TOLERANCE = 0.05
@@ -221,13 +223,15 @@ def check_load_points(
     points: pd.DataFrame, facts: list[AttemptFacts], config: BenchmarkConfig
 ) -> Iterable[ReportWarning]:
     """Warnings about how load was generated and how certain the numbers are."""
-    yield from _client_limited(facts)
+    judged = judged_facts(facts, config)
+    yield from _client_limited(judged)
     yield from _busy_machine(facts)
     yield from _measured_again(facts)
-    yield from _not_steady(facts)
+    yield from _not_steady(judged)
+    yield from _doubtful_alone([f for f in facts if f not in judged])
     yield from _errors(points)
     yield from _never_answered(points, config)
-    yield from _few_samples(points, config)
+    yield from _few_samples(judged_points(points, config), config)
     yield from _ended_early(facts)
     yield from _concurrency(points)
     yield from _arrivals(points)
@@ -292,6 +296,19 @@ def _not_steady(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
             yield ReportWarning(kind=kind, message=message, rows=rows)
 
 
+def _doubtful_alone(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
+    """What parts of a mix are alone is compared, and not judged."""
+    doubts = {f.words: [*f.client_limited, *([f.steady_because] if f.steady is False else [])] for f in facts}
+    if rows := [f"{words}: {'; '.join(why)}" for words, why in doubts.items() if why]:
+        yield ReportWarning(
+            kind="doubtful_alone",
+            message="Datasets that were loaded alone, for comparison with the mix, found no steady state there, or the client "
+            "limited them: what the others do to them may be more or less than the report says. The verdict is without them. "
+            "Next: if the comparison matters, measure for longer (load.min_requests, load.max_duration_s).",
+            rows=rows,
+        )
+
+
 def _hit_rates(points: pd.DataFrame) -> Iterable[ReportWarning]:
     """Prefix caches that found another share of the prompt tokens than was asked for. One that reports nothing is unknown."""
     known = points.dropna(subset=["asked_hit_rate", "found_hit_rate"])
@@ -347,7 +364,9 @@ def _few_samples(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[Repo
     leaves open.
     """
     slo = config.slo
-    needed = requests_for_percentile(slo)
+    needed = math.ceil(
+        requests_for_percentile(slo) / min(config.smallest_share(d.name) for d in config.judged_datasets)
+    )
     few = points[(points["n"] < needed) & (points["slo"] == UNDECIDED)].sort_values("n", kind="stable")
     if len(few) and looks_of(config) is None:
         rows = [f"{r.option}, {r.dataset}, {r.load}: n = {r.n}" for r in few.itertuples()]

@@ -81,6 +81,8 @@ class OpenLimit(Data):
     """A limit of the SLO that a load is neither shown to meet nor shown to miss."""
 
     dataset: str
+    part: str | None = None
+    """Of a mix: the dataset in it that the limit is open for."""
     load: str
     limit: str
     """`error_rate`, or the latency: `latency_s`, `ttft_s`, `ttfa_s`, `tpot_s`."""

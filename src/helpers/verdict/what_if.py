@@ -16,8 +16,9 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import OPEN_LOOPS
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
-from helpers.metrics.load_point_latencies import PERCENTS, LoadPointLatencies
+from helpers.metrics.load_point_latencies import PERCENTS
 from helpers.metrics.looks import AsAsked, surely
+from helpers.metrics.mix import latencies_of
 from helpers.metrics.pooled_failures import judge_across_loads
 from helpers.metrics.summary import LoadPoint, prices_of, read_load_points
 from helpers.run.folder import RunFolder
@@ -182,7 +183,7 @@ class _HeldLoadPoint:
     def __init__(self, point: LoadPoint, row: dict, sure: AsAsked) -> None:
         self.option, self._row = row["option"], row
         self._steady = None if pd.isna(row["steady"]) else bool(row["steady"])
-        self._latencies = LoadPointLatencies(point.steady, is_open=row["load_kind"] in OPEN_LOOPS, sure=sure)
+        self._latencies = latencies_of(point.steady, is_open=row["load_kind"] in OPEN_LOOPS, sure=sure)
         self._percentiles = cache(self._latencies.percentiles)
 
     def row_at(self, config: BenchmarkConfig, metric: str, endpoint: EndpointRecord | None) -> dict:

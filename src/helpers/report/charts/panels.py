@@ -42,7 +42,7 @@ def panels(
     legend: bool = True,
 ) -> Figure:
     """One panel per dataset, with the names of the lines."""
-    datasets = [dataset.name for dataset in config.datasets]
+    datasets = [dataset.name for dataset in config.judged_datasets]
     across = min(PANELS_PER_ROW, len(datasets))
     down = -(-len(datasets) // across)
     with style():

@@ -174,7 +174,7 @@ def _key(option: str, config: BenchmarkConfig) -> str:
 
 
 def _panels(picture: _Picture, drawn: pd.DataFrame) -> list[str]:
-    names = [dataset.name for dataset in picture.outcome.config.datasets]
+    names = [dataset.name for dataset in picture.outcome.config.judged_datasets]
     wide = is_wide(drawn, picture.x), is_wide(drawn, picture.unit.column)
     return [_panel(picture, name, drawn[drawn["dataset"] == name], wide) for name in names]
 
