@@ -10,6 +10,7 @@ import asyncio
 import json
 import socket
 import struct
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
@@ -18,6 +19,7 @@ from aiohttp import web
 
 from local_sagemaker import event_stream
 from local_sagemaker.api import ACCOUNT, ApiError
+from local_sagemaker.cloudwatch import Metrics
 from local_sagemaker.control_plane import ControlPlane, Resource
 from local_sagemaker.faults import MODEL_ERROR_STATUS, Fault, FaultRules
 
@@ -48,10 +50,13 @@ AnswerMethod = Callable[[web.Request, Resource, aiohttp.ClientResponse, Fault | 
 class DataPlane:
     """The invocation routes. `http` is the connection pool to the model servers."""
 
-    def __init__(self, control_plane: ControlPlane, faults: FaultRules, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, control_plane: ControlPlane, faults: FaultRules, http: aiohttp.ClientSession, metrics: Metrics
+    ) -> None:
         self._control_plane = control_plane
         self._faults = faults
         self._http = http
+        self._metrics = metrics
         self.invocations_in_flight = 0
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -73,6 +78,7 @@ class DataPlane:
         return await self._invoke(request, STREAM_TIMEOUT_S, self._answer_as_it_comes)
 
     async def _invoke(self, request: web.Request, timeout_s: float, answer: AnswerMethod) -> web.StreamResponse:
+        arrived_s = time.monotonic()
         name = request.match_info["name"]
         fault = self._faults.find("InvokeEndpoint", name)
         if fault:
@@ -84,18 +90,23 @@ class DataPlane:
             return _error(error.status, error.code, Message=error.message)
         if fault and fault.error_code and fault.break_after_parts is None:
             return _fault_answer(fault, endpoint)
+        body, status = await request.read(), 500
         self.invocations_in_flight += 1
+        sent_s = ended_s = time.monotonic()
         try:
             async with self._http.post(
                 f"{endpoint.server.url}/invocations",
-                data=await request.read(),
+                data=body,
                 headers={**_headers_for_model(request), **endpoint.server.headers},
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as model_answer:
+                status = model_answer.status
                 if model_answer.status >= 400:
                     text = await model_answer.text(errors="replace")
                     return _model_error(endpoint, model_answer.status, text[:MAX_ERROR_CHARACTERS])
-                return await answer(request, endpoint, model_answer, fault)
+                response = await answer(request, endpoint, model_answer, fault)
+                ended_s = time.monotonic()
+                return response
         except TimeoutError:
             return _model_error(
                 endpoint, 0, f"Your invocation timed out after {timeout_s:g} s while waiting for container primary."
@@ -104,6 +115,7 @@ class DataPlane:
             return _model_error(endpoint, 0, f"The connection to container primary failed: {error}")
         finally:
             self.invocations_in_flight -= 1
+            self._metrics.note_invocation(name, _variant_of(endpoint), status, ended_s - sent_s, sent_s - arrived_s)
 
     async def _answer_plain(
         self, request: web.Request, endpoint: Resource, model_answer: aiohttp.ClientResponse, fault: Fault | None
@@ -206,9 +218,13 @@ def _headers_for_model(request: web.Request) -> dict[str, str]:
 def _headers_for_caller(endpoint: Resource, model_answer: aiohttp.ClientResponse) -> dict[str, str]:
     headers = _pick(model_answer.headers, ANSWER_HEADERS)
     headers["x-amzn-RequestId"] = str(uuid.uuid4())
-    variant = endpoint.record.get("VariantName") or endpoint.record["ProductionVariants"][0]["VariantName"]
-    headers["x-Amzn-Invoked-Production-Variant"] = variant
+    headers["x-Amzn-Invoked-Production-Variant"] = _variant_of(endpoint)
     return headers
+
+
+def _variant_of(endpoint: Resource) -> str:
+    """The variant of an endpoint, or of its inference component."""
+    return str(endpoint.record.get("VariantName") or endpoint.record["ProductionVariants"][0]["VariantName"])
 
 
 def _pick(headers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ Operation = Literal[
     "DeleteTags",
     "DescribeLogStreams",
     "GetLogEvents",
+    "GetMetricData",
     "InvokeEndpoint",
 ]
 """Every call that the local SageMaker answers; InvokeEndpoint stands for both ways to invoke."""

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from local_sagemaker.api import ApiError, Record
 
-SERVICES = {"SageMaker": "sagemaker", "Logs_20140328": "logs"}
+SERVICES = {"SageMaker": "sagemaker", "Logs_20140328": "logs", "GraniteServiceVersion20100801": "monitoring"}
 """The control plane's services: prefix of X-Amz-Target -> name in a signature."""
 
 JSON_CONTENT_TYPE = "application/x-amz-json-1.1"

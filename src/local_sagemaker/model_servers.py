@@ -23,6 +23,7 @@ from typing import Any
 
 import aiohttp
 
+from local_sagemaker.cloudwatch import Used
 from local_sagemaker.engine.settings import PORT_VARIABLE, SECRET_HEADER, SECRET_VARIABLE, VARIABLES
 from local_sagemaker.logs import LogFile
 
@@ -98,6 +99,11 @@ class ModelServers:
 
         self._spawn_task(stop())
 
+    def in_use(self) -> list[Used]:
+        """The processes that run."""
+        found = [(server.spec, server.pid) for server in self._running]
+        return [Used(spec.endpoint_name, spec.variant_name, pid) for spec, pid in found if pid is not None]
+
     async def stop_all(self) -> None:
         """Ends all processes, in parallel."""
         await asyncio.gather(*(self._stop(server) for server in list(self._running)))
@@ -135,6 +141,11 @@ class ModelServer:
         self._http = http
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None while there is none."""
+        return None if self._process is None or self._process.returncode is not None else self._process.pid
 
     async def run(self, command: list[str], on_ready: Callable[[], None], on_failure: Callable[[str], None]) -> None:
         """Starts the process and watches it until it ends."""

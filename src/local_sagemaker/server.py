@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from local_sagemaker.access import ACCESS_KEY_ID, Gate
 from local_sagemaker.api import ApiError, Record, service_model
+from local_sagemaker.cloudwatch import Metrics
 from local_sagemaker.control_plane import ControlPlane
 from local_sagemaker.data_plane import MAX_BODY_BYTES, DataPlane, reset_connection
 from local_sagemaker.event_loop import new_event_loop
@@ -81,7 +82,9 @@ class LocalSageMaker:
         self._faults = FaultRules(settings.faults)
         self._control_plane = ControlPlane(self._model_servers)
         self._logs = Logs(self._model_servers.logs)
-        self._data_plane = DataPlane(self._control_plane, self._faults, http)
+        self._metrics = Metrics()
+        self._data_plane = DataPlane(self._control_plane, self._faults, http, self._metrics)
+        self._watch = asyncio.get_running_loop().create_task(self._metrics.watch(self._model_servers.in_use))
         self._had_endpoint = False
         self._is_ending = False
         self._last_call = time.monotonic()
@@ -111,6 +114,7 @@ class LocalSageMaker:
     async def end(self) -> None:
         """Stops answering pings, and stops every model server."""
         self._is_ending = True
+        self._watch.cancel()
         await self._model_servers.stop_all()
 
     async def _ping(self, _: web.Request) -> web.Response:
@@ -156,6 +160,8 @@ class LocalSageMaker:
     def _call(self, service: str, operation: str, parameters: Record, region: str, fault: Fault | None) -> Record:
         if service == "logs":
             return self._logs.call(operation, parameters, region)
+        if service == "monitoring":
+            return self._metrics.call(operation, parameters)
         if service == "sagemaker":
             return self._control_plane.call(operation, parameters, region, fault)
         prefixes = " or ".join(f"{prefix}.<Operation>" for prefix in SERVICES)

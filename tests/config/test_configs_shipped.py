@@ -368,6 +368,7 @@ def test_only_what_a_run_made_may_be_deleted():
 SERVICES = {
     "sagemaker": "sagemaker",
     "logs": "logs",
+    "cloudwatch": "cloudwatch",
     "pricing": "pricing",
     "service-quotas": "servicequotas",
     "secretsmanager": "secretsmanager",

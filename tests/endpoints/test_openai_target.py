@@ -16,6 +16,7 @@ from attempt_specs import measure, spec_of
 from conftest import small_config
 
 from helpers.config.file import load_config
+from helpers.endpoints import scraping
 from helpers.endpoints.deployments import start_deployments
 from helpers.endpoints.option_runner import load_all
 from helpers.endpoints.targets.base import Target, target_of
@@ -27,6 +28,9 @@ from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import write_prompts
 from helpers.run.records import read_requests
+from helpers.run.server_samples import read_samples
+from helpers.verdict.analysis import read_measurements
+from helpers.verdict.limits import limits_of
 from local_sagemaker.tiny_model import default_cache_dir
 
 pytestmark = pytest.mark.slow
@@ -42,6 +46,7 @@ def server_url(tmp_path_factory):
         "SAGEMAKER_BIND_TO_PORT": str(port),
         "ENGINE_MODEL": "synthetic:2m",
         "ENGINE_THREADS": "1",
+        "ENGINE_MAX_NUM_SEQS": "1",
     }
     log = (tmp_path_factory.mktemp("server") / "engine.log").open("wb")
     process = subprocess.Popen(
@@ -89,12 +94,46 @@ def test_an_external_server_is_measured_and_left_alone(server_url, tmp_path, mon
     assert (requests["status"] == "ok").all()
     assert (requests["output_tokens"] == 6).all()
     assert len(requests["load_point"].unique()) == 4
+    for load_point, mine in requests.groupby("load_point"):
+        samples, trouble = read_samples(run, load_point)
+        first, last = (samples.groupby("name")["value"].agg(which) for which in ("first", "last"))
+        rose = (last - first).to_dict()
+        assert (rose["requests"], rose["latency_count"], trouble) == (len(mine), len(mine), None)
+        assert rose["prompt_tokens"] == mine["prompt_tokens"].sum()
+        assert rose["output_tokens"] == mine["output_tokens"].sum()
+        seen = samples.loc[samples["name"] == "running", "time_ns"]
+        assert seen.min() < mine["sent_ns"].min() and mine["done_ns"].max() < seen.max()
+        assert {"waiting", "kv_cache", "cpu_s"} <= set(samples["name"])
     assert record.state == "external"
     assert record.cost_usd() == 0.0
     assert Ledger(run.ledger_file, run.run_id).remaining() == []
     wait_until_up(server_url)
     written = b"".join(path.read_bytes() for path in run.path.rglob("*") if path.is_file())
     assert b"key-that-stays-out-of-files" not in written
+
+
+def test_a_server_that_answers_one_request_at_a_time_is_found_to_be_queue_bound(server_url, tmp_path, monkeypatch):
+    monkeypatch.setattr(scraping, "EVERY_S", 0.05)
+    option = {"name": "one", "target": "openai", "base_url": f"{server_url}/v1", "served_model": "m"}
+    path = small_config(
+        tmp_path,
+        options=[option],
+        datasets=[{"name": "short", "prompt_tokens": [60, 120], "count": 200}],
+        generation={"max_output_tokens": 24},
+        load={"kind": "closed_loop", "concurrency": [4], "min_requests": 40, "warmup_requests": 1},
+    )
+    config, run = open_run(str(path), new=True)
+    write_prompts(make_prompts(config.benchmark, path.parent, default_cache_dir()).tables, run.payloads)
+    start_deployments(config.benchmark, run, on_change=lambda records: None)
+    load_all(config.benchmark, run, on_event=lambda event: None)
+    measured = read_measurements(config.benchmark, run)
+    (point,) = measured.points.itertuples()
+    assert 0.9 <= point.server_running <= 1.0 and 2 <= point.server_waiting <= 3.2
+    assert (point.server_requests, point.client_failures) == (point.client_requests, 0)
+    assert point.server_latency_s_mean <= point.client_latency_s_mean
+    assert not {"server_counts", "other_traffic"} & {warning.kind for warning in measured.warnings}
+    (limit,) = limits_of(measured.points.assign(client_limited=False), config.benchmark)  # this machine may be busy
+    assert (limit.kind, limit.load) == ("queue", "concurrency 4")
 
 
 @pytest.fixture

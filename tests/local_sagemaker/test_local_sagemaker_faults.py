@@ -349,9 +349,13 @@ def test_a_server_with_bad_rules_does_not_start(tmp_path: Path) -> None:
     assert "nothing goes wrong" in ended.stderr
 
 
-def test_rules_know_every_operation_of_the_server(sagemaker: Any, logs: Any) -> None:
+def test_rules_know_every_operation_of_the_server(sagemaker: Any, logs: Any, server: Any) -> None:
     known = {"InvokeEndpoint"}
-    for call in (sagemaker.list_training_jobs, logs.describe_log_groups):
+    for call in (
+        sagemaker.list_training_jobs,
+        logs.describe_log_groups,
+        client_of(server, "cloudwatch").list_metrics,
+    ):
         with pytest.raises(ClientError) as error:
             call()
         code, message = refused(error)

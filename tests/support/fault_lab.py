@@ -32,7 +32,7 @@ from helpers.run.folder import RunFolder, open_run
 from helpers.run.ledger import EndpointRecord, Ledger
 from local_sagemaker.faults import Fault
 
-SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS")
+SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS", "CLOUDWATCH")
 SMALL_SERVER = [sys.executable, str(Path(__file__).with_name("small_server.py"))]
 AWS_IMAGES = {"small-server": SMALL_SERVER, "vllm": SMALL_SERVER}
 HARMLESS = {"call": "DeleteTags", "delay_s": 0.01}

@@ -1,4 +1,4 @@
-"""The fixture `moto_server`: S3, STS, Secrets Manager, CloudWatch Logs and SNS on loopback, empty for each test.
+"""The fixture `moto_server`: S3, STS, Secrets Manager, CloudWatch with its Logs, and SNS on loopback, empty for each test.
 
 A test file names this module in `pytest_plugins`. The environment of the test, and of the processes that it starts, points
 boto3 there, with dummy credentials. What moto lacks (pricing, quotas, Bedrock, SageMaker as it is) is not sent there.
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from moto.server import ThreadedMotoServer
 
-SERVICES = ("S3", "STS", "SECRETS_MANAGER", "CLOUDWATCH_LOGS", "SNS")
+SERVICES = ("S3", "STS", "SECRETS_MANAGER", "CLOUDWATCH_LOGS", "CLOUDWATCH", "SNS")
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 
 

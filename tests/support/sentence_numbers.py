@@ -208,6 +208,7 @@ def unaccounted(line: str, known: Known) -> list[str]:
             assert not found.left, f"the claim {pattern!r} leaves {found.left} unchecked"
             covered[match.start() : match.end()] = True
     limited = [why for fact in known.facts for why in fact.client_limited]
+    limited += known.points["server_trouble"].dropna().tolist() if "server_trouble" in known.points else []
     for name in (*_texts(known.verdict), *datasets, *limited):
         for match in re.finditer(re.escape(name), line):
             covered[match.start() : match.end()] = True
@@ -1023,6 +1024,64 @@ def beside_the_others(k: Known, f: Found) -> None:
     )
     f.number(k.slo["percentile"], ratio, math.exp(low), math.exp(high))
     assert ("chance" in f.words) == (low <= 0 <= high)
+
+
+# --- what limits an option ------------------------------------------------------------------------------------------
+
+
+def _limited(k: Known, f: Found) -> pd.Series:
+    """The load point of the sentence that a clause is in."""
+    *_, (name, dataset, load) = re.findall(r"“([^”]+)” on (.+?) at (.+?) is ", f.before + f.words)
+    return k.at(name, dataset, load)
+
+
+@claim(r"“o” on <D> at <L> is (?:client|memory|queue|compute)-bound|What limits “o” on <D> at <L> is unknown")
+def highest_load(k: Known, f: Found) -> None:
+    mine = k.points[k.points["option"] == f.names[0]]
+    f.load(mine.loc[mine["level"].idxmax(), "load"])
+
+
+@claim(r"KV cache(?: was|, which was)? #% full(?: on average)?(?: # times?)?")
+def of_the_cache(k: Known, f: Found) -> None:
+    row = _limited(k, f)
+    f.number(100 * row["server_kv_cache"])
+    if f.has("n"):
+        f.number(row["server_preemptions"])
+
+
+@claim(r"(?:GPUs were|CPU was) busy #% of the time")
+def of_processors(k: Known, f: Found) -> None:
+    f.number(100 * _limited(k, f)["server_gpu" if "GPU" in f.words else "server_cpu"])
+
+
+@claim(r"# requests waited on average(?: while # ran, and never more than # requests? ran at once)?")
+def of_the_queue(k: Known, f: Found) -> None:
+    row = _limited(k, f)
+    f.number(row["server_waiting"])
+    if f.has("n"):
+        f.number(row["server_running"], k.points.loc[k.points["option"] == row["option"], "server_running_max"].max())
+
+
+@claim(r"with # requests running and # waiting on average")
+def of_both(k: Known, f: Found) -> None:
+    f.number(*_limited(k, f)[["server_running", "server_waiting"]])
+
+
+@claim(r"# requests ran at once, against # at <L>, and together they served # output tokens/s, against #")
+def of_growth(k: Known, f: Found) -> None:
+    row = _limited(k, f)
+    last = k.at(row["option"], row["dataset"], f.load())
+    f.number(*(each["server_running"] for each in (row, last)), *(each["output_tokens_per_s"] for each in (row, last)))
+
+
+@claim(r"Of # options (?:\d+ (?:is|are|has|have) (?:\w+-bound|no known limit)(?:, | and )?)+ at the highest load")
+@claim(r"All # options (?:are|have) (?:\w+-bound|no known limit) at the highest load")
+def limits_counted(k: Known, f: Found) -> None:
+    asked = k.points[[column for column in k.points if column.startswith("server_")]].notna().any(axis=1)
+    counts = [int(count) for count in re.findall(r"(\d+) (?:is|are|has|have) ", f.words)]
+    total = k.points.loc[asked, "option"].nunique()
+    f.number(total)
+    assert not counts or sum(counts) == total
 
 
 # --- thinking -----------------------------------------------------------------------------------------------------

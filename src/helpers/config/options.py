@@ -322,13 +322,20 @@ class OpenAIOption(OptionBase):
     served_model: str = Field(description="Value of `model` in the request body.")
     api_key: str | None = Field(default=None, repr=False, description="Bearer token; write it as ${NAME}.")
     ca_file: str | None = Field(default=None, description="Certificates to trust for https; default the system's.")
+    metrics_url: str | None = Field(
+        default=None,
+        description="Where the server shows its metrics for Prometheus, for example http://localhost:8000/metrics; default: "
+        "tried once beside the API.",
+        json_schema_extra={"pattern": "^https?://"},
+    )
     instance_type: str = Field(default=SELF_HOSTED, description="What serves it, as the report names it.")
     instance_count: PositiveInt = 1
 
-    @field_validator("base_url")
+    @field_validator("base_url", "metrics_url")
     @classmethod
-    def _is_a_url(cls, value: str) -> str:
-        parse_url(value)
+    def _is_a_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_url(value)
         return value
 
     @field_validator("api_key")

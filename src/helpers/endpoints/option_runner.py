@@ -16,6 +16,7 @@ from pathlib import Path
 from helpers.config.benchmark import BenchmarkConfig, slug, usable_cpu_count
 from helpers.config.options import OptionBase
 from helpers.endpoints.attempt_spec import attempt_spec, single_request_specs
+from helpers.endpoints.cloudwatch import CloudWatch
 from helpers.endpoints.deployment import UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import NEXT_STEP
@@ -31,6 +32,7 @@ from helpers.endpoints.racing import (
     race_order,
     served_at_once,
 )
+from helpers.endpoints.scraping import Scraper
 from helpers.endpoints.teardown import delete_after_failure, delete_endpoint, delete_remaining
 from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
@@ -104,9 +106,11 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     ):
         if not run.instrument_file.is_file() and any(missing_attempts(o, config, run) for o in config.options):
             calibrate(config, run, cluster)
-        _serve_all(_OptionRunner(config, run, ledger, cluster, on_event), config, run, ledger)
+        runner = _OptionRunner(config, run, ledger, cluster, on_event)
+        _serve_all(runner, config, run, ledger)
         if not config.endpoints.keep and ledger.remaining():
             delete_remaining(run)
+        runner.cloudwatch.ask_again()
         if not any(run.requests.glob("*.parquet")):
             raise no_option_left(ledger)
     return ledger.records()
@@ -156,6 +160,7 @@ class _OptionRunner:
         self._ledger = ledger
         self._cluster = cluster
         self._on_event = on_event
+        self.cloudwatch = CloudWatch(run)
         places = 1 if looks_of(config) else config.max_parallel_loads()
         self._load_places = threading.Semaphore(places)
         self._stopping = threading.Event()
@@ -195,6 +200,7 @@ class _OptionRunner:
                     if ready:
                         note_leave(option, self._config, self._run, self._ledger)
                 notify("deleting")
+                self.cloudwatch.ask(option, self._ledger.record(option.name))
         finally:
             self._delete(option)
         if self._stopping.is_set() and not ready:
@@ -230,6 +236,7 @@ class _OptionRunner:
         if address is None:
             return False
         repeated: Counter[Attempt] = Counter()
+        scraper = Scraper(option, address, self._run)
         with self._start_processes(option) as processes:
             try:
                 if not self._run_single_requests(deployment, address, processes, repeated, notify):
@@ -239,7 +246,8 @@ class _OptionRunner:
                         return False
                     spec = attempt_spec(option, attempts[0], address, self._config, self._run)
                     label = f"{spec.dataset}, {spec.level.label}{', once more' if spec.is_control else ''}"
-                    processes.run(spec, lambda progress, label=label: notify.progress(label, progress))
+                    with scraper.attempt(spec.attempt.id):
+                        processes.run(spec, lambda progress, label=label: notify.progress(label, progress))
                     if not self._goes_on(deployment, spec, repeated, notify):
                         return False
                     notify("loading", label)

@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "pacing_table",
             "steadiness_table",
         ],
+        "limits_report": ["limits_table"],
         "load_report": ["recommendations"],
         "mix_report": ["mix_table"],
         "plan_machines": ["quota_table"],

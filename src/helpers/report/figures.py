@@ -9,6 +9,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.report import charts, conclusions
 from helpers.report.day_report import draw_day_figure
 from helpers.report.display import Figure
+from helpers.report.limits_report import limits_title
 from helpers.report.race_report import draw_race_figure
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.verdict.analysis import Measurements
@@ -37,6 +38,7 @@ def draw_figures(
         (draw_day_figure(verdict, measured.endpoints, config, folder), ""),
         (charts.latency_by_load(points, config, folder), conclusions.load_title(points, verdict, config)),
         (charts.throughput_by_load(points, config, folder), conclusions.throughput_title(points, verdict, config)),
+        (charts.server_load(points, config, folder), limits_title(points, config)),
         (
             charts.latency_by_prompt_length(samples, config, folder)
             or charts.latency_by_mean_prompt_length(points, config, folder),

@@ -2,6 +2,7 @@
 
 runs/<run id>/
     run.json  config.yml          what was run, on which machine, with which versions
+    server/                       what servers said of themselves under load, if they did
     payloads/  endpoints.json  requests/  metrics/  figures/  verdict.json  report.html  report.md
     tables/                       of the report, as CSV and in one workbook
     notebooks/                    the executed notebooks

@@ -25,6 +25,8 @@ WEIGHTS = {
         "warm_up",
         "volleys",
         "client_gap",
+        "other_traffic",
+        "server_counts",
         "one_prompt",
         "repeated_prompts",
         "hit_rate",
@@ -41,6 +43,7 @@ WEIGHTS = {
         "not_streamed",
         "prompts",
         "imported",
+        "server_latency",
     ),
     TO_KNOW: (
         "errors",

@@ -18,6 +18,7 @@ from helpers.metrics.failure_counts import count_failures
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.pooled_failures import judge_across_loads
+from helpers.metrics.server_load import server_columns
 from helpers.metrics.summary import LoadPoint, no_load_points, read_load_points, summarise
 from helpers.run.folder import RunFolder, write_atomically
 from helpers.run.ledger import EndpointRecord, Ledger
@@ -27,6 +28,7 @@ from helpers.run.report_warning import ReportWarning, gravest_first
 from helpers.verdict.checks import check_run
 from helpers.verdict.group_checks import group_warnings
 from helpers.verdict.hit_rates import HitRates
+from helpers.verdict.published import check_published
 from helpers.verdict.request_checks import audit
 from helpers.verdict.verdict import Verdict
 
@@ -75,7 +77,8 @@ def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
     endpoint = {record.option: record for record in endpoints}
     rows, audits, samples, hit_rates = [], [], [], HitRates(run, config)
     for point in read_load_points(run.requests, facts, config):
-        rows.append(summarise(point, endpoint.get(point.facts[0].option), config) | hit_rates.of(point))
+        record = endpoint.get(point.facts[0].option)
+        rows.append(summarise(point, record, config) | hit_rates.of(point) | server_columns(point, run, record))
         audits.append(audit(point))
         samples.append(_sample(point, config.seed))
     groups = read_groups(run)
@@ -99,6 +102,7 @@ def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
             datetime.now(UTC).date(),
             read_moves(run.requests, run.path / FOLDER, config),
         ),
+        *check_published(run, facts),
         *group_warnings(groups, grouped, config),
         *import_warnings(run),
     ]

@@ -23,6 +23,7 @@ from helpers.run.ledger import EndpointRecord
 from helpers.run.records import AttemptFacts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.counted import check_counts, counted_apart
+from helpers.verdict.limits import check_server
 from helpers.verdict.request_checks import LoadPointAudit, check_load_points, check_moves, check_requests
 
 LENGTH_TOLERANCE = 0.05
@@ -53,6 +54,7 @@ def check_run(
         *check_requests(audits, config),
         *check_load_points(points, facts, config),
         *check_moves(moves, config),
+        *check_server(points),
         *_stale_names(endpoints),
         *_mean_hides_tail(points, config),
         *_prices(points, endpoints, today),

@@ -1,5 +1,6 @@
 """One answer in progress: the scheduler's tokens become pieces of text. Counts are in tokens."""
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,27 +31,35 @@ class Answer:
         self._request = request
         self._job = engine.submit(request, input_ids)
         self._most_reasoning = engine.reasoning_tokens if request.chat else 0
+        self._began_s = time.monotonic()
+        self._has_ended = False
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """One piece per engine step that produced text; the last one has a finish reason."""
         detokenizer = StreamingDetokenizer(self._engine.token_bytes)
         stop_texts = StopTexts(self._request.stop)
+        metrics = self._engine.metrics
         while True:
             tokens = await self._job.results.get()
             if isinstance(tokens, GenerationFailed):
                 raise tokens
             reasons = self.completion_tokens < self._most_reasoning
+            if not self.completion_tokens:
+                metrics.prompt_tokens.inc(self.prompt_tokens)
             self.completion_tokens += len(tokens.ids)
+            metrics.generation_tokens.inc(len(tokens.ids))
             text, stopped = detokenizer.add(tokens.ids), False
             if tokens.finish_reason is not None:
                 text += detokenizer.finish()
             if self.completion_tokens >= self._request.min_tokens:
                 text, stopped = stop_texts.add(text)
             if stopped:
+                self._note_end("stop")
                 self.cancel()
                 yield Piece(text, "stop", reasons)
                 return
             if tokens.finish_reason is not None:
+                self._note_end(tokens.finish_reason)
                 yield Piece(text + stop_texts.finish(), tokens.finish_reason, reasons)
                 return
             if text:
@@ -58,7 +67,17 @@ class Answer:
 
     def cancel(self) -> None:
         """Frees its slot in the batch; has no effect once the answer has ended."""
+        self._note_end("abort")
         self._engine.cancel(self._job)
+
+    def _note_end(self, reason: str) -> None:
+        """Counts the request, once."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._engine.metrics.ended.labels(reason).inc()
+        if reason != "abort":
+            self._engine.metrics.latency_s.observe(time.monotonic() - self._began_s)
 
     def usage(self) -> dict[str, Any]:
         """The token counts so far, as OpenAI names them; with a prefix cache also what of the prompt it held."""

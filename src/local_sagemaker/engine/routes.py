@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from local_sagemaker.engine.answers import Answer
 from local_sagemaker.engine.errors import BadRequest, GenerationFailed
@@ -25,6 +26,10 @@ def make_application(engine: Engine, secret: str | None = None) -> web.Applicati
 
     async def ping(_: web.Request) -> web.Response:
         return web.Response()
+
+    async def metrics(_: web.Request) -> web.Response:
+        body = generate_latest(engine.metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def invocations(http_request: web.Request) -> web.StreamResponse:
         body = await _json_body(http_request)
@@ -57,6 +62,7 @@ def make_application(engine: Engine, secret: str | None = None) -> web.Applicati
         client_max_size=MAX_BODY_BYTES, middlewares=[_errors_in_openai_format, require_secret]
     )
     application.router.add_get("/ping", ping)
+    application.router.add_get("/metrics", metrics)
     application.router.add_post("/invocations", invocations)
     application.router.add_post("/v1/chat/completions", chat_completions)
     application.router.add_post("/v1/completions", completions)

@@ -17,6 +17,7 @@ import openvino
 import openvino_genai
 
 from local_sagemaker.engine.errors import BadRequest, GenerationFailed
+from local_sagemaker.engine.metrics import EngineMetrics
 from local_sagemaker.engine.model_file import GgufMetadata, token_bytes
 from local_sagemaker.engine.prefix_cache import PrefixCache
 from local_sagemaker.engine.request_bodies import GenerationRequest
@@ -80,6 +81,13 @@ class Engine:
         self._live: dict[Job, Any] = {}
         self._prefix_cache = PrefixCache(settings.num_kv_blocks, KV_BLOCK_TOKENS) if settings.prefix_caching else None
         self._run_task: asyncio.Task[None] | None = None
+        self.metrics = EngineMetrics()
+        self.metrics.watch(
+            running=lambda: len(self._live),
+            waiting=lambda: sum(not job.cancelled for job in self._waiting_jobs),
+            kv_cache_usage=lambda: self._pipeline.get_metrics().cache_usage / 100 if self._live else 0.0,
+            has_prefix_cache=settings.prefix_caching,
+        )
 
     def start(self) -> None:
         """Starts computing on the running event loop."""
@@ -152,6 +160,8 @@ class Engine:
             if self._prefix_cache is not None:
                 job.tokens = job.input_ids.data[0].tolist()
                 job.cached_tokens = self._prefix_cache.admit(job.tokens, job.most_tokens)
+                self.metrics.prefix_queries += len(job.tokens)
+                self.metrics.prefix_hits += job.cached_tokens
             self._live[job] = self._pipeline.add_request(job.job_id, job.input_ids, job.config)
 
     def _deliver(self) -> None:

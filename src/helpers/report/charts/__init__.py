@@ -18,6 +18,7 @@ from helpers.report.charts.requests import (
     latency_by_prompt_length,
     prompt_lengths,
 )
+from helpers.report.charts.server import server_load
 from helpers.report.charts.standing import verdict_picture
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "prompt_lengths",
     "race_figure",
     "race_picture",
+    "server_load",
     "throughput_by_load",
     "verdict_picture",
 ]

@@ -60,9 +60,9 @@ def panels(
     return Figure(path, alt, caption)
 
 
-def lines(axes: Axes, rows: pd.DataFrame, y: str, config: BenchmarkConfig) -> None:
-    """A line per option over the levels of the load."""
-    top = axis_top(rows, y)
+def lines(axes: Axes, rows: pd.DataFrame, y: str, config: BenchmarkConfig, top: float | None = None) -> None:
+    """A line per option over the levels of the load; `top`: the end of the axis, default the values' but for far ones."""
+    top = axis_top(rows, y) if top is None else top
     known = dict(by_option(rows, config))
     for i, (name, mine) in enumerate(known.items()):
         on_it = sum(_hides(other, mine, y, top) for other in list(known.values())[i + 1 :])

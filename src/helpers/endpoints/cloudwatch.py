@@ -1,0 +1,209 @@
+"""What CloudWatch has of a SageMaker endpoint: invocations, latencies and utilisations by the minute.
+
+CloudWatch keeps them after the endpoint is deleted, and has them minutes late. So no load waits for them: they are asked for
+once when an option's load is done, which keeps its endpoint up for at most `ASK_S` more, and again when all endpoints are
+gone, until they are complete or `WAIT_S` have passed since the option's load. A call that is refused is said once.
+Names and units: https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from helpers.config.options import OptionBase, SageMakerOption
+from helpers.number_text import plural
+from helpers.run.aws_errors import is_passing
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord
+from helpers.run.records import AttemptFacts, read_attempt_facts
+from helpers.run.remote import say_once
+from helpers.run.server_samples import CLOUDWATCH, FOLDER, Sample, write_samples
+from helpers.run.sessions import session_of_record
+
+if TYPE_CHECKING:
+    import boto3
+
+ASK_S = 12.0
+"""At most: two calls of one attempt each, with the time-outs below."""
+WAIT_S = 180.0
+PAUSE_S = 15.0
+MOST_FAILURES = 3
+"""Calls of a run that may fail in passing."""
+PERIOD_S = 60
+INVOCATIONS, INSTANCES = "AWS/SageMaker", "/aws/sagemaker/Endpoints"
+QUERIES = {
+    "Invocations": (INVOCATIONS, "Invocations", "Sum"),
+    "Invocation4XXErrors": (INVOCATIONS, "Invocation4XXErrors", "Sum"),
+    "Invocation5XXErrors": (INVOCATIONS, "Invocation5XXErrors", "Sum"),
+    "ModelLatency": (INVOCATIONS, "ModelLatency", "Sum"),
+    "ModelLatencyCount": (INVOCATIONS, "ModelLatency", "SampleCount"),
+    "OverheadLatency": (INVOCATIONS, "OverheadLatency", "Sum"),
+    "OverheadLatencyCount": (INVOCATIONS, "OverheadLatency", "SampleCount"),
+    "CPUUtilization": (INSTANCES, "CPUUtilization", "Average"),
+    "MemoryUtilization": (INSTANCES, "MemoryUtilization", "Average"),
+    "GPUUtilization": (INSTANCES, "GPUUtilization", "Average"),
+    "GPUMemoryUtilization": (INSTANCES, "GPUMemoryUtilization", "Average"),
+}
+"""Our name -> namespace, metric and statistic."""
+
+
+class _Loaded(NamedTuple):
+    """A load point: from its first send to its last answer on the clock of the records, and how many answers it had."""
+
+    facts: AttemptFacts
+    begin_ns: int
+    end_ns: int
+    answers: int
+
+    @property
+    def offset_ns(self) -> int:
+        """From the clock of the records to the time of day."""
+        monotonic, wall = self.facts.clock_pairs[0]
+        return wall - monotonic
+
+
+class _Owed(NamedTuple):
+    record: EndpointRecord
+    variant: str
+    since: float
+
+
+class CloudWatch:
+    """Asks for the endpoints of a run, and writes what there is beside the records of each load point."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._owed: list[_Owed] = []
+        self._refused = threading.Event()
+        self._failures = 0
+
+    def ask(self, option: OptionBase, record: EndpointRecord) -> None:
+        """Of an endpoint whose load is done, while it is still there. Never raises what AWS answers."""
+        is_one = isinstance(option, SageMakerOption) and option.inference_component is None
+        loaded = _loaded(self._run, option.name) if is_one else []
+        if not loaded or self._refused.is_set():
+            return
+        session = session_of_record(record, self._run)
+        variant = session and self._variant_of(record, session)
+        if variant and not self._collect(record, variant, loaded, session, is_last=False):
+            self._owed.append(_Owed(record, variant, time.monotonic()))
+
+    def ask_again(self) -> None:
+        """Of all endpoints that were not complete, until they are, or it is too late."""
+        for record, variant, since in self._owed:
+            loaded = _loaded(self._run, record.option)
+            while not self._refused.is_set() and (session := session_of_record(record, self._run)) is not None:
+                is_last = time.monotonic() > since + WAIT_S
+                if self._collect(record, variant, loaded, session, is_last) or is_last:
+                    break
+                say_once(
+                    self._run.path / "waiting for cloudwatch",
+                    f"All load is over. CloudWatch does not have all figures yet: it is asked again for at most {WAIT_S:g} s.",
+                )
+                time.sleep(PAUSE_S)
+        self._owed.clear()
+
+    def _variant_of(self, record: EndpointRecord, session: boto3.Session) -> str | None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            endpoint = session.client("sagemaker", config=_once()).describe_endpoint(EndpointName=record.endpoint_name)
+        except (BotoCoreError, ClientError):
+            return None  # it is gone: that is noticed, and said, elsewhere
+        variants = endpoint.get("ProductionVariants") or [{}]
+        return variants[0].get("VariantName")
+
+    def _collect(
+        self, record: EndpointRecord, variant: str, loaded: list[_Loaded], session: boto3.Session, is_last: bool
+    ) -> bool:
+        """Write what there is; true if that is all, or no more can be had."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        begin_ns = min(each.begin_ns + each.offset_ns for each in loaded)
+        try:
+            found = _read(session, record.endpoint_name, variant, begin_ns)
+        except (BotoCoreError, ClientError) as error:
+            self._failures += 1
+            if is_passing(error) and self._failures < MOST_FAILURES and not is_last:
+                return False
+            self._refused.set()
+            say_once(
+                self._run.path / "cloudwatch",
+                f"Warning: CloudWatch was not read: {error}. How busy the instances were stays unknown; the measurement "
+                "itself is not affected. Next: allow cloudwatch:GetMetricData as docs/policies/caller.json does",
+            )
+            return True
+        counted = sum(found.get("Invocations", {}).values())
+        answered = sum(each.answers for each in loaded)
+        trouble = None
+        if counted < answered and is_last:
+            had = f"CloudWatch had {plural(round(counted), 'invocation')}"
+            trouble = f"{had} after {WAIT_S:g} s, of {plural(answered, 'answer')} that came"
+        if found:
+            for each in loaded:
+                path = self._run.folder(FOLDER) / f"{each.facts.load_point}.parquet"
+                write_samples(path, list(_samples(found, each)), trouble)
+        return counted >= answered
+
+
+def _loaded(run: RunFolder, option: str) -> list[_Loaded]:
+    found = []
+    for path in sorted(run.requests.glob("*.parquet")):
+        facts = read_attempt_facts(path)
+        if facts.option == option:
+            times = pq.read_table(path, columns=["sent_ns", "done_ns", "status"])
+            begin, end = pc.min(times["sent_ns"]).as_py(), pc.max(times["done_ns"]).as_py()
+            if begin is not None and end is not None:
+                found.append(_Loaded(facts, begin, end, pc.sum(pc.equal(times["status"], "ok")).as_py()))
+    return found
+
+
+def _once() -> object:
+    """One attempt with short time-outs: what fails is asked again later, or stays unknown."""
+    from botocore.config import Config
+
+    return Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1, "mode": "standard"})
+
+
+def _read(session: boto3.Session, endpoint: str, variant: str, begin_ns: int) -> dict[str, dict[int, float]]:
+    """Our name -> time of day at which a period begins, in s -> value; a metric that CloudWatch does not have is left out."""
+    dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}]
+    queries = [
+        {
+            "Id": f"q{i}",
+            "MetricStat": {
+                "Metric": {"Namespace": namespace, "MetricName": metric, "Dimensions": dimensions},
+                "Period": PERIOD_S,
+                "Stat": stat,
+            },
+        }
+        for i, (namespace, metric, stat) in enumerate(QUERIES.values())
+    ]
+    begin_s = begin_ns // 1_000_000_000 // PERIOD_S * PERIOD_S
+    pages = session.client("cloudwatch", config=_once()).get_metric_data(
+        MetricDataQueries=queries,
+        StartTime=datetime.fromtimestamp(begin_s, UTC),
+        EndTime=datetime.fromtimestamp(time.time() + PERIOD_S, UTC),
+    )
+    names, found = list(QUERIES), {}
+    for result in pages["MetricDataResults"]:
+        if result["Timestamps"]:
+            times = [round(stamp.timestamp()) for stamp in result["Timestamps"]]
+            found[names[int(result["Id"][1:])]] = dict(zip(times, result["Values"], strict=True))
+    return found
+
+
+def _samples(found: dict[str, dict[int, float]], loaded: _Loaded) -> Iterator[Sample]:
+    """The periods that a load point has a part of; one may have parts of several load points."""
+    for name, values in found.items():
+        for wall_s, value in sorted(values.items()):
+            begin_ns = wall_s * 1_000_000_000 - loaded.offset_ns
+            if begin_ns <= loaded.end_ns and begin_ns + PERIOD_S * 1_000_000_000 > loaded.begin_ns:
+                yield Sample(begin_ns, name, value, float(PERIOD_S), CLOUDWATCH)

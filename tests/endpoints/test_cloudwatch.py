@@ -1,0 +1,156 @@
+"""What CloudWatch has of endpoints: of the local SageMaker's in a real run, and of moto's, which nothing of ours wrote."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import boto3
+import pandas as pd
+import pytest
+from examples import facts, make_config, request, write_run
+
+from helpers.endpoints import cloudwatch
+from helpers.endpoints.cloudwatch import CloudWatch
+from helpers.metrics.server_load import server_columns
+from helpers.metrics.summary import read_load_points
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord
+from helpers.run.records import read_requests
+from helpers.run.server_samples import CLOUDWATCH, read_samples
+from helpers.verdict.published import check_published
+
+pytest_plugins = ["moto_server"]
+
+
+@pytest.mark.slow
+def test_the_local_sagemaker_counts_and_times_what_the_records_hold(finished_run):
+    run = finished_run.run
+    requests = read_requests(run.requests, ["option", "load_point", "status", "sent_ns", "done_ns"])
+    singles = {
+        record["option"]: 1 for record in json.loads(run.ledger_file.read_text())["endpoints"]
+    }  # the first request
+    for option, mine in requests.groupby("option"):
+        tables = []
+        for load_point in mine["load_point"].unique():
+            rows, trouble = read_samples(run, load_point)
+            assert trouble is None and set(rows["source"]) == {CLOUDWATCH} and set(rows["period_s"]) == {60.0}
+            tables.append(rows.assign(minute=(rows["time_ns"] / 6e10).round(1)))
+        rows = pd.concat(tables).drop_duplicates(["name", "minute"])
+        sums = rows.groupby("name")["value"].sum()
+        assert sums["Invocations"] == len(mine) + singles[option]
+        assert (sums["Invocation4XXErrors"], sums["Invocation5XXErrors"]) == (0, 0)
+        server_s = sum(sums[name] / sums[f"{name}Count"] for name in ("ModelLatency", "OverheadLatency")) / 1e6
+        client_s = float((mine["done_ns"] - mine["sent_ns"]).astype(float).mean()) / 1e9
+        assert 0.3 * client_s < server_s <= client_s * 1.05
+        assert 0 < rows.loc[rows["name"] == "CPUUtilization", "value"].max() < 200
+        assert 0 < rows.loc[rows["name"] == "MemoryUtilization", "value"].max() < 100
+    assert "CloudWatch" not in finished_run.said
+
+
+BEGIN_S = 1_790_000_040  # a whole minute
+OPTION = {
+    "name": "a",
+    "target": "sagemaker",
+    "deploy": False,
+    "endpoint_name": "theirs",
+    "api": "openai_chat",
+    "instance_type": "ml.g5.12xlarge",
+}
+
+
+@pytest.fixture
+def published(moto_server, tmp_path, monkeypatch):
+    """`published(invocations, latency_us)`: the run of an option that answered 60 requests within three minutes, after CloudWatch
+    was asked, and the columns of its load point.
+    """
+    monkeypatch.setattr(cloudwatch, "WAIT_S", 0.0)
+    monkeypatch.setattr(CloudWatch, "_variant_of", lambda *_: "blue")  # moto's endpoints have none of their own
+    config = make_config([OPTION])
+    measured = [facts(10.0, 170.0, clock_pairs=[(0, BEGIN_S * 1_000_000_000)])]
+    run = RunFolder(tmp_path)
+    (run.path / "run.json").write_text(json.dumps({"machine": {"vcpus": 2}}))
+    write_run(run.requests, [request(3.0 * i, 0.5, 0.1) for i in range(60)], measured)
+    record = EndpointRecord(
+        option="a",
+        target="sagemaker",
+        endpoint_name="theirs",
+        instance_type="ml.g5.12xlarge",
+        instance_count=1,
+        region="us-east-1",
+    )
+
+    def publish(invocations: float, latency_us: float = 450_000.0, is_away: bool = False):
+        client = boto3.client("cloudwatch", region_name="us-east-1")
+        for namespace, name, value in (
+            ("AWS/SageMaker", "Invocations", invocations / 3),
+            ("AWS/SageMaker", "ModelLatency", latency_us),
+            ("AWS/SageMaker", "OverheadLatency", 2000.0),
+            ("/aws/sagemaker/Endpoints", "GPUUtilization", 380.0),
+        ):
+            data = [
+                {
+                    "MetricName": name,
+                    "Dimensions": [
+                        {"Name": "EndpointName", "Value": "theirs"},
+                        {"Name": "VariantName", "Value": "blue"},
+                    ],
+                    "Timestamp": datetime.fromtimestamp(BEGIN_S + 60 * minute, UTC),
+                    "Value": value if name != "GPUUtilization" or minute == 1 else 0.0,
+                }
+                for minute in range(3)
+            ]
+            client.put_metric_data(Namespace=namespace, MetricData=data)
+        if is_away:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", "http://127.0.0.1:9")
+        asked = CloudWatch(run)
+        asked.ask(config.options[0], record)
+        asked.ask_again()
+        (point,) = read_load_points(run.requests, measured, config)
+        return server_columns(point, run, record), list(check_published(run, measured))
+
+    return publish
+
+
+def test_utilisation_counts_in_whole_minutes_of_the_window_and_for_all_gpus(published):
+    columns, warnings = published(60)
+    assert columns["server_gpu"] == pytest.approx(0.95)
+    assert (columns["server_cpu"], columns["server_requests"], columns["server_trouble"]) == (None, None, None)
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("invocations", "latency_us", "kind", "row"),
+    [
+        (120, 450_000.0, "other_traffic", "a: 120 invocations by CloudWatch, 60 requests by the client"),
+        (
+            60,
+            900_000.0,
+            "server_latency",
+            "a: mean latency 500 ms by the client, its first token after 100 ms; 902 ms by",
+        ),
+        (
+            60,
+            20_000.0,
+            "server_latency",
+            "a: mean latency 500 ms by the client, its first token after 100 ms; 22 ms by",
+        ),
+    ],
+)
+def test_a_disagreement_is_said_with_both_numbers(published, invocations, latency_us, kind, row):
+    _, (warning,) = published(invocations, latency_us)
+    assert warning.kind == kind
+    assert warning.rows[0].startswith(row)
+
+
+def test_what_came_too_late_is_said_and_not_compared(published):
+    columns, warnings = published(30)
+    assert columns["server_trouble"] == "CloudWatch had 30 invocations after 0 s, of 60 answers that came"
+    assert warnings == []
+
+
+def test_a_call_that_fails_is_said_once_and_loses_nothing(published, capsys):
+    columns, warnings = published(60, is_away=True)
+    said = capsys.readouterr().err
+    assert said.count("Warning: CloudWatch was not read: ") == 1 and "Next: allow cloudwatch:GetMetricData" in said
+    assert (columns, warnings) == ({}, [])
