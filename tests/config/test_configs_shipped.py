@@ -48,6 +48,7 @@ TARGETS = {
     "llama-3.3-70b": ["sagemaker"] * 4,
     "llama-3.3-70b-p5en-p6": ["sagemaker"] * 2,
     "llama2-13b-g5-inf2-p4d": ["sagemaker"] * 6,
+    "matrix": ["sagemaker"] * 4,
     "mixed": ["sagemaker"] * 2,
     "openai-compatible": ["openai"],
     "own-prompts": ["sagemaker"] * 2,

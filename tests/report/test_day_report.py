@@ -162,6 +162,27 @@ def test_a_start_up_that_was_not_measured_is_said():
     assert "The start-up of “a” was not measured" in two(create_called_at=None).table.caption
 
 
+def test_a_start_up_that_the_config_states_replaces_the_measured_one_and_is_said():
+    found, measured = one(traffic={"startup_s": 1800}), one()
+    assert found.row("a")["startup_s"] == 1800
+    # nine hours with two instances after six with the start-up of half an hour
+    assert found.row("a")["usd_per_month_of_day"] == pytest.approx(3.6 * (24 + 6.5) / 24 * 730)
+    assert "with a start-up of 30 min, as the config states." in found.sentence
+    assert "The start-up, 30 min, is what the config states (traffic.startup_s), not measured." in found.table.caption
+    assert "n = 1" not in found.table.caption
+    assert "of one endpoint of this run each (n = 1): the config states none" in measured.table.caption
+    assert "with a start-up of 10 min, as measured." in measured.sentence
+    unknown = one(traffic={"startup_s": 1800}, create_called_at=None)
+    assert "left out" not in unknown.table.caption
+    assert unknown.row("a")["usd_per_month_of_day"] == found.row("a")["usd_per_month_of_day"]
+    assert "with a start-up of 0 ms, as the config states." in one(traffic={"startup_s": 0}).sentence
+
+
+def test_a_stated_start_up_needs_a_day():
+    with pytest.raises(ValueError, match=r"`startup_s` is that of autoscaling over a day\. Next: give `curve` too"):
+        make_config(["a"], traffic={"requests_per_minute": 1, "startup_s": 5})
+
+
 def test_what_is_billed_by_the_token_is_compared():
     """A mean of 450 requests a minute are 4,336 $ a month by the token, and a tenth of that at a tenth of the price."""
     said = with_tokens().sentence
@@ -183,6 +204,8 @@ def test_a_start_up_on_this_machine_is_called_that():
     local["container"] = {"image": "engine"}
     found = Reported([local], [load_point("a")], [endpoint("a", **STARTED)])
     assert "Endpoints on this machine start faster than instances on AWS" in found.table.caption
+    stated = Reported([local], [load_point("a")], [endpoint("a", **STARTED)], startup_s=600)
+    assert "start faster" not in stated.table.caption
     assert "on this machine" not in one().table.caption
 
 

@@ -242,7 +242,7 @@ def lowest_price(k: Known, f: Found) -> None:
     f.number(*(k.winner["cost"][end] * scale for end in ("value", "low", "high")))
 
 
-@claim(r"<U>, at <L>\.\*\*")
+@claim(r"<U>, at <L>(?: \(or .*?, not shown to meet the SLO\))?\.\*\*")
 def load_of_the_winner(k: Known, f: Found) -> None:
     k.scale(f.unit())
     f.load(*{point["load"] for point in k.winner["points"]})
@@ -1099,3 +1099,67 @@ def thinking(k: Known, f: Found) -> None:
 def never_answered(k: Known, f: Found) -> None:
     mine = k.points[(k.points["option"] == re.findall("“([^”]+)”", f.before)[-1]) & (k.points["reasoned"] > 0)]
     f.number(mine["never_answered"].sum(), (mine["n"] - mine["failures"]).sum())
+
+
+# --- what the settings of a matrix bought -------------------------------------------------------------------------
+
+
+@claim(
+    r"change the price, (?P<setting>\S+) does most: (?P<value>.+?) instead of (?P<against>.+?) changes it by [+-]#% "
+)
+def effect_of_a_setting(k: Known, f: Found) -> None:
+    f.number(abs(100 * (math.exp(_log_ratio(k, f.line)) - 1)))
+
+
+@claim(r"changes it by \S+ \((?:95% interval|interval at every look) [+-]#% to [+-]#%\)")
+def interval_of_an_effect(k: Known, f: Found) -> None:
+    """The distances to the ends add as squares (Zou and Donner 2008)."""
+    ratio, (below, above) = _log_ratio(k, f.line), _ends_of_log_ratio(k, f.line)
+    f.number(abs(100 * math.expm1(ratio - below)), abs(100 * math.expm1(ratio + above)))
+
+
+def _pairs_of_options(known: Known, line: str) -> list[tuple[dict, dict]]:
+    """(cost, cost) of the options that differ only in the setting of the sentence."""
+    label, value, against = re.search(
+        r"change the price, (\S+) does most: (.+?) instead of (.+?) changes", line
+    ).groups()
+    settings = {o["name"]: o["from_matrix"]["settings"] for o in known.config["options"] if o.get("from_matrix")}
+    costs = {name: known.option(name)["cost"] for name in settings}
+    key = next(key for key in next(iter(settings.values())) if key.endswith(label))
+    return [
+        (costs[one], costs[other])
+        for one, other in itertools.permutations(settings, 2)
+        if settings[one] == settings[other] | {key: against}
+        and settings[other][key] == value
+        and costs[one]
+        and costs[other]
+    ]
+
+
+def _log_ratio(known: Known, line: str) -> float:
+    return float(np.mean([math.log(other["value"] / one["value"]) for one, other in _pairs_of_options(known, line)]))
+
+
+def _ends_of_log_ratio(known: Known, line: str) -> tuple[float, float]:
+    pairs = _pairs_of_options(known, line)
+    far = {
+        (side, end): sum(math.log(pair[side][end] / pair[side]["value"]) ** 2 for pair in pairs)
+        for side, end in itertools.product((0, 1), ("low", "high"))
+    }
+    below, above = far[1, "low"] + far[0, "high"], far[1, "high"] + far[0, "low"]
+    return math.sqrt(below) / len(pairs), math.sqrt(above) / len(pairs)
+
+
+# --- on how many endpoints ----------------------------------------------------------------------------------------
+
+
+@claim(r"GPUs of five computing centres differed by #% on average, and by up to #% \(Sinha et al., SC #\)")
+def published_differences(k: Known, f: Found) -> None:
+    """arXiv:2208.11035, abstract."""
+    f.number(8, 22)
+    assert f._next("n") == "2022"
+
+
+@claim(r"on at least # endpoints? each")
+def endpoints_of_each_option(k: Known, f: Found) -> None:
+    f.number(min(point["endpoints"] for option in k.verdict["options"] for point in option["points"]))

@@ -19,7 +19,7 @@ from helpers.config.job import JobConfig, VpcConfig
 from helpers.config.load import Load, Search
 from helpers.config.mix import MIXED, mixed_and_alone, prompts_asked_of, refuse_unmixable
 from helpers.config.notify import Notify
-from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
+from helpers.config.options import ImportedOption, Option, OptionBase, PythonOption, SageMakerOption
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.config.structured import structured_keys
 from helpers.config.traffic_curve import Curve
@@ -98,6 +98,11 @@ class Traffic(Strict):
         description="The traffic of a day: requests per minute of hour 0 to 23, as 24 numbers, or the path of a CSV file with "
         "the columns hour and requests_per_minute. The report then has the instances by hour, and the bill with autoscaling.",
     )
+    startup_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="Time that an instance takes to start, for the bill with autoscaling; default as this run measured it.",
+    )
 
     @field_validator("mix")
     @classmethod
@@ -105,6 +110,14 @@ class Traffic(Strict):
         if value is not None and (min(value.values(), default=0) < 0 or abs(sum(value.values()) - 1) > 1e-6):
             raise ValueError(f"shares {value} must be non-negative and sum to 1")
         return value
+
+    @model_validator(mode="after")
+    def _startup_of_a_day(self) -> Traffic:
+        if self.startup_s is not None and self.curve is None:
+            raise ValueError(
+                "`startup_s` is that of autoscaling over a day. Next: give `curve` too, or delete startup_s"
+            )
+        return self
 
 
 class AwsConfig(Strict):
@@ -128,6 +141,13 @@ class EndpointsConfig(Strict):
     """How many endpoints exist at once, and for how long."""
 
     max_parallel_endpoints: PositiveInt = Field(default=4, description="Endpoints that may exist at once.")
+    replicates: int = Field(
+        default=1,
+        ge=1,
+        le=10,
+        description="Endpoints on which each option is deployed and measured, so that intervals contain how much instances of "
+        "one type differ. Three or more say something of that; each costs as much as the first.",
+    )
     max_parallel_loads: PositiveInt | None = Field(
         default=None,
         description="Endpoints loaded at once; default one where local endpoints share this machine, and with load.cluster.",
@@ -251,7 +271,8 @@ class BenchmarkConfig(Strict):
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> BenchmarkConfig:
-        for kind, names in (("option", [o.name for o in self.options]), ("dataset", [d.name for d in self.datasets])):
+        names_of_options = [o.name for o in self.deployed().options]
+        for kind, names in (("option", names_of_options), ("dataset", [d.name for d in self.datasets])):
             slugs = [slug(name) for name in names]
             for i, one in enumerate(slugs):
                 if one in slugs[:i]:
@@ -259,7 +280,7 @@ class BenchmarkConfig(Strict):
                         "inconsistent",
                         f"{kind} names {names[slugs.index(one)]!r} and {names[i]!r} give the same file name {one!r}. "
                         "Next: rename one",
-                        {"path": [f"{kind}s", i, "name"]},
+                        {"path": [f"{kind}s", i // (self.endpoints.replicates if kind == "option" else 1), "name"]},
                     )
         known = [dataset.name for dataset in self.datasets]
         used: set[str] = set()
@@ -299,6 +320,29 @@ class BenchmarkConfig(Strict):
                 f"{at_once} endpoints cannot be loaded at once with load.cluster, whose nodes all send to one. Next: "
                 "leave it out",
                 {"path": ["endpoints", "max_parallel_loads"]},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _replicates_can_be_made(self) -> BenchmarkConfig:
+        if self.endpoints.replicates == 1:
+            return self
+        made = [isinstance(o, PythonOption) or (isinstance(o, SageMakerOption) and o.deploy) for o in self.options]
+        why = (
+            f"option {self.options[made.index(False)].name!r} is not deployed by the run, so there is one of it"
+            if not all(made)
+            else "the bounds of a race or a search hold for one endpoint of each option, looked at again and again"
+            if self.load.race.enabled or isinstance(self.load, Search)
+            else "a control block (load.control) compares one endpoint with itself"
+            if self.load.control
+            else None
+        )
+        if why:
+            raise PydanticCustomError(
+                "inconsistent",
+                f"{self.endpoints.replicates} replicates cannot be measured: {why}. Expected options that the run deploys, a "
+                "load of fixed levels, race: false and no control. Next: change that, or leave out `replicates`",
+                {"path": ["endpoints", "replicates"]},
             )
         return self
 
@@ -452,6 +496,18 @@ class BenchmarkConfig(Strict):
                 f"{self.name}: every option has `target: imported`, so there is nothing to make, deploy or send. Expected "
                 "options to measure. Next: make import CONFIG=<this config>, or run notebooks 04 and 05 on its run folder"
             )
+
+    def deployed(self) -> BenchmarkConfig:
+        """The config as it is deployed and loaded: with `endpoints.replicates` each option as often as it has endpoints."""
+        if self.endpoints.replicates == 1 or self.options[0].replicate:
+            return self
+        numbers = range(1, self.endpoints.replicates + 1)
+        return self.model_copy(update={"options": [o.as_replicate(number) for o in self.options for number in numbers]})
+
+    @property
+    def attempts_per_load_point(self) -> int:
+        """Measurements of each load point: repetitions on each replicate."""
+        return self.load.repetitions * self.endpoints.replicates
 
     def datasets_of(self, option: OptionBase) -> list[Dataset]:
         """The datasets that an option is loaded with, in the config's order."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from helpers.config.benchmark import PROJECT_ROOT, BenchmarkConfig
+from helpers.config.matrix import MATRIX, SCHEMA, with_matrices
 from helpers.config.secret_names import SECRET_NAME, looks_secret
 from helpers.config.traffic_curve import BASE_DIR
 from helpers.config.unquoted import Unquoted
@@ -104,7 +105,7 @@ def load_config(config_path: str | Path) -> LoadedConfig:
             f"{cut(str(path))}: no config file: it {reason}. "
             f"Next: give the path of a YAML file, see {PROJECT_ROOT / 'configs'}"
         )
-    root = read_config(path)
+    root = with_matrices(read_config(path))
     unexpanded: dict[KeyPath, str] = {}
     not_expanded: list[tuple[KeyPath, str]] = []
     data = _expand(root, (), unexpanded, not_expanded)
@@ -126,6 +127,9 @@ def config_schema() -> str:
     """The JSON schema of a config file, for editors. No key is required, because an extended file may have it."""
     schema = BenchmarkConfig.model_json_schema()
     properties = schema["properties"]
+    for option in properties[OPTIONS]["items"]["discriminator"]["mapping"].values():
+        schema["$defs"][option.rpartition("/")[2]]["properties"][MATRIX] = {"$ref": "#/$defs/Matrix"}
+    schema["$defs"]["Matrix"] = SCHEMA
     properties[EXTENDS] = {"type": "string", "description": "YAML file that this one overrides, relative to it."}
     properties[OPTION_DEFAULTS] = {
         **properties[OPTIONS]["items"],

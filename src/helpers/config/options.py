@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from helpers.config.api_url import check_headers, parse_url, without_user
 from helpers.config.containers import AnyContainer, JumpStart, RequestApi
 from helpers.config.containers.accelerators import known_instance, unknown_instance
 from helpers.config.containers.machine_images import machine_image_for
 from helpers.config.imports import ResultFiles
+from helpers.config.matrix import FromMatrix
 from helpers.config.price import HourlyPrice, NamedPrice, StatedPrice, TokenPrice
 from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.config.unquoted import Json
@@ -64,6 +65,12 @@ class OptionBase(Strict):
     headers: dict[str, str] = Field(
         default_factory=dict, repr=False, description="Headers added to every request; write secrets as ${NAME}."
     )
+    from_matrix: FromMatrix | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="Written by a `matrix`: leave it out."
+    )
+
+    _replicate: tuple[str, int] | None = PrivateAttr(None)
+    """The option's name and the number of the replicate, from 1; None for an option as the config has it."""
 
     @field_validator("headers")
     @classmethod
@@ -100,6 +107,22 @@ class OptionBase(Strict):
         if "model" in self.extra_body or "model" in self.omit_body_keys:
             raise ValueError("`model` is in extra_body or omit_body_keys, and adapters name it. Next: delete it there")
         return self
+
+    def as_replicate(self, number: int) -> OptionBase:
+        """The option as one of its endpoints: the first has the option's name, the others names of their own."""
+        copy = self.model_copy(update={} if number == 1 else {"name": f"{self.name}, replicate {number}"})
+        copy._replicate = (self.name, number)
+        return copy
+
+    @property
+    def measured_as(self) -> str:
+        """The name in the request records: replicates have that of their option."""
+        return self._replicate[0] if self._replicate else self.name
+
+    @property
+    def replicate(self) -> int | None:
+        """The number of the replicate, from 1; None for an option as the config has it."""
+        return self._replicate and self._replicate[1]
 
     @property
     def request_api(self) -> str | None:

@@ -41,7 +41,8 @@ def plain(text: str, others: str, instead: str = "-") -> str:
     return re.sub(rf"[^A-Za-z0-9{others}]+", instead, ascii_text).strip(" ,.()_+=-")
 
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9 ,.()_+=\-]{0,79}"
+MOST_CHARACTERS_OF_A_NAME = 80
+_NAME = rf"[A-Za-z0-9][A-Za-z0-9 ,.()_+=\-]{{0,{MOST_CHARACTERS_OF_A_NAME - 1}}}"
 Name = Annotated[
     str,
     *in_words(

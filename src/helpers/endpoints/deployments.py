@@ -30,6 +30,7 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
     CredentialsError at once. Whatever stops it, everything in the ledger is deleted.
     """
     config.require_measured()
+    config = config.deployed()
     ledger = Ledger(run.ledger_file, run.run_id)
     idle_timeout_s = None if config.endpoints.keep else config.endpoints.idle_timeout_s
     with guarded(run, "02_deploy_endpoints", idle_timeout_s), delete_after_failure(run):

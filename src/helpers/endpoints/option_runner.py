@@ -98,6 +98,7 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
     running this again continues with the missing ones.
     """
     config.require_measured()
+    config = config.deployed()
     ledger = Ledger(run.ledger_file, run.run_id)
     with (
         guarded(run, "03_run_inference"),

@@ -31,11 +31,14 @@ def attempts_of(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> 
     """Every attempt that the config asks of an option; of a race, the blocks measured so far and the next one."""
     if looks_of(config) is not None:
         return _race_attempts(option, config, run)
+    each = config.load.repetitions  # of each replicate, whose repetitions are numbered after those of the one before
+    first = 0 if option.replicate is None else each * (option.replicate - 1)
+    last = config.attempts_per_load_point if option.replicate is None else first + each
     return [
-        Attempt(option.name, dataset.name, level, repetition)
+        Attempt(option.measured_as, dataset.name, level, repetition)
         for dataset in config.datasets_of(option)
         for level in config.load.levels()
-        for repetition in range(1, config.load.repetitions + 1)
+        for repetition in range(first + 1, last + 1)
     ]
 
 
@@ -96,7 +99,7 @@ def asked_of(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run:
     if looks_of(config) is None:
         attempts = [a for a in attempts_of(option, config, run) if a.dataset == attempt.dataset]
         needed = requests_for_percentile(config.slo) / config.smallest_share(attempt.dataset)
-        independent = math.ceil(needed / config.load.repetitions)
+        independent = math.ceil(needed / config.attempts_per_load_point)
         return Asked(load_for_slo(config), independent, attempts.index(attempt) / len(attempts))
     record = Ledger(run.ledger_file, run.run_id).record(option.name)
     levels = points_of(option, with_limits(config, run), run.requests, record)[attempt.dataset]

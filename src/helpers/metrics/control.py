@@ -65,9 +65,10 @@ def is_controlled(option: OptionBase, config: BenchmarkConfig) -> bool:
     """Is an option to be measured both early and late? If `load.control` does not say: where it has several load points.
 
     Closed loops only: in an open one latency follows the queue, which comes and goes more slowly than a short block can tell.
+    With replicates none: several endpoints differ anyway.
     """
     load = config.load
-    if config.imported or load.level_kind != "closed_loop":
+    if config.imported or load.level_kind != "closed_loop" or config.endpoints.replicates > 1:
         return False
     if load.control is not None:
         return load.control

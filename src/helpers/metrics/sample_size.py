@@ -148,7 +148,7 @@ def load_for_slo(config: BenchmarkConfig) -> Load:
     """The config's load, with `min_requests` raised to what the SLO's error rate asks of a repetition."""
     if config.slo.error_rate == 0:
         return config.load
-    needed = math.ceil(requests_for_errors(config.slo) / (levels_of(config) * config.load.repetitions))
+    needed = math.ceil(requests_for_errors(config.slo) / (levels_of(config) * config.attempts_per_load_point))
     return config.load.model_copy(update={"min_requests": max(config.load.min_requests, needed)})
 
 
@@ -159,7 +159,7 @@ def fewest_prompts_to_decide(config: BenchmarkConfig) -> int:
     load = config.load
     if config.slo.error_rate == 0 or isinstance(load, Ramp):
         return load.fewest_prompts()
-    needed = math.ceil(requests_at_each_load(config) / load.repetitions)
+    needed = math.ceil(requests_at_each_load(config) / config.attempts_per_load_point)
     return load.model_copy(update={"min_requests": max(load.min_requests, needed)}).fewest_prompts()
 
 
@@ -178,7 +178,7 @@ def refuse_what_cannot_decide(config: BenchmarkConfig) -> None:
             f"above 0. Next: write for example {SMALL_ERROR_RATE:g}, which {smallest} requests without a failure can show"
         )
     at_each = requests_at_each_load(config)
-    needed = math.ceil(at_each / load.repetitions)
+    needed = math.ceil(at_each / config.attempts_per_load_point)
     words = (
         f"the SLO (p{slo.percentile:g}, at most {slo.error_rate:.3g} errors, {slo.confidence:.3g} confidence) can be shown "
         f"only by {at_each} requests or more at each load, even if none of them is slow or fails"
@@ -214,7 +214,7 @@ def rates_too_short(config: BenchmarkConfig) -> list[float]:
     """The rates of an open loop at which a load point ends before it can hold the requests that the SLO asks for."""
     if config.load.level_kind != "open_loop" or isinstance(config.load, Search) or config.slo.error_rate == 0:
         return []
-    needed = requests_at_each_load(config) / config.load.repetitions
+    needed = requests_at_each_load(config) / config.attempts_per_load_point
     return [level.value for level in config.load.levels() if _sent_within(config, level.value) < needed]
 
 

@@ -107,7 +107,7 @@ def _limits(config: BenchmarkConfig, run: RunFolder) -> list[MeasuredLimit]:
 
 
 def _limit(name: str, times: float, config: BenchmarkConfig, run: RunFolder) -> MeasuredLimit | None:
-    for option in config.options:
+    for option in config.deployed().options:
         found = [_median(name, option.name, dataset.name, run) for dataset in config.parts_of(option)]
         if all(found):
             slowest = max(found, key=lambda one: one.single_request_s)

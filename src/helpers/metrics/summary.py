@@ -35,6 +35,7 @@ from helpers.metrics.load_point_latencies import PERCENTS
 from helpers.metrics.looks import looks_of, surely
 from helpers.metrics.mix import latencies_of
 from helpers.metrics.reasoning import reasoning_columns
+from helpers.metrics.replicates import replicate_of, replicates_interval
 from helpers.metrics.room import saturated_rate
 from helpers.metrics.token_samples import sample_columns
 from helpers.price import Price
@@ -101,7 +102,7 @@ def read_load_points(requests_dir: Path, facts: list[AttemptFacts], config: Benc
     nothing was answered has no steady state to wait for: all of it is its window.
     """
     facts = [_as_window(f, requests_dir) for f in facts]
-    repetitions = 1 if looks_of(config) else config.load.repetitions
+    repetitions = 1 if looks_of(config) else config.attempts_per_load_point
     for option in config.options:
         for dataset in config.datasets_of(option):
             mine = [f for f in facts if (f.option, f.dataset) == (option.name, dataset.name) and f.window_s]
@@ -189,6 +190,8 @@ def summarise(point: LoadPoint, endpoint: EndpointRecord | None, config: Benchma
         "output_tokens_sd": _sd(here.loc[ok, "output_tokens"]),
         "usd_per_hour": endpoint and endpoint.usd_per_option_hour(),
     }
+    if config.endpoints.replicates > 1:
+        row["endpoints"] = len({replicate_of(f, config) for f in windows})
     row |= reasoning_columns(here[ok]) | sample_columns(point.requests)
     is_open, streams = row["load_kind"] in OPEN_LOOPS, _streams(row)
     latencies = latencies_of(here, is_open=is_open, sure=surely(config))
@@ -274,19 +277,23 @@ def _rates(point: LoadPoint, ok: np.ndarray, window_s: float, streams: int, conf
 
 
 def _rate_interval(point: LoadPoint, amounts: np.ndarray, config: BenchmarkConfig) -> Interval:
-    """From the repetitions where there are at least three, else, as always in a race, from single requests: its blocks differ
-    in length.
+    """From the endpoints where there are replicates, from the repetitions where there are at least three, else, as always in a
+    race, from single requests: its blocks differ in length.
 
     A request takes its share of the window: in a closed loop as much of it as the request lasts, since a stream sends the next
     one when the last has ended; in an open loop up to the next send.
     """
     sides = surely(config).of_rate(CONFIDENCE, len(point.steady))
-    parts, durations = [], []
+    parts, durations, replicates = [], [], []
     for facts in point.facts:
         mine = (point.steady["repetition"] == facts.repetition).to_numpy()
         if mine.any():
+            replicates.append(replicate_of(facts, config))
             parts.append(amounts[mine])
             durations.append(_shares_of_window_s(point.steady[mine], facts))
+    if config.endpoints.replicates > 1:
+        within = rate_interval(parts, durations, sides, independent=False)
+        return replicates_interval(parts, durations, replicates, within, sides)
     if len(parts) >= 3 and looks_of(config) is None:
         totals = [np.array([part.sum() for part in of_it]) for of_it in (parts, durations)]
         return ratio_interval(*totals, sides)

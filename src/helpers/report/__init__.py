@@ -34,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "limits_report": ["limits_table"],
         "load_report": ["recommendations"],
+        "matrix_report": ["settings_table"],
         "mix_report": ["mix_table"],
         "plan_machines": ["quota_table"],
         "plan_report": ["plan_table"],

@@ -12,7 +12,7 @@ from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import price_unit, scaled
 from helpers.run.machine import machine_sentence
 from helpers.verdict.capacity import HOURS_PER_MONTH, candidates, fleet
-from helpers.verdict.chosen_points import mixed_cost
+from helpers.verdict.chosen_points import is_replicated, mixed_cost
 from helpers.verdict.judging import loads_of
 from helpers.verdict.open_points import may_be_less
 from helpers.verdict.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
@@ -242,7 +242,9 @@ def _lower_bounds(verdict: Verdict, winner: OptionVerdict) -> str:
 def _least(option: OptionVerdict) -> Estimate:
     """What an option costs if a load above the chosen one, where nobody knows whether one meets the SLO, cost nothing."""
     nothing = Estimate(value=0.0, low=0.0, high=0.0)
-    return mixed_cost([(p.share, nothing if p.may_serve_more else p.cost) for p in option.points])
+    return mixed_cost(
+        [(p.share, nothing if p.may_serve_more else p.cost) for p in option.points], is_replicated(option.points)
+    )
 
 
 def _where_bounded(option: OptionVerdict) -> str:

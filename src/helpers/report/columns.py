@@ -108,6 +108,8 @@ CATALOGUE = {
         Column("endpoint", "endpoint"),
         Column("state", "state"),
         numeric("startup_s", "start-up, s", decimals=1),
+        numeric("first_answer_s", "first answer, s", decimals=2),
+        Column("first_ratio", "first 10 ÷ steady"),
         numeric("minutes", "lived, min", decimals=1),
         numeric("usd_per_option_hour", "$/h of the option", decimals=3),
         numeric("usd", "spent, $", decimals=2),

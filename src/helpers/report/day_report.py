@@ -90,7 +90,12 @@ def _caption(days: Sequence[Day], verdict: Verdict, config: BenchmarkConfig) -> 
         )
     if any(day.startup_s is None for day in scaled):
         said.append(f"The start-up of {_unmeasured(scaled)} was not measured and is left out of the bill.")
-    if verdict.measured_locally and any(day.startup_s is not None for day in scaled):
+    stated = config.traffic.startup_s
+    if scaled and stated is not None:
+        said.append(f"The start-up, {_time(stated)}, is what the config states (traffic.startup_s), not measured.")
+    elif any(day.startup_s is not None for day in scaled):
+        said.append("The start-up is that of one endpoint of this run each (n = 1): the config states none.")
+    if stated is None and verdict.measured_locally and any(day.startup_s is not None for day in scaled):
         said.append("Endpoints on this machine start faster than instances on AWS, where more start-up is billed.")
     bounded = [quoted(day.option.option) for day in scaled if day.option.capacity.at_least]
     if bounded:
@@ -160,7 +165,7 @@ def day_sentence(verdict: Verdict, endpoints: Sequence[EndpointRecord], config: 
     said = [
         _cheapest(compared, config),
         _against_recommended(compared, verdict),
-        *([_saving(scaled, compared), _busiest(scaled, config)] if scaled else []),
+        *([_saving(scaled, compared, config), _busiest(scaled, config)] if scaled else []),
         _lower_estimates(compared, days),
         *(_break_even(day, scaled, config) for day in compared if day.instances is None and scaled in compared),
     ]
@@ -226,7 +231,7 @@ def _share(share: float) -> str:
     return f"{text.significant(share * 100, 2)}%"
 
 
-def _saving(day: Day, compared: Sequence[Day]) -> str:
+def _saving(day: Day, compared: Sequence[Day], config: BenchmarkConfig) -> str:
     """What autoscaling saves of the bill of an option, or why nothing."""
     name, most = quoted(day.option.option), max(day.instances.value)
     if min(day.instances.value) == most:
@@ -236,7 +241,8 @@ def _saving(day: Day, compared: Sequence[Day]) -> str:
     saved = "nothing" if day.saved < NOTHING else _share(day.saved)
     fixed = f"a fixed fleet of {text.plural(most, 'instance')} of {name}, {text.money(day.fixed_usd_per_month.value)} a month"
     if day.startup_s is not None:
-        return f"Autoscaling saves {saved} of {fixed}, with a start-up of {_time(day.startup_s)}, as measured."
+        how = "as measured" if config.traffic.startup_s is None else "as the config states"
+        return f"Autoscaling saves {saved} of {fixed}, with a start-up of {_time(day.startup_s)}, {how}."
     return (
         f"Autoscaling saves {saved} of {fixed}."
         if day in compared[:1]

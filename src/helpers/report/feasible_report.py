@@ -11,7 +11,7 @@ from helpers.report.columns import column, interval_column, numeric
 from helpers.report.display import Table
 from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import price_unit, scaled
-from helpers.verdict.chosen_points import mixed_cost
+from helpers.verdict.chosen_points import is_replicated, mixed_cost
 from helpers.verdict.verdict import Estimate, OptionVerdict
 from helpers.verdict.what_if import MONTH, Outcome
 
@@ -77,7 +77,9 @@ def _cost(option: OptionVerdict, chosen: list[pd.Series], basis: str, judged_by:
     if any(pd.isna(row[basis]) for row in chosen):
         return None
     costs = [Estimate(value=row[basis], low=row[f"{basis}_low"], high=row[f"{basis}_high"]) for row in chosen]
-    return mixed_cost([(point.share, cost) for point, cost in zip(option.points, costs, strict=True)])
+    return mixed_cost(
+        [(point.share, cost) for point, cost in zip(option.points, costs, strict=True)], is_replicated(option.points)
+    )
 
 
 def _loads(option: OptionVerdict) -> str:

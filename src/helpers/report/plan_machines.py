@@ -165,7 +165,7 @@ def quota_table(config: BenchmarkConfig) -> Table | None:
 def instances_needed(config: BenchmarkConfig) -> dict[str, int]:
     """Instance type -> the most instances on AWS that the run's endpoints may have at once."""
     counts: dict[str, list[int]] = {}
-    for option in config.options:
+    for option in config.deployed().options:
         if is_made_on_aws(option):
             counts.setdefault(option.instance_type, []).append(option.instance_count)
     at_once = config.endpoints.max_parallel_endpoints

@@ -58,6 +58,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
     """
     refuse_what_cannot_decide(config)
     refuse_short_race(config)
+    config = config.deployed()
     vcpus = describe_machine()["vcpus"]
     prices = {option.name: price_of(option, config.aws.region, vcpus) for option in config.options}
     rows = [_row(option, config, prices[option.name]) for option in config.options]
@@ -145,6 +146,15 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
         )
     elif config.budget_usd:
         said += f"; budget_usd is {config.budget_usd:g}"
+    if config.endpoints.replicates > 1:
+        said += (
+            f". endpoints.replicates: each option on {config.endpoints.replicates} endpoints, of which each is a row"
+        )
+    for matrix in dict.fromkeys(option.from_matrix.option for option in config.options if option.from_matrix):
+        made = {option.name for option in config.options if option.from_matrix and option.from_matrix.option == matrix}
+        usd = sum(row["usd"] or 0.0 for row in rows if row["option"] in made)
+        count = plural(len(made) // config.endpoints.replicates, "option")
+        said += f". The matrix of {matrix!r} makes {count}, ${usd:,.2f} of it"
     unpriced = [str(row["option"]) for row in rows if row["usd"] is None and row["source"] == "unknown"]
     if config.budget_usd and unpriced:
         said += f". budget_usd cannot stop what has no price: {', '.join(unpriced)}. Next: give each its `price`"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.formulas import CLIENT_LIMITED
-from helpers.report.comparing import compared, counted, is_same, quoted
+from helpers.report.comparing import compared, counted, is_same, listed, quoted
 from helpers.report.display import Prose
 from helpers.report.price_unit import price_unit
+from helpers.run.ledger import EndpointRecord
 from helpers.verdict.changes import runner_up
-from helpers.verdict.chosen_points import cheapest_load
+from helpers.verdict.chosen_points import cheapest_load, is_replicated
 from helpers.verdict.verdict import ChosenPoint, OptionVerdict, Verdict
 
 WORTH_SAYING = 0.01
@@ -97,27 +100,65 @@ def _part(point: ChosenPoint) -> float:
     return point.share * point.cost.value
 
 
-def interval_reading(verdict: Verdict) -> Prose | None:
+ONE_ENDPOINT = (
+    "Each option was measured on one endpoint, so no interval contains the differences between instances of one type: identical "
+    "GPUs of five computing centres differed by 8% on average, and by up to 22% (Sinha et al., SC 2022). "
+    "endpoints.replicates measures more of them."
+)
+
+
+def interval_reading(verdict: Verdict, endpoints: Sequence[EndpointRecord] = ()) -> Prose | None:
+    """How wide the price's interval is, and which load point makes it so; and, of endpoints that the run made, whether it
+    contains how much they differ.
+    """
+    said = filter(None, [_how_wide(verdict), _on_how_many(verdict, endpoints)])
+    words = " ".join(said)
+    return Prose(words) if words else None
+
+
+def _on_how_many(verdict: Verdict, endpoints: Sequence[EndpointRecord]) -> str:
+    """On how many endpoints the options were measured that the run made, and what intervals then contain."""
+    made = {record.option for record in endpoints if record.create_called_at is not None}
+    counts = {o.option: min(p.endpoints for p in o.points) for o in verdict.options if o.points and o.option in made}
+    if not counts:
+        return ""
+    if max(counts.values()) == 1:
+        return ONE_ENDPOINT
+    said = (
+        "Intervals of prices contain how much the endpoints of an option differ (endpoints.replicates), those of latencies only "
+        f"as far as their requests show it. They were measured on at least {text.plural(min(counts.values()), 'endpoint')} each"
+    )
+    alone = [quoted(name) for name, count in counts.items() if count == 1]
+    return (
+        f"{said}; on one endpoint alone there is no difference in the interval: {listed(alone)}."
+        if alone
+        else f"{said}."
+    )
+
+
+def _how_wide(verdict: Verdict) -> str:
     """How wide the price's interval is, and which load point makes it so."""
     named = verdict.recommended or verdict.best_estimate
     if named is None:
-        return None
+        return ""
     option = verdict.option(named)
     known = [p for p in option.points if p.cost and p.cost.low is not None and p.cost.high is not None]
     cost = option.cost
     if cost is None or cost.low is None or cost.high is None or cost.value <= 0 or len(known) < len(option.points):
-        return None
+        return ""
     farthest = max(cost.high - cost.value, cost.value - cost.low) / cost.value
     if farthest == 0:
-        return None
+        return ""
     said = f"The price of {quoted(named)} is known to within {text.percent(farthest, 1)}"
+    if is_replicated(option.points):  # endpoints, not requests, may be what is lacking
+        return f"{said}."
     if len(known) == 1:
-        return Prose(f"{said}, from {text.plural(known[0].n, 'request')} at {known[0].load}.")
+        return f"{said}, from {text.plural(known[0].n, 'request')} at {known[0].load}."
     squares = [((p.cost.high - p.cost.low) * p.share) ** 2 for p in known]
     widest = max(range(len(known)), key=squares.__getitem__)
     point = known[widest]
     share = squares[widest] / sum(squares)
-    return Prose(
+    return (
         f"{said}. {text.percent(share)} of that (of the variance) comes from {point.dataset} at {point.load}, where "
         f"{text.plural(point.n, 'request')} count: more of them would narrow it most."
     )

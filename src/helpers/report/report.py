@@ -40,6 +40,7 @@ from helpers.run.prompt_files import (
 )
 from helpers.run.remote import store_run
 from helpers.verdict.chosen_points import main_latency
+from helpers.verdict.startup import FIRST, Startup
 from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
 
 STATUS_WORDS = {
@@ -127,9 +128,11 @@ def _together(config: BenchmarkConfig) -> str:
     return f" at once, in the traffic's shares{', and each alone for comparison,' if config.load.mix.alone else ''}"
 
 
-def options_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
-    """All options, the excluded ones with the reason; what is not shown to meet the SLO has its estimate, marked."""
-    unit = price_unit(verdict)
+def options_table(verdict: Verdict, config: BenchmarkConfig, startups: Sequence[Startup] = ()) -> Table:
+    """All options, the excluded ones with the reason; what is not shown to meet the SLO has its estimate, marked. With the
+    start of those that the run made.
+    """
+    unit, started = price_unit(verdict), {startup.option: startup for startup in startups}
     rows = [
         {
             "option": option.option,
@@ -138,6 +141,7 @@ def options_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
             "interval": _interval(cost, text.decimals_for([cost.value])) if cost else text.NO_INTERVAL,
             "shown": "" if cost is None else "estimate" if option.is_estimate else "shown",
             "reason": option.reason,
+            **_start(started.get(option.option)),
         }
         for option in by_cost(verdict)
         for cost in [scaled(option.cost, unit)]
@@ -150,11 +154,27 @@ def options_table(verdict: Verdict, config: BenchmarkConfig) -> Table:
         interval_column("interval", config),
         *(["shown"] if has_estimates else []),
         "reason",
+        *(["startup_s", "first_answer_s", "first_ratio"] if started else []),
     ]
     caption = f"Every option{_order(verdict)}; the price is over the traffic's mix of datasets."
     if has_estimates:
         caption += " Estimate: at the cheapest load that by its estimates is within the SLO, without being shown to be."
+    if started:
+        caption += (
+            " Start-up: from the create call to in service, of one endpoint each (n = 1); first answer: how long the first "
+            f"request took, which has the longest prompt; first {FIRST} ÷ steady: the median latency of the first {FIRST} "
+            "requests under load (n: those that were answered) against that of the steady window of the same load point."
+        )
     return Table(pd.DataFrame(rows), columns, caption)
+
+
+def _start(startup: Startup | None) -> dict[str, object]:
+    """Cells of the start of an option; unknown where the run did not make its server."""
+    if startup is None:
+        return {"startup_s": None, "first_answer_s": None, "first_ratio": text.UNKNOWN}
+    ratio = startup.first_ratio
+    said = text.UNKNOWN if ratio is None else f"{text.number(ratio, 2)} (n = {startup.first_n})"
+    return {"startup_s": startup.startup_s, "first_answer_s": startup.first_answer_s, "first_ratio": said}
 
 
 def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> Table | None:

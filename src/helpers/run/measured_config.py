@@ -21,7 +21,17 @@ from helpers.run.ledger import Ledger
 if TYPE_CHECKING:
     from helpers.run.folder import RunFolder
 
-SECTIONS = ("seed", "model", "prompts", "datasets", "generation", "options", "load", "traffic.mix")
+SECTIONS = [
+    "seed",
+    "model",
+    "prompts",
+    "datasets",
+    "generation",
+    "options",
+    "load",
+    "traffic.mix",
+    "endpoints.replicates",
+]
 NEVER_THERE = ("planned", "waiting", "refused", "external")
 """States of the ledger in which a run has made nothing that it would have to delete."""
 
@@ -70,14 +80,15 @@ def _changes(config: LoadedConfig, run: RunFolder) -> tuple[list[str], set[str]]
 
 
 def _measured(config: BenchmarkConfig) -> dict:
-    """What decides the measurements: without prices, and with blanks for secrets."""
+    """What decides the measurements: without prices and where options come from, and with blanks for secrets."""
     data = config.model_dump(mode="json")
     data["traffic.mix"] = None if config.load.mix is None else config.shares_of_parts()  # what was sent together
     for option in data["options"]:
         option.pop("price", None)
         option.pop("other_prices", None)
+        option.pop("from_matrix", None)
         _forget_secrets(option)
-    return data
+    return data | {"endpoints.replicates": config.endpoints.replicates}
 
 
 def _forget_secrets(section: dict) -> None:

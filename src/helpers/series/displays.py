@@ -85,7 +85,7 @@ class ProgressBars:
     def __init__(self, config: BenchmarkConfig, run: RunFolder, style: str = "widget") -> None:
         if style not in STYLES:
             raise ParameterError(f"progress: bad value {style!r}. Expected one of: {', '.join(STYLES)}")
-        self._run, self._config = run, config
+        self._run, self._config = run, (config := config.deployed())
         counts = {option.name: count_attempts(option, config, run) for option in config.options}
         self._options = {
             name: OptionProgress(state="not begun", done=done, total=total) for name, (done, total) in counts.items()

@@ -41,6 +41,7 @@ def verify_prompts(config: BenchmarkConfig, run: RunFolder) -> Prose:
 
 def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, run: RunFolder) -> Prose:
     """Every option is in the ledger, and at least one can be measured if load points are missing."""
+    config = config.deployed()
     absent = {option.name for option in config.options} - {record.option for record in endpoints}
     if absent:
         raise DeployError(f"not in the ledger: {', '.join(sorted(absent))}")
@@ -51,13 +52,14 @@ def verify_endpoints(endpoints: list[EndpointRecord], config: BenchmarkConfig, r
     if not ready and not to_come:
         raise DeployError("no option is in service. Next: run this notebook again")
     failed = [record.option for record in endpoints if record.failure and record.option not in to_come]
-    said = f"Ready: {', '.join(ready) or 'none yet'}. The ledger lists {text.plural(len(endpoints), 'option')}."
+    listed = "option" if config.endpoints.replicates == 1 else "endpoint"
+    said = f"Ready: {', '.join(ready) or 'none yet'}. The ledger lists {text.plural(len(endpoints), listed)}."
     return Prose(said + (f" Failed, see above: {', '.join(failed)}." if failed else ""))
 
 
 def verify_load(config: BenchmarkConfig, run: RunFolder) -> Prose:
     """Every option that came up has all its load points, and nothing remains that costs money."""
-    ledger = Ledger(run.ledger_file, run.run_id)
+    config, ledger = config.deployed(), Ledger(run.ledger_file, run.run_id)
     counts = {option.name: count_attempts(option, config, run) for option in config.options}
     unexplained = [name for name, (done, asked) in counts.items() if done < asked and not ledger.record(name).failure]
     if unexplained:

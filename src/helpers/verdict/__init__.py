@@ -17,5 +17,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "changes": ["find_changes", "read_changes"],
         "judging": ["judge"],
         "compare": ["compare_with", "read_comparison"],
+        "startup": ["read_startups"],
     },
 )

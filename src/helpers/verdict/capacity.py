@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from helpers.price import Price
-from helpers.verdict.chosen_points import mixed_cost
+from helpers.verdict.chosen_points import is_replicated, mixed_cost
 from helpers.verdict.verdict import Capacity, ChosenPoint, Estimate, OptionVerdict, Verdict
 
 HOURS_PER_MONTH = 730
@@ -48,7 +48,8 @@ def requests_per_minute(points: list[ChosenPoint]) -> Estimate | None:
         [
             (p.share, Estimate(value=1 / r.value, low=_inverse(r.high), high=_inverse(r.low)))
             for p, r in zip(points, rates, strict=True)
-        ]
+        ],
+        is_replicated(points),
     )
     return Estimate(value=60 / seconds.value, low=_inverse(seconds.high, 60), high=_inverse(seconds.low, 60))
 

@@ -218,10 +218,10 @@ def _missing_points(
 
 
 def _missing_repetitions(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[ReportWarning]:
-    short = points[points["repetitions"] < config.load.repetitions]
+    short = points[points["repetitions"] < config.attempts_per_load_point]
     if len(short):
         rows = [
-            f"{r.option}, {r.dataset}, {r.load}: {r.repetitions} of {config.load.repetitions}"
+            f"{r.option}, {r.dataset}, {r.load}: {r.repetitions} of {config.attempts_per_load_point}"
             for r in short.itertuples()
         ]
         yield ReportWarning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -66,6 +67,7 @@ def chosen_point(
         level=row["level"],
         load=row["load"],
         n=int(row["n"]),
+        endpoints=int(row.get("endpoints", 1)),
         requests_per_s=estimate_of(row, "served_requests_per_s"),
         latency_s=estimate_of(row, percentile_column(config)),
         cached_tokens_mean=_finite(row.get("cached_tokens_mean", 0.0)) or 0.0,
@@ -90,11 +92,19 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def mixed_cost(shares_and_costs: list[tuple[float, Estimate]]) -> Estimate:
-    """Σ share x cost. The datasets were measured independently, so the half-widths of intervals add as squares."""
+def mixed_cost(shares_and_costs: list[tuple[float, Estimate]], replicated: bool = False) -> Estimate:
+    """Σ share x cost. The datasets were measured independently, so the half-widths of intervals add as squares; but as they are
+    where intervals contain how much endpoints differ (`replicated`): a slow endpoint is slow on each dataset.
+    """
     value = sum(share * cost.value for share, cost in shares_and_costs)
     if any(cost.low is None or cost.high is None for _, cost in shares_and_costs):
         return Estimate(value=value, low=None, high=None)
-    below = math.sqrt(sum((share * (cost.value - cost.low)) ** 2 for share, cost in shares_and_costs))
-    above = math.sqrt(sum((share * (cost.high - cost.value)) ** 2 for share, cost in shares_and_costs))
+    total = sum if replicated else lambda widths: math.hypot(*widths)
+    below = total([share * (cost.value - cost.low) for share, cost in shares_and_costs])
+    above = total([share * (cost.high - cost.value) for share, cost in shares_and_costs])
     return Estimate(value=value, low=value - below, high=value + above)
+
+
+def is_replicated(points: Sequence[ChosenPoint]) -> bool:
+    """Was any of them measured on several endpoints?"""
+    return any(point.endpoints > 1 for point in points)

@@ -28,7 +28,14 @@ from helpers.run.ledger import EndpointRecord
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.capacity import capacity_of, requests_per_minute
 from helpers.verdict.checks import same_model, same_output_length, same_prompts
-from helpers.verdict.chosen_points import cheapest_within_slo, chosen_point, judged_points, mixed_cost, traffic_shares
+from helpers.verdict.chosen_points import (
+    cheapest_within_slo,
+    chosen_point,
+    is_replicated,
+    judged_points,
+    mixed_cost,
+    traffic_shares,
+)
 from helpers.verdict.counted import cheaper_if_counted_alike, counted_apart
 from helpers.verdict.open_points import (
     cheaper_because,
@@ -204,7 +211,9 @@ def _at_loads(
     points = [chosen_point(row, at[dataset], shares[dataset], basis, config) for dataset, row in loads.items()]
     placed = verdict.model_copy(update={"points": points})
     costs = [(point.share, point.cost) for point in points]
-    changes: dict[str, object] = {"cost": None if any(cost is None for _, cost in costs) else mixed_cost(costs)}
+    changes: dict[str, object] = {
+        "cost": None if any(cost is None for _, cost in costs) else mixed_cost(costs, is_replicated(points))
+    }
     if requests_per_minute(points) is not None:
         changes["capacity"] = capacity_of(placed, traffic.requests_per_minute, traffic.headroom)
     return placed.model_copy(update=changes)

@@ -254,7 +254,7 @@ def cheaper_because(
     reasons = [best.because for _, best in picked if best.because]
     if not reasons:
         return None
-    mixed = mixed_cost([(share, best.cost) for share, best in picked])
+    mixed = mixed_cost([(share, best.cost) for share, best in picked], config.endpoints.replicates > 1)
     return reasons[0] if winner is None or may_be_less(mixed, winner.cost) else None
 
 

@@ -41,7 +41,8 @@ class Day:
     instances: Needed | None
     """None for what is billed by the token."""
     startup_s: float | None
-    """From the create call to in service, as measured; None: unknown, and left out of the bill."""
+    """From the create call to in service: the config's `traffic.startup_s`, else as measured; None: unknown, and left out of the
+    bill."""
     fixed_usd_per_month: Estimate | None
     """With the instances of the highest hour, all day; None for what is billed by the token."""
     usd_per_month: Estimate | None
@@ -80,7 +81,7 @@ def ranked(days: Sequence[Day]) -> list[Day]:
 
 
 def day_of(option: OptionVerdict, startup_s: float | None, traffic: Traffic) -> Day:
-    """The day of an option that has its capacity."""
+    """The day of an option that has its capacity; `startup_s`, as measured, counts where the config gives none."""
     price, together, headroom = option.price, option.instance_count, traffic.headroom
     if option.is_billed_per_token:
         usd = [fleet(option, each, headroom, price).usd_per_fleet_hour for each in traffic.curve]
@@ -88,6 +89,7 @@ def day_of(option: OptionVerdict, startup_s: float | None, traffic: Traffic) -> 
         return Day(
             option, None, None, None, None if per_month is None else Estimate(value=per_month, low=None, high=None)
         )
+    startup_s = startup_s if traffic.startup_s is None else traffic.startup_s
     capacity = option.capacity.requests_per_minute_per_instance
     value, low, high = (
         None if rate is None else [instances_for(each, rate, together, headroom) for each in traffic.curve]

@@ -57,6 +57,8 @@ class ChosenPoint(Data):
     load: str
     """The level in words, for example `concurrency 4`."""
     n: int
+    endpoints: int = 1
+    """Endpoints of the option on which it was measured; with several, intervals of prices contain how much they differ."""
     requests_per_s: Estimate | None
     """Served at this load by all instances of the option; null where imported results do not hold it."""
     latency_s: Estimate | None
