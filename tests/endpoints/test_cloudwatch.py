@@ -7,17 +7,20 @@ from datetime import UTC, datetime
 
 import boto3
 import pandas as pd
+import pyarrow as pa
 import pytest
 from examples import facts, make_config, request, write_run
 
 from helpers.endpoints import cloudwatch
 from helpers.endpoints.cloudwatch import CloudWatch
+from helpers.metrics.answers import SCHEMA, answers_file
 from helpers.metrics.server_load import server_columns
 from helpers.metrics.summary import read_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import read_requests
 from helpers.run.server_samples import CLOUDWATCH, read_samples
+from helpers.run.whole_files import write_parquet
 from helpers.verdict.published import check_published
 
 pytest_plugins = ["moto_server"]
@@ -80,7 +83,7 @@ def published(moto_server, tmp_path, monkeypatch):
         region="us-east-1",
     )
 
-    def publish(invocations: float, latency_us: float = 450_000.0, is_away: bool = False):
+    def publish(invocations: float, latency_us: float = 450_000.0, is_away: bool = False, scored=0, replicate=None):
         client = boto3.client("cloudwatch", region_name="us-east-1")
         for namespace, name, value in (
             ("AWS/SageMaker", "Invocations", invocations / 3),
@@ -103,11 +106,14 @@ def published(moto_server, tmp_path, monkeypatch):
             client.put_metric_data(Namespace=namespace, MetricData=data)
         if is_away:
             monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", "http://127.0.0.1:9")
-        asked = CloudWatch(run)
-        asked.ask(config.options[0], record)
+        if scored:
+            rows = [{"dataset": "short", "prompt_id": str(i), "status": "ok"} for i in range(scored)]
+            write_parquet(answers_file("a", run), pa.Table.from_pylist(rows, schema=SCHEMA))
+        asked, option = CloudWatch(config, run), config.options[0]
+        asked.ask(option if replicate is None else option.as_replicate(replicate), record)
         asked.ask_again()
         (point,) = read_load_points(run.requests, measured, config)
-        return server_columns(point, run, record), list(check_published(run, measured))
+        return server_columns(point, run, record), list(check_published(run, measured, config))
 
     return publish
 
@@ -141,6 +147,17 @@ def test_a_disagreement_is_said_with_both_numbers(published, invocations, latenc
     _, (warning,) = published(invocations, latency_us)
     assert warning.kind == kind
     assert warning.rows[0].startswith(row)
+
+
+def test_answers_that_were_scored_are_no_traffic_of_others(published):
+    assert published(120, scored=60)[1] == []
+
+
+@pytest.mark.parametrize(("replicate", "is_its"), [(1, True), (2, False)])
+def test_an_endpoint_is_compared_with_what_it_was_sent_itself(published, replicate, is_its):
+    """Its load point is of the first repetition, which is the first endpoint's."""
+    columns, _ = published(60, replicate=replicate)
+    assert ("server_gpu" in columns) is is_its
 
 
 def test_what_came_too_late_is_said_and_not_compared(published):

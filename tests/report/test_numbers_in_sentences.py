@@ -18,6 +18,7 @@ from helpers.metrics.control import FOLDER, read_moves
 from helpers.run.folder import RunFolder
 from helpers.verdict.analysis import read_measurements
 
+pytest_plugins = ["quality_fixtures"]
 APART = ("warning_list", "definitions", "not-in-report")
 """Of cells whose words come from elsewhere: warnings, definitions."""
 VERSIONS = ("* Machine that the notebooks ran on", "* Python ")
@@ -34,6 +35,8 @@ IMPORTS = {
 
 
 def run_of(name: str, request, made_once) -> RunFolder:
+    if name == "quality":
+        return request.getfixturevalue("quality_run")
     if name in IMPORTS:
         return run_in(made_once(name, IMPORTS[name]))
     return request.getfixturevalue("finished_run").run
@@ -54,7 +57,22 @@ def known_of(run: RunFolder) -> Known:
         endpoints=measured.endpoints,
         calibration=calibration,
         moves=read_moves(run.requests, run.path / FOLDER, config),
+        **answers_of(run, config),
     )
+
+
+def answers_of(run: RunFolder, config) -> dict[str, dict]:
+    """What is known of scored answers, each of which is to be a sum."""
+    if config.quality is None:
+        return {}
+    texts = pd.read_parquet(run.payloads / "sums.parquet").set_index("prompt_id")["text"]
+    sums = texts.map(lambda text: sum(int(number) for number in re.findall(r"\d+", text)))
+    right = {}
+    for option in config.options:
+        answers = pd.read_parquet(run.path / "quality" / f"{option.name}.parquet").set_index("prompt_id")["answer"]
+        right[option.name] = (answers.str.extract(r"(\d+)\s*$")[0].astype(int) == sums[answers.index]).to_dict()
+    most, by = config.generation.max_output_tokens, config.quality.gate.not_worse_than.by
+    return {"right": right, "scored": {"samples": config.quality.samples, "max_output_tokens": most, "by": by}}
 
 
 def sentences_of(run: RunFolder) -> list[str]:
@@ -79,6 +97,7 @@ def sentences_of(run: RunFolder) -> list[str]:
     "name",
     [
         "finished",
+        "quality",
         "none feasible",
         "tied",
         "open",

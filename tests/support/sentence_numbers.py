@@ -55,6 +55,10 @@ class Known:
     """Of each part of a mix, alone and beside the others: option, load, part, is_alone, and its percentile with its interval."""
     sessions: list = field(default_factory=list)
     """How each session ended: a key of ENDS."""
+    right: dict[str, dict[str, bool]] = field(default_factory=dict)
+    """Option -> prompt -> whether its answer is the sum of the numbers in the prompt."""
+    scored: dict[str, int] = field(default_factory=dict)
+    """Prompts to score, and most output tokens of an answer."""
 
     @property
     def slo(self) -> dict:
@@ -521,7 +525,7 @@ def slo_costs(k: Known, f: Found) -> None:
     f.number(cheapest_of_all(k) * k.scale(f.unit()))
 
 
-@claim(r"<L>(?: on <D>)?(?: and|, #% less)")
+@claim(r"(?<!calibration at )<L>(?: on <D>)?(?: and|, #% less)")
 def slo_saves(k: Known, f: Found) -> None:
     f.load(*k.points.loc[k.points["option"] == k.named["option"], "load"])
     if f.has("n"):
@@ -562,6 +566,7 @@ def widest(k: Known, f: Found) -> None:
 STANDINGS = {
     "meet": ("recommended", "tied", "feasible"),
     "miss": ("infeasible",),
+    "fail": ("below_quality",),
     "left": ("eliminated",),
     "decided": ("undecided", "not_judged"),
     "price": ("unpriced",),
@@ -1163,3 +1168,28 @@ def published_differences(k: Known, f: Found) -> None:
 @claim(r"on at least # endpoints? each")
 def endpoints_of_each_option(k: Known, f: Found) -> None:
     f.number(min(point["endpoints"] for option in k.verdict["options"] for point in option["points"]))
+
+
+# --- how right the answers are --------------------------------------------------------------------------------------
+
+
+@claim(r"Its answers score # \(95% interval \[#, #\], numeric, # prompts\)\.")
+def score_of_the_recommended(k: Known, f: Found) -> None:
+    """Wilson's interval of a share."""
+    right = list(k.right[k.verdict["recommended"]].values())
+    n, share, z = len(right), sum(right) / len(right), 1.959964
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    f.number(share, *((middle + side * half) / (1 + z * z / n) for side in (-1, 1)), n)
+
+
+@claim(r"“o” \(\$# <U>\): over # prompts its answers score −# against “o”, which is shown to be more than # lower")
+def refused_by_the_gate(k: Known, f: Found) -> None:
+    mine, other = (k.right[name] for name in f.names)
+    both = mine.keys() & other.keys()
+    f.number(cost(k.option(f.names[0])) * k.scale(f.unit()), len(both))
+    f.number(sum(other[prompt] - mine[prompt] for prompt in both) / len(both), k.scored["by"])
+
+
+@claim(r"was asked the same prompts, # at most, with temperature # and no smallest length: .* or after # tokens")
+def how_answers_were_collected(k: Known, f: Found) -> None:
+    f.number(k.scored["samples"], 0, k.scored["max_output_tokens"])

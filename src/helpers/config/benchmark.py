@@ -20,6 +20,7 @@ from helpers.config.load import Load, Search
 from helpers.config.mix import MIXED, mixed_and_alone, prompts_asked_of, refuse_unmixable
 from helpers.config.notify import Notify
 from helpers.config.options import ImportedOption, Option, OptionBase, PythonOption, SageMakerOption
+from helpers.config.quality import Quality
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words, plain
 from helpers.config.structured import structured_keys
 from helpers.config.traffic_curve import Curve
@@ -238,6 +239,9 @@ class BenchmarkConfig(Strict):
     load: Load
     slo: ServiceLevel
     traffic: Traffic
+    quality: Quality | None = Field(
+        default=None, description="How right the answers are; null: only speed and price are measured."
+    )
     aws: AwsConfig = AwsConfig()
     endpoints: EndpointsConfig = EndpointsConfig()
     local_sagemaker: LocalSageMaker = LocalSageMaker()
@@ -386,6 +390,56 @@ class BenchmarkConfig(Strict):
                 {"path": ["slo", "ttfa_s"]},
             )
         return self
+
+    @model_validator(mode="after")
+    def _answers_can_be_scored(self) -> BenchmarkConfig:
+        if self.quality is None:
+            return self
+        path, why = self._unfit_quality() or ([], None)
+        if why is not None:
+            raise PydanticCustomError("inconsistent", why, {"path": ["quality", *path]})
+        gate = self.quality.gate and self.quality.gate.not_worse_than
+        names = [option.name for option in self.options]
+        if gate is not None and gate.option not in names:
+            raise PydanticCustomError(
+                "missing_dataset",
+                "the gate compares with an option that is not under `options`",
+                {
+                    "path": ["quality", "gate", "not_worse_than", "option"],
+                    "bad": gate.option,
+                    "allowed": names,
+                },
+            )
+        return self
+
+    def _unfit_quality(self) -> tuple[list[str], str] | None:
+        """A key of `quality` and what is wrong with it, given the rest of the config."""
+        if self.imported:
+            return [], "imported results hold no answers. Next: delete quality"
+        if self.conversations is not None:
+            return [], "turns of prompts.conversations have no reference answers. Next: delete one of the two"
+        kind, reference = self.prompts.source.kind, self.quality.reference
+        if kind == "python_reference":
+            return (
+                [],
+                "the Python reference has no answers. Next: set prompts.source to a file that has, or delete quality",
+            )
+        if kind == "sharegpt" and reference is not None:
+            return ["reference"], "of a source of kind sharegpt it is the reply. Next: delete it, or write `kind: file`"
+        if reference is None and kind != "sharegpt" and self.prompts.source.answer is None:
+            return ["reference"], "prompts.source.answer is null, so no column has the right answer. Next: name one"
+        context, most = self.model.context_tokens, self.quality.max_output_tokens or 0
+        longest = min(
+            max(dataset.prompt_tokens[1] for dataset in self.datasets) - 1, context - self.generation.max_output_tokens
+        )
+        if longest + most > context:
+            return ["max_output_tokens"], (
+                f"prompts of up to {longest} tokens and {most} output tokens exceed model.context_tokens {context}. "
+                "Next: lower it, or the prompt_tokens of the datasets"
+            )
+        if self.quality.gate is not None and self.quality.gate.not_worse_than is not None and len(self.options) == 1:
+            return ["gate", "not_worse_than"], "there is no other option to compare. Next: add one, or write min_score"
+        return None
 
     @model_validator(mode="after")
     def _limits_can_be_measured(self) -> BenchmarkConfig:

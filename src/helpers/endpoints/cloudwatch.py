@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase, SageMakerOption
+from helpers.metrics.answers import count_answers
+from helpers.metrics.replicates import replicate_of
 from helpers.number_text import plural
 from helpers.run.aws_errors import is_passing
 from helpers.run.folder import RunFolder
@@ -72,14 +75,15 @@ class _Loaded(NamedTuple):
 class _Owed(NamedTuple):
     record: EndpointRecord
     variant: str
+    loaded: list[_Loaded]
     since: float
 
 
 class CloudWatch:
     """Asks for the endpoints of a run, and writes what there is beside the records of each load point."""
 
-    def __init__(self, run: RunFolder) -> None:
-        self._run = run
+    def __init__(self, config: BenchmarkConfig, run: RunFolder) -> None:
+        self._config, self._run = config, run
         self._owed: list[_Owed] = []
         self._refused = threading.Event()
         self._failures = 0
@@ -87,18 +91,17 @@ class CloudWatch:
     def ask(self, option: OptionBase, record: EndpointRecord) -> None:
         """Of an endpoint whose load is done, while it is still there. Never raises what AWS answers."""
         is_one = isinstance(option, SageMakerOption) and option.inference_component is None
-        loaded = _loaded(self._run, option.name) if is_one else []
+        loaded = self._loaded(option) if is_one else []
         if not loaded or self._refused.is_set():
             return
         session = session_of_record(record, self._run)
         variant = session and self._variant_of(record, session)
         if variant and not self._collect(record, variant, loaded, session, is_last=False):
-            self._owed.append(_Owed(record, variant, time.monotonic()))
+            self._owed.append(_Owed(record, variant, loaded, time.monotonic()))
 
     def ask_again(self) -> None:
         """Of all endpoints that were not complete, until they are, or it is too late."""
-        for record, variant, since in self._owed:
-            loaded = _loaded(self._run, record.option)
+        for record, variant, loaded, since in self._owed:
             while not self._refused.is_set() and (session := session_of_record(record, self._run)) is not None:
                 is_last = time.monotonic() > since + WAIT_S
                 if self._collect(record, variant, loaded, session, is_last) or is_last:
@@ -141,7 +144,7 @@ class CloudWatch:
             )
             return True
         counted = sum(found.get("Invocations", {}).values())
-        answered = sum(each.answers for each in loaded)
+        answered = sum(each.answers for each in loaded) + count_answers(record.option, self._run)
         trouble = None
         if counted < answered and is_last:
             had = f"CloudWatch had {plural(round(counted), 'invocation')}"
@@ -152,17 +155,17 @@ class CloudWatch:
                 write_samples(path, list(_samples(found, each)), trouble)
         return counted >= answered
 
-
-def _loaded(run: RunFolder, option: str) -> list[_Loaded]:
-    found = []
-    for path in sorted(run.requests.glob("*.parquet")):
-        facts = read_attempt_facts(path)
-        if facts.option == option:
-            times = pq.read_table(path, columns=["sent_ns", "done_ns", "status"])
-            begin, end = pc.min(times["sent_ns"]).as_py(), pc.max(times["done_ns"]).as_py()
-            if begin is not None and end is not None:
-                found.append(_Loaded(facts, begin, end, pc.sum(pc.equal(times["status"], "ok")).as_py()))
-    return found
+    def _loaded(self, option: OptionBase) -> list[_Loaded]:
+        found = []
+        for path in sorted(self._run.requests.glob("*.parquet")):
+            facts = read_attempt_facts(path)
+            is_its = facts.option == option.measured_as
+            if is_its and option.replicate in (None, replicate_of(facts, self._config)):
+                times = pq.read_table(path, columns=["sent_ns", "done_ns", "status"])
+                begin, end = pc.min(times["sent_ns"]).as_py(), pc.max(times["done_ns"]).as_py()
+                if begin is not None and end is not None:
+                    found.append(_Loaded(facts, begin, end, pc.sum(pc.equal(times["status"], "ok")).as_py()))
+        return found
 
 
 def _once() -> object:

@@ -88,15 +88,16 @@ class Deployment:
                 "billed_output_tokens",
                 "race_outcome",
                 "race_because",
+                "quality_gate",
             )
             spent = {name: getattr(record, name) for name in counted}
             spent["earlier_hours"] = record.billed_hours() or 0.0
             self._ledger.put(self._target.plan().model_copy(update=spent))
         return self.step()
 
-    def answering_address(self, situation: str = preflight.FIRST_REQUEST) -> Address | None:
+    def answering_address(self, situation: str = preflight.FIRST_REQUEST, is_kept: bool = True) -> Address | None:
         """Where to send requests, once ready and if it answers one; else None, and the reason is noted as the option's failure,
-        which begins with `situation`. Raises CredentialsError.
+        which begins with `situation`. The answer is kept as that to the first request, if it `is_kept`. Raises CredentialsError.
         """
         name = self.option.name
         try:
@@ -108,7 +109,8 @@ class Deployment:
         except DeployError as error:
             self._ledger.update(name, failure=str(error), cause=error.cause)
             return None
-        preflight.keep(answer, self._run)
+        if is_kept:
+            preflight.keep(answer, self._run)
         self._ledger.update(name, failure=None, cause=None)
         return address
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.options import OptionBase
 from helpers.endpoints.deployment import UNDER_WAY, Deployment
+from helpers.endpoints.quality_pass import lacks_answers
 from helpers.endpoints.racing import first_endpoints, race_order
 from helpers.endpoints.teardown import delete_after_failure
 from helpers.endpoints.waiting import growing_pauses
@@ -39,7 +41,7 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
         by_name = {d.option.name: d for d in deployments}
         order = race_order(config, run, ledger)  # now that prices are in the ledger
         in_order = [by_name[option.name] for option in order]
-        wanted = [d for d in in_order if missing_attempts(d.option, config, run)]
+        wanted = [d for d in in_order if _is_wanted(d.option, config, run, ledger)]
         silent = _silent([d for d in there if d in wanted])
         usable = [d for d in wanted if d not in silent]
         started = usable[: first_endpoints(config)]
@@ -50,6 +52,10 @@ def start_deployments(config: BenchmarkConfig, run: RunFolder, on_change: OnChan
             raise no_option_left(ledger)
     on_change(ledger.records())
     return ledger.records()
+
+
+def _is_wanted(option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> bool:
+    return bool(missing_attempts(option, config, run)) or lacks_answers(option, config, run, ledger)
 
 
 def _silent(deployments: Sequence[Deployment]) -> list[Deployment]:

@@ -21,6 +21,7 @@ from helpers.endpoints.deployment import UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.no_answer import NoAnswer
+from helpers.endpoints.quality_pass import collect_answers, lacks_answers, note_gate
 from helpers.endpoints.racing import (
     end_state,
     is_wanted,
@@ -45,6 +46,7 @@ from helpers.load.cluster_processes import ClusterProcesses
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
 from helpers.load.plan import count_attempts, file_of, missing_attempts
+from helpers.metrics.answers import answers_file
 from helpers.metrics.looks import looks_of
 from helpers.number_text import plural
 from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
@@ -161,7 +163,7 @@ class _OptionRunner:
         self._ledger = ledger
         self._cluster = cluster
         self._on_event = on_event
-        self.cloudwatch = CloudWatch(run)
+        self.cloudwatch = CloudWatch(config, run)
         places = 1 if looks_of(config) else config.max_parallel_loads()
         self._load_places = threading.Semaphore(places)
         self._stopping = threading.Event()
@@ -189,9 +191,10 @@ class _OptionRunner:
         self._begun.add(option.name)
         if not missing_attempts(option, self._config, self._run):
             note_leave(option, self._config, self._run, self._ledger)
-            self._delete(option)
-            notify(end_state(option, self._ledger))
-            return
+            if not self._lacks_answers(option):
+                self._delete(option)
+                notify(end_state(option, self._ledger))
+                return
         deployment = Deployment(option, self._config, self._run, self._ledger)
         try:
             ready = self._wait_until_ready(deployment, notify)
@@ -200,6 +203,7 @@ class _OptionRunner:
                     ready = self._run_attempts(deployment, notify)
                     if ready:
                         note_leave(option, self._config, self._run, self._ledger)
+                        ready = self._collect_answers(deployment, notify)
                 notify("deleting")
                 self.cloudwatch.ask(option, self._ledger.record(option.name))
         finally:
@@ -231,7 +235,7 @@ class _OptionRunner:
     def _run_attempts(self, deployment: Deployment, notify: _Notifier) -> bool:
         """Run the missing load points, if a first request is answered; false if the endpoint was lost on the way."""
         option = deployment.option
-        if not is_wanted(option, self._config, self._run):
+        if not missing_attempts(option, self._config, self._run):
             return True
         address = deployment.answering_address()
         if address is None:
@@ -292,21 +296,58 @@ class _OptionRunner:
         Requests that were refused because of credentials, or that failed at an endpoint that no longer exists, say nothing
         about how the option serves: such an attempt is set aside. Raises CredentialsError.
         """
-        name, records = deployment.option.name, Path(spec.output_file)
-        self._note_tokens(self._ledger.record(name), records)
-        errors = error_types(records)
-        if refused := [error for error in errors if error in CREDENTIAL_CODES]:
-            kept = set_aside(records)
-            raise CredentialsError(
-                f"option {name!r}: {len(refused)} requests were refused for invalid AWS credentials; their records are set "
-                f"aside in {kept}. Next: {NEXT_STEP[Cause.CREDENTIALS]}",
-                Cause.CREDENTIALS,
-            )
+        records = Path(spec.output_file)
+        errors = self._errors_of(deployment.option, records)
         if deployment.step().state in READY:
             return self._still_answers(deployment, spec, repeated, notify)
         if errors:
             set_aside(records)
         return False
+
+    def _errors_of(self, option: OptionBase, records: Path) -> list[str]:
+        """Error types of the requests in a file, whose tokens are added to the bill. Raises CredentialsError."""
+        self._note_tokens(self._ledger.record(option.name), records)
+        errors = error_types(records)
+        if refused := [error for error in errors if error in CREDENTIAL_CODES]:
+            kept = set_aside(records)
+            raise CredentialsError(
+                f"option {option.name!r}: {len(refused)} requests were refused for invalid AWS credentials; their records are "
+                f"set aside in {kept}. Next: {NEXT_STEP[Cause.CREDENTIALS]}",
+                Cause.CREDENTIALS,
+            )
+        return errors
+
+    def _lacks_answers(self, option: OptionBase) -> bool:
+        return lacks_answers(option, self._config, self._run, self._ledger)
+
+    def _collect_answers(self, deployment: Deployment, notify: _Notifier) -> bool:
+        """Run the pass whose answers are scored, if it is wanted. False if the server was lost, or all is to stop: then what came
+        back says nothing of the option.
+        """
+        option, config, run = deployment.option, self._config, self._run
+        if not self._lacks_answers(option):
+            return True
+        notify("loading", "quality")
+        address = deployment.answering_address("no answer to the request before its quality pass", is_kept=False)
+        if address is None:
+            return False
+        is_whole, file = (
+            collect_answers(option, address, config, run, self._stopping.is_set),
+            answers_file(option.name, run),
+        )
+        errors, silence = self._errors_of(option, file), silence_at_end(file)
+        if not is_whole:
+            set_aside(file)
+            return False
+        is_there = deployment.step().state in READY
+        if is_there and silence is not None and not silence.was_reached:
+            situation = "fell silent in its quality pass, which was not scored"
+            is_there = deployment.answering_address(situation, is_kept=False) is not None
+        if errors and not is_there:
+            set_aside(file)
+            return False
+        note_gate(option, config, run, self._ledger)
+        return True
 
     def _still_answers(
         self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], notify: _Notifier

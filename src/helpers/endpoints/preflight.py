@@ -11,6 +11,7 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -107,7 +108,7 @@ def ask(
     timeout_s = max(config.load.request_timeout_s, SHORTEST_TIMEOUT_S)
     prompt, hide = _longest_prompt(option, config, run), secret_hider(address.secrets())
     try:
-        exchange, answer = _ask_until_not_throttled(option, address, config, prompt, timeout_s)
+        exchange, answer = ask_until_not_throttled(option, address, config, prompt, timeout_s)
     except (OSError, ValueError) as error:  # a ValueError is one of the address: a host or key that cannot be sent
         kind = kind_of_error(error)
         words = words_of_refusal(error) if isinstance(error, OSError) else str(error)
@@ -152,9 +153,19 @@ def _is_streamed(option: Option, address: Address) -> bool:
     return bool(option.extra_body.get("stream", True)) and "stream" not in option.omit_body_keys
 
 
-def _ask_until_not_throttled(
-    option: Option, address: Address, config: BenchmarkConfig, prompt: pa.Table, timeout_s: float
+def ask_until_not_throttled(
+    option: Option,
+    address: Address,
+    config: BenchmarkConfig,
+    prompt: pa.Table,
+    timeout_s: float,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[Exchange, Answer]:
+    """Send the one prompt of a table, and read the answer; what is throttled is sent again after a pause, and again.
+
+    Once `is_stopped`, an answer is no longer waited for. Raises OSError where no connection can be had, ValueError for an address
+    that cannot be sent to, LoadError without credentials.
+    """
     salt = config.load.prefix_cache_salt
     keys, adapters = (option.extra_body, salt, option.omit_body_keys), list(option.adapters or [None])
     (prepared,) = prepare_requests(prompt, address, config.generation, *keys, adapters[:1])
@@ -163,7 +174,7 @@ def _ask_until_not_throttled(
     pauses = iter(PAUSES_S)
     while True:
         request = RequestWriter(address).write(uuid.uuid4().hex[:12], prepared)
-        exchange = asyncio.run(_exchange(address, request, timeout_s, config.load.max_answer_bytes))
+        exchange = asyncio.run(_exchange(address, request, timeout_s, config.load.max_answer_bytes, is_stopped))
         hide = secret_hider(address.secrets())
         answer = read_answer(exchange, address.api, address.framing, fixed, hide)
         pause_s = next(pauses, None) if answer.status == "throttled" else None
@@ -173,7 +184,9 @@ def _ask_until_not_throttled(
         time.sleep(pause_s)
 
 
-async def _exchange(address: Address, request: bytes, timeout_s: float, most_bytes: int) -> Exchange:
+async def _exchange(
+    address: Address, request: bytes, timeout_s: float, most_bytes: int, is_stopped: Callable[[], bool]
+) -> Exchange:
     """One request on a separate connection. Raises OSError if it cannot be opened."""
     server = Server(address.url, address.ca_file, address.api)
     connection = await HttpConnection.open(server, timeout_s, most_bytes)
@@ -181,7 +194,7 @@ async def _exchange(address: Address, request: bytes, timeout_s: float, most_byt
     try:
         connection.send(request, lambda _, exchange: ended.set_result(exchange))
         deadline = time.monotonic() + timeout_s
-        while not ended.done() and time.monotonic() < deadline:
+        while not ended.done() and time.monotonic() < deadline and not is_stopped():
             await asyncio.wait([ended], timeout=min(LOOK_S, timeout_s))
             connection.look()
         if not ended.done():

@@ -12,6 +12,7 @@ from threading import Semaphore
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase, PythonOption, SageMakerOption
+from helpers.endpoints.quality_pass import compared_with, lacks_answers
 from helpers.load.plan import missing_attempts
 from helpers.load.price_bound import most_of
 from helpers.load.race import Leave, Outcome
@@ -43,8 +44,8 @@ def race_order(config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> list[
     """The options in the order in which they come up: the config's without a race.
 
     In a race the one that costs least per output token at the most that it can serve comes first, if that is known of all that
-    have a price; else the cheapest per hour. Unknown prices come last. Where the SLO follows the machine, the config's first
-    comes before them: it sets the limit.
+    have a price; else the cheapest per hour. Unknown prices come last. The option with whose answers a gate compares those of the
+    others comes before them, and where the SLO follows the machine, the config's first: it sets the limit.
     """
     if looks_of(config) is None:
         return list(config.options)
@@ -55,6 +56,7 @@ def race_order(config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> list[
     price = least if all(least.values()) else usd_per_hour
     places = {option.name: price[option.name] for option in priced}
     in_order = sorted(config.options, key=lambda option: places.get(option.name, math.inf))
+    in_order.sort(key=lambda option: option.name != compared_with(config))
     if config.slo.multiples() or measured_limits(run):
         in_order.sort(key=lambda option: option != config.options[0])
     return in_order
@@ -87,8 +89,12 @@ def first_endpoints(config: BenchmarkConfig) -> int:
 
 
 def is_wanted(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> bool:
-    """False once nothing of an option is to be measured any more, as when a race has found a leader that it cannot beat."""
-    return looks_of(config) is None or bool(missing_attempts(option, config, run))
+    """False once nothing more is asked of an option, as when a race has found a leader that it cannot beat."""
+    if looks_of(config) is None or missing_attempts(option, config, run):
+        return True
+    ledger = Ledger(run.ledger_file, run.run_id)
+    record = ledger.record(option.name)
+    return record is not None and record.race_outcome is not None and lacks_answers(option, config, run, ledger)
 
 
 @contextmanager

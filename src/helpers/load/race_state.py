@@ -90,10 +90,14 @@ def least_prices_of(
 def leader_of(
     config: BenchmarkConfig, requests: Path, endpoints: Sequence[EndpointRecord], but: str | None = None
 ) -> tuple[Price, ...] | None:
-    """What the best option costs that is shown to meet the SLO: of each basis the lowest upper bound; None without one."""
+    """What the best option costs that is shown to meet the SLO, and has passed the gate of `quality` if there is one: of each
+    basis the lowest upper bound; None without one.
+    """
     record = {endpoint.option: endpoint for endpoint in endpoints}
-    prices = []
+    prices, is_gated = [], config.quality is not None and config.quality.gate is not None
     for option in config.options:
+        if is_gated and not (option.name in record and record[option.name].quality_gate == "passed"):
+            continue
         if option.name != but and _shares(option, config).keys() == traffic_of(config).keys():
             price = own_price(points_of(option, config, requests, record.get(option.name)), traffic_of(config))
             prices += [price] if price is not None and math.isfinite(price[0].value) else []

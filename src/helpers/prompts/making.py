@@ -24,6 +24,7 @@ from helpers.prompts.about_dataset import describe_dataset, generator_of, prompt
 from helpers.prompts.conversations import make_conversations
 from helpers.prompts.cutting import CHARACTERS_PER_TOKEN, MOST_CHARACTERS_PER_TOKEN, cut_at_word, cut_prompts
 from helpers.prompts.mixing import with_mix
+from helpers.prompts.references import too_few_references
 from helpers.prompts.shared_prefixes import SharedPrompts, make_shared, with_prefixes, with_salt_room
 from helpers.prompts.shortfalls import SourceSearch, context_warnings, reachable_bin, shortfalls, too_few
 from helpers.prompts.sources import Record, describe_source, read_records
@@ -143,9 +144,12 @@ def make_prompts(config: BenchmarkConfig, base_dir: Path, model_cache_dir: Path 
             faults.append(fault)
         else:
             tables[dataset.name] = _to_table(config, dataset, prompts, shared, wording, others, notes)
+    if not faults:
+        tables = tables if config.load.mix is None else with_mix(tables, config)
+        faults = too_few_references(config, tables)
     if faults:
         raise PromptError("\n".join(faults))
-    return Prompts(tables if config.load.mix is None else with_mix(tables, config))
+    return Prompts(tables)
 
 
 def _make(
@@ -182,7 +186,8 @@ def _fill_pools(
             f"{', '.join(columns) or 'no column'}. Next: cut one of these, or set `cut: null`"
         )
     longest_passage = max(allowed.stop for allowed in bins.values()) * MOST_CHARACTERS_PER_TOKEN
-    records = _checked(read_records(source, base_dir, longest_passage), wording.template, search)
+    reference = config.quality and config.quality.reference
+    records = _checked(read_records(source, base_dir, longest_passage, reference), wording.template, search)
     size = max(_POOL_RECORDS, 2 * sum(dataset.count for dataset in config.datasets))
     ranks = np.random.default_rng(config.seed)
     if source.cut is None:
@@ -298,6 +303,8 @@ def _to_table(
         "answer": pa.array([prompt.record.answer for prompt in prompts], pa.string()),
         "record_id": pa.array([prompt.record.record_id for prompt in prompts], pa.string()),
     }
+    if config.quality is not None:
+        columns["references"] = pa.array([list(prompt.record.references) for prompt in prompts], pa.list_(pa.string()))
     columns |= {f"{TOKENS_PREFIX}{name}": pa.array(tokens, pa.int64()) for name, tokens in other_tokens.items()}
     metadata = describe_dataset(config, dataset, wording, len(prompts), warnings) | {"notes": notes}
     if of_trace is not None:

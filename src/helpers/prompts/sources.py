@@ -49,6 +49,8 @@ class Record:
     """Column -> text. A column that is null in the source is empty."""
     answer: str | None
     """The ground truth, if the source has one; several acceptable answers are on a line each."""
+    references: tuple[str, ...] = ()
+    """The acceptable answers, each by itself."""
     text_from: tuple[str, ...] = ()
     """The keys of the source that the column `text` was made from, where it has no such column."""
 
@@ -57,15 +59,17 @@ def read_records(
     source: PythonReferenceSource | FileSource | ShareGPTSource,
     base_dir: Path,
     passage_characters: int = PASSAGE_CHARACTERS,
+    reference: str | None = None,
 ) -> Iterator[Record]:
     """The records of a source, in its own order, at most `source.max_records`.
 
-    `base_dir` is the folder that relative paths start from. `passage_characters` is the length that a `context` of
-    the Python reference has at least (it ends with a paragraph). Raises PromptError naming file and line.
+    `reference` names the column of the answer instead of `source.answer`; it may be missing in a record. `base_dir` is the folder
+    that relative paths start from. `passage_characters` is the length that a `context` of the Python reference has at least (it
+    ends with a paragraph). Raises PromptError naming file and line.
     """
     if isinstance(source, PythonReferenceSource):
         return _read_python_reference(passage_characters)
-    return islice(_read_file(source, base_dir), source.max_records)
+    return islice(_read_file(source, base_dir, reference), source.max_records)
 
 
 def describe_source(source: PythonReferenceSource | FileSource | ShareGPTSource) -> str:
@@ -126,7 +130,7 @@ def _is_prose(paragraph: str, unwrapped: str) -> bool:
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def _read_file(source: FileSource | ShareGPTSource, base_dir: Path) -> Iterator[Record]:
+def _read_file(source: FileSource | ShareGPTSource, base_dir: Path, reference: str | None) -> Iterator[Record]:
     """One record per value; its columns are the keys of its object, and `text`: what it asks, under any key."""
     hub = isinstance(source, FileSource) and source.kind != "jsonl"
     for where, whole in read_values(source.path, base_dir, hub):
@@ -137,7 +141,8 @@ def _read_file(source: FileSource | ShareGPTSource, base_dir: Path) -> Iterator[
                     f"{where}: {shown(value)}, expected a JSON object whose keys are the columns, a text, or a list of turns. "
                     "Next: correct or delete it"
                 )
-            yield _conversation(fields, where) if isinstance(source, ShareGPTSource) else _record(source, fields, where)
+            is_conversation = isinstance(source, ShareGPTSource)
+            yield _conversation(fields, where) if is_conversation else _record(source, fields, where, reference)
 
 
 def conversations_of_file(
@@ -169,7 +174,7 @@ def _read_conversations(
             yield _record_id(fields, where), where, [(speaker, _encodable(words)) for speaker, words in turns]
 
 
-def _record(source: FileSource, fields: dict[str, Any], where: str) -> Record:
+def _record(source: FileSource, fields: dict[str, Any], where: str, reference: str | None) -> Record:
     if "answer" in source.model_fields_set and source.answer and source.answer not in fields:
         raise PromptError(
             f"{where}: no column {source.answer!r}, which prompts.source.answer names; the columns are "
@@ -178,11 +183,12 @@ def _record(source: FileSource, fields: dict[str, Any], where: str) -> Record:
     asked = None if "text" in fields else what_is_asked(fields)
     taken = asked.keys if asked and asked.is_conversation else ()
     columns = {key: _column_text(field) for key, field in fields.items() if key not in taken}
-    answer = _answer_text(fields.get(source.answer)) if source.answer else None
+    found = _inside(fields, reference) if reference else fields.get(source.answer) if source.answer else None
     if asked:
         columns["text"] = _encodable(asked.text)
-        answer = answer or _answer_text(asked.reply)
-    return Record(_record_id(fields, where), where, columns, answer, asked.keys if asked else ())
+        found = asked.reply if _answer_text(found) is None and reference is None else found
+    keys = asked.keys if asked else ()
+    return Record(_record_id(fields, where), where, columns, _answer_text(found), _references(found), keys)
 
 
 def _conversation(fields: dict[str, Any], where: str) -> Record:
@@ -196,14 +202,26 @@ def _conversation(fields: dict[str, Any], where: str) -> Record:
             f'{{"from": "human", "value": "..."}}, in a list under one of: {", ".join(CONVERSATIONS)}. Next: write '
             "`kind: file`, which reads other records too"
         )
-    return Record(
-        _record_id(fields, where), where, {"text": _encodable(asked.text)}, _answer_text(asked.reply), asked.keys
-    )
+    columns, reply = {"text": _encodable(asked.text)}, asked.reply
+    return Record(_record_id(fields, where), where, columns, _answer_text(reply), _references(reply), asked.keys)
 
 
 def _record_id(fields: dict[str, Any], where: str) -> str:
     named = next((fields[column] for column in ID_COLUMNS if fields.get(column) is not None), None)
     return where.rpartition("/")[2] if named is None else _column_text(named)
+
+
+def _inside(fields: dict[str, Any], name: str) -> object:
+    """The field of a name, or of a path such as `answers.text`; None where the record has none."""
+    if name in fields:
+        return fields[name]
+    outer, _, inner = name.partition(".")
+    return _inside(fields[outer], inner) if inner and isinstance(fields.get(outer), dict) else None
+
+
+def _references(answer: object) -> tuple[str, ...]:
+    texts = [_column_text(one) for one in (answer if isinstance(answer, list) else [answer])]
+    return tuple(text for text in texts if text.strip())
 
 
 def _answer_text(answer: object) -> str | None:

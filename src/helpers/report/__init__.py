@@ -38,6 +38,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "mix_report": ["mix_table"],
         "plan_machines": ["quota_table"],
         "plan_report": ["plan_table"],
+        "quality_report": ["quality_section"],
         "race_report": ["race_table"],
         "readings": ["interval_reading", "options_reading", "price_reading"],
         "report": [

@@ -28,7 +28,8 @@ def what_would_change(verdict: Verdict, changes: Changes, config: BenchmarkConfi
 def _how_sure(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
     """How sure it is that the named option meets the SLO, and that it is the cheapest."""
     second, others = runner_up(verdict), [o for o in verdict.options if o.option != verdict.recommended]
-    unknown = sum(o.status not in ("tied", "feasible", "infeasible", "eliminated") for o in others)
+    known = ("tied", "feasible", "infeasible", "below_quality", "eliminated")
+    unknown = sum(o.status not in known for o in others)
     sure = text.percent(config.slo.confidence)
     said = f"that {quoted(verdict.recommended)} meets each limit of the SLO is shown with {sure} confidence"
     if verdict.tied:
@@ -41,7 +42,8 @@ def _how_sure(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
     elif not others:
         said += "; there is no other option to compare it with"
     elif not unknown:
-        said += "; every other option is shown to miss it"
+        refused = any(o.status == "below_quality" for o in others)
+        said += f"; every other option is shown to miss it{', or to fail the quality gate' if refused else ''}"
     if unknown:
         said += f"; how good {text.plural(unknown, 'other option')} would be is not known"
     return Markdown("**How sure:** {}. That holds for prompts as these, under the loads that were measured.").format(
@@ -76,7 +78,7 @@ def _at_this_traffic(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
 def _by_limit(changes: Changes, verdict: Verdict, config: BenchmarkConfig) -> list[tuple[str, str]]:
     limit_s, name = config.slo.limits_s()[changes.metric], LATENCY_NAME[changes.metric]
     sides = [
-        f"with a limit of {text.duration(change.limit_s)} or {side} {_answer(change)}"
+        f"with a limit of {text.duration(change.limit_s)} or {side} {_answer(change, verdict)}"
         for side, change in (("less", changes.stricter), ("more", changes.laxer))
         if change is not None
     ]
@@ -90,9 +92,9 @@ def _by_limit(changes: Changes, verdict: Verdict, config: BenchmarkConfig) -> li
     return [(f"The {name} limit", said)]
 
 
-def _answer(change: Change) -> str:
+def _answer(change: Change, verdict: Verdict) -> str:
     if change.recommended is None:
-        return "no option would be shown to meet the SLO"
+        return f"no option would be shown to {verdict.aim}"
     return f"{quoted(change.recommended)} would be recommended"
 
 
@@ -113,7 +115,7 @@ def _by_traffic(verdict: Verdict, config: BenchmarkConfig) -> list[tuple[str, st
         )
     if not sides:
         span = f"{text.number(ranges[0].low)} to {text.number(ranges[-1].high)} requests a minute"
-        said = f"no option that is shown to meet the SLO has a lower bill than {cheapest} from {span}."
+        said = f"no option that is shown to {verdict.aim} has a lower bill than {cheapest} from {span}."
     else:
         said = f"the lowest bill here is that of {cheapest}; {' and '.join(sides)}."
     return [("Traffic", said + _next_instance(verdict.option(verdict.recommended), config))]

@@ -10,12 +10,13 @@ from helpers.report.comparing import listed, quoted
 from helpers.report.display import Markdown, Prose
 from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import price_unit, scaled
+from helpers.report.quality_report import score_words, served_by
 from helpers.run.machine import machine_sentence
 from helpers.verdict.capacity import HOURS_PER_MONTH, candidates, fleet
 from helpers.verdict.chosen_points import is_replicated, mixed_cost
 from helpers.verdict.judging import loads_of
 from helpers.verdict.open_points import may_be_less
-from helpers.verdict.verdict import Capacity, Effort, Estimate, OpenLimit, OptionVerdict, Verdict
+from helpers.verdict.verdict import Capacity, Estimate, OpenLimit, OptionVerdict, Verdict
 
 MOST_NAMED = 2
 
@@ -33,10 +34,12 @@ def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
 
 def _recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
     winner, unit = verdict.option(verdict.recommended), price_unit(verdict)
-    served = Markdown("**Serve {} with {}: it meets the SLO ({}) at the lowest price, {} {}, {}.**").format(
-        verdict.model,
+    gate = " and passes the quality gate" if verdict.has_gate else ""
+    served = Markdown("**Serve {} with {}: it meets the SLO ({}){} at the lowest price, {} {}, {}.**").format(
+        served_by(winner.option, verdict, config),
         quoted(winner.option),
         slo_words(config),
+        gate,
         cost_words(scaled(winner.cost, unit), config),
         unit.words,
         loads_of(winner),
@@ -45,7 +48,8 @@ def _recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
         f" For {text.number(config.traffic.requests_per_minute)} requests a minute{_mix(winner, config)} with "
         f"{text.percent(config.traffic.headroom)} headroom it takes {_need(winner.capacity)}{_need_within(winner, config)}."
     )
-    return Markdown().join([served, price_holds_at(winner), takes, _lower_bill(verdict, config), _tie(verdict)])
+    scores = f" {score_words(winner)}" if winner.quality is not None else ""
+    return Markdown().join([served, scores, price_holds_at(winner), takes, _lower_bill(verdict, config), _tie(verdict)])
 
 
 def _lower_bill(verdict: Verdict, config: BenchmarkConfig) -> str:
@@ -133,7 +137,7 @@ def _no_recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
     if unpriced:
         said = f"{' and '.join(map(quoted, unpriced))} {_verb(unpriced)} the SLO, but without a price none can be recommended."
         return Markdown("**{}**").format(said)
-    said = Markdown("**No option is shown to meet the SLO ({}).**").format(slo_words(config))
+    said = Markdown("**No option is shown to {} ({}).**").format(verdict.aim, slo_words(config))
     if verdict.best_estimate:
         return said + Markdown(" {}").format(_if_you_must(verdict, config))
     if verdict.nearest:
@@ -147,7 +151,7 @@ def _verb(names: list[str]) -> str:
 
 def _if_you_must(verdict: Verdict, config: BenchmarkConfig) -> str:
     """The ranking by estimates, what is open, and what would settle it."""
-    ranked = sorted((o for o in verdict.options if o.is_estimate and o.cost), key=lambda o: o.cost.value)
+    ranked = sorted((o for o in verdict.options if o.may_be_named), key=lambda o: o.cost.value)
     best, *others = ranked
     unit = price_unit(verdict)
     prices = {o.option: text.dollars(o.cost.value * unit.scale) for o in ranked}
@@ -158,7 +162,7 @@ def _if_you_must(verdict: Verdict, config: BenchmarkConfig) -> str:
     if others:
         behind = [f"{quoted(o.option)} ({prices[o.option]})" for o in others]
         said += f", before {_listed(behind)}"
-    is_open, settles = _what_is_open(best, config), _what_would_settle(best.to_settle)
+    is_open, settles = _what_is_open(best, config), _what_would_settle(best)
     return f"{said}. That is an estimate, not a verdict: {is_open}. {settles}{price_holds_at(best)}"
 
 
@@ -190,7 +194,10 @@ def _open_limit(limits: list[OpenLimit], config: BenchmarkConfig) -> str:
     return f"{name} is not shown to stay within {allowed} ({_listed(where)})"
 
 
-def _what_would_settle(effort: Effort | None) -> str:
+def _what_would_settle(option: OptionVerdict) -> str:
+    effort = option.to_settle
+    if not option.is_estimate:
+        return "To settle it: a new run with more quality.samples."
     if effort is None:
         return "More requests alone would not settle it: the reasons stand in the table of all options."
     minutes = "less than a minute" if effort.minutes < 1 else f"about {text.plural(round(effort.minutes), 'minute')}"
@@ -210,6 +217,9 @@ def _not_known(verdict: Verdict) -> list[Markdown]:
     lines = []
     for name in verdict.not_measured:
         lines.append(Markdown("**Not measured:** {}: {}").format(quoted(name), verdict.option(name).reason))
+    for option in verdict.options:
+        if option.status == "below_quality":
+            lines.append(Markdown("**Fails the quality gate:** {}{}: {}").format(*_refused(option, verdict)))
     winner = verdict.option(verdict.recommended) if verdict.recommended else None
     if winner is None:
         return lines
@@ -220,6 +230,13 @@ def _not_known(verdict: Verdict) -> list[Markdown]:
     if lower := _lower_bounds(verdict, winner):
         lines.append(Markdown("**At least:** {}").format(lower))
     return lines
+
+
+def _refused(option: OptionVerdict, verdict: Verdict) -> tuple[Markdown, str, str]:
+    """An option whose answers do not pass the gate, what it would cost, and why it does not pass."""
+    unit = price_unit(verdict)
+    price = f" ({text.dollars(option.cost.value * unit.scale)} {unit.words})" if option.cost is not None else ""
+    return quoted(option.option), price, option.reason
 
 
 def _lower_bounds(verdict: Verdict, winner: OptionVerdict) -> str:

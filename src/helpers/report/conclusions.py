@@ -24,8 +24,9 @@ FULL = 0.95
 def price_title(verdict: Verdict, config: BenchmarkConfig) -> str:
     """Who is cheapest within the limit, and how far the next one is behind."""
     limit = f"{config.slo.limits_s()[main_latency(config)]:g} s"
+    limit += " and the quality gate" if verdict.has_gate and verdict.recommended else ""
     if verdict.recommended is None:
-        none = "No option is shown to meet the SLO"
+        none = f"No option is shown to {verdict.aim}"
         if verdict.best_estimate:
             return f"{none}; by its estimates {quoted(verdict.best_estimate)} is the cheapest that does"
         return f"{none}; {quoted(verdict.nearest)} comes nearest" if verdict.nearest else none

@@ -116,7 +116,7 @@ def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
     """The monthly bill of each option from 1 to 10,000 requests a minute."""
     options = candidates(verdict)
     if not options:
-        return Prose("No option meets the SLO and has a price, so there is no bill to compare.")
+        return Prose(f"No option is shown to {verdict.aim} and has a price, so there is no bill to compare.")
     rows = []
     for traffic in TRAFFIC_STEPS:
         bills = {i: _monthly(option, traffic, config) for i, option in enumerate(options)}
@@ -154,7 +154,7 @@ def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
         return Prose("")
     if len(candidates(verdict)) == 1:
         return Prose(
-            f"{quoted(ranges[0].option)} is the only option that is shown to meet the SLO, so no bills are compared."
+            f"{quoted(ranges[0].option)} is the only option that is shown to {verdict.aim}, so no bills are compared."
         )
     if len(ranges) == 1:
         span = f"from {text.number(LOWEST_TRAFFIC)} to {text.number(HIGHEST_TRAFFIC)} requests a minute"

@@ -22,6 +22,7 @@ from helpers.endpoints.pricing import price_of
 from helpers.load.control import SHARE
 from helpers.load.price_bound import most_of
 from helpers.load.race_estimate import expected_load
+from helpers.metrics.answers import samples_of
 from helpers.metrics.control import is_controlled
 from helpers.metrics.looks import looks_of, refuse_short_race
 from helpers.metrics.sample_size import levels_of, rates_too_short, refuse_what_cannot_decide, requests_for_slo
@@ -87,9 +88,15 @@ def plan_table(config: BenchmarkConfig) -> Table:
 def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[str, object]:
     points = len(config.datasets_of(option)) * config.load.most_levels * config.load.repetitions
     startup, startup_basis = _startup_minutes(option)
-    minutes = startup + points * _minutes_per_point(config)
+    scored = 0 if config.quality is None else sum(samples_of(config).get(d.name, 0) for d in config.datasets_of(option))
+    timeout_s = config.load.request_timeout_s
+    pass_minutes = min(config.quality.max_duration_s + timeout_s, scored * timeout_s) / 60 if scored else 0.0
+    minutes = startup + points * _minutes_per_point(config) + pass_minutes
     usd, usd_basis = _dollars(option, config, price, minutes)
     most = "at most " if isinstance(config.load, Search) else ""
+    quality_basis = (
+        f"{plural(scored, 'request')} to score answers, at most {number(pass_minutes, 1)} min" if scored else ""
+    )
     load_basis = f"{most}{plural(points, 'load point')} of at most {number(_minutes_per_point(config), 1)} min"
     return {
         "option": option.name,
@@ -101,7 +108,7 @@ def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[s
         "usd": usd,
         "source": "unknown" if price is None else price.origin,
         "at_best": _at_best(option, config, price) if looks_of(config) else None,
-        "basis": "; ".join(filter(None, (startup_basis, load_basis, usd_basis))),
+        "basis": "; ".join(filter(None, (startup_basis, load_basis, quality_basis, usd_basis))),
     }
 
 
@@ -322,6 +329,9 @@ def _token_dollars(option: Option, config: BenchmarkConfig, price: Price) -> tup
             return None, "no bound of the cost: prompts are repeated as long as a load point goes on"
         most_output = config.generation.max_output_tokens
         most_input = min(dataset.prompt_tokens[1] - 1, config.model.context_tokens - most_output)
+        if config.quality is not None:
+            requests += samples_of(config).get(dataset.name, 0)
+            most_output = max(most_output, config.quality.max_output_tokens or 0)
         usd, total = usd + requests * price.usd_of_tokens(most_input, most_output), total + requests
     basis = (
         f"at most {plural(total, 'request')} of the longest prompts of their dataset and {most_output} output tokens, "

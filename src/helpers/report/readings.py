@@ -27,7 +27,12 @@ def price_reading(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfi
     if named is None:
         return None
     option = verdict.option(named)
-    said = [_why_behind(verdict), _cost_of_the_slo(points, option, verdict, config), _deciding_dataset(option)]
+    said = [
+        _why_behind(verdict),
+        _left_out(option, verdict),
+        _cost_of_the_slo(points, option, verdict, config),
+        _deciding_dataset(option),
+    ]
     words = " ".join(filter(None, said))
     return Prose(words) if words else None
 
@@ -45,6 +50,18 @@ def _why_behind(verdict: Verdict) -> str:
     usd, of = _per_hour(second), _per_hour(winner)
     hourly = "at the same price" if is_same(usd, of) else f"and costs {compared(usd, of, 'more', 'less', 'as much')}"
     return f"{quoted(second.option)} is the runner-up: it serves {serves} requests a minute {hourly} an hour."
+
+
+def _left_out(named: OptionVerdict, verdict: Verdict) -> str:
+    """Options that would cost less, and whose answers do not pass the gate."""
+    refused = [
+        o for o in verdict.options if o.status == "below_quality" and o.cost is not None and named.cost is not None
+    ]
+    cheaper = [quoted(o.option) for o in refused if o.cost.value < named.cost.value]
+    if not cheaper:
+        return ""
+    cost, whose = ("costs", "its") if len(cheaper) == 1 else ("cost", "their")
+    return f"{listed(cheaper)} {cost} less within the SLO, but {whose} answers fail the quality gate."
 
 
 def _has_hourly_price(option: OptionVerdict) -> bool:
@@ -169,8 +186,9 @@ def options_reading(verdict: Verdict) -> Prose | None:
     if len(verdict.options) < 2:
         return None
     groups = {
-        "meets the SLO": ("recommended", "tied", "feasible"),
+        f"is shown to {verdict.aim}" if verdict.has_gate else "meets the SLO": ("recommended", "tied", "feasible"),
         "is shown to miss the SLO": ("infeasible",),
+        "fails the quality gate": ("below_quality",),
         "left the race": ("eliminated",),
         "is not decided": ("undecided", "not_judged"),
         "has no price": ("unpriced",),

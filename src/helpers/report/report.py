@@ -17,6 +17,7 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.file import LoadedConfig
 from helpers.config.mix import MIXED
+from helpers.endpoints.quality_pass import lacks_answers
 from helpers.errors import RunFolderError
 from helpers.load.plan import missing_attempts
 from helpers.metrics.failure_counts import KIND, failure_words
@@ -50,6 +51,7 @@ STATUS_WORDS = {
     "undecided": "not decided",
     "not_judged": "not judged",
     "infeasible": "misses the SLO",
+    "below_quality": "fails the quality gate",
     "eliminated": "eliminated",
     "unpriced": "no price",
     "incomplete": "not measured",
@@ -66,7 +68,7 @@ NO_FIGURE = {
     "latency percentile.",
     "load_vs_latency": "There is no figure of latency against the load: no load point has a finite latency percentile.",
     "load_vs_throughput": "There is no figure of throughput against the load: no load point has a throughput.",
-    "bill_by_traffic": "There is no figure of the bill: no option is shown to meet the SLO at a known price.",
+    "bill_by_traffic": "There is no figure of the bill: no option that may be recommended has a known price.",
     "tokens_vs_latency": "There is no figure of latency against prompt length: no request was answered whose "
     "length is known.",
     "ttft": "There is no figure of TTFT: no answer was streamed, none came, or imported files do not hold it.",
@@ -268,17 +270,21 @@ def _not_seen(points: pd.DataFrame) -> str:
 
 
 def by_cost(verdict: Verdict) -> list[OptionVerdict]:
-    """The options that are shown to meet the SLO, cheapest first, then the estimates, then those without a cost."""
-    return sorted(
-        verdict.options, key=lambda o: (o.is_estimate or o.cost is None, o.cost is None, o.cost.value if o.cost else 0)
-    )
+    """The options that may be recommended, cheapest first, then the others that have a cost, then those without."""
+    return sorted(verdict.options, key=lambda o: (not _is_shown(o), o.cost is None, o.cost.value if o.cost else 0))
+
+
+def _is_shown(option: OptionVerdict) -> bool:
+    return option.cost is not None and not option.may_be_named and option.status != "below_quality"
 
 
 def _order(verdict: Verdict) -> str:
     """The order of `by_cost` in words, as far as these options show it."""
     priced = [o for o in verdict.options if o.cost is not None]
-    kinds = {o.is_estimate for o in priced}
-    words = ", those that are shown to meet the SLO first, then the estimates, each" if len(kinds) > 1 else ","
+    others = [o for o in priced if not _is_shown(o)]
+    then = "estimates" if all(o.is_estimate for o in others) else "others"
+    is_mixed = 0 < len(others) < len(priced)
+    words = f", those that are shown to {verdict.aim} first, then the {then}, each" if is_mixed else ","
     return f"{words} cheapest first" if len(priced) > 1 else ""
 
 
@@ -366,7 +372,10 @@ def how_to_recompute(run: RunFolder, config: BenchmarkConfig) -> Prose:
     command = code(f"make report RUN={run.run_id if run.path.parent == LOCAL_ROOT else run.path}")
     if config.imported:
         return Prose(Markdown("To compute this verdict again from the imported result files: {}.").format(command))
-    missing = [option.name for option in config.options if missing_attempts(option, config, run)]
+    ledger = Ledger(run.ledger_file, run.run_id)
+    missing = [
+        o.name for o in config.options if missing_attempts(o, config, run) or lacks_answers(o, config, run, ledger)
+    ]
     if missing:
         said = Markdown(
             "{} first measures what is missing of {}, and then computes this verdict again from all request records."

@@ -81,6 +81,8 @@ class EndpointRecord(BaseModel):
     """Why the option left the race (`load.race.Outcome`); null while it is in it, or where there is none."""
     race_because: str | None = None
     """The same in words, with the bounds at that moment."""
+    quality_gate: str | None = None
+    """What the gate of `quality` found of the option when a race could still be led by it; null elsewhere."""
     earlier_hours: float = 0.0
     """Lifetime of earlier endpoints of this option: a run that is continued makes a new one."""
 

@@ -1,8 +1,8 @@
 """What of a config decides what was measured, and when a run may continue with another one.
 
-SLO, traffic and prices may change between measuring and judging, but not the shares in which a mix was sent. All else may
-change only where nothing was measured with it: an option whose first request failed is corrected in the config, and the same run
-continues.
+SLO, traffic, prices, and the scorer and gate of `quality`, may change between measuring and judging, but not the shares in which
+a mix was sent. All else may change only where nothing was measured with it: an option whose first request failed is corrected in
+the config, and the same run continues.
 The run's own config.yml is what a config is compared with. Both are read by this version, so that a key which is newer than
 the run has its default in both.
 """
@@ -30,6 +30,7 @@ SECTIONS = [
     "options",
     "load",
     "traffic.mix",
+    "quality",
     "endpoints.replicates",
 ]
 NEVER_THERE = ("planned", "waiting", "refused", "external")
@@ -83,6 +84,8 @@ def _measured(config: BenchmarkConfig) -> dict:
     """What decides the measurements: without prices and where options come from, and with blanks for secrets."""
     data = config.model_dump(mode="json")
     data["traffic.mix"] = None if config.load.mix is None else config.shares_of_parts()  # what was sent together
+    for name in ("scorer", "gate") if data["quality"] else ():
+        del data["quality"][name]
     for option in data["options"]:
         option.pop("price", None)
         option.pop("other_prices", None)

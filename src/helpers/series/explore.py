@@ -86,7 +86,7 @@ def panel(config: BenchmarkConfig, run: RunFolder, measured: Measurements, shown
 
 def _still(config: BenchmarkConfig, run: RunFolder, measured: Measurements) -> Html:
     """What the panel shows at the config's settings. LOOK hides it while the panel is displayed."""
-    verdict = judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id)
+    verdict = judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id, measured.quality)
     outcome, given = Outcome(config, measured.points, measured.endpoints, verdict), settings_of(config)
     chart = read_figures(run).get("price_performance")
     hint = Markdown("This is a still picture of the panel. Next: run this notebook in Jupyter to move its controls.")

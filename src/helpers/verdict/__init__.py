@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_endpoints",
             "read_failures",
             "read_points",
+            "read_quality",
             "read_warnings",
             "write_metrics",
             "write_verdict",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -18,6 +18,7 @@ from helpers.metrics.failure_counts import count_failures
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.pooled_failures import judge_across_loads
+from helpers.metrics.quality import AnswerQuality, read_quality
 from helpers.metrics.server_load import server_columns
 from helpers.metrics.summary import LoadPoint, no_load_points, read_load_points, summarise
 from helpers.run.folder import RunFolder, write_atomically
@@ -65,6 +66,8 @@ class Measurements:
     warnings: list[ReportWarning]
     failures: pd.DataFrame
     """Failed requests by load point and kind: `failure_counts.count_failures`."""
+    quality: dict[str, AnswerQuality] = field(default_factory=dict)
+    """Option -> how right its answers are; empty where they are not scored."""
 
 
 def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
@@ -102,13 +105,14 @@ def read_measurements(config: BenchmarkConfig, run: RunFolder) -> Measurements:
             datetime.now(UTC).date(),
             read_moves(run.requests, run.path / FOLDER, config),
         ),
-        *check_published(run, facts),
+        *check_published(run, facts, config),
         *group_warnings(groups, grouped, config),
         *import_warnings(run),
     ]
     drawn = pd.concat(samples, ignore_index=True) if samples else pd.DataFrame(columns=[*SAMPLED, *SAMPLE_KEYS])
     failures = count_failures(run.requests, facts, groups)
-    return Measurements(points, drawn, facts, endpoints, gravest_first(found), failures)
+    quality = read_quality(config, run)
+    return Measurements(points, drawn, facts, endpoints, gravest_first(found), failures, quality)
 
 
 def _numbers_as_numbers(column: pd.Series) -> pd.Series:

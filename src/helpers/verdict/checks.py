@@ -29,7 +29,9 @@ from helpers.verdict.request_checks import LoadPointAudit, check_load_points, ch
 LENGTH_TOLERANCE = 0.05
 STANDARD_ERRORS = 4
 PRICE_AGE_DAYS = 90
-NEXT_ONE_MODEL = "serve the same model with all options, or weigh the quality of their answers beside the price"
+NEXT_ONE_MODEL = (
+    "serve the same model with all options, or score their answers beside the price (quality in the config)"
+)
 VERSION = re.compile(r"v?(\d+(?:\.\d+)+)")
 WORD_AND_VERSION = re.compile(r"([a-z]+)(\d+(?:\.\d+)+)")
 
@@ -50,7 +52,7 @@ def check_run(
         *_missing_repetitions(points, config),
         *_different_models(config, endpoints),
         *check_counts(points),
-        *_lengths(points, bool(counted_apart(points, config, same_model(config, endpoints), same_lengths=False))),
+        *_lengths(points, endpoints, config),
         *check_requests(audits, config),
         *check_load_points(points, facts, config),
         *check_moves(moves, config),
@@ -110,7 +112,7 @@ def _unequal(points: pd.DataFrame, tokens: str) -> list[str]:
 
 
 def _different_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) -> Iterable[ReportWarning]:
-    if not same_model(config, endpoints):
+    if config.quality is None and not same_model(config, endpoints):
         served = [f"{name}: {model or 'unknown'}" for name, model in served_models(config, endpoints).items()]
         next_step = "if these names mean the same model, write `model: ...` in the options"
         message = (
@@ -120,7 +122,11 @@ def _different_models(config: BenchmarkConfig, endpoints: list[EndpointRecord]) 
         yield ReportWarning(kind="different_models", message=message, rows=served)
 
 
-def _lengths(points: pd.DataFrame, are_counted_apart: bool) -> Iterable[ReportWarning]:
+def _lengths(points: pd.DataFrame, endpoints: list[EndpointRecord], config: BenchmarkConfig) -> Iterable[ReportWarning]:
+    is_same = same_model(config, endpoints)
+    if config.quality is not None and not is_same:  # each model has tokens of its own
+        return
+    are_counted_apart = bool(counted_apart(points, config, is_same, same_lengths=False))
     what_follows = "requests are unequal work, so options are compared per output token"
     if are_counted_apart:
         what_follows = "but tokens were not counted alike, so it is not known whether requests are unequal work"

@@ -10,8 +10,8 @@ MEANINGS = {
     0: "a verdict: an option is recommended, perhaps without options that could not be measured, which are named",
     1: "the run failed: see the error above",
     2: "wrong usage, config, prompts or result files: see the error above",
-    3: "no option meets the SLO",
-    4: "undecided: no option is shown to meet the SLO, and not all are shown to miss it",
+    3: "no option meets the SLO, or the gate of quality where there is one",
+    4: "undecided: no option is shown to meet the SLO (or the gate of quality), and not all are shown to miss it",
     5: "the budget is reached: the run stopped",
     6: "no option was measured: none could be deployed, none answered, or none on every dataset of the traffic",
     7: "a condition of --fail-if holds, or is unknown: the last line says which, with its numbers",
@@ -35,7 +35,7 @@ def status_of_verdict(verdict: Verdict) -> int:
     statuses = {option.status for option in verdict.options if option.option not in verdict.not_measured}
     if not statuses:
         return NOTHING
-    return INFEASIBLE if statuses == {"infeasible"} else UNDECIDED
+    return INFEASIBLE if statuses <= {"infeasible", "below_quality"} else UNDECIDED
 
 
 def status_of_error(error: BaseException) -> int:

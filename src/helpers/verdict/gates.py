@@ -30,7 +30,7 @@ PRICES: dict[str, str] = {
 """The verdict's `cost_basis` -> its words."""
 MONTH = "usd_per_month"
 ALLOWED = (
-    "undecided, tied, not_measured, regression, recommended != OPTION, "
+    "undecided, tied, not_measured, below_quality, regression, recommended != OPTION, "
     f"{', '.join(f'{name} > NUMBER' for name in (MONTH, *PRICES))}"
 )
 MOST_NAMED = 3
@@ -98,6 +98,11 @@ def _gate(condition: str, config: BenchmarkConfig) -> Gate:
     if condition in WORDS:
         if condition == "regression":
             _refuse_without_baseline(config)
+        if condition == "below_quality" and (config.quality is None or config.quality.gate is None):
+            raise ParameterError(
+                "--fail-if below_quality: the config has no gate for answers. Expected quality.gate. Next: add it, or delete the "
+                "condition"
+            )
         return Gate(condition, WORDS[condition])
     match = _COMPARED.fullmatch(condition)
     name, sign, value = match.groups() if match else ("", "", "")
@@ -152,7 +157,7 @@ def _is_undecided(verdict: Verdict, _: Comparison | None) -> Finding:
     if status == NOTHING:
         return None, "nothing was measured"
     if status == UNDECIDED:
-        return True, "no option is shown to meet the SLO, and not all are shown to miss it"
+        return True, f"no option is shown to {verdict.aim}, and not all are shown not to"
     return (
         False,
         "no option meets the SLO" if verdict.recommended is None else f"“{verdict.recommended}” is recommended",
@@ -170,6 +175,21 @@ def _is_tied(verdict: Verdict, _: Comparison | None) -> Finding:
 def _is_not_measured(verdict: Verdict, _: Comparison | None) -> Finding:
     missing = verdict.not_measured
     return bool(missing), f"not measured: {_quoted(missing)}" if missing else "every option was measured"
+
+
+def _is_below_quality(verdict: Verdict, _: Comparison | None) -> Finding:
+    gated = {o.option: o.quality for o in verdict.options if o.quality is not None and o.quality.gate is not None}
+    if failed := [name for name, quality in gated.items() if quality.gate == "failed"]:
+        return True, f"the answers of {_quoted(failed)} do not pass quality.gate"
+    is_open = [name for name, quality in gated.items() if quality.gate == "open"]
+    if is_open or not gated:
+        return (
+            None,
+            f"it is open whether the answers of {_quoted(is_open)} pass quality.gate"
+            if gated
+            else "no gate was judged",
+        )
+    return False, "the answers of every option pass quality.gate"
 
 
 def _is_another(verdict: Verdict, name: str) -> Finding:
@@ -223,6 +243,7 @@ WORDS: dict[str, Callable[[Verdict, Comparison | None], Finding]] = {
     "undecided": _is_undecided,
     "tied": _is_tied,
     "not_measured": _is_not_measured,
+    "below_quality": _is_below_quality,
     "regression": _has_regressed,
 }
 """Conditions without a value."""

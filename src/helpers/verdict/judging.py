@@ -1,10 +1,10 @@
 """The rules of the verdict.
 
-An option must meet the SLO, with the config's confidence, on every dataset of the traffic. On each dataset it is judged at
-the cheapest of its load points that do. The cheapest option wins; options whose 95% intervals overlap with the winner's are
-tied with it. An option that might be as cheap at a load that is not decided is listed as well: with the confidence of the
-intervals, the truly cheapest option is the recommended one, one that is tied with it, or one that may be cheaper. An option
-that answered no request has failed, and its latency is not judged.
+An option must meet the SLO, with the config's confidence, on every dataset of the traffic, and pass the gate of `quality`, if
+there is one. On each dataset it is judged at the cheapest of its load points that do. The cheapest option wins; options whose 95%
+intervals overlap with the winner's are tied with it. An option that might be as cheap at a load that is not decided is listed as
+well: with the confidence of the intervals, the truly cheapest option is the recommended one, one that is tied with it, or one
+that may be cheaper. An option that answered no request has failed, and its latency is not judged.
 
 Prices are per 1,000 requests, or per 1M output tokens where requests are unequal work. Where only the counting may differ,
 prices stay per request: tokens that were counted in different ways do not change the ranking, but an option that would be
@@ -14,6 +14,7 @@ cheaper by them is listed. A load point that the client limited is not judged: i
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -22,6 +23,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import KIND_WORDS, Load, Search
 from helpers.config.options import OptionBase
 from helpers.metrics.formulas import CLIENT_LIMITED, MISSED
+from helpers.metrics.quality import AnswerQuality
 from helpers.metrics.room import highest_asked
 from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
@@ -46,6 +48,8 @@ from helpers.verdict.open_points import (
     not_met_because,
     open_because,
 )
+from helpers.verdict.quality_gate import gated
+from helpers.verdict.quality_gate import open_because as open_answers
 from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict, Verdict
 
 PER_TOKEN: CostBasis = "usd_per_1m_output_tokens"
@@ -57,24 +61,28 @@ def judge(
     warnings: list[ReportWarning],
     config: BenchmarkConfig,
     run_id: str,
+    quality: Mapping[str, AnswerQuality] | None = None,
 ) -> Verdict:
-    """Judge the load points of a run (`summary.summarise`); `endpoints` hold prices, models and failures."""
+    """Judge the load points of a run (`summary.summarise`); `endpoints` hold prices, models and failures, `quality` how right
+    the answers of each option are (`metrics.quality.read_quality`).
+    """
     points = _asked(points, config)
     basis, is_comparable, apart = work_of(points, endpoints, config)
-    options = _assess_all(points, endpoints, basis, config)
+    options = _assess_all(points, endpoints, basis, config, quality)
     ranked = _ranked(options)
     winner = ranked[0] if ranked else None
     if winner:
         winner = _with_cheaper_loads(winner, points, basis, config)
         options = [winner if option.option == winner.option else option for option in options]
     tied = [o.option for o in ranked[1:] if _overlap(winner.cost, o.cost)]
-    cheaper = {o.option: cheaper_because(o, points, winner, basis, config) for o in options}
+    cheaper = {o.option: cheaper_because(o, points, winner, basis, config) or open_answers(o, winner) for o in options}
     if apart and winner:
-        by_token = {o.option: o for o in _assess_all(points, endpoints, PER_TOKEN, config)}
+        by_token = {o.option: o for o in _assess_all(points, endpoints, PER_TOKEN, config, quality)}
         for name in set(by_token) - {winner.option, *tied}:
             counted = cheaper_if_counted_alike(by_token[name], by_token[winner.option], points, config)
             cheaper[name] = cheaper[name] or counted
-    nearest, reason = (None, None) if winner else nearest_to_slo(points, config)
+    is_refused = any(option.status == "below_quality" for option in options)
+    nearest, reason = (None, None) if winner or is_refused else nearest_to_slo(points, config)
     return Verdict(
         run_id=run_id,
         config_name=config.name,
@@ -97,10 +105,14 @@ def judge(
 
 
 def recommended(
-    points: pd.DataFrame, endpoints: list[EndpointRecord], basis: CostBasis, config: BenchmarkConfig
+    points: pd.DataFrame,
+    endpoints: list[EndpointRecord],
+    basis: CostBasis,
+    config: BenchmarkConfig,
+    quality: Mapping[str, AnswerQuality] | None = None,
 ) -> str | None:
     """The option that `judge` recommends where prices are compared in `basis`: its answer without the reasons."""
-    ranked = _ranked(_assess_all(_asked(points, config), endpoints, basis, config))
+    ranked = _ranked(_assess_all(_asked(points, config), endpoints, basis, config, quality))
     return ranked[0].option if ranked else None
 
 
@@ -124,7 +136,13 @@ class Work(NamedTuple):
 
 
 def work_of(points: pd.DataFrame, endpoints: list[EndpointRecord], config: BenchmarkConfig) -> Work:
-    """Compare the models, prompts and answers of the options."""
+    """Compare the models, prompts and answers of the options.
+
+    Where answers are scored, options may serve different models: a request is then the unit of work, and tokens are not, which
+    each model has of its own.
+    """
+    if config.quality is not None and not same_model(config, endpoints):
+        return Work("usd_per_1k_requests", True, [])
     same, is_equal = same_model(config, endpoints), same_output_length(points) and same_prompts(points)
     apart = counted_apart(points, config, same, is_equal)
     are_sent_alike = not config.imported or same_prompts(points)
@@ -135,7 +153,7 @@ def work_of(points: pd.DataFrame, endpoints: list[EndpointRecord], config: Bench
 
 def _best_estimate(options: list[OptionVerdict]) -> str | None:
     """Of the options that may meet the SLO, the one with the lowest estimated cost."""
-    priced = [o for o in options if o.is_estimate and o.cost is not None]
+    priced = [o for o in options if o.may_be_named]
     return min(priced, key=lambda o: o.cost.value).option if priced else None
 
 
@@ -143,13 +161,18 @@ def _best_estimate(options: list[OptionVerdict]) -> str | None:
 
 
 def _assess_all(
-    points: pd.DataFrame, endpoints: list[EndpointRecord], basis: CostBasis, config: BenchmarkConfig
+    points: pd.DataFrame,
+    endpoints: list[EndpointRecord],
+    basis: CostBasis,
+    config: BenchmarkConfig,
+    quality: Mapping[str, AnswerQuality] | None,
 ) -> list[OptionVerdict]:
     record = {endpoint.option: endpoint for endpoint in endpoints}
-    return [
+    assessed = [
         _assess(option, record.get(option.name), points[points["option"] == option.name], basis, config)
         for option in config.options
     ]
+    return [gated(option, (quality or {}).get(option.option), basis) for option in assessed]
 
 
 def _assess(
@@ -305,15 +328,14 @@ def _placed(
     changes: dict[str, object] = {"may_be_cheaper": bool(cheaper_because), "may_be_cheaper_because": cheaper_because}
     if winner is not None and option.status == "feasible":
         if option.option == winner.option:
-            changes |= {
-                "status": "recommended",
-                "reason": f"the cheapest option that meets the SLO, {loads_of(option)}",
-            }
+            gate = " and passes the quality gate" if _has_gate(option) else ""
+            reason = f"the cheapest option that meets the SLO{gate}, {loads_of(option)}"
+            changes |= {"status": "recommended", "reason": reason}
         elif option.option in tied:
-            words = f"meets the SLO {loads_of(option)}; its price is not shown to differ from the cheapest"
+            words = f"meets the SLO {loads_of(option)}; its price is not shown to differ from {_named(winner)}"
             changes |= {"status": "tied", "reason": words}
         elif winner.cost.value == 0:
-            changes |= {"reason": "meets the SLO, but the cheapest costs nothing"}
+            changes |= {"reason": f"meets the SLO, but {_named(winner)} costs nothing"}
         else:
             more = option.cost.value / winner.cost.value - 1
             changes |= {"reason": f"meets the SLO, {more:.0%} more expensive {_against(option, winner)}"}
@@ -346,5 +368,14 @@ def loads_of(option: OptionVerdict) -> str:
 def _against(option: OptionVerdict, winner: OptionVerdict) -> str:
     """What it is compared with, and at which loads where they differ."""
     if [point.load for point in option.points] == [point.load for point in winner.points]:
-        return f"than the cheapest, both {loads_of(option)}"
-    return f"{loads_of(option)} than the cheapest {loads_of(winner)}"
+        return f"than {_named(winner)}, both {loads_of(option)}"
+    return f"{loads_of(option)} than {_named(winner)} {loads_of(winner)}"
+
+
+def _has_gate(option: OptionVerdict) -> bool:
+    return option.quality is not None and option.quality.gate is not None
+
+
+def _named(winner: OptionVerdict) -> str:
+    """With a gate on answers, a cheaper one may have been refused."""
+    return "the recommended" if _has_gate(winner) else "the cheapest"

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.metrics.answers import count_answers
+from helpers.metrics.replicates import replicate_of
 from helpers.number_text import plural
 from helpers.run.folder import RunFolder
 from helpers.run.records import AttemptFacts, read_requests
@@ -29,14 +32,14 @@ class _Option(NamedTuple):
     """Sums over all minutes, by name."""
 
 
-def check_published(run: RunFolder, facts: list[AttemptFacts]) -> Iterator[ReportWarning]:
+def check_published(run: RunFolder, facts: list[AttemptFacts], config: BenchmarkConfig) -> Iterator[ReportWarning]:
     """Warnings with both numbers; none where CloudWatch was not read, or not to its end."""
     more, apart = [], []
     for option in dict.fromkeys(each.option for each in facts):
-        found = _option(run, [each for each in facts if each.option == option])
+        found = _option(run, [each for each in facts if each.option == option], config)
         if found is None:
             continue
-        sent, counted = len(found.requests), found.published.get("Invocations", 0.0)
+        sent, counted = len(found.requests) + count_answers(option, run), found.published.get("Invocations", 0.0)
         if counted > sent * (1 + SHARE_MORE) + MORE:
             more.append(f"{option}: {counted:,.0f} invocations by CloudWatch, {plural(sent, 'request')} by the client")
             continue
@@ -59,7 +62,7 @@ def check_published(run: RunFolder, facts: list[AttemptFacts]) -> Iterator[Repor
         )
 
 
-def _option(run: RunFolder, facts: list[AttemptFacts]) -> _Option | None:
+def _option(run: RunFolder, facts: list[AttemptFacts], config: BenchmarkConfig) -> _Option | None:
     tables = []
     for each in facts:
         read = read_samples(run, each.load_point)
@@ -67,8 +70,8 @@ def _option(run: RunFolder, facts: list[AttemptFacts]) -> _Option | None:
             return None
         monotonic, wall = each.clock_pairs[0]
         minute = ((read[0]["time_ns"] + (wall - monotonic)) / 1e9).round()
-        tables.append(read[0].assign(minute=minute))
-    rows = pd.concat(tables).drop_duplicates(["name", "minute"])
+        tables.append(read[0].assign(minute=minute, endpoint=replicate_of(each, config)))
+    rows = pd.concat(tables).drop_duplicates(["name", "minute", "endpoint"])
     requests = read_requests(
         run.requests, ["status", "sent_ns", "first_token_ns", "done_ns"], [f.load_point for f in facts]
     )

@@ -70,14 +70,14 @@ def days_of(verdict: Verdict, endpoints: Sequence[EndpointRecord], traffic: Traf
         if option.capacity is not None
     ]
     return sorted(
-        days, key=lambda day: (day.option.is_estimate, day.usd_per_month.value if day.usd_per_month else math.inf)
+        days, key=lambda day: (day.option.may_be_named, day.usd_per_month.value if day.usd_per_month else math.inf)
     )
 
 
 def ranked(days: Sequence[Day]) -> list[Day]:
     """Of `days_of` those whose bills are compared: of the options that are shown to meet the SLO, else of the estimates."""
     billed = [day for day in days if day.usd_per_month is not None]
-    return [day for day in billed if not day.option.is_estimate] or billed
+    return [day for day in billed if not day.option.may_be_named] or billed
 
 
 def day_of(option: OptionVerdict, startup_s: float | None, traffic: Traffic) -> Day:

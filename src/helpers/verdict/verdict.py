@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from helpers.config.load import LoadKind
+from helpers.metrics.quality import AnswerQuality
 from helpers.price import Price
 from helpers.run.report_warning import ReportWarning
 
@@ -22,6 +23,7 @@ Status = Literal[
     "undecided",
     "not_judged",
     "infeasible",
+    "below_quality",
     "eliminated",
     "unpriced",
     "incomplete",
@@ -152,11 +154,20 @@ class OptionVerdict(Data):
     prices: list[Price] = []
     """The first is the one that `cost` follows from."""
     capacity: Capacity | None = None
+    quality: AnswerQuality | None = None
+    """Null where the config has no `quality`."""
+    usd_per_1k_correct: Estimate | None = None
+    """`cost` ÷ share of right answers; null where answers are not right or wrong, or costs are not per request."""
 
     @property
     def price(self) -> Price | None:
         """The price that `cost` follows from; None if unknown."""
         return self.prices[0] if self.prices else None
+
+    @property
+    def may_be_named(self) -> bool:
+        """True if it has a cost and is not decided: by its estimates it meets the SLO, or by its answers alone it is open."""
+        return (self.is_estimate or self.status == "undecided") and self.cost is not None
 
     @property
     def is_billed_per_token(self) -> bool:
@@ -184,8 +195,8 @@ class Verdict(Data):
     tied: list[str]
     """Options whose price interval overlaps with that of the recommended."""
     may_be_cheaper: list[str]
-    """Options that are not shown to meet the SLO where they are cheapest, and might be as cheap: more measurements would show
-    it. Without a recommended option: those that may meet the SLO."""
+    """Options that are not shown to meet the SLO where they are cheapest, or not to pass the gate of `quality`, and might be as
+    cheap: more measurements would show it. Without a recommended option: those that may meet the SLO."""
     not_measured: list[str] = []
     """Options that failed, or that lack a dataset: they are not judged."""
     best_estimate: str | None = None
@@ -195,6 +206,16 @@ class Verdict(Data):
     nearest_reason: str | None
     options: list[OptionVerdict]
     warnings: list[ReportWarning]
+
+    @property
+    def has_gate(self) -> bool:
+        """True if options must pass a gate of `quality` too."""
+        return any(option.quality is not None and option.quality.gate is not None for option in self.options)
+
+    @property
+    def aim(self) -> str:
+        """What an option must be shown to do before it is recommended, as a phrase."""
+        return f"meet the SLO{' and pass the quality gate' if self.has_gate else ''}"
 
     def option(self, name: str) -> OptionVerdict:
         """The verdict on one option; KeyError if the run has none of that name."""

@@ -139,7 +139,8 @@ class WhatIf:
     def at(self, settings: Settings) -> Outcome:
         """The verdict at these settings."""
         config, points, endpoints = self._measured_at(settings)
-        verdict = judge(points, endpoints, self.measured.warnings, config, self.run.run_id)
+        measured = self.measured
+        verdict = judge(points, endpoints, measured.warnings, config, self.run.run_id, measured.quality)
         return Outcome(config, points, endpoints, verdict)
 
     def recommended_at(self, settings: Settings, basis: CostBasis) -> str | None:
@@ -147,7 +148,7 @@ class WhatIf:
         time of the whole verdict.
         """
         config, points, endpoints = self._measured_at(settings)
-        return recommended(points, endpoints, basis, config)
+        return recommended(points, endpoints, basis, config, self.measured.quality)
 
     def _measured_at(self, settings: Settings) -> tuple[BenchmarkConfig, pd.DataFrame, list[EndpointRecord]]:
         """Config, load points and endpoints at these settings."""

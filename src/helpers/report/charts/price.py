@@ -125,7 +125,8 @@ def _alt_and_caption(picture: _Picture, drawn: pd.DataFrame) -> tuple[str, str]:
     count = text.plural(len(outcome.points), "load point")
     met = int((outcome.points["slo"] == MET).sum())
     summary = f"{met} of {count} {'is' if met == 1 else 'are'} shown to meet the SLO."
-    best = f"Recommended: {recommended}." if recommended else "No option is shown to meet the SLO."
+    none = "No option is recommended." if outcome.verdict.has_gate else "No option is shown to meet the SLO."
+    best = f"Recommended: {recommended}." if recommended else none
     alt = f"Price {unit.words} against {picture.x_name}. {best} {summary} {ranges(drawn, x, ' s', config)}"
     wide = tuple(column for column in (x, unit.column) if is_wide(drawn, column))
     month = " A month's price is that of the whole traffic on that dataset, in whole instances."

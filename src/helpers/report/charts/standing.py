@@ -25,7 +25,7 @@ NAME_PX, PRICES_PX, BAR_Y = 18.0, (18.0, 395.0), 45
 NAME_CHARACTERS, WORDS_CHARACTERS = 42, 53
 FAR = 4.0
 """Prices beyond this many times the lowest lie beyond the end of the axis."""
-MARKS = {"recommended": "✓", "tied": "≈", "feasible": "✓", "infeasible": "✗", "eliminated": "✗"}
+MARKS = {"recommended": "✓", "tied": "≈", "feasible": "✓", "infeasible": "✗", "below_quality": "✗", "eliminated": "✗"}
 """Status -> what stands before the name; the others are not decided: a question mark."""
 WORDS = STATUS_WORDS | {"recommended": "recommended: meets the SLO", "tied": "meets the SLO, tied with the recommended"}
 

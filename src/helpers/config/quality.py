@@ -1,0 +1,63 @@
+"""The `quality` section of a config: how right the answers of the options are, and how right they must be."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict
+
+Scorer = Literal["exact_match", "token_f1", "rouge_l", "numeric", "multiple_choice"]
+RIGHT_OR_WRONG: tuple[Scorer, ...] = ("exact_match", "numeric", "multiple_choice")
+"""Scorers of which an answer is right or wrong; the others give it a share of what is right."""
+
+
+class NotWorse(Strict):
+    """Another option, and by how much the score may be lower than its score."""
+
+    option: Name
+    by: float = Field(gt=0, lt=1, description="In points of the score, which goes from 0 to 1, for example 0.05.")
+
+
+class QualityGate(Strict):
+    """What an option's answers must be shown to be, with `slo.confidence`, before it can be recommended."""
+
+    min_score: float | None = Field(default=None, gt=0, lt=1, description="Lowest mean score, from 0 to 1.")
+    not_worse_than: NotWorse | None = Field(
+        default=None,
+        description="The score may be lower than that of this option by no more than `by`, prompt by prompt.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> QualityGate:
+        if (self.min_score is None) == (self.not_worse_than is None):
+            raise ValueError("give either min_score or not_worse_than: {option, by}")
+        return self
+
+
+class Quality(Strict):
+    """Scores of the answers to some of the prompts, asked after the load, one answer with natural length for each."""
+
+    scorer: Scorer = Field(
+        description="exact_match, token_f1: of text, normalised as for SQuAD. rouge_l: F1 of the longest common subsequence of "
+        "words. numeric: the last number. multiple_choice: the letter."
+    )
+    reference: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Column of the source with the right answer (text, or a list of acceptable texts); `a.b` is b in a. Default: "
+        "prompts.source.answer, or the reply of a conversation.",
+    )
+    samples: PositiveInt = Field(
+        default=200, description="Prompts to ask, over the datasets in their shares of the traffic."
+    )
+    max_output_tokens: PositiveInt | None = Field(
+        default=None, description="Most output tokens of an answer; default generation.max_output_tokens."
+    )
+    max_duration_s: PositiveSeconds = Field(
+        default=900, description="Time after which no more prompts are asked of an option."
+    )
+    gate: QualityGate | None = Field(
+        default=None, description="Null: scores stand beside the prices, and exclude no option."
+    )

@@ -1,0 +1,64 @@
+"""Answers that are scored: which prompts are asked, and the files that hold what came back.
+
+They come from a pass of their own after the load, one file for each option, and are in no measurement. A file is there once its
+pass has ended. Columns: `dataset`, `prompt_id`, `status`, `http_status`, `error_type`, `error`, `answer` (without the thinking;
+null for a failure), `finish_reason`, `prompt_tokens`, `output_tokens`, `cached_tokens`, `done_ns`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.options import OptionBase
+from helpers.metrics.scorers import can_score
+from helpers.run.folder import RunFolder
+
+FOLDER = "quality"
+CUT = ("length", "max_tokens", "max_new_tokens")
+"""Finish reasons of answers that did not end by themselves."""
+SCHEMA = pa.schema(
+    [
+        (name, pa.string())
+        for name in ("dataset", "prompt_id", "status", "error_type", "error", "answer", "finish_reason")
+    ]
+    + [(name, pa.int64()) for name in ("http_status", "prompt_tokens", "output_tokens", "cached_tokens", "done_ns")]
+)
+
+
+def answers_file(option: str, run: RunFolder) -> Path:
+    """Where the answers of an option are, once its pass has ended."""
+    return run.path / FOLDER / f"{slug(option)}.parquet"
+
+
+def count_answers(option: str, run: RunFolder) -> int:
+    """Requests of an option's pass, failures among them; 0 without one."""
+    path = answers_file(option, run)
+    return pq.read_metadata(path).num_rows if path.is_file() else 0
+
+
+def samples_of(config: BenchmarkConfig) -> dict[str, int]:
+    """Dataset -> how many of its prompts are asked: `quality.samples` in the shares of the traffic, by the largest remainder."""
+    exact = {name: share * config.quality.samples for name, share in config.traffic_mix().items()}
+    counts = {name: math.floor(wanted + 1e-9) for name, wanted in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
+    for name in by_remainder[: config.quality.samples - sum(counts.values())]:
+        counts[name] += 1
+    return {name: count for name, count in counts.items() if count}
+
+
+def with_reference(prompts: pa.Table, config: BenchmarkConfig) -> pa.Table:
+    """The prompts with a reference that the scorer can compare, in their order."""
+    references = prompts["references"].to_pylist() if "references" in prompts.column_names else [[]] * len(prompts)
+    return prompts.filter(pa.array([any(can_score(one, config.quality.scorer) for one in each) for each in references]))
+
+
+def prompts_to_score(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> dict[str, pa.Table]:
+    """Dataset -> the prompts that an option is asked: the same of all options that run the dataset."""
+    runs, counts = {dataset.name for dataset in config.datasets_of(option)}, samples_of(config)
+    tables = {name: pq.read_table(run.payloads / f"{slug(name)}.parquet") for name in counts if name in runs}
+    return {name: with_reference(table, config).slice(0, counts[name]) for name, table in tables.items()}
