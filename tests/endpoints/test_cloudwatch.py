@@ -70,10 +70,10 @@ def published(moto_server, tmp_path, monkeypatch):
     monkeypatch.setattr(cloudwatch, "WAIT_S", 0.0)
     monkeypatch.setattr(CloudWatch, "_variant_of", lambda *_: "blue")  # moto's endpoints have none of their own
     config = make_config([OPTION])
-    measured = [facts(10.0, 170.0, clock_pairs=[(0, BEGIN_S * 1_000_000_000)])]
+    measured = [facts(10.0, 170.0, repetition=1, clock_pairs=[(0, BEGIN_S * 1_000_000_000)])]
     run = RunFolder(tmp_path)
     (run.path / "run.json").write_text(json.dumps({"machine": {"vcpus": 2}}))
-    write_run(run.requests, [request(3.0 * i, 0.5, 0.1) for i in range(60)], measured)
+    write_run(run.requests, [request(3.0 * i, 0.5, 0.1, repetition=1) for i in range(60)], measured)
     record = EndpointRecord(
         option="a",
         target="sagemaker",
