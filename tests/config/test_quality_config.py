@@ -12,6 +12,18 @@ from examples import config_data
 from helpers.config.file import load_config
 from helpers.errors import ConfigError
 
+JUDGE = {
+    "model": {"name": "j", "target": "openai", "base_url": "http://127.0.0.1:9/v1", "served_model": "j"},
+    "rubric": "The shorter one.",
+}
+DEPLOYED = {
+    "name": "j",
+    "target": "sagemaker",
+    "api": "openai_chat",
+    "instance_type": "ml.g5.xlarge",
+    "container": {"image": "vllm"},
+    "model": "m",
+}
 GATE = {"not_worse_than": {"option": "b", "by": 0.05}}
 
 
@@ -63,6 +75,19 @@ def test_a_right_section_is_read_with_its_defaults(tmp_path):
             {},
             {"prompts": {"source": {"kind": "file", "path": "x", "answer": None}}},
             r"quality.reference: .*null.*Next: name one",
+        ),
+        ({"scorer": "judge"}, {}, r"quality: `judge` belongs to scorer judge"),
+        ({"judge": JUDGE}, {}, r"quality: `judge` belongs to scorer judge"),
+        ({"scorer": "judge", "judge": {**JUDGE, "rubric": ""}}, {}, r"quality.judge.rubric: "),
+        (
+            {"scorer": "judge", "judge": {**JUDGE, "model": DEPLOYED}},
+            {},
+            r"quality.judge.model: a judge is not deployed.*Next: write `deploy: false`",
+        ),
+        (
+            {"scorer": "judge", "judge": JUDGE},
+            {"load": {"kind": "closed_loop", "concurrency": [1, 2], "race": True, "repeat_prompts": True}},
+            r"quality.gate: a judge is asked when all load is over.*Next: write load.race: false",
         ),
         (
             {"max_output_tokens": 100_000},

@@ -169,7 +169,7 @@ def test_a_pass_that_is_stopped_is_not_whole_and_one_whose_time_is_over_has_what
         assert collect("good", short, run)
     found = read_quality(config, run)
     assert 0 < found["good"].prompts < SAMPLES == found["good"].chosen
-    assert found["cheap"].gate == "open" and "were not collected" in found["cheap"].because
+    assert found["cheap"].gate == "open" and "were not scored" in found["cheap"].because
 
 
 def test_a_pass_that_lost_its_server_is_repeated_alone_when_the_run_goes_on(copied):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import re
 import sys
 import time
 
@@ -89,6 +90,18 @@ def campaigns(scorer: str, count: int, seed: int) -> dict[str, float]:
     return {name: float(np.mean(cases)) for name, cases in found.items()}
 
 
+def judgement(asked: str, model: str) -> str:
+    """What a judge says of two sums: `judge-honest` prefers the right one, `judge-first` the first, whatever it is, and
+    `judge-mute` gives no verdict.
+    """
+    question = re.search(r"<question>\s*(.*?)\s*</question>", asked, re.DOTALL)[1]
+    sums = [int(re.sub(r"\D", "", re.search(rf"<answer_{i}>(.*?)</answer_{i}>", asked, re.DOTALL)[1])) for i in (1, 2)]
+    is_right = [total == sum(map(int, re.findall(r"\d+", question))) for total in sums]
+    honest = "equal" if is_right[0] == is_right[1] else "1" if is_right[0] else "2"
+    said = {"judge-honest": f"Verdict: {honest}", "judge-first": "Verdict: 1", "judge-mute": "Well, well."}[model]
+    return f"Both say a number. {said}"
+
+
 # --- a server -----------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +135,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def words(self, question: str, model: str) -> list[str]:
+        if model.startswith("judge"):
+            return judgement(question, model).split()
         one, two = (int(word.strip("?")) for word in question.split() if word.strip("?").isdigit())
         return f"The sum is {one + two + (not is_right(question, model))}".split()
 

@@ -75,7 +75,7 @@ def test_an_option_that_is_not_decided_is_not_recommended_but_may_be_cheaper(sco
     assert (verdict.recommended, verdict.may_be_cheaper) == ("good", ["cheap"])
     because = verdict.option("cheap").quality.because
     assert verdict.option("cheap").reason.startswith("meets the SLO, but ")
-    assert ("neither shown to be" in because) or ("not collected" in because)
+    assert ("neither shown to be" in because) or ("not scored" in because)
     assert (
         f"**May be cheaper than the recommended option:** “cheap”: {because}" in bottom_line(verdict, config).markdown
     )

@@ -437,6 +437,11 @@ class BenchmarkConfig(Strict):
                 f"prompts of up to {longest} tokens and {most} output tokens exceed model.context_tokens {context}. "
                 "Next: lower it, or the prompt_tokens of the datasets"
             )
+        if self.quality.judge is not None and self.quality.gate is not None and self.load.race.enabled:
+            return ["gate"], (
+                "a judge is asked when all load is over, and a race goes by the gate before that. Next: write load.race: false, "
+                "choose another scorer, or delete the gate"
+            )
         if self.quality.gate is not None and self.quality.gate.not_worse_than is not None and len(self.options) == 1:
             return ["gate", "not_worse_than"], "there is no other option to compare. Next: add one, or write min_score"
         return None

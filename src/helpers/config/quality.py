@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from helpers.config.options import BedrockOption, OpenAIOption, SageMakerOption
 from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict
 
-Scorer = Literal["exact_match", "token_f1", "rouge_l", "numeric", "multiple_choice"]
+Scorer = Literal["exact_match", "token_f1", "rouge_l", "numeric", "multiple_choice", "judge"]
 RIGHT_OR_WRONG: tuple[Scorer, ...] = ("exact_match", "numeric", "multiple_choice")
 """Scorers of which an answer is right or wrong; the others give it a share of what is right."""
 
@@ -36,13 +37,31 @@ class QualityGate(Strict):
         return self
 
 
+class Judge(Strict):
+    """A model that compares each answer with its reference, once in either order."""
+
+    model: Annotated[SageMakerOption | BedrockOption | OpenAIOption, Field(discriminator="target")] = Field(
+        description="A model that runs already, with the keys of an option; it takes part in no comparison."
+    )
+    rubric: str = Field(min_length=1, description="What makes one answer better than another, in your words.")
+    max_output_tokens: PositiveInt = Field(default=500, description="Most output tokens of a judgement.")
+
+    @field_validator("model")
+    @classmethod
+    def _runs_already(cls, model: SageMakerOption | BedrockOption | OpenAIOption):
+        if isinstance(model, SageMakerOption) and model.deploy:
+            raise ValueError("a judge is not deployed. Expected an endpoint that is there. Next: write `deploy: false`")
+        return model
+
+
 class Quality(Strict):
     """Scores of the answers to some of the prompts, asked after the load, one answer with natural length for each."""
 
     scorer: Scorer = Field(
         description="exact_match, token_f1: of text, normalised as for SQuAD. rouge_l: F1 of the longest common subsequence of "
-        "words. numeric: the last number. multiple_choice: the letter."
+        "words. numeric: the last number. multiple_choice: the letter. judge: what a model prefers, answer or reference."
     )
+    judge: Judge | None = Field(default=None, description="The model behind scorer judge, and what it goes by.")
     reference: str | None = Field(
         default=None,
         min_length=1,
@@ -61,3 +80,11 @@ class Quality(Strict):
     gate: QualityGate | None = Field(
         default=None, description="Null: scores stand beside the prices, and exclude no option."
     )
+
+    @model_validator(mode="after")
+    def _judge_for_its_scorer(self) -> Quality:
+        if (self.scorer == "judge") != (self.judge is not None):
+            raise ValueError(
+                "`judge` belongs to scorer judge. Expected both or neither. Next: add one, or delete the other"
+            )
+        return self

@@ -20,6 +20,7 @@ from helpers.endpoints.cloudwatch import CloudWatch
 from helpers.endpoints.deployment import UNDER_WAY, Deployment
 from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import NEXT_STEP
+from helpers.endpoints.judging import judge_answers
 from helpers.endpoints.no_answer import NoAnswer
 from helpers.endpoints.quality_pass import collect_answers, lacks_answers, note_gate
 from helpers.endpoints.racing import (
@@ -114,6 +115,7 @@ def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list
         if not config.endpoints.keep and ledger.remaining():
             delete_remaining(run)
         runner.cloudwatch.ask_again()
+        judge_answers(config, run)
         if not any(run.requests.glob("*.parquet")):
             raise no_option_left(ledger)
     return ledger.records()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +20,7 @@ from helpers.metrics.scorers import can_score
 from helpers.run.folder import RunFolder
 
 FOLDER = "quality"
+KEY = ["dataset", "prompt_id"]
 CUT = ("length", "max_tokens", "max_new_tokens")
 """Finish reasons of answers that did not end by themselves."""
 SCHEMA = pa.schema(
@@ -49,6 +51,16 @@ def samples_of(config: BenchmarkConfig) -> dict[str, int]:
     for name in by_remainder[: config.quality.samples - sum(counts.values())]:
         counts[name] += 1
     return {name: count for name, count in counts.items() if count}
+
+
+def read_answers(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> pd.DataFrame | None:
+    """The answers of an option with `text` and `references` of their prompts; None before its pass."""
+    path = answers_file(option.name, run)
+    if config.quality is None or not path.is_file():
+        return None
+    chosen = [table.to_pandas() for table in prompts_to_score(option, config, run).values()]
+    prompts = pd.concat(chosen, ignore_index=True)[[*KEY, "text", "references"]]
+    return prompts.merge(pd.read_parquet(path), on=KEY)
 
 
 def with_reference(prompts: pa.Table, config: BenchmarkConfig) -> pa.Table:

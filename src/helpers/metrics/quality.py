@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
 from helpers.config.quality import RIGHT_OR_WRONG
-from helpers.metrics.answers import CUT, answers_file, prompts_to_score
+from helpers.metrics.answers import CUT, KEY, prompts_to_score, read_answers
 from helpers.metrics.intervals import CONFIDENCE, Interval
+from helpers.metrics.judgements import UNUSABLE, JudgeCounts, counts_of, with_judgements
 from helpers.metrics.score_intervals import difference_bounds, score_bounds
 from helpers.metrics.scorers import score
 from helpers.number_text import number, plural
@@ -25,7 +26,6 @@ from helpers.run.folder import RunFolder
 
 GateState = Literal["passed", "failed", "open"]
 _BOTH_SIDES = (1 + CONFIDENCE) / 2
-_KEY = ["dataset", "prompt_id"]
 
 
 class AnswerQuality(BaseModel):
@@ -62,6 +62,8 @@ class AnswerQuality(BaseModel):
     difference_low: float | None = None
     """Of its 95% interval."""
     difference_high: float | None = None
+    judge: JudgeCounts | None = None
+    """How the judge did; null with other scorers."""
 
 
 class _Found(NamedTuple):
@@ -72,14 +74,12 @@ class _Found(NamedTuple):
 
 
 def read_scores(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> pd.DataFrame | None:
-    """The answers of an option with `references` and `score`, one row for each prompt that was asked; None before its pass."""
-    path = answers_file(option.name, run)
-    if config.quality is None or not path.is_file():
-        return None
-    chosen = pd.concat(
-        [table.to_pandas() for table in prompts_to_score(option, config, run).values()], ignore_index=True
-    )
-    rows = chosen[[*_KEY, "text", "references"]].merge(pd.read_parquet(path), on=_KEY)
+    """The answers of an option with `references` and `score`, one row for each prompt that was asked; None before its pass,
+    or before a judge was asked.
+    """
+    rows = read_answers(option, config, run)
+    if rows is None or config.quality.judge is not None:
+        return None if rows is None else with_judgements(rows, option.name, run)
     scores = [
         score(answer, references, config.quality.scorer) if status == "ok" else 0.0
         for status, answer, references in zip(rows["status"], rows["answer"], rows["references"], strict=True)
@@ -114,11 +114,13 @@ def quality_of(option: str, scores: dict[str, pd.DataFrame], chosen: int, config
         return AnswerQuality(
             scorer=settings.scorer, prompts=0, chosen=chosen, failures=0, cut_off=0, **unknown, **found
         )
+    judge, mine = counts_of(mine), mine.dropna(subset=["score"])
     values, ok = mine["score"].to_numpy(float), mine["status"] == "ok"
-    low, high = score_bounds(values, _BOTH_SIDES, config.seed)
+    is_known = len(mine) > 0 and (judge is None or judge.is_usable)
+    low, high = score_bounds(values, _BOTH_SIDES, config.seed) if is_known else (None, None)
     tokens = mine.loc[ok, "output_tokens"].dropna()
     other = settings.gate and settings.gate.not_worse_than and settings.gate.not_worse_than.option
-    if other in scores and other != option:
+    if other in scores and other != option and is_known and _is_usable(scores[other]):
         difference, bounds, _ = _difference(mine, scores[other], _BOTH_SIDES, config.seed)
         found |= {"against": other, "difference": difference}
         found |= {"difference_low": bounds.low, "difference_high": bounds.high}
@@ -129,10 +131,11 @@ def quality_of(option: str, scores: dict[str, pd.DataFrame], chosen: int, config
         failures=int((~ok).sum()),
         cut_off=int(mine["finish_reason"].str.lower().isin(CUT).sum()),
         correct=int(values.sum()) if settings.scorer in RIGHT_OR_WRONG else None,
-        score=float(values.mean()),
+        score=float(values.mean()) if is_known else None,
         low=low,
         high=high,
         output_tokens_mean=float(tokens.mean()) if len(tokens) else None,
+        judge=judge,
         **found,
     )
 
@@ -147,9 +150,12 @@ def _gate_of(option: str, scores: dict[str, pd.DataFrame], config: BenchmarkConf
     gate, mine, sure = config.quality.gate, scores.get(option), f"{config.slo.confidence:.0%} confidence"
     if gate is None:
         return None
+    for name in (option, gate.not_worse_than and gate.not_worse_than.option):
+        if name in scores and not _is_usable(scores[name]):
+            return _Found("open", f"the judge's scores of “{name}” are not usable: {UNUSABLE}")
     if gate.not_worse_than is None:
         if mine is None or mine.empty:
-            return _Found("open", "its answers were not collected")
+            return _Found("open", "its answers were not scored")
         values, least = mine["score"].to_numpy(float), gate.min_score
         low, high = score_bounds(values, gate_confidence(config), config.seed)
         said = f"its answers score {_shown(values.mean(), least)} over {plural(len(values), 'prompt')}"
@@ -161,13 +167,18 @@ def _gate_of(option: str, scores: dict[str, pd.DataFrame], config: BenchmarkConf
     for name in (option, other):
         if name not in scores or scores[name].empty:
             whose = "its answers" if name == option else f"the answers of “{name}”, with which it is compared,"
-            return _Found("open", f"{whose} were not collected")
+            return _Found("open", f"{whose} were not scored")
     difference, bounds, n = _difference(mine, scores[other], gate_confidence(config), config.seed)
     if n == 0:
         return _Found("open", f"it was asked no prompt that “{other}” was asked")
     said = f"over {plural(n, 'prompt')} its answers score {_signed(difference)} against “{other}”"
     asked = f"{_shown(by)} lower (quality.gate.not_worse_than, with {sure})"
     return _decided(bounds, -by, said, f"at most {asked}", f"more than {asked}")
+
+
+def _is_usable(scores: pd.DataFrame) -> bool:
+    judge = counts_of(scores)
+    return judge is None or judge.is_usable
 
 
 def _decided(bounds: Interval, limit: float, said: str, within: str, beyond: str) -> _Found:
@@ -184,7 +195,7 @@ def _difference(
     mine: pd.DataFrame, theirs: pd.DataFrame, confidence: float, seed: int
 ) -> tuple[float | None, Interval, int]:
     """The mean difference over the prompts that both were asked, its bounds, and how many these are."""
-    both = mine[[*_KEY, "score"]].merge(theirs[[*_KEY, "score"]], on=_KEY)
+    both = mine[[*KEY, "score"]].merge(theirs[[*KEY, "score"]], on=KEY)
     one, other = (both[f"score_{end}"].to_numpy(float) for end in "xy")
     bounds = difference_bounds(one, other, confidence, seed)
     return (float((one - other).mean()) if len(both) else None), bounds, len(both)

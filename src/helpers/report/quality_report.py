@@ -6,7 +6,9 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.price import TokenPrice
 from helpers.errors import cut
+from helpers.metrics.judgements import UNUSABLE, JudgeCounts
 from helpers.metrics.quality import AnswerQuality, read_all_scores
 from helpers.report.columns import Column, numeric
 from helpers.report.comparing import listed, quoted
@@ -23,6 +25,7 @@ SCORER_WORDS = {
     "rouge_l": "mean ROUGE-L: F1 of the longest common subsequence of words of answer and reference",
     "numeric": "share of answers whose last number is that of the reference",
     "multiple_choice": "share of answers that choose the letter of the reference",
+    "judge": "how often a judge prefers the answer to the reference (1: answer, 0: reference, 0.5: equal), mean of both orders",
 }
 GATE_WORDS = {"passed": "passed", "failed": "failed", "open": "not decided"}
 MOST_DIFFERING = 10
@@ -65,6 +68,8 @@ def _how(endpoints: list[EndpointRecord], config: BenchmarkConfig) -> Prose:
         f"length: answers ended by themselves, or after {most:,} tokens. Score: {SCORER_WORDS[quality.scorer]}. A failed "
         "request counts as wrong."
     )
+    if quality.judge is not None:
+        said += f" The judge is {quoted(quality.judge.model.name)}, asked when all load was over."
     if not same_model(config, endpoints):
         models = Markdown(", ").join(
             Markdown("{} {}").format(quoted(name), model or "an unknown model")
@@ -78,7 +83,7 @@ def _how(endpoints: list[EndpointRecord], config: BenchmarkConfig) -> Prose:
 def _scores(verdict: Verdict, config: BenchmarkConfig) -> Table:
     options = [option for option in verdict.options if option.quality is not None]
     unit = price_unit(verdict)
-    rows = [_row(option.quality, option, unit) for option in options]
+    rows = [_row(option.quality, option, unit, config) for option in options]
     shows_price = any(option.usd_per_1k_correct for option in options)
     gate = config.quality.gate
     columns = [
@@ -92,12 +97,16 @@ def _scores(verdict: Verdict, config: BenchmarkConfig) -> Table:
         numeric("failures", "failures", decimals=0),
         numeric("cut_off", "cut off", decimals=0),
         numeric("output_tokens_mean", "output tokens, mean", decimals=1),
+        *(_judge_columns(rows) if config.quality.judge else []),
         *([Column("gate", "gate"), Column("because", "why", wraps=True)] if gate else []),
     ]
     caption = (
         "Answers by option. Cut off: answers that reached the largest number of output tokens. Interval of the score: Wilson's "
         "of a share, else the bootstrap's over the prompts."
     )
+    if config.quality.judge:
+        caption += " Contradicted: answers of which the judge preferred the same place in both orders. "
+        caption += "Its cost is in no other table."
     if shows_price:
         caption += (
             " The price of right answers is the price of requests in the verdict ÷ the share of right answers. It stands on the "
@@ -111,9 +120,30 @@ def _of_right(words: str) -> str:
     return words.replace("requests", "right answers")
 
 
-def _row(quality: AnswerQuality, option: OptionVerdict, unit: PriceUnit) -> dict[str, object]:
-    price = scaled(option.usd_per_1k_correct, unit)
+def _judge_columns(rows: list[dict]) -> list[Column]:
+    known = any(row["judge_usd"] is not None for row in rows)
+    return [
+        numeric("judged", "judged", decimals=0),
+        numeric("contradicted", "contradicted", decimals=0),
+        numeric("unknown", "no verdict", decimals=0),
+        *([numeric("judge_usd", "the judge's cost, $", decimals=2)] if known else []),
+    ]
+
+
+def _cost_of_judge(judge: JudgeCounts | None, config: BenchmarkConfig) -> float | None:
+    """At its price per token; None if that or the tokens are unknown."""
+    price = config.quality.judge and config.quality.judge.model.price
+    if judge is None or not isinstance(price, TokenPrice) or None in (judge.prompt_tokens, judge.output_tokens):
+        return None
+    per_input, per_output = price.usd_per_1m_input_tokens, price.usd_per_1m_output_tokens
+    return (judge.prompt_tokens * per_input + judge.output_tokens * per_output) / 1e6
+
+
+def _row(quality: AnswerQuality, option: OptionVerdict, unit: PriceUnit, config: BenchmarkConfig) -> dict[str, object]:
+    price, judge = scaled(option.usd_per_1k_correct, unit), quality.judge
     return {
+        **({} if judge is None else judge.model_dump()),
+        "judge_usd": _cost_of_judge(judge, config),
         "option": option.option,
         **quality.model_dump(include={"score", "prompts", "correct", "failures", "cut_off", "output_tokens_mean"}),
         "score_interval": text.Interval(quality.low, quality.high, 3),
@@ -141,13 +171,19 @@ def _reading(verdict: Verdict, config: BenchmarkConfig) -> str:
         said.append(
             f"Many answers of {listed(cut_off)} were cut off, which may make them wrong: raise quality.max_output_tokens."
         )
+    judges = {
+        o.option: o.quality.judge for o in verdict.options if o.quality is not None and o.quality.judge is not None
+    }
+    if unusable := [quoted(name) for name, judge in judges.items() if not judge.is_usable]:
+        said.append(f"The judge's scores of {listed(unusable)} are not used: {UNUSABLE}.")
     if config.quality.gate is None:
         said.append("No gate is set (quality.gate), so the scores exclude no option.")
     if partial := [quoted(name) for name, one in scored.items() if one.prompts < one.chosen]:
         said.append(f"Of {listed(partial)} not all prompts were asked within quality.max_duration_s.")
-    if missing := [quoted(o.option) for o in verdict.options if o.option not in scored]:
+    unjudged = ", or not judged" if config.quality.judge else ""
+    if missing := [quoted(o.option) for o in verdict.options if o.option not in {*scored, *judges}]:
         said.append(
-            f"The answers of {listed(missing)} were not collected: not loaded, without a chance to win, or lost on the way."
+            f"The answers of {listed(missing)} were not scored: not loaded, without a chance to win, lost on the way{unjudged}."
         )
     return " ".join(said)
 

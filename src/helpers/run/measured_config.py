@@ -86,6 +86,7 @@ def _measured(config: BenchmarkConfig) -> dict:
     data["traffic.mix"] = None if config.load.mix is None else config.shares_of_parts()  # what was sent together
     for name in ("scorer", "gate") if data["quality"] else ():
         del data["quality"][name]
+    _forget_secrets(data["quality"] or {})
     for option in data["options"]:
         option.pop("price", None)
         option.pop("other_prices", None)
