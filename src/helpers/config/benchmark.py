@@ -7,22 +7,20 @@ fractions (0.3). Relative paths are relative to the config file. `config.file` r
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from helpers.config.aws_regions import WELL_FORMED, nearest_region
+from helpers.config.fitting import refuse_what_does_not_fit
 from helpers.config.job import JobConfig, VpcConfig
-from helpers.config.load import Load, Search
-from helpers.config.mix import MIXED, mixed_and_alone, prompts_asked_of, refuse_unmixable
+from helpers.config.load import Load
+from helpers.config.mix import MIXED, mixed_and_alone
 from helpers.config.notify import Notify
-from helpers.config.options import ImportedOption, Option, OptionBase, PythonOption, SageMakerOption
+from helpers.config.options import ImportedOption, Option, OptionBase, SageMakerOption
 from helpers.config.quality import Quality
 from helpers.config.strict import PositiveInt, PositiveSeconds, Strict, in_words, plain
-from helpers.config.structured import structured_keys
 from helpers.config.traffic_curve import Curve
 from helpers.config.workload import Conversations, Dataset, Generation, ModelConfig, PromptsConfig
 from helpers.errors import AnalysisError, ConfigError
@@ -259,283 +257,8 @@ class BenchmarkConfig(Strict):
     )
 
     @model_validator(mode="after")
-    def _measured_or_imported(self) -> BenchmarkConfig:
-        imported = [isinstance(option, ImportedOption) for option in self.options]
-        if any(imported) and not all(imported):
-            raise PydanticCustomError(
-                "inconsistent",
-                "imported and measured options cannot be in one config. Expected `target: imported` for all options or "
-                "for none. Next: write two configs",
-                {"path": ["options", imported.index(True), "target"]},
-            )
-        for name in () if self.imported else ("prompts", "generation"):
-            if getattr(self, name) is None:
-                raise PydanticCustomError("inconsistent", "this key is required. Next: add it", {"path": [name]})
-        return self
-
-    @model_validator(mode="after")
-    def _names_fit_together(self) -> BenchmarkConfig:
-        names_of_options = [o.name for o in self.deployed().options]
-        for kind, names in (("option", names_of_options), ("dataset", [d.name for d in self.datasets])):
-            slugs = [slug(name) for name in names]
-            for i, one in enumerate(slugs):
-                if one in slugs[:i]:
-                    raise PydanticCustomError(
-                        "inconsistent",
-                        f"{kind} names {names[slugs.index(one)]!r} and {names[i]!r} give the same file name {one!r}. "
-                        "Next: rename one",
-                        {"path": [f"{kind}s", i // (self.endpoints.replicates if kind == "option" else 1), "name"]},
-                    )
-        known = [dataset.name for dataset in self.datasets]
-        used: set[str] = set()
-        for i, option in enumerate(self.options):
-            named = [(["datasets", j], name) for j, name in enumerate(option.datasets or [])]
-            named += option.names_of_datasets() if isinstance(option, ImportedOption) else []
-            for at, name in named:
-                if name not in known:
-                    raise PydanticCustomError(
-                        "missing_dataset",
-                        f"option {option.name!r} names a dataset that is not under `datasets`",
-                        {"path": ["options", i, *at], "bad": name, "allowed": known},
-                    )
-            used.update(option.datasets or known)
-        for i, name in enumerate(known):
-            if name not in used:
-                raise PydanticCustomError(
-                    "inconsistent",
-                    f"no option uses dataset {name!r}. Next: delete it, or name it in an option's `datasets`",
-                    {"path": ["datasets", i, "name"]},
-                )
-        for name in self.traffic.mix or {}:
-            if name not in known:
-                raise PydanticCustomError(
-                    "missing_dataset",
-                    "the traffic mix names a dataset that is not under `datasets`",
-                    {"path": ["traffic", "mix", name], "bad": name, "allowed": known},
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _a_cluster_loads_one_at_a_time(self) -> BenchmarkConfig:
-        at_once = self.endpoints.max_parallel_loads or 1
-        if self.load.cluster is not None and at_once > 1:
-            raise PydanticCustomError(
-                "inconsistent",
-                f"{at_once} endpoints cannot be loaded at once with load.cluster, whose nodes all send to one. Next: "
-                "leave it out",
-                {"path": ["endpoints", "max_parallel_loads"]},
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _replicates_can_be_made(self) -> BenchmarkConfig:
-        if self.endpoints.replicates == 1:
-            return self
-        made = [isinstance(o, PythonOption) or (isinstance(o, SageMakerOption) and o.deploy) for o in self.options]
-        why = (
-            f"option {self.options[made.index(False)].name!r} is not deployed by the run, so there is one of it"
-            if not all(made)
-            else "the bounds of a race or a search hold for one endpoint of each option, looked at again and again"
-            if self.load.race.enabled or isinstance(self.load, Search)
-            else "a control block (load.control) compares one endpoint with itself"
-            if self.load.control
-            else None
-        )
-        if why:
-            raise PydanticCustomError(
-                "inconsistent",
-                f"{self.endpoints.replicates} replicates cannot be measured: {why}. Expected options that the run deploys, a "
-                "load of fixed levels, race: false and no control. Next: change that, or leave out `replicates`",
-                {"path": ["endpoints", "replicates"]},
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _prefix_or_salt(self) -> BenchmarkConfig:
-        if self.prompts is not None and self.prompts.prefix is not None and self.load.prefix_cache_salt:
-            raise PydanticCustomError(
-                "inconsistent",
-                "a salt before each prompt leaves nothing of prompts.prefix to share. Expected one of the two. Next: set "
-                "load.prefix_cache_salt: false (behind a prefix each request has a salt anyway), or delete prompts.prefix",
-                {"path": ["load", "prefix_cache_salt"]},
-            )
-        groups = 1 if self.prompts is None or self.prompts.prefix is None else self.prompts.prefix.groups
-        for dataset in self.datasets:
-            if groups > 1 and groups > dataset.count / 2:
-                raise PydanticCustomError(
-                    "inconsistent",
-                    f"{groups} groups of the {dataset.count} prompts of dataset {dataset.name!r} leave prompts that share their "
-                    "beginning with no other. Expected at least two prompts for each group. Next: lower it, or raise `count`",
-                    {"path": ["prompts", "prefix", "groups"]},
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _structure_can_be_asked_for(self) -> BenchmarkConfig:
-        for i, option in enumerate([] if self.imported or self.generation is None else self.options):
-            try:
-                structured_keys(option.request_api, self.generation)
-            except ValueError as error:
-                path = {"path": ["options", i]}
-                raise PydanticCustomError("inconsistent", f"option {option.name!r}: {error}", path) from None
-        return self
-
-    @model_validator(mode="after")
-    def _imported_answers_are_whole(self) -> BenchmarkConfig:
-        if self.imported and self.slo.ttfa_s is not None:
-            raise PydanticCustomError(
-                "inconsistent",
-                "imported results do not tell thinking from answers, so the first token of an answer is not known. Expected a "
-                "limit that they hold. Next: write ttft_s or latency_s",
-                {"path": ["slo", "ttfa_s"]},
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _answers_can_be_scored(self) -> BenchmarkConfig:
-        if self.quality is None:
-            return self
-        path, why = self._unfit_quality() or ([], None)
-        if why is not None:
-            raise PydanticCustomError("inconsistent", why, {"path": ["quality", *path]})
-        gate = self.quality.gate and self.quality.gate.not_worse_than
-        names = [option.name for option in self.options]
-        if gate is not None and gate.option not in names:
-            raise PydanticCustomError(
-                "missing_dataset",
-                "the gate compares with an option that is not under `options`",
-                {
-                    "path": ["quality", "gate", "not_worse_than", "option"],
-                    "bad": gate.option,
-                    "allowed": names,
-                },
-            )
-        return self
-
-    def _unfit_quality(self) -> tuple[list[str], str] | None:
-        """A key of `quality` and what is wrong with it, given the rest of the config."""
-        if self.imported:
-            return [], "imported results hold no answers. Next: delete quality"
-        if self.conversations is not None:
-            return [], "turns of prompts.conversations have no reference answers. Next: delete one of the two"
-        kind, reference = self.prompts.source.kind, self.quality.reference
-        if kind == "python_reference":
-            return (
-                [],
-                "the Python reference has no answers. Next: set prompts.source to a file that has, or delete quality",
-            )
-        if kind == "sharegpt" and reference is not None:
-            return ["reference"], "of a source of kind sharegpt it is the reply. Next: delete it, or write `kind: file`"
-        if reference is None and kind != "sharegpt" and self.prompts.source.answer is None:
-            return ["reference"], "prompts.source.answer is null, so no column has the right answer. Next: name one"
-        context, most = self.model.context_tokens, self.quality.max_output_tokens or 0
-        longest = min(
-            max(dataset.prompt_tokens[1] for dataset in self.datasets) - 1, context - self.generation.max_output_tokens
-        )
-        if longest + most > context:
-            return ["max_output_tokens"], (
-                f"prompts of up to {longest} tokens and {most} output tokens exceed model.context_tokens {context}. "
-                "Next: lower it, or the prompt_tokens of the datasets"
-            )
-        if self.quality.judge is not None and self.quality.gate is not None and self.load.race.enabled:
-            return ["gate"], (
-                "a judge is asked when all load is over, and a race goes by the gate before that. Next: write load.race: false, "
-                "choose another scorer, or delete the gate"
-            )
-        if self.quality.gate is not None and self.quality.gate.not_worse_than is not None and len(self.options) == 1:
-            return ["gate", "not_worse_than"], "there is no other option to compare. Next: add one, or write min_score"
-        return None
-
-    @model_validator(mode="after")
-    def _limits_can_be_measured(self) -> BenchmarkConfig:
-        why = (
-            "results are imported"
-            if self.imported
-            else "a search needs its limit before it sends"
-            if isinstance(self.load, Search)
-            else None
-        )
-        for name in self.slo.multiples():
-            if why:
-                raise PydanticCustomError(
-                    "inconsistent",
-                    f"times_single_request cannot be used here: {why}. Expected a number of seconds. Next: write one",
-                    {"path": ["slo", name]},
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _conversations_can_be_sent(self) -> BenchmarkConfig:
-        if self.conversations is None or self.imported:
-            return self
-        for i, option in enumerate(self.options):
-            if option.request_api != "openai_chat":
-                raise PydanticCustomError(
-                    "inconsistent",
-                    f"prompts.conversations needs the chat API of OpenAI, and the api of option {option.name!r} is "
-                    f"{option.request_api}. Expected openai_chat. Next: change `api`, or leave out prompts.conversations",
-                    {"path": ["options", i, "api"]},
-                )
-            if option.adapters:
-                raise PydanticCustomError(
-                    "inconsistent",
-                    f"adapters are drawn for single requests, and option {option.name!r} is sent prompts.conversations. Next: "
-                    "leave out `adapters`",
-                    {"path": ["options", i, "adapters"]},
-                )
-        if self.load.kind not in ("closed_loop", "open_loop"):
-            raise PydanticCustomError(
-                "inconsistent",
-                f"sessions of prompts.conversations cannot be sent by a load of kind {self.load.kind}. Expected closed_loop, "
-                "with users as its concurrency, or open_loop, with sessions per second as its rate. Next: write one of them",
-                {"path": ["load", "kind"]},
-            )
-        unfit = {
-            "race": self.load.race.enabled
-            and "each block of a race would begin all sessions anew, at their short first turns",
-            "control": self.load.control
-            and "a control block would begin all sessions anew, at their short first turns",
-        }
-        for name, why in unfit.items():
-            if why:
-                raise PydanticCustomError(
-                    "inconsistent",
-                    f"`{name}` cannot be used with prompts.conversations: {why}. Next: leave out `{name}`",
-                    {"path": ["load", name]},
-                )
-        self.load.is_made_by_sessions()
-        return self
-
-    @model_validator(mode="after")
-    def _can_be_mixed(self) -> BenchmarkConfig:
-        if self.load.mix is not None:
-            refuse_unmixable(self)
-        return self
-
-    @model_validator(mode="after")
-    def _prompts_suffice(self) -> BenchmarkConfig:
-        if self.imported:
-            return self
-        # how many turns conversations have is not known yet
-        needed = self.load.fewest_prompts() if self.conversations is None else 0
-        for i, dataset in enumerate(self.datasets):
-            low, asked = dataset.prompt_tokens[0], prompts_asked_of(self, dataset, needed)
-            if dataset.count < asked and not (self.load.repeat_prompts or self.load.may_bring_prompts):
-                of_these = f", {asked} from this dataset with load.mix," if self.load.mix is not None else ""
-                raise PydanticCustomError(
-                    "inconsistent",
-                    f"{dataset.count} prompts are too few: a load point sends up to {needed} (warm-up, min_requests and "
-                    f"drain at the highest concurrency){of_these} and prompts are not repeated. Next: raise `count`, lower "
-                    "load.min_requests, or set load.repeat_prompts: true",
-                    {"path": ["datasets", i, "count"]},
-                )
-            if low + self.generation.max_output_tokens > self.model.context_tokens:
-                raise PydanticCustomError(
-                    "inconsistent",
-                    f"prompts of {low} tokens and {self.generation.max_output_tokens} output tokens exceed "
-                    f"model.context_tokens {self.model.context_tokens}. Next: lower one of the two, or raise context_tokens",
-                    {"path": ["datasets", i, "prompt_tokens"]},
-                )
+    def _fits_together(self) -> BenchmarkConfig:
+        refuse_what_does_not_fit(self)
         return self
 
     @property
@@ -614,11 +337,6 @@ class BenchmarkConfig(Strict):
             return self.endpoints.max_parallel_loads
         shared = any(isinstance(o, SageMakerOption) and o.local for o in self.options)
         return 1 if shared or self.load.cluster is not None else self.endpoints.max_parallel_endpoints
-
-
-def slug(name: str) -> str:
-    """A name as used in file and endpoint names: lower-case letters, digits and single hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def usable_cpu_count() -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from helpers.config.strict import Strict
+from helpers.config.strict import Strict, slug
 from helpers.config.unquoted import Unquoted, read_unquoted
 from helpers.config.workload import Dataset
 
@@ -72,7 +72,7 @@ def refuse_unmixable(config: BenchmarkConfig) -> None:
     names, shares = [dataset.name for dataset in config.datasets], config.shares_of_parts()
     missing = [name for name in names if not shares.get(name)]
     unlike = [i for i, option in enumerate(config.options) if option.datasets and set(option.datasets) != set(names)]
-    slugs = [name.lower().strip(" ,.()_+=-") for name in names]
+    slugs = [slug(name) for name in names]
     faults: list[tuple[object, list, str]] = [
         (
             config.imported,

@@ -75,3 +75,8 @@ def _with_known_keys(fault: dict, known: list[str]) -> InitErrorDetails:
     if kind == "extra_forbidden" and len(loc) == 1:
         kind, loc, context = "unknown_key", (), {"key": str(loc[0]), "allowed": known}
     return InitErrorDetails(type=PydanticCustomError(kind, fault["msg"], context), loc=loc, input=None)
+
+
+def slug(name: str) -> str:
+    """A name as used in file and endpoint names: lower-case letters, digits and single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

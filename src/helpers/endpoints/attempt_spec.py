@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import TraceReplay
 from helpers.config.options import OptionBase
+from helpers.config.strict import slug
 from helpers.config.yaml import expanded
 from helpers.load.address import Address
 from helpers.load.messages import AttemptSpec, SessionSpec

@@ -13,8 +13,9 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.config.benchmark import BenchmarkConfig, slug, usable_cpu_count
+from helpers.config.benchmark import BenchmarkConfig, usable_cpu_count
 from helpers.config.options import OptionBase
+from helpers.config.strict import slug
 from helpers.endpoints.attempt_spec import attempt_spec, single_request_specs
 from helpers.endpoints.cloudwatch import CloudWatch
 from helpers.endpoints.deployment import UNDER_WAY, Deployment

@@ -13,10 +13,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.file import LoadedConfig
 from helpers.config.load import KIND_WORDS, LoadLevel, Search
 from helpers.config.options import ImportedOption
+from helpers.config.strict import slug
 from helpers.endpoints.pricing import price_of
 from helpers.errors import ConfigError, ResultFileError
 from helpers.importers.consistent import check_point

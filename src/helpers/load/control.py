@@ -10,9 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import ROUNDS, LoadBase, LoadLevel
 from helpers.config.options import OptionBase
+from helpers.config.strict import slug
 from helpers.load.race_state import Block, read_block, sent_of
 from helpers.metrics.control import FOLDER, apart, comparable, is_controlled, visit_of
 from helpers.run.folder import RunFolder

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Load, Search
 from helpers.config.options import OptionBase
+from helpers.config.strict import slug
 from helpers.load.control import control_attempt, control_of
 from helpers.load.race import Measure
 from helpers.load.race_state import block_size, blocks_of, points_of, read_block, seconds_left, sent_of, step_of

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import ROOM, ROUNDS, LoadLevel, Search, closed_loop_prompts
 from helpers.config.options import OptionBase
+from helpers.config.strict import slug
 from helpers.config.workload import Dataset
 from helpers.load.full_grid import requests_of_grid
 from helpers.load.price_bound import cannot_win, most_of

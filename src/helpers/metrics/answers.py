@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
+from helpers.config.strict import slug
 from helpers.metrics.scorers import can_score
 from helpers.run.folder import RunFolder
 

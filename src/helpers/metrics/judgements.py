@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from helpers.config.benchmark import slug
+from helpers.config.strict import slug
 from helpers.metrics.answers import FOLDER, KEY
 from helpers.run.folder import RunFolder
 

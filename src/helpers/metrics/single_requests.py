@@ -18,8 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import ClosedLoop, LoadLevel
+from helpers.config.strict import slug
 from helpers.run.whole_files import write_atomically
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
+from helpers.config.strict import slug
 from helpers.metrics.formulas import with_failures, with_latencies
 from helpers.metrics.intervals import percentile, samples_to_show
 from helpers.run.prompt_columns import TURNS_PREFIX

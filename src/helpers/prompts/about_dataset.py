@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.strict import slug
 from helpers.config.workload import Dataset
 from helpers.prompts.tokenizers import render_chat
 from helpers.prompts.wording import Wording

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.file import LoadedConfig, load_config
 from helpers.config.secret_names import SECRET_NAME
+from helpers.config.strict import slug
 from helpers.errors import RunFolderError
 from helpers.run.holding import holding
 from helpers.run.ledger import Ledger

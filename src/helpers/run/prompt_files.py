@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from helpers.config.benchmark import slug
+from helpers.config.strict import slug
 from helpers.errors import RunFolderError
 from helpers.run.holding import holding
 from helpers.run.whole_files import write_parquet

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers.config.benchmark import slug
 from helpers.config.load import LoadLevel
+from helpers.config.strict import slug
 from helpers.errors import AnalysisError
 from helpers.run.machine import MachineFacts
 from helpers.run.whole_files import write_parquet

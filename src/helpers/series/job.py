@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from helpers.config.benchmark import PROJECT_ROOT, slug
+from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import VARIABLE, LoadedConfig, load_config
 from helpers.config.job import JobConfig
+from helpers.config.strict import slug
 from helpers.errors import ConfigError, DeployError
 from helpers.run.aws_errors import Cause, cause_of_error
 from helpers.run.folder import new_run_id

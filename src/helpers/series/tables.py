@@ -11,7 +11,7 @@ import io
 import re
 from pathlib import Path
 
-from helpers.config.benchmark import slug
+from helpers.config.strict import slug
 from helpers.report.display import TABLES
 from helpers.run.whole_files import whole_file, write_atomically
 

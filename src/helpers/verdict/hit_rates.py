@@ -14,7 +14,8 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow.parquet as pq
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.strict import slug
 from helpers.metrics.summary import LoadPoint
 from helpers.prompts.salts import SALT_CHARACTERS, salt_of, salted_prompt
 from helpers.prompts.tokenizers import local_tokenizer

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from helpers.config.benchmark import BenchmarkConfig, slug
+from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.strict import slug
 from helpers.endpoints.preflight import first_answers
 from helpers.metrics.formulas import with_latencies
 from helpers.metrics.replicates import replicate_of

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from helpers.config.benchmark import slug
+from helpers.config.strict import slug
 from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.waiting import growing_pauses
 from helpers.errors import TeardownError
