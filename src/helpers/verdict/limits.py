@@ -19,8 +19,8 @@ BUSY = 0.9
 """Mean utilisation from which a processor has no time left."""
 WAITS = 0.5
 """Requests that wait on average, from which a queue is there most of the time."""
-AT_MOST = 0.95
-"""Share of the most that the option ever ran at once, from which it runs at its cap."""
+AT_MOST = 0.85
+"""Share of the most that the option ever ran at once, from which it runs at its cap: between two requests there are gaps."""
 FLAT = 0.25
 """Growth of the throughput for growth of the running requests, both as logarithms, below which more of them bring little."""
 LEAST_GROWTH = 1.2
