@@ -1123,6 +1123,12 @@ def interval_of_an_effect(k: Known, f: Found) -> None:
     f.number(abs(100 * math.expm1(ratio - below)), abs(100 * math.expm1(ratio + above)))
 
 
+@claim(r"Single pairs go both ways, from [+-]#% to [+-]#%")
+def range_of_an_effect(k: Known, f: Found) -> None:
+    changes = [100 * (other["value"] / one["value"] - 1) for one, other in _pairs_of_options(k, f.line)]
+    f.number(abs(min(changes)), abs(max(changes)))
+
+
 def _pairs_of_options(known: Known, line: str) -> list[tuple[dict, dict]]:
     """(cost, cost) of the options that differ only in the setting of the sentence."""
     label, value, against = re.search(

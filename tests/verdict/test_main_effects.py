@@ -143,6 +143,15 @@ def test_the_sentence_names_the_setting_that_moves_the_price_most_with_its_inter
     assert "No setting is shown to change the price" in Reported(dict.fromkeys(RATES, 10.0)).table.reading
 
 
+def test_a_setting_that_helps_here_and_harms_there_is_not_told_by_its_mean_alone():
+    """Twice the price with the default, an eighth with fp8."""
+    rates = {("8", "default"): 20.0, ("32", "default"): 10.0, ("8", "fp8"): 10.0, ("32", "fp8"): 80.0}
+    run = Reported(rates)
+    assert "Single pairs go both ways, from -87.5% to +100.0%: what it changes depends on the other" in run.table.reading
+    assert run.numbers_without_origin() == []
+    assert "both ways" not in Reported().table.reading
+
+
 def test_estimates_are_said_to_be_estimates():
     undecided = {named("8", "fp8"): {"slo": "undecided"}}
     run = Reported(**undecided)

@@ -79,10 +79,16 @@ def price_sentence(effects: Sequence[Effect], config: BenchmarkConfig) -> str:
     if not shown:
         return "No setting is shown to change the price."
     most = max(shown, key=lambda each: max(1 + each.price.value, 1 / (1 + each.price.value)))
-    return (
+    said = (
         f"Of what is shown to change the price, {label(most, effects)} does most: {most.value} instead of {most.against} changes "
         f"it by {_signed(most.price.value)} ({interval_words(config)} {_signed(most.price.low)} to {_signed(most.price.high)})."
     )
+    if most.lowest < 0 < most.highest:
+        said += (
+            f" Single pairs go both ways, from {_signed(most.lowest)} to {_signed(most.highest)}: what it changes depends on the "
+            "other settings."
+        )
+    return said
 
 
 def _absent(verdict: Verdict, config: BenchmarkConfig, effects: Sequence[Effect]) -> str:
