@@ -147,7 +147,9 @@ def test_a_setting_that_helps_here_and_harms_there_is_not_told_by_its_mean_alone
     """Twice the price with the default, an eighth with fp8."""
     rates = {("8", "default"): 20.0, ("32", "default"): 10.0, ("8", "fp8"): 10.0, ("32", "fp8"): 80.0}
     run = Reported(rates)
-    assert "Single pairs go both ways, from -87.5% to +100.0%: what it changes depends on the other" in run.table.reading
+    assert (
+        "Single pairs go both ways, from -87.5% to +100.0%: what it changes depends on the other" in run.table.reading
+    )
     assert run.numbers_without_origin() == []
     assert "both ways" not in Reported().table.reading
 
