@@ -84,7 +84,9 @@ def published(moto_server, tmp_path, monkeypatch):
         region="us-east-1",
     )
 
-    def publish(invocations: float, latency_us: float = 450_000.0, is_away: bool = False, scored=0, replicate=None):
+    def publish(
+        invocations: float, latency_us: float = 450_000.0, is_away: bool = False, scored=0, replicate=None, made=None
+    ):
         client = boto3.client("cloudwatch", region_name="us-east-1")
         for namespace, name, value in (
             ("AWS/SageMaker", "Invocations", invocations / 3),
@@ -111,7 +113,8 @@ def published(moto_server, tmp_path, monkeypatch):
             rows = [{"dataset": "short", "prompt_id": str(i), "status": "ok"} for i in range(scored)]
             write_parquet(answers_file("a", run), pa.Table.from_pylist(rows, schema=SCHEMA))
         asked, option = CloudWatch(config, run), config.options[0]
-        asked.ask(option if replicate is None else option.as_replicate(replicate), record)
+        option = option if replicate is None else option.as_replicate(replicate)
+        asked.ask(option, record.model_copy(update={"create_called_at": made}))
         asked.ask_again()
         (point,) = read_load_points(run.requests, measured, config)
         return server_columns(point, run, record), list(check_published(run, measured, config))
@@ -158,6 +161,14 @@ def test_answers_that_were_scored_are_no_traffic_of_others(published):
 def test_an_endpoint_is_compared_with_what_it_was_sent_itself(published, replicate, is_its):
     """Its load point is of the first repetition, which is the first endpoint's."""
     columns, _ = published(60, replicate=replicate)
+    assert ("server_gpu" in columns) is is_its
+
+
+@pytest.mark.parametrize(("later_s", "is_its"), [(-60, True), (60, False)])
+def test_an_endpoint_of_a_run_that_was_continued_is_not_asked_about_the_load_of_an_earlier_one(
+    published, later_s, is_its
+):
+    columns, _ = published(60, made=datetime.fromtimestamp(BEGIN_S + later_s, UTC).isoformat())
     assert ("server_gpu" in columns) is is_its
 
 

@@ -91,7 +91,7 @@ class CloudWatch:
     def ask(self, option: OptionBase, record: EndpointRecord) -> None:
         """Of an endpoint whose load is done, while it is still there. Never raises what AWS answers."""
         is_one = isinstance(option, SageMakerOption) and option.inference_component is None
-        loaded = self._loaded(option) if is_one else []
+        loaded = self._loaded(option, record) if is_one else []
         if not loaded or self._refused.is_set():
             return
         session = session_of_record(record, self._run)
@@ -155,7 +155,10 @@ class CloudWatch:
                 write_samples(path, list(_samples(found, each)), trouble)
         return counted >= answered
 
-    def _loaded(self, option: OptionBase) -> list[_Loaded]:
+    def _loaded(self, option: OptionBase, record: EndpointRecord) -> list[_Loaded]:
+        """What this endpoint was loaded with, not an earlier one that the run had before it was continued."""
+        made = record.create_called_at
+        since_ns = datetime.fromisoformat(made).timestamp() * 1e9 if made else 0
         found = []
         for path in sorted(self._run.requests.glob("*.parquet")):
             facts = read_attempt_facts(path)
@@ -165,7 +168,7 @@ class CloudWatch:
                 begin, end = pc.min(times["sent_ns"]).as_py(), pc.max(times["done_ns"]).as_py()
                 if begin is not None and end is not None:
                     found.append(_Loaded(facts, begin, end, pc.sum(pc.equal(times["status"], "ok")).as_py()))
-        return found
+        return [each for each in found if each.begin_ns + each.offset_ns >= since_ns]
 
 
 def _once() -> object:
