@@ -6,6 +6,7 @@ Names: https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.htm
 """
 
 import asyncio
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -31,11 +32,34 @@ class Used(NamedTuple):
     pid: int
 
 
+class Minute(NamedTuple):
+    """What is kept of the values of a minute."""
+
+    count: int
+    total: float
+    least: float
+    most: float
+
+    def with_value(self, value: float) -> "Minute":
+        """The minute with one value more."""
+        return Minute(self.count + 1, self.total + value, min(self.least, value), max(self.most, value))
+
+
+EMPTY = Minute(0, 0.0, math.inf, -math.inf)
+STATISTICS: dict[str, Callable[[Minute], float]] = {
+    "Sum": lambda minute: minute.total,
+    "SampleCount": lambda minute: float(minute.count),
+    "Average": lambda minute: minute.total / minute.count,
+    "Minimum": lambda minute: minute.least,
+    "Maximum": lambda minute: minute.most,
+}
+
+
 class Metrics:
     """All figures of all endpoints. `call` is the only entry point for requests."""
 
     def __init__(self) -> None:
-        self._values: defaultdict[Key, defaultdict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self._values: defaultdict[Key, dict[int, Minute]] = defaultdict(dict)
 
     def note_invocation(self, endpoint: str, variant: str, status: int, model_s: float, overhead_s: float) -> None:
         """Counts an invocation that has ended with this HTTP status; an error says nothing about latency."""
@@ -50,7 +74,9 @@ class Metrics:
         """Looks every few seconds at what the processes use, for ever."""
         known: dict[int, psutil.Process] = {}
         while True:
-            for each in running():
+            now = list(running())
+            known = {each.pid: known[each.pid] for each in now if each.pid in known}
+            for each in now:
                 with suppress(psutil.Error):
                     is_first = each.pid not in known
                     process = known.setdefault(each.pid, psutil.Process(each.pid))
@@ -63,7 +89,8 @@ class Metrics:
 
     def _note(self, namespace: str, metric: str, endpoint: str, variant: str, value: float) -> None:
         minute = int(time.time()) // PERIOD_S * PERIOD_S
-        self._values[namespace, metric, endpoint, variant][minute].append(value)
+        values = self._values[namespace, metric, endpoint, variant]
+        values[minute] = values.get(minute, EMPTY).with_value(value)
 
     def call(self, operation: str, parameters: Record) -> Record:
         """Performs one operation and returns its answer; raises `ApiError`."""
@@ -97,12 +124,3 @@ class Metrics:
             "Values": [STATISTICS[stat["Stat"]](self._values[key][minute]) for minute in minutes],
             "StatusCode": "Complete",
         }
-
-
-STATISTICS: dict[str, Callable[[list[float]], float]] = {
-    "Sum": sum,
-    "SampleCount": lambda values: float(len(values)),
-    "Average": lambda values: sum(values) / len(values),
-    "Minimum": min,
-    "Maximum": max,
-}

@@ -143,7 +143,7 @@ def test_utilisation_counts_in_whole_minutes_of_the_window_and_for_all_gpus(publ
             60,
             20_000.0,
             "server_latency",
-            "a: mean latency 500 ms by the client, its first token after 100 ms; 22 ms by",
+            "a: mean latency 500 ms by the client, its first token after 100 ms; 22.0 ms by",
         ),
     ],
 )
@@ -170,6 +170,12 @@ def test_an_endpoint_of_a_run_that_was_continued_is_not_asked_about_the_load_of_
 ):
     columns, _ = published(60, made=datetime.fromtimestamp(BEGIN_S + later_s, UTC).isoformat())
     assert ("server_gpu" in columns) is is_its
+
+
+def test_answers_that_were_scored_at_an_earlier_endpoint_are_not_waited_for(published):
+    """The files are of now, years before the endpoint was made."""
+    columns, _ = published(60, scored=60, made=datetime.fromtimestamp(BEGIN_S - 60, UTC).isoformat())
+    assert columns["server_trouble"] is None
 
 
 def test_what_came_too_late_is_said_and_not_compared(published):

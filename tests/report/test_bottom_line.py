@@ -7,7 +7,8 @@ from examples import endpoint, load_point, make_config
 from helpers.metrics.failure_counts import COLUMNS
 from helpers.report.bottom_line_text import bottom_line
 from helpers.report.cost_report import capacity_table
-from helpers.report.report import errors_table, options_table, summary, winner_table
+from helpers.report.failures_report import errors_table
+from helpers.report.report import options_table, summary, winner_table
 from helpers.run.folder import RunFolder
 from helpers.verdict.judging import judge
 

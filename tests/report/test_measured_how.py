@@ -4,7 +4,7 @@ import pytest
 from examples import endpoint, facts, load_point, make_config, write_run
 
 from helpers.report.deployment_report import deployments_table
-from helpers.report.report import how_to_recompute, table_files
+from helpers.report.how_measured import how_to_recompute, table_files
 from helpers.report.warning_report import warning_list
 from helpers.run import folder
 from helpers.run.folder import RunFolder
@@ -57,7 +57,7 @@ def test_the_digest_of_an_image_is_shown_where_any_is_known():
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.report.report.LOCAL_ROOT", tmp_path)
+    monkeypatch.setattr("helpers.report.how_measured.LOCAL_ROOT", tmp_path)
     return RunFolder(tmp_path / "mine-20260101-000000")
 
 
@@ -78,7 +78,7 @@ def test_an_unfinished_run_says_that_it_measures_first(run):
 
 
 def test_a_run_elsewhere_is_named_by_its_folder(run, monkeypatch):
-    monkeypatch.setattr("helpers.report.report.LOCAL_ROOT", folder.LOCAL_ROOT)
+    monkeypatch.setattr("helpers.report.how_measured.LOCAL_ROOT", folder.LOCAL_ROOT)
     assert f"`make report RUN={run.path}`" in how_to_recompute(run, make_config()).markdown
 
 

@@ -13,9 +13,10 @@ from helpers.report import conclusions
 from helpers.report.comparing import counted
 from helpers.report.cost_report import capacity_table, cost_table, price_table, run_cost_table
 from helpers.report.deployment_report import deployments_table
+from helpers.report.failures_report import errors_table
 from helpers.report.load_report import recommendations
 from helpers.report.race_report import race_table
-from helpers.report.report import errors_table, load_point_table
+from helpers.report.report import load_point_table
 from helpers.report.table_readings import moves_reading, prices_reading
 from helpers.run.folder import RunFolder
 from helpers.run.group_records import Group, read_groups, write_groups

@@ -24,7 +24,7 @@ from examples import config_data, endpoint
 
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.errors import RunFolderError
-from helpers.report.report import written_files
+from helpers.report.how_measured import written_files
 from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger, merge_ledgers
 from helpers.run.remote import remote_of, store_run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pydantic_core import PydanticCustomError
 
 from helpers.config.load import Search
-from helpers.config.mix import prompts_asked_of, refuse_unmixable
+from helpers.config.mix import MIXED, prompts_asked_of
 from helpers.config.options import ImportedOption, PythonOption, SageMakerOption
 from helpers.config.strict import slug
 from helpers.config.structured import structured_keys
@@ -268,8 +268,47 @@ def _conversations_can_be_sent(config: BenchmarkConfig) -> None:
 
 
 def _can_be_mixed(config: BenchmarkConfig) -> None:
-    if config.load.mix is not None:
-        refuse_unmixable(config)
+    if config.load.mix is None:
+        return
+    names, shares, leave_out = [d.name for d in config.datasets], config.shares_of_parts(), "Next: leave out `mix`, or"
+    why = None
+    if config.imported:
+        why = f"imported results are what they are: they cannot be mixed. {leave_out} measure"
+    elif len(names) < 2:
+        why = (
+            f"there is one dataset, {names[0]!r}, and nothing to mix it with. Expected two or more. {leave_out} add one"
+        )
+    elif config.conversations is not None:
+        why = (
+            "sessions of prompts.conversations send many requests each, so the shares of the traffic, which are of requests, "
+            f"would not be kept. {leave_out} prompts.conversations"
+        )
+    elif config.prompts.prefix is not None:
+        why = (
+            "prompts.prefix asks a hit rate of each dataset by itself, and those in a mix share one cache. "
+            f"{leave_out} prompts.prefix"
+        )
+    if why:
+        _refuse(why, "load", "mix")
+    for i, name in enumerate(names):
+        if slug(name) == MIXED:
+            words = (
+                f"bad value {MIXED!r}: with load.mix it is the name of the mix. Expected another name. Next: rename it"
+            )
+            _refuse(words, "datasets", i, "name")
+        if not shares.get(name):
+            _refuse(
+                f"dataset {name!r} has no share of the traffic, so a mix does not hold it. Expected a share above 0 for each "
+                "dataset. Next: give it one, or delete the dataset",
+                *("traffic", "mix"),
+            )
+    for i, option in enumerate(config.options):
+        if option.datasets and set(option.datasets) != set(names):
+            _refuse(
+                f"an option is sent the whole mix (load.mix), not some of its parts. Expected all of {', '.join(names)}. Next: "
+                "leave out `datasets`, or `load.mix`",
+                *("options", i, "datasets"),
+            )
 
 
 def _prompts_suffice(config: BenchmarkConfig) -> None:

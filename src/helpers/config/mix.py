@@ -6,9 +6,8 @@ import math
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
-from helpers.config.strict import Strict, slug
+from helpers.config.strict import Strict
 from helpers.config.unquoted import Unquoted, read_unquoted
 from helpers.config.workload import Dataset
 
@@ -64,56 +63,3 @@ def prompts_asked_of(config: BenchmarkConfig, dataset: Dataset, at_a_point: int)
         return at_a_point
     share = math.ceil(config.shares_of_parts()[dataset.name] * at_a_point)
     return 2 * at_a_point if config.load.mix.alone else share
-
-
-def refuse_unmixable(config: BenchmarkConfig) -> None:
-    """Raise PydanticCustomError for what cannot be sent, or judged, as parts of one load."""
-    leave_out = "Next: leave out `mix`, or"
-    names, shares = [dataset.name for dataset in config.datasets], config.shares_of_parts()
-    missing = [name for name in names if not shares.get(name)]
-    unlike = [i for i, option in enumerate(config.options) if option.datasets and set(option.datasets) != set(names)]
-    slugs = [slug(name) for name in names]
-    faults: list[tuple[object, list, str]] = [
-        (
-            config.imported,
-            ["load", "mix"],
-            f"imported results are what they are: they cannot be mixed. {leave_out} measure",
-        ),
-        (
-            len(names) < 2,
-            ["load", "mix"],
-            f"there is one dataset, {names[0]!r}, and nothing to mix it with. Expected two or more. {leave_out} add one",
-        ),
-        (
-            MIXED in slugs,
-            ["datasets", slugs.index(MIXED) if MIXED in slugs else 0, "name"],
-            f"bad value {MIXED!r}: with load.mix it is the name of the mix. Expected another name. Next: rename it",
-        ),
-        (
-            bool(missing),
-            ["traffic", "mix"],
-            f"dataset {missing[0] if missing else ''!r} has no share of the traffic, so a mix does not hold it. Expected a share "
-            "above 0 for each dataset. Next: give it one, or delete the dataset",
-        ),
-        (
-            bool(unlike),
-            ["options", unlike[0] if unlike else 0, "datasets"],
-            f"an option is sent the whole mix (load.mix), not some of its parts. Expected all of {', '.join(names)}. Next: leave "
-            "out `datasets`, or `load.mix`",
-        ),
-        (
-            config.conversations is not None,
-            ["load", "mix"],
-            "sessions of prompts.conversations send many requests each, so the shares of the traffic, which are of requests, "
-            f"would not be kept. {leave_out} prompts.conversations",
-        ),
-        (
-            config.prompts is not None and config.prompts.prefix is not None,
-            ["load", "mix"],
-            f"prompts.prefix asks a hit rate of each dataset by itself, and those in a mix share one cache. {leave_out} "
-            "prompts.prefix",
-        ),
-    ]
-    for is_so, path, message in faults:
-        if is_so:
-            raise PydanticCustomError("inconsistent", message.replace("{", "{{").replace("}", "}}"), {"path": path})

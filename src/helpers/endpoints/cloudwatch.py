@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase, SageMakerOption
-from helpers.metrics.answers import count_answers
+from helpers.metrics.answers import answers_file, count_answers
 from helpers.metrics.replicates import replicate_of
 from helpers.number_text import plural
 from helpers.run.aws_errors import is_passing
@@ -144,7 +144,7 @@ class CloudWatch:
             )
             return True
         counted = sum(found.get("Invocations", {}).values())
-        answered = sum(each.answers for each in loaded) + count_answers(record.option, self._run)
+        answered = sum(each.answers for each in loaded) + self._scored(record)
         trouble = None
         if counted < answered and is_last:
             had = f"CloudWatch had {plural(round(counted), 'invocation')}"
@@ -156,9 +156,7 @@ class CloudWatch:
         return counted >= answered
 
     def _loaded(self, option: OptionBase, record: EndpointRecord) -> list[_Loaded]:
-        """What this endpoint was loaded with, not an earlier one that the run had before it was continued."""
-        made = record.create_called_at
-        since_ns = datetime.fromisoformat(made).timestamp() * 1e9 if made else 0
+        """What this endpoint was loaded with."""
         found = []
         for path in sorted(self._run.requests.glob("*.parquet")):
             facts = read_attempt_facts(path)
@@ -168,7 +166,19 @@ class CloudWatch:
                 begin, end = pc.min(times["sent_ns"]).as_py(), pc.max(times["done_ns"]).as_py()
                 if begin is not None and end is not None:
                     found.append(_Loaded(facts, begin, end, pc.sum(pc.equal(times["status"], "ok")).as_py()))
-        return [each for each in found if each.begin_ns + each.offset_ns >= since_ns]
+        return [each for each in found if each.begin_ns + each.offset_ns >= _made_ns(record)]
+
+    def _scored(self, record: EndpointRecord) -> int:
+        """Answers of this endpoint that were scored."""
+        path = answers_file(record.option, self._run)
+        is_its = path.is_file() and path.stat().st_mtime_ns >= _made_ns(record)
+        return count_answers(record.option, self._run)[1] if is_its else 0
+
+
+def _made_ns(record: EndpointRecord) -> float:
+    """Time of day when an endpoint was made, ns; 0 if not by the run. A run that was continued had another one before."""
+    made = record.create_called_at
+    return datetime.fromisoformat(made).timestamp() * 1e9 if made else 0
 
 
 def _once() -> object:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
 from helpers.config.secret_words import secret_hider
-from helpers.endpoints.preflight import ask_until_not_throttled
+from helpers.endpoints.preflight import ask_until_not_throttled, timeout_of
 from helpers.endpoints.quality_pass import AT_ONCE, natural
 from helpers.endpoints.targets.base import target_of
 from helpers.errors import DeployError, LoadError
@@ -104,7 +104,7 @@ def _compare(
     prompt = pa.table({"prompt_id": [answer.prompt_id], "text": [text], "rendered": [text]})
     hide = secret_hider(address.secrets())
     try:
-        _, said = ask_until_not_throttled(model, address, config, prompt, config.load.request_timeout_s)
+        _, said = ask_until_not_throttled(model, address, config, prompt, timeout_of(config))
     except (OSError, ValueError, LoadError) as error:
         words = words_of_refusal(error) if isinstance(error, OSError) else str(error)
         return _row(answer, answer_first, status="connection", error=hide(words))

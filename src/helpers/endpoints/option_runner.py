@@ -334,10 +334,8 @@ class _OptionRunner:
         address = deployment.answering_address("no answer to the request before its quality pass", is_kept=False)
         if address is None:
             return False
-        is_whole, file = (
-            collect_answers(option, address, config, run, self._stopping.is_set),
-            answers_file(option.name, run),
-        )
+        is_whole = collect_answers(option, address, config, run, self._stopping.is_set)
+        file = answers_file(option.name, run)
         errors, silence = self._errors_of(option, file), silence_at_end(file)
         if not is_whole:
             set_aside(file)

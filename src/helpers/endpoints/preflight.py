@@ -105,7 +105,7 @@ def ask(
     """
     asked_at, sent = utc_now(), _sent(option, address)
     fail = partial(_failure, option, address, situation)
-    timeout_s = max(config.load.request_timeout_s, SHORTEST_TIMEOUT_S)
+    timeout_s = timeout_of(config)
     prompt, hide = _longest_prompt(option, config, run), secret_hider(address.secrets())
     try:
         exchange, answer = ask_until_not_throttled(option, address, config, prompt, timeout_s)
@@ -130,6 +130,11 @@ def ask(
         output_tokens=answer.output_tokens,
         notes=_notes(option, address, exchange, answer, config),
     )
+
+
+def timeout_of(config: BenchmarkConfig) -> float:
+    """Seconds that a request outside of the load is waited for: it is to be answered, not to be fast."""
+    return max(config.load.request_timeout_s, SHORTEST_TIMEOUT_S)
 
 
 def _failure(option: Option, address: Address, situation: str, came_back: str, kind: NoAnswer) -> DeployError:

@@ -17,7 +17,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
 from helpers.config.secret_words import secret_hider
 from helpers.config.workload import Generation
-from helpers.endpoints.preflight import ask_until_not_throttled
+from helpers.endpoints.preflight import ask_until_not_throttled, timeout_of
 from helpers.errors import CredentialsError, LoadError
 from helpers.load.adapters import adapters_by_prompt
 from helpers.load.address import Address
@@ -120,7 +120,7 @@ class _Asker:
         hide = secret_hider(self.address.secrets())
         try:
             _, answer = ask_until_not_throttled(
-                option, self.address, config, prompt, load.request_timeout_s, self.is_stopped
+                option, self.address, config, prompt, timeout_of(config), self.is_stopped
             )
         except (OSError, ValueError) as error:
             words = words_of_refusal(error) if isinstance(error, OSError) else str(error)

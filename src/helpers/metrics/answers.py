@@ -38,10 +38,13 @@ def answers_file(option: str, run: RunFolder) -> Path:
     return run.path / FOLDER / f"{slug(option)}.parquet"
 
 
-def count_answers(option: str, run: RunFolder) -> int:
-    """Requests of an option's pass, failures among them; 0 without one."""
+def count_answers(option: str, run: RunFolder) -> tuple[int, int]:
+    """Requests of an option's pass, and how many of them were answered; 0 without one."""
     path = answers_file(option, run)
-    return pq.read_metadata(path).num_rows if path.is_file() else 0
+    if not path.is_file():
+        return 0, 0
+    statuses = pq.read_table(path, columns=["status"])["status"].to_pylist()
+    return len(statuses), statuses.count("ok")
 
 
 def samples_of(config: BenchmarkConfig) -> dict[str, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.report.display import Markdown, Prose, code
-from helpers.report.report import TABLES_FOLDER
+from helpers.report.how_measured import TABLES_FOLDER
 from helpers.run.folder import RunFolder
 from helpers.series.page import write_page
 from helpers.series.tables import write_tables

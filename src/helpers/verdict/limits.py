@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.number_text import is_known, percent, plural, significant
+from helpers.number_text import duration, is_known, percent, plural, significant
 from helpers.run.report_warning import ReportWarning
 
 Kind = Literal["client", "memory", "queue", "compute", "unknown"]
@@ -175,8 +175,8 @@ def check_server(points: pd.DataFrame) -> Iterator[ReportWarning]:
             "spent before the server's clock began or behind its end: network, a proxy, a queue in front; where it saw less, the "
             "two did not time the same requests. Next: look at what stands between them; the verdict goes by the client's.",
             rows=[
-                f"{row.option}, {row.dataset}, {row.load}: mean latency {milliseconds(row.client_latency_s_mean)} by the client, "
-                f"{milliseconds(row.server_latency_s_mean)} by the server"
+                f"{row.option}, {row.dataset}, {row.load}: mean latency {duration(row.client_latency_s_mean)} by the client, "
+                f"{duration(row.server_latency_s_mean)} by the server"
                 for row in pd.concat([slower, faster]).itertuples()
             ],
         )
@@ -188,8 +188,3 @@ def _counts(row: tuple) -> str:
         f"{row.option}, {row.dataset}, {row.load}: {row.server_requests:,.0f} requests by the server, "
         f"{plural(int(row.client_requests), 'answer')}{failed} by the client"
     )
-
-
-def milliseconds(seconds: float) -> str:
-    """A latency, always in ms, so that two can be compared."""
-    return f"{seconds * 1000:,.0f} ms"

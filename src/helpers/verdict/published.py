@@ -15,12 +15,12 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.answers import count_answers
 from helpers.metrics.replicates import replicate_of
-from helpers.number_text import plural
+from helpers.number_text import duration, plural
 from helpers.run.folder import RunFolder
 from helpers.run.records import AttemptFacts, read_requests
 from helpers.run.report_warning import ReportWarning
 from helpers.run.server_samples import CLOUDWATCH, read_samples
-from helpers.verdict.limits import FASTER_S, SLOWER, SLOWER_S, milliseconds
+from helpers.verdict.limits import FASTER_S, SLOWER, SLOWER_S
 
 SHARE_MORE, MORE = 0.05, 20
 """Invocations beyond the answers that need no explanation: first requests, single requests, load points that were set aside."""
@@ -39,7 +39,7 @@ def check_published(run: RunFolder, facts: list[AttemptFacts], config: Benchmark
         found = _option(run, [each for each in facts if each.option == option], config)
         if found is None:
             continue
-        sent, counted = len(found.requests) + count_answers(option, run), found.published.get("Invocations", 0.0)
+        sent, counted = len(found.requests) + count_answers(option, run)[0], found.published.get("Invocations", 0.0)
         if counted > sent * (1 + SHARE_MORE) + MORE:
             more.append(f"{option}: {counted:,.0f} invocations by CloudWatch, {plural(sent, 'request')} by the client")
             continue
@@ -90,6 +90,6 @@ def _latencies(found: _Option) -> str | None:
     if first_s <= max(SLOWER * server_s, server_s + SLOWER_S) and server_s <= latency_s * SLOWER + FASTER_S:
         return None
     return (
-        f"mean latency {milliseconds(latency_s)} by the client, its first token after {milliseconds(first_s)}; "
-        f"{milliseconds(server_s)} by CloudWatch"
+        f"mean latency {duration(latency_s)} by the client, its first token after {duration(first_s)}; "
+        f"{duration(server_s)} by CloudWatch"
     )
