@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 
 import boto3
@@ -85,7 +86,13 @@ def published(moto_server, tmp_path, monkeypatch):
     )
 
     def publish(
-        invocations: float, latency_us: float = 450_000.0, is_away: bool = False, scored=0, replicate=None, made=None
+        invocations: float,
+        latency_us: float = 450_000.0,
+        is_away: bool = False,
+        scored=0,
+        replicate=None,
+        made=None,
+        scored_s=0,
     ):
         client = boto3.client("cloudwatch", region_name="us-east-1")
         for namespace, name, value in (
@@ -112,6 +119,7 @@ def published(moto_server, tmp_path, monkeypatch):
         if scored:
             rows = [{"dataset": "short", "prompt_id": str(i), "status": "ok"} for i in range(scored)]
             write_parquet(answers_file("a", run), pa.Table.from_pylist(rows, schema=SCHEMA))
+            os.utime(answers_file("a", run), (BEGIN_S + scored_s, BEGIN_S + scored_s))
         asked, option = CloudWatch(config, run), config.options[0]
         option = option if replicate is None else option.as_replicate(replicate)
         asked.ask(option, record.model_copy(update={"create_called_at": made}))
@@ -172,10 +180,12 @@ def test_an_endpoint_of_a_run_that_was_continued_is_not_asked_about_the_load_of_
     assert ("server_gpu" in columns) is is_its
 
 
-def test_answers_that_were_scored_at_an_earlier_endpoint_are_not_waited_for(published):
-    """The files are of now, years before the endpoint was made."""
-    columns, _ = published(60, scored=60, made=datetime.fromtimestamp(BEGIN_S - 60, UTC).isoformat())
-    assert columns["server_trouble"] is None
+@pytest.mark.parametrize(("scored_s", "are_its"), [(-3600, False), (300, True)])
+def test_answers_that_were_scored_at_an_earlier_endpoint_are_not_waited_for(published, scored_s, are_its):
+    made = datetime.fromtimestamp(BEGIN_S - 60, UTC).isoformat()
+    columns, _ = published(60, scored=60, made=made, scored_s=scored_s)
+    late = "CloudWatch had 60 invocations after 0 s, of 120 answers that came"
+    assert columns["server_trouble"] == (late if are_its else None)
 
 
 def test_what_came_too_late_is_said_and_not_compared(published):
