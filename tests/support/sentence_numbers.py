@@ -112,6 +112,11 @@ class Known:
         here = self.points[["option", "dataset", "load"]].eq([option, dataset, load]).all(axis=1)
         return self.points[here].iloc[0]
 
+    def judged(self, option: str, dataset: str) -> pd.DataFrame:
+        """The load points of an option that its server, not the load generator, limited."""
+        here = self.points[(self.points["option"] == option) & (self.points["dataset"] == dataset)]
+        return here[here["slo"] != "client_limited"]
+
 
 def cost(option: dict) -> float:
     return option["cost"]["value"]
@@ -211,14 +216,24 @@ def unaccounted(line: str, known: Known) -> list[str]:
             check(known, found)
             assert not found.left, f"the claim {pattern!r} leaves {found.left} unchecked"
             covered[match.start() : match.end()] = True
-    limited = [why for fact in known.facts for why in fact.client_limited]
-    limited += known.points["server_trouble"].dropna().tolist() if "server_trouble" in known.points else []
-    for name in (*_texts(known.verdict), *datasets, *limited):
+    for name in (*_texts(known.verdict), *datasets, *_reasons(known)):
         for match in re.finditer(re.escape(name), line):
             covered[match.start() : match.end()] = True
     for match in re.finditer(r"“[^”]+”|`[^`]+`|\]\([^)]*\)", line):
         covered[match.start() : match.end()] = True
     return [match[0] for match in re.finditer(NUMBER, line) if not covered[match.start() : match.end()].all()]
+
+
+def _reasons(known: Known) -> list[str]:
+    """What the facts say in words, each behind what it is said of: the reason of another one is wrong there."""
+    reasons = [f"{fact.words} ({'; '.join(fact.client_limited)})" for fact in known.facts]
+    if "server_trouble" in known.points:
+        troubled = known.points.dropna(subset=["server_trouble"])
+        reasons += [
+            f"“{row.option}” says of itself was not read throughout: {row.server_trouble}"
+            for row in troubled.itertuples()
+        ]
+    return reasons
 
 
 def _texts(verdict: dict) -> list[str]:
@@ -833,8 +848,7 @@ def nearest_load(k: Known, f: Found) -> None:
     dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
     column = f"latency_s_p{k.slo['percentile']:g}"
     point = k.at(option, dataset, f.load())
-    here = k.points[(k.points["option"] == option) & (k.points["dataset"] == dataset)]
-    assert point[column] == here.loc[here["slo"] != "client_limited", column].min()
+    assert point[column] == k.judged(option, dataset)[column].min()
     f.number(k.slo["percentile"])
     f.time(point[column])
     if f.has("n"):
@@ -844,7 +858,7 @@ def nearest_load(k: Known, f: Found) -> None:
 @claim(r"the nearest is <L>: latency not shown")
 def nearest_open_load(k: Known, f: Found) -> None:
     dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
-    here = k.points[(k.points["option"] == option) & (k.points["dataset"] == dataset)]
+    here = k.judged(option, dataset)
     f.load(here.loc[here[f"latency_s_p{k.slo['percentile']:g}"].idxmin(), "load"])
 
 
@@ -857,7 +871,7 @@ def lacking(k: Known, f: Found) -> None:
     column, here = f"latency_s_p{k.slo['percentile']:g}", k.points
     if f.line.startswith("|"):
         dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
-        here = here[(here["option"] == option) & (here["dataset"] == dataset)]
+        here = k.judged(option, dataset)
         point = here.loc[here[column].idxmin()]
     else:
         loads = re.findall(PHRASES["<L>"][1], f.before)
