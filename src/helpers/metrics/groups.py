@@ -24,9 +24,9 @@ from helpers.metrics.intervals import (
     share_bounds,
 )
 from helpers.metrics.load_point_latencies import PERCENTS, percentile_columns
+from helpers.metrics.rates import prices_of, served_rates
 from helpers.metrics.reasoning import NO_REASONING
 from helpers.metrics.sample_size import requests_lacking
-from helpers.metrics.summary import prices_of, served_rates
 from helpers.metrics.token_samples import no_sample
 from helpers.price import Price
 from helpers.run.folder import RunFolder
