@@ -12,7 +12,7 @@ from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import price_unit, scaled
 from helpers.report.quality_report import score_words, served_by
 from helpers.run.machine import machine_sentence
-from helpers.verdict.capacity import HOURS_PER_MONTH, candidates, fleet
+from helpers.verdict.capacity import candidates, fleet
 from helpers.verdict.chosen_points import is_replicated, mixed_cost
 from helpers.verdict.judging import loads_of
 from helpers.verdict.open_points import may_be_less
@@ -120,8 +120,8 @@ def _need_within(option: OptionVerdict, config: BenchmarkConfig) -> str:
     )
     if few.instances == many.instances:
         return f" (the same at both ends of the {interval_words(config)} of what an instance serves)"
-    usd = [one.usd_per_fleet_hour for one in (few, many)]
-    money = "" if None in usd else f", {' to '.join(text.money(each * HOURS_PER_MONTH) for each in usd)}"
+    usd = [one.usd_per_month for one in (few, many)]
+    money = "" if None in usd else f", {' to '.join(map(text.money, usd))}"
     return f" ({interval_words(config)}: {few.instances} to {many.instances} instances{money})"
 
 

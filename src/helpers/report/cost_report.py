@@ -47,7 +47,6 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
             continue
         for i, price in enumerate(option.prices or [None]):
             need = fleet(option, config.traffic.requests_per_minute, config.traffic.headroom, price)
-            usd = need.usd_per_fleet_hour
             rate = option.capacity.requests_per_minute_per_instance
             rows.append(
                 {
@@ -59,8 +58,8 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
                     "bound": "at least" if option.capacity.at_least and not option.is_billed_per_token else "about",
                     "instances": need.instances,
                     "utilisation": None if need.utilisation is None else need.utilisation * 100,
-                    "usd_per_fleet_hour": usd,
-                    "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
+                    "usd_per_fleet_hour": need.usd_per_fleet_hour,
+                    "usd_per_month": need.usd_per_month,
                     "status": status_words(option) if i == 0 else "",
                 }
             )
@@ -119,7 +118,8 @@ def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
         return Prose(f"No option is shown to {verdict.aim} and has a price, so there is no bill to compare.")
     rows = []
     for traffic in TRAFFIC_STEPS:
-        bills = {i: _monthly(option, traffic, config) for i, option in enumerate(options)}
+        needs = [fleet(option, traffic, config.traffic.headroom, option.price) for option in options]
+        bills = {i: need.usd_per_month for i, need in enumerate(needs)}
         known = {i: usd for i, usd in bills.items() if usd is not None}
         best = min(known, key=lambda i: (known[i], options[i].cost.value)) if known else None
         rows.append(
@@ -175,11 +175,6 @@ def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
                 + (f"from {text.significant(at)} requests a minute on." if at else "at no traffic in this range.")
             )
     return Prose(" ".join(said))
-
-
-def _monthly(option: OptionVerdict, traffic: float, config: BenchmarkConfig) -> float | None:
-    usd = fleet(option, traffic, config.traffic.headroom, option.price).usd_per_fleet_hour
-    return None if usd is None else usd * HOURS_PER_MONTH
 
 
 # --- how prices were worked out -----------------------------------------------------------------------------------

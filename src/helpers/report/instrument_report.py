@@ -18,7 +18,7 @@ from helpers.report.columns import Column, numeric
 from helpers.report.display import Folded, Prose, Table
 from helpers.run.folder import RunFolder
 from helpers.run.records import ArrivalFacts, AttemptFacts
-from helpers.verdict.request_checks import CONCURRENCY_TOLERANCE, RATE_TOLERANCE
+from helpers.verdict.load_point_checks import CONCURRENCY_TOLERANCE, RATE_TOLERANCE
 
 MOST_NAMED = 3
 

@@ -50,9 +50,7 @@ def unit_for(column: str, prices: Sequence[float | None]) -> PriceUnit:
 
 def scaled(cost: Estimate | None, unit: PriceUnit) -> Estimate | None:
     """A price with its interval in the unit."""
-    if cost is None:
-        return None
-    return Estimate(**{end: None if value is None else value * unit.scale for end, value in cost})
+    return cost and cost.times(unit.scale)
 
 
 def price_column(rows: pd.DataFrame, column: str, verdict: Verdict, best: str | None = None) -> Column:

@@ -26,6 +26,11 @@ class Fleet:
     utilisation: float | None
     usd_per_fleet_hour: float | None
 
+    @property
+    def usd_per_month(self) -> float | None:
+        """The bill; None where the price is unknown."""
+        return None if self.usd_per_fleet_hour is None else self.usd_per_fleet_hour * HOURS_PER_MONTH
+
 
 @dataclass(frozen=True)
 class CheapestRange:
@@ -96,7 +101,7 @@ def capacity_of(option: OptionVerdict, traffic: float, headroom: float) -> Capac
         instances=need.instances,
         utilisation=need.utilisation,
         usd_per_fleet_hour=usd,
-        usd_per_month=None if usd is None else usd * HOURS_PER_MONTH,
+        usd_per_month=need.usd_per_month,
         usd_per_1m_output_tokens=_per_million(usd, traffic, output),
         usd_per_1m_tokens=_per_million(usd, traffic, None if None in (prompt, output) else prompt + output),
         at_least=any(point.may_serve_more for point in option.points),

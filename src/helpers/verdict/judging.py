@@ -44,10 +44,8 @@ from helpers.verdict.open_points import (
     cheaper_loads,
     effort_to_settle,
     estimated_loads,
-    nearest_to_slo,
-    not_met_because,
-    open_because,
 )
+from helpers.verdict.open_words import nearest_to_slo, not_met_because, open_because
 from helpers.verdict.quality_gate import gated
 from helpers.verdict.quality_gate import open_because as open_answers
 from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict, Verdict
