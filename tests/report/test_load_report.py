@@ -29,7 +29,7 @@ from helpers.run.folder import RunFolder
 from helpers.run.records import OVERLOAD
 from helpers.series.verify import verify_points
 from helpers.verdict.judging import judge
-from helpers.verdict.open_points import nearest_to_slo
+from helpers.verdict.open_words import nearest_to_slo
 
 OPEN = make_config(load={"kind": "open_loop", "rate": [2.5, 10]})
 SEARCH = make_config(load={"kind": "search", "over": "concurrency", "lowest": 1, "highest": 64, "tolerance": 0.1})

@@ -31,7 +31,7 @@ def errors_table(failures: pd.DataFrame) -> Table | None:
     )
     if any(row["example"] for row in rows):
         caption += " The example is the commonest message, in the words of the server or of the connection."
-    return Table(pd.DataFrame(rows), columns, caption, failures_reading(rows))
+    return Table(rows, columns, caption, failures_reading(rows))
 
 
 def _failed(mine: pd.DataFrame, sent: float) -> dict[str, object]:

@@ -91,7 +91,7 @@ def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCon
         caption += (
             " Beside it: the highest load that is shown to meet the SLO, and what is known of the next one above it."
         )
-    return Table(pd.DataFrame(rows), columns, caption, loads_reading(loads))
+    return Table(rows, columns, caption, loads_reading(loads))
 
 
 def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig, has_left: bool) -> str:

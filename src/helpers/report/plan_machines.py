@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-import pandas as pd
-
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.containers.accelerators import Instance, instance_of
 from helpers.config.load import REQUESTS_PER_S_PER_PROCESS, STREAMS_PER_PROCESS, processes_for, shares_of_nodes
@@ -40,7 +38,7 @@ def machines_table(config: BenchmarkConfig) -> Table | None:
     machine image.
     """
     rows = [_row(option, config.aws.region) for option in config.options if is_made_on_aws(option)]
-    return Table(pd.DataFrame(rows), COLUMNS, CAPTION) if rows else None
+    return Table(rows, COLUMNS, CAPTION) if rows else None
 
 
 def load_machines_table(config: BenchmarkConfig) -> Table | None:
@@ -76,7 +74,7 @@ def load_machines_table(config: BenchmarkConfig) -> Table | None:
         numeric("processes", "load processes", decimals=0),
         Column("each", "sent by each node", wraps=True),
     ]
-    return Table(pd.DataFrame(rows), columns, said)
+    return Table(rows, columns, said)
 
 
 def _processes(count: int) -> str:
@@ -159,7 +157,7 @@ def quota_table(config: BenchmarkConfig) -> Table | None:
         f"Instances for endpoints in {region}. Needed: the most that exist at once where max_parallel_endpoints is "
         f"{config.endpoints.max_parallel_endpoints}. In use: by all endpoints of the account."
     )
-    return Table(pd.DataFrame(rows), columns, caption)
+    return Table(rows, columns, caption)
 
 
 def instances_needed(config: BenchmarkConfig) -> dict[str, int]:

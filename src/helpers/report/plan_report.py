@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 import re
 
-import pandas as pd
-
 from helpers.config.aws_regions import unknown_region_words
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import ROOM, LoadLevel, Ramp, Search
@@ -82,7 +80,7 @@ def plan_table(config: BenchmarkConfig) -> Table:
         *([Column("at_best", "at best", wraps=True)] if looks_of(config) else []),
         "basis",
     ]
-    return Table(pd.DataFrame(rows), columns, _caption(rows, config))
+    return Table(rows, columns, _caption(rows, config))
 
 
 def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[str, object]:

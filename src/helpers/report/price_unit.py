@@ -53,6 +53,15 @@ def scaled(cost: Estimate | None, unit: PriceUnit) -> Estimate | None:
     return cost and cost.times(unit.scale)
 
 
+def interval_of(estimate: Estimate | None, decimals: int | None = None) -> text.Interval:
+    """The interval as a cell; None: with as many decimals as the value needs."""
+    if estimate is None:
+        return text.NO_INTERVAL
+    return text.Interval(
+        estimate.low, estimate.high, text.decimals_for([estimate.value]) if decimals is None else decimals
+    )
+
+
 def price_column(rows: pd.DataFrame, column: str, verdict: Verdict, best: str | None = None) -> Column:
     """A price in a table, all rows in one unit."""
     unit = price_unit(verdict, rows, column)
