@@ -135,7 +135,8 @@ def _no_recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
         return Markdown("**Nothing was measured: no option gave an answer that could be judged.**")
     unpriced = [o.option for o in verdict.options if o.status == "unpriced"]
     if unpriced:
-        said = f"{' and '.join(map(quoted, unpriced))} {_verb(unpriced)} the SLO, but without a price none can be recommended."
+        meet = "meets" if len(unpriced) == 1 else "meet"
+        said = f"{' and '.join(map(quoted, unpriced))} {meet} the SLO, but without a price none can be recommended."
         return Markdown("**{}**").format(said)
     said = Markdown("**No option is shown to {} ({}).**").format(verdict.aim, slo_words(config))
     if verdict.best_estimate:
@@ -143,10 +144,6 @@ def _no_recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
     if verdict.nearest:
         return said + Markdown(" {} came nearest: {}.").format(quoted(verdict.nearest), verdict.nearest_reason)
     return said
-
-
-def _verb(names: list[str]) -> str:
-    return "meets" if len(names) == 1 else "meet"
 
 
 def _if_you_must(verdict: Verdict, config: BenchmarkConfig) -> str:

@@ -165,10 +165,8 @@ def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     for by_token in (o for o in options if o.is_billed_per_token):
         for by_hour in (o for o in options if not o.is_billed_per_token):
             at = break_even(by_token, by_hour, headroom)
-            said.append(
-                f"{quoted(by_hour.option)} beats the token prices of {quoted(by_token.option)} "
-                + (f"from {text.significant(at)} requests a minute on." if at else "at no traffic in this range.")
-            )
+            where = f"from {text.significant(at)} requests a minute on" if at else "at no traffic in this range"
+            said.append(f"{quoted(by_hour.option)} beats the token prices of {quoted(by_token.option)} {where}.")
     return Prose(" ".join(said))
 
 

@@ -238,11 +238,8 @@ def _saving(day: Day, compared: Sequence[Day], config: BenchmarkConfig) -> str:
     if day.startup_s is not None:
         how = "as measured" if config.traffic.startup_s is None else "as the config states"
         return f"Autoscaling saves {saved} of {fixed}, with a start-up of {_time(day.startup_s)}, {how}."
-    return (
-        f"Autoscaling saves {saved} of {fixed}."
-        if day in compared[:1]
-        else f"Autoscaling saves {saved} of {fixed}, {LEFT_OUT}."
-    )
+    left_out = "" if day in compared[:1] else f", {LEFT_OUT}"
+    return f"Autoscaling saves {saved} of {fixed}{left_out}."
 
 
 def _time(seconds: float) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.metrics.failure_counts import KIND, failure_words
+from helpers.number_text import some
 from helpers.report.display import Table
 from helpers.report.table_readings import failures_reading
-
-MOST_NAMED = 3
 
 
 def errors_table(failures: pd.DataFrame) -> Table | None:
@@ -50,6 +49,4 @@ def _failed(mine: pd.DataFrame, sent: float) -> dict[str, object]:
 def _where(failed: pd.DataFrame) -> str:
     """The load points at which something failed, at most three by name, the worst first."""
     worst = failed.sort_values("failed", ascending=False, kind="stable")
-    named = [f"{row.dataset}, {row.load}" for row in worst.itertuples()]
-    more = len(named) - MOST_NAMED
-    return "; ".join(named[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    return some(f"{row.dataset}, {row.load}" for row in worst.itertuples())

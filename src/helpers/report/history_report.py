@@ -23,7 +23,6 @@ from helpers.verdict.verdict import Verdict
 
 SHOWN = ("recommended", "tied", "feasible")
 ALL = "all datasets, mixed as the traffic"
-MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ def history_summary(runs: Sequence[PastRun]) -> str:
     worse = [row.in_words() for row in last.comparison.rows if row.is_worse]
     if not worse:
         return f"{said} Nothing is shown to be worse in the last run than in the one before."
-    more = f"; and {len(worse) - MOST_NAMED} more" if len(worse) > MOST_NAMED else ""
-    return f"{said} Worse in the last run than in the one before: {'; '.join(worse[:MOST_NAMED])}{more}."
+    return f"{said} Worse in the last run than in the one before: {text.some(worse)}."
 
 
 def history_figures(runs: Sequence[PastRun], config: BenchmarkConfig, folder: Path) -> list[Figure]:

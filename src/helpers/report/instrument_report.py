@@ -20,8 +20,6 @@ from helpers.run.folder import RunFolder
 from helpers.run.records import ArrivalFacts, AttemptFacts
 from helpers.verdict.load_point_checks import CONCURRENCY_TOLERANCE, RATE_TOLERANCE
 
-MOST_NAMED = 3
-
 
 def instrument_table(facts: list[AttemptFacts]) -> Folded | None:
     """How late and how busy the load processes were, and whether that shaped a load point; None where nothing was sent from
@@ -45,7 +43,7 @@ def instrument_table(facts: list[AttemptFacts]) -> Folded | None:
         *_name_columns(facts),
         "processes",
         "clock",
-        *_spread_columns("lag", "event-loop lag", "ms", decimals=2),
+        *_spread_columns("lag", "event-loop lag", decimals=2),
         "cpu",
         "limited",
     ]
@@ -113,7 +111,7 @@ def _instrument_line(facts: list[AttemptFacts]) -> str:
     )
     if not limited:
         return f"The load generator kept up at {_share(len(facts), facts)}: it {how}"
-    named = _first(f"{f.words} ({'; '.join(f.client_limited)})" for f in limited)
+    named = text.some(f"{f.words} ({'; '.join(f.client_limited)})" for f in limited)
     return f"The load generator limited {_share(len(limited), facts)}, which the verdict leaves out: {named}. It {how}"
 
 
@@ -137,7 +135,7 @@ def _turnaround_table(facts: list[AttemptFacts], points: pd.DataFrame) -> Folded
     columns = [
         *_name_columns(facts),
         "achieved_concurrency",
-        *_spread_columns("turnaround", "turnaround", "ms", decimals=3),
+        *_spread_columns("turnaround", "turnaround", decimals=3),
     ]
     if facts[0].load.kind == "users":
         caption = (
@@ -170,7 +168,7 @@ def _concurrency_line(facts: list[AttemptFacts], achieved: Sequence[float | None
     off = [(f, share) for f, share in shares if not CONCURRENCY_TOLERANCE <= share <= 1 / CONCURRENCY_TOLERANCE]
     if off:
         worst = sorted(off, key=lambda one: one[1])
-        named = _first(f"{f.words} ({text.percent(share, 1)} of it)" for f, share in worst)
+        named = text.some(f"{f.words} ({text.percent(share, 1)} of it)" for f, share in worst)
         return f"{_share(len(off), facts)} did not hold the concurrency that was asked for: {named}.{again}"
     lowest, highest = (text.percent(of(share for _, share in shares), 1) for of in (min, max))
     in_flight = lowest if lowest == highest else f"{lowest} to {highest}"
@@ -191,7 +189,7 @@ def _schedule_table(facts: list[AttemptFacts]) -> Folded:
     )
     columns = [
         *_name_columns(facts),
-        *_spread_columns("lag", "schedule lag", "ms", decimals=3),
+        *_spread_columns("lag", "schedule lag", decimals=3),
         *(
             numeric(f"{when}_{name}", f"{header}, {'scheduled' if when == 'asked' else 'sent'}", decimals=decimals)
             for name, header, decimals in regularity
@@ -218,7 +216,7 @@ def _schedule_line(facts: list[AttemptFacts]) -> str:
         return f"How the rates that were sent compare with the schedule's is not known.{late}"
     off = sorted((one for one in changes if abs(one[1]) > RATE_TOLERANCE), key=lambda one: -abs(one[1]))
     if off:
-        named = _first(f"{f.words} ({change:+.1%})" for f, change in off)
+        named = text.some(f"{f.words} ({change:+.1%})" for f, change in off)
         return f"{_share(len(off), facts)} had a rate more than {RATE_TOLERANCE:.0%} off the schedule's: {named}.{late}"
     most = max(abs(change) for _, change in changes)
     return f"{_share(len(changes), facts)} kept the schedule: rates are within {text.percent(most, 1)} of it.{late}"
@@ -239,8 +237,8 @@ def connection_table(facts: list[AttemptFacts]) -> Folded | None:
     columns = [
         *_name_columns(facts),
         "count",
-        *_spread_columns("connect", "TCP connect", "ms", decimals=2),
-        *_spread_columns("tls", "TLS handshake", "ms", decimals=2),
+        *_spread_columns("connect", "TCP connect", decimals=2),
+        *_spread_columns("tls", "TLS handshake", decimals=2),
     ]
     return Folded(_connection_line(facts), Table(rows, columns, "Connecting, which no latency contains."))
 
@@ -281,16 +279,16 @@ def steadiness_table(facts: list[AttemptFacts]) -> Folded | None:
 def _steadiness_line(facts: list[AttemptFacts]) -> str:
     looked_for = [f for f in facts if f.steady is not None]
     if not looked_for:
-        return f"No steady state was looked for: {_first(dict.fromkeys(f.steady_because for f in facts))}."
+        return f"No steady state was looked for: {text.some(dict.fromkeys(f.steady_because for f in facts))}."
     overloaded = [f for f in looked_for if was_overloaded(f)]
     unsteady = [f for f in looked_for if not f.steady and f not in overloaded]
     steady = len(looked_for) - len(overloaded) - len(unsteady)
     said = [f"{_share(steady, facts)} reached a steady state."] if steady else []
     if unsteady:
-        named = _first(f.words for f in unsteady)
+        named = text.some(f.words for f in unsteady)
         said.append(f"{_share(len(unsteady), facts)} did not, and cannot show that the SLO is met: {named}.")
     if overloaded:
-        named = _first(f.words for f in overloaded)
+        named = text.some(f.words for f in overloaded)
         said.append(f"{_share(len(overloaded), facts)} received more requests than were served: {named}.")
     return " ".join(said)
 
@@ -328,8 +326,8 @@ def calibration_table(run: RunFolder) -> Folded | Prose | None:
         *([Column("node", "load machine", wraps=True)] if rows["node"].notna().any() else []),
         "concurrency",
         numeric("requests_per_s", "requests/s", decimals=0),
-        *_spread_columns("ttft", "TTFT overhead", "ms", decimals=3, first="mean"),
-        *_spread_columns("latency", "latency overhead", "ms", decimals=3, first="mean"),
+        *_spread_columns("ttft", "TTFT overhead", 3, "mean"),
+        *_spread_columns("latency", "latency overhead", 3, "mean"),
         "cpu_ms_per_request",
     ]
     caption = (
@@ -377,22 +375,14 @@ def _share(count: int, facts: list[AttemptFacts]) -> str:
     return f"{count:,} of {text.plural(len(facts), 'measurement' if _are_repeated(facts) else 'load point')}"
 
 
-def _first(named: Iterable[str]) -> str:
-    """At most three of them, and how many more there are."""
-    named = list(named)
-    more = len(named) - MOST_NAMED
-    return "; ".join(named[:MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
-
-
 def _spread(prefix: str, values: dict[str, float] | None, *more: str) -> dict[str, float | None]:
     """p50, p99 and max (and more) of a measurement under column names of their own; None where it was not made."""
     return {f"{prefix}_{name}": (values or {}).get(name) for name in (*more, "p50", "p99", "max")}
 
 
-def _spread_columns(prefix: str, header: str, unit: str, decimals: int, first: str | None = None) -> list[Column]:
-    """The columns of `_spread`; only the first has the whole header."""
-    names = [*([first] if first else []), "p50", "p99", "max"]
+def _spread_columns(prefix: str, header: str, decimals: int, *more: str) -> list[Column]:
+    """The columns of `_spread`, in ms; only the first has the whole header."""
     return [
-        numeric(f"{prefix}_{name}", f"{header} {name}, {unit}" if i == 0 else f"{name}, {unit}", decimals=decimals)
-        for i, name in enumerate(names)
+        numeric(f"{prefix}_{name}", f"{header} {name}, ms" if i == 0 else f"{name}, ms", decimals=decimals)
+        for i, name in enumerate((*more, "p50", "p99", "max"))
     ]

@@ -259,9 +259,7 @@ def _startup_minutes(option: Option) -> tuple[float, str]:
         return 0.0, ""
     if option.local:
         return LOCAL_STARTUP_MINUTES, f"{LOCAL_STARTUP_MINUTES:g} min assumed to start"
-    minutes, kind = next(
-        (minutes, kind) for pattern, minutes, kind in STARTUP_MINUTES if re.match(pattern, option.instance_type)
-    )
+    minutes, kind = next(found for pattern, *found in STARTUP_MINUTES if re.match(pattern, option.instance_type))
     return minutes, f"{minutes:g} min assumed to start {kind}"
 
 
@@ -298,11 +296,9 @@ def _dollars(
     if price is None:
         return None, "no price is known"
     if price.is_per_token:
-        return (
-            _token_dollars(option, config, price)
-            if requests is None
-            else (_likely_token_dollars(option, config, price, requests), "")
-        )
+        if requests is None:
+            return _token_dollars(option, config, price)
+        return _likely_token_dollars(option, config, price, requests), ""
     return None if minutes is None else price.usd_per_option_hour(option.instance_count) * minutes / 60, ""
 
 

@@ -61,16 +61,8 @@ def counted(points: pd.DataFrame, option: str, tokens: str) -> Counted | None:
 def check_counts(points: pd.DataFrame) -> Iterable[ReportWarning]:
     """Warnings where a server's counts contradict the texts, with the price by either count."""
     for tokens, texts, no_fault in (
-        (
-            "output_tokens",
-            "the text of its answers",
-            "Reasoning that a server counts and does not send is not a fault.",
-        ),
-        (
-            "prompt_tokens",
-            "the prompts that were sent to it",
-            "A long system prompt that a server adds is not a fault.",
-        ),
+        ("output_tokens", "the text of its answers", "Reasoning that a server counts and does not send"),
+        ("prompt_tokens", "the prompts that were sent to it", "A long system prompt that a server adds"),
     ):
         found = {option: counted(points, option, tokens) for option in points["option"].unique()}
         rows = [
@@ -84,7 +76,7 @@ def check_counts(points: pd.DataFrame) -> Iterable[ReportWarning]:
                 kind="token_counts",
                 message=f"A server's count of {name} contradicts {texts}: its prices per token are in doubt. Next: check how "
                 "the server fills usage, and whether tokenizer (of the option, or of model) is that of its model. "
-                f"{no_fault}",
+                f"{no_fault} is not a fault.",
                 rows=rows,
             )
 

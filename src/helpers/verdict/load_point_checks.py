@@ -96,19 +96,16 @@ def _not_steady(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     """Load points that found no steady state; a ramp does not look for one."""
     unsteady = [f for f in facts if f.steady is False]
     drifting = [f for f in unsteady if f.steady_because.startswith(TREND)]
+    others = [f for f in unsteady if f not in drifting]
     for kind, mine, message in (
         ("trend", drifting, "Latency drifts over the window"),
-        (
-            "not_steady",
-            [f for f in unsteady if f not in drifting],
-            "No steady state was found",
-        ),
+        ("not_steady", others, "No steady state was found"),
     ):
         if mine:
             rows = [f"{f.words}: {f.steady_because}" for f in mine]
-            message += ": these load points cannot show that the SLO is met. An option may be cheaper there. Next: measure for "
             message += (
-                "longer (load.min_requests, load.max_duration_s); if they still are not steady, the load is too high."
+                ": these load points cannot show that the SLO is met. An option may be cheaper there. Next: measure for longer "
+                "(load.min_requests, load.max_duration_s); if they still are not steady, the load is too high."
             )
             yield ReportWarning(kind=kind, message=message, rows=rows)
 
@@ -161,11 +158,8 @@ def _never_answered(points: pd.DataFrame, config: BenchmarkConfig) -> Iterable[R
     """Answers that ended while the model thought."""
     bad = points[points["never_answered"] > 0]
     if len(bad):
-        counts = (
-            bad.assign(answers=bad["n"] - bad["failures"])
-            .groupby("option", sort=False)[["never_answered", "answers"]]
-            .sum()
-        )
+        bad = bad.assign(answers=bad["n"] - bad["failures"])
+        counts = bad.groupby("option", sort=False)[["never_answered", "answers"]].sum()
         misses = "they miss the limit on ttfa_s" if config.slo.ttfa_s is not None else "no limit of the SLO is on TTFA"
         yield ReportWarning(
             kind="never_answered",

@@ -83,11 +83,8 @@ def _token_counts(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Iter
     if config.generation is None:
         return
     of_trace = any(one.is_of_trace for one in audits)
-    than = (
-        "output tokens than requested"
-        if of_trace
-        else f"than the {config.generation.max_output_tokens} output tokens requested"
-    )
+    than = f"than the {config.generation.max_output_tokens} output tokens requested"
+    than = "output tokens than requested" if of_trace else than
     total = sum(one.answers for one in audits)
     for word, column, so in (
         ("fewer", "shorter", "less work: the option seems faster and cheaper per request than it is"),
@@ -128,9 +125,9 @@ def _token_sources(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Ite
             if not any("server" in found for found in sources.values()):
                 message = f"Not all {name} tokens were counted with the same tokenizer."
             message += (
-                " Prices per token of options that count differently cannot be compared closely. Next: set the same "
+                " Prices per token of options that count differently cannot be compared closely. Next: set the same tokenizer "
+                "for all options, and have all servers report usage, or none."
             )
-            message += "tokenizer for all options, and have all servers report usage, or none."
             yield ReportWarning(kind="token_sources", message=message, rows=rows)
 
 
@@ -145,11 +142,8 @@ def _repeated_prompts(audits: list[LoadPointAudit]) -> Iterable[ReportWarning]:
     sent: dict[str, Counter[str]] = {}
     for one in audits:
         sent.setdefault(one.option, Counter()).update(one.prompts)
-    rows = []
-    for option, prompts in sent.items():
-        repeated = sum(times > 1 for times in prompts.values())
-        if repeated:
-            rows.append(f"{option}: {repeated:,} of its {len(prompts):,} prompts")
+    repeated = {option: sum(times > 1 for times in prompts.values()) for option, prompts in sent.items()}
+    rows = [f"{option}: {count:,} of its {len(sent[option]):,} prompts" for option, count in repeated.items() if count]
     if rows:
         why, next_step = "", "raise the `count` of the datasets, or set load.prefix_cache_salt: true"
         if any(one.is_of_trace for one in audits):

@@ -107,11 +107,9 @@ def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Pa
         axes.set_ylabel("requests per second")
 
     alt = f"Request throughput against {config.load.level_name}. {ranges(points, 'requests_per_s', ' requests/s', config)}"
-    bend = (
-        "Where a line leaves the dotted one, more requests come than are answered."
-        if offered
-        else "Where a line goes flat, further requests only wait."
-    )
+    bend = "Where a line goes flat, further requests only wait."
+    if offered:
+        bend = "Where a line leaves the dotted one, more requests come than are answered."
     caption = f"Higher is better. Whiskers: {interval_words(config)}. {bend}"
     caption += open_ended(points, "requests_per_s") + crossed_out(points) + left_out(int(unknown.sum()))
     return panels("load_vs_throughput", points, config, folder, panel, alt, caption)

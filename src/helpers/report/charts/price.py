@@ -267,14 +267,8 @@ def _marks(picture: _Picture, rows: pd.DataFrame, across: Scale, up: Scale) -> l
         row, at = records[i], places[i]
         on_it = {records[j]["option"] for j in order[number + 1 :] if math.dist(places[j], at) < SAME_PLACE_PX}
         is_chosen = picture.chosen_level(row["option"], row["dataset"]) == row["level"]
-        out = next(
-            (
-                f"{text.significant(row[c])} {arrow}"
-                for c, scale, arrow in ((x, across, "→"), (y, up, "↑"))
-                if row[c] > scale.top
-            ),
-            "",
-        )
+        out = f"{text.significant(row[y])} ↑" if row[y] > up.top else ""
+        out = f"{text.significant(row[x])} →" if row[x] > across.top else out
         marks.append(
             _Mark(
                 row,
