@@ -53,7 +53,6 @@ def _check_group(group: Group) -> None:
 
 
 def _check_printed(group: Group, column: str) -> None:
-    """Check that printed percentiles do not fall."""
     values = {
         name.removeprefix(f"{column}_"): value for name, value in group.reported.items() if name.startswith(column)
     }

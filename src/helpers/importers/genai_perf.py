@@ -185,7 +185,6 @@ def _has_text(event: dict) -> bool:
 
 
 def _payload(row: Row) -> dict:
-    """The prompt."""
     held = row.section("request_inputs")
     try:
         value = json.loads(_text(held, "payload") or "{}")

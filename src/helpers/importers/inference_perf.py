@@ -156,7 +156,6 @@ def _http_status(error: Row) -> int | None:
 
 
 def _model(row: Row) -> str | None:
-    """The model that a request named."""
     text = row.values["request"]
     try:
         body = json.loads(text) if isinstance(text, str) else text

@@ -99,7 +99,6 @@ def _detailed(row: Row) -> Group:
 
 
 def _listed(row: Row, key: str) -> list[float]:
-    """A list of one number per request."""
     values, wanted = row.numbers(key), row.values.get("ttfts")
     if values is None or len(values) != len(wanted):
         row.refuse(key, "a list of one number per request")

@@ -300,7 +300,6 @@ def together(*shown: Shown | None) -> Section | None:
 
 
 def _in_page(shown: Shown) -> Markup:
-    """What is shown, in HTML."""
     return shown.markdown.as_html() if isinstance(shown, Prose) else Markup(shown._repr_html_())
 
 

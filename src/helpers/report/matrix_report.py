@@ -112,6 +112,5 @@ def _signed(share: float) -> str:
 
 
 def _change(of: str, share: Estimate | None) -> dict[str, object]:
-    """Cells of a change in percent, with its interval."""
     percent = share and share.times(100)
     return {f"{of}_change": percent and percent.value, f"{of}_interval": interval_of(percent, 1)}

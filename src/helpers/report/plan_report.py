@@ -29,7 +29,7 @@ from helpers.price import Price
 from helpers.report.columns import Column, numeric
 from helpers.report.display import Table
 from helpers.report.plan_machines import is_made_on_aws
-from helpers.run.folder import describe_machine
+from helpers.run.environment import describe_machine
 
 LOCAL_STARTUP_MINUTES = 0.2
 STARTUP_MINUTES = (

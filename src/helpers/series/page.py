@@ -92,7 +92,6 @@ def _frame(table: Tag, soup: BeautifulSoup) -> None:
 
 
 def _insert_contents_list(soup: BeautifulSoup) -> None:
-    """Insert a list of links to the second-level headings."""
     nav = soup.new_tag("nav", attrs={"aria-label": "Contents"})
     entries = soup.new_tag("ol")
     nav.append(entries)

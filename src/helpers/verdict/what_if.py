@@ -152,7 +152,6 @@ class WhatIf:
         return recommended(points, endpoints, basis, config, self.measured.quality)
 
     def _measured_at(self, settings: Settings) -> tuple[BenchmarkConfig, pd.DataFrame, list[EndpointRecord]]:
-        """Config, load points and endpoints at these settings."""
         config = config_at(self.config, settings)
         endpoints = [self._at_price(record, settings.price) for record in self.measured.endpoints]
         points = self._points_at(config.slo.model_dump_json(), settings.metric, settings.price)

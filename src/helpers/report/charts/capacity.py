@@ -13,13 +13,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.charts.line_names import name_lines
 from helpers.report.charts.style import THOUSANDS, colour, save, style, widths
 from helpers.report.display import Figure
-from helpers.verdict.capacity import (
-    HIGHEST_TRAFFIC,
-    LOWEST_TRAFFIC,
-    candidates,
-    cheapest_ranges,
-    fleet,
-)
+from helpers.verdict.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC, candidates, cheapest_ranges, fleet
 from helpers.verdict.verdict import Verdict
 
 POINTS = 1200

@@ -13,13 +13,7 @@ from helpers.report.charts.labels import Box, Labels
 from helpers.report.charts.line_names import CHARACTER_PT, SIZE_PT
 from helpers.report.charts.panels import crossed_out, lines, panels
 from helpers.report.charts.scale import axis_top, open_ended, with_limit
-from helpers.report.charts.style import (
-    LATENCY_WORDS,
-    LIMIT_COLOUR,
-    by_option,
-    left_out,
-    ranges,
-)
+from helpers.report.charts.style import LATENCY_WORDS, LIMIT_COLOUR, by_option, left_out, ranges
 from helpers.report.columns import interval_words
 from helpers.report.display import Figure
 from helpers.verdict.chosen_points import main_latency
