@@ -114,10 +114,8 @@ def _need_within(option: OptionVerdict, config: BenchmarkConfig) -> str:
     rate = option.capacity.requests_per_minute_per_instance
     if option.capacity.instances is None or not rate.low or not rate.high:
         return ""
-    traffic = config.traffic
-    few, many = (
-        fleet(option, traffic.requests_per_minute, traffic.headroom, option.price, bound) for bound in ("high", "low")
-    )
+    traffic = config.traffic.requests_per_minute, config.traffic.headroom
+    few, many = (fleet(option, *traffic, option.price, bound) for bound in (rate.high, rate.low))
     if few.instances == many.instances:
         return f" (the same at both ends of the {interval_words(config)} of what an instance serves)"
     usd = [one.usd_per_month for one in (few, many)]

@@ -35,15 +35,11 @@ def errors_table(failures: pd.DataFrame) -> Table | None:
 
 def _failed(mine: pd.DataFrame, sent: float) -> dict[str, object]:
     """How many failed in one way, where, and an example; unknown where the results leave failures out."""
+    found = {"failed": None, "share": None, "where": _where(mine), "example": None}
     if mine["failed"].isna().all():
-        return {"failed": None, "share": None, "where": _where(mine), "example": None}
+        return found
     failed, example = int(mine["failed"].sum()), mine.loc[mine["failed"].idxmax(), "example"]
-    return {
-        "failed": failed,
-        "share": 100 * failed / sent,
-        "where": _where(mine),
-        "example": None if pd.isna(example) else example,
-    }
+    return found | {"failed": failed, "share": 100 * failed / sent, "example": None if pd.isna(example) else example}
 
 
 def _where(failed: pd.DataFrame) -> str:

@@ -86,16 +86,17 @@ def plan_table(config: BenchmarkConfig) -> Table:
 def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[str, object]:
     points = len(config.datasets_of(option)) * config.load.most_levels * config.load.repetitions
     startup, startup_basis = _startup_minutes(option)
+    each = longest_point_s(config) / 60
     scored = 0 if config.quality is None else sum(samples_of(config).get(d.name, 0) for d in config.datasets_of(option))
     timeout_s = config.load.request_timeout_s
     pass_minutes = min(config.quality.max_duration_s + timeout_s, scored * timeout_s) / 60 if scored else 0.0
-    minutes = startup + points * _minutes_per_point(config) + pass_minutes
+    minutes = startup + points * each + pass_minutes
     usd, usd_basis = _dollars(option, config, price, minutes)
     most = "at most " if isinstance(config.load, Search) else ""
     quality_basis = (
         f"{plural(scored, 'request')} to score answers, at most {number(pass_minutes, 1)} min" if scored else ""
     )
-    load_basis = f"{most}{plural(points, 'load point')} of at most {number(_minutes_per_point(config), 1)} min"
+    load_basis = f"{most}{plural(points, 'load point')} of at most {number(each, 1)} min"
     return {
         "option": option.name,
         "makes": _what_it_makes(option, config),
@@ -266,10 +267,6 @@ def _startup_minutes(option: Option) -> tuple[float, str]:
 def longest_point_s(config: BenchmarkConfig) -> float:
     """Seconds of the longest load point, and of the time-out that its drain may take."""
     return _longest_s(config) + config.load.request_timeout_s
-
-
-def _minutes_per_point(config: BenchmarkConfig) -> float:
-    return longest_point_s(config) / 60
 
 
 def _longest_s(config: BenchmarkConfig) -> float:

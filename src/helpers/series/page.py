@@ -58,10 +58,8 @@ def _html(content) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    options = Config()
-    options.NbConvertBase.display_data_priority = FIRST_CHOICE_HTML
     exporter = HTMLExporter(
-        config=options,
+        config=Config(NbConvertBase={"display_data_priority": FIRST_CHOICE_HTML}),
         template_name=TEMPLATE.name,
         extra_template_basedirs=[str(TEMPLATE.parent)],
         exclude_input=True,
@@ -107,8 +105,7 @@ def _markdown(content) -> str:
     from nbconvert import MarkdownExporter
     from traitlets.config import Config
 
-    options = Config()
-    options.NbConvertBase.display_data_priority = FIRST_CHOICE_MARKDOWN
+    options = Config(NbConvertBase={"display_data_priority": FIRST_CHOICE_MARKDOWN})
     exporter = MarkdownExporter(config=options, exclude_input=True)
     text, _ = exporter.from_notebook_node(content)
     lines = [line.rstrip() for line in text.splitlines()]
