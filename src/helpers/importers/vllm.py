@@ -98,6 +98,7 @@ def _requests(row: Row, starts: list[float], is_open: bool) -> list[TimedRequest
         waited = columns["queue_times"][i] if columns["queue_times"] else None
         failed = bool(errors[i])
         streamed = ttft > 0 and not failed
+        times = itertools.accumulate(gaps, initial=start + ttft)
         requests.append(
             TimedRequest(
                 sent_ns=nanoseconds(start),
@@ -105,9 +106,7 @@ def _requests(row: Row, starts: list[float], is_open: bool) -> list[TimedRequest
                 scheduled_ns=nanoseconds(start - waited) if is_open and waited is not None else None,
                 first_token_ns=nanoseconds(start + ttft) if streamed else None,
                 last_token_ns=None if failed else nanoseconds(start + latency),
-                chunk_ns=[nanoseconds(s) for s in itertools.accumulate(gaps, initial=start + ttft)]
-                if streamed
-                else None,
+                chunk_ns=list(map(nanoseconds, times)) if streamed else None,
                 prompt_tokens=_whole(columns["input_lens"], i),
                 output_tokens=None if failed else _whole(columns["output_lens"], i),
                 prompt_tokens_source="tokenizer",

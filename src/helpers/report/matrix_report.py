@@ -31,9 +31,9 @@ def settings_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConf
             "values": f"{effect.value} instead of {effect.against}",
             "pairs": f"{effect.pairs} of {effect.possible}",
             **_change("price", effect.price),
-            "by_pair": f"{100 * effect.lowest:,.1f} to {100 * effect.highest:,.1f}"
-            if effect.pairs > 1
-            else text.UNKNOWN,
+            "by_pair": text.UNKNOWN
+            if effect.pairs < 2
+            else f"{100 * effect.lowest:,.1f} to {100 * effect.highest:,.1f}",
             **_change("latency", effect.latency),
             "load_points": effect.load_points,
         }
