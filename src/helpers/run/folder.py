@@ -250,8 +250,7 @@ def find_run(run: str) -> RunFolder:
         path = _local_path(run, base)
         if (path / "run.json").is_file():
             found = RunFolder(path)
-            remote = remote_of(found.path)
-            if remote is not None:
+            if (remote := remote_of(path)) is not None:
                 _fetch(found, remote, must=False, folders=RESULT_FOLDERS)
             return found
     raise NoSuchRun(f"{shown(run)} is neither a run folder nor a run id under {LOCAL_ROOT}. Next: ls runs")
