@@ -1,4 +1,5 @@
-"""The columns of all tables: header with its unit, and how values are written. A table names them by key.
+"""The columns of all tables: header with its unit, and how values are written. A table names them by key; a column of text whose
+key is its header needs no entry here.
 
 Keys of measurements are the columns of metrics/load_points.csv, which docs/metrics.md defines.
 """
