@@ -90,6 +90,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def some(items: Iterable[str], most: int = 3) -> str:
+    """The first of some items, and how many more there are, for example `a; b; c; and 4 more`."""
+    items = list(items)
+    more = len(items) - most
+    return "; ".join(items[:most]) + (f"; and {more:,} more" if more > 0 else "")
+
+
 def is_known(value: float | None) -> bool:
     """False for None and NaN."""
     return value is not None and value == value

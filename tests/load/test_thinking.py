@@ -30,7 +30,7 @@ from helpers.load.responses import Answer, read_answer
 from helpers.load.thinking import count_thinking, divide, tokens_by_text
 from helpers.report.thinking_report import price_note, thinking_table
 from helpers.verdict.judging import judge
-from helpers.verdict.request_checks import check_load_points
+from helpers.verdict.load_point_checks import check_load_points
 from helpers.verdict.verdict import Verdict
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4}

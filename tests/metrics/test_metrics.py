@@ -84,8 +84,6 @@ def test_the_tokens_of_a_chunk_share_its_gap_and_a_chunk_without_a_token_is_none
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (metrics.request_throughput(30, 12.0), 2.5),
-        (metrics.token_throughput(600, 12.0), 50.0),
         (
             metrics.achieved_concurrency(np.array([0.0, 9.0]), np.array([8.0, 30.0]), (2.0, 12.0)),
             0.9,

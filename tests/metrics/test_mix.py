@@ -20,8 +20,8 @@ from helpers.report.bottom_line_text import bottom_line
 from helpers.run.folder import RunFolder
 from helpers.run.records import SCHEMA
 from helpers.verdict.judging import judge
-from helpers.verdict.open_points import not_met_because, open_because
-from helpers.verdict.request_checks import check_load_points
+from helpers.verdict.load_point_checks import check_load_points
+from helpers.verdict.open_words import not_met_because, open_because
 
 DATASETS = [{"name": "short", "prompt_tokens": [1, 300]}, {"name": "long", "prompt_tokens": [600, 900]}]
 

@@ -10,7 +10,7 @@ from examples import facts, make_config, request, write_run
 from sentence_numbers import Known, unaccounted
 
 from helpers.report.conversation_report import conversation_tables
-from helpers.report.instrument_report import pacing_table
+from helpers.report.pacing_report import pacing_table
 from helpers.run.folder import RunFolder
 
 CONVERSATIONS = {"source": {"kind": "jsonl", "path": "c.jsonl"}, "conversations": {"think_time_s": 1}}

@@ -5,7 +5,7 @@ import pytest
 from examples import endpoint, load_point, make_config, option
 
 from helpers.report.charts import bill_by_traffic
-from helpers.report.charts.price import dominated
+from helpers.report.charts.price_marks import dominated
 from helpers.report.cost_report import capacity_table, cheapest_by_traffic, price_table, traffic_table
 from helpers.verdict.judging import judge
 

@@ -14,14 +14,9 @@ from helpers.report.charts import distribution, latency_by_load, latency_by_prom
 from helpers.report.charts.panels import level_text, spaced
 from helpers.report.cost_report import capacity_table, cost_table
 from helpers.report.display import Prose
-from helpers.report.instrument_report import (
-    calibration_table,
-    connection_table,
-    instrument_table,
-    pacing_table,
-    steadiness_table,
-)
+from helpers.report.instrument_report import calibration_table, connection_table, instrument_table, steadiness_table
 from helpers.report.load_report import load_words, recommendations
+from helpers.report.pacing_report import pacing_table
 from helpers.report.plan_report import plan_table
 from helpers.report.race_report import race_table
 from helpers.report.report import load_point_table, winner_table
@@ -29,7 +24,7 @@ from helpers.run.folder import RunFolder
 from helpers.run.records import OVERLOAD
 from helpers.series.verify import verify_points
 from helpers.verdict.judging import judge
-from helpers.verdict.open_points import nearest_to_slo
+from helpers.verdict.open_words import nearest_to_slo
 
 OPEN = make_config(load={"kind": "open_loop", "rate": [2.5, 10]})
 SEARCH = make_config(load={"kind": "search", "over": "concurrency", "lowest": 1, "highest": 64, "tolerance": 0.1})

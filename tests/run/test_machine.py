@@ -16,7 +16,7 @@ from examples import facts, make_config
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.run.machine import BUSY_MACHINE, MachineFacts, MachineWatch, machine_sentence
-from helpers.verdict.request_checks import check_load_points
+from helpers.verdict.load_point_checks import check_load_points
 
 SPIN = "import time\nend = time.time() + 30\nwhile time.time() < end: pass"
 QUIET = MachineFacts(cpus=2, load_average=0.4, steal_share=0.0, own_cpus=1.7, others_cpus=0.05, serves=True)

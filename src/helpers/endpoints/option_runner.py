@@ -52,9 +52,10 @@ from helpers.metrics.answers import answers_file
 from helpers.metrics.looks import looks_of
 from helpers.number_text import plural
 from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
+from helpers.run.finished_point import Silence, error_types, set_aside, silence_at_end
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import READY, EndpointRecord, Ledger
-from helpers.run.records import Attempt, Silence, error_types, set_aside, silence_at_end, tokens_of
+from helpers.run.records import Attempt, tokens_of
 
 BUDGET_LOOK_S = 2.0
 MOST_REPEATS = 2

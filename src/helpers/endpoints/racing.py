@@ -21,9 +21,10 @@ from helpers.metrics.looks import looks_of
 from helpers.metrics.single_requests import measured_limits, with_limits
 from helpers.number_text import MULTIPLES, dollars_apart, multiple_for, plural, significant
 from helpers.run.aws_errors import Cause
+from helpers.run.finished_point import set_aside
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
-from helpers.run.records import read_facts, set_aside
+from helpers.run.records import read_facts
 
 AT_ONCE = 2
 """In a race one endpoint is loaded while the next one starts."""

@@ -2,6 +2,7 @@
 
 found       what a reader finds in a file of any format
 files       finding and opening files, and messages for those that cannot be read
+rows        values in a file, and messages for bad ones
 fmbench  guidellm  guidellm_early  aiperf  vllm  vllm_sweep  sglang  inferencex  genai_perf  llmeter  inference_perf
             one reader per tool
 printed     percentiles that a tool printed, under the names that a group uses

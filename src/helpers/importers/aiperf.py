@@ -5,26 +5,16 @@ Every value has its unit. Times in records are wall-clock ns.
 
 from __future__ import annotations
 
+import itertools
+
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.importers.files import (
-    OpenedFile,
-    Row,
-    clean,
-    count,
-    numbers,
-    objects,
-    only_model,
-    optional_count,
-    optional_nanoseconds,
-    optional_number,
-    optional_text,
-    read_objects,
-    section,
-)
+from helpers.importers.files import OpenedFile, only_model, read_objects
 from helpers.importers.found import CUT_OFF, Found, FoundPoint, Served, TimedRequest, TwoCounts
+from helpers.importers.printed import in_blocks
+from helpers.importers.rows import Row, clean
 from helpers.number_text import plural
 from helpers.run.group_records import Group
 
@@ -58,7 +48,7 @@ def _from_records(file: OpenedFile, option: ImportedOption) -> Found:
         file.shown, None, level, requests=requests, unknown=tuple(unknown), wall_clock=True, counts=counts
     )
     left_out = [f"{file.shown}: {_planned_words(len(rows) - len(kept))}"] if len(kept) < len(rows) else []
-    return Found([point], _served(summary, file, option), left_out)
+    return Found([point], _served(summary, option), left_out)
 
 
 def _planned_words(count: int) -> str:
@@ -67,7 +57,7 @@ def _planned_words(count: int) -> str:
 
 def _was_planned(row: Row, summary: Row | None) -> bool:
     """True for a request cancelled by `--request-cancellation-rate`, not because the benchmark ended."""
-    if not section(row, "metadata").values.get("was_cancelled"):
+    if not row.section("metadata").values.get("was_cancelled"):
         return False
     return _is_planned(str(row.values.get("error")), summary)
 
@@ -80,21 +70,21 @@ def _is_planned(error: str, summary: Row | None) -> bool:
 
 def _cancels(summary: Row) -> bool:
     """True if the benchmark was configured to cancel requests."""
-    settings = section(summary, "input_config")
-    asked = [section(phase, "cancellation").values.get("rate") for phase in _phases(summary)]
-    return any([*asked, section(settings, "loadgen").values.get("request_cancellation_rate")])
+    settings = summary.section("input_config")
+    asked = [phase.section("cancellation").values.get("rate") for phase in _phases(summary)]
+    return any([*asked, settings.section("loadgen").values.get("request_cancellation_rate")])
 
 
 def _both_counts(row: Row) -> tuple[int, int]:
     """Output tokens of an answer by AIPerf's tokenizer and by the server; both 0 where one is unknown."""
-    metrics = section(row, "metrics")
-    client, server = (optional_count(section(metrics, key), "value") for key in ("output_sequence_length", USAGE))
+    metrics = row.section("metrics")
+    client, server = (metrics.section(key).optional_count("value") for key in ("output_sequence_length", USAGE))
     return (0, 0) if client is None or server is None else (client, server)
 
 
 def _request(row: Row, is_open: bool) -> TimedRequest:
-    metadata, metrics = section(row, "metadata"), section(row, "metrics")
-    sent_ns, end_ns = (optional_nanoseconds(metadata, f"request_{end}_ns") for end in ("start", "end"))
+    metadata, metrics = row.section("metadata"), row.section("metrics")
+    sent_ns, end_ns = (metadata.optional_nanoseconds(f"request_{end}_ns") for end in ("start", "end"))
     if sent_ns is None or end_ns is None:
         raise ResultFileError(
             f"{row.where}: metadata.request_{'start' if sent_ns is None else 'end'}_ns: there is no value. Expected {RECORDS}. "
@@ -110,11 +100,11 @@ def _request(row: Row, is_open: bool) -> TimedRequest:
     return TimedRequest(
         sent_ns=sent_ns,
         done_ns=None if cut_off else end_ns,
-        scheduled_ns=optional_nanoseconds(metadata, "credit_issued_ns") if is_open else None,
+        scheduled_ns=metadata.optional_nanoseconds("credit_issued_ns") if is_open else None,
         first_token_ns=None if failed or ttft_ns is None else sent_ns + ttft_ns,
         last_token_ns=None if failed else end_ns if latency_ns is None else sent_ns + latency_ns,
         chunk_ns=None if failed or ttft_ns is None else _chunks(metrics, sent_ns + ttft_ns),
-        request_id=optional_text(metadata, "x_request_id"),
+        request_id=metadata.optional_text("x_request_id"),
         prompt_tokens=_tokens(metrics, "error_isl") if prompt is None else prompt,
         output_tokens=None if failed else _tokens(metrics, "output_token_count") if output is None else output,
         prompt_tokens_source=source,
@@ -131,23 +121,21 @@ def _http_status(code: object) -> int | None:
 
 
 def _ns(metrics: Row, key: str) -> int | None:
-    seconds = _seconds(section(metrics, key), "value")
+    seconds = _seconds(metrics.section(key), "value")
     return None if seconds is None else round(seconds * 1e9)
 
 
 def _tokens(metrics: Row, key: str) -> int | None:
-    return optional_count(section(metrics, key), "value")
+    return metrics.section(key).optional_count("value")
 
 
 def _chunks(metrics: Row, first_ns: int) -> list[int] | None:
-    block = section(metrics, "inter_chunk_latency")
-    gaps = numbers(block, "value")
+    block = metrics.section("inter_chunk_latency")
+    gaps = block.numbers("value")
     if gaps is None:
         return None
-    times = [first_ns]
-    for gap in gaps:
-        times.append(times[-1] + round(gap * _factor(block) * 1e9))
-    return times
+    gaps_ns = (round(gap * _factor(block) * 1e9) for gap in gaps)
+    return list(itertools.accumulate(gaps_ns, initial=first_ns))
 
 
 # --- statistics ---------------------------------------------------------------------------------------------------
@@ -156,68 +144,56 @@ def _chunks(metrics: Row, first_ns: int) -> list[int] | None:
 def _from_statistics(file: OpenedFile, option: ImportedOption) -> Found:
     row = read_objects(file, STATISTICS)[0]
     for key in ("request_count", "request_latency"):
-        if not section(row, key).values:
+        if not row.section(key).values:
             raise ResultFileError(
                 f"{row.where}: no key {key!r}. Expected {STATISTICS}. Next: correct `format` or `path` in the config"
             )
-    successes = count(section(row, "request_count"), "avg")
-    not_answered = optional_count(section(row, "error_request_count"), "avg") or 0
+    successes = row.section("request_count").count("avg")
+    not_answered = row.section("error_request_count").optional_count("avg") or 0
     planned = min(not_answered, _planned_in_statistics(row))
     failures = not_answered - planned
     output = _total(row, ("total_osl", "total_output_tokens"), "output_sequence_length", successes)
-    by_server = optional_count(section(row, f"total_{USAGE}"), "avg")
+    by_server = row.section(f"total_{USAGE}").optional_count("avg")
     counts = TwoCounts(0, 0) if None in (output, by_server) else TwoCounts(output, by_server)
     group = Group(
         requests=successes + failures,
         failures=failures,
-        wall_s=_seconds(section(row, "benchmark_duration"), "avg"),
-        latency_mean_s=_seconds(section(row, "request_latency"), "avg"),
+        wall_s=_seconds(row.section("benchmark_duration"), "avg"),
+        latency_mean_s=_seconds(row.section("request_latency"), "avg"),
         prompt_tokens=_total(row, ("total_isl",), "input_sequence_length", successes),
         output_tokens=output,
         source=row.where,
-        reported=_printed(row),
-        reported_requests_per_s=optional_number(section(row, "request_throughput"), "avg"),
+        reported=in_blocks(row, COLUMN, _seconds),
+        reported_requests_per_s=row.section("request_throughput").optional_number("avg"),
     )
     unknown = ("times and latencies of single requests", "whether a steady state was reached")
     unknown += () if counts.server else ("who counted the tokens",)
     point = FoundPoint(file.shown, None, _level(row), groups=[group], unknown=unknown, counts=counts)
     left_out = [f"{file.shown}: {_planned_words(planned)}"] if planned else []
-    return Found([point], _served(row, file, option), left_out)
+    return Found([point], _served(row, option), left_out)
 
 
 def _planned_in_statistics(summary: Row) -> int:
     """Requests that were cancelled by plan, which AIPerf counts among the errors."""
     found = 0
-    for one in objects(summary, "error_summary"):
-        details = section(one, "error_details")
+    for one in summary.objects("error_summary"):
+        details = one.section("error_details")
         if details.values.get("type") == CANCELLED and _is_planned(str(details.values.get("message")), summary):
-            found += optional_count(one, "count") or 0
+            found += one.optional_count("count") or 0
     return found
 
 
 def _total(row: Row, totals: tuple[str, ...], per_request: str, successes: int) -> int | None:
     """Tokens over all successes: the exported total, else computed from the mean per request."""
     for key in totals:
-        if (value := optional_number(section(row, key), "avg")) is not None:
+        if (value := row.section(key).optional_number("avg")) is not None:
             return round(value)
-    mean = optional_number(section(row, per_request), "avg")
+    mean = row.section(per_request).optional_number("avg")
     return None if mean is None else round(mean * successes)
 
 
-def _printed(row: Row) -> dict[str, float]:
-    reported = {}
-    for metric, column in COLUMN.items():
-        block = section(row, metric)
-        for key in block.values:
-            if key in ("min", "max") or (key[:1] == "p" and key[1:].isdecimal()):
-                value = _seconds(block, key)
-                if value is not None:
-                    reported[f"{column}_{key}"] = value
-    return reported
-
-
 def _seconds(block: Row, key: str) -> float | None:
-    value = optional_number(block, key)
+    value = block.optional_number(key)
     return None if value is None else value * _factor(block)
 
 
@@ -244,33 +220,33 @@ def _summary_beside(file: OpenedFile) -> Row | None:
 
 def _phases(summary: Row) -> list[Row]:
     """The settings of the profiling phases: a list, or an object by name in earlier versions."""
-    settings = section(summary, "input_config")
+    settings = summary.section("input_config")
     if isinstance(settings.values.get("phases"), dict):
-        named = section(settings, "phases")
-        rows = [Row(named.where, {"name": name, **section(named, name).values}) for name in named.values]
+        named = settings.section("phases")
+        rows = [Row(named.where, {"name": name, **named.section(name).values}) for name in named.values]
     else:
-        rows = objects(settings, "phases")
+        rows = settings.objects("phases")
     return [row for row in rows if "warmup" not in (row.values.get("name"), row.values.get("kind"))]
 
 
 def _level(summary: Row) -> LoadLevel | None:
     """The profiling phase's rate, else its concurrency; None if the file has neither."""
-    for phase in [*_phases(summary), section(section(summary, "input_config"), "loadgen")]:
-        rate = optional_number(phase, "rate") or optional_number(phase, "request_rate")
+    for phase in [*_phases(summary), summary.section("input_config", "loadgen")]:
+        rate = phase.optional_number("rate") or phase.optional_number("request_rate")
         if rate:
             return LoadLevel("open_loop", rate)
         is_one = not isinstance(phase.values.get("concurrency"), list)
-        if is_one and (concurrency := optional_number(phase, "concurrency")):
+        if is_one and (concurrency := phase.optional_number("concurrency")):
             return LoadLevel("closed_loop", concurrency)
     return None
 
 
-def _served(summary: Row | None, file: OpenedFile, option: ImportedOption) -> Served:
+def _served(summary: Row | None, option: ImportedOption) -> Served:
     if summary is None:
         return Served("AIPerf")
-    version = optional_text(summary, "aiperf_version")
-    settings = section(summary, "input_config")
-    names = [optional_text(one, "name") for one in objects(section(settings, "models"), "items")]
-    earlier = section(settings, "endpoint").values.get("model_names")
+    version = summary.optional_text("aiperf_version")
+    settings = summary.section("input_config")
+    names = [one.optional_text("name") for one in settings.section("models").objects("items")]
+    earlier = settings.section("endpoint").values.get("model_names")
     names += [clean(name) for name in earlier] if isinstance(earlier, list) else []
     return Served(f"AIPerf {version}" if version else "AIPerf", only_model(names, summary.where, option))

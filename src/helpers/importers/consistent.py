@@ -6,8 +6,8 @@ import itertools
 from typing import NoReturn
 
 from helpers.errors import ResultFileError
-from helpers.importers.files import LAST_NS
 from helpers.importers.found import FoundPoint, TimedRequest
+from helpers.importers.rows import LAST_NS
 from helpers.run.group_records import Group
 
 MOST_REQUESTS = 2**31 - 1
@@ -53,7 +53,6 @@ def _check_group(group: Group) -> None:
 
 
 def _check_printed(group: Group, column: str) -> None:
-    """Check that printed percentiles do not fall."""
     values = {
         name.removeprefix(f"{column}_"): value for name, value in group.reported.items() if name.startswith(column)
     }

@@ -1,30 +1,22 @@
-"""Finding result files and reading values from them. What cannot be read is refused with file, place, value and next step.
-
-No number that is read may be negative. A missing value, or NaN, is None.
-"""
+"""Finding and opening result files. What cannot be read is refused with file, place and next step."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from helpers.config.imports import SELECTABLE, ResultFile, ResultFiles
 from helpers.config.yaml import expanded
-from helpers.errors import ConfigError, ResultFileError, cut, shown
+from helpers.errors import ConfigError, ResultFileError, shown
+from helpers.importers.rows import Row
 
 LARGEST_FIELD = 2**31 - 1
 """Characters in one CSV field: some hold prompts and answers."""
 NEXT = "Next: correct `format` or `path` in the config, or export the file again"
-
-MOST = 1e15
-"""Above any count, and any time in any unit; nanoseconds since 1970 are read by `optional_nanoseconds`."""
-LAST_NS = 2**62
-LONGEST_TEXT = 500
 GZIP = b"\x1f\x8b"
 
 
@@ -34,13 +26,6 @@ class OpenedFile(NamedTuple):
     path: Path
     entry: ResultFile
     shown: str
-
-
-class Row(NamedTuple):
-    """A table row or JSON object, with its place as messages name it."""
-
-    where: str
-    values: Mapping[str, object]
 
 
 def find_files(option: ResultFiles, key: str, base_dir: Path) -> list[OpenedFile]:
@@ -158,7 +143,7 @@ def read_objects(file: OpenedFile, tool: str, listed: bool = False) -> list[Row]
             where, words = f"{file.shown}:{getattr(error, 'lineno', line)}", _what_is_wrong(error, text)
             raise ResultFileError(f"{where}: not valid JSON: {words}. Expected {tool}. {NEXT}") from None
         if listed and isinstance(value, list):
-            rows += objects(Row(file.shown, {"": value}), "", file.shown)
+            rows += Row(file.shown, {"": value}).objects("", file.shown)
             continue
         if not isinstance(value, dict):
             raise ResultFileError(
@@ -205,141 +190,6 @@ def _as_text(value: object) -> str:
         return repr(float(value))
     except (TypeError, ValueError, OverflowError):
         return str(value)
-
-
-# --- values ---------------------------------------------------------------------------------------------------------
-
-
-def refuse(where: str, value: object, expected: str) -> NoReturn:
-    """Raise the error for a bad value."""
-    raise ResultFileError(
-        f"{where}: bad value {shown(value)}. Expected {expected}. Next: look at the file, or export it again"
-    )
-
-
-def number(row: Row, key: str) -> float:
-    """A required number."""
-    value = optional_number(row, key)
-    if value is None:
-        raise ResultFileError(
-            f"{row.where}: {key}: there is no value{_nan(row.values.get(key))}. Expected a number. Next: look at the file, or "
-            "leave the row out by `select`"
-        )
-    return value
-
-
-def _nan(value: object) -> str:
-    return f" but {value}" if isinstance(value, float) else ""
-
-
-def optional_number(row: Row, key: str) -> float | None:
-    """A number from 0; None if it is missing or NaN."""
-    value = row.values.get(key)
-    return None if value is None or value == "" else _number(value, f"{row.where}: {key}")
-
-
-def _number(value: object, where: str) -> float | None:
-    try:
-        read = math.nan if isinstance(value, bool) else float(value)  # in a table it is text
-    except (TypeError, ValueError, OverflowError):
-        refuse(where, value, "a number")
-    if isinstance(value, bool) or read < 0 or read > MOST:
-        refuse(where, value, f"a number from 0 to {MOST:g}")
-    return None if math.isnan(read) else read
-
-
-def count(row: Row, key: str) -> int:
-    """A required whole number, of requests for example."""
-    return _whole(number(row, key), row, key)
-
-
-def optional_count(row: Row, key: str) -> int | None:
-    """A whole number; None if it is missing."""
-    value = optional_number(row, key)
-    return None if value is None else _whole(value, row, key)
-
-
-def _whole(value: float, row: Row, key: str) -> int:
-    if abs(value - round(value)) > 1e-6 * max(1.0, value):
-        refuse(f"{row.where}: {key}", value, "a whole number")
-    return round(value)
-
-
-def optional_nanoseconds(row: Row, key: str) -> int | None:
-    """A time in ns, which a float would round; None if it is missing."""
-    value = row.values.get(key)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < LAST_NS):
-        refuse(f"{row.where}: {key}", value, "nanoseconds as a whole number")
-    return value
-
-
-def numbers(row: Row, key: str) -> list[float] | None:
-    """A list of numbers without gaps; None if it is missing."""
-    values = row.values.get(key)
-    return None if values is None else all_numbers(values, f"{row.where}: {key}")
-
-
-def all_numbers(values: object, where: str) -> list[float]:
-    """The numbers of the list at `where`."""
-    if not isinstance(values, list):
-        refuse(where, values, "a list of numbers")
-    read = [_number(value, f"{where}[{i}]") for i, value in enumerate(values)]
-    if None in read:
-        refuse(f"{where}[{read.index(None)}]", values[read.index(None)], "a number")
-    return read
-
-
-def section(row: Row, key: str) -> Row:
-    """A nested object, with its place for messages; empty if it is missing."""
-    value = row.values.get(key)
-    if value is not None and not isinstance(value, dict):
-        refuse(f"{row.where}: {key}", value, "an object")
-    return Row(f"{row.where}: {key}", value or {})
-
-
-def objects(row: Row, key: str, where: str | None = None) -> list[Row]:
-    """The objects of a list, with their places for messages; empty if it is missing. `where` names the list."""
-    values, where = row.values.get(key), where or f"{row.where}: {key}"
-    if values is not None and not isinstance(values, list):
-        refuse(where, values, "a list of objects")
-    for i, value in enumerate(values or []):
-        if not isinstance(value, dict):
-            refuse(f"{where}[{i}]", value, "an object")
-    return [Row(f"{where}[{i}]", value) for i, value in enumerate(values or [])]
-
-
-def optional_text(row: Row, key: str) -> str | None:
-    """A name or a message; None if it is missing."""
-    value = row.values.get(key)
-    if value is None or value == "":
-        return None
-    if isinstance(value, dict | list):
-        refuse(f"{row.where}: {key}", value, "a text")
-    return clean(value)
-
-
-def texts(row: Row, key: str, count: int) -> list[str]:
-    """A list of `count` texts; empty texts if it is missing."""
-    values = row.values.get(key)
-    if values is None:
-        return [""] * count
-    if not isinstance(values, list) or len(values) != count:
-        refuse(f"{row.where}: {key}", values, f"a list of {count}, one per request")
-    return ["" if value is None else clean(value) for value in values]
-
-
-def require(row: Row, keys: Iterable[str], tool: str) -> None:
-    """Raise ResultFileError if an object lacks one of these keys."""
-    for key in keys:
-        if key not in row.values:
-            raise ResultFileError(
-                f"{row.where}: no key {key!r}. Expected {tool}. Next: correct `format` or `path` in the config"
-            )
-
-
-def clean(value: object) -> str:
-    """A text that can be stored and shown: limited in length, without lone surrogates."""
-    return cut(str(value), LONGEST_TEXT).encode("utf-8", "replace").decode("utf-8")
 
 
 def only_model(names: Iterable[str | None], where: str, option: ResultFiles) -> str | None:

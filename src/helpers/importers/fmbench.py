@@ -9,25 +9,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.importers.files import (
-    OpenedFile,
-    Row,
-    count,
-    number,
-    only_model,
-    optional_count,
-    optional_number,
-    optional_text,
-    read_table,
-    refuse,
-    selected,
-)
+from helpers.importers.files import OpenedFile, only_model, read_table, selected
 from helpers.importers.found import Found, FoundPoint, Served
+from helpers.importers.printed import in_keys
+from helpers.importers.rows import Row, refuse
 from helpers.run.group_records import Group
 
 VOLLEY_COLUMNS = (
@@ -41,6 +32,8 @@ VOLLEY_COLUMNS = (
 )
 REQUEST_COLUMNS = ("concurrency", "prompt_tokens", "completion_tokens", "latency")
 LATENCY_COLUMNS = {"latency": "latency_s", "TTFT": "ttft_s", "TPOT": "tpot_s"}
+PRINTED = re.compile(r"^(?P<metric>latency|TTFT|TPOT)_(?P<name>p\d+)$")
+"""Percentiles within a volley, which later versions print."""
 MODEL_COLUMNS = ("HF_MODEL_ID", "OPTION_MODEL_ID", "MODEL_ID")
 """Environment variables of the container that hold the model's id, unless it is a folder or in S3."""
 CREATED_AT = re.compile(r"-\d{4}(-\d{2}){5}-\d{3}$")
@@ -57,42 +50,49 @@ def read_volleys(file: OpenedFile, option: ImportedOption, config: BenchmarkConf
     )
     points: dict[tuple[str, float], list[Group]] = defaultdict(list)
     for row in rows:
-        points[str(row.values["payload_file"]), number(row, "concurrency")].append(_volley(row))
+        points[str(row.values["payload_file"]), row.number("concurrency")].append(_volley(row))
     unknown = (MEASURED_IN_VOLLEYS, "TTFT and TPOT", "the order of the volleys", STEADY)
-    found = [
+    return Found(_points(points, file, unknown, (LENGTHS_OF_FAILED,)), _served(rows, file, option))
+
+
+def _points(
+    groups_at: Mapping[tuple[str, float], list[Group]],
+    file: OpenedFile,
+    unknown: tuple[str, ...],
+    unknown_of_failed: tuple[str, ...] = (),
+) -> list[FoundPoint]:
+    """The load points of groups by payload file (or dataset) and concurrency."""
+    return [
         FoundPoint(
             where=f"{file.shown}: {payload}, concurrency {concurrency:g}",
             dataset=_without_affixes(payload),
             level=LoadLevel("closed_loop", concurrency),
             groups=groups,
-            unknown=(*unknown, *([LENGTHS_OF_FAILED] if any(group.failures for group in groups) else [])),
+            unknown=(*unknown, *(unknown_of_failed if any(group.failures for group in groups) else ())),
         )
-        for (payload, concurrency), groups in points.items()
+        for (payload, concurrency), groups in groups_at.items()
     ]
-    return Found(found, _served(rows, file, option))
 
 
 def _volley(row: Row) -> Group:
-    requests, successes = count(row, "transactions"), count(row, "successes")
+    requests, successes = row.count("transactions"), row.count("successes")
     if successes > requests:
         refuse(f"{row.where}: successes", successes, f"at most the {requests} transactions")
-    sent_tokens, per_minute = (
-        optional_count(row, "all_prompts_token_count"),
-        optional_number(row, "transactions_per_minute"),
-    )
-    reported = _reported(row)
-    mean_s = optional_number(row, "latency_mean")
+    sent_tokens = row.optional_count("all_prompts_token_count")
+    per_minute = row.optional_number("transactions_per_minute")
+    reported = in_keys(row, PRINTED, LATENCY_COLUMNS, 1.0)
+    mean_s = row.optional_number("latency_mean")
     if mean_s is None and successes == 1:  # later versions print percentiles only
         mean_s = reported.get("latency_s_p50")
     if successes and mean_s is None and not reported:
-        number(row, "latency_mean")
+        row.number("latency_mean")
     return Group(
         requests=requests,
         failures=requests - successes,
         wall_s=_wall_s(row, sent_tokens),
         latency_mean_s=mean_s if successes else None,
         prompt_tokens=None if sent_tokens is None or not requests else round(sent_tokens * successes / requests),
-        output_tokens=optional_count(row, "all_completions_token_count"),
+        output_tokens=row.optional_count("all_completions_token_count"),
         source=row.where,
         sent_together=True,
         latency_s=[mean_s] if successes == 1 and mean_s is not None else None,
@@ -103,18 +103,8 @@ def _volley(row: Row) -> Group:
 
 def _wall_s(row: Row, prompt_tokens: float | None) -> float | None:
     """Wall time of a volley: its prompt tokens divided by their throughput; None if the file lacks them."""
-    throughput = optional_number(row, "prompt_token_throughput")
+    throughput = row.optional_number("prompt_token_throughput")
     return prompt_tokens / throughput if prompt_tokens and throughput else None
-
-
-def _reported(row: Row) -> dict[str, float]:
-    """Percentiles within a volley, printed by later versions: latency_p95, TTFT_p50 and so on."""
-    reported = {}
-    for key in row.values:
-        name, _, percent = str(key).partition("_p")
-        if name in LATENCY_COLUMNS and percent.isdigit() and (value := optional_number(row, key)) is not None:
-            reported[f"{LATENCY_COLUMNS[name]}_p{percent}"] = value
-    return reported
 
 
 def read_requests(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> Found:
@@ -128,31 +118,17 @@ def read_requests(file: OpenedFile, option: ImportedOption, config: BenchmarkCon
         if dataset is None:
             left_out += 1
         else:
-            points[dataset, number(row, "concurrency")].append(_request(row))
+            points[dataset, row.number("concurrency")].append(_request(row))
     unknown = ("when requests were sent, and so throughput, price and requests in flight", "their order", STEADY)
-    found = [
-        FoundPoint(
-            where=f"{file.shown}: {dataset}, concurrency {concurrency:g}",
-            dataset=dataset,
-            level=LoadLevel("closed_loop", concurrency),
-            groups=groups,
-            unknown=unknown,
-        )
-        for (dataset, concurrency), groups in points.items()
-    ]
-    notes = (
-        [f"{file.shown}: {left_out} requests whose prompts lie in no dataset's bin, or have no length"]
-        if left_out
-        else []
-    )
-    return Found(found, _served(rows, file, option), notes)
+    note = f"{file.shown}: {left_out} requests whose prompts lie in no dataset's bin, or have no length"
+    return Found(_points(points, file, unknown), _served(rows, file, option), [note] if left_out else [])
 
 
 def _request(row: Row) -> Group:
-    latency, output = optional_number(row, "latency"), optional_count(row, "completion_tokens")
+    latency, output = row.optional_number("latency"), row.optional_count("completion_tokens")
     failed = latency is None or output is None
-    ttft = None if failed else optional_number(row, "time_to_first_token")
-    last = None if failed else optional_number(row, "time_to_last_token")
+    ttft = None if failed else row.optional_number("time_to_first_token")
+    last = None if failed else row.optional_number("time_to_last_token")
     tpot = None
     if ttft is not None and last is not None and output >= 2:
         tpot = (last - ttft) / (output - 1)
@@ -161,7 +137,7 @@ def _request(row: Row) -> Group:
         failures=int(failed),
         wall_s=None,
         latency_mean_s=None if failed else latency,
-        prompt_tokens=None if failed else optional_count(row, "prompt_tokens"),
+        prompt_tokens=None if failed else row.optional_count("prompt_tokens"),
         output_tokens=None if failed else output,
         source=row.where,
         latency_s=None if failed else [latency],
@@ -174,7 +150,7 @@ def _dataset_of(row: Row, option: ImportedOption, config: BenchmarkConfig) -> st
     """The payload file if the table names it (later versions do), else the bin of the prompt's length."""
     if row.values.get("payload_file"):
         return _without_affixes(str(row.values["payload_file"]))
-    tokens = optional_number(row, "prompt_tokens")
+    tokens = row.optional_number("prompt_tokens")
     if tokens is None:  # a request that failed before its tokens were counted
         return None
     bins = [d.name for d in config.datasets_of(option) if d.prompt_tokens[0] <= tokens < d.prompt_tokens[1]]
@@ -206,10 +182,10 @@ def _served(rows: list[Row], file: OpenedFile, option: ImportedOption) -> Served
     """What served one experiment. SageMaker's ModelName is the deployment's name, not a model id."""
 
     def values(column: str) -> str | None:
-        held = sorted({optional_text(row, column) for row in rows} - {None})
+        held = sorted({row.optional_text(column) for row in rows} - {None})
         return " and ".join(held) or None
 
-    ids = {optional_text(row, column) for row in rows for column in MODEL_COLUMNS} - {None}
+    ids = {row.optional_text(column) for row in rows for column in MODEL_COLUMNS} - {None}
     ids = {name for name in ids if not name.startswith(("/", "s3:"))}
     deployment = values("ModelName")
     return Served(

@@ -13,22 +13,10 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.importers.files import (
-    OpenedFile,
-    Row,
-    clean,
-    count,
-    number,
-    objects,
-    only_model,
-    optional_number,
-    read_objects,
-    refuse,
-    require,
-    section,
-)
+from helpers.importers.files import OpenedFile, only_model, read_objects
 from helpers.importers.found import FAILURES, Found, FoundPoint, Served, TimedRequest
 from helpers.importers.printed import in_blocks
+from helpers.importers.rows import Row, clean, refuse
 from helpers.run.group_records import Group
 
 TOOL = "GenAI-Perf"
@@ -44,8 +32,8 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
     """One load point from the statistics, or one per experiment of the requests."""
     row = read_objects(file, f"a result of {TOOL}")[0]
     if "experiments" in row.values:
-        return Found([_experiment(one, option) for one in objects(row, "experiments")], Served(TOOL))
-    require(row, ("request_latency", "request_throughput", "input_config"), f"a result of {TOOL}")
+        return Found([_experiment(one, option) for one in row.objects("experiments")], Served(TOOL))
+    row.require(("request_latency", "request_throughput", "input_config"), f"a result of {TOOL}")
     return Found([_statistics(row, option)], Served(TOOL))
 
 
@@ -53,26 +41,26 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
 
 
 def _statistics(row: Row, option: ImportedOption) -> FoundPoint:
-    latency, rate = section(row, "request_latency"), number(section(row, "request_throughput"), "avg")
+    latency, rate = row.section("request_latency"), row.section("request_throughput").number("avg")
     for metric in COLUMN:
-        unit = section(row, metric).values.get("unit", "ms")
-        if unit != "ms":
-            refuse(f"{row.where}: {metric}: unit", unit, "'ms'")
+        block = row.section(metric)
+        if block.values.get("unit", "ms") != "ms":
+            block.refuse("unit", "'ms'")
     requests = _requests(row)
     group = Group(
         requests=requests,
         failures=0,
         failures_known=False,
         wall_s=requests / rate if rate else None,
-        latency_mean_s=number(latency, "avg") / 1e3,
+        latency_mean_s=latency.number("avg") / 1e3,
         prompt_tokens=_tokens(row, "input_sequence_length", requests),
         output_tokens=_tokens(row, "output_sequence_length", requests),
         source=row.where,
-        reported=in_blocks(row, COLUMN, 1e3),
+        reported=in_blocks(row, COLUMN, _seconds),
         reported_requests_per_s=rate,
     )
     unknown = (NO_FAILURES, "times and latencies of single requests (import profile_export.json)", STEADY)
-    settings = section(row, "input_config")
+    settings = row.section("input_config")
     return FoundPoint(
         row.where, None, _level(settings), groups=[group], unknown=unknown, model=_model(settings, option)
     )
@@ -80,26 +68,31 @@ def _statistics(row: Row, option: ImportedOption) -> FoundPoint:
 
 def _requests(row: Row) -> int:
     """How many requests the statistics cover; earlier versions leave it out."""
-    if section(row, "request_count").values:
-        return count(section(row, "request_count"), "avg")
+    if row.section("request_count").values:
+        return row.section("request_count").count("avg")
     raise ResultFileError(
         f"{row.where}: no key 'request_count'. Expected a result of {TOOL} 0.0.9 or later. Next: import profile_export.json, "
         "which is in the same folder"
     )
 
 
+def _seconds(block: Row, key: str) -> float | None:
+    value_ms = block.optional_number(key)
+    return None if value_ms is None else value_ms / 1e3
+
+
 def _tokens(row: Row, key: str, requests: int) -> int | None:
     """Tokens over all requests, from the printed mean."""
-    mean = optional_number(section(row, key), "avg")
+    mean = row.section(key).optional_number("avg")
     return None if mean is None else round(mean * requests)
 
 
 def _level(settings: Row) -> LoadLevel | None:
     """The stimulus; earlier versions have it as a top-level setting."""
-    stimulus = section(section(settings, "perf_analyzer"), "stimulus")
+    stimulus = settings.section("perf_analyzer", "stimulus")
     for key, kind in LEVELS.items():
         for place in (stimulus, settings):
-            if value := optional_number(place, key):
+            if value := place.optional_number(key):
                 return LoadLevel(kind, value)
     return None
 
@@ -115,12 +108,12 @@ def _model(settings: Row, option: ImportedOption) -> str | None:
 
 
 def _experiment(row: Row, option: ImportedOption) -> FoundPoint:
-    experiment = section(row, "experiment")
+    experiment = row.section("experiment")
     kind = LEVELS.get(str(experiment.values.get("mode")))
-    level = LoadLevel(kind, number(experiment, "value")) if kind and number(experiment, "value") else None
-    rows = objects(row, "requests")
+    level = LoadLevel(kind, experiment.number("value")) if kind and experiment.number("value") else None
+    rows = row.objects("requests")
     if not rows:
-        refuse(f"{row.where}: requests", row.values.get("requests"), "a list of requests")
+        row.refuse("requests", "a list of requests")
     requests = [_request(one) for one in rows]
     unknown = ["requests that failed before their answer began (GenAI-Perf stops at one)", "tokens per chunk"]
     if kind == "open_loop":
@@ -137,10 +130,10 @@ def _experiment(row: Row, option: ImportedOption) -> FoundPoint:
 
 def _request(row: Row) -> TimedRequest:
     """Times are those of the answer's parts; a first part without text, such as a role, is not a token."""
-    times, parts = row.values.get("response_timestamps"), objects(row, "response_outputs")
+    times, parts = row.values.get("response_timestamps"), row.objects("response_outputs")
     sent_ns = _ns(row.values.get("timestamp"), f"{row.where}: timestamp")
     if not isinstance(times, list) or not times or len(times) != len(parts):
-        refuse(f"{row.where}: response_timestamps", times, f"a list of {len(parts)} times, one per part of the answer")
+        row.refuse("response_timestamps", f"a list of {len(parts)} times, one per part of the answer")
     ends = [_ns(time, f"{row.where}: response_timestamps[{i}]") for i, time in enumerate(times)]
     events = [_events(part) for part in parts]
     chunk_ns = [end for end, one in zip(ends, events, strict=True) if any(map(_has_text, one))]
@@ -155,10 +148,8 @@ def _request(row: Row) -> TimedRequest:
         first_token_ns=chunk_ns[0] if streamed else None,
         last_token_ns=chunk_ns[-1] if ok else None,
         chunk_ns=chunk_ns if streamed else None,
-        prompt_tokens=count(counted, "prompt_tokens") if usage.get("prompt_tokens") is not None else None,
-        output_tokens=count(counted, "completion_tokens")
-        if ok and usage.get("completion_tokens") is not None
-        else None,
+        prompt_tokens=counted.count("prompt_tokens") if usage.get("prompt_tokens") is not None else None,
+        output_tokens=counted.count("completion_tokens") if ok and usage.get("completion_tokens") is not None else None,
         prompt_tokens_source="server" if usage else None,
         output_tokens_source="server" if usage else None,
         error_type=None if ok else "request_error",
@@ -194,8 +185,7 @@ def _has_text(event: dict) -> bool:
 
 
 def _payload(row: Row) -> dict:
-    """The prompt."""
-    held = section(row, "request_inputs")
+    held = row.section("request_inputs")
     try:
         value = json.loads(_text(held, "payload") or "{}")
     except (ValueError, RecursionError):
@@ -207,5 +197,5 @@ def _text(row: Row, key: str) -> str:
     """A text of any length; empty if it is missing."""
     value = row.values.get(key)
     if value is not None and not isinstance(value, str):
-        refuse(f"{row.where}: {key}", value, "a text")
+        row.refuse(key, "a text")
     return value or ""

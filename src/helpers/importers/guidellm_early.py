@@ -6,7 +6,7 @@ counts in `request_totals`. Nothing is computed here; what cannot be read is ref
 
 from __future__ import annotations
 
-from helpers.importers.files import Row, objects, section
+from helpers.importers.rows import Row
 
 TIMES = {
     "start_time": "request_start",
@@ -19,20 +19,20 @@ STATUSES = ("successful", "incomplete", "errored")
 
 def in_later_shape(row: Row) -> Row:
     """A benchmark with the keys of 0.4, whichever version wrote it."""
-    if "config" in row.values or not section(row, "args").values.get("strategy"):
+    if "config" in row.values or not row.section("args").values.get("strategy"):
         return row
-    listed = section(row, "requests")
-    requests = {status: [_request(one) for one in objects(listed, status)] for status in STATUSES}
-    totals = section(row, "request_totals").values
+    listed = row.section("requests")
+    requests = {status: [_request(one) for one in listed.objects(status)] for status in STATUSES}
+    totals = row.section("request_totals").values
     return Row(
         row.where,
         {
             **row.values,
             "config": {
                 "strategy": row.values["args"]["strategy"],
-                "backend": {"model": section(row, "worker").values.get("backend_model")},
+                "backend": {"model": row.section("worker").values.get("backend_model")},
             },
-            "metrics": {**section(row, "metrics").values, "request_totals": totals},
+            "metrics": {**row.section("metrics").values, "request_totals": totals},
             "requests": requests,
         },
     )
@@ -40,7 +40,7 @@ def in_later_shape(row: Row) -> Row:
 
 def _request(row: Row) -> dict:
     """Drops times below 0, which mean a missing time."""
-    info = section(row, "scheduler_info").values
+    info = row.section("scheduler_info").values
     times = {later: row.values.get(early) for early, later in TIMES.items()}
     times["targeted_start"] = info.get("targeted_start_time") if info.get("targeted_start_time") != -1 else None
     return {**row.values, "info": {"error": row.values.get("error"), "timings": times}}

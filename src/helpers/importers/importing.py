@@ -26,7 +26,8 @@ from helpers.importers.formats import FORMATS, format_of
 from helpers.importers.found import Found, FoundPoint, Served, TwoCounts
 from helpers.importers.timed import records_of, with_window
 from helpers.number_text import plural
-from helpers.run.folder import RunFolder, describe_machine, write_atomically
+from helpers.run.environment import describe_machine
+from helpers.run.folder import RunFolder, write_atomically
 from helpers.run.group_records import without_echo, write_groups
 from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.records import Attempt, write_requests

@@ -12,23 +12,10 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ConfigError
-from helpers.importers.files import (
-    OpenedFile,
-    Row,
-    all_numbers,
-    clean,
-    count,
-    number,
-    only_model,
-    optional_count,
-    optional_number,
-    optional_text,
-    read_objects,
-    require,
-    section,
-)
+from helpers.importers.files import OpenedFile, only_model, read_objects
 from helpers.importers.found import Found, FoundPoint, Served, TimedRequest, TwoCounts
 from helpers.importers.printed import in_blocks
+from helpers.importers.rows import Row, all_numbers, clean, nanoseconds
 from helpers.run.group_records import Group
 
 TOOL = "inference-perf"
@@ -43,7 +30,7 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
     rows = read_objects(file, f"a report of {TOOL}", listed=True)
     if "start_time" in rows[0].values:
         return Found([_requests(rows, file, option)], Served(TOOL))
-    require(rows[0], REPORT, f"a lifecycle report of {TOOL}")
+    rows[0].require(REPORT, f"a lifecycle report of {TOOL}")
     return Found([_stage(rows[0], file)], Served(TOOL))
 
 
@@ -60,22 +47,22 @@ def _of_one_stage(file: OpenedFile) -> None:
 
 
 def _stage(row: Row, file: OpenedFile) -> FoundPoint:
-    load, answers = section(row, "load_summary"), section(row, "successes")
+    load, answers = row.section("load_summary"), row.section("successes")
     level = _level(load)
     if level is None:
         _of_one_stage(file)
-    successes, failures = count(answers, "count"), count(section(row, "failures"), "count")
-    latency = section(answers, "latency")
+    successes, failures = answers.count("count"), row.section("failures").count("count")
+    latency = answers.section("latency")
     group = Group(
         requests=successes + failures,
         failures=failures,
         wall_s=_wall_s(row, successes),
-        latency_mean_s=optional_number(section(latency, "request_latency"), "mean"),
+        latency_mean_s=latency.section("request_latency").optional_number("mean"),
         prompt_tokens=_tokens(answers, ("prompt_tokens", "prompt_len"), successes),
         output_tokens=_tokens(answers, ("output_tokens", "output_len"), successes),
         source=row.where,
-        reported=in_blocks(latency, COLUMN, 1.0) if successes else {},
-        reported_requests_per_s=optional_number(section(answers, "throughput"), "requests_per_sec"),
+        reported=in_blocks(latency, COLUMN) if successes else {},
+        reported_requests_per_s=answers.section("throughput").optional_number("requests_per_sec"),
     )
     unknown = ["times and latencies of single requests (report.request_lifecycle.per_request: true)", STEADY]
     if level is not None and level.is_open:
@@ -87,26 +74,26 @@ def _stage(row: Row, file: OpenedFile) -> FoundPoint:
 
 def _level(load: Row) -> LoadLevel | None:
     """A stage with workers has a concurrency besides a rate; the summary of all stages has neither."""
-    if concurrency := optional_number(load, "concurrency"):
+    if concurrency := load.optional_number("concurrency"):
         return LoadLevel("closed_loop", concurrency)
-    rate = optional_number(load, "requested_rate")
+    rate = load.optional_number("requested_rate")
     return LoadLevel("open_loop", rate) if rate else None
 
 
 def _wall_s(row: Row, successes: int) -> float | None:
     """From the first send to the last end; for earlier versions, answers divided by their rate."""
-    stated = optional_number(row, "benchmark_time_seconds")
-    rate = optional_number(section(section(row, "successes"), "throughput"), "requests_per_sec")
+    stated = row.optional_number("benchmark_time_seconds")
+    rate = row.section("successes", "throughput").optional_number("requests_per_sec")
     return stated if stated else successes / rate if rate else None
 
 
 def _tokens(answers: Row, keys: tuple[str, ...], successes: int) -> int | None:
     """Tokens of the answers: the total in later versions, else computed from the mean."""
     for key in keys:
-        block = section(answers, key)
-        if (total := optional_number(block, "total")) is not None:
+        block = answers.section(key)
+        if (total := block.optional_number("total")) is not None:
             return round(total)
-        if (mean := optional_number(block, "mean")) is not None:
+        if (mean := block.optional_number("mean")) is not None:
             return round(mean * successes)
     return None
 
@@ -117,7 +104,7 @@ def _tokens(answers: Row, keys: tuple[str, ...], successes: int) -> int | None:
 def _requests(rows: list[Row], file: OpenedFile, option: ImportedOption) -> FoundPoint:
     _of_one_stage(file)
     for row in rows:
-        require(row, REQUEST[1:], f"a request of {TOOL}")
+        row.require(REQUEST[1:], f"a request of {TOOL}")
     unknown = ("when requests were to be sent: in an open loop latency counts from the send", "tokens per chunk")
     return FoundPoint(
         where=file.shown,
@@ -132,48 +119,43 @@ def _requests(rows: list[Row], file: OpenedFile, option: ImportedOption) -> Foun
 
 def _both_counts(row: Row) -> tuple[int, int]:
     """Output tokens of an answer by the tool's tokenizer and by the server; both 0 where one is unknown."""
-    answered = section(section(row, "info"), "response_metrics")
-    tool = optional_count(answered, "output_tokens")
-    server = optional_count(section(answered, "server_usage"), "completion_tokens")
+    answered = row.section("info", "response_metrics")
+    tool = answered.optional_count("output_tokens")
+    server = answered.section("server_usage").optional_count("completion_tokens")
     return (0, 0) if tool is None or server is None else (tool, server)
 
 
 def _request(row: Row) -> TimedRequest:
-    info, error = section(row, "info"), section(row, "error")
-    asked = section(section(info, "request_metrics"), "text") if info.values.get("request_metrics") else info
-    answered = section(info, "response_metrics") if info.values.get("response_metrics") else info
+    info, error = row.section("info"), row.section("error")
+    asked = info.section("request_metrics", "text") if info.values.get("request_metrics") else info
+    answered = info.section("response_metrics") if info.values.get("response_metrics") else info
     failed = bool(error.values)
     times = answered.values.get("output_token_times")
     token_s = [] if failed or times is None else all_numbers(times, f"{answered.where}: output_token_times")
-    usage = optional_count(section(answered, "server_usage"), "completion_tokens")
-    end_ns = _ns(number(row, "end_time"))
+    usage = answered.section("server_usage").optional_count("completion_tokens")
+    end_ns = nanoseconds(row.number("end_time"))
     return TimedRequest(
-        sent_ns=_ns(number(row, "start_time")),
+        sent_ns=nanoseconds(row.number("start_time")),
         done_ns=end_ns,
-        first_token_ns=_ns(token_s[0]) if token_s else None,
-        last_token_ns=None if failed else _ns(token_s[-1]) if token_s else end_ns,
-        chunk_ns=[_ns(time) for time in token_s] or None,
-        prompt_tokens=optional_count(asked, "input_tokens"),
-        output_tokens=None if failed else optional_count(answered, "output_tokens") if usage is None else usage,
+        first_token_ns=nanoseconds(token_s[0]) if token_s else None,
+        last_token_ns=None if failed else nanoseconds(token_s[-1]) if token_s else end_ns,
+        chunk_ns=[nanoseconds(time) for time in token_s] or None,
+        prompt_tokens=asked.optional_count("input_tokens"),
+        output_tokens=None if failed else answered.optional_count("output_tokens") if usage is None else usage,
         output_tokens_source="tokenizer" if usage is None else "server",
-        error_type=optional_text(error, "error_type") or "request_error" if failed else None,
+        error_type=error.optional_text("error_type") or "request_error" if failed else None,
         error=clean(error.values.get("error_msg") or "no reason is given") if failed else None,
         http_status=_http_status(error),
     )
 
 
-def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)
-
-
 def _http_status(error: Row) -> int | None:
     """The status in a message such as `HTTP Error 503`."""
-    word = (optional_text(error, "error_type") or "").rpartition(" ")[2]
+    word = (error.optional_text("error_type") or "").rpartition(" ")[2]
     return int(word) if word.isdigit() and len(word) == 3 else None
 
 
 def _model(row: Row) -> str | None:
-    """The model that a request named."""
     text = row.values["request"]
     try:
         body = json.loads(text) if isinstance(text, str) else text

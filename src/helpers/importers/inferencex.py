@@ -13,26 +13,16 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ConfigError
-from helpers.importers.files import (
-    OpenedFile,
-    Row,
-    number,
-    optional_number,
-    optional_text,
-    read_objects,
-    refuse,
-    require,
-    section,
-    selected,
-)
+from helpers.importers.files import OpenedFile, read_objects, selected
 from helpers.importers.found import FAILURES, Found, FoundPoint, Served
 from helpers.importers.printed import in_keys
+from helpers.importers.rows import Row
 from helpers.run.group_records import Group
 
 TOOL = "InferenceX"
 NEEDED = ("conc", "model", "tput_per_gpu", "output_tput_per_gpu")
 NESTED = ("conc", "model", "metrics.tput_per_gpu", "metrics.output_tput_per_gpu")
-PRINTED = re.compile(r"^(p\d+(?:\.\d+)?|median)_(ttft|tpot|e2el)$")
+PRINTED = re.compile(r"^(?P<name>p\d+(?:\.\d+)?|median)_(?P<metric>ttft|tpot|e2el)$")
 COLUMN = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "latency_s"}
 UNKNOWN = (
     f"{FAILURES}: the client's own result, read as `vllm`, has it",
@@ -47,20 +37,20 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
     rows = [_flat(row) for row in read_objects(file, f"a result of {TOOL}", listed=True)]
     rows = selected(rows, option, file)
     for row in rows:
-        require(row, NEEDED, f"a result of {TOOL} (agg_*.json)")
+        row.require(NEEDED, f"a result of {TOOL} (agg_*.json)")
     if file.entry.requests is None:
         raise ConfigError(
             f"{file.shown}: does not state how many requests each result covers. Expected their number. Next: write the entry as "
             f"{{path: {file.entry.path}, requests: ...}} (InferenceX sends 10 per stream, as a rule)"
         )
-    images = {optional_text(row, "image") for row in rows} - {None}
+    images = {row.optional_text("image") for row in rows} - {None}
     return Found(
         [_point(row, file.entry.requests) for row in rows], Served(TOOL, image=" and ".join(sorted(images)) or None)
     )
 
 
 def _point(row: Row, requests: int) -> FoundPoint:
-    mean_s = optional_number(row, "mean_e2el")
+    mean_s = row.optional_number("mean_e2el")
     group = Group(
         requests=requests,
         failures=0,
@@ -72,13 +62,13 @@ def _point(row: Row, requests: int) -> FoundPoint:
         source=row.where,
         reported=in_keys(row, PRINTED, COLUMN, 1.0) | _rates(row),
     )
-    level = LoadLevel("closed_loop", number(row, "conc"))
-    return FoundPoint(row.where, None, level, groups=[group], unknown=UNKNOWN, model=optional_text(row, "model"))
+    level = LoadLevel("closed_loop", row.number("conc"))
+    return FoundPoint(row.where, None, level, groups=[group], unknown=UNKNOWN, model=row.optional_text("model"))
 
 
 def _flat(row: Row) -> Row:
     """A result with its measurements at the top level: rows from the site have them in `metrics`."""
-    return Row(row.where, {**row.values, **section(row, "metrics").values})
+    return Row(row.where, {**row.values, **row.section("metrics").values})
 
 
 def _rates(row: Row) -> dict[str, float]:
@@ -87,17 +77,13 @@ def _rates(row: Row) -> dict[str, float]:
     If some GPUs prefill and others decode, earlier versions divide the output by the decoding GPUs, later ones by all;
     the latter also have `output_tput_per_decode_gpu`.
     """
-    decode = number(row, "num_decode_gpu" if row.values.get("num_decode_gpu") else "tp")
-    gpus = decode + (number(row, "num_prefill_gpu") if _is_split(row) else 0.0)
-    total, output = number(row, "tput_per_gpu") * gpus, number(row, "output_tput_per_gpu")
+    decode = row.number("num_decode_gpu" if row.values.get("num_decode_gpu") else "tp")
+    gpus = decode + (row.number("num_prefill_gpu") if _is_split(row) else 0.0)
+    total, output = row.number("tput_per_gpu") * gpus, row.number("output_tput_per_gpu")
     by_all = not _is_split(row) or row.values.get("output_tput_per_decode_gpu") is not None
     output *= gpus if by_all else decode
     if output > total * (1 + 1e-6):
-        refuse(
-            f"{row.where}: output_tput_per_gpu",
-            row.values["output_tput_per_gpu"],
-            "at most as much output as tokens in all",
-        )
+        row.refuse("output_tput_per_gpu", "at most as much output as tokens in all")
     return {"output_tokens_per_s": output, "prompt_tokens_per_s": max(0.0, total - output)}
 
 

@@ -14,19 +14,9 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.importers.files import (
-    OpenedFile,
-    Row,
-    clean,
-    number,
-    optional_count,
-    optional_number,
-    optional_text,
-    read_objects,
-    require,
-    section,
-)
+from helpers.importers.files import OpenedFile, read_objects
 from helpers.importers.found import Found, FoundPoint, Served
+from helpers.importers.rows import Row, clean
 from helpers.run.group_records import Group
 
 TOOL = "LLMeter"
@@ -51,9 +41,9 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
             "`path: .../responses.jsonl`; if it is missing, measure with `output_path` set"
         )
     for row in rows:
-        require(row, RESPONSE, f"a response of {TOOL}")
+        row.require(RESPONSE, f"a response of {TOOL}")
     summary = _beside(file)
-    clients, mine = optional_number(summary, "clients"), _of_the_last_run(rows, summary, file)
+    clients, mine = summary.optional_number("clients"), _of_the_last_run(rows, summary, file)
     unknown = UNKNOWN if summary.values.get("total_test_time") else (*UNKNOWN, "rates (summary.json is missing)")
     point = FoundPoint(
         where=file.shown,
@@ -69,7 +59,7 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
 
 def _of_the_last_run(rows: list[Row], summary: Row, file: OpenedFile) -> list[Row]:
     """The responses that `summary.json` covers, without those of earlier runs."""
-    counted = optional_count(summary, "total_requests")
+    counted = summary.optional_count("total_requests")
     if counted is not None and counted > len(rows):
         raise ResultFileError(
             f"{file.shown}: holds {len(rows)} responses, {summary.where} counts {counted}. Expected all of them. Next: copy both "
@@ -80,13 +70,13 @@ def _of_the_last_run(rows: list[Row], summary: Row, file: OpenedFile) -> list[Ro
 
 def _group(rows: list[Row], summary: Row, file: OpenedFile) -> Group:
     """All responses as one group; failed ones have no latency and usually no tokens."""
-    ok = [row for row in rows if optional_text(row, "error") is None]
-    latency_s = [number(row, "time_to_last_token") for row in ok]
-    ttft_s = [optional_number(row, "time_to_first_token") for row in ok]
+    ok = [row for row in rows if row.optional_text("error") is None]
+    latency_s = [row.number("time_to_last_token") for row in ok]
+    ttft_s = [row.optional_number("time_to_first_token") for row in ok]
     return Group(
         requests=len(rows),
         failures=len(rows) - len(ok),
-        wall_s=optional_number(summary, "total_test_time"),
+        wall_s=summary.optional_number("total_test_time"),
         latency_mean_s=math.fsum(latency_s) / len(ok) if ok else None,
         prompt_tokens=_total(ok, "num_tokens_input"),
         output_tokens=_total(ok, "num_tokens_output"),
@@ -99,7 +89,7 @@ def _group(rows: list[Row], summary: Row, file: OpenedFile) -> Group:
 
 def _tpot_s(rows: list[Row], latency_s: list[float], ttft_s: list[float]) -> list[float] | None:
     """TPOT of answers with at least two tokens; None if the tokens of one are unknown."""
-    tokens = [optional_count(row, "num_tokens_output") for row in rows]
+    tokens = [row.optional_count("num_tokens_output") for row in rows]
     if None in tokens:
         return None
     times = zip(latency_s, ttft_s, tokens, strict=True)
@@ -107,7 +97,7 @@ def _tpot_s(rows: list[Row], latency_s: list[float], ttft_s: list[float]) -> lis
 
 
 def _total(rows: list[Row], key: str) -> int | None:
-    tokens = [optional_count(row, key) for row in rows]
+    tokens = [row.optional_count(key) for row in rows]
     return None if None in tokens else sum(tokens)
 
 
@@ -122,12 +112,12 @@ def _beside(file: OpenedFile) -> Row:
         row = Row(str(path.relative_to(file.path.parent)), content if isinstance(content, dict) else {})
         if "endpoint" not in row.values:
             return row
-        endpoint = section(row, "endpoint")
-        return Row(row.where, {**row.values, **(section(endpoint, "__llmeter_state__").values or endpoint.values)})
+        endpoint = row.section("endpoint")
+        return Row(row.where, {**row.values, **(endpoint.section("__llmeter_state__").values or endpoint.values)})
     return Row(file.shown, {})
 
 
 def _served(summary: Row) -> Served:
     """The model's id, or the endpoint's name: LLMeter gives a SageMaker endpoint's name if the caller gave no id."""
-    model, endpoint = optional_text(summary, "model_id"), optional_text(summary, "endpoint_name")
+    model, endpoint = summary.optional_text("model_id"), summary.optional_text("endpoint_name")
     return Served(TOOL, model=None if model == endpoint else model, deployment=endpoint and clean(endpoint))

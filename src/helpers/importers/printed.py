@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from helpers.importers.files import Row, optional_number, section
+from helpers.importers.rows import Row
 
 PERCENT = re.compile(r"^p\d+(\.\d+)?$")
 SAME = {"median": "p50", "min": "min", "max": "max"}
 
 
-def in_blocks(row: Row, columns: dict[str, str], per_second: float) -> dict[str, float]:
-    """From one object per metric (key -> column), whose keys are percentiles; `per_second` of its units make a second."""
+def in_blocks(
+    row: Row, columns: dict[str, str], seconds: Callable[[Row, str], float | None] = Row.optional_number
+) -> dict[str, float]:
+    """From one object per metric (key -> column), whose keys are percentiles; `seconds` reads the value of a key."""
     found = {}
     for metric, column in columns.items():
-        block = section(row, metric)
+        block = row.section(metric)
         for key in block.values:
             name = key if PERCENT.match(key) else SAME.get(key)
-            if name and (value := optional_number(block, key)) is not None:
-                found[f"{column}_{name}"] = value / per_second
+            if name and (value := seconds(block, key)) is not None:
+                found[f"{column}_{name}"] = value
     return found
 
 
 def in_keys(row: Row, pattern: re.Pattern[str], columns: dict[str, str], per_second: float) -> dict[str, float]:
-    """From top-level keys that match `pattern`: its first group is the percentile, its second the metric."""
+    """From top-level keys that match `pattern`, with the percentile as `name` and the `metric`; `per_second` of its units make a
+    second.
+    """
     found = {}
     for key in row.values:
         match = pattern.match(str(key))
-        if match and (value := optional_number(row, key)) is not None:
-            found[f"{columns[match[2]]}_{SAME.get(match[1], match[1])}"] = value / per_second
+        if match and (value := row.optional_number(key)) is not None:
+            found[f"{columns[match['metric']]}_{SAME.get(match['name'], match['name'])}"] = value / per_second
     return found

@@ -39,7 +39,7 @@ def records_of(found: FoundPoint, point: Attempt, config: BenchmarkConfig) -> tu
     """The request records of a load point, in order of t0, and its facts."""
     requests = sorted(found.requests, key=_t0)
     window = find_window(requests, point)
-    rows = [_row(i, request, window, found, point) for i, request in enumerate(requests)]
+    rows = [_row(i, request, window, point) for i, request in enumerate(requests)]
     is_open = point.level.is_open
     lags = [r.sent_ns - r.scheduled_ns for r in requests if r.scheduled_ns is not None] if is_open else []
     generation = config.generation
@@ -163,7 +163,7 @@ def _arrivals(times_ns: list[int | None], window: Window) -> ArrivalFacts | None
     return arrival_facts(np.array([time for time in times_ns if time < window.close_ns], dtype="int64"))
 
 
-def _row(number: int, request: TimedRequest, window: Window, found: FoundPoint, point: Attempt) -> dict:
+def _row(number: int, request: TimedRequest, window: Window, point: Attempt) -> dict:
     """One request record; what the file does not have is None."""
     return {
         "option": point.option,

@@ -4,6 +4,7 @@ seconds, printed ones in milliseconds, start times on the benchmark's own clock.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 
@@ -11,27 +12,14 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
-from helpers.importers.files import (
-    OpenedFile,
-    Row,
-    all_numbers,
-    clean,
-    count,
-    number,
-    numbers,
-    optional_count,
-    optional_number,
-    optional_text,
-    read_objects,
-    refuse,
-    require,
-    selected,
-)
+from helpers.importers.files import OpenedFile, read_objects, selected
 from helpers.importers.found import Found, FoundPoint, Served, TimedRequest
+from helpers.importers.printed import in_keys
+from helpers.importers.rows import Row, all_numbers, clean, nanoseconds
 from helpers.run.group_records import Group
 
 TOOL = "vllm bench serve"
-PRINTED = re.compile(r"^(p[\d.]+|median)_(ttft|tpot|e2el)_ms$")
+PRINTED = re.compile(r"^(?P<name>p[\d.]+|median)_(?P<metric>ttft|tpot|e2el)_ms$")
 COLUMN = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "latency_s"}
 
 
@@ -43,13 +31,13 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
 def found_in(rows: list[Row], file: OpenedFile) -> Found:
     """The load points of these results."""
     for row in rows:
-        require(row, ("duration", "completed", "request_rate"), f"a result of {TOOL} --save-result")
+        row.require(("duration", "completed", "request_rate"), f"a result of {TOOL} --save-result")
     return Found([_point(row, file) for row in rows], Served(TOOL))
 
 
 def _point(row: Row, file: OpenedFile) -> FoundPoint:
     level = _level(row, file)
-    model, starts = optional_text(row, "model_id"), numbers(row, "start_times")
+    model, starts = row.optional_text("model_id"), row.numbers("start_times")
     if starts and row.values.get("itls") is not None:
         requests = _requests(row, starts, is_open=level is not None and level.is_open)
         unknown = ["tokens per chunk"]
@@ -73,13 +61,13 @@ def _point(row: Row, file: OpenedFile) -> FoundPoint:
 def _level(row: Row, file: OpenedFile) -> LoadLevel | None:
     """A ramp, a rate, or a concurrency, in this order: a rate may also have a maximum concurrency."""
     if row.values.get("ramp_up_strategy"):
-        ends = number(row, "ramp_up_start_rps"), number(row, "ramp_up_end_rps")
+        ends = row.number("ramp_up_start_rps"), row.number("ramp_up_end_rps")
         return LoadLevel("ramp", max(ends))
     is_unlimited = row.values["request_rate"] in ("inf", math.inf)
-    rate = None if is_unlimited else optional_number(row, "request_rate")
+    rate = None if is_unlimited else row.optional_number("request_rate")
     if rate:
         return LoadLevel("open_loop", rate)
-    concurrency = optional_number(row, "max_concurrency")
+    concurrency = row.optional_number("max_concurrency")
     if concurrency:
         return LoadLevel("closed_loop", concurrency)
     if file.entry.level is not None:
@@ -92,11 +80,11 @@ def _level(row: Row, file: OpenedFile) -> LoadLevel | None:
 
 def _requests(row: Row, starts: list[float], is_open: bool) -> list[TimedRequest]:
     """The requests of a detailed result, which has parallel lists with one item per request."""
-    columns = {name: numbers(row, name) for name in ("ttfts", "latencies", "queue_times", "input_lens", "output_lens")}
+    columns = {name: row.numbers(name) for name in ("ttfts", "latencies", "queue_times", "input_lens", "output_lens")}
     itls, errors = row.values["itls"], row.values.get("errors") or [""] * len(starts)
     for name, values in {**columns, "itls": itls, "errors": errors}.items():
         if values is not None and not isinstance(values, list):
-            refuse(f"{row.where}: {name}", values, "a list")
+            row.refuse(name, "a list")
         if values is not None and len(values) != len(starts):
             raise ResultFileError(
                 f"{row.where}: {name}: holds {len(values)} items, start_times {len(starts)}. Expected one per request. Next: "
@@ -110,14 +98,15 @@ def _requests(row: Row, starts: list[float], is_open: bool) -> list[TimedRequest
         waited = columns["queue_times"][i] if columns["queue_times"] else None
         failed = bool(errors[i])
         streamed = ttft > 0 and not failed
+        times = itertools.accumulate(gaps, initial=start + ttft)
         requests.append(
             TimedRequest(
-                sent_ns=_ns(start),
-                done_ns=_ns(start + latency),
-                scheduled_ns=_ns(start - waited) if is_open and waited is not None else None,
-                first_token_ns=_ns(start + ttft) if streamed else None,
-                last_token_ns=None if failed else _ns(start + latency),
-                chunk_ns=_chunks(start + ttft, gaps) if streamed else None,
+                sent_ns=nanoseconds(start),
+                done_ns=nanoseconds(start + latency),
+                scheduled_ns=nanoseconds(start - waited) if is_open and waited is not None else None,
+                first_token_ns=nanoseconds(start + ttft) if streamed else None,
+                last_token_ns=None if failed else nanoseconds(start + latency),
+                chunk_ns=list(map(nanoseconds, times)) if streamed else None,
                 prompt_tokens=_whole(columns["input_lens"], i),
                 output_tokens=None if failed else _whole(columns["output_lens"], i),
                 prompt_tokens_source="tokenizer",
@@ -128,50 +117,29 @@ def _requests(row: Row, starts: list[float], is_open: bool) -> list[TimedRequest
     return requests
 
 
-def _chunks(first: float, gaps: list[float]) -> list[int]:
-    times = [first]
-    for gap in gaps:
-        times.append(times[-1] + gap)
-    return [_ns(time) for time in times]
-
-
-def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)
-
-
 def _whole(values: list[float] | None, i: int) -> int | None:
     return None if values is None else round(values[i])
 
 
 def _group(row: Row) -> Group:
     """A result without times, as one group; newer versions list the latencies nevertheless."""
-    completed, failed = count(row, "completed"), optional_count(row, "failed")
-    asked = optional_count(row, "num_prompts") or completed
+    completed, failed = row.count("completed"), row.optional_count("failed")
+    asked = row.optional_count("num_prompts") or completed
     failures = max(0, asked - completed) if failed is None else failed
-    latencies = numbers(row, "latencies")
+    latencies = row.numbers("latencies")
     if failures or latencies is None or len(latencies) != completed:  # the list does not show which of them failed
         latencies = None
-    mean_ms = optional_number(row, "mean_e2el_ms")
+    mean_ms = row.optional_number("mean_e2el_ms")
     mean_s = math.fsum(latencies) / completed if latencies else None if mean_ms is None else mean_ms / 1e3
     return Group(
         requests=completed + failures,
         failures=failures,
-        wall_s=number(row, "duration"),
+        wall_s=row.number("duration"),
         latency_mean_s=mean_s if completed else None,
-        prompt_tokens=optional_count(row, "total_input_tokens"),
-        output_tokens=optional_count(row, "total_output_tokens"),
+        prompt_tokens=row.optional_count("total_input_tokens"),
+        output_tokens=row.optional_count("total_output_tokens"),
         source=row.where,
         latency_s=latencies,
-        reported=_printed(row) if completed else {},
-        reported_requests_per_s=optional_number(row, "request_throughput"),
+        reported=in_keys(row, PRINTED, COLUMN, 1e3) if completed else {},
+        reported_requests_per_s=row.optional_number("request_throughput"),
     )
-
-
-def _printed(row: Row) -> dict[str, float]:
-    reported = {}
-    for key in row.values:
-        match = PRINTED.match(key)
-        if match and (value := optional_number(row, key)) is not None:
-            percent = "p50" if match[1] == "median" else match[1]
-            reported[f"{COLUMN[match[2]]}_{percent}"] = value / 1e3
-    return reported

@@ -10,8 +10,9 @@ from __future__ import annotations
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import ImportedOption
 from helpers.importers import vllm
-from helpers.importers.files import OpenedFile, Row, read_objects, read_table, refuse, require, selected
+from helpers.importers.files import OpenedFile, read_objects, read_table, selected
 from helpers.importers.found import Found
+from helpers.importers.rows import Row
 
 TOOL = "a summary of vllm bench sweep"
 MARKS = ("run_number", "duration", "completed", "request_rate")
@@ -22,7 +23,7 @@ def read(file: OpenedFile, option: ImportedOption, config: BenchmarkConfig) -> F
     is_table = file.path.suffix == ".csv"
     rows = read_table(file, MARKS, TOOL) if is_table else read_objects(file, TOOL, listed=True)
     for row in rows:
-        require(row, MARKS, TOOL)
+        row.require(MARKS, TOOL)
     rows = selected(rows, option, file)
     return vllm.found_in([_without_empty(row) for row in rows] if is_table else rows, file)
 
@@ -31,5 +32,5 @@ def _without_empty(row: Row) -> Row:
     """A table row without empty cells and without lists, which only JSON preserves."""
     for key in ("start_times", "itls"):
         if row.values.get(key):
-            refuse(f"{row.where}: {key}", row.values[key], "a sweep without --save-detailed, or its summary.json files")
+            row.refuse(key, "a sweep without --save-detailed, or its summary.json files")
     return Row(row.where, {key: value for key, value in row.values.items() if value not in ("", None)})

@@ -20,7 +20,8 @@ from helpers.load.cluster_pipes import ClusterPipes, NodeLost
 from helpers.load.findings import clocks_moved
 from helpers.load.load_processes import SILENCE_S, LoadProcesses
 from helpers.load.messages import AttemptSpec
-from helpers.run.records import NodeFacts, set_aside
+from helpers.run.finished_point import set_aside
+from helpers.run.records import NodeFacts
 
 
 class ElsewhereWatch:

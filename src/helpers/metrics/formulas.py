@@ -77,17 +77,7 @@ def _seconds(ns: pd.Series) -> pd.Series:
     return (ns.astype("Float64") / 1e9).astype("float64")
 
 
-# --- rates over the steady window ---------------------------------------------------------------------------------
-
-
-def request_throughput(successes: int, window_s: float) -> float:
-    """Requests per second: successes of the steady window / its length."""
-    return successes / window_s
-
-
-def token_throughput(tokens: float, window_s: float) -> float:
-    """Tokens per second: tokens of the successes of the steady window / its length."""
-    return tokens / window_s
+# --- over the steady window ---------------------------------------------------------------------------------------
 
 
 def achieved_concurrency(sent_s: np.ndarray, done_s: np.ndarray, window_s: tuple[float, float]) -> float:

@@ -24,9 +24,9 @@ from helpers.metrics.intervals import (
     share_bounds,
 )
 from helpers.metrics.load_point_latencies import PERCENTS, percentile_columns
+from helpers.metrics.rates import prices_of, served_rates
 from helpers.metrics.reasoning import NO_REASONING
 from helpers.metrics.sample_size import requests_lacking
-from helpers.metrics.summary import prices_of, served_rates
 from helpers.metrics.token_samples import no_sample
 from helpers.price import Price
 from helpers.run.folder import RunFolder
@@ -152,17 +152,13 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     for column in LATENCIES:
         row |= _percentiles(here, column, effect, config.slo.percentile)
     row |= {f"itl_s_p{p:g}": None for p in PERCENTS}
-    states = {f"slo_{column}": _state(here, column, limit, effect, config.slo) for column, limit in _limits(config.slo)}
-    states["slo_error_rate"] = metrics.share_is_met(
-        failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
-    )
-    row |= {f"{what}_{column}": None for column, _ in _limits(config.slo) for what in ("beyond", "limit_effect")}
-    row |= {
-        f"lacking_{column}": _lacking(here, column, limit, effect, config.slo) for column, limit in _limits(config.slo)
-    }
-    row["lacking_error_rate"] = requests_lacking(
-        failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
-    )
+    limits = config.slo.limits_s().items()
+    states = {f"slo_{column}": _state(here, column, limit, effect, config.slo) for column, limit in limits}
+    of_errors = failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
+    states["slo_error_rate"] = metrics.share_is_met(*of_errors)
+    row |= {f"{what}_{column}": None for column, _ in limits for what in ("beyond", "limit_effect")}
+    row |= {f"lacking_{column}": _lacking(here, column, limit, effect, config.slo) for column, limit in limits}
+    row["lacking_error_rate"] = requests_lacking(*of_errors)
     if row["error_rate"] is None:
         row |= {"error_rate_low": None, "error_rate_high": None, "lacking_error_rate": None}
         states["slo_error_rate"] = UNDECIDED
@@ -170,10 +166,6 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     state = metrics.all_of(states.values())
     endless = load.kind != "closed_loop"  # a queue may have been growing unnoticed
     return row | {"slo": UNDECIDED if state == MET and endless else state}
-
-
-def _limits(slo: ServiceLevel) -> list[tuple[str, float]]:
-    return list(slo.limits_s().items())
 
 
 def _sum(values: pd.Series) -> float | None:
@@ -230,8 +222,8 @@ def _rates(here: pd.DataFrame, ok: pd.Series, wall_s: float | None, slo: Service
 
 def _good(here: pd.DataFrame, slo: ServiceLevel) -> pd.Series | None:
     """Requests of each group that met every limit; None where that is not certain."""
-    limits = _limits(slo)
-    bounds = {column: [misses(group, column, limit) for _, group in here.iterrows()] for column, limit in limits}
+    limits = slo.limits_s()
+    bounds = {c: [misses(group, c, limit) for _, group in here.iterrows()] for c, limit in limits.items()}
     if any(fewest != most for of_column in bounds.values() for fewest, most in of_column):
         return None
     missed = pd.DataFrame({column: [most for _, most in of_column] for column, of_column in bounds.items()}, here.index)
@@ -303,7 +295,7 @@ def _estimates_within(row: dict, here: pd.DataFrame, slo: ServiceLevel) -> bool 
     if row["failures"] == row["n"] or (row["error_rate"] or 0.0) > slo.error_rate:
         return False
     answers: list[bool | None] = [None] if row["error_rate"] is None else []
-    for column, limit in _limits(slo):
+    for column, limit in slo.limits_s().items():
         value = row[f"{column}_p{slo.percentile:g}"]
         if value is not None:
             answers.append(value <= limit)

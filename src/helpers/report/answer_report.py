@@ -104,15 +104,12 @@ def _by_traffic(verdict: Verdict, config: BenchmarkConfig) -> list[tuple[str, st
     here = next((i for i, one in enumerate(ranges) if one.low <= wanted <= one.high), None)
     if here is None:
         return []
-    sides, cheapest = [], quoted(ranges[here].option)
-    if here > 0:
-        sides.append(
-            f"below {text.significant(ranges[here].low)} requests a minute that of {quoted(ranges[here - 1].option)}"
-        )
-    if here + 1 < len(ranges):
-        sides.append(
-            f"above {text.significant(ranges[here].high)} requests a minute that of {quoted(ranges[here + 1].option)}"
-        )
+    mine, cheapest = ranges[here], quoted(ranges[here].option)
+    beside = [("below", mine.low, one) for one in ranges[:here][-1:]]
+    beside += [("above", mine.high, one) for one in ranges[here + 1 :][:1]]
+    sides = [
+        f"{side} {text.significant(at)} requests a minute that of {quoted(one.option)}" for side, at, one in beside
+    ]
     if not sides:
         span = f"{text.number(ranges[0].low)} to {text.number(ranges[-1].high)} requests a minute"
         said = f"no option that is shown to {verdict.aim} has a lower bill than {cheapest} from {span}."

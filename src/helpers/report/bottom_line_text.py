@@ -12,7 +12,7 @@ from helpers.report.load_report import LATENCY_NAME
 from helpers.report.price_unit import price_unit, scaled
 from helpers.report.quality_report import score_words, served_by
 from helpers.run.machine import machine_sentence
-from helpers.verdict.capacity import HOURS_PER_MONTH, candidates, fleet
+from helpers.verdict.capacity import candidates, fleet
 from helpers.verdict.chosen_points import is_replicated, mixed_cost
 from helpers.verdict.judging import loads_of
 from helpers.verdict.open_points import may_be_less
@@ -114,14 +114,12 @@ def _need_within(option: OptionVerdict, config: BenchmarkConfig) -> str:
     rate = option.capacity.requests_per_minute_per_instance
     if option.capacity.instances is None or not rate.low or not rate.high:
         return ""
-    traffic = config.traffic
-    few, many = (
-        fleet(option, traffic.requests_per_minute, traffic.headroom, option.price, bound) for bound in ("high", "low")
-    )
+    traffic = config.traffic.requests_per_minute, config.traffic.headroom
+    few, many = (fleet(option, *traffic, option.price, bound) for bound in (rate.high, rate.low))
     if few.instances == many.instances:
         return f" (the same at both ends of the {interval_words(config)} of what an instance serves)"
-    usd = [one.usd_per_fleet_hour for one in (few, many)]
-    money = "" if None in usd else f", {' to '.join(text.money(each * HOURS_PER_MONTH) for each in usd)}"
+    usd = [one.usd_per_month for one in (few, many)]
+    money = "" if None in usd else f", {' to '.join(map(text.money, usd))}"
     return f" ({interval_words(config)}: {few.instances} to {many.instances} instances{money})"
 
 
@@ -135,7 +133,8 @@ def _no_recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
         return Markdown("**Nothing was measured: no option gave an answer that could be judged.**")
     unpriced = [o.option for o in verdict.options if o.status == "unpriced"]
     if unpriced:
-        said = f"{' and '.join(map(quoted, unpriced))} {_verb(unpriced)} the SLO, but without a price none can be recommended."
+        meet = "meets" if len(unpriced) == 1 else "meet"
+        said = f"{' and '.join(map(quoted, unpriced))} {meet} the SLO, but without a price none can be recommended."
         return Markdown("**{}**").format(said)
     said = Markdown("**No option is shown to {} ({}).**").format(verdict.aim, slo_words(config))
     if verdict.best_estimate:
@@ -143,10 +142,6 @@ def _no_recommendation(verdict: Verdict, config: BenchmarkConfig) -> Markdown:
     if verdict.nearest:
         return said + Markdown(" {} came nearest: {}.").format(quoted(verdict.nearest), verdict.nearest_reason)
     return said
-
-
-def _verb(names: list[str]) -> str:
-    return "meets" if len(names) == 1 else "meet"
 
 
 def _if_you_must(verdict: Verdict, config: BenchmarkConfig) -> str:

@@ -1,4 +1,5 @@
-"""The columns of all tables: header with its unit, and how values are written. A table names them by key.
+"""The columns of all tables: header with its unit, and how values are written. A table names them by key; a column of text whose
+key is its header needs no entry here.
 
 Keys of measurements are the columns of metrics/load_points.csv, which docs/metrics.md defines.
 """
@@ -43,7 +44,6 @@ CATALOGUE = {
     column.key: column
     for column in (
         # prompts
-        Column("dataset", "dataset"),
         numeric("asked", "asked", decimals=0),
         numeric("made", "made", decimals=0),
         numeric("min_prompt_tokens", "shortest, tokens", decimals=0),
@@ -53,8 +53,6 @@ CATALOGUE = {
         numeric("prompt_tokens", "tokens", decimals=0),
         Column("beginning", "beginning", wraps=True),
         # verdict and load points
-        Column("option", "option"),
-        Column("verdict", "verdict"),
         Column("shown", "SLO met there"),
         Column("reason", "why", wraps=True),
         numeric("n", "n", decimals=0),
@@ -67,7 +65,6 @@ CATALOGUE = {
         numeric("latency_s_mean_ok", "latency, mean, s", at_most=3),
         numeric("usd_per_hour", "$/h of the option", decimals=3),
         Column("slo", "SLO"),
-        Column("steady", "steady"),
         numeric("achieved_concurrency", "in flight, mean", decimals=2),
         numeric("failures", "failures", decimals=0),
         numeric("requests_per_s", "requests/s", at_most=2),
@@ -86,7 +83,6 @@ CATALOGUE = {
         Column("highest", "highest load within the SLO", wraps=True),
         Column("recommendation", "recommendation", wraps=True),
         # capacity and cost
-        Column("price", "price"),
         Column("bound", "it serves"),
         numeric("capacity", "requests/min per instance", decimals=0),
         numeric("instances", "instances", decimals=0),
@@ -98,15 +94,12 @@ CATALOGUE = {
         numeric("saved", "saved, %", decimals=0),
         Column("status", "verdict"),
         numeric("traffic", "requests/min", decimals=0),
-        Column("cheapest", "cheapest"),
         numeric("served_requests_per_s", "requests/s served", at_most=2),
         numeric("served_output_tokens_per_s", "output tokens/s served", decimals=0),
         Column("name", "price"),
         Column("amount", "$"),
         Column("source", "source", wraps=True),
         Column("as_of", "looked up on"),
-        Column("endpoint", "endpoint"),
-        Column("state", "state"),
         numeric("startup_s", "start-up, s", decimals=1),
         numeric("first_answer_s", "first answer, s", decimals=2),
         Column("first_ratio", "first 10 ÷ steady"),
@@ -115,13 +108,9 @@ CATALOGUE = {
         numeric("usd", "spent, $", decimals=2),
         Column("price_source", "price from", wraps=True),
         # two runs
-        Column("load", "load"),
-        Column("metric", "metric"),
         numeric("ratio", "now ÷ baseline", decimals=3),
         Column("change", "difference"),
         # deployments
-        Column("target", "target"),
-        Column("region", "region"),
         Column("image", "image or model", wraps=True),
         Column("settings", "serving settings", wraps=True),
         # endpoints

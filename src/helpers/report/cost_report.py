@@ -11,7 +11,7 @@ from helpers.report.columns import column, interval_column, numeric
 from helpers.report.comparing import listed, quoted
 from helpers.report.display import Prose, Table
 from helpers.report.load_report import as_measured, level_column
-from helpers.report.price_unit import price_column
+from helpers.report.price_unit import interval_of, price_column
 from helpers.report.report import STATUS_WORDS, by_cost
 from helpers.report.table_readings import capacity_reading, cost_reading, prices_reading, run_cost_reading
 from helpers.run.ledger import EndpointRecord
@@ -47,7 +47,6 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
             continue
         for i, price in enumerate(option.prices or [None]):
             need = fleet(option, config.traffic.requests_per_minute, config.traffic.headroom, price)
-            usd = need.usd_per_fleet_hour
             rate = option.capacity.requests_per_minute_per_instance
             rows.append(
                 {
@@ -55,18 +54,17 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
                     "instance_type": option.instance_type,
                     "price": "unknown" if price is None else price.name,
                     "capacity": rate.value,
-                    "interval": text.Interval(rate.low, rate.high, 0),
+                    "interval": interval_of(rate, 0),
                     "bound": "at least" if option.capacity.at_least and not option.is_billed_per_token else "about",
                     "instances": need.instances,
                     "utilisation": None if need.utilisation is None else need.utilisation * 100,
-                    "usd_per_fleet_hour": usd,
-                    "usd_per_month": None if usd is None else usd * HOURS_PER_MONTH,
+                    "usd_per_fleet_hour": need.usd_per_fleet_hour,
+                    "usd_per_month": need.usd_per_month,
                     "status": status_words(option) if i == 0 else "",
                 }
             )
     if not rows:
         return Prose("No option has such a load, so there are no instances to count.")
-    table = pd.DataFrame(rows)
     columns = [
         "option",
         "instance_type",
@@ -80,19 +78,15 @@ def capacity_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
         column("usd_per_month", best="lowest"),
         "status",
     ]
-    is_bounded = any(row["bound"] == "at least" for row in rows)
-    at_least = (
-        " At least: on a dataset nobody knows whether a higher load meets the SLO too, so an instance may serve more."
-        if is_bounded
-        else ""
-    )
+    at_least = ""
+    if any(row["bound"] == "at least" for row in rows):
+        at_least = " At least: on a dataset nobody knows whether a higher load meets the SLO too, so an instance may serve more."
     caption = (
         f"Capacity for {text.number(config.traffic.requests_per_minute)} requests a minute with "
         f"{text.percent(config.traffic.headroom)} headroom, at the cheapest load that {standing(verdict)}, "
-        f"{as_measured(config.load)}.{at_least} A month has "
-        f"{HOURS_PER_MONTH} hours."
+        f"{as_measured(config.load)}.{at_least} A month has {HOURS_PER_MONTH} hours."
     )
-    return Table(table, columns, caption, capacity_reading(by_cost(verdict), config.traffic.headroom))
+    return Table(rows, columns, caption, capacity_reading(by_cost(verdict), config.traffic.headroom))
 
 
 def standing(verdict: Verdict) -> str:
@@ -119,7 +113,8 @@ def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
         return Prose(f"No option is shown to {verdict.aim} and has a price, so there is no bill to compare.")
     rows = []
     for traffic in TRAFFIC_STEPS:
-        bills = {i: _monthly(option, traffic, config) for i, option in enumerate(options)}
+        needs = [fleet(option, traffic, config.traffic.headroom, option.price) for option in options]
+        bills = {i: need.usd_per_month for i, need in enumerate(needs)}
         known = {i: usd for i, usd in bills.items() if usd is not None}
         best = min(known, key=lambda i: (known[i], options[i].cost.value)) if known else None
         rows.append(
@@ -135,7 +130,7 @@ def traffic_table(verdict: Verdict, config: BenchmarkConfig) -> Table | Prose:
         f"The monthly bill over a range of traffic, in whole instances with {text.percent(config.traffic.headroom)} "
         "headroom, at each option's first price. Of equal bills the option that is cheaper at full load counts."
     )
-    return Table(pd.DataFrame(rows), columns, caption + unequal_work(verdict))
+    return Table(rows, columns, caption + unequal_work(verdict))
 
 
 def unequal_work(verdict: Verdict) -> str:
@@ -170,16 +165,9 @@ def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     for by_token in (o for o in options if o.is_billed_per_token):
         for by_hour in (o for o in options if not o.is_billed_per_token):
             at = break_even(by_token, by_hour, headroom)
-            said.append(
-                f"{quoted(by_hour.option)} beats the token prices of {quoted(by_token.option)} "
-                + (f"from {text.significant(at)} requests a minute on." if at else "at no traffic in this range.")
-            )
+            where = f"from {text.significant(at)} requests a minute on" if at else "at no traffic in this range"
+            said.append(f"{quoted(by_hour.option)} beats the token prices of {quoted(by_token.option)} {where}.")
     return Prose(" ".join(said))
-
-
-def _monthly(option: OptionVerdict, traffic: float, config: BenchmarkConfig) -> float | None:
-    usd = fleet(option, traffic, config.traffic.headroom, option.price).usd_per_fleet_hour
-    return None if usd is None else usd * HOURS_PER_MONTH
 
 
 # --- how prices were worked out -----------------------------------------------------------------------------------
@@ -222,7 +210,7 @@ def price_table(verdict: Verdict) -> Table:
     ]
     columns = ["option", "name", "amount", "source", "as_of"]
     said = prices_reading([price.as_of for option in verdict.options for price in option.prices])
-    return Table(pd.DataFrame(rows, columns=columns), columns, "The prices behind the costs.", said)
+    return Table(rows, columns, "The prices behind the costs.", said)
 
 
 def _price_words(price: Price) -> str:
@@ -238,7 +226,7 @@ def _price_words(price: Price) -> str:
 
 def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
     """What each endpoint of the run cost, from the create call to the deletion."""
-    rows = pd.DataFrame(
+    rows = [
         {
             "option": r.option,
             "endpoint": r.endpoint_name,
@@ -250,7 +238,7 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
             "price_source": r.price.origin if r.price else "unknown",
         }
         for r in endpoints
-    )
+    ]
     columns = ["option", "endpoint", "state", "startup_s", "minutes", "usd_per_option_hour", "usd", "price_source"]
     local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""
     caption = f"Endpoints of this run, from the create call to the deletion.{local}"

@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report import charts
@@ -16,6 +14,7 @@ from helpers.report.columns import interval_column, interval_words, numeric
 from helpers.report.comparing import listed, quoted
 from helpers.report.cost_report import standing, status_words, unequal_work
 from helpers.report.display import Figure, Prose, Table
+from helpers.report.price_unit import interval_of
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.capacity import HOURS_PER_MONTH
 from helpers.verdict.traffic_day import (
@@ -28,7 +27,7 @@ from helpers.verdict.traffic_day import (
     hour_ranges,
     ranked,
 )
-from helpers.verdict.verdict import Estimate, Verdict
+from helpers.verdict.verdict import Verdict
 
 MOST_STRETCHES = 3
 """Stretches of the day that a sentence names."""
@@ -54,7 +53,7 @@ def day_table(verdict: Verdict, endpoints: Sequence[EndpointRecord], config: Ben
             "startup_s": day.startup_s,
             "usd_per_month_fixed": day.fixed_usd_per_month and day.fixed_usd_per_month.value,
             "usd_per_month_of_day": day.usd_per_month and day.usd_per_month.value,
-            "interval": _interval(day.usd_per_month),
+            "interval": interval_of(day.usd_per_month, 0),
             "saved": None if day.saved is None else day.saved * 100,
             "status": status_words(day.option),
         }
@@ -72,7 +71,7 @@ def day_table(verdict: Verdict, endpoints: Sequence[EndpointRecord], config: Ben
         "saved",
         "status",
     ]
-    return Table(pd.DataFrame(rows), columns, _caption(days, verdict, config))
+    return Table(rows, columns, _caption(days, verdict, config))
 
 
 def _caption(days: Sequence[Day], verdict: Verdict, config: BenchmarkConfig) -> str:
@@ -141,10 +140,6 @@ def _by_hour(needed: Needed) -> str:
 
 def _with_interval(value: int, low: int | None, high: int | None) -> str:
     return f"{value:,}" if low == value == high else f"{value:,} {text.Interval(low, high, 0)}"
-
-
-def _interval(bill: Estimate | None) -> text.Interval:
-    return text.NO_INTERVAL if bill is None else text.Interval(bill.low, bill.high, 0)
 
 
 # --- the sentence -------------------------------------------------------------------------------------------------
@@ -243,11 +238,8 @@ def _saving(day: Day, compared: Sequence[Day], config: BenchmarkConfig) -> str:
     if day.startup_s is not None:
         how = "as measured" if config.traffic.startup_s is None else "as the config states"
         return f"Autoscaling saves {saved} of {fixed}, with a start-up of {_time(day.startup_s)}, {how}."
-    return (
-        f"Autoscaling saves {saved} of {fixed}."
-        if day in compared[:1]
-        else f"Autoscaling saves {saved} of {fixed}, {LEFT_OUT}."
-    )
+    left_out = "" if day in compared[:1] else f", {LEFT_OUT}"
+    return f"Autoscaling saves {saved} of {fixed}{left_out}."
 
 
 def _time(seconds: float) -> str:

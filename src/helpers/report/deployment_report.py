@@ -34,12 +34,6 @@ def deployments_table(endpoints: list[EndpointRecord]) -> Table:
         *([Column("digest", "image digest", wraps=True)] if any(record.image_digest for record in endpoints) else []),
         "settings",
     ]
-    named = {
-        "target": "target",
-        "instances": "instances",
-        "region": "region",
-        "image": "image",
-        "settings": "serving settings",
-    }
+    named = {name: name for name in ("target", "instances", "region", "image")} | {"settings": "serving settings"}
     caption = "What served each option. Settings that are not named are the container's own."
     return Table(rows, columns, caption, deployments_reading(rows, named))

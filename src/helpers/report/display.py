@@ -13,7 +13,7 @@ import base64
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -154,16 +154,19 @@ class Html:
 class Table(WithTables):
     """Rows under a caption; the first column heads them. Its frame can be focused, so that keys scroll what is too wide."""
 
-    rows: pd.DataFrame
+    rows: pd.DataFrame | Sequence[Mapping[str, object]]
     columns: Sequence[Column | str]
-    """Each may be a key of `columns.CATALOGUE`."""
+    """Each may be a key of `columns.CATALOGUE`; one that is not there is text and its own header."""
     caption: str
     reading: str = ""
     """A sentence below that says what to see; empty where there is nothing to say."""
 
     def __post_init__(self) -> None:
-        named = [CATALOGUE[each] if isinstance(each, str) else each for each in self.columns]
+        named = [CATALOGUE.get(each, Column(each, each)) if isinstance(each, str) else each for each in self.columns]
         object.__setattr__(self, "columns", named)
+        if not isinstance(self.rows, pd.DataFrame):
+            keys = None if self.rows else [column.key for column in named]
+            object.__setattr__(self, "rows", pd.DataFrame(self.rows, columns=keys))
 
     def cells(self) -> list[list[str]]:
         """The text of every cell, row by row."""
@@ -297,7 +300,6 @@ def together(*shown: Shown | None) -> Section | None:
 
 
 def _in_page(shown: Shown) -> Markup:
-    """What is shown, in HTML."""
     return shown.markdown.as_html() if isinstance(shown, Prose) else Markup(shown._repr_html_())
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import pandas as pd
-
 from helpers.endpoints.orphans import Orphan
 from helpers.endpoints.preflight import first_answers
 from helpers.endpoints.targets.sagemaker_resources import CREATED_BY
@@ -28,12 +26,12 @@ def preflight_table(run: RunFolder) -> Table | None:
         "output_tokens",
         "notes",
     ]
-    return Table(pd.DataFrame(rows), columns, "One request before any load. It is not measured.")
+    return Table(rows, columns, "One request before any load. It is not measured.")
 
 
 def orphans_table(orphans: list[Orphan]) -> Table:
     """What was found, with its age: a run that is still under way looks the same as a forgotten one but for its time."""
-    rows = pd.DataFrame(
+    rows = [
         {
             "name": orphan.name,
             "run": orphan.run_id,
@@ -44,10 +42,9 @@ def orphans_table(orphans: list[Orphan]) -> Table:
             "expired": "yes" if orphan.has_expired else "no",
         }
         for orphan in orphans
-    )
-    titles = {"name": "name", "run": "run", "what": "what", "status": "status", "created": "created, UTC"}
-    titles |= {"expires": "expires, UTC", "expired": "expired"}
-    columns = [Column(key, title) for key, title in titles.items()]
+    ]
+    times = Column("created", "created, UTC"), Column("expires", "expires, UTC")
+    columns = [Column("name", "name"), "run", "what", Column("status", "status"), *times, "expired"]
     return Table(
         rows, columns, f"Everything tagged created-by={CREATED_BY}. What has not expired may be in use by a run."
     )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.metrics.failure_counts import KIND, failure_words
+from helpers.number_text import some
 from helpers.report.display import Table
 from helpers.report.table_readings import failures_reading
-
-MOST_NAMED = 3
 
 
 def errors_table(failures: pd.DataFrame) -> Table | None:
@@ -31,25 +30,19 @@ def errors_table(failures: pd.DataFrame) -> Table | None:
     )
     if any(row["example"] for row in rows):
         caption += " The example is the commonest message, in the words of the server or of the connection."
-    return Table(pd.DataFrame(rows), columns, caption, failures_reading(rows))
+    return Table(rows, columns, caption, failures_reading(rows))
 
 
 def _failed(mine: pd.DataFrame, sent: float) -> dict[str, object]:
     """How many failed in one way, where, and an example; unknown where the results leave failures out."""
+    found = {"failed": None, "share": None, "where": _where(mine), "example": None}
     if mine["failed"].isna().all():
-        return {"failed": None, "share": None, "where": _where(mine), "example": None}
+        return found
     failed, example = int(mine["failed"].sum()), mine.loc[mine["failed"].idxmax(), "example"]
-    return {
-        "failed": failed,
-        "share": 100 * failed / sent,
-        "where": _where(mine),
-        "example": None if pd.isna(example) else example,
-    }
+    return found | {"failed": failed, "share": 100 * failed / sent, "example": None if pd.isna(example) else example}
 
 
 def _where(failed: pd.DataFrame) -> str:
     """The load points at which something failed, at most three by name, the worst first."""
     worst = failed.sort_values("failed", ascending=False, kind="stable")
-    named = [f"{row.dataset}, {row.load}" for row in worst.itertuples()]
-    more = len(named) - MOST_NAMED
-    return "; ".join(named[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    return some(f"{row.dataset}, {row.load}" for row in worst.itertuples())

@@ -10,7 +10,7 @@ from helpers import number_text as text
 from helpers.report.columns import column, interval_column, numeric
 from helpers.report.display import Table
 from helpers.report.load_report import LATENCY_NAME
-from helpers.report.price_unit import price_unit, scaled
+from helpers.report.price_unit import interval_of, price_unit, scaled
 from helpers.verdict.chosen_points import is_replicated, mixed_cost
 from helpers.verdict.verdict import Estimate, OptionVerdict
 from helpers.verdict.what_if import MONTH, Outcome
@@ -34,9 +34,7 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
                 "load": _loads(option),
                 "latency": _slowest([row[f"{metric}_{percentile}"] for row in chosen]),
                 "cost": cost and cost.value,
-                "interval": text.Interval(cost.low, cost.high, text.decimals_for([cost.value]))
-                if cost
-                else text.NO_INTERVAL,
+                "interval": interval_of(cost),
                 "instances": capacity and capacity.instances,
                 "usd_per_month": capacity and capacity.usd_per_month,
                 "why": option.reason,
@@ -56,13 +54,12 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
     ]
     met = sum(bool(option.points) for option in verdict.options)
     slowest = "; its latency is that of the slowest dataset" if len(config.datasets) > 1 else ""
-    slowest = (
-        slowest if config.load.mix is None else "; its latency is that of the part of the mix that comes off worst"
-    )
+    if config.load.mix is not None:
+        slowest = "; its latency is that of the part of the mix that comes off worst"
     caption = (
         f"{met} of {text.plural(len(rows), 'option')} shown to meet the SLO, at the cheapest load that does{slowest}."
     )
-    return Table(pd.DataFrame(rows), columns, caption)
+    return Table(rows, columns, caption)
 
 
 def _slowest(latencies_s: list[float | None]) -> float | None:

@@ -16,14 +16,13 @@ from helpers.report.charts.history import over_time
 from helpers.report.charts.style import LATENCY_WORDS
 from helpers.report.columns import Column, interval_words, numeric
 from helpers.report.display import Figure, Table
-from helpers.report.price_unit import unit_for
+from helpers.report.price_unit import interval_of, scaled, unit_for
 from helpers.verdict.chosen_points import main_latency, percentile_column
 from helpers.verdict.compare import PRICE, REAL, Comparison, compared_columns
 from helpers.verdict.verdict import Verdict
 
 SHOWN = ("recommended", "tied", "feasible")
 ALL = "all datasets, mixed as the traffic"
-MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ def history_summary(runs: Sequence[PastRun]) -> str:
     worse = [row.in_words() for row in last.comparison.rows if row.is_worse]
     if not worse:
         return f"{said} Nothing is shown to be worse in the last run than in the one before."
-    more = f"; and {len(worse) - MOST_NAMED} more" if len(worse) > MOST_NAMED else ""
-    return f"{said} Worse in the last run than in the one before: {'; '.join(worse[:MOST_NAMED])}{more}."
+    return f"{said} Worse in the last run than in the one before: {text.some(worse)}."
 
 
 def history_figures(runs: Sequence[PastRun], config: BenchmarkConfig, folder: Path) -> list[Figure]:
@@ -150,24 +148,22 @@ def verdicts_table(runs: Sequence[PastRun], config: BenchmarkConfig) -> Table:
     for run in reversed(runs):
         winner = run.verdict.option(run.verdict.recommended) if run.verdict.recommended else None
         unit = unit_for(run.verdict.cost_basis, [winner.cost.value] if winner else [])
-        cost = winner and {end: value and value * unit.scale for end, value in winner.cost}
+        cost = winner and scaled(winner.cost, unit)
         real = None if run.comparison is None else sum(row.change == REAL for row in run.comparison.rows)
         rows.append(
             {
                 "run": run.run_id,
                 "started": f"{run.started_at:%Y-%m-%d %H:%M}",
                 "verdict": _recommends(run.verdict),
-                "cost": f"{text.dollars(cost['value'])} {unit.words}" if cost else "–",
-                "interval": text.Interval(cost["low"], cost["high"], text.decimals_for([cost["value"]]))
-                if cost
-                else text.NO_INTERVAL,
+                "cost": f"{text.dollars(cost.value)} {unit.words}" if cost else "–",
+                "interval": interval_of(cost),
                 "usd_per_month": winner.capacity.usd_per_month if winner and winner.capacity else None,
                 "changed": "–" if real is None else f"{real} of {len(run.comparison.rows)}",
                 "why": run.why_not_compared or None,
             }
         )
     columns = [
-        Column("run", "run"),
+        "run",
         Column("started", "started, UTC"),
         Column("verdict", "verdict", wraps=True),
         Column("cost", "price of the recommended"),
@@ -177,9 +173,7 @@ def verdicts_table(runs: Sequence[PastRun], config: BenchmarkConfig) -> Table:
     ]
     if any(run.why_not_compared for run in runs):
         columns.append(Column("why", "why not compared", wraps=True))
-    return Table(
-        pd.DataFrame(rows), columns, "Every run, the newest first, with its real differences from the run before."
-    )
+    return Table(rows, columns, "Every run, the newest first, with its real differences from the run before.")
 
 
 def changes_table(runs: Sequence[PastRun], config: BenchmarkConfig) -> Table | None:
@@ -195,7 +189,7 @@ def changes_table(runs: Sequence[PastRun], config: BenchmarkConfig) -> Table | N
     if not rows:
         return None
     columns = [
-        Column("run", "run"),
+        "run",
         "option",
         "dataset",
         "load",
@@ -211,7 +205,7 @@ def changes_table(runs: Sequence[PastRun], config: BenchmarkConfig) -> Table | N
         "runs have (Bonferroni), does not hold 1. Of twenty pairs of runs in which nothing changed, about one shows a "
         "difference. The cause need not be the option: another instance of the type, or a busier machine, is real too."
     )
-    return Table(pd.DataFrame(rows), columns, caption)
+    return Table(rows, columns, caption)
 
 
 def _recommends(verdict: Verdict) -> str:

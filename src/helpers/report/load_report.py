@@ -15,7 +15,7 @@ from helpers.report.display import Table
 from helpers.report.price_unit import PriceUnit, price_unit
 from helpers.report.table_readings import loads_reading
 from helpers.verdict.chosen_points import cheapest_within_slo, main_latency, percentile_column
-from helpers.verdict.open_points import not_met_because
+from helpers.verdict.open_words import not_met_because
 from helpers.verdict.verdict import Verdict
 
 LATENCY_NAME = {"latency_s": "latency", "ttft_s": "TTFT", "ttfa_s": "TTFA", "tpot_s": "TPOT"}
@@ -91,7 +91,7 @@ def recommendations(points: pd.DataFrame, verdict: Verdict, config: BenchmarkCon
         caption += (
             " Beside it: the highest load that is shown to meet the SLO, and what is known of the next one above it."
         )
-    return Table(pd.DataFrame(rows), columns, caption, loads_reading(loads))
+    return Table(rows, columns, caption, loads_reading(loads))
 
 
 def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig, has_left: bool) -> str:

@@ -12,6 +12,7 @@ from helpers.report.columns import Column, interval_column, interval_words, nume
 from helpers.report.comparing import listed, quoted
 from helpers.report.display import Table
 from helpers.report.load_report import LATENCY_NAME
+from helpers.report.price_unit import interval_of
 from helpers.report.report import STATUS_WORDS
 from helpers.verdict.chosen_points import main_latency
 from helpers.verdict.main_effects import Effect, main_effects
@@ -29,13 +30,11 @@ def settings_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConf
             "setting": label(effect, effects),
             "values": f"{effect.value} instead of {effect.against}",
             "pairs": f"{effect.pairs} of {effect.possible}",
-            "price_change": _percent(effect.price),
-            "price_interval": _interval(effect.price),
-            "by_pair": f"{100 * effect.lowest:,.1f} to {100 * effect.highest:,.1f}"
-            if effect.pairs > 1
-            else text.UNKNOWN,
-            "latency_change": _percent(effect.latency),
-            "latency_interval": _interval(effect.latency),
+            **_change("price", effect.price),
+            "by_pair": text.UNKNOWN
+            if effect.pairs < 2
+            else f"{100 * effect.lowest:,.1f} to {100 * effect.highest:,.1f}",
+            **_change("latency", effect.latency),
             "load_points": effect.load_points,
         }
         for effect in effects
@@ -43,7 +42,7 @@ def settings_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConf
     latency = f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}"
     columns = [
         *(["option"] if len({effect.matrix for effect in effects}) > 1 else []),
-        Column("setting", "setting"),
+        "setting",
         Column("values", "value"),
         Column("pairs", "pairs with a price"),
         numeric("price_change", "change of price, %", decimals=1),
@@ -60,7 +59,7 @@ def settings_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConf
         "depends on the others. Load points that the client limited are left out."
     )
     said = " ".join(filter(None, [price_sentence(effects, config), _absent(verdict, config, effects)]))
-    return Table(pd.DataFrame(rows), columns, caption, said)
+    return Table(rows, columns, caption, said)
 
 
 def label(effect: Effect, effects: Sequence[Effect]) -> str:
@@ -112,12 +111,6 @@ def _signed(share: float) -> str:
     return f"{100 * share:+,.1f}%"
 
 
-def _percent(change: Estimate | None) -> float | None:
-    return None if change is None else 100 * change.value
-
-
-def _interval(change: Estimate | None) -> text.Interval:
-    if change is None:
-        return text.NO_INTERVAL
-    low, high = (None if end is None else 100 * end for end in (change.low, change.high))
-    return text.Interval(low, high, 1)
+def _change(of: str, share: Estimate | None) -> dict[str, object]:
+    percent = share and share.times(100)
+    return {f"{of}_change": percent and percent.value, f"{of}_interval": interval_of(percent, 1)}

@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-import pandas as pd
-
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.containers.accelerators import Instance, instance_of
 from helpers.config.load import REQUESTS_PER_S_PER_PROCESS, STREAMS_PER_PROCESS, processes_for, shares_of_nodes
@@ -17,7 +15,7 @@ from helpers.config.options import Option, SageMakerOption
 from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.endpoints.targets.sagemaker_requests import machine_image_of
 from helpers.number_text import plural
-from helpers.report.columns import Column, numeric
+from helpers.report.columns import Column
 from helpers.report.display import Table
 
 MOST_SHARES = 4
@@ -39,8 +37,18 @@ def machines_table(config: BenchmarkConfig) -> Table | None:
     Takes seconds, in which the SageMaker SDK loads. Raises DeployError for an image that it does not know, or that runs on no
     machine image.
     """
-    rows = [_row(option, config.aws.region) for option in config.options if is_made_on_aws(option)]
-    return Table(pd.DataFrame(rows), COLUMNS, CAPTION) if rows else None
+    rows = [
+        {
+            "option": option.name,
+            "machine_image": _machine_image(option, config.aws.region),
+            "accelerators": _accelerators(instance),
+            "disk": _disk(option, instance),
+        }
+        for option in config.options
+        if is_made_on_aws(option)
+        for instance in [instance_of(option.instance_type)]
+    ]
+    return Table(rows, COLUMNS, CAPTION) if rows else None
 
 
 def load_machines_table(config: BenchmarkConfig) -> Table | None:
@@ -50,10 +58,13 @@ def load_machines_table(config: BenchmarkConfig) -> Table | None:
         return None
     levels = load.possible_levels()
     nodes, per_node = cluster.nodes, cluster.processes_per_node
-    senders = [processes_for(load, level, nodes * per_node, nodes) for level in levels]
     rows = [
-        {"load": level.label, "processes": processes, "each": _each(shares_of_nodes(load, level))}
-        for level, processes in zip(levels, senders, strict=True)
+        {
+            "load": level.label,
+            "processes": processes_for(load, level, nodes * per_node, nodes),
+            "each": _each(shares_of_nodes(load, level)),
+        }
+        for level in levels
     ]
     said = (
         f"Load machines: {plural(nodes, 'node')} of the Ray cluster at {cluster.address} (load.cluster), with up to "
@@ -71,12 +82,7 @@ def load_machines_table(config: BenchmarkConfig) -> Table | None:
             f" That may be too few: {highest.label} takes {_processes(wanted)} ({STREAMS_PER_PROCESS} streams or "
             f"{REQUESTS_PER_S_PER_PROCESS} requests/s each). Next: raise nodes or processes_per_node."
         )
-    columns = [
-        "load",
-        numeric("processes", "load processes", decimals=0),
-        Column("each", "sent by each node", wraps=True),
-    ]
-    return Table(pd.DataFrame(rows), columns, said)
+    return Table(rows, ["load", "processes", Column("each", "sent by each node", wraps=True)], said)
 
 
 def _processes(count: int) -> str:
@@ -88,16 +94,6 @@ def _each(shares: list[float]) -> str:
     if len(shares) <= MOST_SHARES:
         return " + ".join(f"{share:g}" for share in shares)
     return " + ".join(f"{count} x {share:g}" for share, count in Counter(shares).items())
-
-
-def _row(option: SageMakerOption, region: str) -> dict[str, str]:
-    instance = instance_of(option.instance_type)
-    return {
-        "option": option.name,
-        "machine_image": _machine_image(option, region),
-        "accelerators": _accelerators(instance),
-        "disk": _disk(option, instance),
-    }
 
 
 def _machine_image(option: SageMakerOption, region: str) -> str:
@@ -147,19 +143,12 @@ def quota_table(config: BenchmarkConfig) -> Table | None:
         }
         for instance_type, count in needed.items()
     ]
-    columns = [
-        "instance_type",
-        "needed",
-        "limit",
-        "in_use",
-        "enough",
-        Column("source", "quota from"),
-    ]
+    columns = ["instance_type", "needed", "limit", "in_use", "enough", Column("source", "quota from")]
     caption = (
         f"Instances for endpoints in {region}. Needed: the most that exist at once where max_parallel_endpoints is "
         f"{config.endpoints.max_parallel_endpoints}. In use: by all endpoints of the account."
     )
-    return Table(pd.DataFrame(rows), columns, caption)
+    return Table(rows, columns, caption)
 
 
 def instances_needed(config: BenchmarkConfig) -> dict[str, int]:

@@ -10,14 +10,11 @@ from __future__ import annotations
 import math
 import re
 
-import pandas as pd
-
 from helpers.config.aws_regions import unknown_region_words
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import ROOM, LoadLevel, Ramp, Search
-from helpers.config.options import BedrockOption, OpenAIOption, Option, PythonOption, SageMakerOption
+from helpers.config.load import ROOM, Ramp, Search
+from helpers.config.options import BedrockOption, Option, PythonOption, SageMakerOption
 from helpers.config.secret_names import SECRET_NAME
-from helpers.config.workload import Dataset
 from helpers.endpoints.pricing import price_of
 from helpers.load.control import SHARE
 from helpers.load.price_bound import most_of
@@ -30,8 +27,9 @@ from helpers.number_text import dollars, number, plural, significant
 from helpers.price import Price
 from helpers.report.columns import Column, numeric
 from helpers.report.display import Table
+from helpers.report.plan_dollars import dollars_of
 from helpers.report.plan_machines import is_made_on_aws
-from helpers.run.folder import describe_machine
+from helpers.run.environment import describe_machine
 
 LOCAL_STARTUP_MINUTES = 0.2
 STARTUP_MINUTES = (
@@ -82,22 +80,23 @@ def plan_table(config: BenchmarkConfig) -> Table:
         *([Column("at_best", "at best", wraps=True)] if looks_of(config) else []),
         "basis",
     ]
-    return Table(pd.DataFrame(rows), columns, _caption(rows, config))
+    return Table(rows, columns, _caption(rows, config))
 
 
 def _row(option: Option, config: BenchmarkConfig, price: Price | None) -> dict[str, object]:
     points = len(config.datasets_of(option)) * config.load.most_levels * config.load.repetitions
     startup, startup_basis = _startup_minutes(option)
+    each = longest_point_s(config) / 60
     scored = 0 if config.quality is None else sum(samples_of(config).get(d.name, 0) for d in config.datasets_of(option))
     timeout_s = config.load.request_timeout_s
     pass_minutes = min(config.quality.max_duration_s + timeout_s, scored * timeout_s) / 60 if scored else 0.0
-    minutes = startup + points * _minutes_per_point(config) + pass_minutes
-    usd, usd_basis = _dollars(option, config, price, minutes)
+    minutes = startup + points * each + pass_minutes
+    usd, usd_basis = dollars_of(option, config, price, minutes)
     most = "at most " if isinstance(config.load, Search) else ""
     quality_basis = (
         f"{plural(scored, 'request')} to score answers, at most {number(pass_minutes, 1)} min" if scored else ""
     )
-    load_basis = f"{most}{plural(points, 'load point')} of at most {number(_minutes_per_point(config), 1)} min"
+    load_basis = f"{most}{plural(points, 'load point')} of at most {number(each, 1)} min"
     return {
         "option": option.name,
         "makes": _what_it_makes(option, config),
@@ -134,7 +133,7 @@ def _expected(
     """What a race is expected to take of the option that comes up as number `place` (`load.race_estimate`)."""
     load, (startup, _) = expected_load(option, place, config), _startup_minutes(option)
     minutes = None if load.seconds is None else min(startup + load.seconds / 60, most_minutes)
-    usd, _ = _dollars(option, config, price, minutes, load.requests)
+    usd, _ = dollars_of(option, config, price, minutes, load.requests)
     return {"expected_requests": load.requests, "expected_minutes": minutes, "expected_usd": usd}
 
 
@@ -261,9 +260,7 @@ def _startup_minutes(option: Option) -> tuple[float, str]:
         return 0.0, ""
     if option.local:
         return LOCAL_STARTUP_MINUTES, f"{LOCAL_STARTUP_MINUTES:g} min assumed to start"
-    minutes, kind = next(
-        (minutes, kind) for pattern, minutes, kind in STARTUP_MINUTES if re.match(pattern, option.instance_type)
-    )
+    minutes, kind = next(found for pattern, *found in STARTUP_MINUTES if re.match(pattern, option.instance_type))
     return minutes, f"{minutes:g} min assumed to start {kind}"
 
 
@@ -272,97 +269,5 @@ def longest_point_s(config: BenchmarkConfig) -> float:
     return _longest_s(config) + config.load.request_timeout_s
 
 
-def _minutes_per_point(config: BenchmarkConfig) -> float:
-    return longest_point_s(config) / 60
-
-
 def _longest_s(config: BenchmarkConfig) -> float:
     return config.load.duration_s if isinstance(config.load, Ramp) else config.load.max_duration_s
-
-
-def _dollars(
-    option: Option,
-    config: BenchmarkConfig,
-    price: Price | None,
-    minutes: float | None,
-    requests: float | None = None,
-) -> tuple[float | None, str]:
-    """What the run adds to the bill, and what that rests on; None where it is unknown.
-
-    `minutes` are those of the endpoint, `requests` those that are sent; None: as many as the config allows.
-    """
-    if isinstance(option, SageMakerOption) and option.local:
-        return 0.0, "this machine: nothing is billed"
-    if isinstance(option, BedrockOption) and not option.provisioned and price is None:
-        return None, "no price is known: prices per token come from the config alone"
-    if _runs_anyway(option) or (isinstance(option, OpenAIOption) and price and not price.is_per_token):
-        return 0.0, "it runs already: the run adds nothing to its bill"
-    if price is None:
-        return None, "no price is known"
-    if price.is_per_token:
-        return (
-            _token_dollars(option, config, price)
-            if requests is None
-            else (_likely_token_dollars(option, config, price, requests), "")
-        )
-    return None if minutes is None else price.usd_per_option_hour(option.instance_count) * minutes / 60, ""
-
-
-def _runs_anyway(option: Option) -> bool:
-    """True for what exists and is billed by the hour already."""
-    if isinstance(option, SageMakerOption):
-        return not option.deploy
-    return isinstance(option, BedrockOption) and option.provisioned
-
-
-# --- tokens -------------------------------------------------------------------------------------------------------
-
-
-def _token_dollars(option: Option, config: BenchmarkConfig, price: Price) -> tuple[float | None, str]:
-    """Requests x tokens x price. Tokens are counted by the model's tokenizer: the bill counts by the provider's."""
-    if config.load.may_bring_prompts:
-        return None, "no bound of the cost: how many requests there are, and how long, is known once the trace is read"
-    usd, total = 0.0, 0
-    for dataset in config.datasets_of(option):
-        requests = _most_requests(dataset, config)
-        if requests is None:
-            return None, "no bound of the cost: prompts are repeated as long as a load point goes on"
-        most_output = config.generation.max_output_tokens
-        most_input = min(dataset.prompt_tokens[1] - 1, config.model.context_tokens - most_output)
-        if config.quality is not None:
-            requests += samples_of(config).get(dataset.name, 0)
-            most_output = max(most_output, config.quality.max_output_tokens or 0)
-        usd, total = usd + requests * price.usd_of_tokens(most_input, most_output), total + requests
-    basis = (
-        f"at most {plural(total, 'request')} of the longest prompts of their dataset and {most_output} output tokens, "
-        f"at ${price.usd_per_1m_input_tokens:g} and ${price.usd_per_1m_output_tokens:g} a million tokens"
-    )
-    return usd, basis
-
-
-def _likely_token_dollars(option: Option, config: BenchmarkConfig, price: Price, requests: float) -> float:
-    """The same of prompts from the middle of their dataset, and as many requests to each dataset."""
-    datasets = config.datasets_of(option)
-    prompt_tokens = sum(sum(dataset.prompt_tokens) / 2 for dataset in datasets) / len(datasets)
-    return requests * price.usd_of_tokens(prompt_tokens, config.generation.max_output_tokens)
-
-
-def _most_requests(dataset: Dataset, config: BenchmarkConfig) -> int | None:
-    """Requests that all load points of a dataset send at most: one for each prompt, or as many as the schedule has."""
-    load = config.load
-    levels = load.possible_levels()[-load.most_levels :]
-    bounds = [_most_requests_of_point(level, dataset, config) for level in levels]
-    return None if None in bounds else sum(bounds) * load.repetitions
-
-
-def _most_requests_of_point(level: LoadLevel, dataset: Dataset, config: BenchmarkConfig) -> int | None:
-    load = config.load
-    if (sessions := config.conversations) is not None:
-        turns = math.inf if sessions.max_turns is None or load.repeat_prompts else dataset.count * sessions.max_turns
-        return None if turns == math.inf else turns
-    bounds = [] if load.repeat_prompts else [dataset.count]
-    if isinstance(load, Ramp):
-        bounds.append(load.fewest_prompts())
-    elif level.kind == "open_loop":
-        bounds.append(math.ceil(level.value * load.max_duration_s))
-    return min(bounds, default=None)

@@ -50,9 +50,16 @@ def unit_for(column: str, prices: Sequence[float | None]) -> PriceUnit:
 
 def scaled(cost: Estimate | None, unit: PriceUnit) -> Estimate | None:
     """A price with its interval in the unit."""
-    if cost is None:
-        return None
-    return Estimate(**{end: None if value is None else value * unit.scale for end, value in cost})
+    return cost and cost.times(unit.scale)
+
+
+def interval_of(estimate: Estimate | None, decimals: int | None = None) -> text.Interval:
+    """The interval as a cell; None: with as many decimals as the value needs."""
+    if estimate is None:
+        return text.NO_INTERVAL
+    return text.Interval(
+        estimate.low, estimate.high, text.decimals_for([estimate.value]) if decimals is None else decimals
+    )
 
 
 def price_column(rows: pd.DataFrame, column: str, verdict: Verdict, best: str | None = None) -> Column:

@@ -127,7 +127,7 @@ def race_table(endpoints: Sequence[EndpointRecord], points: pd.DataFrame, config
             }
         )
     columns = [
-        Column("option", "option"),
+        "option",
         numeric("requests", "requests measured", decimals=0),
         Column("outcome", "left the race as"),
         Column("because", "why, with the bounds at that moment", wraps=True),
@@ -140,7 +140,7 @@ def race_table(endpoints: Sequence[EndpointRecord], points: pd.DataFrame, config
     )
     searched = isinstance(config.load, Search)  # most levels of a search are not measured
     left_out = {} if searched else {name: sum(map(len, of.values())) for name, of in missing.items()}
-    return Table(pd.DataFrame(rows), columns, caption, race_reading([row["outcome"] for row in rows], left_out))
+    return Table(rows, columns, caption, race_reading([row["outcome"] for row in rows], left_out))
 
 
 def _missing(option: OptionBase, known: set[tuple[str, str]], config: BenchmarkConfig) -> dict[str, list[str]]:

@@ -128,8 +128,7 @@ def interval_reading(verdict: Verdict, endpoints: Sequence[EndpointRecord] = ())
     """How wide the price's interval is, and which load point makes it so; and, of endpoints that the run made, whether it
     contains how much they differ.
     """
-    said = filter(None, [_how_wide(verdict), _on_how_many(verdict, endpoints)])
-    words = " ".join(said)
+    words = " ".join(filter(None, [_how_wide(verdict), _on_how_many(verdict, endpoints)]))
     return Prose(words) if words else None
 
 
@@ -146,11 +145,9 @@ def _on_how_many(verdict: Verdict, endpoints: Sequence[EndpointRecord]) -> str:
         f"as far as their requests show it. They were measured on at least {text.plural(min(counts.values()), 'endpoint')} each"
     )
     alone = [quoted(name) for name, count in counts.items() if count == 1]
-    return (
-        f"{said}; on one endpoint alone there is no difference in the interval: {listed(alone)}."
-        if alone
-        else f"{said}."
-    )
+    if alone:
+        said += f"; on one endpoint alone there is no difference in the interval: {listed(alone)}"
+    return f"{said}."
 
 
 def _how_wide(verdict: Verdict) -> str:

@@ -21,7 +21,7 @@ from helpers.report.columns import Column, interval_column, numeric
 from helpers.report.comparing import quoted
 from helpers.report.display import Figure, Markdown, Prose, Table, code
 from helpers.report.load_report import LATENCY_NAME, SLO_WORDS, level_column, load_words
-from helpers.report.price_unit import price_column, price_unit, scaled
+from helpers.report.price_unit import interval_of, price_column, price_unit, scaled
 from helpers.report.table_readings import load_points_reading
 from helpers.report.thinking_report import price_note
 from helpers.run.folder import RunFolder
@@ -33,9 +33,9 @@ from helpers.run.prompt_files import (
     sample_prompts,
     summarise_prompts,
 )
-from helpers.verdict.chosen_points import main_latency
+from helpers.verdict.chosen_points import main_latency, percentile_column
 from helpers.verdict.startup import FIRST, Startup
-from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
+from helpers.verdict.verdict import OptionVerdict, Verdict
 
 STATUS_WORDS = {
     "recommended": "recommended",
@@ -130,7 +130,7 @@ def options_table(verdict: Verdict, config: BenchmarkConfig, startups: Sequence[
             "option": option.option,
             "verdict": STATUS_WORDS[option.status],
             "cost": cost and cost.value,
-            "interval": _interval(cost, text.decimals_for([cost.value])) if cost else text.NO_INTERVAL,
+            "interval": interval_of(cost),
             "shown": "" if cost is None else "estimate" if option.is_estimate else "shown",
             "reason": option.reason,
             **_start(started.get(option.option)),
@@ -157,7 +157,7 @@ def options_table(verdict: Verdict, config: BenchmarkConfig, startups: Sequence[
             f"request took, which has the longest prompt; first {FIRST} ÷ steady: the median latency of the first {FIRST} "
             "requests under load (n: those that were answered) against that of the steady window of the same load point."
         )
-    return Table(pd.DataFrame(rows), columns, caption)
+    return Table(rows, columns, caption)
 
 
 def _start(startup: Startup | None) -> dict[str, object]:
@@ -176,7 +176,7 @@ def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
         return None
     chosen = {point.dataset: point.load for point in verdict.option(name).points}
     mine = points[(points["option"] == name) & (points["dataset"].map(chosen) == points["load"])]
-    latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
+    latency = percentile_column(config)
     columns = [
         "dataset",
         level_column(config),
@@ -200,7 +200,7 @@ def winner_table(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
 
 def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
     """Every load point with sample size and interval."""
-    latency = f"{main_latency(config)}_p{config.slo.percentile:g}"
+    latency = percentile_column(config)
     rows = points.assign(
         latency_interval=[_bounds(points, i, latency, 3) for i in points.index],
         rate_interval=[_bounds(points, i, "requests_per_s", 2) for i in points.index],
@@ -223,11 +223,7 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
         "tpot_s_p50",
         numeric(latency, f"{LATENCY_NAME[main_latency(config)]} p{config.slo.percentile:g}, s", decimals=3),
         interval_column("latency_interval", config),
-        *(
-            [Column(f"part_{main_latency(config)}", "percentiles of")]
-            if f"part_{main_latency(config)}" in points
-            else []
-        ),
+        *([Column(part, "percentiles of")] if (part := f"part_{main_latency(config)}") in points else []),
     ]
     return Table(
         rows,
@@ -276,10 +272,6 @@ def _order(verdict: Verdict) -> str:
     is_mixed = 0 < len(others) < len(priced)
     words = f", those that are shown to {verdict.aim} first, then the {then}, each" if is_mixed else ","
     return f"{words} cheapest first" if len(priced) > 1 else ""
-
-
-def _interval(estimate: Estimate, decimals: int) -> text.Interval:
-    return text.Interval(estimate.low, estimate.high, decimals)
 
 
 def _bounds(points: pd.DataFrame, index: int, column: str, decimals: int) -> text.Interval:

@@ -78,15 +78,11 @@ def loads_reading(loads: Mapping[tuple[str, str], str | None]) -> str:
     differ = [quoted(option) for option, mine in several.items() if len(mine) > 1]
     if not several:
         return said
+    apart = "cheapest at different loads on different datasets"
     if not differ:
-        return (
-            f"{said} No option is cheapest at different loads on different datasets, so one limit on the load will do."
-        )
-    suits = "it" if len(differ) == 1 else "them"
-    verb = "is" if len(differ) == 1 else "are"
-    return (
-        f"{said} {listed(differ)} {verb} cheapest at different loads on different datasets: no one limit suits {suits}."
-    )
+        return f"{said} No option is {apart}, so one limit on the load will do."
+    verb, suits = ("is", "it") if len(differ) == 1 else ("are", "them")
+    return f"{said} {listed(differ)} {verb} {apart}: no one limit suits {suits}."
 
 
 def load_points_reading(points: pd.DataFrame, latency: str) -> str:

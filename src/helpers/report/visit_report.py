@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.control import FOLDER, LEAST, Move, read_moves
 from helpers.report.columns import Column, numeric
@@ -29,19 +27,19 @@ def visit_table(run: RunFolder, config: BenchmarkConfig) -> Table | None:
         for move in moves
     ]
     columns = [
-        Column("option", "option"),
+        "option",
         Column("where", "measured at"),
         numeric("first_n", "answers, early", decimals=0),
         numeric("last_n", "answers, late", decimals=0),
         Column("change", "latency, late against early"),
-        Column("finding", "finding"),
+        "finding",
     ]
     caption = (
         "Did the service change while it was measured? An early and a late measurement of the same load point, of each option "
         "that has two that are long enough. The intervals hold for all of these options at once, at 95%. The late ones that were "
         "measured for this alone count nowhere else."
     )
-    return Table(pd.DataFrame(rows), columns, caption, moves_reading(moves))
+    return Table(rows, columns, caption, moves_reading(moves))
 
 
 def _finding(move: Move) -> str:

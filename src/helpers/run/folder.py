@@ -15,9 +15,7 @@ A run folder and all in it are for their owner alone (0700, 0600): prompts and a
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import re
 import shutil
 from collections.abc import Iterator
@@ -29,11 +27,12 @@ from tempfile import TemporaryDirectory
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from helpers.config.benchmark import PROJECT_ROOT, usable_cpu_count
+from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import LoadedConfig, load_config
 from helpers.config.yaml import expanded
 from helpers.errors import NoSuchRun, RunFolderError, log_errors_to, shown
 from helpers.run.disk_errors import os_errors_in_words
+from helpers.run.environment import describe_machine, package_versions
 from helpers.run.ledger import merge_ledgers
 from helpers.run.measured_config import is_corrected, refuse_other_measurement
 from helpers.run.remote import RemoteRun, is_remote, remote_of, run_id_of, run_url, run_urls, say_once
@@ -44,16 +43,6 @@ _About = TypeAdapter(dict[str, JsonValue])
 LOCAL_ROOT = PROJECT_ROOT / "runs"
 RESULT_FOLDERS = ("", "metrics")
 """The endpoints and results of a run, without its prompts and requests, which are large."""
-RECORDED_PACKAGES = (
-    "boto3",
-    "sagemaker-core",
-    "papermill",
-    "pandas",
-    "pyarrow",
-    "uvloop",
-    "transformers",
-    "openvino-genai",
-)
 
 
 @dataclass(frozen=True)
@@ -261,8 +250,7 @@ def find_run(run: str) -> RunFolder:
         path = _local_path(run, base)
         if (path / "run.json").is_file():
             found = RunFolder(path)
-            remote = remote_of(found.path)
-            if remote is not None:
+            if (remote := remote_of(path)) is not None:
                 _fetch(found, remote, must=False, folders=RESULT_FOLDERS)
             return found
     raise NoSuchRun(f"{shown(run)} is neither a run folder nor a run id under {LOCAL_ROOT}. Next: ls runs")
@@ -303,12 +291,9 @@ def _newest_run(config: LoadedConfig) -> str:
         runs = [(at, where) for at, where in run_urls(root, name, config.benchmark.aws.region) if at]
     else:
         root = run_root(config)
-        begun = [RunFolder(path.parent) for path in root.glob(f"{name}-*/run.json")]
-        runs = [
-            (run.about().get("started_at", ""), str(run.path))
-            for run in begun
-            if run.about().get("config_name") == name
-        ]
+        abouts = {path.parent: RunFolder(path.parent).about() for path in root.glob(f"{name}-*/run.json")}
+        mine = [(path, about) for path, about in abouts.items() if about.get("config_name") == name]
+        runs = [(about.get("started_at", ""), str(path)) for path, about in mine]
     if not runs:
         raise RunFolderError(f"{root}: holds no run of {name!r}. Next: run notebooks/01_generate_data, or give run_dir")
     return max(runs)[1]
@@ -345,7 +330,7 @@ def _begin(config: LoadedConfig, run: RunFolder, remote: RemoteRun | None) -> No
         "config_dir": str(config.path.parent),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
-        "versions": _versions(),
+        "versions": package_versions(),
     }
     write_atomically(run.path / "run.json", json.dumps(about, indent=1) + "\n")
     if remote is not None:
@@ -363,34 +348,3 @@ def _adopt(config: LoadedConfig, run: RunFolder, may_correct: bool) -> None:
         about["config_dir"] = str(config.path.parent)
     if about != run.about():
         write_atomically(run.path / "run.json", json.dumps(about, indent=1) + "\n")
-
-
-def describe_machine() -> dict:
-    """This machine, as far as the measurements depend on it."""
-    import psutil
-
-    return {
-        "cpu": _cpu_name(),
-        "vcpus": usable_cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

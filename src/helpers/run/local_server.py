@@ -143,11 +143,8 @@ def _wait_for_address(process: "subprocess.Popen[bytes]", address_file: Path, lo
         if address is not None:
             return address
         time.sleep(POLL_INTERVAL_S)
-    how = (
-        f"did not listen within {START_TIMEOUT_S:g} s"
-        if process.poll() is None
-        else f"ended with code {process.poll()}"
-    )
+    code = process.poll()
+    how = f"did not listen within {START_TIMEOUT_S:g} s" if code is None else f"ended with code {code}"
     lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
     raise LocalSageMakerError(f"the local SageMaker {how}. The last lines of {log_path}:\n" + "\n".join(lines))
 

@@ -11,10 +11,9 @@ thought, and null of failures. `turn`, from 1, and `session_id` are those of con
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,8 +87,6 @@ OVERLOAD = "overload: latency rises throughout"
 """Why a load point ended early: more came than was served. Not steady, but the server's doing."""
 NOTHING_ANSWERED = "nothing was answered"
 """Why a load point ended without an answer: more requests would add nothing."""
-LAST_REQUESTS = 10
-"""If none of the last N requests of a load point was answered, its server may be gone."""
 LIST_COLUMNS = ("chunk_ns", "chunk_tokens")
 
 
@@ -306,50 +303,12 @@ def _read_columns(path: Path, columns: list[str]) -> pa.Table:
     return table
 
 
-def error_types(path: Path) -> list[str]:
-    """Error types of the requests of a load point that failed."""
-    found = pq.read_table(path, columns=["error_type"])["error_type"].to_pylist()
-    return [error_type for error_type in found if error_type is not None]
-
-
-class Silence(NamedTuple):
-    """How a load point ended whose last requests all failed."""
-
-    requests: int
-    answered: int
-    trailing: int
-    """Requests after the last that was answered."""
-    was_reached: bool
-    """Did the server say anything, or time out, at the end; false: no connection could be had, or was kept."""
-
-
-def silence_at_end(path: Path) -> Silence | None:
-    """The end of a load point whose last requests, in the order in which they ended, all failed; None of any other."""
-    table = pq.read_table(path, columns=["status", "http_status", "done_ns"]).sort_by("done_ns")
-    statuses, http = table["status"].to_pylist(), table["http_status"].to_pylist()
-    last = slice(-LAST_REQUESTS, None)
-    if not statuses or "ok" in statuses[last]:
-        return None
-    trailing = next((i for i, status in enumerate(reversed(statuses)) if status == "ok"), len(statuses))
-    reached = any(code is not None for code in http[last]) or "timeout" in statuses[last]
-    return Silence(len(statuses), statuses.count("ok"), trailing, reached)
-
-
 def tokens_of(path: Path) -> tuple[int, int, int]:
     """Prompt and output tokens of a load point, warm-up and drain among them, as far as they are known; and, of the prompt
     tokens, those from a prompt cache.
     """
     table = _read_columns(path, ["prompt_tokens", "output_tokens", "cached_tokens"])
     return tuple(sum(tokens or 0 for tokens in table[name].to_pylist()) for name in table.column_names)
-
-
-def set_aside(path: Path) -> Path:
-    """Move the records of a load point that says nothing of its option out of the way; returns where they are now."""
-    folder = path.parent / "set_aside"
-    folder.mkdir(exist_ok=True)
-    kept = folder / f"{path.stem}-{time.time_ns()}{path.suffix}"
-    path.replace(kept)
-    return kept
 
 
 def nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-import pandas as pd
-
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.endpoints.option_runner import LoadEvent
 from helpers.errors import AnalysisError, ParameterError
@@ -51,7 +49,7 @@ class LiveEndpoints:
 def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
     """State, time since the create call, and failure reason of every endpoint."""
     now = datetime.now(UTC)
-    rows = pd.DataFrame(
+    rows = [
         {
             "option": record.option,
             "instance_type": record.instance_type,
@@ -62,7 +60,7 @@ def endpoints_table(endpoints: list[EndpointRecord]) -> Table:
             "failure": record.why_failed() or "",
         }
         for record in endpoints
-    )
+    ]
     columns = [
         "option",
         "instance_type",

@@ -149,7 +149,6 @@ class Panel:
             self._draw()
 
     def _set_to_config(self) -> None:
-        """Reset every control to the config's value."""
         given = self._given
         values = {
             "dataset": ALL,
@@ -173,7 +172,6 @@ class Panel:
         self._draw()
 
     def _draw(self) -> None:
-        """Show the verdict for the current settings."""
         settings, unit = self.settings, self.controls["unit"].value
         self._show_limits_of(settings.metric)
         drawn = ("", "", "")  # if drawing fails, no sentence about earlier settings remains
@@ -321,7 +319,6 @@ def _reading(outcome: Outcome) -> Markup:
 
 
 def _changes(settings: Settings, given: Settings) -> str:
-    """Which settings differ from the config's."""
     is_limit_moved = (settings.metric, settings.limit_s) != (given.metric, given.limit_s)
     changes = {
         f"only {settings.dataset}": settings.dataset is not None,

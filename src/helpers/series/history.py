@@ -70,16 +70,12 @@ def _read(where: str) -> PastRun:
     about = run.about()
     verdict = read_verdict(run)
     if verdict.schema_version != SCHEMA_VERSION:
-        raise RunFolderError(_of_another_release(verdict.schema_version))
+        raise RunFolderError(
+            f"verdict.json is of version {verdict.schema_version}, and this release reads {SCHEMA_VERSION}. Next: run notebooks "
+            "04 and 05 on this run folder again"
+        )
     started = datetime.fromisoformat(about["started_at"])
     return PastRun(run.run_id, started.astimezone(UTC), verdict, read_points(run))
-
-
-def _of_another_release(version: int) -> str:
-    return (
-        f"verdict.json is of version {version}, and this release reads {SCHEMA_VERSION}. Next: run notebooks 04 and 05 on this "
-        "run folder again"
-    )
 
 
 def _why(error: Exception) -> str:
@@ -109,10 +105,8 @@ def _each_with_the_one_before(runs: list[PastRun], config: BenchmarkConfig) -> l
 
 
 def _not_read(unread: dict[str, str]) -> Section | None:
+    if not unread:
+        return None
     lines = [Markdown("\n* {}: {}").format(code(where), why) for where, why in unread.items()]
-    words = "These runs of the config are not on this page:"
-    return (
-        section("Which runs could not be read?", Prose(Markdown(words) + Markdown().join(["\n", *lines])))
-        if lines
-        else None
-    )
+    words = Markdown("These runs of the config are not on this page:\n")
+    return section("Which runs could not be read?", Prose(words + Markdown().join(lines)))

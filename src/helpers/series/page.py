@@ -58,10 +58,8 @@ def _html(content) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    options = Config()
-    options.NbConvertBase.display_data_priority = FIRST_CHOICE_HTML
     exporter = HTMLExporter(
-        config=options,
+        config=Config(NbConvertBase={"display_data_priority": FIRST_CHOICE_HTML}),
         template_name=TEMPLATE.name,
         extra_template_basedirs=[str(TEMPLATE.parent)],
         exclude_input=True,
@@ -92,7 +90,6 @@ def _frame(table: Tag, soup: BeautifulSoup) -> None:
 
 
 def _insert_contents_list(soup: BeautifulSoup) -> None:
-    """Insert a list of links to the second-level headings."""
     nav = soup.new_tag("nav", attrs={"aria-label": "Contents"})
     entries = soup.new_tag("ol")
     nav.append(entries)
@@ -108,8 +105,7 @@ def _markdown(content) -> str:
     from nbconvert import MarkdownExporter
     from traitlets.config import Config
 
-    options = Config()
-    options.NbConvertBase.display_data_priority = FIRST_CHOICE_MARKDOWN
+    options = Config(NbConvertBase={"display_data_priority": FIRST_CHOICE_MARKDOWN})
     exporter = MarkdownExporter(config=options, exclude_input=True)
     text, _ = exporter.from_notebook_node(content)
     lines = [line.rstrip() for line in text.splitlines()]

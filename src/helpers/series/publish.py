@@ -6,6 +6,7 @@ so the page is the same whoever ran it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from helpers.config.benchmark import PROJECT_ROOT
@@ -20,21 +21,28 @@ KERNEL_ARGUMENTS = ["--log-level=CRITICAL"]
 REPORT_NOTEBOOK = PROJECT_ROOT / "notebooks" / "05_report.ipynb"
 
 
+def execute(notebook: Path, output: Path, parameters: Mapping[str, object], stdout_file: object = None) -> None:
+    """Execute a notebook where it is; the copy with its outputs is `output`. Raises what papermill and nbclient do."""
+    import papermill
+
+    papermill.execute_notebook(
+        str(notebook),
+        str(output),
+        parameters=parameters,
+        cwd=str(notebook.parent),
+        extra_arguments=KERNEL_ARGUMENTS,
+        progress_bar=False,
+        stdout_file=stdout_file,
+    )
+
+
 def publish_report(run: RunFolder, config_path: str, publish: bool) -> Prose:
     """Write report.html, report.md and the tables as files; `publish` is false in the execution that is being published."""
     if not publish:
         return Prose("")
-    import papermill
-
     executed = run.folder("notebooks") / ".report_source.ipynb"
-    papermill.execute_notebook(
-        str(REPORT_NOTEBOOK),
-        str(executed),
-        parameters={"config_path": str(Path(config_path).resolve()), "run_dir": str(run.path), "publish": False},
-        cwd=str(REPORT_NOTEBOOK.parent),
-        extra_arguments=KERNEL_ARGUMENTS,
-        progress_bar=False,
-    )
+    given = {"config_path": str(Path(config_path).resolve()), "run_dir": str(run.path), "publish": False}
+    execute(REPORT_NOTEBOOK, executed, given)
     write_report(executed, run)
     executed.unlink()
     return Prose(Markdown("Report: {}").format(code(run.path / "report.html")))

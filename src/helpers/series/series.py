@@ -24,7 +24,7 @@ from helpers.run.holding import holding
 from helpers.run.ledger import Ledger
 from helpers.run.remote import store_run
 from helpers.series.parameters import Scalar, check_parameters, coerce
-from helpers.series.publish import KERNEL_ARGUMENTS, REPORT_NOTEBOOK, write_report
+from helpers.series.publish import REPORT_NOTEBOOK, execute, write_report
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 NOTEBOOKS = ("01_generate_data", "02_deploy_endpoints", "03_run_inference", "04_analyse_metrics", "05_report")
@@ -78,22 +78,15 @@ def _run_notebooks(
     for name in NOTEBOOKS:
         if stopped is None or name in READING_NOTEBOOKS:
             try:
-                stopped = _execute_or_note(name, {**parameters[name], **always}, run, say) or stopped
+                _execute(name, {**parameters[name], **always}, run, say)
             except NotebookFailed as error:
-                if stopped is None:
+                if error.error_name in REPORTED_ALL_THE_SAME:
+                    stopped = error
+                elif stopped is None:
                     raise
-                raise stopped from error
+                else:
+                    raise stopped from error
     return stopped
-
-
-def _execute_or_note(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say) -> NotebookFailed | None:
-    try:
-        _execute(name, parameters, run, say)
-    except NotebookFailed as error:
-        if error.error_name not in REPORTED_ALL_THE_SAME:
-            raise
-        return error
-    return None
 
 
 def run_import(
@@ -126,7 +119,6 @@ def _say_failures(run: RunFolder, say: Say) -> None:
 
 
 def _say_where(run: RunFolder, say: Say) -> None:
-    """The last lines of a series: the paths of the report."""
     say(
         f"\nReport    {run.path / 'report.html'}\nMarkdown  {run.path / 'report.md'}\nVerdict   {run.path / 'verdict.json'}"
     )
@@ -158,7 +150,6 @@ def identity(notebook: str) -> str:
 
 
 def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say) -> None:
-    import papermill
     from nbclient.exceptions import CellExecutionError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
@@ -166,15 +157,8 @@ def _execute(name: str, parameters: dict[str, Scalar], run: RunFolder, say: Say)
     is_published = name == REPORT_NOTEBOOK.stem and coerce("publish", parameters.get("publish", True), bool, name)
     started = time.monotonic()
     try:
-        papermill.execute_notebook(
-            str(NOTEBOOK_DIR / f"{name}.ipynb"),
-            str(output),
-            parameters={**parameters, "publish": False} if is_published else parameters,
-            cwd=str(NOTEBOOK_DIR),
-            extra_arguments=KERNEL_ARGUMENTS,
-            progress_bar=False,
-            stdout_file=_Lines(say),
-        )
+        given = {**parameters, "publish": False} if is_published else parameters
+        execute(NOTEBOOK_DIR / f"{name}.ipynb", output, given, _Lines(say))
     except (PapermillExecutionError, CellExecutionError) as error:
         words = f"{name} stopped: {error.ename}: {error.evalue}\nSaved up to that cell: {output}"
         raise NotebookFailed(words, error.ename) from None

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from helpers import number_text as text
@@ -165,7 +164,7 @@ def run_status(run: RunFolder) -> Table:
         )
     columns = ["option", "endpoint", "load", "done", "total", "usd", "failure"]
     caption = f"Run {run.run_id}: {_who_and_what(run, progress)} Spent so far: {text.money(ledger.cost_usd())}."
-    return Table(pd.DataFrame(rows, columns=columns), columns, caption)
+    return Table(rows, columns, caption)
 
 
 def _load_words(option: OptionProgress, is_running: bool) -> str:

@@ -26,6 +26,11 @@ class Fleet:
     utilisation: float | None
     usd_per_fleet_hour: float | None
 
+    @property
+    def usd_per_month(self) -> float | None:
+        """The bill; None where the price is unknown."""
+        return None if self.usd_per_fleet_hour is None else self.usd_per_fleet_hour * HOURS_PER_MONTH
+
 
 @dataclass(frozen=True)
 class CheapestRange:
@@ -67,17 +72,16 @@ def instances_for(traffic: float, per_instance: float, together: int, headroom: 
     return together * max(1, math.ceil(traffic / (per_instance * together * (1 - headroom)) - 1e-9))
 
 
-def fleet(option: OptionVerdict, traffic: float, headroom: float, price: Price | None, bound: str = "value") -> Fleet:
-    """What `traffic` requests per minute need of an option that has its capacity, at a price. `bound` is `low` or `high` for an
-    end of the interval of what an instance serves, which has to be known.
+def fleet(
+    option: OptionVerdict, traffic: float, headroom: float, price: Price | None, per_instance: float | None = None
+) -> Fleet:
+    """What `traffic` requests per minute need of an option, at a price. `per_instance`: what an instance serves, requests per
+    minute; None: as the option's capacity says.
     """
-    per_instance = getattr(option.capacity.requests_per_minute_per_instance, bound)
-    return _fleet(option, per_instance, traffic, headroom, price)
-
-
-def _fleet(option: OptionVerdict, per_instance: float, traffic: float, headroom: float, price: Price | None) -> Fleet:
     if price is not None and price.is_per_token:
         return Fleet(None, None, _usd_per_fleet_hour_of_tokens(option.points, price, traffic))
+    if per_instance is None:
+        per_instance = option.capacity.requests_per_minute_per_instance.value
     instances = instances_for(traffic, per_instance, option.instance_count, headroom)
     usd = None if price is None else price.usd_per_instance_hour * instances
     return Fleet(instances, traffic / (per_instance * instances), usd)
@@ -88,7 +92,7 @@ def capacity_of(option: OptionVerdict, traffic: float, headroom: float) -> Capac
     count = option.instance_count
     rates = requests_per_minute(option.points)
     per_instance = Estimate(**{bound: None if rate is None else rate / count for bound, rate in rates})
-    need = _fleet(option, per_instance.value, traffic, headroom, option.price)
+    need = fleet(option, traffic, headroom, option.price, per_instance.value)
     usd = need.usd_per_fleet_hour
     prompt, output = (mean_tokens(option.points, kind) for kind in ("prompt", "output"))
     return Capacity(
@@ -96,7 +100,7 @@ def capacity_of(option: OptionVerdict, traffic: float, headroom: float) -> Capac
         instances=need.instances,
         utilisation=need.utilisation,
         usd_per_fleet_hour=usd,
-        usd_per_month=None if usd is None else usd * HOURS_PER_MONTH,
+        usd_per_month=need.usd_per_month,
         usd_per_1m_output_tokens=_per_million(usd, traffic, output),
         usd_per_1m_tokens=_per_million(usd, traffic, None if None in (prompt, output) else prompt + output),
         at_least=any(point.may_serve_more for point in option.points),

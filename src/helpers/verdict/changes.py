@@ -5,9 +5,10 @@ Computed, by judging the same requests again (`what_if`), not guessed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+
+from pydantic import TypeAdapter
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.run.folder import RunFolder, write_atomically
@@ -43,6 +44,9 @@ class Changes:
     laxer: Change | None
 
 
+_Content = TypeAdapter(Changes)
+
+
 def find_changes(measured: Measurements, verdict: Verdict, config: BenchmarkConfig, run: RunFolder) -> Changes:
     """The nearest limits of the main latency, below and above the config's, at which another option is recommended; written to
     metrics/changes.json.
@@ -62,15 +66,13 @@ def find_changes(measured: Measurements, verdict: Verdict, config: BenchmarkConf
             stricter=_change(recommended, settings.limit_s, verdict.recommended, 1 / STEP),
             laxer=_change(recommended, settings.limit_s, verdict.recommended, STEP),
         )
-    write_atomically(run.metrics / CHANGES_FILE, json.dumps(asdict(found), indent=1) + "\n")
+    write_atomically(run.metrics / CHANGES_FILE, _Content.dump_json(found, indent=1).decode() + "\n")
     return found
 
 
 def read_changes(run: RunFolder) -> Changes:
     """As notebook 04 wrote them."""
-    content = json.loads(run.require(f"metrics/{CHANGES_FILE}", "04_analyse_metrics").read_text(encoding="utf-8"))
-    sides = {side: content[side] and Change(**content[side]) for side in ("stricter", "laxer")}
-    return Changes(content["metric"], **sides)
+    return _Content.validate_json(run.require(f"metrics/{CHANGES_FILE}", "04_analyse_metrics").read_bytes())
 
 
 def _change(recommended: Callable[[float], str | None], limit_s: float, now: str, step: float) -> Change | None:

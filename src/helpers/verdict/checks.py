@@ -1,7 +1,7 @@
 """Checks of a measured run. Each check that fails becomes a numbered warning in the report, with the rows concerned.
 
-This module checks that everything was measured, that it is comparable, and that it has a price; checks of single requests and
-load points are in `request_checks`.
+This module checks that everything was measured, that it is comparable, and that it has a price; checks of single requests are in
+`request_checks`, those of load points in `load_point_checks`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from helpers.run.records import AttemptFacts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.counted import check_counts, counted_apart
 from helpers.verdict.limits import check_server
-from helpers.verdict.request_checks import LoadPointAudit, check_load_points, check_moves, check_requests
+from helpers.verdict.load_point_checks import check_load_points, check_moves
+from helpers.verdict.request_checks import LoadPointAudit, check_requests
 
 LENGTH_TOLERANCE = 0.05
 STANDARD_ERRORS = 4

@@ -98,12 +98,11 @@ def compare_points(now: pd.DataFrame, baseline: pd.DataFrame, config: BenchmarkC
     columns = compared_columns(config)
     for which, points in (("the baseline run", baseline), ("this run", now)):
         lacking = [c for c in columns if c not in points or f"{c}_low" not in points]
-        if not lacking:
-            continue
-        raise AnalysisError(
-            f"{which} has no {', '.join(lacking)}: it was judged with another SLO percentile or release. Next: run "
-            "04_analyse_metrics on it with this config's slo"
-        )
+        if lacking:
+            raise AnalysisError(
+                f"{which} has no {', '.join(lacking)}: it was judged with another SLO percentile or release. Next: run "
+                "04_analyse_metrics on it with this config's slo"
+            )
     both = now.merge(baseline, on=KEYS, suffixes=("", "_before"))
     if both.empty:
         raise AnalysisError(

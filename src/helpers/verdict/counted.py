@@ -17,7 +17,7 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.open_points import may_be_less
-from helpers.verdict.verdict import Estimate, OptionVerdict
+from helpers.verdict.verdict import OptionVerdict
 
 MOST_TIMES = 1.5
 """Factor by which server and tokenizer may differ for any cause."""
@@ -61,16 +61,8 @@ def counted(points: pd.DataFrame, option: str, tokens: str) -> Counted | None:
 def check_counts(points: pd.DataFrame) -> Iterable[ReportWarning]:
     """Warnings where a server's counts contradict the texts, with the price by either count."""
     for tokens, texts, no_fault in (
-        (
-            "output_tokens",
-            "the text of its answers",
-            "Reasoning that a server counts and does not send is not a fault.",
-        ),
-        (
-            "prompt_tokens",
-            "the prompts that were sent to it",
-            "A long system prompt that a server adds is not a fault.",
-        ),
+        ("output_tokens", "the text of its answers", "Reasoning that a server counts and does not send"),
+        ("prompt_tokens", "the prompts that were sent to it", "A long system prompt that a server adds"),
     ):
         found = {option: counted(points, option, tokens) for option in points["option"].unique()}
         rows = [
@@ -84,7 +76,7 @@ def check_counts(points: pd.DataFrame) -> Iterable[ReportWarning]:
                 kind="token_counts",
                 message=f"A server's count of {name} contradicts {texts}: its prices per token are in doubt. Next: check how "
                 "the server fills usage, and whether tokenizer (of the option, or of model) is that of its model. "
-                f"{no_fault}",
+                f"{no_fault} is not a fault.",
                 rows=rows,
             )
 
@@ -175,7 +167,7 @@ def cheaper_if_counted_alike(
     if wrong or not common:
         views.append({})
     for ratios in views:
-        mine, other = (_times(one.cost, ratios.get(one.option, 1.0)) for one in (option, winner))
+        mine, other = (one.cost.times(ratios.get(one.option, 1.0)) for one in (option, winner))
         if may_be_less(mine, other):
             words = "by the tokenizer's count" if ratios else "by the available counts"
             return (
@@ -199,8 +191,3 @@ def _ratios_to_common_tokenizer(points: pd.DataFrame, config: BenchmarkConfig) -
         sample = counted(points, option, "output_tokens")
         ratios[option] = 1.0 if sources == {"tokenizer"} else sample.ratio if sample else math.nan
     return ratios if all(map(math.isfinite, ratios.values())) else None
-
-
-def _times(cost: Estimate, ratio: float) -> Estimate:
-    low, high = (None if bound is None else bound * ratio for bound in (cost.low, cost.high))
-    return Estimate(value=cost.value * ratio, low=low, high=high)

@@ -23,17 +23,13 @@ if TYPE_CHECKING:
 
 Finding = tuple[bool | None, str]
 """Whether a condition holds, None where that is unknown, and why, with the numbers."""
-PRICES: dict[str, str] = {
-    "usd_per_1k_requests": "per 1,000 requests",
-    "usd_per_1m_output_tokens": "per 1M output tokens",
-}
+PRICES = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
 """The verdict's `cost_basis` -> its words."""
 MONTH = "usd_per_month"
 ALLOWED = (
     "undecided, tied, not_measured, below_quality, regression, recommended != OPTION, "
     f"{', '.join(f'{name} > NUMBER' for name in (MONTH, *PRICES))}"
 )
-MOST_NAMED = 3
 _COMPARED = re.compile(r"(?P<name>\w+) *(?P<sign>!=|>) *(?P<value>\S.*)")
 
 
@@ -158,10 +154,8 @@ def _is_undecided(verdict: Verdict, _: Comparison | None) -> Finding:
         return None, "nothing was measured"
     if status == UNDECIDED:
         return True, f"no option is shown to {verdict.aim}, and not all are shown not to"
-    return (
-        False,
-        "no option meets the SLO" if verdict.recommended is None else f"“{verdict.recommended}” is recommended",
-    )
+    named = verdict.recommended
+    return False, "no option meets the SLO" if named is None else f"“{named}” is recommended"
 
 
 def _is_tied(verdict: Verdict, _: Comparison | None) -> Finding:
@@ -181,14 +175,10 @@ def _is_below_quality(verdict: Verdict, _: Comparison | None) -> Finding:
     gated = {o.option: o.quality for o in verdict.options if o.quality is not None and o.quality.gate is not None}
     if failed := [name for name, quality in gated.items() if quality.gate == "failed"]:
         return True, f"the answers of {_quoted(failed)} do not pass quality.gate"
-    is_open = [name for name, quality in gated.items() if quality.gate == "open"]
-    if is_open or not gated:
-        return (
-            None,
-            f"it is open whether the answers of {_quoted(is_open)} pass quality.gate"
-            if gated
-            else "no gate was judged",
-        )
+    if not gated:
+        return None, "no gate was judged"
+    if is_open := [name for name, quality in gated.items() if quality.gate == "open"]:
+        return None, f"it is open whether the answers of {_quoted(is_open)} pass quality.gate"
     return False, "the answers of every option pass quality.gate"
 
 
@@ -229,13 +219,11 @@ def _has_regressed(_: Verdict, comparison: Comparison | None) -> Finding:
     compared = [row for row in comparison.rows if not row.is_without_price]
     against = f"the baseline {comparison.baseline_run}"
     if worse := [row for row in compared if row.is_worse]:
-        return True, f"worse than in {against}: {_listed([row.in_words() for row in worse])}"
+        return True, f"worse than in {against}: {text.some(row.in_words() for row in worse)}"
     unknown = [f"{row.where()}: {row.metric}" for row in compared if row.change is None]
     if unknown := [*comparison.not_compared, *unknown]:
-        return (
-            None,
-            f"nothing is shown to be worse than in {against}, but not all could be compared: {_listed(unknown)}",
-        )
+        said = f"nothing is shown to be worse than in {against}, but not all could be compared: {text.some(unknown)}"
+        return None, said
     return False, f"none of {text.plural(len(compared), 'compared number')} is shown to be worse than in {against}"
 
 
@@ -256,8 +244,3 @@ def _usd(value: float, limit: float) -> str:
 
 def _quoted(names: list[str]) -> str:
     return ", ".join(f"“{name}”" for name in names)
-
-
-def _listed(items: list[str]) -> str:
-    more = len(items) - MOST_NAMED
-    return "; ".join(items[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")

@@ -156,24 +156,19 @@ def _warm_up(points: pd.DataFrame) -> Iterable[ReportWarning]:
 def _mean_of_rates(groups: pd.DataFrame, points: pd.DataFrame) -> Iterable[ReportWarning]:
     """The mean of rates differs from total / total where groups take different times."""
     pooled = points.set_index(["option", "dataset", "load"])["requests_per_s"].astype(float)
-    found = []
+    found = {}
     for (option, dataset, load), here in groups.groupby(["option", "dataset", "load"], sort=False):
         rate, mean = pooled[option, dataset, load], here["reported_requests_per_s"].mean()
         if len(here) > 1 and here["reported_requests_per_s"].notna().all() and mean > rate * OVERSTATED:
-            found.append(
-                (
-                    mean / rate,
-                    f"{option}, {dataset}, {load}: {mean * 60:.1f} a minute for {rate * 60:.1f}, {mean / rate:.2f} times",
-                )
-            )
+            words = f"{mean * 60:.1f} a minute for {rate * 60:.1f}, {mean / rate:.2f} times"
+            found[f"{option}, {dataset}, {load}: {words}"] = mean / rate
     if found:
-        found.sort(key=lambda one: -one[0])
         yield ReportWarning(
             kind="mean_of_rates",
             message="The mean of the rates that the file gives for each group overstates throughput, by up to "
-            f"{found[0][0]:.2f} times: a slow group counts no more than a quick one. Rates here are total requests "
+            f"{max(found.values()):.2f} times: a slow group counts no more than a quick one. Rates here are total requests "
             "divided by total time.",
-            rows=[row for _, row in found],
+            rows=sorted(found, key=found.get, reverse=True),
         )
 
 

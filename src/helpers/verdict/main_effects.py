@@ -59,7 +59,10 @@ def main_effects(points: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig
     }
     for matrix in dict.fromkeys(each.option for each in settings.values()):
         mine = {name: each.settings for name, each in settings.items() if each.option == matrix}
-        levels = {setting: list(dict.fromkeys(each[setting] for each in mine.values())) for setting in _settings(mine)}
+        levels = {
+            setting: list(dict.fromkeys(each[setting] for each in mine.values()))
+            for setting in next(iter(mine.values()))
+        }
         for setting, (first, *others) in levels.items():
             for value in others:
                 both = _pairs(mine, setting, first, value)
@@ -107,10 +110,6 @@ def _spread(values_and_ends: Sequence[tuple[float, float | None]]) -> float | No
     if any(end is None or end <= 0 for _, end in values_and_ends):
         return None
     return math.sqrt(sum(math.log(value / end) ** 2 for value, end in values_and_ends))
-
-
-def _settings(combinations: dict[str, dict[str, str]]) -> list[str]:
-    return list(next(iter(combinations.values())))
 
 
 def _pairs(combinations: dict[str, dict[str, str]], setting: str, first: str, value: str) -> list[tuple[str, str]]:

@@ -45,6 +45,10 @@ class Estimate(Data):
     low: float | None
     high: float | None
 
+    def times(self, factor: float) -> Estimate:
+        """The estimate in another unit."""
+        return Estimate(**{end: None if value is None else value * factor for end, value in self})
+
 
 class ChosenPoint(Data):
     """The load point at which an option serves a dataset."""

@@ -20,7 +20,8 @@ from helpers.metrics.load_point_latencies import PERCENTS
 from helpers.metrics.looks import AsAsked, surely
 from helpers.metrics.mix import latencies_of
 from helpers.metrics.pooled_failures import judge_across_loads
-from helpers.metrics.summary import LoadPoint, prices_of, read_load_points
+from helpers.metrics.rates import prices_of
+from helpers.metrics.summary import LoadPoint, read_load_points
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.analysis import Measurements
@@ -151,7 +152,6 @@ class WhatIf:
         return recommended(points, endpoints, basis, config, self.measured.quality)
 
     def _measured_at(self, settings: Settings) -> tuple[BenchmarkConfig, pd.DataFrame, list[EndpointRecord]]:
-        """Config, load points and endpoints at these settings."""
         config = config_at(self.config, settings)
         endpoints = [self._at_price(record, settings.price) for record in self.measured.endpoints]
         points = self._points_at(config.slo.model_dump_json(), settings.metric, settings.price)

@@ -5,37 +5,25 @@ Infinite values (percentiles that touch a failed request) cannot be drawn; capti
 that the client limited are crossed out.
 """
 
-from helpers.report.charts.capacity import bill_by_traffic
-from helpers.report.charts.day import day_of_traffic
-from helpers.report.charts.load_points import error_rates, latency_by_load, throughput_by_load
-from helpers.report.charts.price import price_performance
-from helpers.report.charts.race import race_figure, race_picture
-from helpers.report.charts.requests import (
-    at_highest_shared_level,
-    at_lowest_level,
-    distribution,
-    latency_by_mean_prompt_length,
-    latency_by_prompt_length,
-    prompt_lengths,
-)
-from helpers.report.charts.server import server_load
-from helpers.report.charts.standing import verdict_picture
+import lazy_loader
 
-__all__ = [
-    "at_highest_shared_level",
-    "at_lowest_level",
-    "bill_by_traffic",
-    "day_of_traffic",
-    "distribution",
-    "error_rates",
-    "latency_by_load",
-    "latency_by_mean_prompt_length",
-    "latency_by_prompt_length",
-    "price_performance",
-    "prompt_lengths",
-    "race_figure",
-    "race_picture",
-    "server_load",
-    "throughput_by_load",
-    "verdict_picture",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "capacity": ["bill_by_traffic"],
+        "day": ["day_of_traffic"],
+        "load_points": ["error_rates", "latency_by_load", "throughput_by_load"],
+        "price": ["price_performance"],
+        "race": ["race_figure", "race_picture"],
+        "requests": [
+            "at_highest_shared_level",
+            "at_lowest_level",
+            "distribution",
+            "latency_by_mean_prompt_length",
+            "latency_by_prompt_length",
+            "prompt_lengths",
+        ],
+        "server": ["server_load"],
+        "standing": ["verdict_picture"],
+    },
+)

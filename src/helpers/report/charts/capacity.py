@@ -13,14 +13,7 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.charts.line_names import name_lines
 from helpers.report.charts.style import THOUSANDS, colour, save, style, widths
 from helpers.report.display import Figure
-from helpers.verdict.capacity import (
-    HIGHEST_TRAFFIC,
-    HOURS_PER_MONTH,
-    LOWEST_TRAFFIC,
-    candidates,
-    cheapest_ranges,
-    fleet,
-)
+from helpers.verdict.capacity import HIGHEST_TRAFFIC, LOWEST_TRAFFIC, candidates, cheapest_ranges, fleet
 from helpers.verdict.verdict import Verdict
 
 POINTS = 1200
@@ -39,8 +32,7 @@ def bill_by_traffic(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
         axes = canvas.add_subplot()
         series = [(option, price) for option in options for price in option.prices or [None]]
         bills = [
-            np.array([fleet(o, t, headroom, price).usd_per_fleet_hour for t in traffic], dtype=float) * HOURS_PER_MONTH
-            for o, price in series
+            np.array([fleet(o, t, headroom, price).usd_per_month for t in traffic], dtype=float) for o, price in series
         ]
         for i, ((option, price), usd, width) in enumerate(zip(series, bills, widths(bills), strict=True)):
             first = price is None or price == option.prices[0]

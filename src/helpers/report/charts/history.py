@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.dates as mdates
@@ -34,8 +35,7 @@ def over_time(
     def draw(axes: Axes, dataset: str, mine: pd.DataFrame) -> None:
         mine = mine[mine["value"].notna()]
         for option, its in by_option(mine, config):
-            ink = colour(option, config)
-            sign = marker(option, config)
+            ink, sign = colour(option, config), marker(option, config)
             axes.errorbar(
                 its["at"],
                 its["value"],
@@ -69,11 +69,8 @@ def over_time(
     rows = rows.assign(value=rows["value"].astype(float).where(lambda value: value < math.inf))
     known = rows[rows["value"].notna()]
     alt = f"{what} of each option over the runs, smallest to largest: {ranges(known, 'value', '', config)}"
-    unknown = int(rows["value"].isna().sum())
-    missing = (
-        ""
-        if not unknown
-        else f" Missing: {text.plural(unknown, 'value')}, without a load within the SLO, without this measure, or infinite."
-    )
-    figure = panels(name, rows, config, folder, draw, alt, f"{CAPTION}{missing}")
-    return Figure(figure.path, figure.alt, figure.caption, title)
+    caption = CAPTION
+    if unknown := int(rows["value"].isna().sum()):
+        missing = f"{text.plural(unknown, 'value')}, without a load within the SLO, without this measure, or infinite"
+        caption += f" Missing: {missing}."
+    return replace(panels(name, rows, config, folder, draw, alt, caption), title=title)

@@ -13,13 +13,7 @@ from helpers.report.charts.labels import Box, Labels
 from helpers.report.charts.line_names import CHARACTER_PT, SIZE_PT
 from helpers.report.charts.panels import crossed_out, lines, panels
 from helpers.report.charts.scale import axis_top, open_ended, with_limit
-from helpers.report.charts.style import (
-    LATENCY_WORDS,
-    LIMIT_COLOUR,
-    by_option,
-    left_out,
-    ranges,
-)
+from helpers.report.charts.style import LATENCY_WORDS, LIMIT_COLOUR, by_option, left_out, ranges
 from helpers.report.columns import interval_words
 from helpers.report.display import Figure
 from helpers.verdict.chosen_points import main_latency
@@ -107,11 +101,9 @@ def throughput_by_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Pa
         axes.set_ylabel("requests per second")
 
     alt = f"Request throughput against {config.load.level_name}. {ranges(points, 'requests_per_s', ' requests/s', config)}"
-    bend = (
-        "Where a line leaves the dotted one, more requests come than are answered."
-        if offered
-        else "Where a line goes flat, further requests only wait."
-    )
+    bend = "Where a line goes flat, further requests only wait."
+    if offered:
+        bend = "Where a line leaves the dotted one, more requests come than are answered."
     caption = f"Higher is better. Whiskers: {interval_words(config)}. {bend}"
     caption += open_ended(points, "requests_per_s") + crossed_out(points) + left_out(int(unknown.sum()))
     return panels("load_vs_throughput", points, config, folder, panel, alt, caption)

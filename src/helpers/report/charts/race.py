@@ -16,10 +16,9 @@ from helpers.load.race import BASES, UNKNOWN, Price
 from helpers.load.race_standing import Standing
 from helpers.report.charts.panels import level_text
 from helpers.report.charts.scale import Scale
-from helpers.report.charts.style import CHARACTER_PX, SHOWN_LARGER, ink_of, shortened, stand_alone
+from helpers.report.charts.style import CHARACTER_PX, SHOWN_LARGER, ink_of, save_picture, shortened
 from helpers.report.display import Figure, in_html
 from helpers.report.price_unit import PriceUnit
-from helpers.run.whole_files import write_atomically
 
 WIDTH, MARGIN_PX = 760, 10
 REQUESTS_PX, PRICES_PX = (0.0, 440.0), (480.0, 740.0)
@@ -63,10 +62,8 @@ def race_figure(
     """The picture as a file; `said` is its title, which is its conclusion, and the sentence of what the race took."""
     title, sentence = said
     inside, height = _draw(standings, words, unit, config)
-    path = folder / "race.svg"
-    folder.mkdir(parents=True, exist_ok=True)
     placed = f'<g transform="translate({MARGIN_PX} 0)">{inside}</g>'
-    write_atomically(path, stand_alone(placed, WIDTH + 2 * MARGIN_PX, height))
+    path = save_picture(placed, folder, "race", (WIDTH + 2 * MARGIN_PX, height))
     rows = "; ".join(
         f"{s.option}: {text.plural(round(s.spent.requests), 'request')}, {words[s.option]}" for s in standings
     )

@@ -54,7 +54,7 @@ def latency_by_mean_prompt_length(points: pd.DataFrame, config: BenchmarkConfig,
     known = points.dropna(subset=["prompt_tokens_mean", "latency_s_mean_ok"])
     if known.empty:
         return None
-    lowest = known[known["level"] == known.groupby(["option", "dataset"])["level"].transform("min")]
+    lowest = at_lowest(known)
     words = "mean end-to-end latency"
     path = _against_length(lowest, "prompt_tokens_mean", "latency_s_mean_ok", words, config, folder)
     alt = "Mean latency against mean prompt tokens. " + ranges(lowest, "latency_s_mean_ok", " s", config)
@@ -72,15 +72,8 @@ def _against_length(rows: pd.DataFrame, x: str, y: str, words: str, config: Benc
         canvas = Canvas(figsize=(7.5, 3.6), layout="constrained")
         axes = canvas.add_subplot()
         for name, mine in by_option(rows, config):
-            axes.scatter(
-                mine[x].astype(float),
-                mine[y],
-                s=size,
-                alpha=alpha,
-                linewidths=0,
-                color=colour(name, config),
-                label=name,
-            )
+            look = {"s": size, "alpha": alpha, "linewidths": 0, "color": colour(name, config)}
+            axes.scatter(mine[x].astype(float), mine[y], label=name, **look)
         axes.set_xlabel("prompt tokens" if x == "prompt_tokens" else "mean prompt tokens")
         axes.set_ylabel(f"{words}, s")
         axes.set_ylim(bottom=0)
@@ -141,8 +134,12 @@ def prompt_lengths(payload_dir: Path, config: BenchmarkConfig, folder: Path) -> 
 
 def at_lowest_level(requests: pd.DataFrame) -> pd.DataFrame:
     """The successes at each option's lowest level of each dataset."""
-    ok = requests[requests["ok"].astype(bool)]
-    return ok[ok["level"] == ok.groupby(["option", "dataset"])["level"].transform("min")]
+    return at_lowest(requests[requests["ok"].astype(bool)])
+
+
+def at_lowest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows at each option's lowest level of each dataset."""
+    return rows[rows["level"] == rows.groupby(["option", "dataset"])["level"].transform("min")]
 
 
 def at_highest_shared_level(requests: pd.DataFrame) -> pd.DataFrame:

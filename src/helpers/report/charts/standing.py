@@ -8,13 +8,12 @@ from pathlib import Path
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.charts.scale import Scale
-from helpers.report.charts.style import ink_of, shortened, stand_alone
+from helpers.report.charts.style import ink_of, save_picture, shortened
 from helpers.report.columns import interval_words
 from helpers.report.comparing import more_expensive
 from helpers.report.display import Figure, in_html
 from helpers.report.price_unit import price_unit, scaled
 from helpers.report.report import STATUS_WORDS, by_cost
-from helpers.run.whole_files import write_atomically
 from helpers.verdict.verdict import Estimate, OptionVerdict, Verdict
 
 WIDTH, ROW_PX, AXIS_PX = 410, 64, 34
@@ -36,16 +35,13 @@ def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
     costs = {option.option: scaled(option.cost, unit) for option in options}
     known = [cost.value for cost in costs.values() if cost]
     scale = Scale(_top(list(costs.values())), *PRICES_PX)
-    words = {o.option: _with_price(costs[o.option], _words(o, verdict)) for o in options}
+    words = {o.option: _words(o, costs[o.option], verdict) for o in options}
     rows = [_row(option, costs[option.option], words[option.option], scale, config) for option in options]
     step = ROW_PX if known else BARE_ROW_PX
     inside = "".join(f'<g transform="translate(0 {step * i})">{row}</g>' for i, row in enumerate(rows))
     axis = _axis(scale, len(options), f"price {unit.words}, $") if known else ""
-    path = folder / "verdict.svg"
-    folder.mkdir(parents=True, exist_ok=True)
-    height = step * len(options) + (AXIS_PX if known else 0)
-    picture = stand_alone(f'<g font-size="12">{axis}{inside}</g>', WIDTH, height, larger=1)
-    write_atomically(path, picture)
+    size = WIDTH, step * len(options) + (AXIS_PX if known else 0)
+    path = save_picture(f'<g font-size="12">{axis}{inside}</g>', folder, "verdict", size, larger=1)
     said = "; ".join(f"{option.option}: {words[option.option]}" for option in options)
     estimates = " Hollow: an estimate, not shown to meet the SLO." if any(o.is_estimate for o in options) else ""
     caption = (
@@ -54,17 +50,14 @@ def verdict_picture(verdict: Verdict, config: BenchmarkConfig, folder: Path) -> 
     return Figure(path, f"Prices {unit.words}. {said}.", caption)
 
 
-def _words(option: OptionVerdict, verdict: Verdict) -> str:
-    """How it stands, and how far behind the recommended it is."""
+def _words(option: OptionVerdict, cost: Estimate | None, verdict: Verdict) -> str:
+    """Its price, how it stands, and how far behind the recommended it is."""
     words = WORDS[option.status]
-    if option.status != "feasible" or verdict.recommended is None or option.cost is None:
+    if cost is None:
         return words
-    best = verdict.option(verdict.recommended).cost
-    return f"{words}, {more_expensive(option.cost.value, best.value)}" if best else words
-
-
-def _with_price(cost: Estimate | None, words: str) -> str:
-    return words if cost is None else f"{text.dollars(cost.value)}, {words}"
+    if option.status == "feasible" and verdict.recommended is not None:
+        words += f", {more_expensive(option.cost.value, verdict.option(verdict.recommended).cost.value)}"
+    return f"{text.dollars(cost.value)}, {words}"
 
 
 def _top(costs: list[Estimate | None]) -> float:

@@ -170,6 +170,14 @@ def stand_alone(inside: str, width: float, height: float, larger: float = SHOWN_
     )
 
 
+def save_picture(inside: str, folder: Path, name: str, size: tuple[float, float], larger: float = SHOWN_LARGER) -> Path:
+    """Write a hand-written picture of this width and height as `stand_alone` has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.svg"
+    write_atomically(path, stand_alone(inside, *size, larger))
+    return path
+
+
 def dark_rules(selector: str) -> str:
     """What has a colour (`selector`, of `way` and `colour`) has its other one on a dark page; letters have none, so black."""
     rules = [f"svg {{color: {ON_DARK['#000000']}; fill: {ON_DARK['#000000']}}}"]
