@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from contextlib import nullcontext
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ from helpers.metrics.quality import read_quality
 from helpers.report.cost_report import run_cost_table
 from helpers.report.quality_report import quality_section
 from helpers.run.folder import RunFolder
-from helpers.run.ledger import Ledger
+from helpers.run.ledger import JudgeBill, Ledger
 from helpers.verdict.analysis import read_endpoints, read_measurements
 from helpers.verdict.judging import judge
 
@@ -38,9 +39,12 @@ class Counting(planted_quality.Handler):
     """Remembers what it was asked."""
 
     sent: ClassVar[list[str]] = []
+    billed: ClassVar[list[JudgeBill | None]] = []
+    pause_s = 0.0
 
     def answer(self, body: dict, question: str) -> None:
         self.sent.append(question)
+        time.sleep(self.pause_s)
         super().answer(body, question)
 
 
@@ -62,6 +66,7 @@ def judged(quality_run, tmp_path, monkeypatch):
         model: str, price: dict | None = PRICE, budgets: tuple = (None,), handler: type = Counting, **answers: object
     ) -> tuple[BenchmarkConfig, RunFolder]:
         handler.sent.clear()
+        handler.billed.clear()
         run = RunFolder(shutil.copytree(quality_run.path, tmp_path / model / quality_run.run_id))
         file = answers_file("cheap", run)
         pd.read_parquet(file).assign(**answers).to_parquet(file)
@@ -73,6 +78,7 @@ def judged(quality_run, tmp_path, monkeypatch):
                 config = BenchmarkConfig.model_validate(data | {"budget_usd": budget})
                 with pytest.raises(BudgetExceeded, match="judgements are kept") if budget == 1 else nullcontext():
                     judge_answers(config, run)
+                handler.billed.append(Ledger(run.ledger_file, run.run_id).judge())
         return config, run
 
     return run_with
@@ -135,9 +141,11 @@ def test_failed_answers_are_wrong_and_nobody_is_asked_about_them(judged):
 
 def test_a_judge_that_reaches_the_budget_stops_and_a_larger_budget_continues_without_asking_twice(judged, monkeypatch):
     monkeypatch.setattr(quality_pass, "LOOK_S", 0.01)
+    monkeypatch.setattr(Counting, "pause_s", 0.02)
     config, run = judged("judge-honest", budgets=(1, 1, 100))
     assert len(Counting.sent) == 4 * SAMPLES
-    bill = Ledger(run.ledger_file, run.run_id).judge()
+    first, second, bill = Counting.billed
+    assert first == second and first.cost_usd() >= 1 and first.judgements < 2 * SAMPLES
     assert (bill.judgements, bill.uncounted, bill.cost_usd()) == (4 * SAMPLES, 0, pytest.approx(10.24))
     found = read_quality(config, run)
     assert sum(found[name].judge.usd for name in ("cheap", "good")) == pytest.approx(10.24)

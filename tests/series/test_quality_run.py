@@ -243,6 +243,9 @@ def test_a_pass_that_lost_its_server_is_continued_alone_when_the_run_goes_on(cop
         assert len(Watched.bodies) == sent, "a finished pass is not repeated"
     answers = [pd.read_parquet(answers_file(option.name, run)) for option in config.options]
     assert [each["prompt_id"].nunique() for each in answers] == [SAMPLES, SAMPLES]
+    assert all(set(each["status"]) == {"ok", "http_error"} for each in answers), (
+        "what the lost server left is asked again"
+    )
     assert not list((run.path / "quality").glob("*.part.jsonl"))
     assert sorted(run.requests.iterdir()) == before, "no load was sent again"
     assert (run.path / "preflight.json").read_text() == first_answers, "those before the load"

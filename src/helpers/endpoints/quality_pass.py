@@ -37,8 +37,12 @@ AT_ONCE = 4
 """Requests under way at once."""
 LOOK_S = 2.0
 """Time after which what has come since is added to the bill."""
-OF_THE_LOAD = ("min_tokens", "min_new_tokens", "ignore_eos", "temperature", "top_p", "top_k")
-"""Keys of `extra_body` that are left out: answers end by themselves, and are the likeliest."""
+OF_THE_LOAD = ("min_tokens", "min_new_tokens", "ignore_eos", "temperature", "top_p", "topP", "top_k")
+"""Keys of `extra_body` and its parts that are left out: answers end by themselves, and are the likeliest."""
+LONGEST = ("max_tokens", "max_completion_tokens", "max_new_tokens", "maxTokens")
+"""Keys of the same that say how long an answer may be."""
+PARTS = ("inferenceConfig", "additionalModelRequestFields", "parameters")
+"""Of Bedrock, TGI and DJL; one that `extra_body` gives replaces that of the load."""
 ONLY_OF_THE_LOAD = (ASKED_OUTPUT, "prefix_characters")
 """Columns of prompts by which the load's requests differ from each other: lengths of a trace, the place of a salt."""
 NoteRows = Callable[[list[dict]], None]
@@ -147,6 +151,23 @@ def natural(config: BenchmarkConfig) -> Generation:
     return config.generation.model_copy(update=changed)
 
 
+def natural_keys(extra_body: dict, most_tokens: int, part: str = "") -> dict:
+    """The same of an option's `extra_body`: a part of it replaces what `natural` says."""
+    kept = {}
+    for name, value in extra_body.items():
+        if name in PARTS and isinstance(value, dict):
+            kept[name] = natural_keys(value, most_tokens, name)
+        elif name in LONGEST:
+            kept[name] = most_tokens
+        elif name == "do_sample":
+            kept[name] = False
+        elif name == "temperature" and part == "inferenceConfig":
+            kept[name] = 0.0
+        elif name not in OF_THE_LOAD:
+            kept[name] = value
+    return kept
+
+
 def _questions(option: OptionBase, config: BenchmarkConfig, run: RunFolder) -> dict[tuple, tuple]:
     """Dataset and id of each prompt -> the prompt as a table of one row, and the adapter that answers it."""
     found = {}
@@ -173,7 +194,7 @@ class _Asker:
         """The row of an answer, or of a failure; None for a prompt that is not asked any more."""
         if self.is_stopped() or time.monotonic() >= self.until:
             return None
-        kept = {name: value for name, value in self.option.extra_body.items() if name not in OF_THE_LOAD}
+        kept = natural_keys(self.option.extra_body, natural(self.config).max_output_tokens)
         option = self.option.model_copy(update={"extra_body": kept, "adapters": {adapter: 1.0} if adapter else None})
         load = self.config.load.model_copy(update={"prefix_cache_salt": False})
         config = self.config.model_copy(update={"generation": natural(self.config), "load": load})
