@@ -47,6 +47,7 @@ def test_facts_are_those_of_ec2():
             assert float(row["memory_gib_each"]) == pytest.approx(chip["MemoryInfo"]["SizeInMiB"] / 1024, abs=0.01)
         if "NeuronInfo" in each:
             assert accelerators_on(name) == chip["Count"] * chip["CoreInfo"]["Count"]
+        assert int(row["vcpus"]) == each["VCpuInfo"]["DefaultVCpus"], name
         assert float(row["host_memory_gib"]) == each["MemoryInfo"]["SizeInMiB"] / 1024
         assert float(row["local_disk_gb"]) == each.get("InstanceStorageInfo", {}).get("TotalSizeInGB", 0), name
     assert instance_of("ml.trn2.48xlarge").memory_gib_each == OF_A_CHIP_OF_TRAINIUM2

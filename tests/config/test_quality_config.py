@@ -10,7 +10,9 @@ import yaml
 from examples import config_data
 
 from helpers.config.file import load_config
-from helpers.errors import ConfigError
+from helpers.errors import ConfigError, RunFolderError
+from helpers.run.folder import RunFolder
+from helpers.run.measured_config import refuse_other_measurement
 
 JUDGE = {
     "model": {"name": "j", "target": "openai", "base_url": "http://127.0.0.1:9/v1", "served_model": "j"},
@@ -116,3 +118,25 @@ def test_conversations_and_imported_results_have_no_references(tmp_path):
     imported = {"name": "a", "target": "imported", "format": "llmeter", "path": "x", "instance_type": "ml.g5.xlarge"}
     with pytest.raises(ConfigError, match=r"quality: imported results hold no answers.*Next: "):
         read(tmp_path, {"scorer": "numeric"}, options=[imported])
+
+
+def test_a_judge_may_be_corrected_until_it_has_judged_and_its_price_at_any_time(tmp_path):
+    judge = {"scorer": "judge", "judge": JUDGE}
+    read(tmp_path, judge)
+    run = RunFolder(tmp_path)
+
+    def refuse(quality: dict) -> None:
+        folder = tmp_path / "changed"
+        folder.mkdir(exist_ok=True)
+        read(folder, quality)
+        refuse_other_measurement(load_config(folder / "config.yml"), run)
+
+    other = {"scorer": "judge", "judge": {**JUDGE, "rubric": "The longer one."}}
+    price = {"usd_per_1m_input_tokens": 1, "usd_per_1m_output_tokens": 2}
+    refuse(other)
+    refuse({"scorer": "numeric"})
+    (tmp_path / "quality").mkdir()
+    (tmp_path / "quality" / "a.judged.part.jsonl").touch()
+    refuse({"scorer": "judge", "judge": {**JUDGE, "model": {**JUDGE["model"], "price": price}}})
+    with pytest.raises(RunFolderError, match="other values of quality"):
+        refuse(other)

@@ -28,6 +28,7 @@ from botocore.config import Config
 from botocore.exceptions import EventStreamError
 from conftest import small_config, thorough
 from examples import token_price
+from quality_fixtures import write_questions
 
 from helpers.config.file import load_config
 from helpers.config.workload import Generation
@@ -44,6 +45,7 @@ from helpers.load.event_stream import unwrap_event_stream
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.responses import Answer, read_answer
 from helpers.load.timeline import Timeline
+from helpers.metrics.answers import answers_file
 from helpers.prompts.making import make_prompts
 from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger
@@ -433,9 +435,27 @@ def test_tokens_of_a_prompt_cache_are_recorded_and_billed_at_their_price(stub, t
 
 
 @pytest.mark.slow
-def test_a_bedrock_option_is_measured_and_left_alone(stub, tmp_path, monkeypatch):
-    price = {"usd_per_1m_input_tokens": 0.06, "usd_per_1m_output_tokens": 0.24, "as_of": "2026-11-01"}
-    path = bedrock_config(tmp_path, price=price)
+def test_a_bedrock_option_is_measured_scored_and_left_alone(stub, tmp_path):
+    write_questions(tmp_path)
+    path = small_config(
+        tmp_path,
+        options=[
+            {
+                "name": "on demand",
+                "target": "bedrock",
+                "model_id": "test.text-v1:0",
+                "price": {"usd_per_1m_input_tokens": 0.06, "usd_per_1m_output_tokens": 0.24, "as_of": "2026-11-01"},
+                "extra_body": {
+                    "inferenceConfig": {"maxTokens": TOKENS, "temperature": 0.7, "topP": 0.9},
+                    "additionalModelRequestFields": {"top_k": 5, "reasoning_effort": "low"},
+                },
+            }
+        ],
+        aws={"region": REGION},
+        prompts={"source": {"kind": "jsonl", "path": "sums.jsonl"}},
+        datasets=[{"name": "sums", "prompt_tokens": [1, 100], "count": 140}],
+        quality={"scorer": "numeric", "reference": "solution.sums", "samples": 8, "max_output_tokens": 10},
+    )
     config, run = open_run(str(path), new=True)
     write_prompts(make_prompts(config.benchmark, path.parent, default_cache_dir()).tables, run.payloads)
     (record,) = start_deployments(config.benchmark, run, on_change=lambda records: None)
@@ -444,11 +464,19 @@ def test_a_bedrock_option_is_measured_and_left_alone(stub, tmp_path, monkeypatch
     (record,) = load_all(config.benchmark, run, on_event=lambda event: None)
     requests = read_requests(run.requests)
     assert set(requests["status"]) == {"ok"}
-    assert len(requests["load_point"].unique()) == 4
+    assert len(requests["load_point"].unique()) == 2
     assert record.state == "external"
     assert Ledger(run.ledger_file, run.run_id).remaining() == []
-    body = stub_log(stub)[-1]["body"]
-    assert body["messages"][0]["content"][0]["text"] and body["inferenceConfig"]["temperature"] == 0.0
+    bodies = [one["body"] for one in stub_log(stub)][-9:]  # a first request, and those of the pass
+    assert bodies[0]["inferenceConfig"] == {"maxTokens": TOKENS, "temperature": 0.7, "topP": 0.9}
+    for body in bodies[1:]:
+        assert body["messages"][0]["content"][0]["text"].startswith("What is ")
+        assert body["inferenceConfig"] == {"maxTokens": 10, "temperature": 0.0}
+        assert body["additionalModelRequestFields"] == {"reasoning_effort": "low"}
+    answers = pq.read_table(answers_file("on demand", run)).to_pandas()
+    assert (answers["answer"] == "".join(words(10))).all() and len(answers) == 8
+    tokens_in, tokens_out = (requests[n].sum() + answers[n].sum() for n in ("prompt_tokens", "output_tokens"))
+    assert record.tokens_usd() == pytest.approx((tokens_in * 0.06 + tokens_out * 0.24) / 1e6)
     written = b"".join(path.read_bytes() for path in run.path.rglob("*") if path.is_file())
     assert SECRET_KEY.encode() not in written
 

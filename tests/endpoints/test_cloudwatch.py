@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 
 import boto3
 import pandas as pd
 import pyarrow as pa
 import pytest
-from examples import facts, make_config, request, write_run
+from examples import facts, load_point, make_config, request, write_run
 
 from helpers.endpoints import cloudwatch
 from helpers.endpoints.cloudwatch import CloudWatch
 from helpers.metrics.answers import SCHEMA, answers_file
 from helpers.metrics.server_load import server_columns
 from helpers.metrics.summary import read_load_points
+from helpers.report.limits_report import limits_table
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import read_requests
@@ -36,8 +36,8 @@ def test_the_local_sagemaker_counts_and_times_what_the_records_hold(finished_run
     }  # the first request
     for option, mine in requests.groupby("option"):
         tables = []
-        for load_point in mine["load_point"].unique():
-            rows, trouble = read_samples(run, load_point)
+        for point in mine["load_point"].unique():
+            rows, trouble = read_samples(run, point)
             assert trouble is None and set(rows["source"]) == {CLOUDWATCH, PROMETHEUS}
             assert {"running", "waiting", "cpu_s"} <= set(rows.loc[rows["source"] == PROMETHEUS, "name"])
             rows = rows[rows["source"] == CLOUDWATCH]
@@ -103,6 +103,8 @@ def published(moto_server, tmp_path, monkeypatch):
             ("AWS/SageMaker", "ModelLatency", latency_us),
             ("AWS/SageMaker", "OverheadLatency", 2000.0),
             ("/aws/sagemaker/Endpoints", "GPUUtilization", 380.0),
+            ("/aws/sagemaker/Endpoints", "CPUUtilization", 2400.0),
+            ("/aws/sagemaker/Endpoints", "MemoryUtilization", 37.0),
         ):
             data = [
                 {
@@ -112,7 +114,7 @@ def published(moto_server, tmp_path, monkeypatch):
                         {"Name": "VariantName", "Value": "blue"},
                     ],
                     "Timestamp": datetime.fromtimestamp(BEGIN_S + 60 * minute, UTC),
-                    "Value": value if name != "GPUUtilization" or minute == 1 else 0.0,
+                    "Value": value if not namespace.endswith("/Endpoints") or minute == 1 else 0.0,
                 }
                 for minute in range(3)
             ]
@@ -120,9 +122,9 @@ def published(moto_server, tmp_path, monkeypatch):
         if is_away:
             monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", "http://127.0.0.1:9")
         if scored:
-            rows = [{"dataset": "short", "prompt_id": str(i), "status": "ok"} for i in range(scored)]
+            row = {"dataset": "short", "status": "ok", "wall_ns": (BEGIN_S + scored_s) * 1_000_000_000}
+            rows = [{**row, "prompt_id": str(i)} for i in range(scored)]
             write_parquet(answers_file("a", run), pa.Table.from_pylist(rows, schema=SCHEMA))
-            os.utime(answers_file("a", run), (BEGIN_S + scored_s, BEGIN_S + scored_s))
         asked, option = CloudWatch(config, run), config.options[0]
         option = option if replicate is None else option.as_replicate(replicate)
         asked.ask(option, record.model_copy(update={"create_called_at": made}))
@@ -136,8 +138,14 @@ def published(moto_server, tmp_path, monkeypatch):
 def test_utilisation_counts_in_whole_minutes_of_the_window_and_for_all_gpus(published):
     columns, warnings = published(60)
     assert columns["server_gpu"] == pytest.approx(0.95)
-    assert (columns["server_cpu"], columns["server_requests"], columns["server_trouble"]) == (None, None, None)
+    assert (columns["server_cpu"], columns["server_memory"]) == pytest.approx((0.5, 0.37)), "it has 48 vCPUs"
+    assert (columns["server_requests"], columns["server_trouble"]) == (None, None)
     assert warnings == []
+    table = limits_table(pd.DataFrame([load_point(**columns)]), make_config([OPTION]))
+    assert [column.header for column in table.columns][3:] == ["GPU, %", "CPU, %", "memory, %"]
+    assert (
+        table.cells()[0][3:] == ["95", "50", "37"] and "; memory is the share of it that was in use." in table.caption
+    )
 
 
 @pytest.mark.parametrize(

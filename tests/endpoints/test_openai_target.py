@@ -15,25 +15,29 @@ import pytest
 from attempt_specs import measure, spec_of
 from conftest import small_config
 
+from helpers.config.benchmark import BenchmarkConfig, usable_cpu_count
 from helpers.config.file import load_config
 from helpers.endpoints import scraping
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.option_runner import load_all
+from helpers.endpoints.option_runner import LoadEvent, load_all
 from helpers.endpoints.targets.base import Target, target_of
 from helpers.errors import DeployError
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.prompts.making import make_prompts
+from helpers.report.limits_report import limits_table
 from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import write_prompts
 from helpers.run.records import read_requests
 from helpers.run.server_samples import read_samples
-from helpers.verdict.analysis import read_measurements
+from helpers.verdict.analysis import Measurements, read_measurements
 from helpers.verdict.limits import limits_of
 from local_sagemaker.tiny_model import default_cache_dir
 
 pytestmark = pytest.mark.slow
+SPINNING = 12
+"""Busy loops. One hardly delays a process that mostly waits: the kernel prefers it whenever it wakes."""
 
 
 @pytest.fixture(scope="module")
@@ -112,28 +116,75 @@ def test_an_external_server_is_measured_and_left_alone(server_url, tmp_path, mon
     assert b"key-that-stays-out-of-files" not in written
 
 
-def test_a_server_that_answers_one_request_at_a_time_is_found_to_be_queue_bound(server_url, tmp_path, monkeypatch):
-    monkeypatch.setattr(scraping, "EVERY_S", 0.05)
-    option = {"name": "one", "target": "openai", "base_url": f"{server_url}/v1", "served_model": "m"}
+def one_at_a_time(server_url, folder, on_event=lambda event: None, **sections) -> tuple[BenchmarkConfig, Measurements]:
+    """What is measured of the server, which has one core and answers one request at a time, under four at once."""
     path = small_config(
-        tmp_path,
-        options=[option],
+        folder,
+        options=[{"name": "one", "target": "openai", "base_url": f"{server_url}/v1", "served_model": "m"}],
         datasets=[{"name": "short", "prompt_tokens": [60, 120], "count": 200}],
         generation={"max_output_tokens": 24},
-        load={"kind": "closed_loop", "concurrency": [4], "min_requests": 40, "warmup_requests": 1},
+        **sections,
     )
     config, run = open_run(str(path), new=True)
     write_prompts(make_prompts(config.benchmark, path.parent, default_cache_dir()).tables, run.payloads)
     start_deployments(config.benchmark, run, on_change=lambda records: None)
-    load_all(config.benchmark, run, on_event=lambda event: None)
-    measured = read_measurements(config.benchmark, run)
+    load_all(config.benchmark, run, on_event)
+    return config.benchmark, read_measurements(config.benchmark, run)
+
+
+LOAD = {"kind": "closed_loop", "concurrency": [4], "min_requests": 40, "warmup_requests": 1}
+
+
+def test_a_server_that_answers_one_request_at_a_time_is_found_to_be_queue_bound(server_url, tmp_path, monkeypatch):
+    monkeypatch.setattr(scraping, "EVERY_S", 0.05)
+    config, measured = one_at_a_time(server_url, tmp_path, load=LOAD)
     (point,) = measured.points.itertuples()
     assert 0.85 <= point.server_running <= 1.0 and 2 <= point.server_waiting <= 3.2
     assert (point.server_requests, point.client_failures) == (point.client_requests, 0)
     assert point.server_latency_s_mean <= point.client_latency_s_mean
     assert not {"server_counts", "other_traffic"} & {warning.kind for warning in measured.warnings}
-    (limit,) = limits_of(measured.points.assign(client_limited=False), config.benchmark)  # this machine may be busy
+    (limit,) = limits_of(measured.points.assign(client_limited=False), config)  # this machine may be busy
     assert (limit.kind, limit.load) == ("queue", "concurrency 4")
+
+
+@pytest.fixture
+def spin_under_load():
+    """To be called with the events of a load: while it is sent, busy loops spin on the core of the first load process."""
+    cpus, loops = sorted(os.sched_getaffinity(0)), []
+    if len(cpus) < 2:
+        pytest.skip("one core for server and client")
+
+    def stop() -> None:
+        while loops:
+            loops[0].kill()
+            loops.pop(0).wait()
+
+    def on_event(event: LoadEvent) -> None:
+        if event.progress is None or event.progress.phase == "parsing":
+            stop()
+        elif not loops and event.progress.done:
+            loops.extend(subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(SPINNING))
+            for loop in loops:
+                os.sched_setaffinity(loop.pid, cpus[:1])
+
+    yield on_event
+    stop()
+
+
+@pytest.mark.thorough
+def test_a_load_generator_on_a_busy_core_is_found_to_be_the_limit_and_not_the_server(
+    server_url, tmp_path, monkeypatch, spin_under_load
+):
+    """The same server and load as above, and one load process; the engine keeps to the last core."""
+    monkeypatch.setattr(scraping, "EVERY_S", 0.05)
+    load, alone = {**LOAD, "max_duration_s": 8}, {"max_parallel_loads": usable_cpu_count()}
+    config, measured = one_at_a_time(server_url, tmp_path, spin_under_load, load=load, endpoints=alone)
+    (facts,) = measured.facts
+    assert len(facts.processes) == 1 and facts.client_limited
+    said = limits_table(measured.points, config).reading
+    assert said.startswith(
+        "“one” on short at concurrency 4 is client-bound: the load generator, not the server, limited it"
+    )
 
 
 @pytest.fixture

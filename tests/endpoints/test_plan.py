@@ -13,6 +13,7 @@ from local_sagemaker_calls import create, status_after
 from local_sagemaker_fixtures import FAKE_SERVER
 
 from helpers.__main__ import main
+from helpers.endpoints.judging import PROMPT
 from helpers.endpoints.quotas import Quota, read_quotas
 from helpers.report.plan_machines import load_machines_table, machines_table, quota_table
 from helpers.report.plan_report import plan_table
@@ -207,6 +208,41 @@ def test_the_plan_says_which_machine_an_option_gets(changes, said):
 
 def test_only_endpoints_on_aws_have_a_machine_in_the_plan():
     assert machines_table(make_config([endpoint(local=True), option("b")])) is None
+
+
+JUDGE_MODEL = {"name": "the judge", "target": "openai", "base_url": "http://127.0.0.1:9/v1", "served_model": "j"}
+
+
+@pytest.mark.parametrize(
+    ("model", "usd", "total", "basis"),
+    [
+        # 2 x 2 options x 10 answers: (402 + 3) / 3 + 2 x 50 + 100 = 335 tokens in, 500 out
+        ({"price": TOKEN_PRICE}, "0.34", "Estimated: $0.34", "at most 13,400 tokens in and 20,000 out"),
+        ({"price": {"usd_per_hour": 9}}, "0.00", "Estimated: $0.00", "it runs already: the run adds nothing to its bill"),
+        ({}, "–", "Estimated: $0.00, without the judge, whose cost is unknown", "no price is known: quality.judge.model"),
+    ],
+    ids=["tokens", "by the hour", "unknown"],
+)  # fmt: skip
+def test_the_plan_has_what_a_judge_may_cost(model, usd, total, basis):
+    rubric = "x" * (405 - len(PROMPT))
+    judge = {"model": {**JUDGE_MODEL, **model}, "rubric": rubric, "max_output_tokens": 500}
+    quality = {"scorer": "judge", "samples": 10, "max_output_tokens": 50, "judge": judge}
+    config = make_config(
+        [option(name, price={"usd_per_hour": 1}) for name in "ab"],
+        prompts={"source": {"kind": "jsonl", "path": "x.jsonl"}},
+        datasets=[{"name": "d", "prompt_tokens": [1, 100]}],
+        quality=quality,
+        budget_usd=1,
+    )
+    table = plan_table(config)
+    (*_, row) = (dict(zip((c.header for c in table.columns), cells, strict=True)) for cells in table.cells())
+    assert (row["option"], row["estimate, $"]) == ("the judge", usd)
+    assert (
+        row[table.columns[-1].header].startswith("twice each of 20 answers") and basis in row[table.columns[-1].header]
+    )
+    assert table.caption.startswith(total)
+    assert ("budget_usd cannot stop what has no price: the judge" in table.caption) is (usd == "–")
+    assert "the judge" not in plan_table(config.model_copy(update={"quality": None})).plain()
 
 
 # --- tokens -------------------------------------------------------------------------------------------------------

@@ -6,23 +6,32 @@ import json
 import resource
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from unittest.mock import Mock
 
+import pandas as pd
 import pytest
+import small_server
 import yaml
 from botocore.exceptions import ClientError
 from conftest import SECRET, small_config
+from quality_fixtures import write_questions
 
 from helpers.endpoints.deployment import Deployment
 from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.quality_pass import collect_answers
 from helpers.endpoints.targets import sagemaker
 from helpers.endpoints.targets.base import target_of
 from helpers.endpoints.targets.sagemaker_resources import MAX_NAME_LENGTH, resource_name
 from helpers.endpoints.teardown import delete_remaining
 from helpers.errors import DeployError, TeardownError
+from helpers.metrics.answers import answers_file
+from helpers.prompts.making import make_prompts
 from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger, utc_now
+from helpers.run.prompt_files import write_prompts
 from helpers.run.sessions import LOCAL_ROLE, aws_session, session_of_record
+from local_sagemaker.tiny_model import default_cache_dir
 
 pytestmark = pytest.mark.slow
 
@@ -74,13 +83,14 @@ def jumpstart(tmp_path, monkeypatch):
         monkeypatch.setenv(f"AWS_JUMPSTART_{kind}_LOCAL_ROOT_DIR_OVERRIDE", str(tmp_path / "catalogue"))
 
 
-def one_option(folder, **option):
-    """A config of one local option; `option` replaces its keys, null removes them."""
+def one_option(folder, sections=None, **option):
+    """A config of one local option; `option` replaces its keys, null removes them, `sections` replace those of the config."""
     path = small_config(folder)
     config = yaml.safe_load(path.read_text())
     merged = {**config["options"][0], **option}
     config["options"] = [{key: value for key, value in merged.items() if value is not None}]
     config["local_sagemaker"] = {"engines": {IMAGE: [sys.executable, "-m", "local_sagemaker.engine"]}}
+    config |= sections or {}
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
 
@@ -265,3 +275,52 @@ def test_a_ledger_that_cannot_be_written_does_not_keep_an_endpoint_alive(opened)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert left_over(record, run) == []
+
+
+# --- answers that are scored --------------------------------------------------------------------------------------
+
+LOGGING_SERVER = f"""
+import io, json, os, sys
+sys.path.insert(0, {str(Path(small_server.__file__).parent)!r})
+import http.server
+from small_server import Handler
+class Logging(Handler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with open(sys.argv[1], "ab") as file:
+            file.write(body + b"\\n")
+        connection, self.rfile = self.rfile, io.BytesIO(body)
+        super().do_POST()
+        self.rfile = connection
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Logging).serve_forever()
+"""
+
+
+def test_answers_of_an_endpoint_are_collected_with_temperature_0_and_natural_stopping(opened, tmp_path):
+    write_questions(tmp_path)
+    log, script = tmp_path / "bodies.jsonl", tmp_path / "server.py"
+    script.write_text(LOGGING_SERVER)
+    config, run = opened(
+        sections={
+            "prompts": {"source": {"kind": "jsonl", "path": "sums.jsonl"}},
+            "datasets": [{"name": "sums", "prompt_tokens": [1, 100], "count": 140}],
+            "generation": {"max_output_tokens": 6, "temperature": 0.7, "top_p": 0.9},
+            "quality": {"scorer": "numeric", "reference": "solution.sums", "samples": 8, "max_output_tokens": 12},
+            "local_sagemaker": {"engines": {IMAGE: [sys.executable, str(script), str(log)]}},
+        },
+        container={"image": IMAGE},
+    )
+    write_prompts(make_prompts(config, tmp_path, default_cache_dir()).tables, run.payloads)
+    ledger = Ledger(run.ledger_file, run.run_id)
+    (record,) = deploy(config, run)
+    address = Deployment(config.options[0], config, run, ledger).answering_address()
+    assert record.state == "in_service" and collect_answers(config.options[0], address, config, run, lambda: False)
+    of_the_load, *bodies = map(json.loads, log.read_text().splitlines())
+    assert (of_the_load["temperature"], of_the_load["min_tokens"]) == (0.7, 6)
+    for body in bodies:
+        assert (body["temperature"], body["max_tokens"]) == (0.0, 12) and body["stream"]
+        assert not body.keys() & {"min_tokens", "ignore_eos", "top_p", "top_k"}
+    answers = pd.read_parquet(answers_file(config.options[0].name, run))
+    texts = [body["messages"][0]["content"] for body in bodies]
+    assert len(answers) == len(set(texts)) == 8 and all(text.startswith("What is ") for text in texts)
+    assert set(answers["status"]) == {"ok"} and set(answers["output_tokens"]) == {12}

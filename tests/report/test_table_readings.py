@@ -278,8 +278,8 @@ def lived(name, minutes, startup_s=60, **changes):
     ],
     ids=["not of the run", "local", "one", "alike", "one unknown", "unknown", "local start-up"],
 )
-def test_what_the_run_spent_and_which_start_up_was_longest(records, said):
-    assert run_cost_table(records).reading == said
+def test_what_the_run_spent_and_which_start_up_was_longest(records, said, tmp_path):
+    assert run_cost_table(records, RunFolder(tmp_path)).reading == said
 
 
 # --- the race and the visits --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import shutil
 import threading
@@ -20,7 +21,7 @@ from planted_quality import SAMPLES
 
 from helpers.config.file import load_config
 from helpers.endpoints.option_runner import load_all
-from helpers.endpoints.quality_pass import collect_answers
+from helpers.endpoints.quality_pass import answers_so_far, collect_answers
 from helpers.endpoints.targets.base import target_of
 from helpers.errors import LoadError
 from helpers.metrics.answers import answers_file
@@ -158,13 +159,33 @@ def test_failures_are_wrong_throttled_requests_are_repeated_and_thinking_is_not_
         assert "min_tokens" not in body and body["temperature"] == 0.0, "extra_body says 0.7 for the load"
 
 
+class Sound(Watched):
+    """Answers all questions."""
+
+    def answer(self, body: dict, question: str) -> None:
+        with self.lock:
+            self.bodies.append(body)
+        planted_quality.Handler.answer(self, body, question)
+
+
+def asked(run: RunFolder) -> list[str]:
+    """Ids of the prompts that were sent, in their order."""
+    prompts = pd.read_parquet(run.payloads / "sums.parquet").set_index("text")["prompt_id"]
+    return [prompts[body["messages"][0]["content"]] for body in Watched.bodies]
+
+
+def kept(option: str, run: RunFolder) -> set[str]:
+    """Ids of the prompts whose answers an interrupted pass has left."""
+    return {prompt_id for _, prompt_id in answers_so_far(option, run).rows}
+
+
 def test_a_pass_that_is_stopped_is_not_whole_and_one_whose_time_is_over_has_what_there_is(copied):
     run, at = copied
     with serving(Watched) as port:
         config = at(port)
         assert not collect("good", config, run, lambda: len(Watched.bodies) > 20)
-        stopped = pd.read_parquet(answers_file("good", run))
-        assert len(Watched.bodies) < 40 and len(stopped) < 40 and not stopped["status"].eq("timeout").any()
+        assert len(Watched.bodies) < 40 and not answers_file("good", run).exists()
+        assert 0 < len(kept("good", run)) < 40
         short = config.model_copy(update={"quality": config.quality.model_copy(update={"max_duration_s": 0.05})})
         assert collect("good", short, run)
     found = read_quality(config, run)
@@ -172,7 +193,30 @@ def test_a_pass_that_is_stopped_is_not_whole_and_one_whose_time_is_over_has_what
     assert found["cheap"].gate == "open" and "were not scored" in found["cheap"].because
 
 
-def test_a_pass_that_lost_its_server_is_repeated_alone_when_the_run_goes_on(copied):
+def test_a_pass_whose_process_was_killed_asks_only_what_it_has_no_answer_to(copied):
+    """Four were under way at once, so no more than four are sent again."""
+    run, at = copied
+    with serving(Sound) as port:
+        config = at(port)
+        process = multiprocessing.get_context("fork").Process(target=collect, args=("good", config, run))
+        process.start()
+        while len(Watched.bodies) < 20:
+            time.sleep(0.002)
+        process.kill()
+        process.join()
+        before, had = asked(run), kept("good", run)
+        assert len(before) - 4 <= len(had) < SAMPLES
+        with (run.path / "quality" / "good.part.jsonl").open("a") as file:
+            file.write('{"dataset": "sums", "prom')  # the end of a process may fall into a line
+        Watched.bodies.clear()
+        assert collect("good", config, run)
+    after = asked(run)
+    assert len(after) == len(set(after)) and not had & set(after) and len(had) + len(after) == SAMPLES
+    answers = pd.read_parquet(answers_file("good", run))
+    assert answers["prompt_id"].is_unique and len(answers) == SAMPLES and (answers["status"] == "ok").all()
+
+
+def test_a_pass_that_lost_its_server_is_continued_alone_when_the_run_goes_on(copied):
     run, at = copied
     before, first_answers = sorted(run.requests.iterdir()), (run.path / "preflight.json").read_text()
     Watched.answers_left = 50
@@ -183,21 +227,31 @@ def test_a_pass_that_lost_its_server_is_repeated_alone_when_the_run_goes_on(copi
     assert not any(left.values()) and list((run.path / "quality" / "set_aside").iterdir())
     failures = [record.failure for record in Ledger(run.ledger_file, run.run_id).records()]
     assert any("fell silent in its quality pass, which was not scored" in failure for failure in failures)
+    had = {model: kept(name, run) for name, model in (("cheap", "right-60"), ("good", "right-90"))}
+    assert any(had.values())
     Watched.bodies.clear()
     Watched.answers_left = 10**9
     with serving(Watched) as port:
         config = at(port)
         load_all(config, run, lambda event: None)
-        assert {body["model"] for body in Watched.bodies} == {"right-60", "right-90"}
+        again = {(body["model"], prompt_id) for body, prompt_id in zip(Watched.bodies, asked(run), strict=True)}
+        assert {model for model, _ in again} == {"right-60", "right-90"}
+        # the longest prompt is sent once more, to see whether the server is there
+        assert all(len(had[model] & {one for name, one in again if name == model}) <= 1 for model in had)
         sent = len(Watched.bodies)
         load_all(config, run, lambda event: None)
         assert len(Watched.bodies) == sent, "a finished pass is not repeated"
-    assert all(answers_file(option.name, run).exists() for option in config.options)
+    answers = [pd.read_parquet(answers_file(option.name, run)) for option in config.options]
+    assert [each["prompt_id"].nunique() for each in answers] == [SAMPLES, SAMPLES]
+    assert all(set(each["status"]) == {"ok", "http_error"} for each in answers), (
+        "what the lost server left is asked again"
+    )
+    assert not list((run.path / "quality").glob("*.part.jsonl"))
     assert sorted(run.requests.iterdir()) == before, "no load was sent again"
     assert (run.path / "preflight.json").read_text() == first_answers, "those before the load"
 
 
-def test_what_stops_a_run_stops_its_passes_and_what_they_have_is_set_aside(copied):
+def test_what_stops_a_run_stops_its_passes_and_what_they_have_is_kept(copied):
     run, at = copied
 
     def fail_in_a_pass(event) -> None:
@@ -213,5 +267,4 @@ def test_what_stops_a_run_stops_its_passes_and_what_they_have_is_set_aside(copie
         with pytest.raises(LoadError, match="stopped here"):
             load_all(config, run, fail_in_a_pass)
     assert not any(answers_file(option.name, run).exists() for option in config.options)
-    (aside,) = (run.path / "quality" / "set_aside").glob("good-*.parquet")
-    assert len(pd.read_parquet(aside)) < SAMPLES
+    assert len(kept("cheap", run)) + len(kept("good", run)) < 2 * SAMPLES

@@ -125,14 +125,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         time.sleep(LOADED_TOKEN_S * body.get("min_tokens", 0))
         filled = ["and"] * (body.get("min_tokens", 0) - len(words))
         events = [{"choices": [{"delta": {"content": f"{word} "}}]} for word in [*filled, *words]]
-        usage = {"prompt_tokens": 20, "completion_tokens": len(events)}
-        events.append({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": usage})
+        events.append({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": self.usage(len(events))})
         data = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events) + b"data: [DONE]\n\n"
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+    def usage(self, output_tokens: int) -> dict | None:
+        return {"prompt_tokens": 20, "completion_tokens": output_tokens}
 
     def words(self, question: str, model: str) -> list[str]:
         if model.startswith("judge"):

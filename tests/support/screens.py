@@ -1,10 +1,11 @@
 """Pictures of the report page, of four verdicts and on three screens: docs/screens/*.png, as a reader first sees them.
 
-    .venv/bin/python tests/support/screens.py RUN
+    .venv/bin/python tests/support/screens.py RUN [OTHER]
 
 `RUN` is the folder of a finished run of the quickstart, which is copied, not changed. The tie is of two options with equal
 results, the page without a feasible option is the same run under a limit that nothing meets, and six options on five
-datasets are imported from the raw data of the report of 2024, where these are at hand.
+datasets are imported from the raw data of the report of 2024, where these are at hand. What limits each option is the
+section of `OTHER`, a run against servers with `/metrics`, or else of `RUN`; no picture is made of a report without it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ WIDE = {"viewport": {"width": 1500, "height": 1500}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
 COLOURS = 256
 """Of a picture, in a third of the bytes; the method keeps colours that few pixels have, as those of marks are."""
+
+
+LIMITS = "What limits each option?"
+BETWEEN_HEADINGS = """(title) => {
+    const headings = [...document.querySelectorAll("h2")], at = headings.findIndex((one) => one.textContent.includes(title));
+    if (at < 0) return null;
+    const [y, end] = headings.slice(at, at + 2).map((one) => one.getBoundingClientRect().top + scrollY - 20);
+    return {x: 0, y, width: innerWidth, height: (end ?? document.body.scrollHeight) - y};
+}"""
 
 
 def report_again(run: Path, folder: Path, **slo: float) -> Path:
@@ -65,18 +75,20 @@ def tie(folder: Path) -> Path:
     return run_import(str(files.write_config(folder, *options, load=load))).path / "report.html"
 
 
-def write_picture(browser, page: Path, name: str, context: dict) -> None:
-    """The first screen of a page."""
+def write_picture(browser, page: Path, name: str, context: dict, section: str | None = None) -> None:
+    """The first screen of a page, or a section of it with this title; nothing where it has none."""
     opened = browser.new_page(**context)
     opened.goto(page.as_uri())
-    shot = Image.open(io.BytesIO(opened.screenshot())).convert("RGB")
-    shot.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        SCREENS / f"{name}.png", optimize=True
-    )
+    clip = None if section is None else opened.evaluate(BETWEEN_HEADINGS, section)
+    if section is None or clip is not None:
+        shot = Image.open(io.BytesIO(opened.screenshot(clip=clip, full_page=clip is not None))).convert("RGB")
+        shot.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            SCREENS / f"{name}.png", optimize=True
+        )
     opened.close()
 
 
-def main(run: Path) -> None:
+def main(run: Path, other: Path | None = None) -> None:
     """Write all pictures that there are data for."""
     SCREENS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as root, chromium() as browser:
@@ -92,9 +104,10 @@ def main(run: Path) -> None:
             pages["six_by_five"] = run_import(str(REFERENCE_CONFIG)).path / "report.html"
         for name, page in pages.items():
             write_picture(browser, page, name, WIDE)
+        write_picture(browser, other / "report.html" if other else pages["quickstart"], "limits", WIDE, LIMITS)
         write_picture(browser, pages["quickstart"], "quickstart_phone", PHONE)
         write_picture(browser, pages["quickstart"], "quickstart_dark", {**WIDE, "color_scheme": "dark"})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(*(Path(each).resolve() for each in sys.argv[1:3]))

@@ -59,6 +59,8 @@ class Known:
     """Option -> prompt -> whether its answer is the sum of the numbers in the prompt."""
     scored: dict[str, int] = field(default_factory=dict)
     """Prompts to score, and most output tokens of an answer."""
+    judged: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Judgements of all options: prompt_tokens, output_tokens and usd of each, as far as they are known."""
 
     @property
     def slo(self) -> dict:
@@ -112,7 +114,7 @@ class Known:
         here = self.points[["option", "dataset", "load"]].eq([option, dataset, load]).all(axis=1)
         return self.points[here].iloc[0]
 
-    def judged(self, option: str, dataset: str) -> pd.DataFrame:
+    def of_server(self, option: str, dataset: str) -> pd.DataFrame:
         """The load points of an option that its server, not the load generator, limited."""
         here = self.points[(self.points["option"] == option) & (self.points["dataset"] == dataset)]
         return here[here["slo"] != "client_limited"]
@@ -848,7 +850,7 @@ def nearest_load(k: Known, f: Found) -> None:
     dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
     column = f"latency_s_p{k.slo['percentile']:g}"
     point = k.at(option, dataset, f.load())
-    assert point[column] == k.judged(option, dataset)[column].min()
+    assert point[column] == k.of_server(option, dataset)[column].min()
     f.number(k.slo["percentile"])
     f.time(point[column])
     if f.has("n"):
@@ -858,7 +860,7 @@ def nearest_load(k: Known, f: Found) -> None:
 @claim(r"the nearest is <L>: latency not shown")
 def nearest_open_load(k: Known, f: Found) -> None:
     dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
-    here = k.judged(option, dataset)
+    here = k.of_server(option, dataset)
     f.load(here.loc[here[f"latency_s_p{k.slo['percentile']:g}"].idxmin(), "load"])
 
 
@@ -871,7 +873,7 @@ def lacking(k: Known, f: Found) -> None:
     column, here = f"latency_s_p{k.slo['percentile']:g}", k.points
     if f.line.startswith("|"):
         dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
-        here = k.judged(option, dataset)
+        here = k.of_server(option, dataset)
         point = here.loc[here[column].idxmin()]
     else:
         loads = re.findall(PHRASES["<L>"][1], f.before)
@@ -1101,6 +1103,21 @@ def limits_counted(k: Known, f: Found) -> None:
     total = k.points.loc[asked, "option"].nunique()
     f.number(total)
     assert not counts or sum(counts) == total
+
+
+# --- the judge ----------------------------------------------------------------------------------------------------
+
+
+@claim(r"The judge “o” gave # judgements?(?: for \$#)?")
+def cost_of_the_judge(k: Known, f: Found) -> None:
+    f.number(len(k.judged))
+    if f.has("n"):
+        f.number(k.judged["usd"].sum(skipna=False))
+
+
+@claim(r"its server counted no tokens of # of them")
+def uncounted_judgements(k: Known, f: Found) -> None:
+    f.number(k.judged["output_tokens"].isna().sum())
 
 
 # --- thinking -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from helpers.config.options import BedrockOption, OpenAIOption, SageMakerOption
 from helpers.config.strict import Name, PositiveInt, PositiveSeconds, Strict
+from helpers.price import Price
 
 Scorer = Literal["exact_match", "token_f1", "rouge_l", "numeric", "multiple_choice", "judge"]
 RIGHT_OR_WRONG: tuple[Scorer, ...] = ("exact_match", "numeric", "multiple_choice")
@@ -52,6 +53,13 @@ class Judge(Strict):
         if isinstance(model, SageMakerOption) and model.deploy:
             raise ValueError("a judge is not deployed. Expected an endpoint that is there. Next: write `deploy: false`")
         return model
+
+    def as_price(self) -> Price | None:
+        """Its price as the config states it; without an amount where it is billed by the hour, and runs anyway; None: unknown."""
+        if self.model.price is not None:
+            return self.model.price.as_price(machine_vcpus=1)
+        runs_anyway = isinstance(self.model, SageMakerOption) or getattr(self.model, "provisioned", False)
+        return Price(name="by the hour") if runs_anyway else None
 
 
 class Quality(Strict):

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase, SageMakerOption
-from helpers.metrics.answers import answers_file, count_answers
+from helpers.metrics.answers import count_answers
 from helpers.metrics.replicates import replicate_of
 from helpers.number_text import plural
 from helpers.run.aws_errors import is_passing
@@ -150,7 +150,8 @@ class CloudWatch:
             )
             return True
         counted = sum(found.get("Invocations", {}).values())
-        answered = sum(each.answers for each in loaded) + self._scored(record)
+        scored = count_answers(record.option, self._run, _made_ns(record))[1]
+        answered = sum(each.answers for each in loaded) + scored
         trouble = None
         if counted < answered and is_last:
             had = f"CloudWatch had {plural(round(counted), 'invocation')}"
@@ -172,12 +173,6 @@ class CloudWatch:
                 if begin is not None and end is not None:
                     found.append(_Loaded(facts, begin, end, pc.sum(pc.equal(times["status"], "ok")).as_py()))
         return [each for each in found if each.begin_ns + each.offset_ns >= _made_ns(record)]
-
-    def _scored(self, record: EndpointRecord) -> int:
-        """Answers of this endpoint that were scored."""
-        path = answers_file(record.option, self._run)
-        is_its = path.is_file() and path.stat().st_mtime_ns >= _made_ns(record)
-        return count_answers(record.option, self._run)[1] if is_its else 0
 
 
 def _made_ns(record: EndpointRecord) -> float:

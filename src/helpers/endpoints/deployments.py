@@ -84,11 +84,15 @@ def _follow(deployments: Sequence[Deployment], config: BenchmarkConfig, ledger: 
         stay_within_budget(config, ledger)
 
 
-def stay_within_budget(config: BenchmarkConfig, ledger: Ledger) -> None:
+def stay_within_budget(
+    config: BenchmarkConfig,
+    ledger: Ledger,
+    but: str = "endpoints are being deleted, finished load points are kept",
+) -> None:
     """Raise BudgetExceeded if what the run has spent, as far as prices are known, has reached its budget."""
     budget, spent = config.budget_usd, ledger.cost_usd()
     if budget is not None and spent >= budget:
         raise BudgetExceeded(
-            f"estimated spend ${spent:.2f} has reached budget_usd {budget:g}: endpoints are being deleted, finished "
-            "load points are kept. Next: run 04 and 05 on what there is, or raise budget_usd and run 02 and 03 again"
+            f"estimated spend ${spent:.2f} has reached budget_usd {budget:g}: {but}. "
+            "Next: run 04 and 05 on what there is, or raise budget_usd and run 02 and 03 again"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pandas as pd
@@ -13,15 +12,18 @@ import pyarrow as pa
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
 from helpers.config.secret_words import secret_hider
+from helpers.endpoints.deployments import stay_within_budget
 from helpers.endpoints.preflight import ask_until_not_throttled, timeout_of
-from helpers.endpoints.quality_pass import AT_ONCE, natural
+from helpers.endpoints.quality_pass import ask_missing, natural
 from helpers.endpoints.targets.base import target_of
 from helpers.errors import DeployError, LoadError
 from helpers.load.address import Address
 from helpers.load.connection import words_of_refusal
-from helpers.metrics.answers import read_answers
+from helpers.metrics.answers import KEY, read_answers
 from helpers.metrics.judgements import SCHEMA, judgements_file
 from helpers.run.folder import RunFolder
+from helpers.run.journal import Journal
+from helpers.run.ledger import TOKENS, Ledger
 from helpers.run.remote import say_once
 from helpers.run.whole_files import write_parquet
 
@@ -50,18 +52,23 @@ _VERDICT = re.compile(r"verdict\W{0,6}(1|2|equal)\b", re.IGNORECASE)
 def judge_answers(config: BenchmarkConfig, run: RunFolder) -> None:
     """Have the answers of each option judged that were collected and not judged yet, and write the judgements.
 
-    A judge that cannot be asked is said, with the next step; the answers stay, and another run of notebook 03 asks again.
+    A judge that cannot be asked is said, with the next step; the answers stay, and another run of notebook 03 asks again. What
+    was interrupted continues. Raises BudgetExceeded where what it costs, with all else, reaches the budget.
     """
     if config.quality is None or config.quality.judge is None:
         return
     for option in config.options:
-        answers = None if judgements_file(option.name, run).is_file() else read_answers(option, config, run)
+        file = judgements_file(option.name, run)
+        answers = None if file.is_file() else read_answers(option, config, run)
         if answers is None:
             continue
-        rows = _judgements(answers[answers["status"] == "ok"], config, run)
+        journal = Journal(file, (*KEY, "answer_first"))
+        rows = _judgements(answers[answers["status"] == "ok"], journal, config, run)
         if not rows or any(row["preferred"] for row in rows):
-            write_parquet(judgements_file(option.name, run), pa.Table.from_pylist(rows, schema=SCHEMA))
+            write_parquet(file, pa.Table.from_pylist(rows, schema=SCHEMA))
+            journal.delete()
             continue
+        journal.delete()
         say_once(
             run.path / "judge",
             f"Warning: the judge {config.quality.judge.model.name!r} gave no verdict on any answer: {_why(rows)}. Answers are "
@@ -69,7 +76,7 @@ def judge_answers(config: BenchmarkConfig, run: RunFolder) -> None:
         )
 
 
-def _judgements(answers: pd.DataFrame, config: BenchmarkConfig, run: RunFolder) -> list[dict]:
+def _judgements(answers: pd.DataFrame, journal: Journal, config: BenchmarkConfig, run: RunFolder) -> list[dict]:
     """Two rows for each answer; those that were not asked for within `quality.max_duration_s` have no verdict."""
     judge, until = config.quality.judge, time.monotonic() + config.quality.max_duration_s
     target = target_of(judge.model, config, run)
@@ -84,12 +91,15 @@ def _judgements(answers: pd.DataFrame, config: BenchmarkConfig, run: RunFolder) 
             "load": config.load.model_copy(update={"prefix_cache_salt": False}),
         }
     )
-    pairs = [(answer, is_first) for answer in answers.itertuples() for is_first in (True, False)]
-    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="judge")
-    try:
-        return list(pool.map(partial(_compare, judge.model, address, asked, until), *zip(*pairs, strict=True)))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    ledger = Ledger(run.ledger_file, run.run_id)
+    note = partial(ledger.add_to_judge, judge.model.name, judge.as_price())
+    stay = partial(stay_within_budget, config, ledger, "finished load points, answers and judgements are kept")
+    questions = {
+        (answer.dataset, answer.prompt_id, is_first): (answer, is_first)
+        for answer in answers.itertuples()
+        for is_first in (True, False)
+    }
+    return ask_missing(questions, partial(_compare, judge.model, address, asked, until), journal, note, stay)
 
 
 def _compare(
@@ -111,7 +121,7 @@ def _compare(
     if said.status != "ok":
         return _row(answer, answer_first, status=said.status, error=said.error)
     words = "".join(text[said.thought.get(place, 0) :] for place, text in enumerate(said.chunk_texts))
-    tokens = {"prompt_tokens": said.prompt_tokens, "output_tokens": said.output_tokens}
+    tokens = {name: getattr(said, name) for name in TOKENS}
     return _row(answer, answer_first, status="ok", judgement=hide(words), **tokens)
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from helpers.config.benchmark import BenchmarkConfig, usable_cpu_count
@@ -23,7 +24,7 @@ from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import NEXT_STEP
 from helpers.endpoints.judging import judge_answers
 from helpers.endpoints.no_answer import NoAnswer
-from helpers.endpoints.quality_pass import collect_answers, lacks_answers, note_gate
+from helpers.endpoints.quality_pass import answers_so_far, collect_answers, lacks_answers, note_gate
 from helpers.endpoints.racing import (
     end_state,
     is_wanted,
@@ -310,6 +311,7 @@ class _OptionRunner:
         about how the option serves: such an attempt is set aside. Raises CredentialsError.
         """
         records = Path(spec.output_file)
+        self._note_tokens(deployment.option.name, *tokens_of(records))
         errors = self._errors_of(deployment.option, records)
         if deployment.step().state in READY:
             return self._still_answers(deployment, spec, repeated, notify)
@@ -318,8 +320,7 @@ class _OptionRunner:
         return False
 
     def _errors_of(self, option: OptionBase, records: Path) -> list[str]:
-        """Error types of the requests in a file, whose tokens are added to the bill. Raises CredentialsError."""
-        self._note_tokens(self._ledger.record(option.name), records)
+        """Error types of the requests in a file. Raises CredentialsError."""
         errors = error_types(records)
         if refused := [error for error in errors if error in CREDENTIAL_CODES]:
             kept = set_aside(records)
@@ -344,12 +345,11 @@ class _OptionRunner:
         address = deployment.answering_address("no answer to the request before its quality pass", is_kept=False)
         if address is None:
             return False
-        is_whole = collect_answers(option, address, config, run, self._stopping.is_set)
+        note = partial(self._note_answers, option.name)
+        if not collect_answers(option, address, config, run, self._stopping.is_set, note):
+            return False
         file = answers_file(option.name, run)
         errors, silence = self._errors_of(option, file), silence_at_end(file)
-        if not is_whole:
-            set_aside(file)
-            return False
         is_there = deployment.step().state in READY
         if is_there and silence is not None and not silence.was_reached:
             situation = "fell silent in its quality pass, which was not scored"
@@ -357,6 +357,7 @@ class _OptionRunner:
         if errors and not is_there:
             set_aside(file)
             return False
+        answers_so_far(option.name, run).delete()
         note_gate(option, config, run, self._ledger)
         return True
 
@@ -416,17 +417,21 @@ class _OptionRunner:
             f"a single request; {plural(len(left), 'load point')} not measured: {named}{more}"
         )
 
-    def _note_tokens(self, record: EndpointRecord, records: Path) -> None:
-        """Add the tokens of a load point to what is billed, where tokens are billed."""
-        if not record.is_billed_per_token:
-            return
-        input_tokens, output_tokens, cached_tokens = tokens_of(records)
-        self._ledger.update(
-            record.option,
-            billed_input_tokens=record.billed_input_tokens + input_tokens,
-            billed_cached_tokens=record.billed_cached_tokens + cached_tokens,
-            billed_output_tokens=record.billed_output_tokens + output_tokens,
-        )
+    def _note_tokens(self, option: str, input_tokens: int, output_tokens: int, cached_tokens: int) -> None:
+        """Add tokens to what is billed of an option, where tokens are billed."""
+        record = self._ledger.record(option)
+        if record.is_billed_per_token and input_tokens + output_tokens:
+            self._ledger.update(
+                option,
+                billed_input_tokens=record.billed_input_tokens + input_tokens,
+                billed_cached_tokens=record.billed_cached_tokens + cached_tokens,
+                billed_output_tokens=record.billed_output_tokens + output_tokens,
+            )
+
+    def _note_answers(self, option: str, rows: list[dict]) -> None:
+        """The same of answers that were scored."""
+        names = ("prompt_tokens", "output_tokens", "cached_tokens")
+        self._note_tokens(option, *(sum(row[name] or 0 for row in rows) for name in names))
 
     def _start_processes(self, option: OptionBase) -> LoadProcesses:
         """Load processes on CPUs that no others use: an even share of them for each endpoint that is loaded at once.

@@ -1,8 +1,9 @@
 """Answers that are scored: which prompts are asked, and the files that hold what came back.
 
 They come from a pass of their own after the load, one file for each option, and are in no measurement. A file is there once its
-pass has ended. Columns: `dataset`, `prompt_id`, `status`, `http_status`, `error_type`, `error`, `answer` (without the thinking;
-null for a failure), `finish_reason`, `prompt_tokens`, `output_tokens`, `cached_tokens`, `done_ns`.
+pass has ended; before, its rows are in a journal beside it (`run.journal`). Columns: `dataset`, `prompt_id`, `status`,
+`http_status`, `error_type`, `error`, `answer` (without the thinking; null for a failure), `finish_reason`, `prompt_tokens`,
+`output_tokens`, `cached_tokens`, `done_ns`, and `wall_ns`, the time of day.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ SCHEMA = pa.schema(
         (name, pa.string())
         for name in ("dataset", "prompt_id", "status", "error_type", "error", "answer", "finish_reason")
     ]
-    + [(name, pa.int64()) for name in ("http_status", "prompt_tokens", "output_tokens", "cached_tokens", "done_ns")]
+    + [
+        (name, pa.int64())
+        for name in ("http_status", "prompt_tokens", "output_tokens", "cached_tokens", "done_ns", "wall_ns")
+    ]
 )
 
 
@@ -38,13 +42,17 @@ def answers_file(option: str, run: RunFolder) -> Path:
     return run.path / FOLDER / f"{slug(option)}.parquet"
 
 
-def count_answers(option: str, run: RunFolder) -> tuple[int, int]:
-    """Requests of an option's pass, and how many of them were answered; 0 without one."""
+def count_answers(option: str, run: RunFolder, since_ns: float = 0) -> tuple[int, int]:
+    """Requests of an option's pass, and how many of them were answered; 0 without one. Later ones than a time of day alone, if
+    it is given.
+    """
     path = answers_file(option, run)
     if not path.is_file():
         return 0, 0
-    statuses = pq.read_table(path, columns=["status"])["status"].to_pylist()
-    return len(statuses), statuses.count("ok")
+    rows = pd.read_parquet(path)
+    if since_ns:
+        rows = rows[rows.get("wall_ns", pd.Series(0, rows.index)) >= since_ns]
+    return len(rows), int((rows["status"] == "ok").sum())
 
 
 def samples_of(config: BenchmarkConfig) -> dict[str, int]:

@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict
 
 from helpers.config.strict import slug
 from helpers.metrics.answers import FOLDER, KEY
+from helpers.price import Price
 from helpers.run.folder import RunFolder
+from helpers.run.ledger import TOKENS, usd_of_judge
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("dataset", "prompt_id", "preferred", "status", "error", "judgement")]
-    + [("answer_first", pa.bool_()), ("prompt_tokens", pa.int64()), ("output_tokens", pa.int64())]
+    + [("answer_first", pa.bool_()), *((name, pa.int64()) for name in TOKENS)]
 )
 """Of a file of judgements, two rows for each answer; `preferred`: answer, reference or equal, null where that is not known."""
 SCORE = {"answer": 1.0, "equal": 0.5, "reference": 0.0}
@@ -45,8 +47,12 @@ class JudgeCounts(BaseModel):
     unknown: int
     """Answers without two verdicts: their score is unknown."""
     prompt_tokens: int | None
-    """As its server counts."""
+    """As its server counts; null where it does not count those of all judgements."""
     output_tokens: int | None
+    usd: float | None
+    """What these judgements cost by the price that the config states; null where that or the tokens are unknown, 0 of a server
+    that is billed by the hour, as it runs anyway.
+    """
 
     @property
     def is_usable(self) -> bool:
@@ -71,26 +77,33 @@ def with_judgements(answers: pd.DataFrame, option: str, run: RunFolder) -> pd.Da
     rows["score"] = rows["preferred"].map(SCORE).astype(float)
     prefers_first = (rows["preferred"] == "answer") == rows["answer_first"]
     rows["place"] = prefers_first.astype(float).where(rows["preferred"].isin(["answer", "reference"]))
+    for name in TOKENS:  # those of a failure are none; a release that knew no cache had none from it
+        least = 0.0 if name == "cached_tokens" else float("nan")
+        rows[name] = rows.get(name, pd.Series(least, rows.index)).astype(float).fillna(least)
+        rows.loc[rows["status"] != "ok", name] = 0.0
     found = rows.groupby(KEY, sort=False).agg(
         score=("score", lambda both: both.mean(skipna=False) if len(both) == 2 else float("nan")),
         places=("place", lambda both: float(both.notna().all() and both.nunique() == 1)),
-        judge_prompt_tokens=("prompt_tokens", "sum"),
-        judge_output_tokens=("output_tokens", "sum"),
+        **{f"judge_{name}": (name, lambda both: both.sum(skipna=False)) for name in TOKENS},
     )
     found["contradicted"] = found.pop("places").where(found["score"].notna())
     answers = answers.merge(found.reset_index(), on=KEY, how="left")
     return answers.assign(score=answers["score"].mask(answers["status"] != "ok", 0.0))
 
 
-def counts_of(scores: pd.DataFrame) -> JudgeCounts | None:
-    """Of the scored answers of an option; None where no judge scored them."""
+def counts_of(scores: pd.DataFrame, price: Price | None = None) -> JudgeCounts | None:
+    """Of the scored answers of an option; None where no judge scored them. `price`: the judge's, if it is known."""
     if "contradicted" not in scores:
         return None
+    sums = [scores.loc[scores["status"] == "ok", f"judge_{name}"].sum(skipna=False) for name in TOKENS]
+    tokens = None if pd.isna(sums).any() else [int(each) for each in sums]
     answered = scores[scores["status"] == "ok"]
     judged = answered[answered["contradicted"].notna()]
     return JudgeCounts(
         judged=len(judged),
         contradicted=int(judged["contradicted"].sum()),
         unknown=len(answered) - len(judged),
-        **{name: int(scores[f"judge_{name}"].sum()) or None for name in ("prompt_tokens", "output_tokens")},
+        prompt_tokens=tokens and tokens[0],
+        output_tokens=tokens and tokens[1],
+        usd=usd_of_judge(price, tokens),
     )

@@ -114,7 +114,7 @@ def quality_of(option: str, scores: dict[str, pd.DataFrame], chosen: int, config
         return AnswerQuality(
             scorer=settings.scorer, prompts=0, chosen=chosen, failures=0, cut_off=0, **unknown, **found
         )
-    judge, mine = counts_of(mine), mine.dropna(subset=["score"])
+    judge, mine = counts_of(mine, settings.judge and settings.judge.as_price()), mine.dropna(subset=["score"])
     values, ok = mine["score"].to_numpy(float), mine["status"] == "ok"
     is_known = len(mine) > 0 and (judge is None or judge.is_usable)
     low, high = score_bounds(values, _BOTH_SIDES, config.seed) if is_known else (None, None)

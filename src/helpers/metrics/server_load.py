@@ -102,19 +102,21 @@ def _counters(attempts: list[_Attempt]) -> dict[str, float | None]:
 
 
 def _utilisations(attempts: list[_Attempt], endpoint: EndpointRecord | None, run: RunFolder) -> dict[str, float | None]:
-    """Shares of all cores, of all GPUs and of their memory. CloudWatch adds up those of single cores and GPUs, so how many there
-    are must be known.
+    """Shares of all cores, of all GPUs and of their memory, and of the machine's. CloudWatch adds up those of single cores and
+    GPUs, so how many there are must be known.
     """
     cpu = _sum(each.rise("cpu_s") for each in attempts)
     cores = np.concatenate([each.gauge("cpu_cores") for each in attempts])
     gpus = vcpus = None
     if endpoint is not None:
-        gpus = getattr(instance_of(endpoint.instance_type), "count", None)
-        vcpus = run.about()["machine"]["vcpus"] if endpoint.local else None
+        instance = instance_of(endpoint.instance_type)
+        gpus, vcpus = (instance.count, instance.vcpus) if instance else (None, None)
+        vcpus = run.about()["machine"]["vcpus"] if endpoint.local else vcpus
     return {
         "server_cpu": cpu[0] / cpu[1] / cores.mean()
         if cpu and len(cores)
         else _published(attempts, "CPUUtilization", vcpus),
+        "server_memory": _published(attempts, "MemoryUtilization", 1),
         "server_gpu": _published(attempts, "GPUUtilization", gpus),
         "server_gpu_memory": _published(attempts, "GPUMemoryUtilization", gpus),
     }

@@ -14,7 +14,8 @@ from helpers.report.load_report import as_measured, level_column
 from helpers.report.price_unit import interval_of, price_column
 from helpers.report.report import STATUS_WORDS, by_cost
 from helpers.report.table_readings import capacity_reading, cost_reading, prices_reading, run_cost_reading
-from helpers.run.ledger import EndpointRecord
+from helpers.run.folder import RunFolder
+from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.verdict.capacity import (
     HIGHEST_TRAFFIC,
     HOURS_PER_MONTH,
@@ -224,8 +225,8 @@ def _price_words(price: Price) -> str:
     )
 
 
-def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
-    """What each endpoint of the run cost, from the create call to the deletion."""
+def run_cost_table(endpoints: list[EndpointRecord], run: RunFolder) -> Table:
+    """What each endpoint of the run cost, from the create call to the deletion, and the judge of answers if there is one."""
     rows = [
         {
             "option": r.option,
@@ -239,7 +240,11 @@ def run_cost_table(endpoints: list[EndpointRecord]) -> Table:
         }
         for r in endpoints
     ]
+    judge = Ledger(run.ledger_file, run.run_id).judge()
+    if judge is not None:
+        usd, source = judge.cost_usd(), judge.price.origin if judge.price else "unknown"
+        rows.append({"option": judge.name, "state": "judge", "usd": usd, "price_source": source})
     columns = ["option", "endpoint", "state", "startup_s", "minutes", "usd_per_option_hour", "usd", "price_source"]
     local = " Endpoints on this machine cost nothing." if any(r.local for r in endpoints) else ""
     caption = f"Endpoints of this run, from the create call to the deletion.{local}"
-    return Table(rows, columns, caption, run_cost_reading(endpoints))
+    return Table(pd.DataFrame(rows), columns, caption, run_cost_reading(endpoints, judge))

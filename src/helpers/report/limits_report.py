@@ -25,9 +25,10 @@ SHOWN = (
     numeric("gpu", "GPU, %", decimals=0),
     numeric("gpu_memory", "GPU memory, %", decimals=0),
     numeric("cpu", "CPU, %", decimals=0),
+    numeric("memory", "memory, %", decimals=0),
     numeric("server_acceptance_length", "acceptance length, tokens", decimals=2),
 )
-PERCENTS = ("kv_cache", "gpu", "gpu_memory", "cpu")
+PERCENTS = ("kv_cache", "gpu", "gpu_memory", "cpu", "memory")
 
 
 def limits_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table | None:
@@ -46,6 +47,8 @@ def limits_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table | None:
     keys = {column.key for column in known}
     if "server_preemptions" in keys:
         caption += "; preemptions are running requests that had to make room"
+    if keys & {"gpu_memory", "memory"}:
+        caption += "; memory is the share of it that was in use"
     if "server_acceptance_length" in keys:
         caption += "; acceptance length is the mean of tokens for each step of speculative decoding"
     said = " ".join(limit_words(limit) for limit in limits_of(points, config))

@@ -28,6 +28,7 @@ from helpers.price import Price
 from helpers.report.columns import Column, numeric
 from helpers.report.display import Table
 from helpers.report.plan_dollars import dollars_of
+from helpers.report.plan_judge import row_of_judge
 from helpers.report.plan_machines import is_made_on_aws
 from helpers.run.environment import describe_machine
 
@@ -66,6 +67,8 @@ def plan_table(config: BenchmarkConfig) -> Table:
         by_price = sorted(config.options, key=lambda option: _usd_per_hour(option, prices[option.name]))
         for row, option in zip(rows, config.options, strict=True):
             row |= _expected(option, by_price.index(option) + 1, config, prices[option.name], row["minutes"])
+    if config.quality is not None and config.quality.judge is not None:
+        rows.append(row_of_judge(config.quality.judge, config))
     worst = "at most" if is_raced else "estimate"
     columns = [
         "option",
@@ -142,9 +145,12 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
     where = f" in {config.aws.region}" if any(map(_is_on_aws, config.options)) else ""
     is_raced = looks_of(config) is not None
     said = f"{'At most' if is_raced else 'Estimated'}: ${total:,.2f}{where}"
-    unknown = sum(row["usd"] is None for row in rows)
+    options, judges = rows[: len(config.options)], rows[len(config.options) :]
+    unknown = sum(row["usd"] is None for row in options)
     if unknown:
         said += f", without {plural(unknown, 'option')} whose cost is unknown"
+    if any(row["usd"] is None for row in judges):
+        said += f"{' and' if unknown else ','} without the judge, whose cost is unknown"
     if config.budget_usd and total > config.budget_usd:
         said += (
             f". That is above budget_usd {config.budget_usd:g}: when the spend reaches it, the run stops, deletes its "
@@ -176,7 +182,7 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
             f"bracket, and no more than {config.load.most_levels} levels of a dataset are measured."
         )
     if is_raced:
-        said += f" {_race_words(rows, config)}"
+        said += f" {_race_words(options, config)}"
     if short := rates_too_short(config):
         needed = requests_for_slo(config.slo, levels_of(config))
         said += (

@@ -6,7 +6,6 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.price import TokenPrice
 from helpers.errors import cut
 from helpers.metrics.judgements import UNUSABLE, JudgeCounts
 from helpers.metrics.quality import AnswerQuality, read_all_scores
@@ -27,6 +26,12 @@ SCORER_WORDS = {
     "multiple_choice": "share of answers that choose the letter of the reference",
     "judge": "how often a judge prefers the answer to the reference (1: answer, 0: reference, 0.5: equal), mean of both orders",
 }
+JUDGE_COLUMNS = (
+    numeric("judged", "judged", decimals=0),
+    numeric("contradicted", "contradicted", decimals=0),
+    numeric("unknown", "no verdict", decimals=0),
+    numeric("usd", "the judge's cost, $", decimals=2),
+)
 GATE_WORDS = {"passed": "passed", "failed": "failed", "open": "not decided"}
 MOST_DIFFERING = 10
 """Prompts in the table of those on which options differ."""
@@ -83,7 +88,7 @@ def _how(endpoints: list[EndpointRecord], config: BenchmarkConfig) -> Prose:
 def _scores(verdict: Verdict, config: BenchmarkConfig) -> Table:
     options = [option for option in verdict.options if option.quality is not None]
     unit = price_unit(verdict)
-    rows = [_row(option.quality, option, unit, config) for option in options]
+    rows = [_row(option.quality, option, unit) for option in options]
     shows_price = any(option.usd_per_1k_correct for option in options)
     gate = config.quality.gate
     columns = [
@@ -97,7 +102,7 @@ def _scores(verdict: Verdict, config: BenchmarkConfig) -> Table:
         numeric("failures", "failures", decimals=0),
         numeric("cut_off", "cut off", decimals=0),
         numeric("output_tokens_mean", "output tokens, mean", decimals=1),
-        *(_judge_columns(rows) if config.quality.judge else []),
+        *(JUDGE_COLUMNS if config.quality.judge else []),
         *([Column("gate", "gate"), Column("because", "why", wraps=True)] if gate else []),
     ]
     caption = (
@@ -105,8 +110,8 @@ def _scores(verdict: Verdict, config: BenchmarkConfig) -> Table:
         "of a share, else the bootstrap's over the prompts."
     )
     if config.quality.judge:
-        caption += " Contradicted: answers of which the judge preferred the same place in both orders. "
-        caption += "Its cost is in no other table."
+        caption += " Contradicted: answers of which the judge preferred the same place in both orders."
+        caption += _cost_words(config)
     if shows_price:
         caption += (
             " The price of right answers is the price of requests in the verdict ÷ the share of right answers. It stands on the "
@@ -120,30 +125,20 @@ def _of_right(words: str) -> str:
     return words.replace("requests", "right answers")
 
 
-def _judge_columns(rows: list[dict]) -> list[Column]:
-    known = any(row["judge_usd"] is not None for row in rows)
-    return [
-        numeric("judged", "judged", decimals=0),
-        numeric("contradicted", "contradicted", decimals=0),
-        numeric("unknown", "no verdict", decimals=0),
-        *([numeric("judge_usd", "the judge's cost, $", decimals=2)] if known else []),
-    ]
+def _cost_words(config: BenchmarkConfig) -> str:
+    """On what the judge's cost stands, for a caption."""
+    price = config.quality.judge.as_price()
+    if price is None:
+        return " What the judge cost is not known: quality.judge.model has no price."
+    if not price.is_per_token:
+        return " The judge's server is billed by the hour and runs anyway: its answers add nothing to the bill."
+    return " The judge's cost is that of the tokens that its server counted, by its price in the config; no other price has it."
 
 
-def _cost_of_judge(judge: JudgeCounts | None, config: BenchmarkConfig) -> float | None:
-    """At its price per token; None if that or the tokens are unknown."""
-    price = config.quality.judge and config.quality.judge.model.price
-    if judge is None or not isinstance(price, TokenPrice) or None in (judge.prompt_tokens, judge.output_tokens):
-        return None
-    per_input, per_output = price.usd_per_1m_input_tokens, price.usd_per_1m_output_tokens
-    return (judge.prompt_tokens * per_input + judge.output_tokens * per_output) / 1e6
-
-
-def _row(quality: AnswerQuality, option: OptionVerdict, unit: PriceUnit, config: BenchmarkConfig) -> dict[str, object]:
+def _row(quality: AnswerQuality, option: OptionVerdict, unit: PriceUnit) -> dict[str, object]:
     price, judge = scaled(option.usd_per_1k_correct, unit), quality.judge
     return {
-        **({} if judge is None else judge.model_dump()),
-        "judge_usd": _cost_of_judge(judge, config),
+        **(dict.fromkeys(JudgeCounts.model_fields) if judge is None else judge.model_dump()),
         "option": option.option,
         **quality.model_dump(include={"score", "prompts", "correct", "failures", "cut_off", "output_tokens_mean"}),
         "score_interval": text.Interval(quality.low, quality.high, 3),

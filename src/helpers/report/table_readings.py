@@ -14,7 +14,7 @@ from helpers.metrics.control import LEAST, Move
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.report.comparing import compared, counted, is_same, listed, more_expensive, quoted
 from helpers.report.price_unit import price_unit
-from helpers.run.ledger import EndpointRecord
+from helpers.run.ledger import EndpointRecord, JudgeBill
 from helpers.verdict.verdict import OptionVerdict, Verdict
 
 SLO_STATES = {
@@ -147,10 +147,22 @@ def deployments_reading(rows: pd.DataFrame, columns: Mapping[str, str]) -> str:
     return f"The options differ in {listed(differ)}{alike}."
 
 
-def run_cost_reading(endpoints: Sequence[EndpointRecord]) -> str:
-    """What the run spent and on which option most of it, and which start-up was the longest."""
+def run_cost_reading(endpoints: Sequence[EndpointRecord], judge: JudgeBill | None = None) -> str:
+    """What the run spent and on which option most of it, what on the judge, and which start-up was the longest."""
     spent = {r.option: r.cost_usd() for r in endpoints if not r.local and (r.is_billed_per_token or r.billed_hours())}
-    return " ".join(filter(None, [_spent(spent), _longest_startup(endpoints)]))
+    return " ".join(filter(None, [_spent(spent), judge and _judged(judge), _longest_startup(endpoints)]))
+
+
+def _judged(judge: JudgeBill) -> str:
+    """What the judge cost, or why that is not known."""
+    asked = f"The judge {quoted(judge.name)} gave {text.plural(judge.judgements, 'judgement')}"
+    if judge.price is None:
+        return f"{asked}; what they cost is not known, as quality.judge.model has no price."
+    if judge.cost_usd() is None:
+        return f"{asked}; what they cost is not known, as its server counted no tokens of {judge.uncounted:,} of them."
+    if not judge.price.is_per_token:
+        return f"{asked}, which added nothing to the bill: its server is billed by the hour and runs anyway."
+    return f"{asked} for {text.money(judge.cost_usd())}, beside what was spent on endpoints."
 
 
 def _spent(spent: Mapping[str, float | None]) -> str:

@@ -8,6 +8,7 @@ be planned; `external` is a server that the run did not make and never deletes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
@@ -22,6 +23,7 @@ State = Literal["planned", "refused", "waiting", "creating", "in_service", "fail
 READY = ("in_service", "external")
 """States in which an endpoint answers."""
 SCHEMA_VERSION = 2
+TOKENS = ("prompt_tokens", "output_tokens", "cached_tokens")
 EVENTS = ("create_called_at", "confirmed_at", "in_service_at", "failed_at", "delete_called_at", "deleted_at")
 """Times at which something happened to an endpoint."""
 FLAT_PRICES = (
@@ -132,10 +134,43 @@ class EndpointRecord(BaseModel):
         ).total_seconds()
 
 
+class JudgeBill(BaseModel):
+    """What a judge of answers read and wrote so far, in all sessions of a run, and at which price."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    price: Price | None
+    """None: unknown."""
+    judgements: int = 0
+    uncounted: int = 0
+    """Of the judgements, those of which its server counted no tokens."""
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt tokens, those that were read from a prompt cache."""
+
+    def cost_usd(self) -> float | None:
+        """Cost so far, $; None if price or tokens are unknown, 0 of a server that is billed by the hour: it runs anyway."""
+        return usd_of_judge(self.price, None if self.uncounted else [getattr(self, name) for name in TOKENS])
+
+
+def usd_of_judge(price: Price | None, tokens: Sequence[int] | None) -> float | None:
+    """What a judge costs that has these `TOKENS`; None if they or the price are unknown, 0 where it is billed by the hour."""
+    if price is None or (price.is_per_token and tokens is None):
+        return None
+    return price.usd_of_tokens(*tokens) if price.is_per_token else 0.0
+
+
 class _Content(BaseModel):
     schema_version: int = SCHEMA_VERSION
     run_id: str
     endpoints: list[EndpointRecord] = []
+    judge: JudgeBill | None = None
+
+    def as_text(self) -> str:
+        """As the file holds it; without a judge where there is none."""
+        return self.model_dump_json(indent=1, exclude=None if self.judge else {"judge"}) + "\n"
 
     @model_validator(mode="before")
     @classmethod
@@ -192,6 +227,10 @@ class Ledger:
         upload_in_passing(self.path)
         return record
 
+    def judge(self) -> JudgeBill | None:
+        """The bill of the judge of answers; None before it was asked."""
+        return self._read().judge
+
     def update(self, option: str, of_endpoint: str | None = None, **changes: object) -> EndpointRecord:
         """Change fields of an option's endpoint; no change where the option no longer has the endpoint `of_endpoint`."""
         with self._lock:
@@ -210,7 +249,23 @@ class Ledger:
         with self._lock:
             content = self._read()
             content.endpoints = [record for record in content.endpoints if record.option not in options]
-            write_atomically(self.path, content.model_dump_json(indent=1) + "\n")
+            write_atomically(self.path, content.as_text())
+        upload_in_passing(self.path)
+
+    def add_to_judge(self, name: str, price: Price | None, rows: Sequence[dict]) -> None:
+        """Add judgements to the judge's bill, as far as its server counted tokens."""
+        answered = [row for row in rows if row["status"] == "ok"]
+        if not answered:
+            return
+        with self._lock:
+            content = self._read()
+            bill = content.judge or JudgeBill(name=name, price=price)
+            counted = [row for row in answered if None not in (row["prompt_tokens"], row["output_tokens"])]
+            changes = {field: getattr(bill, field) + sum(row[field] or 0 for row in counted) for field in TOKENS}
+            changes |= {"judgements": bill.judgements + len(answered), "name": name, "price": price}
+            changes |= {"uncounted": bill.uncounted + len(answered) - len(counted)}
+            content.judge = bill.model_copy(update=changes)
+            write_atomically(self.path, content.as_text())
         upload_in_passing(self.path)
 
     def remaining(self) -> list[EndpointRecord]:
@@ -218,15 +273,17 @@ class Ledger:
         return [record for record in self.records() if record.may_exist]
 
     def cost_usd(self) -> float:
-        """Estimated spend so far of everything with a known price. Local endpoints cost nothing."""
-        return sum(record.cost_usd() or 0.0 for record in self.records() if not record.local)
+        """Estimated spend so far of everything with a known price, the judge among it. Local endpoints cost nothing."""
+        content = self._read()
+        judge = content.judge and content.judge.cost_usd()
+        return sum((record.cost_usd() or 0.0 for record in content.endpoints if not record.local), judge or 0.0)
 
     def _write(self, record: EndpointRecord) -> None:
         content = self._read()
         others = [r for r in content.endpoints if r.option != record.option]
         index = next((i for i, r in enumerate(content.endpoints) if r.option == record.option), len(others))
         content.endpoints = [*others[:index], record, *others[index:]]
-        write_atomically(self.path, content.model_dump_json(indent=1) + "\n")
+        write_atomically(self.path, content.as_text())
 
     def _read(self) -> _Content:
         if not self.path.is_file():
@@ -241,7 +298,10 @@ def merge_ledgers(mine: str, theirs: str) -> str:
     """
     content = _Content.model_validate_json(mine)
     records = {record.option: record for record in content.endpoints}
-    for record in _Content.model_validate_json(theirs).endpoints:
+    other = _Content.model_validate_json(theirs)
+    bills = [bill for bill in (content.judge, other.judge) if bill is not None]
+    content.judge = max(bills, key=lambda bill: bill.judgements, default=None)
+    for record in other.endpoints:
         known = records.get(record.option, record)
         later, earlier = (record, known) if _progress(record) > _progress(known) else (known, record)
         records[record.option] = later
@@ -249,7 +309,7 @@ def merge_ledgers(mine: str, theirs: str) -> str:
             name = f"{earlier.option} ({earlier.endpoint_name})"
             records[name] = earlier.model_copy(update={"option": name})
     content.endpoints = list(records.values())
-    return content.model_dump_json(indent=1) + "\n"
+    return content.as_text()
 
 
 def _progress(record: EndpointRecord) -> tuple[float, int, int]:

@@ -1,8 +1,8 @@
 """What of a config decides what was measured, and when a run may continue with another one.
 
-SLO, traffic, prices, and the scorer and gate of `quality`, may change between measuring and judging, but not the shares in which
-a mix was sent. All else may change only where nothing was measured with it: an option whose first request failed is corrected in
-the config, and the same run continues.
+SLO, traffic, prices, the scorer and gate of `quality`, and a judge that has judged nothing may change between measuring and
+judging, but not the shares in which a mix was sent. All else may change only where nothing was measured with it: an option whose
+first request failed is corrected in the config, and the same run continues.
 The run's own config.yml is what a config is compared with. Both are read by this version, so that a key which is newer than
 the run has its default in both.
 """
@@ -75,18 +75,23 @@ def refuse_other_measurement(config: LoadedConfig, run: RunFolder) -> None:
 
 def _changes(config: LoadedConfig, run: RunFolder) -> tuple[list[str], set[str]]:
     """The sections that differ from those of the run, and the slugs of the options that do."""
-    now, then = _measured(config.benchmark), _measured(load_config(run.path / "config.yml").benchmark)
+    has_judged = any((run.path / "quality").glob("*.judged.*"))
+    both = config.benchmark, load_config(run.path / "config.yml").benchmark
+    now, then = (_measured(each, has_judged) for each in both)
     options, before = ({option["name"]: option for option in each["options"]} for each in (now, then))
     differing = {slug(name) for name in options.keys() | before.keys() if options.get(name) != before.get(name)}
     return [name for name in SECTIONS if now[name] != then[name]], differing
 
 
-def _measured(config: BenchmarkConfig) -> dict:
+def _measured(config: BenchmarkConfig, has_judged: bool) -> dict:
     """What decides the measurements: without prices and where options come from, and with blanks for secrets."""
     data = config.model_dump(mode="json")
     data["traffic.mix"] = None if config.load.mix is None else config.shares_of_parts()  # what was sent together
-    for name in ("scorer", "gate") if data["quality"] else ():
-        del data["quality"][name]
+    if data["quality"]:
+        if data["quality"]["judge"] is not None:
+            data["quality"]["judge"]["model"].pop("price", None)
+        for name in ("scorer", "gate", *(() if has_judged else ("judge",))):
+            del data["quality"][name]
     _forget_secrets(data["quality"] or {})
     for option in data["options"]:
         option.pop("price", None)

@@ -1,4 +1,4 @@
-"""GPUs or Neuron chips, memory and local disks of SageMaker hosting's instance types, from data/instances.csv; how fast an
+"""GPUs or Neuron chips, vCPUs, memory and local disks of SageMaker hosting's instance types, from data/instances.csv; how fast an
 accelerator can be at best, from data/accelerators.csv.
 
 A type that is not in that file, or an empty cell, is unknown: a check that needs it fails with a message.
@@ -37,6 +37,7 @@ class Instance:
     """Memory of one GPU or chip."""
     neuron_cores: int | None
     """NeuronCores of all chips together; None if there are no Neuron chips."""
+    vcpus: int | None
     local_disk_gb: float | None
     """Local disks; 0 if there are none, and the instance has an EBS volume."""
 
@@ -134,6 +135,7 @@ def _instance(row: dict[str, str]) -> Instance:
         _number(row["count"], int),
         _number(row["memory_gib_each"], float),
         _number(row["neuron_cores"], int),
+        _number(row["vcpus"], int),
         _number(row["local_disk_gb"], float),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,7 @@ QUANTITIES = {
     "server_gpu": ("GPU, %", 100.0),
     "server_cpu": ("CPU, %", 100.0),
 }
-"""Column -> words, and what it is multiplied by. One row of panels each."""
+"""Column -> words, and what it is multiplied by. One row of panels each; of a single dataset two stand side by side."""
 
 
 def server_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> Figure | None:
@@ -34,21 +35,23 @@ def server_load(points: pd.DataFrame, config: BenchmarkConfig, folder: Path) -> 
     rows = points.assign(**{name: points[name].astype(float) * QUANTITIES[name][1] for name in known})
     rows = rows[rows[known].notna().any(axis=1)]
     datasets = [dataset.name for dataset in config.datasets if (rows["dataset"] == dataset.name).any()][:PANELS_PER_ROW]
+    panels = [(name, dataset) for name in known for dataset in datasets]
+    across = len(datasets) if len(datasets) > 1 else min(2, len(known))
+    down = math.ceil(len(panels) / across)
     with style():
-        size = max(PANEL_INCHES[0] * len(datasets), NARROWEST_INCHES), PANEL_INCHES[1] * len(known)
+        size = max(PANEL_INCHES[0] * across, NARROWEST_INCHES), PANEL_INCHES[1] * down
         canvas = Canvas(figsize=size, layout="constrained")
-        for i, name in enumerate(known):
-            for j, dataset in enumerate(datasets):
-                axes = canvas.add_subplot(len(known), len(datasets), i * len(datasets) + j + 1)
-                here = rows[(rows["dataset"] == dataset) & rows[name].notna()]
-                if i == 0:
-                    axes.set_title(dataset, loc="left", fontweight="bold")
-                top = SHARE_TOP if QUANTITIES[name][1] > 1 else max(1.0, 1.08 * rows[name].max())
-                lines(axes, here, name, config, top)
-                axes.set_ylim(0, top)
-                axes.set_xlabel(config.load.level_name if i == len(known) - 1 else "")
-                axes.set_ylabel("" if j else QUANTITIES[name][0])
-        name_lines(canvas, canvas.axes[len(datasets) - 1])
+        for i, (name, dataset) in enumerate(panels):
+            axes = canvas.add_subplot(down, across, i + 1)
+            here = rows[(rows["dataset"] == dataset) & rows[name].notna()]
+            if i < len(datasets):
+                axes.set_title(dataset, loc="left", fontweight="bold")
+            top = SHARE_TOP if QUANTITIES[name][1] > 1 else max(1.0, 1.08 * rows[name].max())
+            lines(axes, here, name, config, top)
+            axes.set_ylim(0, top)
+            axes.set_xlabel(config.load.level_name if i + across >= len(panels) else "")
+            axes.set_ylabel(QUANTITIES[name][0] if dataset == datasets[0] else "")
+        name_lines(canvas, canvas.axes[across - 1])
         path = save(canvas, folder, "server_load")
     words = {name: QUANTITIES[name][0] for name in known}
     alt = f"{', '.join(words.values())} against {config.load.level_name}. "
