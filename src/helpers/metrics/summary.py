@@ -69,6 +69,7 @@ COLUMNS = (
     "error_type",
     "error",
     "echoed_prompt",
+    "turn",
 )
 """What is read of the request records."""
 TOKENS = ("output_tokens", "prompt_tokens")
