@@ -282,7 +282,7 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
         return {"status": "undecided", "reason": f"a ramp cannot show whether the SLO is met ({limits}) on {dataset}"}
     if (judged["slo"] == MISSED).all() and judged["level"].min() == here["level"].min():
         reason = f"misses the SLO ({limits}) at {_every(config.load)} on {dataset}"
-        if config.load.mix is not None:  # which part of it does
+        if config.parts_that_must_meet(dataset):  # which of them does
             lowest = judged.loc[judged["level"].idxmin()]
             reason += f"; at {lowest['load']}, {not_met_because(lowest, config)}"
         return {"status": "infeasible", "reason": reason}
