@@ -131,7 +131,7 @@ REFUSED = {
     "another source": ({"kind: sharegpt\n    path: c.jsonl": "kind: python_reference"}, "prompts: .*python_reference has none"),
     "an option of another API": (
         {"api: openai_chat\n    instance": "api: djl\n    instance"},
-        r"options\[1\].api: .*needs the chat API of OpenAI.*'endpoint' is djl. Expected openai_chat",
+        r"options\[1\].api: .*needs a chat API.*'endpoint' is djl. Expected openai_chat",
     ),
     "a race": ({"min_requests: 110": "min_requests: 110\n  race: true"}, "load.race: .*begin all sessions anew"),
     "a control block": ({"min_requests: 110": "min_requests: 110\n  control: true"}, "load.control: .*begin all sessions anew"),

@@ -231,9 +231,9 @@ def _conversations_can_be_sent(config: BenchmarkConfig) -> None:
     if config.conversations is None or config.imported:
         return
     for i, option in enumerate(config.options):
-        if option.request_api != "openai_chat":
+        if option.request_api not in ("openai_chat", "bedrock_converse"):
             _refuse(
-                f"prompts.conversations needs the chat API of OpenAI, and the api of option {option.name!r} is "
+                f"prompts.conversations needs a chat API, OpenAI's or Bedrock's, and the api of option {option.name!r} is "
                 f"{option.request_api}. Expected openai_chat. Next: change `api`, or leave out prompts.conversations",
                 "options",
                 i,

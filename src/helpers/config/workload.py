@@ -134,7 +134,8 @@ class PromptsConfig(Strict):
     )
     conversations: Conversations | None = Field(
         default=None,
-        description="Send whole conversations, turn by turn; null: each request is a text of its own. Needs api openai_chat.",
+        description="Send whole conversations, turn by turn; null: each request is a text of its own. Needs api openai_chat, or "
+        "target bedrock.",
     )
 
     @model_validator(mode="before")
