@@ -80,7 +80,7 @@ ONE_FAULT = {
     "unknown key in a list item": (
         ("count: 200\n  - name: long", "cont: 200\n  - name: long"),
         9,
-        "datasets[0].cont: unknown key. Did you mean `count`? Expected one of: count, name, prompt_tokens",
+        "datasets[0].cont: unknown key. Did you mean `count`? Expected one of: bins, count, name, prompt_tokens",
     ),
     "unknown key of an openai option": (
         ("served_model: m", "served_model: m\n    base_uri: x"),

@@ -481,6 +481,82 @@ def test_a_bedrock_option_is_measured_scored_and_left_alone(stub, tmp_path):
     assert SECRET_KEY.encode() not in written
 
 
+def write_conversations(folder: Path) -> None:
+    """30 conversations of three turns, every second of them with a system message."""
+    records = []
+    for i in range(30):
+        said = [{"role": "system", "content": f"Be “brief” {i}."}] if i % 2 else []
+        for turn in range(3):
+            said += [
+                {"role": "user", "content": f"Why {i}.{turn}?\n"},
+                {"role": "assistant", "content": f"So {i}.{turn}."},
+            ]
+        records.append(json.dumps({"messages": said}))
+    (folder / "c.jsonl").write_text("\n".join(records))
+
+
+SAID = {"test.thinking": "Grüß Gott", "test.text-v1:0": "".join(words(TOKENS))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "stream", "history", "salt"),
+    [
+        ("test.thinking", True, "answered", True),
+        *thorough(("test.text-v1:0", False, "answered", False), ("test.thinking", False, "recorded", False)),
+    ],
+)
+def test_conversations_are_sent_as_boto3_sends_them_with_what_was_said_and_not_thought(
+    stub, tmp_path, model, stream, history, salt
+):
+    write_conversations(tmp_path)
+    extra = {"system": [{"text": "Of a record without one."}]}
+    path = small_config(
+        tmp_path,
+        options=[{"name": "on demand", "target": "bedrock", "model_id": model, "stream": stream, "extra_body": extra}],
+        aws={"region": REGION},
+        prompts={
+            "source": {"kind": "jsonl", "path": "c.jsonl"},
+            "conversations": {"think_time_s": 0, "history": history},
+        },
+        datasets=[{"name": "chat", "prompt_tokens": [1, 300], "count": 30}],
+        load={
+            "kind": "closed_loop",
+            "concurrency": [2],
+            "min_requests": 24,
+            "warmup_requests": 1,
+            "prefix_cache_salt": salt,
+        },
+    )
+    config, run = open_run(str(path), new=True)
+    write_prompts(make_prompts(config.benchmark, tmp_path, default_cache_dir()).tables, run.payloads)
+    start_deployments(config.benchmark, run, on_change=lambda records: None)
+    assert len(first_answers(run)) == 1
+    load_all(config.benchmark, run, on_event=lambda event: None)
+    requests = read_requests(run.requests)
+    assert set(requests["status"]) == {"ok"} and set(requests["turn"]) == {1, 2, 3}
+    prompts = pq.read_table(run.payloads / "chat.parquet").to_pandas().set_index("prompt_id")["conversation"]
+    bodies = {one["headers"].get("x-request-id"): one["body"] for one in stub_log(stub)}
+    salts = set()
+    for row in requests.itertuples():
+        body, prompt = bodies[row.request_id], json.loads(prompts[row.prompt_id.rpartition("-turn")[0]])
+        system, messages = body["system"], body["messages"]
+        first = system[0] if prompt["system"] else messages[0]["content"][0]
+        text = prompt["system"] or prompt["turns"][0][0]
+        salts.add(first["text"].removesuffix(text))
+        first["text"] = first["text"][-len(text) :]
+        assert system == ([{"text": prompt["system"]}] if prompt["system"] else extra["system"])
+        expected = []
+        for user, reply in prompt["turns"][: row.turn]:
+            reply = reply if history == "recorded" else SAID[model]
+            expected += [("user", user), ("assistant", reply)]
+        assert [(m["role"], m["content"]) for m in messages] == [(role, [{"text": t}]) for role, t in expected[:-1]]
+    assert (salts == {""}) != salt and (not salt or len(salts) == requests["session_id"].nunique())
+    deepest = bodies[requests.loc[requests["turn"].idxmax(), "request_id"]]
+    boto3_client().converse(modelId=model, **deepest)
+    assert stub_log(stub)[-1]["body"] == deepest, "what boto3 takes, and sends"
+
+
 def test_model_units_are_priced_by_the_hour(tmp_path):
     path = bedrock_config(tmp_path, model_id=PROVISIONED, instance_count=2, price={"usd_per_hour": 39.6})
     config, run = open_run(str(path), new=True)

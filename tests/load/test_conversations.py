@@ -13,7 +13,7 @@ from examples import make_config
 from stub_server import said_after
 
 from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
-from helpers.config.workload import Conversations
+from helpers.config.workload import Bin, Conversations
 from helpers.endpoints.attempt_spec import attempt_spec, single_request_specs
 from helpers.load.address import Address
 from helpers.load.load_processes import LoadProcesses
@@ -73,7 +73,8 @@ def sessions_spec(folder, url, history="answered", think_time_s=THINK_S, session
     spec = spec_of(folder, url, "converse", prompts=sessions, **load)
     write_conversations(spec.prompts_file, sessions)
     conversations = Conversations(think_time_s=think_time_s, history=history)
-    spec.sessions = SessionSpec(conversations=conversations, context_tokens=1000, mean_turns=3.2)
+    bins = [Bin(name="early", prompt_tokens=(1, 31)), Bin(name="late", prompt_tokens=(31, 60))]
+    spec.sessions = SessionSpec(conversations=conversations, context_tokens=1000, mean_turns=3.2, bins=bins)
     return spec
 
 
@@ -134,6 +135,10 @@ def test_users_send_their_turns_in_order_after_thinking_with_the_history_that_wa
         assert log[row.request_id]["raw"] == json.dumps(body, ensure_ascii=False), (
             "byte for byte as single turns are sent"
         )
+    planned = 20 * requests["turn"]
+    counted = requests["prompt_tokens"].fillna(planned)
+    assert (requests["part"] == np.where(counted < 31, "early", "late")).all() and requests["part"].nunique() == 2
+    assert requests["prompt_tokens"].isna().any() and (counted != planned).any(), "failures are in a bin by the plan"
     assert requests["scheduled_ns"].isna().all()
     ended = requests.sort_values("turn").groupby("session_id").last()
     failed = ended[ended["status"] != "ok"]
@@ -196,7 +201,8 @@ def test_exponential_think_times_have_their_mean_and_differ_from_session_to_sess
 def test_single_requests_are_turns_without_thinking_and_attempts_know_how_long_sessions_are(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"config_dir": str(tmp_path)}))
     prompts = {"source": {"kind": "jsonl", "path": "c.jsonl"}, "conversations": {"think_time_s": {"mean": 5}}}
-    config = make_config(prompts=prompts, load={"concurrency": [3]})
+    bins = [{"name": "early", "prompt_tokens": [1, 31]}, {"name": "late", "prompt_tokens": [31, 500]}]
+    config = make_config(datasets=[{"bins": bins}], prompts=prompts, load={"concurrency": [3]})
     run, (option,) = RunFolder(tmp_path), config.options
     run.folder("payloads")
     write_conversations(run.payloads / "short.parquet", 4)
@@ -207,6 +213,7 @@ def test_single_requests_are_turns_without_thinking_and_attempts_know_how_long_s
     (single,) = single_request_specs(option, address, config, run)
     spec = attempt_spec(option, Attempt("a", "short", config.load.levels()[0], 1), address, config, run)
     assert single.sessions.conversations.mean_think_s == 0 and spec.sessions.conversations.mean_think_s == 5
+    assert [each.model_dump(mode="json") for each in spec.sessions.bins] == bins
     assert spec.sessions.mean_turns == 4 and spec.sessions.context_tokens == 4096
     assert AttemptSpec.model_validate_json(spec.model_dump_json()).sessions == spec.sessions
     assert spec.attempt.id == "a__short__u3__r1"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -73,6 +75,23 @@ def tables(config, tmp_path: Path):
     return make_prompts(config, tmp_path).tables["d"]
 
 
+def test_bins_of_the_context_know_how_many_turns_are_planned_in_them_and_an_empty_one_is_a_warning(tmp_path):
+    ends = {"early": (1, 100), "late": (100, 290), "no": (290, 300)}
+    bins = [{"name": name, "prompt_tokens": list(end)} for name, end in ends.items()]
+    count = {"prompt_tokens: [1, 300]": f"prompt_tokens: [1, 300], bins: {bins}"}
+    table = tables(config_of(tmp_path, "{think_time_s: 1, max_turns: 4}", records(), **count), tmp_path)
+    about, turns = (
+        prompt_metadata(table.schema),
+        functools.reduce(operator.iadd, table["turns:prompt_tokens"].to_pylist(), []),
+    )
+    early = sum(tokens < 100 for tokens in turns)
+    assert about["turns_of_bins"] == {"early": early, "late": len(turns) - early} and 0 < early < len(turns)
+    [warning] = about["warnings"]
+    assert (
+        "no turn is planned in its bin 'no' of 290 to 299 prompt tokens" in warning and "Next: change `bins`" in warning
+    )
+
+
 def test_a_conversation_is_cut_before_the_turn_that_would_leave_the_bin(tmp_path):
     config = config_of(tmp_path, "{think_time_s: 1}", records(), **{"[1, 300]": "[60, 130]"})
     table = tables(config, tmp_path)
@@ -112,7 +131,7 @@ REFUSED = {
     "another source": ({"kind: sharegpt\n    path: c.jsonl": "kind: python_reference"}, "prompts: .*python_reference has none"),
     "an option of another API": (
         {"api: openai_chat\n    instance": "api: djl\n    instance"},
-        r"options\[1\].api: .*needs the chat API of OpenAI.*'endpoint' is djl. Expected openai_chat",
+        r"options\[1\].api: .*needs a chat API.*'endpoint' is djl. Expected openai_chat",
     ),
     "a race": ({"min_requests: 110": "min_requests: 110\n  race: true"}, "load.race: .*begin all sessions anew"),
     "a control block": ({"min_requests: 110": "min_requests: 110\n  control: true"}, "load.control: .*begin all sessions anew"),

@@ -9,7 +9,8 @@ import pytest
 from examples import facts, make_config, request, write_run
 from sentence_numbers import Known, unaccounted
 
-from helpers.report.conversation_report import conversation_tables
+from helpers.metrics.parts import read_parts
+from helpers.report.conversation_report import bins_reading, conversation_tables
 from helpers.report.pacing_report import pacing_table
 from helpers.run.folder import RunFolder
 
@@ -92,6 +93,48 @@ def test_sessions_are_counted_by_how_they_ended_and_the_sentences_hold(run):
     for sentence in (by_turn.reading, sessions.reading, pacing_table(windows, points()).summary):
         assert sentence and not unaccounted(sentence, known), sentence
     assert "think time" in pacing_table(windows, points()).summary
+
+
+BINS = [{"name": "early", "prompt_tokens": [1, 200]}, {"name": "late", "prompt_tokens": [200, 500]}]
+
+
+def known_of(parts: pd.DataFrame) -> Known:
+    verdict = {"model": "m", "nearest_reason": "", "warnings": [], "options": []}
+    return Known(verdict, pd.DataFrame(), {}, {"datasets": ["short"], "slo": {"percentile": 90}}, of_parts=parts)
+
+
+def test_bins_of_the_config_take_the_place_of_quarters_and_their_sentence_holds(tmp_path):
+    """Two turns of each of 40 sessions are early and one is late, which is slower and fails once; at 4 users nearly always."""
+    rows = []
+    for level, sessions in ((2.0, 40), (4.0, 40)):
+        for i in range(3 * sessions):
+            late = i % 3 == 2
+            took = None if late and (i < 3 or (level == 4 and i >= 15)) else (0.4 if late else 0.1) * level / 2
+            row = request(
+                i * 0.1, took, took and took / 2, level=level, part="late" if late else "early", turn=1 + i % 3
+            )
+            rows.append(row | {"session_id": f"s-{i // 3}", "prompt_id": f"short-{i // 3:02}-turn{1 + i % 3}"})
+    windows = [facts(level=level, load_kind="users", close_s=12.0) for level in (2.0, 4.0)]
+    write_run(tmp_path / "requests", rows, windows)
+    (tmp_path / "payloads").mkdir()
+    prompts = pa.table(
+        {"prompt_id": [f"short-{s:02}" for s in range(40)], "turns:prompt_tokens": [[100, 150, 300]] * 40}
+    )
+    pq.write_table(prompts, tmp_path / "payloads" / "short.parquet")
+    config = make_config(
+        datasets=[{"bins": BINS}], load={"concurrency": [2, 4]}, slo={"percentile": 90}, prompts=CONVERSATIONS
+    )
+    _, _, bins, _ = conversation_tables(RunFolder(tmp_path), config)
+    assert bins.rows["part"].tolist() == ["early", "late"] * 2 and bins.rows["n"].tolist() == [80, 40] * 2
+    assert bins.rows["tokens"].tolist() == ["1 to 199", "200 to 499"] * 2
+    assert bins.rows["latency_s_p90"].tolist() == pytest.approx([0.1, 0.4, 0.2, float("inf")])
+    assert bins.rows["share"].tolist() == pytest.approx([200 / 3, 100 / 3] * 2)
+    parts = read_parts(tmp_path / "requests", windows, config)
+    for shown, word in ((parts, "infinite in late (n = 40)"), (parts[parts["level"] == 2], "400 ms in late (n = 40)")):
+        sentence = bins_reading(shown, config)
+        assert word in sentence and not unaccounted(sentence, known_of(shown)), sentence
+        with pytest.raises(AssertionError):
+            unaccounted(sentence.replace("n = 80", "n = 81"), known_of(shown))
 
 
 def points() -> pd.DataFrame:

@@ -120,7 +120,7 @@ def test_without_each_alone_there_is_nothing_to_compare(tmp_path):
     assert mix_table(run, verdict, mix_config(None)) is None
     every = load_point_table(points, config)
     assert every.rows["part_latency_s"].tolist() == ["long", "long"]
-    assert "those of the part of it that comes off worst" in every.caption
+    assert "those of the part of the mix that comes off worst" in every.caption
     assert "percentiles of" in [column.header for column in every.columns]
     points.to_csv(run.folder("metrics") / POINTS_FILE, index=False)
     pd.testing.assert_frame_equal(load_point_table(read_points(run), config).rows[["n"]], every.rows[["n"]])

@@ -1047,6 +1047,24 @@ def beside_the_others(k: Known, f: Found) -> None:
     assert ("chance" in f.words) == (low <= 0 <= high)
 
 
+@claim(r"Of “o” on <D>, at <L>, the p# latency is(?= .* in )")
+def bins_at(k: Known, f: Found) -> None:
+    mine = k.of_parts[(k.of_parts["option"] == f.names[0]) & (k.of_parts["dataset"] == f.datasets[0])]
+    f.load(mine.loc[mine["level"].idxmax(), "load"])
+    f.number(k.slo["percentile"])
+
+
+@claim(r"(?:<T>|unknown|infinite) in [^()]+ \(n = #\)")
+def bin_reached(k: Known, f: Found) -> None:
+    of_it = k.of_parts[k.of_parts["part"] == re.search(r" in ([^()]+) \(n", f.words)[1]]
+    row = of_it.loc[of_it["level"].idxmax()]
+    reached = row[f"latency_s_p{k.slo['percentile']:g}"]
+    assert (pd.isna(reached), reached == math.inf) == ("unknown" in f.words, "infinite" in f.words)
+    if f.has("t"):
+        f.time(reached)
+    f.number(row["n"])
+
+
 # --- what limits an option ------------------------------------------------------------------------------------------
 
 

@@ -327,6 +327,18 @@ class BenchmarkConfig(Strict):
         """Dataset of the config -> share of the traffic; sums to 1."""
         return self.traffic.mix or {d.name: 1 / len(self.datasets) for d in self.datasets}
 
+    def parts_that_must_meet(self, dataset: str) -> list[str]:
+        """The parts of a dataset each of which has to meet the SLO: of a mix its datasets, of conversations the bins; else []."""
+        if self.load.mix is not None:
+            return [each.name for each in self.datasets] if dataset == MIXED else []
+        return [each.name for one in self.datasets if one.name == dataset for each in one.bins or ()]
+
+    @property
+    def part_in_words(self) -> str | None:
+        """What such a part is called; None where no dataset has any."""
+        has_bins = any(dataset.bins for dataset in self.datasets)
+        return "part of the mix" if self.load.mix is not None else "bin of context length" if has_bins else None
+
     def smallest_share(self, dataset: str) -> float:
         """Share of the requests of a load point that are about the part which has the fewest: 1 but for a mix."""
         return min(self.shares_of_parts().values()) if self.load.mix is not None and dataset == MIXED else 1.0

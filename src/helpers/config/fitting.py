@@ -231,9 +231,9 @@ def _conversations_can_be_sent(config: BenchmarkConfig) -> None:
     if config.conversations is None or config.imported:
         return
     for i, option in enumerate(config.options):
-        if option.request_api != "openai_chat":
+        if option.request_api not in ("openai_chat", "bedrock_converse"):
             _refuse(
-                f"prompts.conversations needs the chat API of OpenAI, and the api of option {option.name!r} is "
+                f"prompts.conversations needs a chat API, OpenAI's or Bedrock's, and the api of option {option.name!r} is "
                 f"{option.request_api}. Expected openai_chat. Next: change `api`, or leave out prompts.conversations",
                 "options",
                 i,
@@ -265,6 +265,25 @@ def _conversations_can_be_sent(config: BenchmarkConfig) -> None:
                 f"`{name}` cannot be used with prompts.conversations: {why}. Next: leave out `{name}`", "load", name
             )
     config.load.is_made_by_sessions()
+
+
+def _bins_are_of_turns(config: BenchmarkConfig) -> None:
+    names = [dataset.name for dataset in config.datasets]
+    for i, dataset in enumerate(config.datasets):
+        if dataset.bins and (config.conversations is None or config.imported):
+            _refuse(
+                "the bins of a dataset are for the turns of prompts.conversations, and there are none. Next: give each bin a "
+                "dataset of its own, or add prompts.conversations",
+                *("datasets", i, "bins"),
+            )
+        for j, each in enumerate(dataset.bins or ()):
+            if each.name in names:
+                _refuse(
+                    f"{each.name!r} is the name of two bins, or of a bin and a dataset. Expected names that differ. Next: rename "
+                    "one",
+                    *("datasets", i, "bins", j, "name"),
+                )
+            names.append(each.name)
 
 
 def _can_be_mixed(config: BenchmarkConfig) -> None:
@@ -349,6 +368,7 @@ CHECKS = (
     _answers_can_be_scored,
     _limits_can_be_measured,
     _conversations_can_be_sent,
+    _bins_are_of_turns,
     _can_be_mixed,
     _prompts_suffice,
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -133,7 +134,8 @@ class PromptsConfig(Strict):
     )
     conversations: Conversations | None = Field(
         default=None,
-        description="Send whole conversations, turn by turn; null: each request is a text of its own. Needs api openai_chat.",
+        description="Send whole conversations, turn by turn; null: each request is a text of its own. Needs api openai_chat, or "
+        "target bedrock.",
     )
 
     @model_validator(mode="before")
@@ -167,18 +169,50 @@ class PromptsConfig(Strict):
         return self
 
 
-class Dataset(Strict):
-    """A named set of prompts with lengths in a bin."""
+class Bin(Strict):
+    """Named lengths of prompts."""
 
     name: Name
     prompt_tokens: tuple[PositiveInt, PositiveInt] = Field(description="[from, to): inclusive, exclusive.")
-    count: PositiveInt = Field(default=500, description="Prompts to make.")
 
     @model_validator(mode="after")
-    def _bounds_in_order(self) -> Dataset:
+    def _bounds_in_order(self) -> Self:
         low, high = self.prompt_tokens
         if low >= high:
             raise ValueError(f"prompt_tokens [{low}, {high}] is empty: expected [from, to) with from < to")
+        return self
+
+
+def bin_of(tokens: int, bins: Sequence[Bin]) -> str:
+    """The bin that a turn of so many prompt tokens is in; the last one where it is longer than was planned."""
+    return next((each for each in bins if tokens < each.prompt_tokens[1]), bins[-1]).name
+
+
+class Dataset(Bin):
+    """A named set of prompts with lengths in a bin."""
+
+    count: PositiveInt = Field(default=500, description="Prompts to make.")
+    bins: Annotated[list[Bin], Field(min_length=2)] | None = Field(
+        default=None,
+        description="Of prompts.conversations: the turns by their prompt tokens, history included, one bin after the other from "
+        "1 to the end of `prompt_tokens`. Each of them has to meet the SLO by itself.",
+    )
+
+    @model_validator(mode="after")
+    def _bins_cover_every_turn(self) -> Self:
+        starts = [1]
+        for each in self.bins or ():
+            if each.prompt_tokens[0] != starts[-1]:
+                raise ValueError(
+                    f"bin {each.name!r} begins at {each.prompt_tokens[0]} tokens. Expected {starts[-1]}: the first bin begins at "
+                    "1, and each of the others where the one before it ends. Next: change its `prompt_tokens`"
+                )
+            starts.append(each.prompt_tokens[1])
+        if self.bins and starts[-1] != self.prompt_tokens[1]:
+            raise ValueError(
+                f"the last bin, {self.bins[-1].name!r}, ends at {starts[-1]} tokens. Expected {self.prompt_tokens[1]}, where the "
+                "dataset's `prompt_tokens` end, so that each turn is in a bin. Next: change one of the two"
+            )
         return self
 
 

@@ -76,13 +76,13 @@ def _spec(
         prompts_file=str(prompts_file),
         prompt_tokens_column="prompt_tokens" if tokenizer == config.model.tokenizer else f"tokens:{tokenizer}",
         replays_lengths=isinstance(config.load, TraceReplay) and are_of_a_trace(prompts_file),
-        sessions=_session_spec(prompts_file, config, without_thinking),
+        sessions=_session_spec(attempt.dataset, prompts_file, config, without_thinking),
         base_dir=str(config_dir),
         output_file=str(file),
     )
 
 
-def _session_spec(prompts: Path, config: BenchmarkConfig, without_thinking: bool) -> SessionSpec | None:
+def _session_spec(dataset: str, prompts: Path, config: BenchmarkConfig, without_thinking: bool) -> SessionSpec | None:
     """How conversations are sent; None where each prompt is a request of its own."""
     if config.conversations is None:
         return None
@@ -91,6 +91,7 @@ def _session_spec(prompts: Path, config: BenchmarkConfig, without_thinking: bool
         conversations=config.conversations.model_copy(update=changed),
         context_tokens=config.model.context_tokens,
         mean_turns=prompt_metadata(pq.read_schema(prompts))["turns_mean"],
+        bins=next(each.bins for each in config.datasets if each.name == dataset),
     )
 
 

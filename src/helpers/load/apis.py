@@ -8,7 +8,7 @@ as it must, the answer is a `bad_response`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -316,13 +316,8 @@ def read_bedrock_converse(events: list[_ConverseEvent]) -> Reading:
     """
     reading = Reading()
     for place, event in enumerate(events):
-        if (block := event.delta or event.start) is not None:
-            reading.by_token = True
-            blocks = [block]
-        elif event.output is not None and event.output.message is not None:
-            blocks = event.output.message.content or ()
-        else:
-            blocks = ()
+        blocks = _converse_blocks(event)
+        reading.by_token |= event.output is None and bool(blocks)
         thought = "".join(map(_converse_thought, blocks))
         text = thought + "".join([block.text or "" for block in blocks])
         if calls := "".join([_tool_text(block.tool_use) for block in blocks if block.tool_use is not None]):
@@ -343,6 +338,12 @@ def read_bedrock_converse(events: list[_ConverseEvent]) -> Reading:
     return reading
 
 
+def _converse_blocks(event: _ConverseEvent) -> Sequence[_ConverseContent]:
+    if (block := event.delta or event.start) is not None:
+        return [block]
+    return (event.output and event.output.message and event.output.message.content) or ()
+
+
 def _converse_thought(content: _ConverseContent) -> str:
     if (reasoning := content.reasoning_content) is None:
         return ""
@@ -353,6 +354,20 @@ def _converse_thought(content: _ConverseContent) -> str:
 def _tool_text(use: _ConverseToolUse) -> str:
     given = use.input
     return (use.name or "") + (given if isinstance(given, str) else json.dumps(given) if given else "")
+
+
+# --- conversations ------------------------------------------------------------------------------------------------
+
+
+def said_in(events: list[_OpenAIEvent] | list[_ConverseEvent], api: str) -> str:
+    """The text of an assistant's message, without thinking that its API marks as such, and without calls of tools.
+
+    Of OpenAI's chat API, the `content` of each delta of the first choice, or of its message; of Converse, the text of each block.
+    """
+    if api == "bedrock_converse":
+        return "".join([block.text or "" for event in events for block in _converse_blocks(event)])
+    said = [event.choices[0].delta or event.choices[0].message for event in events if event.choices]
+    return "".join([each.content for each in said if each is not None and each.content])
 
 
 # --- all ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from helpers.config.load import Load, LoadLevel
-from helpers.config.workload import Conversations, Generation, ThinkingTags
+from helpers.config.workload import Bin, Conversations, Generation, ThinkingTags
 from helpers.load.address import Address
 from helpers.run.records import Attempt
 
@@ -28,6 +28,8 @@ class SessionSpec(BaseModel):
     """Of prompt and output: a turn that would exceed it is not sent, and ends its session."""
     mean_turns: float
     """Of the dataset's conversations."""
+    bins: list[Bin] | None = None
+    """Of the context's length at a turn, to be named in the records."""
 
 
 class AttemptSpec(BaseModel):

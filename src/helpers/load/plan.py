@@ -22,6 +22,7 @@ from helpers.metrics.sample_size import load_for_slo, requests_for_percentile
 from helpers.metrics.single_requests import with_limits
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
+from helpers.run.prompt_files import smallest_share_of_turns
 from helpers.run.records import Attempt
 
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -99,7 +100,8 @@ def asked_of(attempt: Attempt, option: OptionBase, config: BenchmarkConfig, run:
         return _control_asked(attempt, option, config, run)
     if looks_of(config) is None:
         attempts = [a for a in attempts_of(option, config, run) if a.dataset == attempt.dataset]
-        needed = requests_for_percentile(config.slo) / config.smallest_share(attempt.dataset)
+        share = config.smallest_share(attempt.dataset) * smallest_share_of_turns(run.payloads, attempt.dataset)
+        needed = requests_for_percentile(config.slo) / share
         independent = math.ceil(needed / config.attempts_per_load_point)
         return Asked(load_for_slo(config), independent, attempts.index(attempt) / len(attempts))
     record = Ledger(run.ledger_file, run.run_id).record(option.name)

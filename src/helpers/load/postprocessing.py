@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.config.secret_words import secret_hider
+from helpers.config.workload import bin_of
 from helpers.errors import PromptError
 from helpers.load.adapters import adapters_by_prompt
 from helpers.load.bodies import asked_output_tokens, prefix_characters
@@ -26,6 +27,7 @@ from helpers.load.sessions import known_turn_tokens, session_and_turn
 from helpers.load.spool import ExchangeReader
 from helpers.load.thinking import count_thinking, divide, tokens_by_text
 from helpers.prompts.salts import salt_of, salted_prompt
+from helpers.run.prompt_columns import TURNS_PREFIX
 from helpers.run.records import METADATA_KEY, PART, SCHEMA
 
 BATCH_ROWS = 2000
@@ -141,6 +143,8 @@ class _RowBuilder:
         self._prefix_characters = prefix_characters(prompts)
         self._prompt_tokens = prompts[spec.prompt_tokens_column].to_pylist()
         self._turns = known_turn_tokens(prompts, spec)
+        self._bins = spec.sessions and spec.sessions.bins
+        self._planned = prompts[TURNS_PREFIX + spec.prompt_tokens_column].to_pylist() if self._bins else None
         self._asked = asked_output_tokens(prompts, spec.generation)
         self._adapters = adapters_by_prompt(spec.adapters, len(prompts), spec.seed, spec.dataset)
         self._hide = secret_hider(spec.address.secrets())
@@ -170,7 +174,7 @@ class _RowBuilder:
             **self._constant,
             "request_id": request_id,
             "prompt_id": prompt_id,
-            "part": self._parts[prompt],
+            "part": self._part(prompt, turn, answer.prompt_tokens),
             "adapter": self._adapters[prompt],
             "phase": self._phase(scheduled_ns or exchange.sent_ns),
             "scheduled_ns": scheduled_ns or None,
@@ -272,6 +276,12 @@ class _RowBuilder:
         if not (self._spec.load.prefix_cache_salt or prefix):
             return self._rendered[prompt]
         return salted_prompt(self._text[prompt], self._rendered[prompt], salt_of(request_id), prefix)[1]
+
+    def _part(self, prompt: int, turn: int | None, tokens: int | None) -> str | None:
+        """The part of a mix, or the bin of the context's length, by the plan where the server did not count it."""
+        if not self._bins:
+            return self._parts[prompt]
+        return bin_of(self._planned[prompt][turn - 1] if tokens is None else tokens, self._bins)
 
     def _phase(self, t0_ns: int) -> str:
         opened, closed = self._message.open_ns, self._message.close_ns

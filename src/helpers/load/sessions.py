@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.config.workload import ExponentialTime
-from helpers.load.apis import API_READERS
+from helpers.load.apis import API_READERS, said_in
 from helpers.load.bodies import BODIES, PreparedRequest
 from helpers.load.connection import Exchange, RawExchange
 from helpers.load.event_stream import unwrap_event_stream
@@ -76,6 +76,8 @@ class Script:
     prompt_id: str
     opening: tuple[bytes, bytes | None]
     """The first message, or its parts around the salt's place."""
+    has_system: bool
+    """Is that a system message?"""
     users: list[bytes]
     """The messages of the user that follow, beginning with the first if the opening is a system message."""
     replies: list[bytes] | None
@@ -92,9 +94,7 @@ class Scripts:
         self._signed = address.sigv4 is not None
         content = {**BODIES[address.api]("", "", address, spec.generation), **spec.extra_body}
         content = {name: value for name, value in content.items() if name not in spec.omit_body_keys}
-        place = uuid.uuid4().hex  # in no prompt
-        head, _, tail = _json({**content, "messages": [place]}).partition(f'"{place}"'.encode())
-        self._head, self._tail = head, tail
+        self._frames = {has_system: _frame(content, address.api, has_system) for has_system in (False, True)}
         columns = ("prompt_id", CONVERSATION, TURNS_PREFIX + spec.prompt_tokens_column)
         self.scripts = [
             _script(prompt_id, json.loads(conversation), tokens, spec)
@@ -104,32 +104,49 @@ class Scripts:
 
     def _first(self, script: Script) -> PreparedRequest:
         before, after = script.opening
-        rest = b"".join(b", " + message for message in script.users[: _users_of_turn(script, 1)]) + self._tail
+        head, joint, tail = self._frames[script.has_system]
+        rest = b"".join(joint + message for message in script.users[: _users_of_turn(script, 1)]) + tail
         if after is not None:
-            return PreparedRequest(script.prompt_id, self._head + before, after + rest)
-        return self._prepared(script, self._head + before + rest)
+            return PreparedRequest(script.prompt_id, head + before, after + rest)
+        return self._prepared(script, head + before + rest)
 
     def request(self, script: Script, messages: list[bytes]) -> PreparedRequest:
         """The request with these messages."""
-        return self._prepared(script, self._head + b", ".join(messages) + self._tail)
+        head, joint, tail = self._frames[script.has_system]
+        return self._prepared(script, head + messages[0] + joint + b", ".join(messages[1:]) + tail)
 
     def _prepared(self, script: Script, body: bytes) -> PreparedRequest:
         return PreparedRequest(script.prompt_id, body, sha256=sha256(body).hexdigest() if self._signed else None)
 
 
+def _frame(content: dict, api: str, has_system: bool) -> tuple[bytes, bytes, bytes]:
+    """What of a body comes before the first message, between it and the second, and behind the last: Converse has the system
+    message apart.
+    """
+    first, second = uuid.uuid4().hex, uuid.uuid4().hex  # in no prompt
+    is_apart = has_system and api == "bedrock_converse"
+    messages = {"system": [first], "messages": [second]} if is_apart else {"messages": [first, second]}
+    head, _, rest = _json(
+        messages | {name: value for name, value in content.items() if name not in messages}
+    ).partition(f'"{first}"'.encode())
+    joint, _, tail = rest.partition(f'"{second}"'.encode())
+    return head, joint, tail
+
+
 def _script(prompt_id: str, conversation: dict, tokens: list[int], spec: AttemptSpec) -> Script:
-    settings = spec.sessions.conversations
+    settings, api = spec.sessions.conversations, spec.address.api
     answered = settings.history == "answered"
     turns = conversation["turns"]
     said = [("user", user) for user, _ in turns]
     if conversation["system"]:
         said.insert(0, ("system", conversation["system"]))
-    replies = None if answered else [_message("assistant", reply) for _, reply in turns[:-1]]
+    replies = None if answered else [_message("assistant", reply, api) for _, reply in turns[:-1]]
     each = spec.generation.max_output_tokens if answered else 0
     return Script(
         prompt_id=prompt_id,
-        opening=_opening(*said[0], spec.load.prefix_cache_salt),
-        users=[_message(*message) for message in said[1:]],
+        opening=_opening(*said[0], api, spec.load.prefix_cache_salt),
+        has_system=bool(conversation["system"]),
+        users=[_message(*message, api) for message in said[1:]],
         replies=replies,
         turns=len(turns),
         growth=[0, *(after - before - each for before, after in pairwise(tokens))],
@@ -138,19 +155,21 @@ def _script(prompt_id: str, conversation: dict, tokens: list[int], spec: Attempt
 
 def _users_of_turn(script: Script, turn: int) -> int:
     """How many of the messages in `users` have been said with a turn: one less where the opening is the user's first."""
-    return turn - (script.turns - len(script.users))
+    return turn - (not script.has_system)
 
 
-def _opening(role: str, content: str, salt: bool) -> tuple[bytes, bytes | None]:
+def _opening(role: str, content: str, api: str, salt: bool) -> tuple[bytes, bytes | None]:
     if not salt:
-        return _message(role, content), None
+        return _message(role, content, api), None
     place = uuid.uuid4().hex
-    before, _, after = _message(role, place + content).partition(place.encode())
+    before, _, after = _message(role, place + content, api).partition(place.encode())
     return before, after
 
 
-def _message(role: str, content: str) -> bytes:
-    return _json({"role": role, "content": content})
+def _message(role: str, content: str, api: str) -> bytes:
+    if api != "bedrock_converse":
+        return _json({"role": role, "content": content})
+    return _json({"text": content} if role == "system" else {"role": role, "content": [{"text": content}]})
 
 
 def _json(value: object) -> bytes:
@@ -212,7 +231,9 @@ class Session:
             salt = b"" if after is None else salt_of(f"{spec.request_id_prefix}-{self.index}").encode()
             self._messages = [before + salt + (after or b""), *script.users[: _users_of_turn(script, 1)]]
         reply = (
-            _message("assistant", content_of(whole, spec)) if script.replies is None else script.replies[self.turn - 1]
+            _message("assistant", content_of(whole, spec), spec.address.api)
+            if script.replies is None
+            else script.replies[self.turn - 1]
         )
         self.turn += 1
         self._messages += [reply, script.users[_users_of_turn(script, self.turn) - 1]]
@@ -221,16 +242,10 @@ class Session:
 
 
 def content_of(exchange: Exchange, spec: AttemptSpec) -> str:
-    """The text of an assistant message as it was streamed, without what was thought before it.
-
-    As OpenAI's chat API streams it: the `content` of each delta of the first choice, or of its message.
-    """
+    """The text of an assistant message as it was streamed, without what was thought before it."""
     body = split_http(Timeline.of(exchange.reads))
     data = body.body
     if spec.address.framing == "aws_event_stream" and "eventstream" in body.headers.get("content-type", ""):
         data, *_ = unwrap_event_stream(data)
     events = read_events(data.data, API_READERS[spec.address.api].decoder, True).events
-    said = [event.choices[0].delta or event.choices[0].message for event in events if event.choices]
-    return without_thinking(
-        "".join(each.content for each in said if each is not None and each.content), spec.thinking_tags
-    )
+    return without_thinking(said_in(events, spec.address.api), spec.thinking_tags)

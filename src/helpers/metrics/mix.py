@@ -1,4 +1,5 @@
-"""A mix (`load.mix`): several datasets on one server at once, each of which has to meet the SLO by itself.
+"""A mix (`load.mix`): several datasets on one server at once, each of which has to meet the SLO by itself. The bins of context
+length of conversations (`bins` of a dataset) are such parts as well.
 
 A load point of a mix meets a latency limit only where each of its parts is shown to, and misses it where one is shown to; so as
 feasible it errs with no more than the error of one part (an intersection-union test: Berger, Technometrics 24, 1982), and for
@@ -48,7 +49,7 @@ class MixLatencies:
     def __init__(self, here: pd.DataFrame, *, is_open: bool, sure: AsAsked) -> None:
         self._whole = LoadPointLatencies(here, is_open=is_open, sure=sure)
         self.failure_effect = self._whole.failure_effect
-        parts = {str(name): mine for name, mine in here.groupby(PART)}
+        parts = {str(name): mine for name, mine in here.groupby(PART, observed=False)}
         shared = _Shared(sure, len(parts))
         self._parts = {name: LoadPointLatencies(mine, is_open=is_open, sure=shared) for name, mine in parts.items()}
 
@@ -73,7 +74,7 @@ class MixLatencies:
             gravest = max(of_parts, key=lambda name: (_GRAVITY[of_parts[name][f"slo_{column}"]], reached[name]))
             row |= self._of_part(gravest, column, slo.percentile)
             row |= self._decided_by(gravest, column, of_parts[gravest], ("slo", "limit_effect", "beyond", "lacking"))
-            is_within &= all(_estimate(part, column, slo.percentile) <= limit for part in self._parts.values())
+            is_within &= all(_is_within(part, column, slo.percentile, limit) for part in self._parts.values())
         row |= {"part_error_rate": None, "part_failures": None, "part_n": None}
         if (name := self._failing_part()) is not None:
             part = self._parts[name]
@@ -96,7 +97,8 @@ class MixLatencies:
     def _decided_by(self, name: str, limit: str, found: dict, columns: tuple[str, ...]) -> dict:
         row = {f"{column}_{limit}": found[f"{column}_{limit}"] for column in columns}
         if lacking := row[f"lacking_{limit}"]:
-            row[f"lacking_{limit}"] = math.ceil(lacking * self._whole.n / self._parts[name].n)
+            n = self._parts[name].n  # of a part without requests, no number of such requests shows anything
+            row[f"lacking_{limit}"] = math.ceil(lacking * self._whole.n / n) if n else None
         return row
 
     def _failing_part(self) -> str | None:
@@ -117,7 +119,7 @@ class MixLatencies:
 _GRAVITY = {MET: 0, UNDECIDED: 1, MISSED: 2}
 
 
-def _estimate(part: LoadPointLatencies, column: str, percent: float) -> float:
-    """The percentile as measured, however few requests there are; -inf where no request has this latency."""
+def _is_within(part: LoadPointLatencies, column: str, percent: float, limit: float) -> bool:
+    """Is the percentile within a limit as measured, however few requests there are, or has no request this latency?"""
     reached = percentile(part.values(column), percent)
-    return -math.inf if reached is None else reached
+    return part.n > 0 and (reached is None or reached <= limit)

@@ -31,7 +31,7 @@ from helpers.metrics.replicates import replicate_of
 from helpers.metrics.room import saturated_rate
 from helpers.metrics.token_samples import sample_columns
 from helpers.run.ledger import EndpointRecord
-from helpers.run.records import SCHEMA, ArrivalFacts, AttemptFacts, nullable, read_requests
+from helpers.run.records import PART, SCHEMA, ArrivalFacts, AttemptFacts, nullable, read_requests
 
 COLUMNS = (
     "phase",
@@ -60,6 +60,7 @@ COLUMNS = (
     "error_type",
     "error",
     "echoed_prompt",
+    "turn",
 )
 """What is read of the request records."""
 
@@ -94,7 +95,8 @@ def read_load_points(requests_dir: Path, facts: list[AttemptFacts], config: Benc
             mine = [f for f in facts if (f.option, f.dataset) == (option.name, dataset.name) and f.window_s]
             for load in sorted({f.load for f in mine}):
                 here = [f for f in mine if f.load == load]
-                point = _read_load_point(requests_dir, repetitions_that_count(here, repetitions))
+                parts = config.parts_that_must_meet(dataset.name)
+                point = _read_load_point(requests_dir, repetitions_that_count(here, repetitions), parts)
                 if len(point.steady):
                     yield point
 
@@ -110,12 +112,13 @@ def _as_window(facts: AttemptFacts, requests_dir: Path) -> AttemptFacts:
     return replace(facts, window_open_ns=first, window_close_ns=max(last, first + 1), steady=False)
 
 
-def _read_load_point(requests_dir: Path, facts: list[AttemptFacts]) -> LoadPoint:
+def _read_load_point(requests_dir: Path, facts: list[AttemptFacts], parts: list[str]) -> LoadPoint:
     names = [f.load_point for f in facts]
     requests = with_latencies(read_requests(requests_dir, list(COLUMNS), names))
     requests = requests.sort_values(["repetition", "t0_ns"], ignore_index=True)
     if not requests["ok"].any():
         requests["phase"] = "steady"
+    requests[PART] = pd.Categorical(requests[PART], parts)  # those without a request among them
     files = [requests_dir / f"{name}.parquet" for name in names]
     return LoadPoint(facts, requests, inter_token_percentiles(files, PERCENTS))
 

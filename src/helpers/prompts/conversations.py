@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.workload import Conversations, Dataset
+from helpers.config.workload import Conversations, Dataset, bin_of
 from helpers.errors import PromptError
 from helpers.number_text import plural
 from helpers.prompts.about_dataset import describe_dataset, generator_of, prompt_id_of
@@ -241,6 +241,14 @@ def _to_table(
     last = {name: [lengths[-1] for lengths in of_all] for name, of_all in by_tokenizer.items()}
     others_last = {name.removeprefix(TOKENS_PREFIX): counts for name, counts in last.items() if name != "prompt_tokens"}
     warnings = shortfalls(config, dataset, len(fitted)) + context_warnings(config, dataset, others_last)
+    planned = Counter(bin_of(tokens, dataset.bins) for one in fitted for tokens in one.tokens) if dataset.bins else {}
+    warnings += [
+        f"dataset {dataset.name!r}: no turn is planned in its bin {each.name!r} of {each.prompt_tokens[0]} to "
+        f"{each.prompt_tokens[1] - 1} prompt tokens, and without one no option can be shown to meet the SLO there. Next: change "
+        "`bins`, or give a source with other conversations"
+        for each in dataset.bins or ()
+        if not planned[each.name]
+    ]
     columns = {
         "prompt_id": [prompt_id_of(dataset, one.rendered) for one in fitted],
         "dataset": [dataset.name] * len(fitted),
@@ -257,6 +265,7 @@ def _to_table(
         "notes": notes,
         "conversations": config.conversations.model_dump(mode="json"),
         "turns_mean": float(np.mean([len(one.tokens) for one in fitted])),
+        "turns_of_bins": planned,
     }
     return pa.table(table).replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
 

@@ -300,7 +300,7 @@ def slo_words(config: BenchmarkConfig) -> str:
     return (
         f"p{config.slo.percentile:g} {' and '.join(limits)}, at most {text.percent(config.slo.error_rate, 1)} errors, "
         f"with {text.percent(config.slo.confidence)} confidence"
-        f"{'' if config.load.mix is None else ', in each part of the mix'}"
+        f"{f', in each {config.part_in_words}' if config.part_in_words else ''}"
     )
 
 

@@ -6,12 +6,16 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.metrics.parts import read_parts
 from helpers.metrics.turns import at_lowest_load, by_context, by_turn, count_sessions, read_turns
 from helpers.report.columns import Column, numeric
-from helpers.report.comparing import compared, counted, quoted
+from helpers.report.comparing import compared, counted, listed, quoted
 from helpers.report.display import Prose, Table
+from helpers.report.load_report import LATENCY_NAME
+from helpers.report.mix_report import part_columns, with_intervals
 from helpers.run.folder import RunFolder
 from helpers.run.records import read_facts
+from helpers.verdict.chosen_points import main_latency, percentile_column
 
 INTRODUCTION = (
     "Each turn sends all that was said before it, so prompts grow with the conversation, and so does the time to the first "
@@ -43,9 +47,11 @@ def conversation_tables(run: RunFolder, config: BenchmarkConfig) -> list[Prose |
         )
         tables.append(Table(rows, _columns(Column("turn", "turn"), percent), caption, turns_reading(rows)))
         rows = by_context(lowest, percent)
-        if len(rows):
+        if len(rows) and config.part_in_words is None:
             caption = "The same requests by the length of their prompt: about a quarter of each dataset's in each row."
             tables.append(Table(rows, _columns(Column("context", "prompt tokens"), percent), caption))
+    if config.part_in_words is not None and len(parts := read_parts(run.requests, facts, config)):
+        tables.append(_bins_table(parts, config))
     sessions = count_sessions(turns, facts, run.payloads)
     columns = [
         *("option", "dataset", "load"),
@@ -54,6 +60,38 @@ def conversation_tables(run: RunFolder, config: BenchmarkConfig) -> list[Prose |
     ]
     caption = "What became of the sessions, warm-up and drain among them. The end of the load cuts off those that are under way."
     return [*tables, Table(sessions, columns, caption, sessions_reading(sessions))]
+
+
+def _bins_table(parts: pd.DataFrame, config: BenchmarkConfig) -> Table:
+    lengths = {each.name: each.prompt_tokens for one in config.datasets for each in one.bins or ()}
+    rows = with_intervals(parts, config).assign(
+        tokens=[f"{low:,} to {high - 1:,}" for low, high in map(lengths.__getitem__, parts["part"])]
+    )
+    columns = ["option", "dataset", "load", Column("part", "bin"), Column("tokens", "prompt tokens")]
+    caption = (
+        "Turns of the steady window by the length of their context, in the bins of the config. Each bin has to meet the SLO by "
+        "itself; one with too few turns to know its percentile is not shown to."
+    )
+    return Table(rows, [*columns, *part_columns("% of the turns", config)], caption, bins_reading(parts, config))
+
+
+def bins_reading(parts: pd.DataFrame, config: BenchmarkConfig) -> str:
+    """The percentile of the SLO's latency in each bin, at the first option's highest load."""
+    first = parts.iloc[0]
+    mine = parts[(parts["option"] == first["option"]) & (parts["dataset"] == first["dataset"])]
+    mine = mine[mine["level"] == mine["level"].max()]
+    column = percentile_column(config)
+    if column not in mine:
+        return ""
+    said = [f"{_reached(row[column])} in {row['part']} (n = {row['n']:,})" for _, row in mine.iterrows()]
+    name = f"p{config.slo.percentile:g} {LATENCY_NAME[main_latency(config)]}"
+    return (
+        f"Of {quoted(first['option'])} on {first['dataset']}, at {mine['load'].iloc[0]}, the {name} is {listed(said)}."
+    )
+
+
+def _reached(seconds: float) -> str:
+    return "unknown" if pd.isna(seconds) else "infinite" if seconds == float("inf") else text.duration(seconds)
 
 
 def _columns(first: Column, percent: float) -> list[Column | str]:

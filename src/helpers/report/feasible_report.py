@@ -54,8 +54,10 @@ def feasible_set(outcome: Outcome, metric: str, unit: str) -> Table:
     ]
     met = sum(bool(option.points) for option in verdict.options)
     slowest = "; its latency is that of the slowest dataset" if len(config.datasets) > 1 else ""
-    if config.load.mix is not None:
-        slowest = "; its latency is that of the part of the mix that comes off worst"
+    if config.part_in_words and len(config.judged_datasets) == 1:
+        slowest = f"; its latency is that of the {config.part_in_words} that comes off worst"
+    elif config.part_in_words:
+        slowest += f", where it has bins in the {config.part_in_words} that comes off worst"
     caption = (
         f"{met} of {text.plural(len(rows), 'option')} shown to meet the SLO, at the cheapest load that does{slowest}."
     )

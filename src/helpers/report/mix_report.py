@@ -24,24 +24,16 @@ def mix_table(run: RunFolder, verdict: Verdict, config: BenchmarkConfig) -> Tabl
     """TTFT and latency of each part of the mix, beside the others and alone; None without a mix, or where none was measured."""
     if config.load.mix is None or (parts := read_parts(run.requests, read_facts(run.requests), config)).empty:
         return None
-    percent = f"p{config.slo.percentile:g}"
-    rows = parts.assign(
+    rows = with_intervals(parts, config).assign(
         how=["alone" if is_alone else "in the mix" for is_alone in parts["is_alone"]],
-        share=100 * parts["share"].astype(float),
-        **{
-            f"{name}_interval": [
-                text.Interval(*bounds, 3)
-                for bounds in zip(*(parts[f"{name}_{percent}{bound}"] for bound in BOUNDS[1:]), strict=True)
-            ]
-            for name in SHOWN
-        },
     )
-    columns = ["option", "load", Column("part", "dataset"), Column("how", "sent")]
-    columns += ["n", numeric("share", "% of the mix", decimals=1)]
-    for name, words in zip(SHOWN, ("TTFT", "latency"), strict=True):
-        columns += [numeric(f"{name}_p50", f"{words} p50, s", decimals=3)]
-        columns += [numeric(f"{name}_{percent}", f"{words} {percent}, s", decimals=3)]
-        columns += [interval_column(f"{name}_interval", config)]
+    columns = [
+        "option",
+        "load",
+        Column("part", "dataset"),
+        Column("how", "sent"),
+        *part_columns("% of the mix", config),
+    ]
     asked = listed(f"{text.percent(share, 1)} {name}" for name, share in config.shares_of_parts().items())
     caption = f"Each part of the mix beside the others (asked: {asked}), n of them in the steady window."
     if config.load.mix.alone:
@@ -49,6 +41,30 @@ def mix_table(run: RunFolder, verdict: Verdict, config: BenchmarkConfig) -> Tabl
             " Alone: for comparison, under the same load, all of it from that dataset; the verdict does not go by it."
         )
     return Table(rows, columns, caption, parts_reading(parts, verdict, config))
+
+
+def with_intervals(parts: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:
+    """The rows of `read_parts` as they are shown: shares in percent, and the bounds of each interval in one."""
+    percent = f"p{config.slo.percentile:g}"
+    intervals = {
+        f"{name}_interval": [
+            text.Interval(*bounds, 3)
+            for bounds in zip(*(parts[f"{name}_{percent}{bound}"] for bound in BOUNDS[1:]), strict=True)
+        ]
+        for name in SHOWN
+    }
+    return parts.assign(share=100 * parts["share"].astype(float), **intervals)
+
+
+def part_columns(share: str, config: BenchmarkConfig) -> list[Column | str]:
+    """The columns of the measurements of a part; `share` is the header of its share."""
+    percent = f"p{config.slo.percentile:g}"
+    columns: list[Column | str] = ["n", numeric("share", share, decimals=1)]
+    for name, words in zip(SHOWN, ("TTFT", "latency"), strict=True):
+        columns += [numeric(f"{name}_p50", f"{words} p50, s", decimals=3)]
+        columns += [numeric(f"{name}_{percent}", f"{words} {percent}, s", decimals=3)]
+        columns += [interval_column(f"{name}_interval", config)]
+    return columns
 
 
 def parts_reading(parts: pd.DataFrame, verdict: Verdict, config: BenchmarkConfig) -> str:

@@ -235,11 +235,12 @@ def load_point_table(points: pd.DataFrame, config: BenchmarkConfig) -> Table:
 
 
 def _of_worst_part(config: BenchmarkConfig) -> str:
-    if config.load.mix is None:
+    if config.part_in_words is None:
         return ""
+    whole = "a dataset with bins" if config.load.mix is None else MIXED
     return (
-        f" The percentiles of {MIXED} are those of the part of it that comes off worst: each has to meet the SLO."
-        f"{' What was sent alone takes no part in the verdict.' if config.load.mix.alone else ''}"
+        f" The percentiles of {whole} are those of the {config.part_in_words} that comes off worst: each has to meet the SLO."
+        f"{' What was sent alone takes no part in the verdict.' if config.load.mix and config.load.mix.alone else ''}"
     )
 
 

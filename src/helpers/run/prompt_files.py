@@ -64,6 +64,13 @@ def are_of_a_trace(file: Path) -> bool:
     return ARRIVAL in pq.read_schema(file).names
 
 
+def smallest_share_of_turns(payload_dir: Path, dataset_name: str) -> float:
+    """Share of the turns of conversations that are planned in the bin which has the fewest; 1 without bins."""
+    file = payload_dir / f"{slug(dataset_name)}.parquet"
+    turns = prompt_metadata(pq.read_schema(file)).get("turns_of_bins") if file.is_file() else None
+    return min(turns.values()) / sum(turns.values()) if turns else 1.0
+
+
 def read_all_prompts(payload_dir: Path) -> pd.DataFrame:
     """The prompts of all datasets, under each other: dataset and prompt_tokens."""
     return pd.concat(

@@ -80,7 +80,8 @@ SCHEMA = pa.schema(
 ASKED_OUTPUT = "asked_output_tokens"
 """The column of the output tokens that a request asked for; prompts of a trace have it too."""
 PART = "part"
-"""The column of the dataset that a request, or a prompt, of a mix comes from; null of requests that are of no mix."""
+"""The column of the dataset that a request, or a prompt, of a mix comes from, or of the bin of a turn's context length; null of
+requests that are of neither."""
 ENOUGH_REQUESTS, WHOLE_SCHEDULE, PROMPTS_RAN_OUT = "enough requests", "end of the schedule", "prompts ran out"
 """Why a load point ended, where it ended as it was meant to."""
 OVERLOAD = "overload: latency rises throughout"

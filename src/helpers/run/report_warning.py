@@ -15,6 +15,7 @@ WEIGHTS = {
         "unknown_model",
         "token_counts",
         "prompt_length",
+        "histories",
         "output_length",
         "token_sources",
         "never_answered",

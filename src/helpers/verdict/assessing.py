@@ -145,7 +145,7 @@ def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
     if (judged["slo"] == MISSED).all() and judged["level"].min() == here["level"].min():
         every = f"every {KIND_WORDS[config.load.level_kind].noun}{' that was tried' if isinstance(config.load, Search) else ''}"
         reason = f"misses the SLO ({limits}) at {every} on {dataset}"
-        if config.load.mix is not None:  # which part of it does
+        if config.parts_that_must_meet(dataset):  # which of them does
             lowest = judged.loc[judged["level"].idxmin()]
             reason += f"; at {lowest['load']}, {not_met_because(lowest, config)}"
         return {"status": "infeasible", "reason": reason}

@@ -23,6 +23,7 @@ from helpers.run.ledger import EndpointRecord
 from helpers.run.records import AttemptFacts
 from helpers.run.report_warning import ReportWarning
 from helpers.verdict.counted import check_counts, counted_apart
+from helpers.verdict.histories import are_answered, same_histories
 from helpers.verdict.limits import check_server
 from helpers.verdict.load_point_checks import check_load_points, check_moves
 from helpers.verdict.request_checks import LoadPointAudit, check_requests
@@ -146,6 +147,8 @@ def _lengths(points: pd.DataFrame, endpoints: list[EndpointRecord], config: Benc
         ),
     ):
         next_step = "set the same tokenizer for all options" if are_counted_apart else next_step
+        if kind == "prompt_length" and are_answered(config):
+            next_step += f"; for histories of the same length, {same_histories(config)}"
         datasets = _unequal(points, tokens)
         if datasets:
             here = points[points["dataset"].isin(datasets)].dropna(subset=[f"{tokens}_mean"])

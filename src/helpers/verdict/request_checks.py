@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import pandas as pd
+
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.summary import LoadPoint
 from helpers.run.records import ASKED_OUTPUT
 from helpers.run.report_warning import ReportWarning
+from helpers.verdict.histories import check_histories, turn_tokens
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class LoadPointAudit:
     """Prompts, and the output tokens requested of each answer, are those of a trace."""
     prompts: Counter[str] = field(default_factory=Counter)
     """Prompt -> times sent."""
+    turn_tokens: pd.Series = field(default_factory=lambda: pd.Series(dtype=float))
 
 
 def audit(point: LoadPoint) -> LoadPointAudit:
@@ -60,6 +64,7 @@ def audit(point: LoadPoint) -> LoadPointAudit:
         output_sources=frozenset(steady["output_tokens_source"].dropna().unique()),
         is_of_trace=same is None and bool(asked.notna().any()),
         prompts=Counter(dict(zip(times_sent.index.tolist(), times_sent.tolist(), strict=True))),
+        turn_tokens=turn_tokens(point),
     )
 
 
@@ -75,6 +80,7 @@ def check_requests(audits: list[LoadPointAudit], config: BenchmarkConfig) -> Ite
         config.load.prefix_cache_salt or config.prompts.prefix
     ):  # else requests differ all the same
         yield from _repeated_prompts(audits)
+    yield from check_histories([one.turn_tokens for one in audits], config)
     yield from _not_streamed(audits)
     yield from _resent(audits)
 

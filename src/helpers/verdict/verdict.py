@@ -90,7 +90,7 @@ class OpenLimit(Data):
 
     dataset: str
     part: str | None = None
-    """Of a mix: the dataset in it that the limit is open for."""
+    """What the limit is open for: of a mix the dataset in it, of conversations the bin of context length; else null."""
     load: str
     limit: str
     """`error_rate`, or the latency: `latency_s`, `ttft_s`, `ttfa_s`, `tpot_s`."""
