@@ -125,15 +125,14 @@ def test_failures_of_a_server_that_is_there_are_its_own(lab):
     assert kept_aside(run) == []
 
 
-@pytest.mark.timing
 def test_a_local_sagemaker_that_is_killed_under_load_ends_its_options_and_a_rerun_heals_it(lab):
     option = {"local": True, "container": {"image": "openvino-genai", "environment": {"ENGINE_MODEL": "synthetic:2m"}}}
-    config = fault_config(lab.folder, ("a", "b"), option=option, load={**LOAD, "min_requests": 60})
+    config = fault_config(lab.folder, ("a", "b"), option=option, load={**LOAD, "request_timeout_s": 10},
+                          endpoints={"max_parallel_loads": 1})  # fmt: skip
     run = lab.begin(config)
     driver = threading.Thread(target=lambda: print(lab.finish(config, run)))
     driver.start()
-    wait_for(lambda: load_points(run), "the first load point", 40)
-    time.sleep(0.2)
+    wait_for(lambda: load_points(run), "the first load point")
     before = load_points(run)
     os.kill(int(pd.read_json(run.path / "local_sagemaker" / "address.json", typ="series")["pid"]), signal.SIGKILL)
     driver.join(120)
