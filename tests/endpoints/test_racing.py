@@ -146,7 +146,8 @@ def test_what_cannot_win_is_not_deployed_and_deleted_if_it_starts_already(lab):
     driver = threading.Thread(target=lab.finish, args=(config, run))
     driver.start()
     wait_for(
-        lambda: run.ledger_file.exists() and outcomes(run).get("middle") == "never loaded", "the middle option is given up"
+        lambda: run.ledger_file.exists() and outcomes(run).get("middle") == "never loaded",
+        "the middle option is given up",
     )
     may_come_up.touch()
     driver.join(120)
