@@ -84,14 +84,15 @@ schema: .venv/.setup  ## write configs/schema.json, which gives editors completi
 test: .venv/.setup-dev  ## all tests except test-thorough, test-cluster and test-tools
 	@MADE_ONCE=$$(mktemp -d) && export MADE_ONCE && trap 'rm -rf "$$MADE_ONCE"' EXIT \
 		&& $(BIN)/python -m pytest -m "not timing and not tools and not thorough" --numprocesses 3 --dist worksteal `# many of them mostly wait` \
-		&& $(BIN)/python -m pytest -m timing
+		&& $(BIN)/python -m pytest -m "timing and not thorough"
 
 test-quick: .venv/.setup-dev  ## tests that need no engine, no browser, no network and no timing: the loop to work in
 	$(BIN)/python -m pytest -m "not slow and not timing and not tools and not thorough and not browser and not network" --numprocesses 2 \
 		--dist worksteal
 
 test-thorough: .venv/.setup-dev  ## more of the kinds of tests that take long, about 10 minutes
-	$(BIN)/python -m pytest -m thorough --numprocesses 3 --dist worksteal
+	$(BIN)/python -m pytest -m "thorough and not timing" --numprocesses 3 --dist worksteal
+	$(BIN)/python -m pytest -m "thorough and timing"
 
 test-cluster: .venv/.setup-dev .venv/.setup-ray  ## load from the nodes of a Ray cluster: installs Ray, about 4 minutes
 	$(BIN)/python -m pytest tests/load/test_cluster.py

@@ -26,6 +26,9 @@ LONGEST = [
     "series",
     "lost_servers",
     "secrets",
+    "jobs",
+    "raced_limits",
+    "racing",
     "studio",
     "tools",
     "preflight",
@@ -237,7 +240,6 @@ def finished_run(made_once: MakeOnce) -> FinishedRun:
     def make(folder: Path) -> None:
         with (
             pytest.MonkeyPatch.context() as patch,
-            provisioner("local-provisioner"),
             redirect_stdout(io.StringIO()) as said,
         ):
             patch.setenv("TEST_SECRET", SECRET)

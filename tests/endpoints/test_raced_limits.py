@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from conftest import thorough
 from fault_lab import SHORT_RACE, fault_config, fault_option, load_points, records_of, wait_for
 from lossy_servers import serving
 from small_server import Handler
@@ -19,7 +20,7 @@ from helpers.run.folder import RunFolder, open_run
 from helpers.verdict.analysis import read_measurements
 from helpers.verdict.judging import judge
 
-pytestmark = [pytest.mark.faults, pytest.mark.timing]
+pytestmark = pytest.mark.faults
 pytest_plugins = ["fault_fixtures"]
 
 USD_PER_HOUR = {"costly": 40.0, "cheap": 1.0, "middle": 20.0}
@@ -74,7 +75,7 @@ def test_the_first_option_of_the_config_comes_up_first_and_sets_the_limit(lab):
     assert lab.left() == set()
 
 
-@pytest.mark.parametrize("finished", [0, 3])
+@pytest.mark.parametrize("finished", [0, *thorough(3)])
 def test_a_race_that_was_killed_goes_on_with_the_same_limit(lab, finished):
     config = limited_config(lab.folder)
     run = lab.begin(config)
@@ -96,7 +97,7 @@ def test_a_race_that_was_killed_goes_on_with_the_same_limit(lab, finished):
 def test_where_the_first_is_dead_the_next_one_sets_the_limit_which_stays_when_the_first_is_well_again(lab):
     config = limited_config(lab.folder)
     run = lab.begin(config)
-    slow = {"name_contains": "-cheap-", "call": "CreateEndpoint", "delay_s": 3}
+    slow = {"name_contains": "-cheap-", "call": "CreateEndpoint", "delay_s": 1}
     lab.start({"name_contains": "-costly-", **DEAD}, slow)
     lab.finish(config, run)
     assert records_of(run)["costly"].failure

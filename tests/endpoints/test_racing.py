@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 from pathlib import Path
 
 import pytest
-from fault_lab import SHORT_RACE, Lab, fault_config, fault_option, load_points, records_of, wait_for
+from conftest import thorough
+from fault_lab import SHORT_RACE, SMALL_SERVER, Lab, fault_config, fault_option, load_points, records_of, wait_for
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.file import load_config
@@ -20,7 +23,7 @@ from helpers.verdict.analysis import Measurements, read_measurements
 from helpers.verdict.judging import judge
 from helpers.verdict.verdict import Verdict
 
-pytestmark = [pytest.mark.faults, pytest.mark.timing]
+pytestmark = pytest.mark.faults
 pytest_plugins = ["fault_fixtures"]
 
 USD_PER_HOUR = {"costly": 40.0, "cheap": 1.0, "middle": 20.0}
@@ -32,7 +35,10 @@ BOUNDS = {
     "costly": {"container": {"kind": "vllm", "image": "vllm", "model_id": "org/model", "active_parameters_b": 7.5}},
 }
 """The servers answer hundreds of tokens per second, and the A10G of the costly option can serve no more."""
-SLOW_START = {"call": "CreateEndpoint", "name_contains": "-middle-", "delay_s": 20}
+WAITS = (
+    "import os, sys, time\nwhile not os.path.exists({file!r}): time.sleep(0.05)\nos.execv(sys.executable, {command!r})"
+)
+"""The program of a container that comes up once there is a file."""
 
 
 def race_config(folder: Path, changes: dict[str, dict] | None = None) -> Path:
@@ -89,7 +95,7 @@ def test_options_come_up_by_price_and_leave_when_they_cannot_win(lab):
     assert made[2].create_called_at >= made[0].delete_called_at, "no third endpoint beside the loaded one and the next"
 
 
-@pytest.mark.parametrize("finished", [1, 3])
+@pytest.mark.parametrize("finished", [3, *thorough(1)])
 def test_a_race_that_was_killed_goes_on_and_decides_the_same(lab, finished):
     config = race_config(lab.folder)
     run = lab.begin(config)
@@ -132,10 +138,19 @@ def assert_not_loaded(config_path: Path, run: RunFolder, lab: Lab) -> None:
 
 def test_what_cannot_win_is_not_deployed_and_deleted_if_it_starts_already(lab):
     """The middle option starts while there is no leader yet. It is given up, but cannot be deleted before it is up."""
-    config = race_config(lab.folder, BOUNDS)
+    config = race_config(lab.folder, {**BOUNDS, "middle": {**BOUNDS["middle"], "container": {"image": "waits"}}})
     run = lab.begin(config)
-    lab.start(SLOW_START)
-    lab.finish(config, run)
+    may_come_up = lab.folder / "may-come-up"
+    lab.images["waits"] = [sys.executable, "-c", WAITS.format(file=str(may_come_up), command=SMALL_SERVER)]
+    lab.start()
+    driver = threading.Thread(target=lab.finish, args=(config, run))
+    driver.start()
+    wait_for(
+        lambda: run.ledger_file.exists() and outcomes(run).get("middle") == "never loaded",
+        "the middle option is given up",
+    )
+    may_come_up.touch()
+    driver.join(120)
     assert_not_loaded(config, run, lab)
     middle = records_of(run)["middle"]
     assert middle.create_called_at is not None and middle.in_service_at is None and middle.state == "deleted"
@@ -149,13 +164,13 @@ def test_what_cannot_win_is_deleted_while_it_waits_for_its_turn(lab):
     assert_not_loaded(config, run, lab)
 
 
-@pytest.mark.parametrize("finished", [1])
-def test_a_race_that_was_killed_deploys_no_more_than_one_that_was_not(lab, finished):
+@pytest.mark.thorough
+def test_a_race_that_was_killed_deploys_no_more_than_one_that_was_not(lab):
     config = race_config(lab.folder, BOUNDS)
     run = lab.begin(config)
-    lab.start(SLOW_START)
+    lab.start()
     kernel = lab.drive(config, run)
-    wait_for(lambda: len(load_points(run)) >= finished, "load points")
+    wait_for(lambda: load_points(run), "load points")
     os.kill(kernel.pid, signal.SIGKILL)
     wait_for(lambda: not any(record.may_exist for record in records_of(run).values()), "everything is deleted")
     lab.finish(config, run)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import result_files as files
+from conftest import thorough
 from rendered import Rendered, import_and_render
 
 from helpers.config.benchmark import PROJECT_ROOT
@@ -66,6 +67,13 @@ FORMATS: dict[str, tuple[str, list[dict]]] = {
     "fmbench_requests": ("fmbench_requests", REQUESTS),
 }
 """Name -> format, and the objects or rows of its file."""
+FORMS = ("vllm", "guidellm", "aiperf statistics", "fmbench_volleys")
+"""One of each tool."""
+
+
+def in_turn(*of_the_kind: str) -> list:
+    """All formats, of which `make test-thorough` takes these."""
+    return [*(name for name in FORMATS if name not in of_the_kind), *thorough(*of_the_kind)]
 
 
 def written(folder: Path, form: str, contents: list[dict]) -> dict:
@@ -102,7 +110,7 @@ def shown(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", in_turn("vllm statistics", "vllm without latency", "guidellm", "aiperf"))
 def test_each_format_is_judged_its_tables_written_and_its_figures_drawn(shown, name):
     seen = shown(name)
     assert seen.option.status in ("recommended", "unpriced", "undecided")
@@ -202,7 +210,7 @@ def assert_right(said: str, what: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", in_turn(*(name for name in FORMATS if name not in FORMS)))
 def test_a_damaged_value_is_refused_in_one_line_or_judged(tmp_path, name):
     form, contents = FORMATS[name]
     draw = random.Random(name)

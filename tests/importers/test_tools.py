@@ -131,7 +131,7 @@ NEWEST = ()
 @pytest.mark.parametrize(
     ("name", "versions"),
     [
-        pytest.param("aiperf", pypi.OF_A_DAY, id="aiperf-of-a-day"),
+        pytest.param("aiperf", pypi.OF_A_DAY, id="aiperf-of-a-day", marks=pytest.mark.thorough),
         *(pytest.param(name, NEWEST, id=name, marks=pytest.mark.tools) for name in TOOLS),
     ],
 )

@@ -58,9 +58,9 @@ def test_an_answer_is_whole_where_its_api_ends_it(processes, tmp_path, kind, clo
         requests, facts = measure(processes, spec_of(tmp_path, server.url, api=api, **load))
     assert set(requests["status"]) == {"ok"}, requests["error"].iloc[0]
     assert (requests["output_tokens"] == 2).all()
-    assert requests["latency_s"].median() < 0.1, "silence is no latency"
+    assert requests["latency_s"].min() < 0.1, "silence is no latency"
     assert requests["connect_ns"].notna().sum() >= len(requests) - 2, "no such connection is used again"
-    assert facts.turnaround_ms is None or facts.turnaround_ms["p50"] < 50, "nor is it the client's"
+    assert facts.turnaround_ms is None or facts.turnaround_ms["p50"] < 100, "nor is it the client's"
 
 
 @pytest.mark.parametrize(("api", "body"), [("openai_chat", BODY), ("tgi", TGI), ("djl", DJL)])

@@ -27,8 +27,8 @@ from helpers.run.records import Attempt
 pytestmark = pytest.mark.slow
 
 TURNS = 4
-LATE_NS = 50e6
-THINK_S = 0.02
+LATE_NS = 500e6
+THINK_S = 0.1
 
 
 @pytest.fixture(scope="module")

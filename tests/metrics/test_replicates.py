@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from config_text import TEXT
-from conftest import small_config
 from examples import endpoint, facts, load_point, make_config, request, write_run
+from fault_lab import fault_config, load_points
 from planted_replicates import campaign, coverage
 from pydantic import ValidationError
 
@@ -27,11 +27,13 @@ from helpers.report.plan_report import plan_table
 from helpers.report.readings import ONE_ENDPOINT, interval_reading
 from helpers.run.folder import RunFolder, open_run
 from helpers.run.measured_config import refuse_other_measurement
-from helpers.series.series import run_series
+from helpers.verdict.analysis import read_measurements
 from helpers.verdict.checks import check_run
 from helpers.verdict.chosen_points import mixed_cost
 from helpers.verdict.judging import judge
 from helpers.verdict.verdict import Estimate
+
+pytest_plugins = ["fault_fixtures"]
 
 MADE = {
     "name": "a",
@@ -234,28 +236,16 @@ def test_what_intervals_of_several_endpoints_contain_is_said():
     assert "known to within 11.1%." in several
 
 
-@pytest.mark.slow
-def test_a_run_deploys_measures_and_deletes_each_endpoint(tmp_path, monkeypatch):
-    monkeypatch.setenv("TEST_SECRET", "x")
-    whole = small_config(tmp_path)
-    options = load_config(whole).public_data()["options"][1:]
-    path = small_config(
-        tmp_path,
-        options=options,
-        datasets=[{"name": "short", "prompt_tokens": [60, 120], "count": 200}],
-        load={"kind": "closed_loop", "concurrency": [2], "min_requests": 24, "warmup_requests": 1},
-        endpoints={"replicates": 2},
-    )
-    run_series(str(path))
-    [folder] = (tmp_path / "runs").iterdir()
-    run = RunFolder(folder)
-    ledger = {r["option"]: r for r in json.loads((folder / "endpoints.json").read_text())["endpoints"]}
-    assert list(ledger) == ["batch of 4", "batch of 4, replicate 2"]
+def test_a_run_deploys_measures_and_deletes_each_endpoint(lab):
+    config_path = fault_config(lab.folder, ("a",), endpoints={"replicates": 2})
+    run = lab.begin(config_path)
+    lab.start()
+    lab.finish(config_path, run)
+    ledger = {r["option"]: r for r in json.loads(run.ledger_file.read_text())["endpoints"]}
+    assert list(ledger) == ["a", "a, replicate 2"]
     assert {r["state"] for r in ledger.values()} == {"deleted"}
     assert len({r["endpoint_name"] for r in ledger.values()}) == 2
-    assert sorted(file.stem for file in run.requests.glob("*.parquet")) == [
-        f"batch-of-4__short__c2__r{n}" for n in (1, 2)
-    ]
-    [point] = json.loads((folder / "verdict.json").read_text())["options"][0]["points"]
-    assert point["endpoints"] == 2
-    assert "on at least 2 endpoints each." in (folder / "report.md").read_text()
+    assert sorted(load_points(run)) == [f"a__short__c{level}__r{n}.parquet" for level in (1, 2) for n in (1, 2)]
+    measured = read_measurements(load_config(config_path).benchmark, run)
+    assert list(measured.points["endpoints"]) == [2, 2]
+    assert lab.left() == set()

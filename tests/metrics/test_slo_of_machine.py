@@ -40,8 +40,11 @@ RACE = {**LOAD, "concurrency": [1, 2], "race": {"first_look": 12}}
 
 @pytest.fixture(scope="module")
 def followed(finished_run, tmp_path_factory) -> tuple[Path, RunFolder]:
-    """Config and finished run of the small config with such an SLO, at one level; the prompts and the calibration are made."""
-    yield from run_of(tmp_path_factory.mktemp("follows"), finished_run, LOAD)
+    """Config and finished run of the small config with such an SLO, at one level; the prompts and the calibration are made.
+
+    A third option has a container that does not start.
+    """
+    yield from run_of(tmp_path_factory.mktemp("follows"), finished_run, LOAD, synthetic_99m=True)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +53,15 @@ def raced(finished_run, tmp_path_factory) -> tuple[Path, RunFolder]:
     yield from run_of(tmp_path_factory.mktemp("raced"), finished_run, RACE)
 
 
-def run_of(folder: Path, finished_run, load: dict) -> Iterator[tuple[Path, RunFolder]]:
+def run_of(folder: Path, finished_run, load: dict, synthetic_99m: bool = False) -> Iterator[tuple[Path, RunFolder]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_SECRET", SECRET)
         path = small_config(folder, slo=SLO, load=load)
+        if synthetic_99m:
+            config = yaml.safe_load(path.read_text())
+            container = {"image": "openvino-genai", "environment": {"ENGINE_MODEL": "synthetic:99m"}}
+            config["options"].append({**config["options"][1], "name": "broken", "container": container})
+            path.write_text(yaml.safe_dump(config, sort_keys=False))
         _, run = begin_run(str(path), new=True)
         shutil.copytree(finished_run.run.payloads, run.payloads, dirs_exist_ok=True)
         shutil.copy(finished_run.run.instrument_file, run.instrument_file)
@@ -87,6 +95,18 @@ def test_the_progress_of_its_load_points_is_shown_before_the_limit_is_a_number(f
     assert "p75" in text
 
 
+def test_a_failed_option_is_reported_with_its_reason_and_the_others_go_on(followed):
+    _, run = followed
+    ledger = Ledger(run.ledger_file, run.run_id)
+    assert {record.state for record in ledger.records()} == {"deleted"}
+    assert "99m" in ledger.record("broken").failure, "the container's own words"
+    verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
+    assert verdict.option("broken").status == "failed"
+    assert "failed" not in {verdict.option(name).status for name in ("no batching", "batch of 4")}
+    assert {path.name.partition("__")[0] for path in run.requests.glob("*.parquet")} == {"no-batching", "batch-of-4"}
+    assert any(w.kind == "missing" and "99m" in w.message for w in verdict.warnings)
+
+
 @pytest.mark.parametrize("kind", ["followed", *thorough("raced")])
 def test_report_and_verdict_show_the_number_and_where_it_comes_from(kind, request):
     path, run = request.getfixturevalue(kind)
@@ -100,6 +120,7 @@ def test_report_and_verdict_show_the_number_and_where_it_comes_from(kind, reques
     assert "The limit follows the machine: " in summary(verdict, run, config.benchmark).markdown
 
 
+@pytest.mark.thorough
 def test_a_race_measures_single_requests_of_one_option_and_decides_by_them(raced):
     path, run = raced
     assert {file.name.partition("__")[0] for file in (run.path / FOLDER).glob("*.parquet")} == {"no-batching"}

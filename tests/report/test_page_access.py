@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from conftest import SECRET, small_config
+from conftest import SECRET, small_config, thorough
 from headless import NEEDS_CHROMIUM, chromium
 from imported_runs import import_twins
 from markupsafe import Markup
@@ -138,8 +138,10 @@ def open_page(browser, page_of):
 # --- what a machine can find --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [PHONE_PX, DESKTOP_PX])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("light", PHONE_PX), ("dark", DESKTOP_PX), *thorough(("light", DESKTOP_PX), ("dark", PHONE_PX))],
+)
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_serious(open_page, name, scheme, width):
     from axe_playwright_python.sync_playwright import Axe

@@ -27,7 +27,6 @@ def spin() -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", SPIN], start_new_session=True)
 
 
-@pytest.mark.timing
 def test_cpu_time_of_the_run_and_its_server_is_its_own_and_all_else_is_that_of_others() -> None:
     with LoopbackStub() as stub:
         watch = MachineWatch(stub.url)
@@ -45,7 +44,6 @@ def test_cpu_time_of_the_run_and_its_server_is_its_own_and_all_else_is_that_of_o
     assert looked.load_average >= 0
 
 
-@pytest.mark.timing
 def test_a_hog_of_somebody_else_shows_in_the_facts_of_a_load_point(tmp_path: Path) -> None:
     """It was started by a process that has ended, so that nothing ties it to this one."""
     hog = f"subprocess.Popen([sys.executable, '-c', {SPIN!r}], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)"

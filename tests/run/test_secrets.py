@@ -10,6 +10,7 @@ import threading
 from urllib.parse import quote
 
 import boto3
+import nbformat
 import pandas as pd
 import pytest
 from fault_lab import fault_config, records_of
@@ -137,6 +138,11 @@ def test_no_secret_is_in_any_file_log_or_output(lab, moto_server, refusing_serve
     assert "HTTP 401: Incorrect API key: Bearer (hidden)" in records["refuses"].failure
     assert "HTTP 401: Incorrect API key: Basic (hidden)" in records["wants a password"].failure
     assert (run.path / "report.html").is_file()
+    cells = [cell for path in run.path.glob("notebooks/*.ipynb") for cell in nbformat.read(path, 4).cells]
+    outputs = [out for cell in cells for out in cell.get("outputs", [])]
+    assert [out for out in outputs if out.get("name") == "stderr"] == [], (
+        "a red box, also where kernels start as users' do"
+    )
     assert "${PRICE_SOURCE}" in (run.path / "report.md").read_text()
     assert records["serves"].serving["PLAIN"] == "${PLAIN_SETTING}"
     encoded = base64.b64encode(f"user:{SECRETS['GATEWAY_PASSWORD']}".encode()).decode()

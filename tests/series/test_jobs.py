@@ -230,14 +230,11 @@ def ends(url: str, status: str, **attributes: str) -> None:
         setattr(job, name, value)
 
 
-def test_a_job_that_left_nothing_is_no_verdict(submitted):
+def test_a_job_that_left_nothing_is_no_verdict_and_the_exit_status_of_a_series_that_failed_is_that_of_follow(submitted):
     """It never began: the image could not be pulled, or the packages could not be installed."""
     ends(submitted, "Failed", failure_reason="AlgorithmError: no such image")
     with pytest.raises(JobFailed, match=r"AlgorithmError: .* Next: read what it printed last"):
         follow(submitted, poll_s=0.1)
-
-
-def test_the_exit_status_of_a_series_that_failed_is_that_of_follow(submitted):
     ends(submitted, "Failed", exit_message="exit status 5: the budget is reached: the run stopped")
     assert follow(submitted, poll_s=0.1) == 5
 

@@ -90,7 +90,6 @@ def test_text_says_how_an_option_left_and_at_the_end_what_the_race_took(run, cap
     assert took.startswith("The race took 400 requests")
 
 
-@pytest.mark.timing
 def test_a_redraw_with_six_options_three_datasets_and_six_levels_takes_a_fraction_of_a_second(tmp_path):
     run, names = RunFolder(tmp_path), [f"option {i}" for i in range(6)]
     datasets, levels = ["short", "middle", "long"], [1, 2, 4, 8, 16, 32]

@@ -22,9 +22,9 @@ from helpers.verdict.verdict import Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timing]
 
-TOKEN_S = 0.04
-SLOWER_FROM = 430
-"""The first load point sends about 410 requests."""
+TOKEN_S = 0.02
+SLOWER_FROM = 350
+"""The first load point sends about 330 requests."""
 OPTIONS = {"steady": 1.0, "slowing": 1.2}
 """Option -> how many times as long its tokens take from then on."""
 
@@ -65,7 +65,7 @@ def config_of(folder: Path, urls: dict[str, str]) -> Path:
     load = {
         "kind": "closed_loop",
         "concurrency": [2, 4],
-        "min_requests": 400,
+        "min_requests": 320,
         "warmup_requests": 1,
         "repeat_prompts": True,
         "max_duration_s": 60,

@@ -142,33 +142,34 @@ def test_the_report_has_the_verdict(finished_run):
     assert len(verdict.warnings) == len(re.findall(r"^\d+\. ", report, flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_each_notebook_runs_alone_on_a_finished_run(notebook, run_copy, tmp_path):
-    before = {path.name: path.read_bytes() for path in run_copy.run.requests.iterdir()}
-    executed = execute(notebook, run_copy, tmp_path / "out.ipynb")
-    assert not any(out["output_type"] == "error" for cell in executed["cells"] for out in cell.get("outputs", []))
-    assert {path.name: path.read_bytes() for path in run_copy.run.requests.iterdir()} == before
-    states = [record.state for record in Ledger(run_copy.run.ledger_file, run_copy.run.run_id).records()]
-    assert states == ["deleted", "deleted"], "nothing is deployed again"
+@pytest.fixture
+def alone(run_copy, tmp_path):
+    """Runs one notebook on a finished run, of which no request and no endpoint is made again; its cells."""
+
+    def run(notebook: str, case=run_copy, **parameters) -> dict:
+        before = {path.name: path.read_bytes() for path in run_copy.run.requests.iterdir()}
+        executed = execute(notebook, case, tmp_path / "out.ipynb", **parameters)
+        assert not any(out["output_type"] == "error" for cell in executed["cells"] for out in cell.get("outputs", []))
+        assert {path.name: path.read_bytes() for path in run_copy.run.requests.iterdir()} == before
+        states = [record.state for record in Ledger(run_copy.run.ledger_file, run_copy.run.run_id).records()]
+        assert states == ["deleted", "deleted"], "nothing is deployed again"
+        return executed
+
+    return run
 
 
-def test_parameters_may_arrive_as_strings(run_copy, tmp_path):
-    executed = execute("01_generate_data", run_copy, tmp_path / "out.ipynb", sample_rows="2")
+@pytest.mark.parametrize("notebook", NOTEBOOKS[1:3])
+def test_each_notebook_runs_alone_on_a_finished_run(notebook, alone):
+    alone(notebook)
+
+
+def test_the_first_notebook_runs_alone_and_parameters_may_arrive_as_strings(alone):
+    executed = alone("01_generate_data", sample_rows="2")
     html = "".join(
         str(out.get("data", {}).get("text/html", "")) for cell in executed["cells"] for out in cell.get("outputs", [])
     )
     sample = html[html.index("A random sample of prompts") :]
     assert sample.count("<tr>") == 1 + 2
-
-
-def test_what_is_missing_is_measured_when_the_notebook_is_run_again(run_copy, tmp_path):
-    points = sorted(run_copy.run.requests.glob("batch-of-4__*.parquet"))
-    kept = {path: path.read_bytes() for path in points[1:]}
-    points[0].unlink()
-    execute("03_run_inference", run_copy, tmp_path / "out.ipynb", progress="text")
-    assert points[0].is_file()
-    assert {path: path.read_bytes() for path in kept} == kept
-    assert [r.state for r in Ledger(run_copy.run.ledger_file, "").records()] == ["deleted", "deleted"]
 
 
 def test_slo_and_traffic_may_change_after_measuring_but_options_may_not(run_copy, tmp_path):
@@ -180,11 +181,11 @@ def test_slo_and_traffic_may_change_after_measuring_but_options_may_not(run_copy
         open_run(str(other), str(run_copy.run.path))
 
 
-def test_an_unmet_slo_is_reported_and_nothing_is_recommended(run_copy, tmp_path):
+def test_the_last_notebooks_run_alone_and_report_that_another_slo_is_unmet(run_copy, alone, tmp_path):
     strict = small_config(tmp_path, slo={"percentile": 50, "latency_s": 0.0001, "error_rate": 0.2})
     case = type(run_copy)(run_copy.run, strict, "")
     for notebook in ("04_analyse_metrics", "05_report"):
-        execute(notebook, case, tmp_path / "out.ipynb")
+        alone(notebook, case)
     verdict = Verdict.model_validate_json((run_copy.run.path / "verdict.json").read_text())
     assert verdict.recommended is None
     assert verdict.nearest is not None
@@ -223,32 +224,6 @@ def test_plan_makes_nothing_and_says_what_it_would(tmp_path, capsys, monkeypatch
     assert "a local endpoint" in printed
     assert "Estimated: $0.00" in printed
     assert not (tmp_path / "runs").exists()
-
-
-def broken_option(folder: Path, **container) -> Path:
-    config = small_config(folder)
-    import yaml
-
-    data = yaml.safe_load(config.read_text())
-    data["options"][1]["container"] |= container
-    data["datasets"] = data["datasets"][:1]
-    data["load"]["concurrency"] = [1]
-    config.write_text(yaml.safe_dump(data, sort_keys=False))
-    return config
-
-
-def test_a_failed_option_is_reported_with_its_reason_and_the_others_go_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("TEST_SECRET", SECRET)
-    config = broken_option(tmp_path, environment={"ENGINE_MODEL": "synthetic:99m"})
-    run = run_series(str(config), say=lambda line: None)
-    ledger = Ledger(run.ledger_file, run.run_id)
-    assert [record.state for record in ledger.records()] == ["deleted", "deleted"]
-    assert "99m" in ledger.record("batch of 4").failure, "the container's own words"
-    verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
-    assert verdict.option("batch of 4").status == "failed"
-    assert verdict.option("no batching").status != "failed"
-    assert [path.name for path in run.requests.glob("*.parquet")] == ["no-batching__short__c1__r1.parquet"]
-    assert any(w.kind == "missing" and "99m" in w.message for w in verdict.warnings)
 
 
 def test_a_failing_notebook_stops_the_series_and_leaves_evidence(tmp_path, monkeypatch):

@@ -115,6 +115,7 @@ def _repository(folder: Path) -> None:
 
 
 @pytest.mark.network
+@pytest.mark.thorough
 def test_a_notebook_job_runs_in_the_kernel_of_its_start_up_script(space):
     notebook = json.loads((space.folder / "output" / "01.ipynb").read_text())
     assert f"Use Kernel {KERNEL} to execute 01_generate_data.ipynb" in (space.folder / "said.txt").read_text()
@@ -126,6 +127,7 @@ def test_a_notebook_job_runs_in_the_kernel_of_its_start_up_script(space):
 
 
 @pytest.mark.network
+@pytest.mark.thorough
 def test_the_image_keeps_its_packages_and_lists_the_kernel(space):
     versions = "import numpy, pandas, sys; print(numpy.__version__, pandas.__version__, *sys.version_info[:2])"
     assert space.run("python", "-c", versions).startswith("1.26.4 2.3.3")
@@ -137,6 +139,7 @@ def test_the_image_keeps_its_packages_and_lists_the_kernel(space):
 
 
 @pytest.mark.network
+@pytest.mark.thorough
 def test_the_set_up_leaves_most_of_a_home_of_5_gb_free(space):
     used = int(space.run("du", "-sm", str(space.clone / ".venv"), str(space.folder / "home"), "--total").split()[-2])
     assert 500 < used < HOME_MB / 3

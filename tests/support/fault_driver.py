@@ -3,6 +3,8 @@
 import os
 import sys
 
+from patience import bear_a_busy_machine
+
 from helpers.endpoints.deployments import start_deployments
 from helpers.endpoints.option_runner import load_all
 from helpers.errors import ServingVerdictError
@@ -25,4 +27,5 @@ def main_of_process(environment: dict[str, str], config_path: str, run_dir: str)
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
+    bear_a_busy_machine()
     sys.exit(main(config_path, run_dir))

@@ -24,6 +24,7 @@ import psutil
 import pytest
 from conftest import small_config
 from local_sagemaker_calls import session_at, signed
+from patience import bear_a_busy_machine
 from warm_kernels import KERNELS
 
 from helpers.__main__ import main as helpers_main
@@ -215,6 +216,7 @@ def lab_in(folder: Path, prepared: Path, account: Path) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"):
             patch.delenv(name, raising=False)
+        bear_a_busy_machine(patch)
         lab = Lab(folder, prepared, account, patch)
         try:
             yield lab

@@ -70,7 +70,7 @@ def status_after(sagemaker: Any, name: str, *transient: str) -> dict[str, Any]:
     )
 
 
-def wait_for(look: Callable[[], Any], is_done: Callable[[Any], bool], timeout_s: float = 15) -> Any:
+def wait_for(look: Callable[[], Any], is_done: Callable[[Any], bool], timeout_s: float = 60) -> Any:
     deadline = time.monotonic() + timeout_s
     while not is_done(seen := look()):
         assert time.monotonic() < deadline, f"still {seen!r} after {timeout_s} s"

@@ -1,7 +1,6 @@
 """Kernels of notebooks that fork from a process which has imported what takes each of them some seconds of CPU.
 
-Those of a subprocess (`python -m helpers report`), of the finished run, and of the report that notebook 05 publishes are
-started as users' are.
+Those of a subprocess (`python -m helpers report`), and of the report that notebook 05 publishes, are started as users' are.
 """
 
 import atexit
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+from patience import bear_a_busy_machine
 
 KERNELS = multiprocessing.get_context("forkserver")
 KERNELS.set_forkserver_preload(
@@ -72,6 +72,7 @@ def kernel_main(arguments: list[str], folder: str, environment: dict[str, str]) 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    bear_a_busy_machine()
     try:
         launch_new_instance(argv=arguments)
     finally:

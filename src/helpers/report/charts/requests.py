@@ -102,8 +102,8 @@ def distribution(samples: pd.DataFrame, column: str, config: BenchmarkConfig, fo
             axes.axvline(limit * scale, color=LIMIT_COLOUR, lw=1, ls="--")
         axes.set_xlabel(f"{LATENCY_WORDS[column]}, {unit}")
         axes.set_ylabel("share of requests")
-        if np.isfinite(right):
-            axes.set_xlim(0, max(right, (limit or 0) * scale))
+        if np.isfinite(right) and (right := max(right, (limit or 0) * scale)) > 0:
+            axes.set_xlim(0, right)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
     medians = {name: percentile(mine[column].dropna().to_numpy(float), 50) for name, mine in by_option(drawn, config)}
