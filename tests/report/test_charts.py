@@ -18,7 +18,7 @@ from matplotlib.textpath import TextPath
 from helpers.number_text import multiple_for
 from helpers.report.charts import bill_by_traffic, load_points, price_performance, requests, verdict_picture
 from helpers.report.charts.scale import axis_top, open_ends
-from helpers.report.charts.style import LIMIT_COLOUR, ON_DARK, PALETTE
+from helpers.report.charts.style import LIMIT_COLOUR, ON_DARK, PALETTE, short_name
 from helpers.report.display import READABLE_FROM, Figure
 from helpers.verdict.judging import judge
 from helpers.verdict.what_if import Outcome
@@ -128,6 +128,26 @@ def test_the_picture_of_the_verdict_has_a_line_for_each_option_with_what_is_know
     )
     dots = [part.get("fill") for part in drawn(figure).iter() if part.tag.endswith("}circle")]
     assert len(dots) == 2 and dots[0] != "none" and dots[1] == "none"
+
+
+MATRIX = "tiny-llama, ENGINE_THREADS {}, ENGINE_MAX_NUM_SEQS {}"
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["small", "large"], ["small", "large"]),
+        (["x" * 50, "y" * 50], ["x" * 41 + "…", "y" * 41 + "…"]),
+        (
+            [MATRIX.format(*each) for each in ((1, 1), (1, 8), ("all", 8))],
+            ["…1, ENGINE_MAX_NUM_SEQS 1", "…1, ENGINE_MAX_NUM_SEQS 8", "…all, ENGINE_MAX_NUM_SEQS 8"],
+        ),
+        (["a" * 50 + end for end in "bc"], ["a" * 20 + "…" + "a" * 19 + end for end in "bc"]),
+    ],
+)
+def test_names_that_are_too_long_can_still_be_told_apart(names, shown):
+    config = make_config(names)
+    assert [short_name(name, 42, config) for name in names] == shown
 
 
 def test_the_name_of_the_recommended_option_covers_no_number_of_the_axis(tmp_path):

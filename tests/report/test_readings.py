@@ -257,6 +257,8 @@ def test_options_with_the_same_bill_at_any_traffic_are_both_named():
     assert cheapest_by_traffic(verdict, config).markdown == f"{both} at any traffic from 1 to 10,000 requests a minute."
     _, verdict, config = judged(A, B)
     assert conclusions.bill_title(verdict, config) == "“a” has the lowest bill up to 10,000 requests a minute"
+    lowest = "No bill is lower than that of “a” at any traffic from 1 to 10,000 requests a minute."
+    assert cheapest_by_traffic(verdict, config).markdown == lowest  # at some both take one instance, for as much
 
 
 def test_the_cheapest_by_its_estimates_is_not_called_the_nearest():

@@ -155,9 +155,8 @@ def cheapest_by_traffic(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     if len(ranges) == 1:
         span = f"from {text.number(LOWEST_TRAFFIC)} to {text.number(HIGHEST_TRAFFIC)} requests a minute"
         names = [quoted(name) for name in (ranges[0].option, *as_cheap(verdict, headroom, ranges[0].option))]
-        said = [
-            f"{listed(names)} {'is the cheapest' if len(names) == 1 else 'have the same, lowest bill'} at any traffic {span}."
-        ]
+        one = f"No bill is lower than that of {names[0]}"
+        said = [f"{one if len(names) == 1 else f'{listed(names)} have the same, lowest bill'} at any traffic {span}."]
     else:
         parts = [f"{quoted(r.option)} up to {text.significant(r.high)}" for r in ranges[:MOST_RANGES]]
         more = "" if len(ranges) <= MOST_RANGES else f", and so on, in turns ({len(ranges)} ranges in all)"

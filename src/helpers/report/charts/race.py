@@ -16,7 +16,7 @@ from helpers.load.race import BASES, UNKNOWN, Price
 from helpers.load.race_standing import Standing
 from helpers.report.charts.panels import level_text
 from helpers.report.charts.scale import Scale
-from helpers.report.charts.style import CHARACTER_PX, SHOWN_LARGER, ink_of, save_picture, shortened
+from helpers.report.charts.style import CHARACTER_PX, SHOWN_LARGER, ink_of, save_picture, short_name, shortened
 from helpers.report.display import Figure, in_html
 from helpers.report.price_unit import PriceUnit
 
@@ -120,7 +120,7 @@ def _row(
 ) -> str:
     """One option: its name and how it stands, and below them its requests and its price."""
     ink = ink_of(standing.option, config)
-    name = shortened(standing.option, NAME_CHARACTERS)
+    name = short_name(standing.option, NAME_CHARACTERS, config)
     at = 16 + (CHARACTER_PX + 0.4) * len(name) + 8
     said = shortened(words, int((WIDTH - at) / SMALL_PX))
     opacity = FADED if standing.outcome in GONE or not standing.visits else 1

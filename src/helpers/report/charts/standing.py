@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.report.charts.scale import Scale
-from helpers.report.charts.style import ink_of, save_picture, shortened
+from helpers.report.charts.style import ink_of, save_picture, short_name, shortened
 from helpers.report.columns import interval_words
 from helpers.report.comparing import more_expensive
 from helpers.report.display import Figure, in_html
@@ -73,7 +73,7 @@ def _top(costs: list[Estimate | None]) -> float:
 
 def _row(option: OptionVerdict, cost: Estimate | None, words: str, scale: Scale, config: BenchmarkConfig) -> str:
     bold = ' font-weight="bold"' if option.status == "recommended" else ""
-    name, words = shortened(option.option, NAME_CHARACTERS), shortened(words, WORDS_CHARACTERS)
+    name, words = short_name(option.option, NAME_CHARACTERS, config), shortened(words, WORDS_CHARACTERS)
     return (
         f'<text x="2" y="14" fill="currentColor">{MARKS.get(option.status, "?")}</text>'
         f'<text x="{NAME_PX}" y="14" fill="currentColor" font-size="13"{bold}>{in_html(name)}</text>'

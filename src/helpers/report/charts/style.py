@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
+from itertools import takewhile
 from pathlib import Path
 
 import matplotlib as mpl
@@ -79,6 +80,21 @@ STYLE = {
 def shortened(words: str, most: int) -> str:
     """Words cut to so many characters."""
     return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"
+
+
+def short_name(option: str, most: int, config: BenchmarkConfig) -> str:
+    """An option's name cut to so many characters: at its end, or, where options of the config would then be called alike, in the
+    words with which all of them begin, or in its middle.
+    """
+    names = [o.name for o in config.options]
+    alike = sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, zip(*map(str.split, names), strict=False)))
+    half = (most - 1) // 2
+    ways = (
+        {name: shortened(name, most) for name in names},
+        {name: shortened(f"…{' '.join(name.split()[alike:])}", most) for name in names},
+        {name: name if len(name) <= most else f"{name[:half]}…{name[-half:]}" for name in names},
+    )
+    return next((way for way in ways if len(set(way.values())) == len(names)), ways[0])[option]
 
 
 def colour(option: str, config: BenchmarkConfig) -> str:
