@@ -114,6 +114,9 @@ benchmark-analysis: .venv/.setup-dev  ## time and memory of analysing a million 
 benchmark-race: .venv/.setup  ## the quickstart raced and in full, by turns on this machine, about 20 minutes
 	@$(BIN)/python tests/benchmarks/raced_pairs.py
 
+benchmark-cluster: .venv/.setup-dev .venv/.setup-ray  ## load from two nodes against load from one and from none, about 3 minutes
+	@$(BIN)/python tests/benchmarks/cluster.py
+
 reference-report: .venv/.setup  ## write docs/reference_report.html again, where the raw data of the report of 2024 are at hand
 	@$(BIN)/python tests/support/reference_page.py
 

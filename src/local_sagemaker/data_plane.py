@@ -1,4 +1,5 @@
-"""`InvokeEndpoint`, `InvokeEndpointWithResponseStream` and the OpenAI-compatible path, forwarded to the endpoint's model server.
+"""`InvokeEndpoint`, `InvokeEndpointWithResponseStream` and the OpenAI-compatible path, forwarded to the endpoint's model server;
+and, which AWS does not have, `GET /endpoints/NAME/metrics`, the `/metrics` of that server.
 
 This sits between the load generator and the engine, so it adds as little latency as possible: connections to model servers
 stay open, and each piece of a streaming answer is framed and written as it arrives. Times are in seconds.
@@ -26,6 +27,7 @@ from local_sagemaker.faults import MODEL_ERROR_STATUS, Fault, FaultRules
 MAX_BODY_BYTES = 25 * 1024 * 1024
 PLAIN_TIMEOUT_S = 60.0
 STREAM_TIMEOUT_S = 480.0
+METRICS_TIMEOUT_S = 2.0
 MAX_ERROR_CHARACTERS = 4096
 
 COMPONENT_HEADER = "X-Amzn-SageMaker-Inference-Component"
@@ -67,6 +69,7 @@ class DataPlane:
         router.add_post(
             "/endpoints/{name}/inference-components/{component}/openai/v1/chat/completions", self._invoke_openai
         )
+        router.add_get("/endpoints/{name}/metrics", self._read_metrics)
 
     async def _invoke_plain(self, request: web.Request) -> web.StreamResponse:
         return await self._invoke(request, PLAIN_TIMEOUT_S, self._answer_plain)
@@ -116,6 +119,19 @@ class DataPlane:
         finally:
             self.invocations_in_flight -= 1
             self._metrics.note_invocation(name, _variant_of(endpoint), status, ended_s - sent_s, sent_s - arrived_s)
+
+    async def _read_metrics(self, request: web.Request) -> web.StreamResponse:
+        try:
+            server = self._control_plane.find_invocable(
+                request.match_info["name"], request.headers.get(COMPONENT_HEADER)
+            ).server
+            timeout = aiohttp.ClientTimeout(total=METRICS_TIMEOUT_S)
+            async with self._http.get(f"{server.url}/metrics", headers=server.headers, timeout=timeout) as answer:
+                return web.Response(status=answer.status, text=await answer.text(errors="replace"))
+        except ApiError as error:
+            return _error(error.status, error.code, Message=error.message)
+        except (TimeoutError, aiohttp.ClientError) as error:
+            return _error(MODEL_ERROR_STATUS, "ModelError", Message=f"container primary has no /metrics: {error}")
 
     async def _answer_plain(
         self, request: web.Request, endpoint: Resource, model_answer: aiohttp.ClientResponse, fault: Fault | None

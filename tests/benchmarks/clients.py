@@ -24,16 +24,17 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
-from helpers.config.workload import Generation
+from helpers.config.workload import Conversations, Generation
 from helpers.load.address import Address, SigV4
 from helpers.load.load_processes import LoadProcesses
-from helpers.load.messages import AttemptSpec
+from helpers.load.messages import AttemptSpec, SessionSpec
 from helpers.load.precise_timer import PreciseTimer
 from helpers.run.records import AttemptFacts
 
 EVENTS = 64
 PROMPTS = 512
 PROMPT_WORDS = 300
+THINK_S = 0.5
 WORDS = ("the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "on", "are", "with", "as", "at", "be")
 LONGEST_REST_S = 60.0
 """After this long beyond its time, with drain and parsing, a load is ended and the benchmark fails."""
@@ -55,6 +56,8 @@ class Work:
     arrivals: str | None
     seconds: float
     processes: int = 1
+    turns: int = 1
+    """Of a conversation. More than one: `concurrency` users, who think for THINK_S between turns."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,21 @@ def prompt_texts() -> list[str]:
 def measure_ours(work: Work, folder: Path, server_pid: int, begin: Callable[[], None]) -> Sample:
     """Run the load in load processes of its own. `begin()` is called between their warming up and the load."""
     with LoadProcesses(log_file=folder / "load.log", processes=work.processes, first_place=0) as processes:
-        imports = replace(work, concurrency=work.processes, rate=None, seconds=0.3)
-        _run(processes, spec_of(imports, folder), imports.seconds)
-        begin()
-        spec = spec_of(work, folder)
-        before = usage(server_pid, processes.pids)
-        facts = _run(processes, spec, work.seconds)
-        used = usage(server_pid, processes.pids) - before
-        peak_memory_mb = max(peak_memory(pid) for pid in processes.pids)
+        return measure_with(processes, processes.pids, work, folder, server_pid, begin)
+
+
+def measure_with(
+    processes: LoadProcesses, pids: list[int], work: Work, folder: Path, server_pid: int, begin: Callable[[], None]
+) -> Sample:
+    """Run the load in these load processes, wherever they are; `pids`: theirs on this machine."""
+    imports = replace(work, concurrency=work.processes, rate=None, seconds=0.3)
+    _run(processes, spec_of(imports, folder), imports.seconds)
+    begin()
+    spec = spec_of(work, folder)
+    before = usage(server_pid, pids)
+    facts = _run(processes, spec, work.seconds)
+    used = usage(server_pid, pids) - before
+    peak_memory_mb = max(map(peak_memory, pids))
     table = pq.read_table(spec.output_file, columns=RECORD_COLUMNS).to_pandas()
     failed = table[table["status"] != "ok"]
     if len(failed):
@@ -137,7 +147,7 @@ def spec_of(work: Work, folder: Path, requests: int | None = None) -> AttemptSpe
     }
     if work.rate is None:
         load = ClosedLoop(kind="closed_loop", concurrency=[work.concurrency], warmup_requests=1, **common)
-        level = LoadLevel("closed_loop", work.concurrency)
+        level = LoadLevel("closed_loop" if work.turns == 1 else "users", work.concurrency)
     else:
         load = OpenLoop(kind="open_loop", rate=[work.rate], arrivals=work.arrivals, **common)
         level = LoadLevel("open_loop", work.rate)
@@ -167,18 +177,28 @@ def spec_of(work: Work, folder: Path, requests: int | None = None) -> AttemptSpe
         generation=Generation(max_output_tokens=EVENTS),
         extra_body={},
         tokenizer="synthetic:2m",
-        prompts_file=str(_prompts_file(folder, requests or PROMPTS)),
+        sessions=_sessions(work.turns) if work.turns > 1 else None,
+        prompts_file=str(_prompts_file(folder, requests or PROMPTS, work.turns)),
         prompt_tokens_column="prompt_tokens",
         output_file=str(folder / "requests" / "point.parquet"),
     )
 
 
-def _prompts_file(folder: Path, count: int) -> Path:
-    path = folder / f"prompts_{count}.parquet"
+def _sessions(turns: int) -> SessionSpec:
+    conversations = Conversations(think_time_s=THINK_S, history="answered")
+    return SessionSpec(conversations=conversations, context_tokens=1_000_000, mean_turns=turns)
+
+
+def _prompts_file(folder: Path, count: int, turns: int) -> Path:
+    path = folder / f"prompts_{count}_{turns}.parquet"
     if not path.is_file():
         texts = prompt_texts()[:count]
         ids = [f"p{number}" for number in range(count)]
         columns = {"prompt_id": ids, "text": texts, "rendered": texts, "prompt_tokens": PROMPT_WORDS}
+        if turns > 1:
+            said = [{"system": "", "turns": [[text, "recorded"]] * turns} for text in texts]
+            columns["conversation"] = [json.dumps(each) for each in said]
+            columns["turns:prompt_tokens"] = [[PROMPT_WORDS * turn for turn in range(1, turns + 1)]] * count
         pd.DataFrame(columns).to_parquet(path)
     return path
 

@@ -18,6 +18,7 @@ one CPU and the server to another where there are two.
   arrival; `receive_ms`: from the first event's write to its stamp), tens of microseconds in all, which no client can do
   without; with the C server also its delay in reading, as it stamps a request after reading it. `mean` is of the signed
   error, p50, p99 and max are of its size. The first request of each connection is left out.
+* `4 turns`: users in conversations, who think for half a second between turns and send all that was said before.
 * `open_loop`: constant and Poisson arrivals. Rate, CV of gaps, index of dispersion and lag-1 autocorrelation are those
   of the server's stamps of arrival, so they hold for what was really sent; schedule lag is sent - scheduled. `nobody` is
   a process that only waits for the same moments: how late this machine is by itself.
@@ -70,6 +71,7 @@ RATES = (50.0, 500.0, 2000.0)
 TTFT_S, ITL_S = 0.2, 0.02
 RATE_S, ACCURACY_S, OPEN_LOOP_S = 1.5, 4.0, 5.0
 QUICK_S = 1.0
+TURNS = 4
 DISTURBED_SHARE = 0.2
 BLUE, ORANGE = "#0072B2", "#D55E00"
 """Of Okabe and Ito's palette, safe for colour-blind readers."""
@@ -90,6 +92,7 @@ class Case:
     arrivals: str | None = None
     processes: int = 1
     writes: str = "each"
+    turns: int = 1
 
     @property
     def title(self) -> str:
@@ -97,6 +100,7 @@ class Case:
         form = self.format + (" TLS" if self.tls else "")
         level = f"c={self.concurrency}" if self.rate is None else f"{self.arrivals} {self.rate:g}/s"
         more = f" {self.processes} processes" if self.mode == "scaling" else ""
+        more += f" {self.turns} turns" if self.turns > 1 else ""
         return f"{self.mode} {form} {self.server} {self.writes} {level} {self.client}{more}"
 
 
@@ -118,6 +122,7 @@ def cases(quick: bool, with_ground_truth: bool) -> list[Case]:
             tls = Case(mode, "ours", "stub", c, seconds, tls=True, writes=servers[0][1])
             signed = replace(tls, format="sagemaker")
             found += [tls, replace(tls, client="aiohttp"), replace(signed, tls=False), signed]
+    found.append(Case("accuracy", "ours", "stub", concurrencies[1 if quick else 3], 2 * accuracy_s, turns=TURNS))
     for rate in (500.0,) if quick else RATES:
         waits = Case("open_loop", "nobody", "none", None, open_s / 2, rate=rate, arrivals="constant", writes="")
         found.append(waits)
@@ -151,9 +156,8 @@ class Machine:
 
 def measure(case: Case, server: Stub | GroundTruth | None, machine: Machine, folder: Path) -> dict:
     """One row."""
-    row = empty_row(case, machine)
     if server is None:
-        return row | nobody(case)
+        return empty_row(case, machine) | nobody(case)
     delays = (TTFT_S, ITL_S) if case.mode == "accuracy" else (0.0, 0.0)
     work = Work(
         url=server.url(case.format),
@@ -164,16 +168,22 @@ def measure(case: Case, server: Stub | GroundTruth | None, machine: Machine, fol
         arrivals=case.arrivals,
         seconds=case.seconds,
         processes=case.processes,
+        turns=case.turns,
     )
     server.set_schedule(0.0, 0.0, EVENTS, send_each=False)
     if case.mode == "start_up":
-        return row | start_up(case, work, folder)
+        return empty_row(case, machine) | start_up(case, work, folder)
     client = measure_ours if case.client == "ours" else measure_aiohttp
     sample = client(work, folder, server.pid, lambda: server.set_schedule(*delays, EVENTS, case.writes == "each"))
-    used, log = sample.used, server.log()
+    return empty_row(case, machine) | row_of(case, sample, server.log())
+
+
+def row_of(case: Case, sample: Sample, log: pd.DataFrame) -> dict:
+    """What client and server say of a load."""
     check(sample, log)
+    used = sample.used
     busy_s = (log["last_ns"].max() - log["arrival_ns"].min()) / 1e9
-    row |= {
+    row = {
         "requests": len(sample.requests),
         "cpu_ms_per_request": sample.cpu_s / len(sample.requests) * 1e3,
         "cpu_share": sample.cpu_share,
@@ -348,7 +358,12 @@ WHO = [
     ("mode", lambda row: row["mode"]),
     (
         "format",
-        lambda row: row["format"] + (" TLS" if row["tls"] else "") + (" SigV4" if row["format"] == "sagemaker" else ""),
+        lambda row: (
+            row["format"]
+            + (" TLS" if row["tls"] else "")
+            + (" SigV4" if row["format"] == "sagemaker" else "")
+            + (f" {row['turns']} turns" if row["turns"] > 1 else "")
+        ),
     ),
     ("server", lambda row: f"{row['server']} {row['writes']}"),
 ]
@@ -483,6 +498,7 @@ def plain(row: dict) -> bool:
         and (row["mode"], row["writes"]) != ("rate", "each")
         and row["format"] == "openai_chat"
         and not row["tls"]
+        and row["turns"] == 1
     )
 
 

@@ -20,7 +20,7 @@ from helpers.report.limits_report import limits_table
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import read_requests
-from helpers.run.server_samples import CLOUDWATCH, read_samples
+from helpers.run.server_samples import CLOUDWATCH, PROMETHEUS, read_samples
 from helpers.run.whole_files import write_parquet
 from helpers.verdict.published import check_published
 
@@ -38,7 +38,10 @@ def test_the_local_sagemaker_counts_and_times_what_the_records_hold(finished_run
         tables = []
         for point in mine["load_point"].unique():
             rows, trouble = read_samples(run, point)
-            assert trouble is None and set(rows["source"]) == {CLOUDWATCH} and set(rows["period_s"]) == {60.0}
+            assert trouble is None and set(rows["source"]) == {CLOUDWATCH, PROMETHEUS}
+            assert {"running", "waiting", "cpu_s"} <= set(rows.loc[rows["source"] == PROMETHEUS, "name"])
+            rows = rows[rows["source"] == CLOUDWATCH]
+            assert set(rows["period_s"]) == {60.0}
             tables.append(rows.assign(minute=(rows["time_ns"] / 6e10).round(1)))
         rows = pd.concat(tables).drop_duplicates(["name", "minute"])
         sums = rows.groupby("name")["value"].sum()
@@ -205,5 +208,5 @@ def test_what_came_too_late_is_said_and_not_compared(published):
 def test_a_call_that_fails_is_said_once_and_loses_nothing(published, capsys):
     columns, warnings = published(60, is_away=True)
     said = capsys.readouterr().err
-    assert said.count("Warning: CloudWatch was not read: ") == 1 and "Next: allow cloudwatch:GetMetricData" in said
+    assert said.count("Warning: CloudWatch was not read: ") == 1 and "Next: nothing; a new run asks again" in said
     assert (columns, warnings) == ({}, [])

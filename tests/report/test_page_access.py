@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -11,16 +13,19 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from conftest import SECRET, small_config
 from headless import NEEDS_CHROMIUM, chromium
 from imported_runs import import_twins
 from markupsafe import Markup
 
 from helpers.report.columns import Column, numeric
 from helpers.report.display import Figure, Html, Markdown, Prose, Table
+from helpers.run.folder import RunFolder
+from helpers.series.history import write_history
 from helpers.series.page import write_page
 
 pytestmark = NEEDS_CHROMIUM
-PAGES = ("finished", "tied", "none feasible", "crowded")
+PAGES = ("finished", "tied", "none feasible", "crowded", "history")
 SCHEMES = ("light", "dark")
 PHONE_PX, TABLET_PX, DESKTOP_PX = 360, 768, 1440
 PAPER_PX = (210 - 2 * 12) / 25.4 * 96
@@ -47,6 +52,7 @@ def page_of(request, made_once) -> Callable[[str], Path]:
         "tied": partial(import_twins, limit_s=2, status=0),
         "none feasible": partial(import_twins, limit_s=0.01, status=3),
         "crowded": make_crowded,
+        "history": partial(make_history, request.getfixturevalue("finished_run").run),
     }
 
     def of(name: str) -> Path:
@@ -54,6 +60,25 @@ def page_of(request, made_once) -> Callable[[str], Path]:
         return folder / "report.html"
 
     return of
+
+
+def make_history(run: RunFolder, folder: Path) -> None:
+    """The page of two runs, the second of which is slower, and of one that cannot be read."""
+    for day in (1, 2):
+        copy = folder / "runs" / f"small-2026110{day}-120000"
+        shutil.copytree(run.path, copy)
+        about = json.loads((copy / "run.json").read_text())
+        (copy / "run.json").write_text(json.dumps(about | {"run_id": copy.name}))
+    table = copy / "metrics" / "load_points.csv"
+    points = pd.read_csv(table)
+    points[points.filter(regex=r"latency_s_p\d").columns] *= 3
+    points.to_csv(table, index=False)
+    (folder / "runs" / "small-20261103-120000").mkdir()
+    (folder / "runs" / "small-20261103-120000" / "run.json").write_text("{")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEST_SECRET", SECRET)
+        path, _ = write_history(str(small_config(folder)))
+    path.rename(folder / "report.html")
 
 
 def make_crowded(folder: Path) -> None:

@@ -59,7 +59,7 @@ class Known:
     """Option -> prompt -> whether its answer is the sum of the numbers in the prompt."""
     scored: dict[str, int] = field(default_factory=dict)
     """Prompts to score, and most output tokens of an answer."""
-    judged: pd.DataFrame = field(default_factory=pd.DataFrame)
+    judgements: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Judgements of all options: prompt_tokens, output_tokens and usd of each, as far as they are known."""
 
     @property
@@ -113,6 +113,11 @@ class Known:
     def at(self, option: str, dataset: str, load: str) -> pd.Series:
         here = self.points[["option", "dataset", "load"]].eq([option, dataset, load]).all(axis=1)
         return self.points[here].iloc[0]
+
+    def judged(self, option: str, dataset: str) -> pd.DataFrame:
+        """The load points of an option that its server, not the load generator, limited."""
+        here = self.points[(self.points["option"] == option) & (self.points["dataset"] == dataset)]
+        return here[here["slo"] != "client_limited"]
 
 
 def cost(option: dict) -> float:
@@ -213,14 +218,24 @@ def unaccounted(line: str, known: Known) -> list[str]:
             check(known, found)
             assert not found.left, f"the claim {pattern!r} leaves {found.left} unchecked"
             covered[match.start() : match.end()] = True
-    limited = [why for fact in known.facts for why in fact.client_limited]
-    limited += known.points["server_trouble"].dropna().tolist() if "server_trouble" in known.points else []
-    for name in (*_texts(known.verdict), *datasets, *limited):
+    for name in (*_texts(known.verdict), *datasets, *_reasons(known)):
         for match in re.finditer(re.escape(name), line):
             covered[match.start() : match.end()] = True
     for match in re.finditer(r"“[^”]+”|`[^`]+`|\]\([^)]*\)", line):
         covered[match.start() : match.end()] = True
     return [match[0] for match in re.finditer(NUMBER, line) if not covered[match.start() : match.end()].all()]
+
+
+def _reasons(known: Known) -> list[str]:
+    """What the facts say in words, each behind what it is said of: the reason of another one is wrong there."""
+    reasons = [f"{fact.words} ({'; '.join(fact.client_limited)})" for fact in known.facts]
+    if "server_trouble" in known.points:
+        troubled = known.points.dropna(subset=["server_trouble"])
+        reasons += [
+            f"“{row.option}” says of itself was not read throughout: {row.server_trouble}"
+            for row in troubled.itertuples()
+        ]
+    return reasons
 
 
 def _texts(verdict: dict) -> list[str]:
@@ -835,8 +850,7 @@ def nearest_load(k: Known, f: Found) -> None:
     dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
     column = f"latency_s_p{k.slo['percentile']:g}"
     point = k.at(option, dataset, f.load())
-    here = k.points[(k.points["option"] == option) & (k.points["dataset"] == dataset)]
-    assert point[column] == here.loc[here["slo"] != "client_limited", column].min()
+    assert point[column] == k.judged(option, dataset)[column].min()
     f.number(k.slo["percentile"])
     f.time(point[column])
     if f.has("n"):
@@ -846,7 +860,7 @@ def nearest_load(k: Known, f: Found) -> None:
 @claim(r"the nearest is <L>: latency not shown")
 def nearest_open_load(k: Known, f: Found) -> None:
     dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
-    here = k.points[(k.points["option"] == option) & (k.points["dataset"] == dataset)]
+    here = k.judged(option, dataset)
     f.load(here.loc[here[f"latency_s_p{k.slo['percentile']:g}"].idxmin(), "load"])
 
 
@@ -859,7 +873,7 @@ def lacking(k: Known, f: Found) -> None:
     column, here = f"latency_s_p{k.slo['percentile']:g}", k.points
     if f.line.startswith("|"):
         dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
-        here = here[(here["option"] == option) & (here["dataset"] == dataset)]
+        here = k.judged(option, dataset)
         point = here.loc[here[column].idxmin()]
     else:
         loads = re.findall(PHRASES["<L>"][1], f.before)
@@ -1096,14 +1110,14 @@ def limits_counted(k: Known, f: Found) -> None:
 
 @claim(r"The judge “o” gave # judgements?(?: for \$#)?")
 def cost_of_the_judge(k: Known, f: Found) -> None:
-    f.number(len(k.judged))
+    f.number(len(k.judgements))
     if f.has("n"):
-        f.number(k.judged["usd"].sum(skipna=False))
+        f.number(k.judgements["usd"].sum(skipna=False))
 
 
 @claim(r"its server counted no tokens of # of them")
 def uncounted_judgements(k: Known, f: Found) -> None:
-    f.number(k.judged["output_tokens"].isna().sum())
+    f.number(k.judgements["output_tokens"].isna().sum())
 
 
 # --- thinking -----------------------------------------------------------------------------------------------------

@@ -88,13 +88,14 @@ def difference(metric="p95 latency", baseline=1.0, now=2.0, change="real"):
 @pytest.mark.parametrize(
     ("rows", "holds", "words"),
     [
-        ([difference()], True, "p95 latency of “a” on short at concurrency 1: 2.00 against 1.00"),
+        ([difference()], True, "p95 latency of “a” on short at concurrency 1: 2.00 s against 1.00 s"),
         ([difference(now=0.5)], False, "none of 1 compared number"),
         ([difference(change="may be chance")], False, "none of 1 compared number"),
-        ([difference("requests/s", now=0.5)], True, "requests/s of “a”"),
+        ([difference("requests/s", now=0.5)], True, "requests/s of “a” on short at concurrency 1: 0.500 against 1.00"),
+        ([difference(PRICE)], True, "$ per 1,000 requests of “a” on short at concurrency 1: $2.00 against $1.00"),
         ([difference("requests/s")], False, "none of 1"),
         ([difference(now=0.5), difference(change=None)], None, "“a” on short at concurrency 1: p95 latency"),
-        ([difference(), difference(change=None)], True, "2.00 against 1.00"),
+        ([difference(), difference(change=None)], True, "2.00 s against 1.00 s"),
         ([difference(now=0.5), difference(PRICE, None, None, None)], False, "none of 1 compared number"),
         ([difference(now=0.5), difference(PRICE, 1.0, None, None)], None, PRICE),
         ([difference("p95 latency", None, None, None)], None, "p95 latency"),
@@ -198,7 +199,7 @@ def test_a_run_that_is_slower_than_its_baseline_ends_with_a_status_of_its_own(ba
     last = said.splitlines()[-1]
     assert status == 7
     assert last.startswith("exit status 7: a gate failed: regression: holds: worse than in the baseline imported-")
-    assert re.search(r"p90 latency of “fast” on short at concurrency 4: 0\.7\d\d against 0\.5\d\d; ", last)
+    assert re.search(r"p90 latency of “fast” on short at concurrency 4: 7\d\d ms against 5\d\d ms; ", last)
     assert "recommended != slow: holds: “fast” is recommended" in last
     assert last.endswith("(the run itself: a verdict: “fast” is recommended)")
     assert "undecided" not in last and "Gate  undecided: does not hold: “fast” is recommended" in said

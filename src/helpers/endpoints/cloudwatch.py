@@ -27,12 +27,13 @@ from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import AttemptFacts, read_attempt_facts
 from helpers.run.remote import say_once
-from helpers.run.server_samples import CLOUDWATCH, FOLDER, Sample, write_samples
+from helpers.run.server_samples import CLOUDWATCH, Sample, add_samples
 from helpers.run.sessions import session_of_record
 
 if TYPE_CHECKING:
     import boto3
 
+ACTION = "cloudwatch:GetMetricData"
 ASK_S = 12.0
 """At most: two calls of one attempt each, with the time-outs below."""
 WAIT_S = 180.0
@@ -137,10 +138,15 @@ class CloudWatch:
             if is_passing(error) and self._failures < MOST_FAILURES and not is_last:
                 return False
             self._refused.set()
+            step = (
+                "nothing; a new run asks again"
+                if is_passing(error)
+                else f"allow {ACTION} as docs/policies/caller.json does"
+            )
             say_once(
                 self._run.path / "cloudwatch",
                 f"Warning: CloudWatch was not read: {error}. How busy the instances were stays unknown; the measurement "
-                "itself is not affected. Next: allow cloudwatch:GetMetricData as docs/policies/caller.json does",
+                f"itself is not affected. Next: {step}",
             )
             return True
         counted = sum(found.get("Invocations", {}).values())
@@ -152,8 +158,7 @@ class CloudWatch:
             trouble = f"{had} after {WAIT_S:g} s, of {plural(answered, 'answer')} that came"
         if found:
             for each in loaded:
-                path = self._run.folder(FOLDER) / f"{each.facts.load_point}.parquet"
-                write_samples(path, list(_samples(found, each)), trouble)
+                add_samples(self._run, each.facts.load_point, CLOUDWATCH, list(_samples(found, each)), trouble)
         return counted >= answered
 
     def _loaded(self, option: OptionBase, record: EndpointRecord) -> list[_Loaded]:

@@ -173,6 +173,7 @@ class _OptionRunner:
         self._stopping = threading.Event()
         self._running: set[LoadProcesses] = set()
         self._begun: set[str] = set()
+        self._ended: set[str] = set()
         self._lock = threading.Lock()
 
     def stop(self) -> None:
@@ -181,24 +182,32 @@ class _OptionRunner:
         with self._lock:
             for processes in self._running:
                 processes.kill()
-        for option in self._config.options:
-            _Notifier(option, self._config, self._run, self._on_event)(
-                "stopping" if option.name in self._begun else "not begun"
-            )
+            for option in self._config.options:
+                if option.name not in self._ended:
+                    state = "stopping" if option.name in self._begun else "not begun"
+                    _Notifier(option, self._config, self._run, self._on_event)(state)
 
     def serve(self, option: OptionBase) -> None:
         """Deploy an option if it is not yet, run its missing load points, delete it."""
         notify = _Notifier(option, self._config, self._run, self._on_event)
+        state, detail = "stopped", ""
+        try:
+            state, detail = self._serve(option, notify)
+        finally:
+            with self._lock:
+                self._ended.add(option.name)
+                notify(state, detail)
+
+    def _serve(self, option: OptionBase, notify: _Notifier) -> tuple[str, str]:
+        """How it ended, for a `LoadEvent`: state and detail."""
         if self._stopping.is_set():
-            notify("not begun")
-            return
+            return "not begun", ""
         self._begun.add(option.name)
         if not missing_attempts(option, self._config, self._run):
             note_leave(option, self._config, self._run, self._ledger)
             if not self._lacks_answers(option):
                 self._delete(option)
-                notify(end_state(option, self._ledger))
-                return
+                return end_state(option, self._ledger), ""
         deployment = Deployment(option, self._config, self._run, self._ledger)
         try:
             ready = self._wait_until_ready(deployment, notify)
@@ -212,11 +221,11 @@ class _OptionRunner:
                 self.cloudwatch.ask(option, self._ledger.record(option.name))
         finally:
             self._delete(option)
-        if self._stopping.is_set() and not ready:
-            notify("stopped")
-            return
-        failure = self._ledger.record(option.name).failure
-        notify(end_state(option, self._ledger) if ready else "failed", "" if ready else failure or "")
+        if ready:
+            return end_state(option, self._ledger), ""
+        if self._stopping.is_set():
+            return "stopped", ""
+        return "failed", self._ledger.record(option.name).failure or ""
 
     def _wait_until_ready(self, deployment: Deployment, notify: _Notifier) -> bool:
         """True once the endpoint is in service, or not wanted any more; false if it failed for good, or all is to stop."""

@@ -5,19 +5,21 @@ A server that stops answering is said once. Nothing of it ever stops a load, or 
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from helpers.config.api_url import basic_credentials, below, without_user
-from helpers.config.options import OpenAIOption, OptionBase
+from helpers.config.options import OpenAIOption, OptionBase, SageMakerOption
 from helpers.endpoints.prometheus import NOT_OF_A_MODEL, TIMEOUT_S, NoMetrics, fetch_metrics
-from helpers.load.address import Address
+from helpers.load.address import Address, SigV4
 from helpers.run.folder import RunFolder
 from helpers.run.remote import say_once
 from helpers.run.server_samples import FOLDER, PROMETHEUS, Sample, write_samples
+from helpers.run.sessions import session_of_profile
 
 EVERY_S = 1.0
 MOST_FAILURES = 3
@@ -28,17 +30,26 @@ class Scraper:
     """The `/metrics` of one option's server, during one visit. Does nothing for options without one."""
 
     def __init__(self, option: OptionBase, address: Address, run: RunFolder) -> None:
-        """Ask once. Where the config names no `metrics_url`, and there is none beside the API, that is no fault."""
+        """Ask once. Where the config names no `metrics_url`, and there is none beside the API, that is no fault. Endpoints of AWS
+        have none; those of the local SageMaker show that of their model server.
+        """
         self._option, self._run = option, run
         self._failures = 0
         self._trouble = "it has none of the quantities that docs/metrics.md lists"
         self._url = ""
-        if not isinstance(option, OpenAIOption):
+        named, self._ca_file = None, None
+        if isinstance(option, OpenAIOption):
+            named = option.metrics_url
+            self._url, headers, self._ca_file = _page_of(option, address)
+            self._headers: Callable[[], dict[str, str]] = lambda: headers
+        elif isinstance(option, SageMakerOption) and option.local and address.sigv4 is not None:
+            self._url = f"{re.match('.*?/endpoints/[^/]+', address.url)[0]}/metrics"
+            self._headers = _signer(self._url, address.sigv4)
+        else:
             return
-        self._url, self._headers, self._ca_file = _page_of(option, address)
         with self._watched(once=True) as first:
             pass
-        if not first and option.metrics_url is None:
+        if not first and named is None:
             self._url = ""
         elif not first:
             self._failures = MOST_FAILURES
@@ -88,7 +99,7 @@ class Scraper:
     def _scrape(self, samples: list[Sample]) -> None:
         before_ns = time.monotonic_ns()
         try:
-            found = fetch_metrics(self._url, self._headers, self._ca_file)
+            found = fetch_metrics(self._url, self._headers(), self._ca_file)
         except NoMetrics as error:
             self._failures += 1
             self._trouble = str(error)
@@ -117,6 +128,21 @@ def _page_of(option: OpenAIOption, address: Address) -> tuple[str, dict[str, str
     if user is not None:
         headers = {**headers, "Authorization": f"Basic {basic_credentials(user)}"}
     return url, headers, ca_file
+
+
+def _signer(url: str, sigv4: SigV4) -> Callable[[], dict[str, str]]:
+    """Gives the headers of a GET that is signed at this moment."""
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+
+    credentials = session_of_profile(sigv4.profile, sigv4.config_file, sigv4.region).get_credentials()
+
+    def headers() -> dict[str, str]:
+        request = AWSRequest("GET", url)
+        SigV4Auth(credentials, sigv4.service, sigv4.region).add_auth(request)
+        return dict(request.headers)
+
+    return headers
 
 
 def _beside(base_url: str) -> str:

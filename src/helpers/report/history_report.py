@@ -208,7 +208,8 @@ def changes_table(runs: Sequence[PastRun], config: BenchmarkConfig) -> Table | N
     ]
     caption = (
         "Differences from the run before that are real: the interval of the ratio, widened for as many comparisons as the two "
-        "runs have (Bonferroni), does not hold 1. Of twenty pairs of runs in which nothing changed, about one shows a difference."
+        "runs have (Bonferroni), does not hold 1. Of twenty pairs of runs in which nothing changed, about one shows a "
+        "difference. The cause need not be the option: another instance of the type, or a busier machine, is real too."
     )
     return Table(pd.DataFrame(rows), columns, caption)
 

@@ -52,6 +52,13 @@ def write_samples(path: Path, samples: Sequence[Sample], trouble: str | None) ->
     write_parquet(path, pa.Table.from_pylist([each._asdict() for each in samples], schema=schema))
 
 
+def add_samples(run: RunFolder, load_point: str, source: str, samples: Sequence[Sample], trouble: str | None) -> None:
+    """Write the samples of one source in place of its earlier ones, beside those of others."""
+    rows, earlier = read_samples(run, load_point) or (pd.DataFrame(columns=SCHEMA.names), None)
+    others = [Sample(*row) for row in rows[rows["source"] != source].itertuples(index=False)]
+    write_samples(run.folder(FOLDER) / f"{load_point}.parquet", [*others, *samples], trouble or earlier)
+
+
 def read_samples(run: RunFolder, load_point: str) -> tuple[pd.DataFrame, str | None] | None:
     """The samples of one attempt in the order of time, and why there are not more; None where nothing was asked of its server.
 

@@ -17,7 +17,7 @@ from helpers.config.benchmark import PROJECT_ROOT, BenchmarkConfig
 from helpers.config.yaml import expanded
 from helpers.errors import AnalysisError
 from helpers.metrics.intervals import CONFIDENCE
-from helpers.number_text import significant
+from helpers.number_text import dollars, duration, significant
 from helpers.run.folder import LOCAL_ROOT, RunFolder, find_run, write_atomically
 from helpers.run.remote import is_remote
 from helpers.verdict.analysis import POINTS_FILE, read_points
@@ -59,7 +59,8 @@ class Difference(BaseModel):
 
     def in_words(self) -> str:
         """The metric, its place and both values."""
-        return f"{self.metric} of {self.where()}: {significant(self.now)} against {significant(self.baseline)}"
+        write = {THROUGHPUT: significant, PRICE: dollars}.get(self.metric, duration)
+        return f"{self.metric} of {self.where()}: {write(self.now)} against {write(self.baseline)}"
 
     def where(self) -> str:
         """The load point."""
