@@ -181,7 +181,7 @@ def judgements(config: BenchmarkConfig, run: RunFolder, price: dict | None) -> K
     )
     usd = (rows["prompt_tokens"] * per_input + rows["output_tokens"] * per_output) / 1e6
     verdict = {"model": "m", "nearest_reason": None, "warnings": [], "options": []}
-    return Known(verdict, pd.DataFrame(), {}, {"datasets": ["sums"]}, judged=rows.assign(usd=usd))
+    return Known(verdict, pd.DataFrame(), {}, {"datasets": ["sums"]}, judgements=rows.assign(usd=usd))
 
 
 def verdict_of(config: BenchmarkConfig, run: RunFolder):

@@ -59,7 +59,7 @@ class Known:
     """Option -> prompt -> whether its answer is the sum of the numbers in the prompt."""
     scored: dict[str, int] = field(default_factory=dict)
     """Prompts to score, and most output tokens of an answer."""
-    judged: pd.DataFrame = field(default_factory=pd.DataFrame)
+    judgements: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Judgements of all options: prompt_tokens, output_tokens and usd of each, as far as they are known."""
 
     @property
@@ -1128,14 +1128,14 @@ def limits_counted(k: Known, f: Found) -> None:
 
 @claim(r"The judge “o” gave # judgements?(?: for \$#)?")
 def cost_of_the_judge(k: Known, f: Found) -> None:
-    f.number(len(k.judged))
+    f.number(len(k.judgements))
     if f.has("n"):
-        f.number(k.judged["usd"].sum(skipna=False))
+        f.number(k.judgements["usd"].sum(skipna=False))
 
 
 @claim(r"its server counted no tokens of # of them")
 def uncounted_judgements(k: Known, f: Found) -> None:
-    f.number(k.judged["output_tokens"].isna().sum())
+    f.number(k.judgements["output_tokens"].isna().sum())
 
 
 # --- thinking -----------------------------------------------------------------------------------------------------
