@@ -17,7 +17,10 @@ import result_formats as formats
 
 from helpers.config.file import load_config
 from helpers.errors import ConfigError, ResultFileError
+from helpers.importers import vllm
 from helpers.importers.importing import read_origins, read_results
+from helpers.importers.printed import in_blocks, in_keys
+from helpers.importers.rows import Row
 from helpers.metrics.formulas import UNDECIDED
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/cases/results/sglang_10_of_150_failed.jsonl"
@@ -347,3 +350,11 @@ def _put(content, place, value) -> None:
     for key in place[:-1]:
         content = content[key]
     content[place[-1]] = value
+
+
+def test_a_printed_median_is_the_50th_percentile():
+    row = Row("a.json", {"median_ttft_ms": 120.0, "p99_ttft_ms": 300.0, "std_ttft_ms": 1.0})
+    assert in_keys(row, vllm.PRINTED, vllm.COLUMN, 1e3) == {"ttft_s_p50": 0.12, "ttft_s_p99": 0.3}
+    blocks = Row("a.json", {"request_latency": {"median": 2.0, "max": 3.0, "mean": 1.0, "p99.9": 2.5}})
+    printed = {"latency_s_p50": 2.0, "latency_s_max": 3.0, "latency_s_p99.9": 2.5}
+    assert in_blocks(blocks, {"request_latency": "latency_s"}) == printed

@@ -379,3 +379,15 @@ def test_measurements_in_tables_are_defined_in_the_docs():
     defined = (PROJECT_ROOT / "docs" / "metrics.md").read_text()
     rates = [key for key in CATALOGUE if key.endswith("_per_s") or key in ("error_rate", "achieved_concurrency")]
     assert len(rates) > 5 and [key for key in rates if f"`{key}`" not in defined] == []
+
+
+def test_of_many_the_first_are_named_and_the_others_counted():
+    assert text.some("abc") == "a; b; c"
+    assert text.some(map(str, range(1003))) == "0; 1; 2; and 1,000 more"
+
+
+def test_rows_may_be_dicts_and_a_key_without_an_entry_is_its_own_header():
+    table = Table([{"planet": "Mars", "n": 2}], ["planet", "n"], "Moons.")
+    assert [column.header for column in table.columns] == ["planet", "n"]
+    assert table.cells() == [["Mars", "2"]]
+    assert Table([], ["planet", "n"], "Moons.").cells() == []
