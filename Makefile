@@ -90,7 +90,7 @@ test-quick: .venv/.setup-dev  ## tests that need no engine, no browser, no netwo
 	$(BIN)/python -m pytest -m "not slow and not timing and not tools and not thorough and not browser and not network" --numprocesses 2 \
 		--dist worksteal
 
-test-thorough: .venv/.setup-dev  ## more of the kinds of tests that take long, about 10 minutes
+test-thorough: .venv/.setup-dev  ## more of the kinds of tests that take long, about 20 minutes
 	$(BIN)/python -m pytest -m "thorough and not timing" --numprocesses 3 --dist worksteal
 	$(BIN)/python -m pytest -m "thorough and timing"
 

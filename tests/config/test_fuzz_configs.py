@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_hostile_configs_are_planned_or_refused_in_words():
-    found, amiss = fuzz(500)
+    found, amiss = fuzz(250)
     assert not amiss
-    assert found["planned"] > 50
-    assert found["ConfigError"] > 200
+    assert found["planned"] > 25
+    assert found["ConfigError"] > 100

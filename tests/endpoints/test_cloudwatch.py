@@ -73,6 +73,7 @@ def published(moto_server, tmp_path, monkeypatch):
     was asked, and the columns of its load point.
     """
     monkeypatch.setattr(cloudwatch, "WAIT_S", 0.0)
+    monkeypatch.setattr(cloudwatch, "READ_TIMEOUT_S", 60)  # moto is in this process, which may be busy
     monkeypatch.setattr(CloudWatch, "_variant_of", lambda *_: "blue")  # moto's endpoints have none of their own
     config = make_config([OPTION])
     measured = [facts(10.0, 170.0, repetition=1, clock_pairs=[(0, BEGIN_S * 1_000_000_000)])]

@@ -122,7 +122,7 @@ INVOKE_FAULTS = {
 
 def act_when(run, is_so, act) -> threading.Thread:
     """A thread that waits for a moment of a run and then acts."""
-    thread = threading.Thread(target=lambda: (wait_for(lambda: is_so(run), "the moment to act"), act()))
+    thread = threading.Thread(target=lambda: (wait_for(lambda: is_so(run), "the moment to act", 600), act()))
     thread.start()
     return thread
 

@@ -10,13 +10,18 @@ from attempt_specs import measure, moody_stub, spec_of
 from command_line import config_of, openai, run_main
 from faulty_server import KEY, faulty_server, tls_of_localhost
 
+from helpers.endpoints.deployments import start_deployments
+from helpers.endpoints.option_runner import load_all
 from helpers.endpoints.preflight import first_answers
 from helpers.load.load_processes import LoadProcesses
-from helpers.run.folder import RunFolder
+from helpers.prompts.making import make_prompts
+from helpers.run.folder import RunFolder, open_run
 from helpers.run.ledger import Ledger
+from helpers.run.prompt_files import write_prompts
 from helpers.run.records import read_requests
 from helpers.verdict.exit_status import status_of_verdict
 from helpers.verdict.verdict import Verdict
+from local_sagemaker.tiny_model import default_cache_dir
 
 pytestmark = pytest.mark.slow
 
@@ -257,10 +262,12 @@ def test_a_run_of_which_nothing_answers_stops_before_any_load(server, tmp_path, 
 
     # corrected as the messages say, the same run goes on
     corrected = config_of(tmp_path, openai("wrong key", server.url("well")))
-    status, said = run_main("report", "--config", corrected, "--run-dir", str(path))
-    assert status in (0, 3, 4), said
+    config, run = open_run(corrected, str(path), new=True)
+    write_prompts(make_prompts(config.benchmark, tmp_path, default_cache_dir()).tables, run.payloads)
+    start_deployments(config.benchmark, run, on_change=lambda records: None)
+    load_all(config.benchmark, run, on_event=lambda event: None)
     assert set(read_requests(path / "requests")["option"]) == {"wrong key"}
-    assert not any(failures(RunFolder(path)).values())
+    assert not any(failures(run).values())
 
 
 @pytest.mark.parametrize(

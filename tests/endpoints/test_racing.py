@@ -145,12 +145,11 @@ def test_what_cannot_win_is_not_deployed_and_deleted_if_it_starts_already(lab):
     lab.start()
     driver = threading.Thread(target=lab.finish, args=(config, run))
     driver.start()
-    wait_for(
-        lambda: run.ledger_file.exists() and outcomes(run).get("middle") == "never loaded",
-        "the middle option is given up",
-    )
-    may_come_up.touch()
-    driver.join(120)
+    try:
+        wait_for(lambda: run.ledger_file.exists() and outcomes(run).get("middle") == "never loaded", "it is given up")
+    finally:
+        may_come_up.touch()
+        driver.join(120)
     assert_not_loaded(config, run, lab)
     middle = records_of(run)["middle"]
     assert middle.create_called_at is not None and middle.in_service_at is None and middle.state == "deleted"

@@ -120,7 +120,7 @@ def test_at_any_settings_the_verdict_is_that_of_a_report_with_them(measured, cha
 def test_limits_in_the_middle_of_the_data_are_judged_like_the_report(measured):
     what_if, settings = WhatIf(*measured), settings_of(measured[0])
     states = set()
-    for share in (0.3, 0.7, 1.0, 1.5, 3.0):
+    for share in (0.3, 1.0, 3.0):
         at = dataclasses.replace(settings, limit_s=median_latency(measured[2]) * share)
         outcome = what_if.at(at)
         assert outcome.verdict == report_at(*measured, at)
@@ -181,7 +181,7 @@ def test_no_control_changes_the_value_or_the_range_of_another(opened):
     """Page and kernel would both set it, and need not agree."""
     rng = np.random.default_rng(3)
     everything = {**opened.controls, **opened.limits}
-    for _ in range(60):
+    for _ in range(30):
         name = rng.choice(list(everything))
         control = everything[name]
         before = {n: c.get_state(["value", "min", "max"] if hasattr(c, "max") else None) for n, c in everything.items()}

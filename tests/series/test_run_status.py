@@ -140,7 +140,7 @@ def test_stop_in_03_is_no_fault_and_says_what_is_kept(kernel, run_copy):
             if found and any(option.state in ("starting", "loading") for option in found.options.values()):
                 break
             time.sleep(0.1)
-        time.sleep(1)
+        time.sleep(0.3)
         os.kill(manager.provisioner.pid, signal.SIGINT)
 
     threading.Thread(target=stop_when_loading, daemon=True).start()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ACTION = "cloudwatch:GetMetricData"
 ASK_S = 12.0
 """At most: two calls of one attempt each, with the time-outs below."""
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2, 4
 WAIT_S = 180.0
 PAUSE_S = 15.0
 MOST_FAILURES = 3
@@ -185,7 +186,8 @@ def _once() -> object:
     """One attempt with short time-outs: what fails is asked again later, or stays unknown."""
     from botocore.config import Config
 
-    return Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1, "mode": "standard"})
+    once = {"total_max_attempts": 1, "mode": "standard"}
+    return Config(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S, retries=once)
 
 
 def _read(session: boto3.Session, endpoint: str, variant: str, begin_ns: int) -> dict[str, dict[int, float]]:
