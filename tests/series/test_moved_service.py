@@ -6,7 +6,6 @@ import http.server
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -22,21 +21,19 @@ from helpers.verdict.verdict import Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timing]
 
-TOKEN_S = 0.02
-SLOWER_FROM = 350
-"""The first load point sends about 330 requests."""
-OPTIONS = {"steady": 1.0, "slowing": 1.2}
-"""Option -> how many times as long its tokens take from then on."""
+TOKEN_S = 0.03
+OPTIONS = {"steady": 1.0, "slowing": 1.5}
+"""Option -> how many times as long its tokens take once its first load point is measured."""
 
 
 @contextmanager
-def server(times: float) -> Iterator[str]:
-    """The URL of a planted server."""
-    number = count()
+def server(option: str, folder: Path) -> Iterator[str]:
+    """The URL of the planted server of an option whose run is in a folder."""
 
     class Handler(small_server.Handler):
         def do_POST(self) -> None:  # noqa: N802 (its base's name)
-            self.token_s = TOKEN_S * (times if next(number) >= SLOWER_FROM else 1)
+            is_later = any(folder.glob(f"runs/*/requests/{option}__*.parquet"))
+            self.token_s = TOKEN_S * (OPTIONS[option] if is_later else 1)
             super().do_POST()
 
     found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -76,7 +73,7 @@ def config_of(folder: Path, urls: dict[str, str]) -> Path:
 
 
 def test_the_report_names_the_option_that_became_slower(tmp_path):
-    with server(OPTIONS["steady"]) as steady, server(OPTIONS["slowing"]) as slowing:
+    with server("steady", tmp_path) as steady, server("slowing", tmp_path) as slowing:
         path = config_of(tmp_path, {"steady": steady, "slowing": slowing})
         run = run_series(str(path), say=lambda line: None)
     verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
