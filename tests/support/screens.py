@@ -1,11 +1,11 @@
 """Pictures of the report page, of four verdicts and on three screens: docs/screens/*.png, as a reader first sees them.
 
-    .venv/bin/python tests/support/screens.py RUN [OTHER]
+    .venv/bin/python tests/support/screens.py RUN
 
 `RUN` is the folder of a finished run of the quickstart, which is copied, not changed. The tie is of two options with equal
 results, the page without a feasible option is the same run under a limit that nothing meets, and six options on five
-datasets are imported from the raw data of the report of 2024, where these are at hand. What limits each option is the
-section of `OTHER`, a run against servers with `/metrics`, or else of `RUN`; no picture is made of a report without it.
+datasets are imported from the raw data of the report of 2024, where these are at hand. What limits each option is a section
+of the same run.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def write_picture(browser, page: Path, name: str, context: dict, section: str | 
     opened.close()
 
 
-def main(run: Path, other: Path | None = None) -> None:
+def main(run: Path) -> None:
     """Write all pictures that there are data for."""
     SCREENS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as root, chromium() as browser:
@@ -104,10 +104,10 @@ def main(run: Path, other: Path | None = None) -> None:
             pages["six_by_five"] = run_import(str(REFERENCE_CONFIG)).path / "report.html"
         for name, page in pages.items():
             write_picture(browser, page, name, WIDE)
-        write_picture(browser, other / "report.html" if other else pages["quickstart"], "limits", WIDE, LIMITS)
+        write_picture(browser, pages["quickstart"], "limits", WIDE, LIMITS)
         write_picture(browser, pages["quickstart"], "quickstart_phone", PHONE)
         write_picture(browser, pages["quickstart"], "quickstart_dark", {**WIDE, "color_scheme": "dark"})
 
 
 if __name__ == "__main__":
-    main(*(Path(each).resolve() for each in sys.argv[1:3]))
+    main(Path(sys.argv[1]).resolve())
