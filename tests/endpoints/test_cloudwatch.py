@@ -177,6 +177,22 @@ def test_answers_that_were_scored_are_no_traffic_of_others(published):
     assert published(120, scored=60)[1] == []
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        "single_requests/a__short.parquet",
+        "single_requests/set_aside/a__short-17.parquet",
+        "control_blocks/a__short__c1__control.parquet",
+        "requests/set_aside/a__short__c1__r1-17.parquet",
+    ],
+)
+def test_what_the_run_sent_besides_its_load_points_is_no_traffic_of_others(published, tmp_path, file):
+    besides = tmp_path / file
+    besides.parent.mkdir(parents=True)
+    pd.DataFrame({"request_id": map(str, range(60))}).to_parquet(besides)
+    assert published(120)[1] == []
+
+
 @pytest.mark.parametrize(("replicate", "is_its"), [(1, True), (2, False)])
 def test_an_endpoint_is_compared_with_what_it_was_sent_itself(published, replicate, is_its):
     """Its load point is of the first repetition, which is the first endpoint's."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
+SET_ASIDE = "set_aside"
+"""The folder, beside the records, of those that say nothing of their option."""
 LAST_REQUESTS = 10
 """If none of the last N requests of a load point was answered, its server may be gone."""
 
@@ -43,7 +45,7 @@ def silence_at_end(path: Path) -> Silence | None:
 
 def set_aside(path: Path) -> Path:
     """Move the records of a load point that says nothing of its option out of the way; returns where they are now."""
-    folder = path.parent / "set_aside"
+    folder = path.parent / SET_ASIDE
     folder.mkdir(exist_ok=True)
     kept = folder / f"{path.stem}-{time.time_ns()}{path.suffix}"
     path.replace(kept)

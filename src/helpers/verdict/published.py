@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from helpers.config.benchmark import BenchmarkConfig
+from helpers.config.strict import slug
+from helpers.metrics import control, single_requests
 from helpers.metrics.answers import count_answers
 from helpers.metrics.replicates import replicate_of
 from helpers.number_text import duration, plural
+from helpers.run.finished_point import SET_ASIDE
 from helpers.run.folder import RunFolder
 from helpers.run.records import AttemptFacts, read_requests
 from helpers.run.report_warning import ReportWarning
@@ -23,7 +27,7 @@ from helpers.run.server_samples import CLOUDWATCH, read_samples
 from helpers.verdict.limits import FASTER_S, SLOWER, SLOWER_S
 
 SHARE_MORE, MORE = 0.05, 20
-"""Invocations beyond the answers that need no explanation: first requests, single requests, load points that were set aside."""
+"""Invocations beyond the requests that need no explanation: first requests, and what was under way when a process was killed."""
 
 
 class _Option(NamedTuple):
@@ -39,7 +43,7 @@ def check_published(run: RunFolder, facts: list[AttemptFacts], config: Benchmark
         found = _option(run, [each for each in facts if each.option == option], config)
         if found is None:
             continue
-        sent, counted = len(found.requests) + count_answers(option, run)[0], found.published.get("Invocations", 0.0)
+        sent, counted = len(found.requests) + _sent_besides(option, run), found.published.get("Invocations", 0.0)
         if counted > sent * (1 + SHARE_MORE) + MORE:
             more.append(f"{option}: {counted:,.0f} invocations by CloudWatch, {plural(sent, 'request')} by the client")
             continue
@@ -60,6 +64,13 @@ def check_published(run: RunFolder, facts: list[AttemptFacts], config: Benchmark
             "the client's.",
             rows=apart,
         )
+
+
+def _sent_besides(option: str, run: RunFolder) -> int:
+    """What this run sent that is of no load point: single requests, control blocks, what was set aside, answers to score."""
+    folders = run.path / single_requests.FOLDER, run.path / control.FOLDER, run.requests / SET_ASIDE
+    files = [path for folder in folders for path in folder.rglob(f"{slug(option)}__*.parquet")]
+    return sum(pq.read_metadata(path).num_rows for path in files) + count_answers(option, run)[0]
 
 
 def _option(run: RunFolder, facts: list[AttemptFacts], config: BenchmarkConfig) -> _Option | None:
