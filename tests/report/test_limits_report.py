@@ -63,6 +63,13 @@ def test_the_highest_load_counts_and_a_queue_below_it_does_not():
     assert (kind, "at concurrency 8" in sentence) == ("compute", True)
 
 
+def test_a_lower_load_does_not_stand_for_the_highest_of_which_the_server_said_nothing():
+    """Its window may be too short to hold a sample."""
+    kind, sentence = said_of({**CALM, "level": 1, "server_waiting": 5.0}, {"level": 8})
+    assert kind == "unknown"
+    assert "at concurrency 8 is unknown: nothing that its server said falls into the steady window" in sentence
+
+
 @pytest.mark.parametrize(
     ("rows", "title"),
     [

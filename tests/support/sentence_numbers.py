@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from helpers.verdict.limits import has_server_side
+
 HOURS = 730
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 PHRASES = {
@@ -1116,9 +1118,8 @@ def of_growth(k: Known, f: Found) -> None:
 @claim(r"Of # options (?:\d+ (?:is|are|has|have) (?:\w+-bound|no known limit)(?:, | and )?)+ at the highest load")
 @claim(r"All # options (?:are|have) (?:\w+-bound|no known limit) at the highest load")
 def limits_counted(k: Known, f: Found) -> None:
-    asked = k.points[[column for column in k.points if column.startswith("server_")]].notna().any(axis=1)
     counts = [int(count) for count in re.findall(r"(\d+) (?:is|are|has|have) ", f.words)]
-    total = k.points.loc[asked, "option"].nunique()
+    total = has_server_side(k.points)["option"].nunique()
     f.number(total)
     assert not counts or sum(counts) == total
 

@@ -46,14 +46,17 @@ def has_server_side(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def limits_of(points: pd.DataFrame, config: BenchmarkConfig) -> list[Limit]:
-    """One for each option whose server was asked, in the config's order: at its highest load, on the first dataset with it."""
+    """One for each option whose server was asked, in the config's order: at its highest load, on the first dataset there of which
+    the server said anything.
+    """
     known, found = has_server_side(points), []
     for option in config.options:
-        mine = known[known["option"] == option.name]
-        if len(mine):
-            row = mine.loc[mine["level"].idxmax()]
-            everything = points[points["option"] == option.name]
-            kind, because = _limit(row, everything)
+        mine = points[points["option"] == option.name]
+        if mine.index.isin(known.index).any():
+            highest = mine[mine["level"] == mine["level"].max()]
+            said = highest[highest.index.isin(known.index)]
+            row = (highest if said.empty else said).iloc[0]
+            kind, because = _limit(row, mine)
             found.append(Limit(option.name, row["dataset"], row["load"], kind, because))
     return found
 
