@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
+from helpers.config.load import ClosedLoop, OpenLoop
+from helpers.config.load_level import LoadLevel
 from helpers.config.workload import Conversations, Generation
 from helpers.load.address import Address, SigV4
 from helpers.load.load_processes import LoadProcesses

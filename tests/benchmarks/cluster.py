@@ -20,8 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from clients import EVENTS, Work, measure_with
-from instrument import ITL_S, TTFT_S, Case, Machine, empty_row, result_words, row_of, table
+from clients import EVENTS, measure_with
+from instrument import ITL_S, TTFT_S, Case, Machine, empty_row, result_words, row_of, table, work_of
 from servers import Stub
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
@@ -101,16 +101,7 @@ def measure(case: Case, server: Stub, nodes: RayNodes, machine: Machine, folder:
     own = cpus[: max(1, min(2, len(cpus) - 1))]
     share = SHARE if case.mode == "rate" and len(own) < 2 else None
     count = NODES[case.client]
-    work = Work(
-        url=server.url(case.format),
-        form=case.format,
-        ca_file=None,
-        concurrency=case.concurrency,
-        rate=case.rate,
-        arrivals=case.arrivals,
-        seconds=case.seconds,
-        processes=case.processes,
-    )
+    work = work_of(case, server)
     server.set_schedule(0.0, 0.0, EVENTS, send_each=False)
 
     def begin() -> None:

@@ -159,7 +159,18 @@ def measure(case: Case, server: Stub | GroundTruth | None, machine: Machine, fol
     if server is None:
         return empty_row(case, machine) | nobody(case)
     delays = (TTFT_S, ITL_S) if case.mode == "accuracy" else (0.0, 0.0)
-    work = Work(
+    work = work_of(case, server)
+    server.set_schedule(0.0, 0.0, EVENTS, send_each=False)
+    if case.mode == "start_up":
+        return empty_row(case, machine) | start_up(case, work, folder)
+    client = measure_ours if case.client == "ours" else measure_aiohttp
+    sample = client(work, folder, server.pid, lambda: server.set_schedule(*delays, EVENTS, case.writes == "each"))
+    return empty_row(case, machine) | row_of(case, sample, server.log())
+
+
+def work_of(case: Case, server: Stub | GroundTruth) -> Work:
+    """What the client of a case is to do."""
+    return Work(
         url=server.url(case.format),
         form=case.format,
         ca_file=server.ca_file,
@@ -170,12 +181,6 @@ def measure(case: Case, server: Stub | GroundTruth | None, machine: Machine, fol
         processes=case.processes,
         turns=case.turns,
     )
-    server.set_schedule(0.0, 0.0, EVENTS, send_each=False)
-    if case.mode == "start_up":
-        return empty_row(case, machine) | start_up(case, work, folder)
-    client = measure_ours if case.client == "ours" else measure_aiohttp
-    sample = client(work, folder, server.pid, lambda: server.set_schedule(*delays, EVENTS, case.writes == "each"))
-    return empty_row(case, machine) | row_of(case, sample, server.log())
 
 
 def row_of(case: Case, sample: Sample, log: pd.DataFrame) -> dict:

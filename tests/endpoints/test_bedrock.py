@@ -33,7 +33,7 @@ from quality_fixtures import write_questions
 from helpers.config.file import load_config
 from helpers.config.workload import Generation
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.option_runner import load_all
+from helpers.endpoints.loading import load_all
 from helpers.endpoints.preflight import first_answers
 from helpers.endpoints.targets.base import target_of
 from helpers.errors import ConfigError, DeployError

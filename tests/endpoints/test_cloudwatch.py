@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import boto3
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from examples import facts, load_point, make_config, request, write_run
 
@@ -20,7 +21,7 @@ from helpers.report.limits_report import limits_table
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import read_requests
-from helpers.run.server_samples import CLOUDWATCH, PROMETHEUS, read_samples
+from helpers.run.server_samples import CLOUDWATCH, FOLDER, PROMETHEUS, read_samples
 from helpers.run.whole_files import write_parquet
 from helpers.verdict.published import check_published
 
@@ -40,7 +41,10 @@ def test_the_local_sagemaker_counts_and_times_what_the_records_hold(finished_run
             rows, trouble = read_samples(run, point)
             assert trouble is None and set(rows["source"]) == {CLOUDWATCH, PROMETHEUS}
             assert {"running", "waiting", "cpu_s"} <= set(rows.loc[rows["source"] == PROMETHEUS, "name"])
-            rows = rows[rows["source"] == CLOUDWATCH]
+            of_the_moment = rows["source"] == PROMETHEUS
+            written = pq.read_table(run.path / FOLDER / f"{point}.parquet")["period_s"]
+            assert written.null_count == of_the_moment.sum(), "unknown is null, not NaN"
+            rows = rows[~of_the_moment]
             assert set(rows["period_s"]) == {60.0}
             tables.append(rows.assign(minute=(rows["time_ns"] / 6e10).round(1)))
         rows = pd.concat(tables).drop_duplicates(["name", "minute"])

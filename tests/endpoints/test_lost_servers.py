@@ -17,7 +17,7 @@ from lossy_servers import DiesAfter, Network, serving
 from small_server import Handler
 
 from helpers.config.file import load_config
-from helpers.endpoints.option_runner import load_all
+from helpers.endpoints.loading import load_all
 from helpers.run.folder import RunFolder
 
 pytestmark = pytest.mark.faults

@@ -20,7 +20,8 @@ from helpers.config.benchmark import BenchmarkConfig, usable_cpu_count
 from helpers.config.file import load_config
 from helpers.endpoints import scraping
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.option_runner import LoadEvent, load_all
+from helpers.endpoints.load_events import LoadEvent
+from helpers.endpoints.loading import load_all
 from helpers.endpoints.targets.base import Target, target_of
 from helpers.errors import DeployError
 from helpers.load.load_processes import LoadProcesses

@@ -17,7 +17,7 @@ from conftest import small_config
 
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.option_runner import load_all
+from helpers.endpoints.loading import load_all
 from helpers.endpoints.targets.base import target_of
 from helpers.endpoints.targets.python_file import delete_python, python_delete_command
 from helpers.endpoints.teardown import delete_remaining

@@ -11,7 +11,7 @@ from command_line import config_of, openai, run_main
 from faulty_server import KEY, faulty_server, tls_of_localhost
 
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.option_runner import load_all
+from helpers.endpoints.loading import load_all
 from helpers.endpoints.preflight import first_answers
 from helpers.load.load_processes import LoadProcesses
 from helpers.prompts.making import make_prompts

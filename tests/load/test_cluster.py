@@ -18,7 +18,8 @@ from conftest import small_config
 from ray_nodes import RayNodes, clocks_may_differ, ray_nodes
 
 from helpers.config.cluster import ClusterSettings
-from helpers.config.load import LoadLevel, OpenLoop
+from helpers.config.load import OpenLoop
+from helpers.config.load_level import LoadLevel
 from helpers.errors import LoadError
 from helpers.load.cluster import opened_cluster
 from helpers.load.cluster_processes import ClusterProcesses
@@ -315,7 +316,7 @@ def test_without_a_cluster_ray_is_neither_imported_nor_needed():
 import sys
 sys.modules["ray"] = None  # as if it were not installed
 from helpers.config.cluster import ClusterSettings
-from helpers.endpoints import option_runner
+from helpers.endpoints import loading
 from helpers.load.cluster import opened_cluster
 with opened_cluster(None) as cluster:
     assert cluster is None

@@ -11,7 +11,8 @@ from answer_shapes import BODY, DJL_LAST, TGI_DETAILS, WHOLE, data, djl, lines, 
 from attempt_specs import measure, spec_of
 from raw_server import raw_server
 
-from helpers.config.load import LoadLevel, OpenLoop
+from helpers.config.load import OpenLoop
+from helpers.config.load_level import LoadLevel
 from helpers.load.api_end import ends_by_api
 from helpers.load.load_processes import LoadProcesses
 

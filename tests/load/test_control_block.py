@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from examples import SECOND_NS, endpoint, facts, make_config, process, request, write_run
 
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.load.control import SHARE, choose_control
 from helpers.load.plan import asked_of, attempts_of, count_attempts, file_of, missing_attempts
 from helpers.load.race_state import Block

@@ -12,7 +12,8 @@ from attempt_specs import measure, moody_stub, server_log, spec_of
 from examples import make_config
 from stub_server import said_after
 
-from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
+from helpers.config.load import ClosedLoop, OpenLoop
+from helpers.config.load_level import LoadLevel
 from helpers.config.workload import Bin, Conversations
 from helpers.endpoints.attempt_spec import attempt_spec, single_request_specs
 from helpers.load.address import Address

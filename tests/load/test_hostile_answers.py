@@ -316,7 +316,8 @@ def test_bytes_behind_an_answer_are_nobodys_answer(each_of, stray, kind):
 
 def test_bytes_on_an_idle_connection_are_nobodys_answer(processes, tmp_path):
     """A constant rate leaves connections idle, on which the server says something before it is asked again."""
-    from helpers.config.load import LoadLevel, OpenLoop
+    from helpers.config.load import OpenLoop
+    from helpers.config.load_level import LoadLevel
 
     def answer(connection: socket.socket, number: int) -> bool:
         connection.sendall(GOOD)

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from attempt_specs import mean_in_flight, measure, moody_stub, spec_of
 
-from helpers.config.load import LoadLevel, OpenLoop, Ramp
+from helpers.config.load import OpenLoop, Ramp
+from helpers.config.load_level import LoadLevel
 from helpers.load.connection import RawExchange
 from helpers.load.findings import Ended, facts_of
 from helpers.load.load_processes import LoadProcesses

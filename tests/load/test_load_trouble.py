@@ -16,7 +16,8 @@ import pytest
 from attempt_specs import measure, moody_stub, spec_of
 from raw_server import raw_server
 
-from helpers.config.load import LoadLevel, OpenLoop
+from helpers.config.load import OpenLoop
+from helpers.config.load_level import LoadLevel
 from helpers.errors import LoadError
 from helpers.load.load_processes import LoadProcesses
 

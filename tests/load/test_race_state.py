@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from examples import endpoint, facts, make_config, request, summarise_load_points, write_run
 
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.load.race import Leave, Measure
 from helpers.load.race_state import blocks_of, points_of, read_block, seconds_left, sent_of, step_of
 from helpers.metrics.attempts import is_overloaded

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from helpers.config.load import LoadLevel, OpenLoop, Ramp, TraceReplay
+from helpers.config.load import OpenLoop, Ramp, TraceReplay
+from helpers.config.load_level import LoadLevel
 from helpers.errors import ConfigError
 from helpers.load.schedule import arrival_facts, draw_arrivals
 from helpers.prompts.traces import read_trace

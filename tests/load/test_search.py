@@ -11,9 +11,10 @@ from examples import endpoint, facts, make_config, request
 from patience import bear_a_busy_machine
 from planted_search import Server, by_estimates, raced
 
-from helpers.config.load import MOST_LEVELS, LoadLevel, Search
+from helpers.config.load import MOST_LEVELS, Search
+from helpers.config.load_level import LoadLevel
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.option_runner import load_all
+from helpers.endpoints.loading import load_all
 from helpers.load.loopback_stub import LoopbackStub
 from helpers.load.plan import asked_of, attempts_of, missing_attempts
 from helpers.load.race_state import points_of

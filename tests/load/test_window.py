@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from helpers.config.load import ClosedLoop, LoadLevel, OpenLoop
+from helpers.config.load import ClosedLoop, OpenLoop
+from helpers.config.load_level import LoadLevel
 from helpers.config.workload import Conversations
 from helpers.load.window import Times, find_window
 from helpers.metrics.intervals import design_effect, percentile_interval, rate_interval

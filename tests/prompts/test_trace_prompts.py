@@ -13,7 +13,8 @@ from helpers.endpoints.preflight import check_files
 from helpers.errors import ConfigError
 from helpers.prompts.making import make_prompts
 from helpers.prompts.tokenizers import load_tokenizer
-from helpers.prompts.traces import read_trace, read_trace_requests
+from helpers.prompts.trace_requests import read_trace_requests
+from helpers.prompts.traces import read_trace
 from helpers.run.prompt_files import read_prompts, write_prompts
 from helpers.series.verify import verify_prompts
 from local_sagemaker.tiny_model import default_cache_dir
@@ -350,7 +351,7 @@ def test_memory_does_not_grow_with_a_trace_of_which_a_part_is_replayed(tmp_path)
         "import resource\n"
         "from pathlib import Path\n"
         "from helpers.config.load import TraceReplay\n"
-        "from helpers.prompts.traces import read_trace, read_trace_requests\n"
+        "from helpers.prompts.trace_requests import read_trace_requests\nfrom helpers.prompts.traces import read_trace\n"
         f"for name in {list(lines_of)}:\n"
         "    load = TraceReplay(kind='trace', path=name, window=(20, 30))\n"
         f"    found = read_trace_requests(load, Path({str(tmp_path)!r}), read_trace(load, Path({str(tmp_path)!r})))\n"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from examples import load_point, make_config
 
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.load.race import Price
 from helpers.load.race_standing import NOTHING, Bill, Standing, Visit
 from helpers.report.charts import race_figure

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from examples import endpoint, load_point, make_config, token_price
 
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.metrics.control import Change, Move
 from helpers.metrics.failure_counts import count_failures
 from helpers.report import conclusions

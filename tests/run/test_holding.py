@@ -21,7 +21,7 @@ import yaml
 from examples import config_data, make_config
 
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.option_runner import load_all
+from helpers.endpoints.loading import load_all
 from helpers.errors import RunFolderError, StorageError
 from helpers.run.folder import find_run, open_run
 from helpers.run.holding import holding

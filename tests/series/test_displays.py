@@ -10,7 +10,7 @@ import pytest
 from examples import make_config
 
 from helpers.config.file import load_config
-from helpers.endpoints.option_runner import LoadEvent
+from helpers.endpoints.load_events import LoadEvent
 from helpers.errors import ParameterError
 from helpers.load.attempt_progress import AttemptProgress
 from helpers.run.folder import RunFolder

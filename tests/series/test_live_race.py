@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from examples import endpoint, facts, make_config, request, write_run
 
-from helpers.endpoints.option_runner import LoadEvent
+from helpers.endpoints.load_events import LoadEvent
 from helpers.load.attempt_progress import AttemptProgress
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger

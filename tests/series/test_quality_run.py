@@ -20,7 +20,7 @@ from lossy_servers import serving
 from planted_quality import SAMPLES
 
 from helpers.config.file import load_config
-from helpers.endpoints.option_runner import load_all
+from helpers.endpoints.loading import load_all
 from helpers.endpoints.quality_pass import answers_so_far, collect_answers
 from helpers.endpoints.targets.base import target_of
 from helpers.errors import LoadError

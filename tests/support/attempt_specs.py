@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.config.load import ClosedLoop, LoadBase, LoadLevel
+from helpers.config.load import ClosedLoop, LoadBase
+from helpers.config.load_level import LoadLevel
 from helpers.config.workload import Generation
 from helpers.load.address import Address
 from helpers.load.load_processes import LoadProcesses

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.metrics.pooled_failures import judge_across_loads
 from helpers.metrics.reasoning import NO_REASONING
 from helpers.metrics.summary import read_load_points, summarise

@@ -6,7 +6,7 @@ import sys
 from patience import bear_a_busy_machine
 
 from helpers.endpoints.deployments import start_deployments
-from helpers.endpoints.option_runner import load_all
+from helpers.endpoints.loading import load_all
 from helpers.errors import ServingVerdictError
 from helpers.run.folder import open_run
 

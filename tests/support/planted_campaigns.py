@@ -40,7 +40,7 @@ from examples import option as option_data
 from simulation import Load, Station, Truth, true_figures
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.run.ledger import EndpointRecord
 
 PERCENT = 95

@@ -18,7 +18,8 @@ from examples import facts, process
 from planted_campaigns import PERCENT, TIMEOUT_S, Campaign, load_of
 from simulation import Served, Work, draw_weather, draw_work, serve
 
-from helpers.config.load import Load, LoadLevel
+from helpers.config.load import Load
+from helpers.config.load_level import LoadLevel
 from helpers.load.attempt_run import LOOK_EVERY_S, LOOK_SHARE
 from helpers.load.control import choose_control
 from helpers.load.race_state import read_block

@@ -15,7 +15,7 @@ import pandas as pd
 from examples import summarise_load_points
 from planted_campaigns import ERROR_LIMIT, LENGTH_TOLERANCE, PERCENT, Campaign
 
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.metrics.intervals import percentile
 from helpers.run.records import read_facts, read_requests
 from helpers.verdict.judging import judge

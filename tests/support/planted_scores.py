@@ -18,7 +18,7 @@ from planted_records import write_campaign
 from planted_rules import QUANTITIES, RULES, Answer, Stated, our_rules
 from planted_worlds import draw_world
 
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.metrics.control import FOLDER, read_moves
 from helpers.run.records import read_requests
 

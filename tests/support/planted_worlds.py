@@ -27,7 +27,7 @@ from planted_campaigns import (
 )
 from simulation import Station
 
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 
 NEIGHBOURS = 0.25
 """Share of the load points that one slows."""

@@ -20,7 +20,7 @@ from patience import bear_a_busy_machine
 KERNELS = multiprocessing.get_context("forkserver")
 KERNELS.set_forkserver_preload(
     [
-        "helpers.endpoints.option_runner",
+        "helpers.endpoints.loading",
         "helpers.endpoints.deployments",
         "helpers.series.notebook",
         "boto3",

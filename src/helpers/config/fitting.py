@@ -234,7 +234,8 @@ def _conversations_can_be_sent(config: BenchmarkConfig) -> None:
         if option.request_api not in ("openai_chat", "bedrock_converse"):
             _refuse(
                 f"prompts.conversations needs a chat API, OpenAI's or Bedrock's, and the api of option {option.name!r} is "
-                f"{option.request_api}. Expected openai_chat. Next: change `api`, or leave out prompts.conversations",
+                f"{option.request_api}. Expected openai_chat, or target bedrock. Next: change `api`, or leave out "
+                "prompts.conversations",
                 "options",
                 i,
                 "api",

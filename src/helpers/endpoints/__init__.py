@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "preflight": ["check_files"],
         "deployments": ["start_deployments"],
-        "option_runner": ["load_all"],
+        "loading": ["load_all"],
     },
 )

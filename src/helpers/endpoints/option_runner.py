@@ -1,16 +1,10 @@
-"""Notebook 03: loads each option as soon as it is ready, deletes its endpoint when its load is done, starts the next.
-
-Notebook 02 hands over through the ledger alone.
-"""
+"""The way of an option under load: deployed, its missing load points run, its answers collected, its endpoint deleted."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +14,8 @@ from helpers.config.strict import slug
 from helpers.endpoints.attempt_spec import attempt_spec, single_request_specs
 from helpers.endpoints.cloudwatch import CloudWatch
 from helpers.endpoints.deployment import UNDER_WAY, Deployment
-from helpers.endpoints.deployments import no_option_left, stay_within_budget
 from helpers.endpoints.failures import NEXT_STEP
-from helpers.endpoints.judging import judge_answers
+from helpers.endpoints.load_events import Notifier, OnEvent
 from helpers.endpoints.no_answer import NoAnswer
 from helpers.endpoints.quality_pass import answers_so_far, collect_answers, lacks_answers, note_gate
 from helpers.endpoints.racing import (
@@ -33,32 +26,26 @@ from helpers.endpoints.racing import (
     note_leave,
     note_no_limit,
     place_for,
-    race_order,
-    served_at_once,
 )
 from helpers.endpoints.scraping import Scraper
-from helpers.endpoints.teardown import delete_after_failure, delete_endpoint, delete_remaining
+from helpers.endpoints.teardown import delete_endpoint
 from helpers.endpoints.waiting import growing_pauses
-from helpers.endpoints.watchdog import guarded
 from helpers.errors import CredentialsError, LoadError, TeardownError
 from helpers.load.address import Address
-from helpers.load.attempt_progress import AttemptProgress
-from helpers.load.calibration import calibrate
-from helpers.load.cluster import Cluster, opened_cluster
+from helpers.load.cluster import Cluster
 from helpers.load.cluster_processes import ClusterProcesses
 from helpers.load.load_processes import LoadProcesses
 from helpers.load.messages import AttemptSpec
-from helpers.load.plan import count_attempts, file_of, missing_attempts
+from helpers.load.plan import file_of, missing_attempts
 from helpers.metrics.answers import answers_file
 from helpers.metrics.looks import looks_of
 from helpers.number_text import plural
 from helpers.run.aws_errors import CREDENTIAL_CODES, Cause
 from helpers.run.finished_point import Silence, error_types, set_aside, silence_at_end
 from helpers.run.folder import RunFolder
-from helpers.run.ledger import READY, EndpointRecord, Ledger
+from helpers.run.ledger import READY, TOKENS, Ledger
 from helpers.run.records import Attempt, tokens_of
 
-BUDGET_LOOK_S = 2.0
 MOST_REPEATS = 2
 """Times that an attempt which lost its server is repeated."""
 MAY_PASS = (
@@ -73,91 +60,9 @@ MAY_PASS = (
 """Why a single request has no answer while a server restarts, or a network is away."""
 MOST_NAMED = 5
 """Load points that a message names."""
-UP = ("creating", "in_service")
 
 
-@dataclass(frozen=True)
-class LoadEvent:
-    """Something that a progress display may show."""
-
-    option: str
-    state: str
-    """`not begun`, `waiting`, `starting`, `loading`, `stopping`, `deleting`, `done`, `never loaded`, `stopped` or
-    `failed`."""
-    attempts_done: int
-    attempts_total: int
-    detail: str = ""
-    progress: AttemptProgress | None = None
-    """Of the running attempt; None where there is none."""
-
-
-OnEvent = Callable[[LoadEvent], None]
-
-
-def load_all(config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> list[EndpointRecord]:
-    """Run every missing load point and delete each endpoint when its load is done; returns the ledger.
-
-    Options whose endpoint fails, or does not answer, are noted in the ledger and the others continue. Raises LoadError if a
-    load process died, or the nodes of a cluster cannot be had, NoOptionLeft if nothing could be measured of any option,
-    BudgetExceeded if the estimated spend reached the budget, CredentialsError where AWS credentials have expired, TeardownError
-    for what could not be deleted. Whatever stops it, everything in the ledger is deleted; finished attempts stay on disk, and
-    running this again continues with the missing ones.
-    """
-    config.require_measured()
-    config = config.deployed()
-    ledger = Ledger(run.ledger_file, run.run_id)
-    with (
-        guarded(run, "03_run_inference"),
-        delete_after_failure(run),
-        opened_cluster(config.load.cluster) as cluster,
-    ):
-        if not run.instrument_file.is_file() and any(missing_attempts(o, config, run) for o in config.options):
-            calibrate(config, run, cluster)
-        runner = _OptionRunner(config, run, ledger, cluster, on_event)
-        _serve_all(runner, config, run, ledger)
-        if not config.endpoints.keep and ledger.remaining():
-            delete_remaining(run)
-        runner.cloudwatch.ask_again()
-        judge_answers(config, run)
-        if not any(run.requests.glob("*.parquet")):
-            raise no_option_left(ledger)
-    return ledger.records()
-
-
-def _serve_all(runner: _OptionRunner, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> None:
-    """Serve every option, starting with those whose endpoints are up, and watch the budget.
-
-    Of a race that lacks its limit, one after the other until it is set.
-    """
-    in_order = race_order(config, run, ledger)
-    waiting = sorted(in_order, key=lambda option: not _is_up(ledger.record(option.name)))
-    with ThreadPoolExecutor(served_at_once(config), thread_name_prefix="option") as pool:
-        pending: set[Future] = set()
-        try:
-            while waiting or pending:
-                is_alone = lacks_limits(config, run)
-                if not (is_alone and pending):
-                    begun = waiting[:1] if is_alone else waiting
-                    pending |= {pool.submit(runner.serve, option) for option in begun}
-                    waiting = waiting[len(begun) :]
-                done, pending = wait(pending, timeout=BUDGET_LOOK_S, return_when=FIRST_EXCEPTION)
-                failed = next((f.exception() for f in done if f.exception() is not None), None)
-                if failed is not None:
-                    raise failed
-                if pending:
-                    stay_within_budget(config, ledger)
-        except BaseException:
-            runner.stop()
-            for future in pending:
-                future.cancel()
-            raise
-
-
-def _is_up(record: EndpointRecord | None) -> bool:
-    return record is not None and record.state in UP
-
-
-class _OptionRunner:
+class OptionRunner:
     """The load of all options of a run. One thread serves one option at a time: its place is the endpoint's."""
 
     def __init__(
@@ -186,11 +91,11 @@ class _OptionRunner:
             for option in self._config.options:
                 if option.name not in self._ended:
                     state = "stopping" if option.name in self._begun else "not begun"
-                    _Notifier(option, self._config, self._run, self._on_event)(state)
+                    Notifier(option, self._config, self._run, self._on_event)(state)
 
     def serve(self, option: OptionBase) -> None:
         """Deploy an option if it is not yet, run its missing load points, delete it."""
-        notify = _Notifier(option, self._config, self._run, self._on_event)
+        notify = Notifier(option, self._config, self._run, self._on_event)
         state, detail = "stopped", ""
         try:
             state, detail = self._serve(option, notify)
@@ -199,7 +104,7 @@ class _OptionRunner:
                 self._ended.add(option.name)
                 notify(state, detail)
 
-    def _serve(self, option: OptionBase, notify: _Notifier) -> tuple[str, str]:
+    def _serve(self, option: OptionBase, notify: Notifier) -> tuple[str, str]:
         """How it ended, for a `LoadEvent`: state and detail."""
         if self._stopping.is_set():
             return "not begun", ""
@@ -228,7 +133,7 @@ class _OptionRunner:
             return "stopped", ""
         return "failed", self._ledger.record(option.name).failure or ""
 
-    def _wait_until_ready(self, deployment: Deployment, notify: _Notifier) -> bool:
+    def _wait_until_ready(self, deployment: Deployment, notify: Notifier) -> bool:
         """True once the endpoint is in service, or not wanted any more; false if it failed for good, or all is to stop."""
         notify("starting")
         record = deployment.plan()
@@ -246,7 +151,7 @@ class _OptionRunner:
             record = deployment.step()
         return record.state in READY
 
-    def _run_attempts(self, deployment: Deployment, notify: _Notifier) -> bool:
+    def _run_attempts(self, deployment: Deployment, notify: Notifier) -> bool:
         """Run the missing load points, if a first request is answered; false if the endpoint was lost on the way."""
         option = deployment.option
         if not missing_attempts(option, self._config, self._run):
@@ -285,7 +190,7 @@ class _OptionRunner:
         address: Address,
         processes: LoadProcesses,
         repeated: Counter[Attempt],
-        notify: _Notifier,
+        notify: Notifier,
     ) -> bool:
         """Where the SLO follows the machine: what it is a multiple of. False if a race has no limit after them."""
         option, config, run = deployment.option, self._config, self._run
@@ -302,9 +207,7 @@ class _OptionRunner:
             return False
         return True
 
-    def _goes_on(
-        self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], notify: _Notifier
-    ) -> bool:
+    def _goes_on(self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], notify: Notifier) -> bool:
         """True if the endpoint is still there after a load point, so that the next may follow.
 
         Requests that were refused because of credentials, or that failed at an endpoint that no longer exists, say nothing
@@ -334,7 +237,7 @@ class _OptionRunner:
     def _lacks_answers(self, option: OptionBase) -> bool:
         return lacks_answers(option, self._config, self._run, self._ledger)
 
-    def _collect_answers(self, deployment: Deployment, notify: _Notifier) -> bool:
+    def _collect_answers(self, deployment: Deployment, notify: Notifier) -> bool:
         """Run the pass whose answers are scored, if it is wanted. False if the server was lost, or all is to stop: then what came
         back says nothing of the option.
         """
@@ -362,7 +265,7 @@ class _OptionRunner:
         return True
 
     def _still_answers(
-        self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], notify: _Notifier
+        self, deployment: Deployment, spec: AttemptSpec, repeated: Counter[Attempt], notify: Notifier
     ) -> bool:
         """False if the server fell silent in a load point and does not answer a single request either.
 
@@ -384,7 +287,7 @@ class _OptionRunner:
             repeated[attempt] <= MOST_REPEATS and self._answers_again(deployment.option, situation, notify)
         )
 
-    def _answers_again(self, option: OptionBase, situation: str, notify: _Notifier) -> bool:
+    def _answers_again(self, option: OptionBase, situation: str, notify: Notifier) -> bool:
         """Wait for a server that was lost under load; false if it is gone for good or too long, which the ledger records."""
         longest_s = self._config.endpoints.unreachable_for_s
         deadline, pauses = time.monotonic() + longest_s, growing_pauses()
@@ -430,8 +333,7 @@ class _OptionRunner:
 
     def _note_answers(self, option: str, rows: list[dict]) -> None:
         """The same of answers that were scored."""
-        names = ("prompt_tokens", "output_tokens", "cached_tokens")
-        self._note_tokens(option, *(sum(row[name] or 0 for row in rows) for name in names))
+        self._note_tokens(option, *(sum(row[name] or 0 for row in rows) for name in TOKENS))
 
     def _start_processes(self, option: OptionBase) -> LoadProcesses:
         """Load processes on CPUs that no others use: an even share of them for each endpoint that is loaded at once.
@@ -462,19 +364,3 @@ class _OptionRunner:
             delete_endpoint(record, self._run, self._ledger)
         except TeardownError as error:
             self._ledger.update(option.name, record.endpoint_name, state="failed", failure=str(error))
-
-
-class _Notifier:
-    """Reports the state of an option, with how many of its attempts are measured."""
-
-    def __init__(self, option: OptionBase, config: BenchmarkConfig, run: RunFolder, on_event: OnEvent) -> None:
-        self._option, self._config, self._run, self._on_event = option, config, run, on_event
-        self._done = self._total = 0
-
-    def __call__(self, state: str, detail: str = "") -> None:
-        self._done, self._total = count_attempts(self._option, self._config, self._run)
-        self._on_event(LoadEvent(self._option.name, state, self._done, self._total, detail))
-
-    def progress(self, label: str, progress: AttemptProgress) -> None:
-        """Report the running attempt."""
-        self._on_event(LoadEvent(self._option.name, "loading", self._done, self._total, label, progress))

@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ResultFileError
 from helpers.importers.files import OpenedFile, read_objects

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.file import LoadedConfig
-from helpers.config.load import KIND_WORDS, LoadLevel, Search
+from helpers.config.load import Search
+from helpers.config.load_level import KIND_WORDS, LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.config.strict import slug
 from helpers.endpoints.pricing import price_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.config.options import ImportedOption
 from helpers.errors import ConfigError
 from helpers.importers.files import OpenedFile, only_model, read_objects

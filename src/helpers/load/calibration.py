@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import ClosedLoop, LoadLevel
+from helpers.config.load import ClosedLoop
+from helpers.config.load_level import LoadLevel
 from helpers.config.workload import Generation
 from helpers.load.address import Address
 from helpers.load.attempt_run import Finished

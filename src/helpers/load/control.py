@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import ROUNDS, LoadBase, LoadLevel
+from helpers.config.load import ROUNDS, LoadBase
+from helpers.config.load_level import LoadLevel
 from helpers.config.options import OptionBase
 from helpers.config.strict import slug
 from helpers.load.race_state import Block, read_block, sent_of

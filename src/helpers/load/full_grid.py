@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import Load, LoadLevel, closed_loop_prompts
+from helpers.config.load import Load, closed_loop_prompts
+from helpers.config.load_level import LoadLevel
 from helpers.config.options import OptionBase
 from helpers.metrics.sample_size import levels_of, requests_for_slo
 

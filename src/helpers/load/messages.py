@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from helpers.config.load import Load, LoadLevel
+from helpers.config.load import Load
+from helpers.config.load_level import LoadLevel
 from helpers.config.workload import Bin, Conversations, Generation, ThinkingTags
 from helpers.load.address import Address
 from helpers.run.records import Attempt

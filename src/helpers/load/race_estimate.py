@@ -20,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import ROUNDS, LoadLevel, closed_loop_prompts
+from helpers.config.load import ROUNDS, closed_loop_prompts
+from helpers.config.load_level import LoadLevel
 from helpers.config.options import OptionBase
 from helpers.config.workload import Dataset
 from helpers.metrics.looks import Looks, looks_of

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import Load, LoadLevel, Search
+from helpers.config.load import Load, Search
+from helpers.config.load_level import LoadLevel
 from helpers.config.options import OptionBase
 from helpers.load.full_grid import full_load, full_requests
 from helpers.load.race import Price, price_so_far

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import ROOM, ROUNDS, LoadLevel, Search, closed_loop_prompts
+from helpers.config.load import ROOM, ROUNDS, Search, closed_loop_prompts
+from helpers.config.load_level import LoadLevel
 from helpers.config.options import OptionBase
 from helpers.config.strict import slug
 from helpers.config.workload import Dataset

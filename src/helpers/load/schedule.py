@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from helpers.config.load import LoadLevel, OpenLoop, Ramp, Search, TraceReplay
+from helpers.config.load import OpenLoop, Ramp, Search, TraceReplay
+from helpers.config.load_level import LoadLevel
 from helpers.prompts.traces import read_trace
 from helpers.run.prompt_files import ARRIVAL
 from helpers.run.records import ArrivalFacts

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.run.records import AttemptFacts, read_requests
 
 KIND = ["status", "http_status", "error_type"]

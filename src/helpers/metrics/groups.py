@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.metrics import formulas as metrics
 from helpers.metrics.attempts import end_columns
 from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED

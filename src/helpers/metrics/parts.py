@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import OPEN_LOOPS
+from helpers.config.load_level import OPEN_LOOPS
 from helpers.config.mix import MIXED
 from helpers.metrics.load_point_latencies import LoadPointLatencies
 from helpers.metrics.summary import read_load_points

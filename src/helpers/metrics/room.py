@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from helpers.config.load import OPEN_LOOPS, ROOM
+from helpers.config.load import ROOM
+from helpers.config.load_level import OPEN_LOOPS
 from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED, judged_state
 from helpers.metrics.intervals import Interval, ratio_interval
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import ClosedLoop, LoadLevel
+from helpers.config.load import ClosedLoop
+from helpers.config.load_level import LoadLevel
 from helpers.config.strict import slug
 from helpers.run.whole_files import write_atomically
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import OPEN_LOOPS
+from helpers.config.load_level import OPEN_LOOPS
 from helpers.metrics import formulas as metrics
 from helpers.metrics.attempts import end_columns, repetitions_that_count, was_overloaded
 from helpers.metrics.chunks import inter_token_percentiles

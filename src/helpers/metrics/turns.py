@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.config.strict import slug
 from helpers.metrics.formulas import with_failures, with_latencies
 from helpers.metrics.intervals import percentile, samples_to_show

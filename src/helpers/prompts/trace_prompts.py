@@ -23,7 +23,8 @@ from helpers.metrics.sample_size import levels_of, requests_for_slo
 from helpers.number_text import plural
 from helpers.prompts.sources import Record, describe_source, read_records
 from helpers.prompts.tokenizers import count_tokens, render_chat, token_ends
-from helpers.prompts.traces import Trace, TraceRequest, block_tokens, read_trace, read_trace_requests
+from helpers.prompts.trace_requests import TraceRequest, block_tokens, read_trace_requests
+from helpers.prompts.traces import Trace, read_trace
 from helpers.prompts.wording import Prompt, Wording, batches
 
 MOST_TOKENS = 100_000_000

@@ -8,7 +8,7 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.metrics.formulas import percentile
 from helpers.report.charts.load_points import latency_to_draw
 from helpers.report.comparing import compared, listed, more_expensive, quoted

@@ -8,7 +8,8 @@ import pandas as pd
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import KIND_WORDS, OPEN_LOOPS, ClosedLoop, Load, OpenLoop, Search, TraceReplay
+from helpers.config.load import ClosedLoop, Load, OpenLoop, Search, TraceReplay
+from helpers.config.load_level import KIND_WORDS, OPEN_LOOPS
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.report.columns import Column
 from helpers.report.display import Table

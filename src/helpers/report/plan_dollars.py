@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import LoadLevel, Ramp
+from helpers.config.load import Ramp
+from helpers.config.load_level import LoadLevel
 from helpers.config.options import BedrockOption, OpenAIOption, Option, SageMakerOption
 from helpers.config.workload import Dataset
 from helpers.metrics.answers import samples_of

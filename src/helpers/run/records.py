@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.config.strict import slug
 from helpers.errors import AnalysisError
 from helpers.run.machine import MachineFacts

@@ -54,9 +54,11 @@ def write_samples(path: Path, samples: Sequence[Sample], trouble: str | None) ->
 
 def add_samples(run: RunFolder, load_point: str, source: str, samples: Sequence[Sample], trouble: str | None) -> None:
     """Write the samples of one source in place of its earlier ones, beside those of others."""
-    rows, earlier = read_samples(run, load_point) or (pd.DataFrame(columns=SCHEMA.names), None)
-    others = [Sample(*row) for row in rows[rows["source"] != source].itertuples(index=False)]
-    write_samples(run.folder(FOLDER) / f"{load_point}.parquet", [*others, *samples], trouble or earlier)
+    path, others, earlier = run.folder(FOLDER) / f"{load_point}.parquet", [], None
+    if path.is_file():
+        _, earlier = read_samples(run, load_point)
+        others = [Sample(**row) for row in pq.read_table(path).to_pylist() if row["source"] != source]
+    write_samples(path, [*others, *samples], trouble or earlier)
 
 
 def read_samples(run: RunFolder, load_point: str) -> tuple[pd.DataFrame, str | None] | None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.endpoints.option_runner import LoadEvent
+from helpers.endpoints.load_events import LoadEvent
 from helpers.errors import AnalysisError, ParameterError
 from helpers.load.plan import count_attempts
 from helpers.load.race_standing import Standing, standings_of

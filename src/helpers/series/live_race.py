@@ -11,7 +11,7 @@ from contextlib import suppress
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.endpoints.option_runner import LoadEvent
+from helpers.endpoints.load_events import LoadEvent
 from helpers.errors import AnalysisError
 from helpers.load.race_standing import Standing, standings_of
 from helpers.metrics.single_requests import with_limits

@@ -33,7 +33,7 @@ class OptionProgress(BaseModel):
     """An option's progress."""
 
     state: str
-    """As in `option_runner.LoadEvent`; "not begun" before its first."""
+    """As in `load_events.LoadEvent`; "not begun" before its first."""
     detail: str = ""
     done: int
     total: int

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import KIND_WORDS, Search
+from helpers.config.load import Search
+from helpers.config.load_level import KIND_WORDS
 from helpers.config.options import OptionBase
 from helpers.metrics.formulas import CLIENT_LIMITED, MISSED
 from helpers.metrics.quality import AnswerQuality

@@ -9,7 +9,8 @@ import pandas as pd
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.imports import HOW_TO_ADD, PERCENTILES
-from helpers.config.load import ROOM, LoadLevel
+from helpers.config.load import ROOM
+from helpers.config.load_level import LoadLevel
 from helpers.metrics.formulas import CLIENT_LIMITED, MISSED, UNDECIDED
 from helpers.verdict.verdict import OpenLimit
 

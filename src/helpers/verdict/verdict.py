@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from helpers.config.load import LoadKind
+from helpers.config.load_level import LoadKind
 from helpers.metrics.quality import AnswerQuality
 from helpers.price import Price
 from helpers.run.report_warning import ReportWarning

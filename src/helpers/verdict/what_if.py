@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import OPEN_LOOPS
+from helpers.config.load_level import OPEN_LOOPS
 from helpers.metrics.formulas import LATENCIES
 from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.metrics.load_point_latencies import PERCENTS

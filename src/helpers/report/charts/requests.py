@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.config.load import LoadLevel
+from helpers.config.load_level import LoadLevel
 from helpers.metrics.intervals import percentile
 from helpers.report.charts.line_names import name_lines
 from helpers.report.charts.panels import panels
