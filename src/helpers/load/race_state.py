@@ -118,6 +118,14 @@ def points_of(option: OptionBase, config: BenchmarkConfig, requests: Path, endpo
 
     A rate that is measured only to show room at the highest is none of them: the one that `needs` it names it.
     """
+    files = tuple(sorted(_files_of(option, requests)))
+    key = repr(config), option.name, endpoint and endpoint.price, files, tuple(map(written_ns, files))
+    return _points(_Held(key, option, config, requests, endpoint))
+
+
+@lru_cache(maxsize=200)
+def _points(held: _Held) -> Points:
+    option, config, requests, endpoint = held.arguments
     looks, levels, asked = looks_of(config), config.load.possible_levels(), set(config.load.levels())
     datasets = {dataset.name: dataset for dataset in config.datasets_of(option)}
     blocks, measured = {}, {}
@@ -164,14 +172,14 @@ def _no_more_than(most: int, points: list[Point]) -> list[Point]:
 def row_of(files: Sequence[Path], config: BenchmarkConfig, endpoint: EndpointRecord | None) -> dict | None:
     """The summary of a load point from the files of its blocks (`summary.summarise`); None where nothing of it counts."""
     key = str(config.slo), endpoint and endpoint.price, tuple(map(written_ns, files)), tuple(files)
-    return _summarised(_Held(config, endpoint, key)) if files else None
+    return _summarised(_Held(key, files, config, endpoint)) if files else None
 
 
 class _Held:
-    """Arguments of a summary that are told apart by what it rests on."""
+    """Arguments of a function that are told apart by what its result rests on."""
 
-    def __init__(self, config: BenchmarkConfig, endpoint: EndpointRecord | None, key: tuple) -> None:
-        self.config, self.endpoint, self.key = config, endpoint, key
+    def __init__(self, key: tuple, *arguments: object) -> None:
+        self.key, self.arguments = key, arguments
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -182,10 +190,10 @@ class _Held:
 
 @lru_cache(maxsize=2000)
 def _summarised(held: _Held) -> dict | None:
-    files = held.key[-1]
+    files, config, endpoint = held.arguments
     facts = [read_block(file).facts for file in files]
-    point = next(iter(read_load_points(files[0].parent, facts, held.config)), None)
-    return None if point is None else summarise(point, held.endpoint, held.config)
+    point = next(iter(read_load_points(files[0].parent, facts, config)), None)
+    return None if point is None else summarise(point, endpoint, config)
 
 
 class Block(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,33 +46,47 @@ def rates_of(point: LoadPoint, window_s: float, streams: int, config: BenchmarkC
         "goodput": metrics.within_slo(here, config.slo).astype(float),
         **{name: np.where(ok, here[name].fillna(0).to_numpy(dtype=float), 0.0) for name in TOKENS},
     }
-    row = {}
+    row, repetitions = {}, _repetitions_of(point, config)
     for name, amount in amounts.items():
-        rate, interval = float(amount.sum()) / window_s, _rate_interval(point, amount, config)
+        rate, interval = float(amount.sum()) / window_s, _rate_interval(repetitions, amount, sides, config)
         if point.facts[0].load_kind == "closed_loop":
             interval = _with_rare_stalls(interval, rate, here, ok, window_s, streams, sides)
         row |= {f"{name}_per_s{bound}": value for bound, value in zip(BOUNDS, (rate, *interval), strict=True)}
     return row
 
 
-def _rate_interval(point: LoadPoint, amounts: np.ndarray, config: BenchmarkConfig) -> Interval:
+class _Repetition(NamedTuple):
+    mine: np.ndarray
+    """Which requests of the steady window are its own."""
+    durations: np.ndarray
+    """Their shares of its window, in s."""
+    replicate: int
+
+
+def _repetitions_of(point: LoadPoint, config: BenchmarkConfig) -> list[_Repetition]:
+    """Those that have requests in the steady window."""
+    here, found = point.steady[["repetition", "t0_ns", "done_ns"]], []
+    for facts in point.facts:
+        mine = (here["repetition"] == facts.repetition).to_numpy()
+        if mine.any():
+            found.append(_Repetition(mine, _shares_of_window_s(here[mine], facts), replicate_of(facts, config)))
+    return found
+
+
+def _rate_interval(
+    repetitions: list[_Repetition], amounts: np.ndarray, sides: Sides, config: BenchmarkConfig
+) -> Interval:
     """From the endpoints where there are replicates, from the repetitions where there are at least three, else, as always in a
     race, from single requests: its blocks differ in length.
 
     A request takes its share of the window: in a closed loop as much of it as the request lasts, since a stream sends the next
     one when the last has ended; in an open loop up to the next send.
     """
-    sides = surely(config).of_rate(CONFIDENCE, len(point.steady))
-    parts, durations, replicates = [], [], []
-    for facts in point.facts:
-        mine = (point.steady["repetition"] == facts.repetition).to_numpy()
-        if mine.any():
-            replicates.append(replicate_of(facts, config))
-            parts.append(amounts[mine])
-            durations.append(_shares_of_window_s(point.steady[mine], facts))
+    parts = [amounts[repetition.mine] for repetition in repetitions]
+    durations = [repetition.durations for repetition in repetitions]
     if config.endpoints.replicates > 1:
         within = rate_interval(parts, durations, sides, independent=False)
-        return replicates_interval(parts, durations, replicates, within, sides)
+        return replicates_interval(parts, durations, [r.replicate for r in repetitions], within, sides)
     if len(parts) >= 3 and looks_of(config) is None:
         totals = [np.array([part.sum() for part in of_it]) for of_it in (parts, durations)]
         return ratio_interval(*totals, sides)
