@@ -34,6 +34,13 @@ def test_levels_are_bracketed_by_first_looks():
     assert step(point(4, 2, within=False)) == Measure("short", 2)
 
 
+def test_a_level_that_is_shown_to_miss_the_slo_leads_to_the_lowest_one():
+    """Which alone can exclude the option; where it seems to meet the SLO, those between are bracketed as before."""
+    missed = point(4, 2, state="missed", within=False)
+    assert step(missed) == Measure("short", 1)
+    assert step(missed, point(1, 8)) == Measure("short", 2)
+
+
 def test_the_highest_level_that_seems_to_meet_the_slo_is_measured_until_it_does():
     assert step(point(4, 2), point(8, 1.5, within=False)) == Measure("short", 4)
     assert step(point(4, 2, spent=True), point(8, 1.5, state="missed", within=False)) == Measure("short", 2), (
@@ -126,6 +133,13 @@ def test_options_within_the_indifference_are_not_told_apart():
 def test_both_prices_have_to_be_higher():
     known = {"short": [Point(level, False, 30, "undecided", True, (price(3), price(1))) for level in LEVELS]}
     assert isinstance(next_step(known, ALL, (price(2, 0.01),) * 2, 0.05), Measure)
+
+
+def test_the_dataset_that_may_exclude_an_option_comes_first():
+    known = points(point(4, 2, state="missed", within=False)) | points(point(4, 2, n=29), dataset="long")
+    assert next_step(known, {"short": 0.5, "long": 0.5}, None, 0.05) == Measure("short", 1)
+    known = points(point(4, 2, within=False)) | points(point(4, 2, n=29), dataset="long")
+    assert next_step(known, {"short": 0.5, "long": 0.5}, None, 0.05) == Measure("long", 8), "of which less is known"
 
 
 def test_a_dataset_that_no_load_can_serve_excludes_the_option():

@@ -41,6 +41,12 @@ def test_the_full_grid_takes_the_place_of_the_races_load(tmp_path):
     assert standing.full == Bill(76, pytest.approx(1 + 37 / 3600), pytest.approx(3.6 + 37e-3))
 
 
+def test_the_full_grid_waits_for_steady_states_as_the_race_did(tmp_path):
+    """A block of 8 is to send 4 to warm up, 8 and 2: the first took 6 more, and so would each of two load points."""
+    folder = write(tmp_path, block(), block(start_s=30, repetition=2))
+    assert standing_of(raced(race={"first_look": 8}), folder, endpoint("a", 3.6, **HOUR)).full.requests == 76 + 2 * 6
+
+
 def test_the_rate_between_levels_is_interpolated_and_beyond_them_bounded(tmp_path):
     """Measured at two workers alone, at 1/s: half of it at one, the same at four (16 + 29 + 8 requests)."""
     folder = write(tmp_path, block(level=2.0))

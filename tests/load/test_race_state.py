@@ -7,7 +7,7 @@ from examples import endpoint, facts, make_config, request, summarise_load_point
 
 from helpers.config.load_level import LoadLevel
 from helpers.load.race import Leave, Measure
-from helpers.load.race_state import blocks_of, points_of, read_block, seconds_left, sent_of, step_of
+from helpers.load.race_state import blocks_of, points_of, read_block, seconds_left, sent_of, step_of, took_its_part
 from helpers.metrics.attempts import is_overloaded
 from helpers.run.records import OVERLOAD, read_facts
 from helpers.verdict.judging import judge
@@ -176,6 +176,28 @@ def test_a_load_point_is_not_given_up_because_few_requests_happen_to_be_alike(tm
     config = raced(race={"first_look": 30, "max_requests": 480})
     at_one = points_of(config.options[0], config, tmp_path, endpoint("a"))["short"][0]
     assert (at_one.n, at_one.state, at_one.may_be_decided) == (64, "undecided", True)
+
+
+@pytest.mark.parametrize(("n", "may_be_decided"), [(40, True), (80, False)])
+def test_no_load_point_is_given_up_after_its_first_look(tmp_path, n, may_be_decided):
+    """A tenth of its requests was beyond the limit, and a tenth may be: perhaps bad luck at first, soon no more."""
+    rows = [request(at, 2.0 if at % 10 == 2 else 0.1, level=1.0) for at in range(n)]
+    write_run(tmp_path, rows, [facts(0, n, load_kind="closed_loop", level=1.0, load_point="a__short__c1__r1")])
+    config = raced(race={"first_look": 30, "max_requests": 120})
+    at_one = points_of(config.options[0], config, tmp_path, endpoint("a"))["short"][0]
+    assert (at_one.n, at_one.may_be_decided) == (n, may_be_decided)
+
+
+@pytest.mark.parametrize(("waited", "is_over"), [(0, True), (400, False)])
+def test_the_full_grid_would_wait_for_steady_states_as_the_race_did(tmp_path, waited, is_over):
+    """Of 700 requests that a race sent, its first block took 400 more than were asked for until it was steady."""
+    first, config = 30 + waited, raced(race={"first_look": 30, "max_requests": 480}, min_requests=120)
+    for repetition, n in ((1, first), (2, 700 - first)):
+        place = {"level": 1.0, "repetition": repetition}
+        rows = [request(at, 0.1, **place) for at in range(n)]
+        window = facts(0, n, load_kind="closed_loop", load_point=f"a__short__c1__r{repetition}", **place)
+        write_run(tmp_path, rows, [replace(window, processes=[replace(window.processes[0], requests=n)])])
+    assert took_its_part(config.options[0], config, tmp_path) is is_over
 
 
 def test_a_load_point_with_an_unsteady_block_is_given_up(tmp_path):

@@ -354,12 +354,17 @@ def _pilot(levels: Sequence[Point], climbs: bool) -> float | None:
     between = [p.level for p in levels if floor < p.level < ceiling and not p.is_measured and not p.is_spent]
     if climbs and ceiling == math.inf:
         return max((level for level in between if level <= FARTHEST * floor), default=min(between, default=None))
+    if floor == -math.inf and any(point.state == "missed" for point in tried):
+        return min(between, default=None)
     return between[len(between) // 2] if between else None
 
 
-def _urgency(levels: Sequence[Point], share: float) -> tuple[bool, float]:
-    """Datasets without a feasible load come first, those of which least is known before others; then wide prices."""
+def _urgency(levels: Sequence[Point], share: float) -> tuple[bool, bool, float]:
+    """Datasets without a feasible load come first: one that may exclude the option, as no load of it seems to meet the SLO and
+    one is shown to miss it, and then those of which least is known. Then wide prices.
+    """
     best = _best(levels)
     if best is None:
-        return True, -sum(point.n for point in levels)
-    return False, share * (best.prices[0].high - best.prices[0].low)
+        may_exclude = any(p.state == "missed" for p in levels) and not any(p.is_within for p in levels)
+        return True, may_exclude, -sum(point.n for point in levels)
+    return False, False, share * (best.prices[0].high - best.prices[0].low)

@@ -23,7 +23,7 @@ from helpers.config.load_level import LoadLevel
 from helpers.config.options import OptionBase
 from helpers.load.full_grid import full_load, full_requests
 from helpers.load.race import Price, price_so_far
-from helpers.load.race_state import blocks_of, points_of, read_block, row_of, traffic_of, written_ns
+from helpers.load.race_state import blocks_of, points_of, read_block, row_of, traffic_of, waited_for, written_ns
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import read_requests
 
@@ -102,7 +102,7 @@ def _standing(
     spent = Bill(sum(visit.requests for visit in visits), *_hours_and_dollars(endpoint, loaded_s))
     full = spent if has_failed else None
     if full is None and not isinstance(config.load, Search):
-        full = _full(option, config, rows, spent, loaded_s, endpoint)
+        full = _full(option, config, rows, waited_for(option, config, requests), spent, loaded_s, endpoint)
     return Standing(
         option=option.name,
         visits=visits,
@@ -170,15 +170,18 @@ def _full(
     option: OptionBase,
     config: BenchmarkConfig,
     rows: dict[tuple[str, LoadLevel], dict],
+    waited: float,
     spent: Bill,
     loaded_s: float,
     endpoint: EndpointRecord | None,
 ) -> Bill:
-    """As the race took it, with the load of the full grid in place of the race's."""
+    """As the race took it, with the load of the full grid in place of the race's; each load point of it waits for `waited` more
+    requests.
+    """
     load, sent, lasts_s = full_load(config), 0.0, 0.0
     for dataset in config.datasets_of(option):
         for level in load.levels():
-            point = _full_point(level, load, _rate(level, dataset.name, rows))
+            point = _full_point(level, load, waited, _rate(level, dataset.name, rows))
             sent += point[0]
             lasts_s = None if lasts_s is None or point[1] is None else lasts_s + point[1]
     if lasts_s is None or endpoint is None or not rows:
@@ -196,9 +199,9 @@ def _full_dollars(endpoint: EndpointRecord, spent: Bill, sent: float, further_ho
     return None if spent.usd is None or usd_per_hour is None else spent.usd + usd_per_hour * further_hours
 
 
-def _full_point(level: LoadLevel, load: Load, rate_per_s: float | None) -> tuple[float, float | None]:
+def _full_point(level: LoadLevel, load: Load, waited: float, rate_per_s: float | None) -> tuple[float, float | None]:
     """Requests and seconds of a load point, which ends at `max_duration_s`; None where its rate is unknown."""
-    sent = full_requests(level, load)
+    sent = full_requests(level, load) + waited
     if level.is_open:
         return sent, sent / level.value
     if rate_per_s is None:

@@ -31,8 +31,10 @@ from helpers.run.records import AttemptFacts, read_attempt_facts, read_requests
 
 LEAST_LEFT = 0.1
 """Share of `max_duration_s` below which no further block begins."""
-LEAST_CHANCE = 0.2
+LEAST_CHANCE = 0.1
 """A load point that is less likely than this to be decided by its last look is left undecided."""
+EARLIEST = 2
+"""No load point is left so before it holds so many times the requests of a first look: bad luck looks like a bad server."""
 MOST_OF_GRID = 1.1
 """A race begins nothing more once it has sent so many times the requests of the full grid, but what is `KEPT`."""
 KEPT = 0.5
@@ -71,8 +73,28 @@ def took_its_part(option: OptionBase, config: BenchmarkConfig, requests: Path) -
         files = _files_of(other, requests)
         sent[other.name] = sent_of([read_block(file) for file in files])
         is_to_come = not files and other.name != option.name
-        most += (MOST_OF_GRID - KEPT * is_to_come) * requests_of_grid(other, config)
-    return sum(sent.values()) >= most and sent[option.name] >= KEPT * requests_of_grid(option, config)
+        most += (MOST_OF_GRID - KEPT * is_to_come) * _grid_of(other, config, requests)
+    return sum(sent.values()) >= most and sent[option.name] >= KEPT * _grid_of(option, config, requests)
+
+
+def _grid_of(option: OptionBase, config: BenchmarkConfig, requests: Path) -> float:
+    """Requests that the full grid would send to an option."""
+    load_points = len(config.datasets_of(option)) * len(config.load.levels())
+    return requests_of_grid(option, config) + load_points * waited_for(option, config, requests)
+
+
+def waited_for(option: OptionBase, config: BenchmarkConfig, requests: Path) -> float:
+    """Requests that the first block of a load point took on average, beyond those that it was to have, until it was steady. In
+    the full grid each load point would wait as long. 0 before any is measured.
+    """
+    waited = []
+    for dataset in config.datasets_of(option):
+        found = _blocks(option.name, dataset.name, requests)
+        for level in config.load.possible_levels():
+            if level.slug in found:
+                sent = sent_of([read_block(found[level.slug][0])])
+                waited.append(max(0.0, sent - requests_of_block(level, 0, config)))
+    return sum(waited) / len(waited) if waited else 0.0
 
 
 def _files_of(option: OptionBase, requests: Path) -> list[Path]:
@@ -287,6 +309,8 @@ def _is_futile(row: Mapping, failures: tuple[int, int], has_room: bool, config: 
         return False
     if row["steady"] == False:  # noqa: E712
         return True
+    if has_room and int(row["n"]) < EARLIEST * looks.totals[0]:
+        return False
     effect = least_effect(float(row["failure_effect"]), int(row["n"]))
     chances = [
         chance_to_decide(*failures, 2 * most, slo.error_rate, looks.of_failures(slo.confidence), effect)
