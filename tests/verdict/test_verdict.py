@@ -308,6 +308,15 @@ def test_a_higher_load_that_says_nothing_may_change_the_ranking(doubt, words):
     assert "more expensive at 5 requests/s than the cheapest at 20 requests/s" in verdict.option("b").reason
 
 
+@pytest.mark.parametrize(("at_8", "may"), [(9, []), (4.5, ["b"])])
+def test_a_lower_load_without_a_look_makes_nobody_cheaper_where_less_load_costs_more(at_8, may):
+    """At half the load 5/s were served, and 9/s or 4.5 at the highest. Where more load is cheaper, the lowest is not."""
+    config = make_config(["w", "b"], load={"concurrency": [2, 4, 8]})
+    served = [{"option": "w", "level": level, "rate": 10} for level in (2, 4, 8)]
+    served += [{"option": "b", "level": level, "rate": rate, "slo": "undecided"} for level, rate in ((4, 5), (8, at_8))]
+    assert may_be_cheaper(*served[:3], *({**one, "usd_per_hour": 7.2} for one in served[3:]), config=config) == may
+
+
 def test_a_higher_load_that_says_nothing_changes_no_ranking_where_a_lower_one_misses_the_slo():
     points = [
         {"option": "b", "level": level, "slo": slo} for level, slo in ((1, "met"), (4, "missed"), (8, "client_limited"))

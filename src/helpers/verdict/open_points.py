@@ -15,6 +15,7 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
+from helpers.load.race import Point, Price, lowest_price
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.chosen_points import cheapest_load, estimate_of, mixed_cost, traffic_shares
@@ -179,8 +180,8 @@ def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: Cos
     """The least that a load may cost if it was not measured or its figures cannot be trusted; 0 where nothing is known.
 
     What is billed by the token costs the same at every load. An open loop serves at most what is offered, so its price at one
-    rate follows from that at any other. Latency does not fall as concurrency rises, so the throughput of a closed loop grows at
-    most in proportion to it; where only its steadiness is in doubt, it costs what was measured.
+    rate follows from that at any other. That of a closed loop follows from lower and higher ones as in a race
+    (`race.lowest_price`); where only its steadiness is in doubt, it costs what was measured.
     """
     is_measured = row is not None and row["slo"] != CLIENT_LIMITED and row["load_kind"] in ("closed_loop", "users")
     if is_measured and (measured := estimate_of(row, basis)) is not None:
@@ -193,8 +194,12 @@ def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: Cos
         one = priced.iloc[0]
         least = float(one[basis] * one["served_requests_per_s"] / level)
     elif kinds <= {"closed_loop", "users"}:
-        is_trusted = (priced["slo"] != CLIENT_LIMITED) & ~priced["steady"].eq(False) & (priced["level"] < level)
-        least = float((low * priced["level"] / level)[is_trusted].max()) if is_trusted.any() else 0.0
+        trusted = priced[(priced["slo"] != CLIENT_LIMITED) & ~priced["steady"].eq(False)].sort_values("level")
+        known = [
+            Point(other["level"], n=other["n"], prices=(Price(other[basis], low[at], math.inf),))
+            for at, other in trusted.iterrows()
+        ]
+        least = lowest_price(Point(level), known, 0)
     return Estimate(value=least, low=least, high=least)
 
 
