@@ -130,6 +130,20 @@ def test_options_within_the_indifference_are_not_told_apart():
     assert step(*twin, leader=price(2, 0.01), indifference=0.001) == Measure("short", 4)
 
 
+@pytest.mark.parametrize(
+    ("leads", "most", "found"),
+    [
+        (2.25, 480, Measure("short", 8)),  # 2.18 at least, against 2.2 at most, and 2.07 after the last look
+        (2.25, 61, Leave("settled")),  # its last look would not show it
+        (2.4, 480, Leave("settled")),  # shown already
+        (2.09, 4000, Leave("settled")),  # within the indifference
+    ],
+)
+def test_an_option_that_seems_cheaper_is_measured_until_it_is_told_from_the_leader(leads, most, found):
+    known = point(4, 4, n=60), point(8, 2, n=60, state="met", most=most)
+    assert step(*known, leader=price(leads, 0.03)) == found
+
+
 def test_both_prices_have_to_be_higher():
     known = {"short": [Point(level, False, 30, "undecided", True, (price(3), price(1))) for level in LEVELS]}
     assert isinstance(next_step(known, ALL, (price(2, 0.01),) * 2, 0.05), Measure)

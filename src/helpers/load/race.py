@@ -128,10 +128,18 @@ def next_step(
     if any(_best(points[d]) is None and not any(p.may_be_decided for p in _possible(points[d])) for d in shares):
         return Leave("undecided")
     wanted = [(d, level) for d in shares if (level := _next_level(points[d], indifference, climbs)) is not None]
-    if not wanted and own_price(points, shares) is not None:
+    own = own_price(points, shares)
+    if not wanted and own is not None:
         wanted = [(d, level) for d in shares if (level := _to_refine(points[d], indifference)) is not None]
+    if (
+        not wanted
+        and own is not None
+        and leader is not None
+        and _may_be_told_apart(points, shares, leader, indifference)
+    ):
+        wanted = [(d, best.level) for d in shares if not (best := _best(points[d])).is_spent]
     if not wanted:
-        return Leave("undecided" if own_price(points, shares) is None else "settled")
+        return Leave("undecided" if own is None else "settled")
     return _measure(*max(wanted, key=lambda one: _urgency(points[one[0]], shares[one[0]])), points)
 
 
@@ -149,17 +157,46 @@ def _is_tied(own: Sequence[Price], least: Sequence[float], leader: Sequence[Pric
     )
 
 
-def own_price(points: Points, shares: Mapping[str, float]) -> tuple[Price, ...] | None:
+def _may_be_told_apart(
+    points: Points, shares: Mapping[str, float], leader: Sequence[Price], indifference: float
+) -> bool:
+    """Is it open which is cheaper, the option or the leader, and would its last looks show it? Within the indifference it is not
+    asked.
+    """
+    now, in_the_end = own_price(points, shares), own_price(points, shares, in_the_end=True)
+    pairs = list(zip(now, leader, strict=True))
+    if all(abs(price.value / of.value - 1) <= indifference for price, of in pairs) or _are_apart(now, leader):
+        return False
+    return _are_apart(in_the_end, leader)
+
+
+def _are_apart(one: Sequence[Price], other: Sequence[Price]) -> bool:
+    """Is the one or the other shown to be cheaper?"""
+    pairs = list(zip(one, other, strict=True))
+    return all(a.high < b.low for a, b in pairs) or all(a.low > b.high for a, b in pairs)
+
+
+def own_price(points: Points, shares: Mapping[str, float], *, in_the_end: bool = False) -> tuple[Price, ...] | None:
     """What an option costs over the traffic, each dataset at the cheapest load that is shown to meet the SLO; None where one has
-    none.
+    none. `in_the_end`: with the bounds that its last looks would give.
     """
     best = [(share, _best(points[dataset])) for dataset, share in shares.items()]
     if any(point is None for _, point in best):
         return None
+    prices = [(share, _in_the_end(point) if in_the_end else point.prices) for share, point in best]
     return tuple(
-        Price(*(sum(share * point.prices[basis][i] for share, point in best) for i in range(3)))
+        Price(*(sum(share * price[basis][i] for share, price in prices) for i in range(3)))
         for basis in range(len(BASES))
     )
+
+
+def _in_the_end(point: Point) -> list[Price]:
+    """Prices as they would be after the last look, if nothing but the number of requests changed."""
+    shrunk = math.sqrt(point.n / max(point.n, point.most))
+    return [
+        Price(value, value - (value - low) * shrunk, value + (high - value) * shrunk)
+        for value, low, high in point.prices
+    ]
 
 
 def price_so_far(points: Points, shares: Mapping[str, float]) -> tuple[Price, ...] | None:
@@ -250,7 +287,7 @@ def _to_show_behind(
         likely = [p for p in possible if p.is_within or p.state == "met"] or possible
         seems += share * min(point.prices[0].value for point in likely)
         for i in range(len(BASES)):
-            in_the_end[i] += share * min((_low_in_the_end(p, i) for p in possible if p.is_measured), default=math.inf)
+            in_the_end[i] += share * min((_in_the_end(p)[i].low for p in possible if p.is_measured), default=math.inf)
         point = _gate(min(possible, key=lambda p: (lowest_price(p, points[dataset], 0), -p.level)), points[dataset])
         if not point.is_spent:
             at_best.append((share * (point.prices[0].value - point.prices[0].low), dataset, point.level))
@@ -258,12 +295,6 @@ def _to_show_behind(
     if seems <= leader[0].value or not would_show or not at_best:
         return None
     return Measure(*max(at_best)[1:])
-
-
-def _low_in_the_end(point: Point, basis: int) -> float:
-    """The lower bound of a price as it would be after the last look, if nothing but the number of requests changed."""
-    price = point.prices[basis]
-    return price.value - (price.value - price.low) * math.sqrt(point.n / max(point.n, point.most))
 
 
 def _next_level(levels: Sequence[Point], indifference: float, climbs: bool) -> float | None:
