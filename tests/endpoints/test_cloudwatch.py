@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from aws_stub import refusing
 from examples import facts, load_point, make_config, write_run
 from examples import request as a_request
 
@@ -239,28 +236,6 @@ def test_a_call_that_fails_is_said_once_and_loses_nothing(published, capsys):
     assert (columns, warnings) == ({}, [])
 
 
-@contextmanager
-def refusing(code: str, status: int) -> Iterator[str]:
-    """The URL of an AWS that refuses whatever it is asked."""
-
-    class Refusing(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps({"__type": code, "message": "because"}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 LOG_IN, NOTHING = "Next: log in again", "Next: nothing; a new run asks again"
 
 
@@ -269,9 +244,7 @@ LOG_IN, NOTHING = "Next: log in again", "Next: nothing; a new run asks again"
     [
         ("AccessDeniedException", 400, "Next: allow cloudwatch:GetMetricData as docs/policies/caller.json does"),
         ("ExpiredToken", 403, LOG_IN),
-        ("InvalidClientTokenId", 403, LOG_IN),
         ("Throttling", 400, NOTHING),
-        ("InternalServiceFault", 500, NOTHING),
         ("InvalidParameterValue", 400, "Next: look at what AWS said"),
     ],
 )
@@ -292,8 +265,6 @@ def describes():
     ("code", "said"),
     [
         ("AccessDeniedException", "allow sagemaker:DescribeEndpoint as"),
-        ("ExpiredTokenException", LOG_IN),
-        ("ThrottlingException", NOTHING),
         ("ValidationException", "look at what AWS said"),
     ],
 )
