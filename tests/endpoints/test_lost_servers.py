@@ -85,7 +85,7 @@ def test_a_server_that_dies_after_ten_answers_ends_its_option_and_a_rerun_heals_
         run = lab.begin(config)
         lab.finish(config, run)
         failure = records_of(run)["a"].failure
-        assert "fell silent under load (short at concurrency " in failure
+        assert "stopped answering under load (short at concurrency " in failure
         assert "none of the last" in failure
         assert "; waited up to 2 s for it" in failure
         assert "Next: " in failure

@@ -273,11 +273,20 @@ def _comparison_note(verdict: Verdict) -> Markdown:
             "\n\n> **Tokens were not counted alike** ({}), so nobody knows whether the answers are equally long. The options are "
             "compared {}, and no order by price per token is shown. Next: have every server send usage, with counts that are "
             "right, or set the same tokenizer for all options. See the warnings."
-        ).format("; ".join(verdict.counted_apart), price_unit(verdict).words)
+        ).format("; ".join(_by_counter(verdict.counted_apart)), price_unit(verdict).words)
     return Markdown(
         "\n\n> **The options did unequal work** (other models, prompts or answers of another length), so they are compared "
         "{}. See the warnings."
     ).format(price_unit(verdict).words)
+
+
+def _by_counter(rows: list[str]) -> list[str]:
+    """Rows of `option: who counted`, those of the same words as one."""
+    options: dict[str, list[str]] = {}
+    for row in rows:
+        option, _, words = row.partition(": ")
+        options.setdefault(words, []).append(option)
+    return [f"{', '.join(names)}: {words}" for words, names in options.items()]
 
 
 def _local_note(verdict: Verdict) -> Markdown:
