@@ -19,6 +19,8 @@ from helpers.verdict.open_points import may_be_less
 from helpers.verdict.verdict import Capacity, Estimate, OpenLimit, OptionVerdict, Verdict
 
 MOST_NAMED = 2
+MOST_REASONS = 4
+"""Options whose failures are told in the first lines; of more, their names."""
 
 
 def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
@@ -209,8 +211,11 @@ def _what_would_settle(option: OptionVerdict) -> str:
 
 def _not_known(verdict: Verdict) -> list[Markdown]:
     """One line for each thing that could change the answer."""
-    lines = []
-    for name in verdict.not_measured:
+    lines, missing = [], verdict.not_measured
+    if len(missing) > MOST_REASONS:
+        why = "why, and what to do, stands in the table of all options"
+        lines.append(Markdown("**Not measured:** {}: {}").format(", ".join(map(quoted, missing)), why))
+    for name in missing if len(missing) <= MOST_REASONS else []:
         lines.append(Markdown("**Not measured:** {}: {}").format(quoted(name), verdict.option(name).reason))
     for option in verdict.options:
         if option.status == "below_quality":

@@ -140,8 +140,8 @@ def _why_not(here: pd.DataFrame, dataset: str, record: EndpointRecord | None, co
             return {"status": "failed", "reason": record.why_failed()}
         return {
             "status": "not_judged",
-            "reason": f"the client, not the server, limited every load point on {dataset}: more load.processes or a "
-            "machine with more CPUs would show more",
+            "reason": f"the client, not the server, limited every load point on {dataset}: more load.processes, or a "
+            "machine with more CPUs that does nothing else, would show more",
         }
     if (judged["load_kind"] == "ramp").all():
         return {"status": "undecided", "reason": f"a ramp cannot show whether the SLO is met ({limits}) on {dataset}"}

@@ -61,9 +61,9 @@ def _client_limited(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     if rows:
         yield ReportWarning(
             kind="client_limited",
-            message="The client, not the server, limited these load points: they are shown, but the verdict ignores them, except "
-            "where the server itself refused or spoiled more requests than the SLO allows. An option may be cheaper there. "
-            "Next: send from a machine with more free CPU, closer to the server.",
+            message="The client, not the server, limited these load points: they are shown, but the verdict ignores them. "
+            "(Answers that the server itself refused or spoiled count all the same.) An option may be cheaper there. Next: send "
+            "from a machine with more free CPU, closer to the server.",
             rows=rows,
         )
 

@@ -53,7 +53,7 @@ def not_met_because(row: pd.Series, config: BenchmarkConfig) -> str:
     if row["slo"] != MISSED:
         return open_because(row, config)
     allowed = {"error_rate": config.slo.error_rate} | config.slo.limits_s()
-    missed = [name for name in allowed if row[f"slo_{name}"] == MISSED]
+    missed = [name for name in allowed if row.get(f"slo_{name}") == MISSED]
     if "error_rate" in missed:  # which makes a percentile infinite
         missed = [name for name in missed if name == "error_rate" or _is_finite(row, name, config)]
     return " and ".join(_measured(name, allowed[name], row, config) for name in missed) or "it misses the SLO"
@@ -106,7 +106,7 @@ def _measured(name: str, allowed: float, row: pd.Series, config: BenchmarkConfig
         failures, n = _failed(row)
         return f"{failures} of {n} requests{_of_part(row, name)} failed, at most {allowed:.1%} may"
     reached, beyond = row[f"{name}_p{config.slo.percentile:g}"], row.get(f"beyond_{name}")
-    if pd.isna(reached) and not pd.isna(beyond):
+    if pd.isna(reached) and row.get(f"slo_{name}") == MISSED and not pd.isna(beyond):
         of = f"{int(beyond)} of {int(row[f'{name}_n'])} requests{_of_part(row, name)}"
         return f"{of} were beyond the limit of {allowed:g} s for {LIMIT_WORDS[name]}"
     known = "unknown" if pd.isna(reached) else "infinite" if math.isinf(reached) else text.duration(reached)
