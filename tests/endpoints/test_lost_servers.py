@@ -32,6 +32,7 @@ LOAD = {
     "max_duration_s": 20,
     "request_timeout_s": 2,
 }
+SLO = {"percentile": 75, "latency_s": 2, "error_rate": 0.2, "confidence": 0.9}
 
 
 def config_of(lab: Lab, ports: dict[str, int], unreachable_for_s: float):
@@ -40,7 +41,7 @@ def config_of(lab: Lab, ports: dict[str, int], unreachable_for_s: float):
         for name, port in ports.items()
     ]
     endpoints = {"max_parallel_loads": 1, "unreachable_for_s": unreachable_for_s}
-    return fault_config(lab.folder, options=options, load=LOAD, endpoints=endpoints)
+    return fault_config(lab.folder, options=options, load=LOAD, slo=SLO, endpoints=endpoints)
 
 
 def kept_aside(run: RunFolder) -> list[pd.DataFrame]:
