@@ -22,6 +22,7 @@ from examples import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.errors import RunFolderError
 from helpers.metrics.chunks import inter_token_percentiles
 from helpers.metrics.intervals import percentile, percentile_interval, rate_interval
 from helpers.metrics.load_point_latencies import PERCENTS
@@ -714,7 +715,7 @@ def test_one_level_is_read_at_a_time(tmp_path):
     (folder / f"{windows[1].load_point}.parquet").write_bytes(b"")
     levels = read_load_points(folder, windows, make_config())
     assert next(levels).facts == windows[:1]
-    with pytest.raises(pa.ArrowInvalid):
+    with pytest.raises(RunFolderError, match="damaged"):
         next(levels)
 
 
