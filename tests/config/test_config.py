@@ -192,6 +192,11 @@ ONE_FAULT = {
         4,
         "prompts.prefix.groups: 101 groups of the 200 prompts of dataset 'short' leave prompts that share",
     ),
+    "given up within the limit": (
+        ("  min_requests: 110\n", "  min_requests: 110\n  request_timeout_s: 0.4\n"),
+        33,
+        "load.request_timeout_s: 0.4 s are less than slo.latency_s, 0.5 s: an answer within that limit may be given up",
+    ),
     "no latency limit": (("  latency_s: 0.5\n", ""), 33, "slo: give at least one of latency_s, ttft_s, ttfa_s, tpot_s"),
     "a bin that is empty": (("[1, 500]", "[500, 500]"), 7, "datasets[0]: prompt_tokens [500, 500] is empty"),
     "a concurrency twice": (("[1, 4]", "[4, 4]"), 31, "load.concurrency: [4, 4] names a concurrency twice"),

@@ -10,7 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from examples import facts, load_point, make_config, request, write_run
+from aws_stub import refusing
+from examples import facts, load_point, make_config, write_run
+from examples import request as a_request
 
 from helpers.endpoints import cloudwatch
 from helpers.endpoints.cloudwatch import CloudWatch
@@ -72,18 +74,19 @@ OPTION = {
 
 
 @pytest.fixture
-def published(moto_server, tmp_path, monkeypatch):
+def published(moto_server, tmp_path, monkeypatch, request):
     """`published(invocations, latency_us)`: the run of an option that answered 60 requests within three minutes, after CloudWatch
     was asked, and the columns of its load point.
     """
     monkeypatch.setattr(cloudwatch, "WAIT_S", 0.0)
     monkeypatch.setattr(cloudwatch, "READ_TIMEOUT_S", 60)  # moto is in this process, which may be busy
-    monkeypatch.setattr(CloudWatch, "_variant_of", lambda *_: "blue")  # moto's endpoints have none of their own
+    if "describes" not in request.fixturenames:
+        monkeypatch.setattr(CloudWatch, "_variant_of", lambda *_: "blue")  # moto's endpoints have none of their own
     config = make_config([OPTION])
     measured = [facts(10.0, 170.0, repetition=1, clock_pairs=[(0, BEGIN_S * 1_000_000_000)])]
     run = RunFolder(tmp_path)
     (run.path / "run.json").write_text(json.dumps({"machine": {"vcpus": 2}}))
-    write_run(run.requests, [request(3.0 * i, 0.5, 0.1, repetition=1) for i in range(60)], measured)
+    write_run(run.requests, [a_request(3.0 * i, 0.5, 0.1, repetition=1) for i in range(60)], measured)
     record = EndpointRecord(
         option="a",
         target="sagemaker",
@@ -96,7 +99,7 @@ def published(moto_server, tmp_path, monkeypatch):
     def publish(
         invocations: float,
         latency_us: float = 450_000.0,
-        is_away: bool = False,
+        away: str = "",
         scored=0,
         replicate=None,
         made=None,
@@ -124,8 +127,8 @@ def published(moto_server, tmp_path, monkeypatch):
                 for minute in range(3)
             ]
             client.put_metric_data(Namespace=namespace, MetricData=data)
-        if is_away:
-            monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", "http://127.0.0.1:9")
+        if away:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", away)
         if scored:
             row = {"dataset": "short", "status": "ok", "wall_ns": (BEGIN_S + scored_s) * 1_000_000_000}
             rows = [{**row, "prompt_id": str(i)} for i in range(scored)]
@@ -227,7 +230,46 @@ def test_what_came_too_late_is_said_and_not_compared(published):
 
 
 def test_a_call_that_fails_is_said_once_and_loses_nothing(published, capsys):
-    columns, warnings = published(60, is_away=True)
+    columns, warnings = published(60, away="http://127.0.0.1:9")
     said = capsys.readouterr().err
     assert said.count("Warning: CloudWatch was not read: ") == 1 and "Next: nothing; a new run asks again" in said
     assert (columns, warnings) == ({}, [])
+
+
+LOG_IN, NOTHING = "Next: log in again", "Next: nothing; a new run asks again"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "step"),
+    [
+        ("AccessDeniedException", 400, "Next: allow cloudwatch:GetMetricData as docs/policies/caller.json does"),
+        ("ExpiredToken", 403, LOG_IN),
+        ("Throttling", 400, NOTHING),
+        ("InvalidParameterValue", 400, "Next: look at what AWS said"),
+    ],
+)
+def test_the_next_step_is_that_of_the_cause(published, capsys, code, status, step):
+    with refusing(code, status) as url:
+        published(60, away=url)
+    said = capsys.readouterr().err
+    assert said.count("CloudWatch was not read") == 1 and code in said
+    assert said.rstrip().endswith(step) or (step == LOG_IN and step in said)
+
+
+@pytest.fixture
+def describes():
+    """With it, the endpoint's variant is asked for."""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("AccessDeniedException", "allow sagemaker:DescribeEndpoint as"),
+        ("ValidationException", "look at what AWS said"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_looked_at_is_said(describes, published, capsys, monkeypatch, code, said):
+    with refusing(code, 400) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", url)
+        assert published(60) == ({}, [])
+    assert said in capsys.readouterr().err

@@ -32,6 +32,7 @@ LOAD = {
     "max_duration_s": 20,
     "request_timeout_s": 2,
 }
+SLO = {"percentile": 75, "latency_s": 2, "error_rate": 0.2, "confidence": 0.9}
 
 
 def config_of(lab: Lab, ports: dict[str, int], unreachable_for_s: float):
@@ -40,7 +41,7 @@ def config_of(lab: Lab, ports: dict[str, int], unreachable_for_s: float):
         for name, port in ports.items()
     ]
     endpoints = {"max_parallel_loads": 1, "unreachable_for_s": unreachable_for_s}
-    return fault_config(lab.folder, options=options, load=LOAD, endpoints=endpoints)
+    return fault_config(lab.folder, options=options, load=LOAD, slo=SLO, endpoints=endpoints)
 
 
 def kept_aside(run: RunFolder) -> list[pd.DataFrame]:
@@ -85,7 +86,7 @@ def test_a_server_that_dies_after_ten_answers_ends_its_option_and_a_rerun_heals_
         run = lab.begin(config)
         lab.finish(config, run)
         failure = records_of(run)["a"].failure
-        assert "fell silent under load (short at concurrency " in failure
+        assert "stopped answering under load (short at concurrency " in failure
         assert "none of the last" in failure
         assert "; waited up to 2 s for it" in failure
         assert "Next: " in failure

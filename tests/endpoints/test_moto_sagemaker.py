@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import boto3
 import pytest
+from aws_stub import refusing
 from fault_lab import fault_config
+from moto.sagemaker.models import sagemaker_backends
 
 from helpers.config.file import load_config
 from helpers.endpoints.orphans import delete_orphans, find_orphans
@@ -19,8 +21,8 @@ IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/vllm:0.30.0-gpu-py312-cu13
 
 
 @pytest.fixture
-def made(tmp_path, moto_server, monkeypatch):
-    """The ledger entry of an endpoint that the target made, and the session."""
+def made_by(tmp_path, moto_server, monkeypatch):
+    """A target, and the ledger entry of an endpoint that it made."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", moto_server)
     option = {"instance_type": "ml.g4dn.xlarge", "container": {"image": IMAGE}, "price": None}  # a type that moto knows
     aws = {"region": "us-east-1", "execution_role": ROLE, "tags": {"team": "search"}}
@@ -30,7 +32,34 @@ def made(tmp_path, moto_server, monkeypatch):
         target = target_of(config.benchmark.options[0], config.benchmark, run)
         record = target.create(target.plan())
         assert target.status(record).state == "in_service"
-        yield record, boto3.Session(region_name="us-east-1")
+        yield target, record
+
+
+@pytest.fixture
+def made(made_by):
+    """The ledger entry of an endpoint that the target made, and the session."""
+    return made_by[1], boto3.Session(region_name="us-east-1")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "unsaid"),
+    [
+        (
+            "AccessDeniedException",
+            "Its log could not be read (An error occurred (AccessDeniedException)",
+            "prints nothing",
+        ),
+        ("ResourceNotFoundException", "a container that prints nothing", "could not be read"),
+    ],
+)
+def test_a_container_whose_log_cannot_be_read_is_not_said_to_print_nothing(made_by, monkeypatch, code, said, unsaid):
+    target, record = made_by
+    endpoint = sagemaker_backends["123456789012"]["us-east-1"].endpoints[record.endpoint_name]
+    endpoint.endpoint_status, endpoint.failure_reason = "Failed", "did not pass the ping health check"
+    with refusing(code) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
+        because = target.status(record).reason
+    assert said in because and unsaid not in because
 
 
 def left(session: boto3.Session) -> list[object]:

@@ -117,7 +117,7 @@ def test_where_the_first_falls_silent_in_its_single_requests_the_next_one_sets_t
     lab.start({"name_contains": "-costly-", **SILENT})
     lab.finish(config, run)
     failure = records_of(run)["costly"].failure
-    assert "fell silent in its single requests (short at concurrency 1: 0 of " in failure
+    assert "stopped answering in its single requests (short at concurrency 1: 0 of " in failure
     assert "; 1 load point not measured: short at concurrency 2; " in failure
     assert measured_singly(run) == ["cheap__short"]
     assert not list(run.requests.glob("costly__*"))

@@ -298,6 +298,31 @@ def test_an_answer_that_ends_before_it_was_sent_is_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "in_flight"),
+    [
+        ({"mean_e2el_ms": 0.48, "p95_e2el_ms": 0.6, "p99_e2el_ms": 0.6}, "0.003866"),
+        ({"mean_e2el_ms": 480e3, "p95_e2el_ms": 600e3, "p99_e2el_ms": 600e3}, "3,866"),
+        ({"duration": 25e3}, "0.003686"),
+        ({"max_concurrency": 2}, "3.866"),
+    ],
+)
+def test_a_latency_a_time_or_a_concurrency_in_another_unit_is_refused(tmp_path, changes, in_flight):
+    """A latency of 0.48 s at a concurrency of 4, so that each file says something that cannot be."""
+    result = files.vllm(
+        SENT, detailed=False, **{"duration": 23.84, "mean_e2el_ms": 480.0, "p99_ttft_ms": 0.1} | changes
+    )
+    said = outcome(config_of(tmp_path, written(tmp_path, "vllm", [result])))
+    level = changes.get("max_concurrency", 4)
+    assert f"requests were in flight on average, at a concurrency of {level}: one of the three is wrong" in said
+    assert f"its time {in_flight} requests" in said
+
+
+def test_a_first_token_after_the_end_is_refused(tmp_path):
+    result = files.vllm(SENT, detailed=False, p99_ttft_ms=12e3)
+    assert "p99 of ttft is 12 s, of latency 0.6 s" in outcome(config_of(tmp_path, written(tmp_path, "vllm", [result])))
+
+
 # --- the files that were found ------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from examples import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.errors import RunFolderError
 from helpers.metrics.chunks import inter_token_percentiles
 from helpers.metrics.intervals import percentile, percentile_interval, rate_interval
 from helpers.metrics.load_point_latencies import PERCENTS
@@ -660,6 +661,23 @@ def test_only_a_steady_load_point_that_the_client_did_not_limit_can_meet_the_slo
     pd.testing.assert_series_equal(point[same], sound[same])
 
 
+@pytest.mark.parametrize(
+    ("failure", "state"),
+    [
+        ({"status": "http_error", "http_status": 500}, "missed"),
+        ({"status": "bad_response"}, "missed"),
+        ({"status": "empty"}, "missed"),
+        ({"status": "timeout"}, "client_limited"),
+        ({"status": "connection"}, "client_limited"),
+        ({"status": "throttled", "http_status": 429}, "client_limited"),
+    ],
+)
+def test_failures_that_no_client_makes_count_though_the_client_was_late(one_point, failure, state):
+    rows = [request(i * 0.05, *([] if i % 2 else [0.5]), **(failure if i % 2 else {})) for i in range(110)]
+    point = one_point(rows, [facts(client_limited=["busy"])])
+    assert (point["slo"], point["client_limited"]) == (state, True)
+
+
 def test_one_repetition_that_the_client_limited_or_that_was_not_steady_is_enough(one_point):
     rows = [row | {"repetition": r} for r in (0, 1) for row in FAST]
     twice = make_config(load={"repetitions": 2})
@@ -697,7 +715,7 @@ def test_one_level_is_read_at_a_time(tmp_path):
     (folder / f"{windows[1].load_point}.parquet").write_bytes(b"")
     levels = read_load_points(folder, windows, make_config())
     assert next(levels).facts == windows[:1]
-    with pytest.raises(pa.ArrowInvalid):
+    with pytest.raises(RunFolderError, match="damaged"):
         next(levels)
 
 

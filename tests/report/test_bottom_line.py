@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from examples import endpoint, load_point, make_config
 
-from helpers.metrics.failure_counts import COLUMNS
+from helpers.metrics.failure_counts import COLUMNS, failure_words
 from helpers.report.bottom_line_text import bottom_line
 from helpers.report.cost_report import capacity_table
 from helpers.report.failures_report import errors_table
@@ -201,6 +201,21 @@ def test_names_from_outside_are_text():
 
 
 # --- errors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (("cut_short", 200, "cut_short"), "answer cut short"),
+        (("empty", 200, "empty"), "empty answer"),
+        (("bad_response", 200, "bad_response"), "unreadable answer"),
+        (("throttled", 429, "HTTP 429"), "HTTP 429"),
+        (("http_error", 424, "ModelError"), "HTTP 424: ModelError"),
+        (("timeout", None, "timeout"), "time-out"),
+    ],
+)
+def test_a_kind_of_failure_is_said_once_and_not_as_the_status_of_an_answer_that_came(kind, words):
+    assert failure_words(*kind, None) == words
 
 
 def test_errors_are_counted_by_kind_with_an_example():

@@ -445,7 +445,7 @@ def test_the_finding_of_a_steady_state_is_shown_for_and_against():
     assert steadiness_table([ramp]).summary == "No steady state was looked for: the whole ramp is measured."
     overloaded = facts(steady=False, ended_because=OVERLOAD)
     assert steadiness_table([overloaded]).summary == (
-        "1 of 1 load point received more requests than were served: a, short, concurrency 1."
+        "In 1 of 1 load point latency rose throughout, to more than twice what it was: a, short, concurrency 1."
     )
     assert [row[3:] for row in shown.inside.cells()] == [
         ["10.0", "enough requests", "yes", "drift +0.1%"],

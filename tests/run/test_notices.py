@@ -17,6 +17,7 @@ from pathlib import Path
 import boto3
 import pytest
 import yaml
+from aws_stub import refusing
 from command_line import config_of, openai, run_main
 from conftest import small_config, thorough
 from fault_lab import fault_config
@@ -164,6 +165,15 @@ def test_what_is_not_there_is_a_warning_and_fails_the_check(moto_server):
         assert all("Next: " in line for line in said)
     (warning,) = send(Notify(command=[sys.executable, "-c", "raise SystemExit(3)"]), NOTICE)
     assert "it ended with status 3" in warning
+
+
+def test_for_credentials_that_have_expired_the_next_step_is_to_log_in(moto_server, monkeypatch):
+    notify = Notify(sns_topic="arn:aws:sns:us-east-1:123456789012:there")
+    with refusing("ExpiredToken", 403) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SNS", url)
+        ((checked, _),) = notices.check_channels(notify)
+        for said in (checked, *send(notify, NOTICE)):
+            assert "ExpiredToken" in said and "Next: log in again" in said and "caller.json" not in said
 
 
 @pytest.mark.slow

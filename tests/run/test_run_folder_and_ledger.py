@@ -4,24 +4,29 @@ import http.server
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import psutil
+import pyarrow as pa
 import pytest
 import yaml
-from examples import config_data, endpoint, make_config, option, token_price
+from examples import config_data, endpoint, facts, make_config, option, request, token_price, write_run
 
 from helpers.endpoints.deployments import start_deployments
 from helpers.endpoints.pricing import price_of
-from helpers.errors import NoOptionLeft, NoSuchRun, RunFolderError
+from helpers.errors import AnalysisError, NoOptionLeft, NoSuchRun, RunFolderError
 from helpers.price import Price
 from helpers.run.folder import find_run, open_run, write_atomically
 from helpers.run.ledger import Ledger, merge_ledgers
+from helpers.run.prompt_files import read_prompts, write_prompts
+from helpers.run.records import read_facts
 
 SAGEMAKER = {
     "name": "paid",
@@ -239,6 +244,49 @@ def test_a_new_value_of_a_secret_does_not_make_it_another_measurement(config_fil
 
 
 # --- writing files ------------------------------------------------------------------------------------------------
+
+
+def of_records(folder: Path) -> tuple[Path, Callable[[], object]]:
+    write_run(folder, [request(i, 0.5) for i in range(20)], [facts()])
+    return next(folder.glob("*.parquet")), lambda: read_facts(folder)
+
+
+def of_ledger(folder: Path) -> tuple[Path, Callable[[], object]]:
+    ledger = Ledger(folder / "endpoints.json", "run")
+    ledger.put(endpoint("a"))
+    return ledger.path, ledger.records
+
+
+def of_prompts(folder: Path) -> tuple[Path, Callable[[], object]]:
+    write_prompts({"short": pa.table({"text": ["one", "two"]})}, folder)
+    return folder / "short.parquet", lambda: read_prompts(folder, "short")
+
+
+@pytest.mark.parametrize("made", [of_records, of_ledger, of_prompts])
+@pytest.mark.parametrize("content", [lambda held: held[: len(held) // 2], lambda _: b"", lambda _: b"{}"])
+def test_a_file_of_a_run_that_was_cut_or_edited_is_refused_with_its_path_and_the_next_step(tmp_path, made, content):
+    file, read = made(tmp_path)
+    assert len(read()) > 0
+    file.write_bytes(content(file.read_bytes()))
+    with pytest.raises(RunFolderError, match=rf"{re.escape(str(file))}: damaged: .*\. Expected .*\. Next: ") as caught:
+        read()
+    assert len(str(caught.value)) < 700 and "pydantic" not in str(caught.value)
+
+
+def test_a_price_that_was_edited_in_the_ledger_is_named_with_its_place(tmp_path):
+    file, read = of_ledger(tmp_path)
+    content = json.loads(file.read_text())
+    content["endpoints"][0]["instance_count"] = "many"
+    file.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=r"damaged: endpoints\.0\.instance_count: Input should be a valid integer"):
+        read()
+
+
+def test_a_load_point_that_was_copied_does_not_count_twice(tmp_path):
+    file, read = of_records(tmp_path)
+    shutil.copy(file, tmp_path / "a copy.parquet")
+    with pytest.raises(AnalysisError, match=r"as another file of this folder does.*move one of the two"):
+        read()
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):

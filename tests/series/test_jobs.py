@@ -24,6 +24,8 @@ import pypi
 import pytest
 import result_files as files
 import yaml
+from aws_stub import refusing
+from botocore.config import Config
 from examples import endpoint
 from moto.sagemaker.models import sagemaker_backends
 
@@ -33,6 +35,7 @@ from helpers.errors import JobFailed, NoSuchRun
 from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger
 from helpers.run.remote import store_run
+from helpers.series import following
 from helpers.series.following import LOG_GROUP, follow
 
 pytest_plugins = ["moto_server"]
@@ -214,6 +217,17 @@ def _log(job: str, lines: list[str]) -> None:
     now = round(1000 * time.time())
     events = [{"timestamp": now, "message": line or " "} for line in lines]
     logs.put_log_events(logGroupName=LOG_GROUP, logStreamName=stream, logEvents=events)
+
+
+@pytest.mark.parametrize(("code", "is_given_up"), [("ThrottlingException", False), ("AccessDeniedException", True)])
+def test_a_log_that_is_throttled_is_looked_at_again(moto_server, code, is_given_up):
+    said: list[str] = []
+    with refusing(code) as url:
+        client = boto3.client("logs", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
+        lines = following._Lines("job", client, said.append)
+        lines.say_new()
+        lines.say_new()
+    assert (len(said), lines._client is None) == (int(is_given_up), is_given_up)
 
 
 @pytest.fixture

@@ -226,7 +226,7 @@ def test_a_pass_that_lost_its_server_is_continued_alone_when_the_run_goes_on(cop
     left = {option.name: answers_file(option.name, run).exists() for option in config.options}
     assert not any(left.values()) and list((run.path / "quality" / "set_aside").iterdir())
     failures = [record.failure for record in Ledger(run.ledger_file, run.run_id).records()]
-    assert any("fell silent in its quality pass, which was not scored" in failure for failure in failures)
+    assert any("stopped answering in its quality pass, which was not scored" in failure for failure in failures)
     had = {model: kept(name, run) for name, model in (("cheap", "right-60"), ("good", "right-90"))}
     assert any(had.values())
     Watched.bodies.clear()

@@ -11,10 +11,12 @@ import time
 import nbformat
 import papermill
 import pytest
+from examples import endpoint
 from jupyter_client.manager import start_new_kernel
 
 from helpers.__main__ import main
 from helpers.endpoints.watchdog import guarded
+from helpers.run.folder import RunFolder
 from helpers.run.ledger import Ledger
 from helpers.series.series import NOTEBOOK_DIR
 from helpers.series.status import read_progress, run_status
@@ -53,6 +55,16 @@ def test_what_nobody_goes_on_with_is_not_called_under_way(run_copy):
     assert "| was stopping |" in run_status(run_copy.run).plain()
     with guarded(run_copy.run, "03_run_inference"):
         assert "| stopping |" in run_status(run_copy.run).plain()
+
+
+def test_why_an_option_failed_is_said_once(tmp_path):
+    run = RunFolder(tmp_path)
+    Ledger(run.ledger_file, "r").put(endpoint("a", failure="option 'a': no quota"))
+    failed = {"state": "failed", "detail": "option 'a': no quota", "done": 0, "total": 2}
+    progress = {"options": {"a": failed}, "seconds_left": None, "is_bound": True, "at": "2026-11-30T00:00:00Z"}
+    (tmp_path / "progress.json").write_text(json.dumps(progress))
+    shown = run_status(run).plain()
+    assert shown.count("no quota") == 1 and "| failed | 0 | 2 |" in shown
 
 
 def test_a_run_that_was_cut_off_says_what_to_do(run_copy):

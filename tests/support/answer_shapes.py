@@ -444,7 +444,15 @@ BAD = {"status": "bad_response", "whole_status": "bad_response", "finish_reason"
 BREAKS = {
     **{
         f"finish_reason {reason}": ends_with(reason)
-        for reason in ("error", "abort", "aborted", "cancelled", "ERROR", "insufficient_system_resource")
+        for reason in (
+            "error",
+            "abort",
+            "aborted",
+            "cancelled",
+            "ERROR",
+            "insufficient_system_resource",
+            "content_filter",
+        )
     },
     "an error in the choice": broken(
         event({"content": ""}, "error", error=DIED),

@@ -78,7 +78,18 @@ class FaultyHandler(Handler):
         self.plain(500, {"error": {"message": "CUDA out of memory"}})
 
     def moved(self) -> None:
-        self.plain(301, b"")
+        self.send_response(301)
+        self.send_header("Location", "https://user:pa55word@elsewhere:8443/v1?token=planted")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def fails_once(self) -> None:
+        self.plain(502, {"error": {"message": "no upstream"}}) if self.number == 1 else self.well()
+
+    def filtered(self) -> None:
+        self.stream(
+            {"choices": [{"delta": {"content": "I "}}]}, {"choices": [{"delta": {}, "finish_reason": "content_filter"}]}
+        )
 
     def web_page(self) -> None:
         self.plain(200, b"<html><head><title>Welcome</title></head><body>It works!</body></html>", "text/html")

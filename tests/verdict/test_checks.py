@@ -257,7 +257,7 @@ FAULTS = {
         {"points": [load_point(achieved_concurrency=0.97)]},
         "concurrency",
         "Fewer requests were in flight than requested.",
-        ["a, short: 0.97 of 1 requested"],
+        ["a, short: 0.970 of 1 requested"],
     ),
     "fewer sends than scheduled": (
         {

@@ -191,6 +191,10 @@ def test_the_winner_is_not_flipped_by_a_tokenizer_of_another_model():
     assert verdict.option("b").may_be_cheaper_because == (
         "tokens were not counted alike, and by the available counts it costs $2.98 per 1M output tokens, a $4.17"
     )
+    alike = verdict.model_copy(update={"counted_apart": ["a: by the server", "b: unknown", "c: by the server"]})
+    assert "**Tokens were not counted alike** (a, c: by the server; b: unknown)" in str(
+        bottom_line(alike, config).markdown
+    )
     said = str(bottom_line(verdict, config).markdown)
     assert "**Tokens were not counted alike** (a: output tokens with the tokenizer" in said and "Next: " in said
     assert "**May be cheaper than the recommended option:** “b”: tokens were not counted alike" in said

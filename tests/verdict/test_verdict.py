@@ -355,10 +355,51 @@ def test_an_interval_that_is_unknown_may_be_cheaper():
 def test_an_option_that_misses_the_slo_everywhere_is_infeasible():
     option_verdict = verdict_on({"slo": "missed"}, {"level": 4, "slo": "missed"}).option("a")
     assert option_verdict.status == "infeasible"
-    assert (
-        option_verdict.reason == "misses the SLO (latency of 1 s at p95, errors of 5.0%) at every concurrency on short"
+    assert option_verdict.reason == (
+        "misses the SLO (latency of 1 s at p95, errors of 5.0%) at every concurrency on short; at concurrency 1, p95 latency "
+        "500 ms, at most 1 s"
     )
     assert (option_verdict.cost, option_verdict.points, option_verdict.capacity) == (None, [], None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "because"),
+    [
+        (
+            {"slo_error_rate": "missed", "failures": 70, "latency_s_p95": math.inf},
+            "at concurrency 1, 70 of 200 requests failed, at most 5.0% may",
+        ),
+        (
+            {"latency_s_p95": None, "beyond_latency_s": 7, "latency_s_n": 7},
+            "at concurrency 1, 7 of 7 requests were beyond the limit of 1 s for latency",
+        ),
+    ],
+)
+def test_what_an_option_misses_is_said_in_what_was_measured(changes, because):
+    reason = verdict_on({"slo": "missed"} | changes, {"level": 4, "slo": "missed"}).option("a").reason
+    assert reason.endswith(f"on short; {because}")
+
+
+def test_what_the_client_limited_is_not_put_on_a_limit_of_the_slo():
+    limited = {"slo": "client_limited", "slo_error_rate": "undecided", "steady": True}
+    verdict = verdict_on(limited)
+    assert (verdict.best_estimate, verdict.option("a").open_limits, verdict.option("a").to_settle) == ("a", [], None)
+    assert "not a verdict: the client, not the server, limited" in str(
+        bottom_line(verdict, make_config(["a"])).markdown
+    )
+
+
+def test_a_closed_loop_does_not_send_more_than_is_answered():
+    reason = verdict_on({"slo": "undecided", "steady": False, "overloaded": True}).option("a").reason
+    assert "the server became slower while it was measured" in reason and "arrived" not in reason
+
+
+def test_a_server_that_was_lost_is_not_put_on_the_client():
+    """The client was late at the one load point that is left of it."""
+    lost = [endpoint("w"), endpoint("b", failure="stopped answering under load")]
+    verdict = verdict_on(WINNER, {"option": "b", "slo": "client_limited"}, endpoints=lost)
+    assert (statuses(verdict)["b"], verdict.option("b").reason) == ("failed", "stopped answering under load")
+    assert (verdict.not_measured, verdict.may_be_cheaper) == (["b"], [])
 
 
 def test_an_option_that_may_meet_the_slo_is_undecided():
@@ -384,7 +425,7 @@ SEARCH = make_config(load={"kind": "search", "over": "rate", "highest": 64})
 def test_what_is_missed_everywhere_is_reported_in_the_words_of_the_load(config, kind, words):
     option_verdict = verdict_on({"level": 5, "kind": kind, "slo": "missed"}, config=config).option("a")
     assert option_verdict.status == "infeasible"
-    assert option_verdict.reason.endswith(words)
+    assert f"{words}; at " in option_verdict.reason
 
 
 def test_an_option_stands_at_a_rate_too():

@@ -227,6 +227,19 @@ def _limits_can_be_measured(config: BenchmarkConfig) -> None:
             )
 
 
+def _waits_as_long_as_the_slo(config: BenchmarkConfig) -> None:
+    timeout_s = config.load.request_timeout_s
+    for name in () if config.imported else ("latency_s", "ttft_s", "ttfa_s"):
+        limit = getattr(config.slo, name)
+        if isinstance(limit, float) and limit > timeout_s:
+            _refuse(
+                f"{timeout_s:g} s are less than slo.{name}, {limit:g} s: an answer within that limit may be given up, and counts "
+                f"as a failure. Expected {limit:g} s or more. Next: raise it, or lower the limit",
+                "load",
+                "request_timeout_s",
+            )
+
+
 def _conversations_can_be_sent(config: BenchmarkConfig) -> None:
     if config.conversations is None or config.imported:
         return
@@ -368,6 +381,7 @@ CHECKS = (
     _imported_answers_are_whole,
     _answers_can_be_scored,
     _limits_can_be_measured,
+    _waits_as_long_as_the_slo,
     _conversations_can_be_sent,
     _bins_are_of_turns,
     _can_be_mixed,

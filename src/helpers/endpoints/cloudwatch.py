@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase, SageMakerOption
+from helpers.endpoints.targets.sagemaker_requests import VARIANT
 from helpers.metrics.answers import count_answers
 from helpers.metrics.replicates import replicate_of
 from helpers.number_text import plural
-from helpers.run.aws_errors import is_passing
+from helpers.run.aws_errors import is_not_found, is_passing, step_beside_a_run
 from helpers.run.folder import RunFolder
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import AttemptFacts, read_attempt_facts
@@ -75,8 +76,8 @@ class _Loaded(NamedTuple):
 
 
 class _Owed(NamedTuple):
+    option: SageMakerOption
     record: EndpointRecord
-    variant: str
     loaded: list[_Loaded]
     since: float
 
@@ -92,21 +93,21 @@ class CloudWatch:
 
     def ask(self, option: OptionBase, record: EndpointRecord) -> None:
         """Of an endpoint whose load is done, while it is still there. Never raises what AWS answers."""
-        is_one = isinstance(option, SageMakerOption) and option.inference_component is None
-        loaded = self._loaded(option, record) if is_one else []
+        if not isinstance(option, SageMakerOption) or option.inference_component is not None:
+            return
+        loaded = self._loaded(option, record)
         if not loaded or self._refused.is_set():
             return
         session = session_of_record(record, self._run)
-        variant = session and self._variant_of(record, session)
-        if variant and not self._collect(record, variant, loaded, session, is_last=False):
-            self._owed.append(_Owed(record, variant, loaded, time.monotonic()))
+        if session is not None and not self._collect(option, record, loaded, session, is_last=False):
+            self._owed.append(_Owed(option, record, loaded, time.monotonic()))
 
     def ask_again(self) -> None:
         """Of all endpoints that were not complete, until they are, or it is too late."""
-        for record, variant, loaded, since in self._owed:
+        for option, record, loaded, since in self._owed:
             while not self._refused.is_set() and (session := session_of_record(record, self._run)) is not None:
                 is_last = time.monotonic() > since + WAIT_S
-                if self._collect(record, variant, loaded, session, is_last) or is_last:
+                if self._collect(option, record, loaded, session, is_last) or is_last:
                     break
                 say_once(
                     self._run.path / "waiting for cloudwatch",
@@ -115,39 +116,45 @@ class CloudWatch:
                 time.sleep(PAUSE_S)
         self._owed.clear()
 
-    def _variant_of(self, record: EndpointRecord, session: boto3.Session) -> str | None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            endpoint = session.client("sagemaker", config=_once()).describe_endpoint(EndpointName=record.endpoint_name)
-        except (BotoCoreError, ClientError):
-            return None  # it is gone: that is noticed, and said, elsewhere
+    def _variant_of(self, option: SageMakerOption, record: EndpointRecord, session: boto3.Session) -> str | None:
+        """The name of the endpoint's variant; None if there is none. Raises what botocore raises."""
+        if option.deploy:
+            return VARIANT
+        endpoint = session.client("sagemaker", config=_once()).describe_endpoint(EndpointName=record.endpoint_name)
         variants = endpoint.get("ProductionVariants") or [{}]
         return variants[0].get("VariantName")
 
     def _collect(
-        self, record: EndpointRecord, variant: str, loaded: list[_Loaded], session: boto3.Session, is_last: bool
+        self,
+        option: SageMakerOption,
+        record: EndpointRecord,
+        loaded: list[_Loaded],
+        session: boto3.Session,
+        is_last: bool,
     ) -> bool:
         """Write what there is; true if that is all, or no more can be had."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         begin_ns = min(each.begin_ns + each.offset_ns for each in loaded)
+        action = "sagemaker:DescribeEndpoint"
         try:
+            variant = self._variant_of(option, record, session)
+            if variant is None:
+                return True
+            action = ACTION
             found = _read(session, record.endpoint_name, variant, begin_ns)
         except (BotoCoreError, ClientError) as error:
+            if is_not_found(error):
+                return True  # it is gone: that is noticed, and said, elsewhere
             self._failures += 1
             if is_passing(error) and self._failures < MOST_FAILURES and not is_last:
                 return False
             self._refused.set()
-            step = (
-                "nothing; a new run asks again"
-                if is_passing(error)
-                else f"allow {ACTION} as docs/policies/caller.json does"
-            )
+            allow = f"allow {action} as docs/policies/caller.json does"
             say_once(
                 self._run.path / "cloudwatch",
                 f"Warning: CloudWatch was not read: {error}. How busy the instances were stays unknown; the measurement "
-                f"itself is not affected. Next: {step}",
+                f"itself is not affected. Next: {step_beside_a_run(error, allow, 'nothing; a new run asks again')}",
             )
             return True
         counted = sum(found.get("Invocations", {}).values())

@@ -27,6 +27,7 @@ class NoAnswer(StrEnum):
     KEY = "key refused"
     PERMISSION = "request not allowed"
     MODEL = "unknown model"
+    TOO_LONG = "prompt too long"
     PATH = "wrong path"
     REDIRECT = "redirected"
     REFUSED = "request refused"
@@ -68,6 +69,8 @@ _NEXT_STEP = {
     NoAnswer.PATH: "check {url} (its path often ends in /v1), api and {model}",
     NoAnswer.REDIRECT: "set {url} to the address that it redirects to, often https:// instead of http://",
     NoAnswer.REFUSED: "change what the server refuses: see generation, and extra_body, omit_body_keys and api of the option",
+    NoAnswer.TOO_LONG: "lower prompt_tokens of the datasets or generation.max_output_tokens, or let the server take more "
+    "(max-model-len); and set model.context_tokens to what it takes",
     NoAnswer.LIMIT: "wait until the limit is free again or raise the quota, then run it again",
     NoAnswer.SERVER: "see the server's log and repair it, then run it again",
     NoAnswer.HOST: "check the host in {url}, and the DNS and network of this machine",
@@ -96,6 +99,8 @@ _OF_STATUS = {
 _OF_HTTP_STATUS = {401: NoAnswer.KEY, 403: NoAnswer.KEY, 404: NoAnswer.PATH, 405: NoAnswer.PATH, 429: NoAnswer.LIMIT}
 _NAMES_THE_MODEL = re.compile(r"\bmodel\b.{0,200}(not.{0,3}found|n[o']t exist|unknown|not (a )?valid|not supported|invalid)"
                               r"|(unknown|invalid|no such|unsupported)\W+model\b", re.IGNORECASE | re.DOTALL)  # fmt: skip
+_TOO_LONG = re.compile(r"context.{0,3}(length|window|size)|max_model_len|(prompt|input)\b.{0,80}\b(too long|exceed)"
+                       r"|too many tokens", re.IGNORECASE | re.DOTALL)  # fmt: skip
 _MESSAGE = re.compile(r'"(?:OriginalMessage|[Mm]essage|detail|error|error_message)"\s*:\s*"((?:[^"\\]|\\.)*)')
 _ORIGINAL_STATUS = re.compile(r'"OriginalStatusCode"\s*:\s*(\d{3})')
 
@@ -142,6 +147,8 @@ def kind_of_answer(answer: Answer, signed: bool) -> NoAnswer:
     status = int(original[1]) if original else answer.http_status or 0
     if status in (400, 404, 422) and _NAMES_THE_MODEL.search(said):
         return NoAnswer.MODEL
+    if status in (400, 413, 422) and _TOO_LONG.search(said):
+        return NoAnswer.TOO_LONG
     kind = _OF_HTTP_STATUS.get(status)
     if kind is NoAnswer.KEY and signed:
         return NoAnswer.PERMISSION

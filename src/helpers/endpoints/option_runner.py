@@ -255,7 +255,7 @@ class OptionRunner:
         errors, silence = self._errors_of(option, file), silence_at_end(file)
         is_there = deployment.step().state in READY
         if is_there and silence is not None and not silence.was_reached:
-            situation = "fell silent in its quality pass, which was not scored"
+            situation = "stopped answering in its quality pass, which was not scored"
             is_there = deployment.answering_address(situation, is_kept=False) is not None
         if errors and not is_there:
             set_aside(file)
@@ -315,9 +315,9 @@ class OptionRunner:
         named = "; ".join(a.words for a in left[:MOST_NAMED])
         more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
         return (
-            f"fell silent {moment} ({attempt.words}: {silence.answered} of "
-            f"{plural(silence.requests, 'request')} answered, none of the last {silence.trailing}) and then gave no answer to "
-            f"a single request; {plural(len(left), 'load point')} not measured: {named}{more}"
+            f"stopped answering {moment} ({attempt.words}: {silence.answered} of "
+            f"{plural(silence.requests, 'request')} answered, none of the last {silence.trailing}), and then a "
+            f"single request failed too; {plural(len(left), 'load point')} not measured: {named}{more}"
         )
 
     def _note_tokens(self, option: str, input_tokens: int, output_tokens: int, cached_tokens: int) -> None:

@@ -55,6 +55,8 @@ SHORTEST_TIMEOUT_S = 20.0
 LOOK_S = 0.2
 PAUSES_S = (1.0, 3.0)
 """A first request that is throttled is sent again after each of these: the limit may be that of a moment."""
+PASSING = (500, 502, 504)
+"""HTTP status of faults that may be those of a moment, in front of a server or in it: asked again in the same way."""
 _FROM_CACHE = re.compile(rb'"(?:cacheReadInputTokens|cacheWriteInputTokens|cached_tokens)"\s*:\s*[1-9]')
 
 
@@ -109,6 +111,13 @@ def ask(
     prompt, hide = _longest_prompt(option, config, run), secret_hider(address.secrets())
     try:
         exchange, answer = ask_until_not_throttled(option, address, config, prompt, timeout_s)
+        before = None
+        for pause_s in PAUSES_S:
+            if answer.http_status not in PASSING:
+                break
+            time.sleep(pause_s)
+            before = answer
+            exchange, answer = ask_until_not_throttled(option, address, config, prompt, timeout_s)
     except (OSError, ValueError) as error:  # a ValueError is one of the address: a host or key that cannot be sent
         kind = kind_of_error(error)
         words = words_of_refusal(error) if isinstance(error, OSError) else str(error)
@@ -128,7 +137,8 @@ def ask(
         latency_s=(answer.last_token_ns - exchange.sent_ns) / 1e9,
         prompt_tokens=answer.prompt_tokens,
         output_tokens=answer.output_tokens,
-        notes=_notes(option, address, exchange, answer, config),
+        notes=_notes(option, address, exchange, answer, config)
+        + ([f"a request before this one failed: {words_of(before)}"] if before is not None else []),
     )
 
 

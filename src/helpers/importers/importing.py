@@ -117,7 +117,7 @@ def _read_option(index: int, option: ImportedOption, config: LoadedConfig) -> Re
             if isinstance(where, str):
                 origin.left_out += [where] if where not in origin.left_out else []
                 continue
-            check_point(one)
+            check_point(one, where[1])
             point = Attempt(option.name, where[0], where[1], repetitions[where] + 1)
             kept = with_window(one, point)
             if isinstance(kept, str):

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-BREAKS = re.compile(r"(error|abort|cancel|fail|timeout|insufficient_system_resource)", re.IGNORECASE)
+BREAKS = re.compile(
+    r"(error|abort|cancel|fail|timeout|insufficient_system_resource|content_filter|guardrail_intervened)", re.IGNORECASE
+)
 """Beginnings of reasons for which no answer ends that is whole."""
 
 

@@ -22,6 +22,7 @@ What can be wrong with an answer, gravest first; the first that applies is its s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -43,6 +44,9 @@ WORD_LIMIT = 100
 MOST_TOKENS = 2**31 - 1
 THROTTLED = (429, 503)
 MODEL_ERROR = 424
+REDIRECTS = range(300, 400)
+_PRIVATE = re.compile(r"(?<=//)[^/@]*@|[?#].*", re.DOTALL)
+"""What may be secret in an address: user and password, query, fragment."""
 """SageMaker's status for any error of the container."""
 THROTTLING_CODES = frozenset(
     {
@@ -247,7 +251,10 @@ def _http_fault(http: HttpAnswer) -> Fault:
     kind = http.headers.get("x-amzn-errortype", "").split(":")[0] or f"HTTP {http.status}"
     status = _original_status(http.body.data) if http.status == MODEL_ERROR else http.status
     throttled = status in THROTTLED or _is_throttling(kind)
-    return Fault("throttled" if throttled else "http_error", kind, http.body.data.decode("utf-8", "replace"))
+    said = http.body.data.decode("utf-8", "replace")
+    if http.status in REDIRECTS and (to := http.headers.get("location")):
+        said = f"to {_PRIVATE.sub('', to)}"
+    return Fault("throttled" if throttled else "http_error", kind, said)
 
 
 class _ModelError(msgspec.Struct, gc=False):

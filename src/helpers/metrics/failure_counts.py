@@ -14,6 +14,8 @@ from helpers.run.records import AttemptFacts, read_requests
 KIND = ["status", "http_status", "error_type"]
 COLUMNS = ["option", "dataset", "load", "sent", "failed", *KIND, "example"]
 LONGEST_EXAMPLE = 300
+OK = 200
+"""HTTP status of an answer that failed all the same."""
 STATUS_WORDS = {
     "http_error": "HTTP error",
     "timeout": "time-out",
@@ -21,6 +23,10 @@ STATUS_WORDS = {
     "stream_broken": "stream broken off",
     "throttled": "throttled",
     "bad_response": "unreadable answer",
+    "cut_short": "answer cut short",
+    "empty": "empty answer",
+    "error_in_answer": "error in place of an answer",
+    "too_few_tokens": "fewer tokens than asked for",
     "not_in_files": "failed, and the files do not say how",
     "left_out": "not known: the files leave failures out",
 }
@@ -63,10 +69,9 @@ def commonest_failure(failed: pd.DataFrame) -> str | None:
 
 def failure_words(status: str, http_status: int | None, error_type: str | None, message: str | None) -> str:
     """A kind of failure as a phrase: what happened, and what the server or the connection said."""
-    what = f"HTTP {int(http_status)}" if pd.notna(http_status) else STATUS_WORDS.get(status, status)
-    if status == "bad_response":
-        what = STATUS_WORDS[status]
-    said = [str(part) for part in (error_type, message) if pd.notna(part) and str(part)]
+    is_refused = status != "bad_response" and pd.notna(http_status) and int(http_status) != OK
+    what = f"HTTP {int(http_status)}" if is_refused else STATUS_WORDS.get(status, status)
+    said = [str(part) for part in (error_type, message) if pd.notna(part) and str(part) not in ("", status, what)]
     if len(said) == 2 and said[0] in said[1]:
         said = said[1:]
     return ": ".join([what, *said])

@@ -26,6 +26,8 @@ from helpers.metrics.looks import AS_ASKED, AsAsked
 from helpers.metrics.sample_size import requests_lacking
 
 PERCENTS = (50, 90, 95, 99)
+SERVERS_OWN = ("http_error", "error_in_answer", "bad_response", "empty", "too_few_tokens")
+"""Failures that no client makes, however late or busy it is. (A server that throttles may have been sent a burst.)"""
 
 
 def percentile_columns(
@@ -73,6 +75,7 @@ class LoadPointLatencies:
         self._repetition = here["repetition"].to_numpy()
         self._by_moments = not is_open
         self.n, self.failures = len(here), int((~self._ok).sum())
+        self._servers_own = int(here["status"].isin(SERVERS_OWN).sum())
         self._values: dict[str, np.ndarray] = {}
         self._effects: dict[tuple[str, float], float] = {}
         self._effects_within: dict[tuple[str, float], float] = {}
@@ -127,7 +130,8 @@ class LoadPointLatencies:
         """State of each limit (`slo_<column>`, `slo_error_rate`), how many requests were beyond a latency limit
         (`beyond_<column>`), how many requests count as one there (`limit_effect_<column>`), how many further ones would show an
         undecided limit to be met (`lacking_<column>`: 0 where it is decided, None where no number would),
-        `estimates_within_slo`, and `slo` of them all.
+        `estimates_within_slo`, and `slo` of them all. A load point that the client limited is missed where failures of the
+        server's own suffice for it.
         """
         states, lacking, confidence = {}, {}, self._sure.of_limit(slo.confidence, self.n)
         for column, limit in slo.limits_s().items():
@@ -144,6 +148,8 @@ class LoadPointLatencies:
         of_errors = self.failures, self.n, slo.error_rate, confidence, self.failure_effect
         states["slo_error_rate"] = metrics.share_is_met(*of_errors)  # by itself: see `pooled_failures`
         lacking["lacking_error_rate"] = _lacking(states["slo_error_rate"], *of_errors)
+        own = metrics.share_is_met(self._servers_own, *of_errors[1:])
+        client_limited = client_limited and own != metrics.MISSED
         return (
             states
             | lacking

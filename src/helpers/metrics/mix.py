@@ -82,6 +82,7 @@ class MixLatencies:
             row |= self._decided_by(name, "error_rate", of_parts[name], ("slo", "lacking"))
             is_within &= part.failures <= slo.error_rate * part.n
         states = [row[f"slo_{column}"] for column in (*slo.limits_s(), "error_rate")]
+        client_limited = row["slo"] == metrics.CLIENT_LIMITED
         return row | {"estimates_within_slo": is_within, "slo": metrics.judged_state(states, steady, client_limited)}
 
     def _reached(self, name: str, column: str, percent: float) -> float:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from helpers.config.load import ROOM
 from helpers.config.load_level import OPEN_LOOPS
-from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED, judged_state
+from helpers.metrics.formulas import CLIENT_LIMITED, LATENCIES, MET, MISSED, UNDECIDED, judged_state
 from helpers.metrics.intervals import Interval, ratio_interval
 
 if TYPE_CHECKING:
@@ -110,4 +110,4 @@ def rejudge(row: dict, slo: ServiceLevel) -> None:
     """
     steady = row["load_kind"] == "closed_loop" if pd.isna(row["steady"]) else bool(row["steady"])
     states = [row[f"slo_{name}"] for name in ("error_rate", *slo.limits_s())]
-    row["slo"] = judged_state(states, steady, bool(row["client_limited"]))
+    row["slo"] = judged_state(states, steady, row["slo"] == CLIENT_LIMITED)

@@ -19,6 +19,8 @@ from helpers.verdict.open_points import may_be_less
 from helpers.verdict.verdict import Capacity, Estimate, OpenLimit, OptionVerdict, Verdict
 
 MOST_NAMED = 2
+MOST_REASONS = 4
+"""Options whose failures are told in the first lines; of more, their names."""
 
 
 def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
@@ -209,8 +211,11 @@ def _what_would_settle(option: OptionVerdict) -> str:
 
 def _not_known(verdict: Verdict) -> list[Markdown]:
     """One line for each thing that could change the answer."""
-    lines = []
-    for name in verdict.not_measured:
+    lines, missing = [], verdict.not_measured
+    if len(missing) > MOST_REASONS:
+        why = "why, and what to do, stands in the table of all options"
+        lines.append(Markdown("**Not measured:** {}: {}").format(", ".join(map(quoted, missing)), why))
+    for name in missing if len(missing) <= MOST_REASONS else []:
         lines.append(Markdown("**Not measured:** {}: {}").format(quoted(name), verdict.option(name).reason))
     for option in verdict.options:
         if option.status == "below_quality":
@@ -273,11 +278,20 @@ def _comparison_note(verdict: Verdict) -> Markdown:
             "\n\n> **Tokens were not counted alike** ({}), so nobody knows whether the answers are equally long. The options are "
             "compared {}, and no order by price per token is shown. Next: have every server send usage, with counts that are "
             "right, or set the same tokenizer for all options. See the warnings."
-        ).format("; ".join(verdict.counted_apart), price_unit(verdict).words)
+        ).format("; ".join(_by_counter(verdict.counted_apart)), price_unit(verdict).words)
     return Markdown(
         "\n\n> **The options did unequal work** (other models, prompts or answers of another length), so they are compared "
         "{}. See the warnings."
     ).format(price_unit(verdict).words)
+
+
+def _by_counter(rows: list[str]) -> list[str]:
+    """Rows of `option: who counted`, those of the same words as one."""
+    options: dict[str, list[str]] = {}
+    for row in rows:
+        option, _, words = row.partition(": ")
+        options.setdefault(words, []).append(option)
+    return [f"{', '.join(names)}: {words}" for words, names in options.items()]
 
 
 def _local_note(verdict: Verdict) -> Markdown:

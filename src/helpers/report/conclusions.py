@@ -35,7 +35,7 @@ def price_title(verdict: Verdict, config: BenchmarkConfig) -> str:
         return f"Only {quoted(winner.option)} is shown to meet the limit of {limit}"
     behind = more_expensive(second.cost.value, winner.cost.value)
     if verdict.tied:
-        names = " and ".join(map(quoted, [winner.option, *verdict.tied]))
+        names = listed([quoted(name) for name in (winner.option, *verdict.tied)])
         return f"{names} cost the same within {limit}, as far as was measured"
     return f"{quoted(winner.option)} is cheapest within {limit}; {quoted(second.option)} is {behind}"
 

@@ -171,7 +171,9 @@ def _steadiness_line(facts: list[AttemptFacts]) -> str:
         said.append(f"{share_of(len(unsteady), facts)} did not, and cannot show that the SLO is met: {named}.")
     if overloaded:
         named = text.some(f.words for f in overloaded)
-        said.append(f"{share_of(len(overloaded), facts)} received more requests than were served: {named}.")
+        said.append(
+            f"In {share_of(len(overloaded), facts)} latency rose throughout, to more than twice what it was: {named}."
+        )
     return " ".join(said)
 
 

@@ -112,7 +112,8 @@ def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig
     if best is None:
         known = judged.dropna(subset=[column])
         if known.empty:
-            return f"No load is shown to meet the SLO: {percentile} is not known at any."
+            lowest = judged.loc[judged["level"].idxmin()]
+            return f"No load is shown to meet the SLO; at {lowest['load']} {not_met_because(lowest, config)}."
         best = known.loc[known[column].astype(float).idxmin()]
         reached, because = _reached(best, config), not_met_because(best, config)
         if has_left:
@@ -173,10 +174,10 @@ def _highest_found(here: pd.DataFrame, config: BenchmarkConfig) -> str:
 
 def _beyond(row: pd.Series, unsure: str) -> str:
     """What is known of a load that is not shown to meet the SLO."""
-    if row["client_limited"]:
-        return "was limited by the client"
     if row["slo"] == MISSED:
         return "misses the SLO"
+    if row["client_limited"]:
+        return "was limited by the client"
     if row["steady"] is not None and row["steady"] == False:  # noqa: E712
         return "had no steady state"
     return f"is {'within' if row['estimates_within_slo'] else 'beyond'} the SLO by its estimates, {unsure}"

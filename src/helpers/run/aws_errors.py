@@ -49,7 +49,17 @@ NOT_FOUND_CODES = ("ValidationException", "ResourceNotFound")
 _CODES = {
     **dict.fromkeys(CREDENTIAL_CODES, Cause.CREDENTIALS),
     **dict.fromkeys(
-        ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"), Cause.THROTTLED
+        (
+            "ThrottlingException",
+            "Throttling",
+            "ThrottledException",
+            "RequestThrottled",
+            "RequestThrottledException",
+            "TooManyRequestsException",
+            "RequestLimitExceeded",
+            "SlowDown",
+        ),
+        Cause.THROTTLED,
     ),
     **dict.fromkeys(
         ("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AccountProblem", "403"), Cause.PERMISSION
@@ -123,6 +133,16 @@ def is_passing(error: Exception) -> bool:
         return True
     response = getattr(error, "response", None) or {}
     return response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+
+
+def step_beside_a_run(error: Exception, if_not_allowed: str, if_passing: str) -> str:
+    """What to do about a call that the run does not need and AWS refused: a permission helps only where one is missing."""
+    if is_passing(error):
+        return if_passing
+    return {
+        Cause.PERMISSION: if_not_allowed,
+        Cause.CREDENTIALS: "log in again (aws sso login, or new keys)",
+    }.get(cause_of_error(error), "look at what AWS said")
 
 
 def _detail(error: Exception) -> dict[str, str]:

@@ -17,12 +17,16 @@ from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
 from helpers.price import Price
 from helpers.run.remote import upload_in_passing
-from helpers.run.whole_files import lock_of, write_atomically
+from helpers.run.whole_files import damage_in_words, lock_of, write_atomically
 
 State = Literal["planned", "refused", "waiting", "creating", "in_service", "failed", "deleting", "deleted", "external"]
 READY = ("in_service", "external")
 """States in which an endpoint answers."""
 SCHEMA_VERSION = 2
+IF_DAMAGED = (
+    "restore it from a copy; what it named may still cost money: make cleanup-orphans finds it by its tags. Then move this "
+    "run folder away and start a new run"
+)
 TOKENS = ("prompt_tokens", "output_tokens", "cached_tokens")
 EVENTS = ("create_called_at", "confirmed_at", "in_service_at", "failed_at", "delete_called_at", "deleted_at")
 """Times at which something happened to an endpoint."""
@@ -288,7 +292,8 @@ class Ledger:
     def _read(self) -> _Content:
         if not self.path.is_file():
             return _Content(run_id=self._run_id)
-        return _Content.model_validate_json(self.path.read_text(encoding="utf-8"))
+        with damage_in_words(self.path, IF_DAMAGED):
+            return _Content.model_validate_json(self.path.read_text(encoding="utf-8"))
 
 
 def merge_ledgers(mine: str, theirs: str) -> str:

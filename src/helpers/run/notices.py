@@ -25,6 +25,7 @@ from helpers.config.notify import Notify
 from helpers.config.yaml import expanded
 from helpers.errors import cut
 from helpers.number_text import plural
+from helpers.run.aws_errors import Cause, cause_of_error
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -57,13 +58,14 @@ class _NotSent(Exception):
 def send(notify: Notify, notice: Notice) -> list[str]:
     """Send a notice to every channel; returns a warning with the next step for each that failed. Never raises."""
     ways: dict[str, Callable[[Notify, Notice], None]] = {"sns_topic": _publish, "webhook": _post, "command": _start}
-    failed = {name: f"no end within {TIMEOUT_S:g} s" for name in ways if getattr(notify, name) is not None}
+    late = f"no end within {TIMEOUT_S:g} s"
+    failed = {name: f"{late}. Next: {_NEXT[name]}" for name in ways if getattr(notify, name) is not None}
 
     def attempt(name: str) -> None:
         try:
             ways[name](notify, notice)
         except Exception as error:  # noqa: BLE001 (whatever happens to a notice, the run has ended as it has)
-            failed[name] = _in_words(error)
+            failed[name] = _why(name, error)
         else:
             del failed[name]
 
@@ -74,7 +76,7 @@ def send(notify: Notify, notice: Notice) -> list[str]:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-    return [f"Warning: notify.{n}: the notice was not sent: {why}. Next: {_NEXT[n]}" for n, why in list(failed.items())]
+    return [f"Warning: notify.{name}: the notice was not sent: {why}" for name, why in list(failed.items())]
 
 
 def check_channels(notify: Notify | None) -> Iterator[tuple[str, bool]]:
@@ -86,7 +88,7 @@ def check_channels(notify: Notify | None) -> Iterator[tuple[str, bool]]:
             _sns(notify.sns_topic).get_topic_attributes(TopicArn=notify.sns_topic)
         except Exception as error:  # noqa: BLE001 (any reason is one to read)
             yield (
-                f"notify.sns_topic: {notify.sns_topic} cannot be used: {_in_words(error)}. Next: {_NEXT['sns_topic']}",
+                f"notify.sns_topic: {notify.sns_topic} cannot be used: {_why('sns_topic', error)}",
                 False,
             )
         else:
@@ -157,6 +159,13 @@ def _start(notify: Notify, notice: Notice) -> None:
             raise _NotSent(f"it was ended after {plural(int(TIMEOUT_S - 1), 'second')}") from None
     if process.returncode:
         raise _NotSent(f"it ended with status {process.returncode}")
+
+
+def _why(name: str, error: Exception) -> str:
+    """Why a channel failed, and the next step."""
+    is_login = cause_of_error(error) == Cause.CREDENTIALS
+    step = "log in again (aws sso login, or new keys); the run itself is not affected" if is_login else _NEXT[name]
+    return f"{_in_words(error)}. Next: {step}"
 
 
 def _in_words(error: Exception) -> str:

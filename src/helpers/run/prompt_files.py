@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from helpers.config.strict import slug
 from helpers.errors import RunFolderError
 from helpers.run.holding import holding
-from helpers.run.whole_files import write_parquet
+from helpers.run.whole_files import damage_in_words, write_parquet
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"serving_verdict"
+IF_DAMAGED = "restore it from a copy, or start a new run: other prompts would be other measurements"
 TOKENS_PREFIX = "tokens:"
 """Columns `tokens:<tokenizer>` hold the prompt tokens in the tokenizers of options that have their own."""
 ARRIVAL = "arrival_ns"
@@ -56,7 +57,8 @@ def read_prompts(payload_dir: Path, dataset_name: str) -> pd.DataFrame:
     path = payload_dir / f"{slug(dataset_name)}.parquet"
     if not path.is_file():
         raise RunFolderError(f"{path}: no prompts of dataset {dataset_name!r}. Next: run the notebook 01_generate_data")
-    return pq.read_table(path).to_pandas()
+    with damage_in_words(path, IF_DAMAGED):
+        return pq.read_table(path).to_pandas()
 
 
 def are_of_a_trace(file: Path) -> bool:
@@ -141,4 +143,9 @@ def _payload_files(payload_dir: Path) -> list[Path]:
 
 
 def _in_order(payload_dir: Path) -> list[Path]:
-    return sorted(payload_dir.glob("*.parquet"), key=lambda path: prompt_metadata(pq.read_schema(path))["position"])
+    return sorted(payload_dir.glob("*.parquet"), key=_position)
+
+
+def _position(path: Path) -> int:
+    with damage_in_words(path, IF_DAMAGED):
+        return prompt_metadata(pq.read_schema(path))["position"]

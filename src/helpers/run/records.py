@@ -22,13 +22,14 @@ from helpers.config.load_level import LoadLevel
 from helpers.config.strict import slug
 from helpers.errors import AnalysisError
 from helpers.run.machine import MachineFacts
-from helpers.run.whole_files import write_parquet
+from helpers.run.whole_files import damage_in_words, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 2
 METADATA_KEY = b"serving_verdict"
+IF_DAMAGED = "move it out of the folder, then make report RUN=<run folder> measures this load point again"
 
 SCHEMA = pa.schema(
     [
@@ -272,7 +273,16 @@ def write_requests(path: Path, rows: list[dict], facts: AttemptFacts) -> None:
 
 def read_facts(requests_dir: Path) -> list[AttemptFacts]:
     """The facts of every finished attempt, from the file metadata."""
-    return [read_attempt_facts(path) for path in sorted(requests_dir.glob("*.parquet"))]
+    found: dict[str, AttemptFacts] = {}
+    for path in sorted(requests_dir.glob("*.parquet")):
+        facts = read_attempt_facts(path)
+        if facts.load_point in found:
+            raise AnalysisError(
+                f"{path}: holds {facts.load_point}, as another file of this folder does. Expected each load point once: its "
+                "requests would count twice. Next: move one of the two out of the folder"
+            )
+        found[facts.load_point] = facts
+    return list(found.values())
 
 
 def read_requests(
@@ -295,8 +305,9 @@ def read_requests(
 
 def _read_columns(path: Path, columns: list[str]) -> pa.Table:
     """Columns of one file; those that its release did not know are null."""
-    known = pq.read_schema(path).names
-    table = pq.read_table(path, columns=[name for name in columns if name in known]).replace_schema_metadata()
+    with damage_in_words(path, IF_DAMAGED):
+        known = pq.read_schema(path).names
+        table = pq.read_table(path, columns=[name for name in columns if name in known]).replace_schema_metadata()
     for place, name in enumerate(columns):
         if name not in known:
             kind = SCHEMA.field(name)
@@ -321,6 +332,11 @@ def nullable(kind: pa.DataType) -> pd.api.extensions.ExtensionDtype | None:
 
 def read_attempt_facts(path: Path) -> AttemptFacts:
     """The facts of one attempt, from its file's metadata."""
+    with damage_in_words(path, IF_DAMAGED):
+        return _attempt_facts(path)
+
+
+def _attempt_facts(path: Path) -> AttemptFacts:
     metadata = pq.read_schema(path).metadata or {}
     if METADATA_KEY not in metadata:
         raise AnalysisError(f"{path}: is not a request file of this project (no {METADATA_KEY.decode()} metadata)")

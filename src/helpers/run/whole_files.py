@@ -9,12 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.errors import RunFolderError, cut
 from helpers.run.disk_errors import os_errors_in_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from filelock import FileLock
 
+MOST_WORDS = 300
 ONLY_FOR_ME = 0o077
 OWNER_ONLY = 0o600
 """Mode of a file that holds a secret."""
@@ -68,6 +70,26 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 
     with whole_file(path) as unfinished:
         pq.write_table(table, unfinished, compression="zstd")
+
+
+@contextmanager
+def damage_in_words(path: Path, step: str) -> Iterator[None]:
+    """Turn what reading a file of a run raises, where its content is not what was written, into a RunFolderError."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # of the system; those of Parquet files have no number
+            raise
+        words = str(error)
+        if hasattr(error, "errors"):  # of pydantic
+            first = error.errors()[0]
+            words = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        words = cut(" ".join(words.split()), MOST_WORDS).rstrip(".")
+        raise RunFolderError(
+            f"{path}: damaged: {words or type(error).__name__}. Expected the file as it was written. Next: {step}"
+        ) from None
 
 
 def lock_of(path: Path) -> FileLock:

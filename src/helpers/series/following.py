@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from helpers.errors import JobFailed, NoSuchRun, shown
-from helpers.run.aws_errors import code_of
+from helpers.run.aws_errors import code_of, is_passing
 from helpers.run.folder import find_run
 from helpers.run.ledger import Ledger
 from helpers.run.remote import is_remote, split_url
@@ -88,7 +88,9 @@ class _Lines:
         self._client, self._say, self._next = client, say, {}
 
     def say_new(self) -> None:
-        """Say the lines that came since the last call; a log that cannot be read is said once, and stops nothing."""
+        """Say the lines that came since the last call; a log that cannot be read is said once, and stops nothing. After a failure
+        in passing it is tried again at the next call.
+        """
         from botocore.exceptions import BotoCoreError, ClientError
 
         if self._client is None:
@@ -97,7 +99,8 @@ class _Lines:
             for stream in self._client.describe_log_streams(**self._streams_of)["logStreams"]:
                 self._say_new_of(stream["logStreamName"])
         except (ClientError, BotoCoreError) as error:
-            if code_of(error) != "ResourceNotFoundException":  # else there is no log yet
+            is_not_there_yet = code_of(error) == "ResourceNotFoundException"
+            if not is_not_there_yet and not is_passing(error):
                 self._say(f"(What it prints cannot be read: {error})")
                 self._client = None
 

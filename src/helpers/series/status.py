@@ -20,7 +20,7 @@ from helpers.metrics.formulas import with_latencies
 from helpers.metrics.intervals import percentile
 from helpers.report.display import Table
 from helpers.run.folder import RunFolder
-from helpers.run.ledger import Ledger
+from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.records import read_requests
 from helpers.run.whole_files import write_atomically
 from helpers.verdict.chosen_points import main_latency
@@ -155,7 +155,7 @@ def run_status(run: RunFolder) -> Table:
             {
                 "option": name,
                 "endpoint": record.state if record else "–",
-                "load": _load_words(option, is_running) if option else "not begun",
+                "load": _load_words(option, is_running, record) if option else "not begun",
                 "done": option and option.done,
                 "total": option and option.total,
                 "usd": None if record is None else 0.0 if record.local else record.cost_usd(),
@@ -167,8 +167,10 @@ def run_status(run: RunFolder) -> Table:
     return Table(rows, columns, caption)
 
 
-def _load_words(option: OptionProgress, is_running: bool) -> str:
-    """What an option's load is doing, or did last if no process of this machine continues it."""
+def _load_words(option: OptionProgress, is_running: bool, record: EndpointRecord | None) -> str:
+    """What an option's load is doing, or did last if no process of this machine continues it; why it failed has a column."""
+    if option.state == "failed" and record and record.failure:
+        return option.state
     words = f"{option.state} {option.detail}".strip()
     return words if is_running or option.state in ENDED else f"was {words}"
 

@@ -26,6 +26,7 @@ from helpers.run.ledger import EndpointRecord, Ledger
 from helpers.run.prompt_files import read_prompt_warnings
 from helpers.run.records import AttemptFacts, read_facts
 from helpers.run.report_warning import ReportWarning, gravest_first
+from helpers.run.whole_files import damage_in_words
 from helpers.verdict.checks import check_run
 from helpers.verdict.group_checks import group_warnings
 from helpers.verdict.hit_rates import HitRates
@@ -188,4 +189,5 @@ def write_verdict(verdict: Verdict, run: RunFolder) -> None:
 def read_verdict(run: RunFolder) -> Verdict:
     """The verdict that notebook 05 wrote."""
     path = run.require("verdict.json", "05_report")
-    return Verdict.model_validate_json(path.read_text(encoding="utf-8"))
+    with damage_in_words(path, "run the notebook 04_analyse_metrics again"):
+        return Verdict.model_validate_json(path.read_text(encoding="utf-8"))

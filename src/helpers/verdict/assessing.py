@@ -58,7 +58,7 @@ def _assess(
     loads = {dataset: cheapest_within_slo(here, basis, config) for dataset, here in at.items()}
     for dataset, load in loads.items():
         if load is None:
-            verdict = verdict.model_copy(update=_why_not(at[dataset], dataset, config))
+            verdict = verdict.model_copy(update=_why_not(at[dataset], dataset, record, config))
             return verdict if verdict.status == "infeasible" else _estimated(verdict, at, record, basis, config)
     verdict = _at_loads(verdict, loads, at, basis, config)
     if verdict.cost is None:
@@ -130,26 +130,29 @@ def _prices(option: OptionBase, record: EndpointRecord | None) -> list[Price]:
 # --- why not ------------------------------------------------------------------------------------------------------
 
 
-def _why_not(here: pd.DataFrame, dataset: str, config: BenchmarkConfig) -> dict:
+def _why_not(here: pd.DataFrame, dataset: str, record: EndpointRecord | None, config: BenchmarkConfig) -> dict:
     """Status and reason of an option that has no load point within the SLO on a dataset."""
     limits = " and ".join(f"{name.removesuffix('_s')} of {limit:g} s" for name, limit in config.slo.limits_s().items())
     limits += f" at p{config.slo.percentile:g}, errors of {config.slo.error_rate:.1%}"
     judged = here[here["slo"] != CLIENT_LIMITED]
     if judged.empty:
+        if record and record.failure:  # it, and not the client, ended the other load points
+            return {"status": "failed", "reason": record.why_failed()}
         return {
             "status": "not_judged",
-            "reason": f"the client, not the server, limited every load point on {dataset}: more load.processes or a "
-            "machine with more CPUs would show more",
+            "reason": f"the client, not the server, limited every load point on {dataset}: more load.processes, or a "
+            "machine with more CPUs that does nothing else, would show more",
         }
     if (judged["load_kind"] == "ramp").all():
         return {"status": "undecided", "reason": f"a ramp cannot show whether the SLO is met ({limits}) on {dataset}"}
     if (judged["slo"] == MISSED).all() and judged["level"].min() == here["level"].min():
         every = f"every {KIND_WORDS[config.load.level_kind].noun}{' that was tried' if isinstance(config.load, Search) else ''}"
-        reason = f"misses the SLO ({limits}) at {every} on {dataset}"
-        if config.parts_that_must_meet(dataset):  # which of them does
-            lowest = judged.loc[judged["level"].idxmin()]
-            reason += f"; at {lowest['load']}, {not_met_because(lowest, config)}"
-        return {"status": "infeasible", "reason": reason}
+        lowest = judged.loc[judged["level"].idxmin()]
+        because = not_met_because(lowest, config)
+        return {
+            "status": "infeasible",
+            "reason": f"misses the SLO ({limits}) at {every} on {dataset}; at {lowest['load']}, {because}",
+        }
     row = _most_informative(here[here["slo"] != MISSED])
     return {
         "status": "undecided",

@@ -12,7 +12,7 @@ from helpers.metrics.control import Move
 from helpers.metrics.formulas import UNDECIDED
 from helpers.metrics.looks import looks_of
 from helpers.metrics.sample_size import requests_for_percentile
-from helpers.number_text import percent
+from helpers.number_text import percent, significant
 from helpers.run.machine import BUSY_MACHINE, busy_words
 from helpers.run.records import ENOUGH_REQUESTS, PROMPTS_RAN_OUT, WHOLE_SCHEDULE, AttemptFacts
 from helpers.run.report_warning import ReportWarning
@@ -61,8 +61,9 @@ def _client_limited(facts: list[AttemptFacts]) -> Iterable[ReportWarning]:
     if rows:
         yield ReportWarning(
             kind="client_limited",
-            message="The client, not the server, limited these load points: they are shown, but the verdict ignores them. An "
-            "option may be cheaper there. Next: send from a machine with more free CPU, closer to the server.",
+            message="The client, not the server, limited these load points: they are shown, but the verdict ignores them. "
+            "(Answers that the server itself refused or spoiled count all the same.) An option may be cheaper there. Next: send "
+            "from a machine with more free CPU, closer to the server.",
             rows=rows,
         )
 
@@ -207,13 +208,15 @@ def _concurrency(points: pd.DataFrame) -> Iterable[ReportWarning]:
     low = closed[closed["achieved_concurrency"] < CONCURRENCY_TOLERANCE * closed["level"]]
     if len(low):
         rows = [
-            f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g} requested" for r in low.itertuples()
+            f"{r.option}, {r.dataset}: {significant(r.achieved_concurrency)} of {r.level:g} requested"
+            for r in low.itertuples()
         ]
         yield ReportWarning(kind="concurrency", message=LESS_IN_FLIGHT, rows=rows)
     high = closed[closed["achieved_concurrency"] > closed["level"] / CONCURRENCY_TOLERANCE]
     if len(high):
         rows = [
-            f"{r.option}, {r.dataset}: {r.achieved_concurrency:.2f} of {r.level:g}" for r in high[::-1].itertuples()
+            f"{r.option}, {r.dataset}: {significant(r.achieved_concurrency)} of {r.level:g}"
+            for r in high[::-1].itertuples()
         ]
         yield ReportWarning(
             kind="concurrency",

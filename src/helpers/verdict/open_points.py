@@ -55,7 +55,7 @@ def effort_to_settle(
     limits, requests, minutes, usd = [], 0, 0.0, 0.0
     is_possible, still_open = True, [row for row in rows if row["slo"] != MET]
     for row in still_open:
-        mine = open_limits(row, config)
+        mine = [] if row["slo"] == CLIENT_LIMITED else open_limits(row, config)
         limits += mine
         lacking = [limit.requests_lacking for limit in mine]
         if not lacking or None in lacking or row["slo"] == CLIENT_LIMITED or not row["requests_per_s"]:

@@ -27,6 +27,8 @@ def open_because(row: pd.Series, config: BenchmarkConfig) -> str:
     if row["load_kind"] == "ramp":
         return "a ramp cannot show whether the SLO is met"
     if row["overloaded"]:
+        if row["load_kind"] in ("closed_loop", "users"):  # where nobody sends more than is answered
+            return "latency rose throughout, to more than twice what it was: the server became slower while it was measured"
         return "it was overloaded: requests arrived faster than they were answered"
     if row["steady"] == False and row["prompts_ran_out"]:  # noqa: E712 - None and NaN are not False
         return f"it found no steady state before {prompts_that_ran_out([row['dataset']])}"
@@ -51,8 +53,15 @@ def not_met_because(row: pd.Series, config: BenchmarkConfig) -> str:
     if row["slo"] != MISSED:
         return open_because(row, config)
     allowed = {"error_rate": config.slo.error_rate} | config.slo.limits_s()
-    missed = [_measured(name, limit, row, config) for name, limit in allowed.items() if row[f"slo_{name}"] == MISSED]
-    return " and ".join(missed) or "it misses the SLO"
+    missed = [name for name in allowed if row.get(f"slo_{name}") == MISSED]
+    if "error_rate" in missed:  # which makes a percentile infinite
+        missed = [name for name in missed if name == "error_rate" or _is_finite(row, name, config)]
+    return " and ".join(_measured(name, allowed[name], row, config) for name in missed) or "it misses the SLO"
+
+
+def _is_finite(row: pd.Series, name: str, config: BenchmarkConfig) -> bool:
+    reached = row[f"{name}_p{config.slo.percentile:g}"]
+    return not pd.isna(reached) and math.isfinite(reached)
 
 
 def open_limits(row: pd.Series, config: BenchmarkConfig) -> list[OpenLimit]:
@@ -96,7 +105,10 @@ def _measured(name: str, allowed: float, row: pd.Series, config: BenchmarkConfig
     if name == "error_rate":
         failures, n = _failed(row)
         return f"{failures} of {n} requests{_of_part(row, name)} failed, at most {allowed:.1%} may"
-    reached = row[f"{name}_p{config.slo.percentile:g}"]
+    reached, beyond = row[f"{name}_p{config.slo.percentile:g}"], row.get(f"beyond_{name}")
+    if pd.isna(reached) and row.get(f"slo_{name}") == MISSED and not pd.isna(beyond):
+        of = f"{int(beyond)} of {int(row[f'{name}_n'])} requests{_of_part(row, name)}"
+        return f"{of} were beyond the limit of {allowed:g} s for {LIMIT_WORDS[name]}"
     known = "unknown" if pd.isna(reached) else "infinite" if math.isinf(reached) else text.duration(reached)
     return f"p{config.slo.percentile:g} {LIMIT_WORDS[name]}{_of_part(row, name)} {known}, at most {allowed:g} s"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helpers.run.aws_errors import code_of
+
 if TYPE_CHECKING:
     import boto3
 
@@ -11,12 +13,12 @@ LINES = 15
 
 
 def last_log_lines(endpoint_name: str, session: boto3.Session) -> list[str]:
-    """The last lines of the container that printed last; empty if there are none or they may not be read. Whole,
-    and with the secrets that the container printed: these are to be hidden before a line is cut.
+    """The last lines of the container that printed last; empty if there are none. Whole, and with the secrets that the container
+    printed: these are to be hidden before a line is cut. Raises what botocore raises where they cannot be read.
 
     Source of the names: https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
     """
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError
 
     group = f"/aws/sagemaker/Endpoints/{endpoint_name}"
     try:
@@ -26,6 +28,8 @@ def last_log_lines(endpoint_name: str, session: boto3.Session) -> list[str]:
             return []
         stream = streams["logStreams"][0]["logStreamName"]
         events = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=LINES, startFromHead=False)
-    except (ClientError, BotoCoreError):
-        return []
+    except ClientError as error:
+        if code_of(error) == "ResourceNotFoundException":
+            return []
+        raise
     return [event["message"].rstrip() for event in events["events"]]

@@ -196,18 +196,23 @@ class SageMakerTarget:
 
     def _explain(self, record: EndpointRecord, reason: str) -> tuple[str, Cause]:
         """Why an endpoint failed, in SageMaker's words and its container's, with the next step; and the cause."""
-        cause, lines = cause_of_words(reason), []
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        cause, lines, unread, printed = cause_of_words(reason), [], "", ""
         if cause in CAUSES_IN_LOGS:
-            printed = "\n".join(last_log_lines(record.endpoint_name, self._session()))
+            try:
+                printed = "\n".join(last_log_lines(record.endpoint_name, self._session()))
+            except (ClientError, BotoCoreError) as error:
+                unread = f" Its log could not be read ({error})."
             lines = [
                 line[:LONGEST_LINE] for line in self._mask(printed).splitlines()
             ]  # half a secret is not found any more
             logged = cause_of_log("\n".join(lines))
             cause = cause if logged == Cause.OTHER else logged
         quoted = "\nLast lines of the container:\n" + "\n".join(f"  {line}" for line in lines) + "\n" if lines else " "
-        is_silent = not lines and cause in (Cause.CRASH, Cause.STARTUP)
+        is_silent = not lines and not unread and cause in (Cause.CRASH, Cause.STARTUP)
         next_step = f"{NEXT_STEP[cause]}; {NO_LOG_STEP}" if is_silent else NEXT_STEP[cause]
-        text = f"{cause}: {reason.strip().rstrip('.')}.{quoted}Next: {next_step}"
+        text = f"{cause}: {reason.strip().rstrip('.')}.{unread}{quoted}Next: {next_step}"
         return self._mask(text), cause
 
     def _mask(self, text: str) -> str:
