@@ -14,13 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from attempt_specs import mean_in_flight, measure, moody_stub, server_log, spec_of
 from conftest import small_config
 from private_lan import may_have_networks
-from ray_nodes import OBJECT_STORE_BYTES, RayNodes, clocks_may_differ, ray_nodes
+from ray_nodes import RayNodes, clocks_may_differ, ray_nodes
 
 from helpers.config.cluster import ClusterSettings
 from helpers.config.load import OpenLoop
@@ -377,24 +376,6 @@ def test_a_clock_behind_a_slow_network_is_only_known_to_half_the_round_trip(node
         assert bool(limits) == (facts is opened), (
             "8 ms of a window of seconds are nothing, of the time of an arrival much"
         )
-
-
-def test_what_does_not_fit_the_object_store_travels_by_the_disk(nodes, tmp_path):
-    """Prompts to a node, and records back."""
-    data = np.random.default_rng(1).bytes(OBJECT_STORE_BYTES * 5 // 4)
-    (tmp_path / "prompts").write_bytes(data)
-    only_one = settings(nodes, nodes=1)
-    with opened_cluster(only_one) as cluster, ClusterProcesses(cluster, tmp_path / "load.log") as processes:
-        pipes = processes._pipes
-        [node] = pipes.nodes
-        kept = Path(node.about.folder) / pipes._keep_on_nodes(tmp_path / "prompts")
-        assert kept.read_bytes() == data
-        part = kept.with_suffix(".arrow")
-        batch = pa.record_batch({"text": [data[i : i + 10**6] for i in range(0, len(data), 10**6)]})
-        with pa.OSFile(str(part), "wb") as file, pa.ipc.new_stream(file, batch.schema) as stream:
-            stream.write_batch(batch)
-        packed = pipes.ask(node, "records", str(part))
-    assert b"".join(pq.read_table(pa.BufferReader(packed))["text"].to_pylist()) == data
 
 
 def test_nothing_is_left_on_a_node(nodes):
