@@ -94,7 +94,7 @@ test-thorough: .venv/.setup-dev  ## more of the kinds of tests that take long, a
 	$(BIN)/python -m pytest -m "thorough and not timing" --numprocesses 3 --dist worksteal
 	$(BIN)/python -m pytest -m "thorough and timing"
 
-test-cluster: .venv/.setup-dev .venv/.setup-ray  ## load from the nodes of a Ray cluster: installs Ray, about 4 minutes
+test-cluster: .venv/.setup-dev .venv/.setup-ray  ## load from the nodes of a Ray cluster: installs Ray, about 8 minutes
 	$(BIN)/python -m pytest tests/load/test_cluster.py
 
 test-tools: .venv/.setup-dev  ## the commands of docs/import.md: runs the other tools, a few minutes

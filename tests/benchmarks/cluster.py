@@ -25,6 +25,7 @@ from instrument import ITL_S, TTFT_S, Case, Machine, empty_row, result_words, ro
 from servers import Stub
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
+from private_lan import may_have_networks
 from ray_nodes import RayNodes, clocks_may_differ, ray_nodes
 
 from helpers.config.cluster import ClusterSettings
@@ -124,12 +125,14 @@ def main() -> None:
     shares = len(cpus) < 3
     print(f"{len(cpus)} CPUs; " + ("load processes share one" if shares else "each load process has its own"), end="")
     print(f", {SHARE:.0%} of it each where rates are compared" if shares else "", end="")
-    print("; clocks hours apart" if may_differ else "; one clock: time namespaces are not allowed here")
-    rows, server = [], Stub(tls=False, cpu=cpus[-1])
+    print("; clocks hours apart" if may_differ else "; one clock: time namespaces are not allowed here", end="")
+    print("; a network each" if may_have_networks() else "; one network: namespaces of it are not allowed here")
+    rows = []
     with (
         tempfile.TemporaryDirectory(prefix="cluster-") as name,
-        ray_nodes(AHEAD_S if may_differ else (None, None)) as nodes,
+        ray_nodes(AHEAD_S if may_differ else (None, None), with_networks=may_have_networks()) as nodes,
     ):
+        server = Stub(tls=False, cpu=cpus[-1], host=nodes.server)
         try:
             for case in cases():
                 rows.append(measure(case, server, nodes, machine, Path(name)))

@@ -29,8 +29,8 @@ class Stub:
 
     name = "stub"
 
-    def __init__(self, tls: bool, cpu: int | None) -> None:
-        self._stub = LoopbackStub(tls=tls, cpu=cpu)
+    def __init__(self, tls: bool, cpu: int | None, host: str = "127.0.0.1") -> None:
+        self._stub = LoopbackStub(tls, cpu, host)
         self.pid, self.ca_file = self._stub.pid, self._stub.ca_file
 
     def url(self, form: str) -> str:

@@ -13,11 +13,14 @@ from local_sagemaker_calls import create, status_after
 from local_sagemaker_fixtures import FAKE_SERVER
 
 from helpers.__main__ import main
+from helpers.endpoints.deployments import stay_within_budget
 from helpers.endpoints.judging import PROMPT
 from helpers.endpoints.quotas import Quota, read_quotas
+from helpers.errors import BudgetExceeded
 from helpers.report.plan_machines import load_machines_table, machines_table, quota_table
 from helpers.report.plan_report import plan_table
 from helpers.run import local_server as launcher
+from helpers.run.ledger import Ledger
 
 TYPE, REGION = "ml.g6e.xlarge", "us-east-1"
 QUOTA = f"{TYPE} for endpoint usage"
@@ -443,6 +446,26 @@ def test_the_plan_works_without_credentials_and_without_a_network(tmp_path, monk
     said = capsys.readouterr().out
     assert "| a | model, endpoint config and endpoint" in said
     assert "| 2.605 |" in said  # of data/prices.csv
+
+
+def test_the_machine_of_a_job_is_in_the_plan_and_in_the_budget(tmp_path, monkeypatch):
+    role = "arn:aws:iam::123456789012:role/job"
+    unpriced = make_config([endpoint()], load=LOAD, job={"role": role})
+    assert (
+        "(make submit), the machine that sends the load is billed too, at a price that is unknown"
+        in plan_table(unpriced).caption
+    )
+    priced = make_config(
+        [endpoint()], load=LOAD, budget_usd=5, job={"role": role, "usd_per_hour": 1e9, "max_hours": 0.5}
+    )
+    assert "takes $1e+09 an hour, $500,000,000.00 in max_hours, which counts" in plan_table(priced).caption
+    ledger = Ledger(tmp_path / "ledger.json", "run")
+    stay_within_budget(priced, ledger)
+    (tmp_path / "job.json").touch()
+    monkeypatch.setattr("helpers.endpoints.deployments.PROCESSING_JOB", tmp_path / "job.json")
+    with pytest.raises(BudgetExceeded, match="of it for the machine of this job"):
+        stay_within_budget(priced, ledger)
+    stay_within_budget(unpriced.model_copy(update={"budget_usd": 5}), ledger)
 
 
 def test_the_plan_names_what_a_budget_cannot_stop():

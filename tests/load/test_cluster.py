@@ -1,4 +1,7 @@
-"""Load from several machines: nodes of a Ray cluster on this machine, whose CLOCK_MONOTONIC are hours apart."""
+"""Load from several machines: nodes of a Ray cluster on this machine, whose CLOCK_MONOTONIC are hours apart.
+
+Each has a network of its own where that is allowed.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from attempt_specs import mean_in_flight, measure, moody_stub, server_log, spec_of
 from conftest import small_config
+from private_lan import may_have_networks
 from ray_nodes import RayNodes, clocks_may_differ, ray_nodes
 
 from helpers.config.cluster import ClusterSettings
@@ -40,7 +44,7 @@ def nodes():
     pytest.importorskip("ray", reason="Ray is not installed: make .venv/.setup-ray")
     if not clocks_may_differ():
         pytest.skip("time namespaces are not allowed here")
-    with ray_nodes(AHEAD_S) as nodes:
+    with ray_nodes(AHEAD_S, with_networks=may_have_networks()) as nodes:
         yield nodes
 
 
@@ -51,8 +55,8 @@ def processes(nodes, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def stub():
-    with moody_stub() as url:
+def stub(nodes):
+    with moody_stub(nodes.server) as url:
         yield url
 
 
@@ -60,17 +64,28 @@ def settings(cluster: RayNodes, **changes: object) -> ClusterSettings:
     return ClusterSettings(**{"address": cluster.address, "nodes": TWO_NODES, **changes})
 
 
-def test_records_of_nodes_whose_clocks_are_hours_apart_are_on_one_clock(nodes, processes, stub, tmp_path):
-    """The server, whose clock is that of this machine, is the judge."""
-    requests, facts = measure(processes, spec_of(tmp_path, stub, concurrency=[5], min_requests=60))
-    assert [p.nice() for number in (0, 1) for p in nodes.load_processes(number)] == [0, 0], "Ray's workers have 15"
-    log = server_log(stub)
-    served = [log[request_id] for request_id in requests["request_id"]]
+def assert_clocks_are_known(facts, to_ns: int) -> None:
+    """Is each offset what it was made to be, within what is said of it and within `to_ns`?"""
     for node in facts.nodes:
         true_ns = min((seconds * 10**9 for seconds in AHEAD_S), key=lambda ns: abs(ns - node.clock_before.offset_ns))
         for clock in (node.clock_before, node.clock_after):
-            assert abs(clock.offset_ns - true_ns) < 200_000
-            assert abs(clock.offset_ns - true_ns) <= clock.error_ns
+            assert abs(clock.offset_ns - true_ns) <= min(clock.error_ns, to_ns)
+
+
+@pytest.mark.parametrize("kind", ["closed_loop", "open_loop"])
+def test_records_of_nodes_whose_clocks_are_hours_apart_are_on_one_clock(nodes, processes, stub, tmp_path, kind):
+    """The server, whose clock is that of this machine, is the judge."""
+    spec = spec_of(tmp_path, stub, concurrency=[5], min_requests=60)
+    if kind == "open_loop":
+        load = OpenLoop(kind=kind, rate=[60], arrivals="poisson", min_requests=100, max_duration_s=20)
+        spec = spec_of(tmp_path, stub, load=load, level=LoadLevel(kind, 60))
+    requests, facts = measure(processes, spec)
+    assert [p.nice() for number in (0, 1) for p in nodes.load_processes(number)] == [0, 0], "Ray's workers have 15"
+    log = server_log(stub)
+    requests = requests[requests["request_id"].isin(log)]  # without any that timed out on a busy machine
+    served = [log[request_id] for request_id in requests["request_id"]]
+    assert_clocks_are_known(facts, to_ns=200_000)
+    for node in facts.nodes:
         assert not node.clock_moved_ns and node.round_trip_ms < 100
         mine = requests["load_process"].isin(node.load_processes).to_numpy()
         late_ns = np.array([r - s["writes_ns"][1] for r, s in zip(requests["first_token_ns"], served, strict=True)])[
@@ -78,20 +93,33 @@ def test_records_of_nodes_whose_clocks_are_hours_apart_are_on_one_clock(nodes, p
         ]
         under_way_ns = np.array([s["received_ns"] - r for r, s in zip(requests["sent_ns"], served, strict=True)])[mine]
         assert mine.any() and -200_000 < late_ns.min() < 1e6 and -200_000 < under_way_ns.min() < 1e6
+        assert {s["client"] for s, is_mine in zip(served, mine, strict=True) if is_mine} == {node.ip}
+    assert {node.ip for node in facts.nodes} == set(nodes.ips)
     assert {p.node for p in facts.processes} == {node.words for node in facts.nodes}
-    assert facts.steady and facts.client_limited == [] and facts.voided == []
-    inside = requests["sent_ns"].between(facts.window_open_ns, facts.window_close_ns - 1)
+    assert facts.voided == [] and facts.steady, facts.steady_because
+    inside = in_window(requests, facts)
     assert list(requests["phase"] == "steady") == list(inside), "nodes judge the window on their own clocks"
-    assert Counter(requests["load_process"])[0] > Counter(requests["load_process"])[1], "of 5 streams one node has 3"
+    error_ms = requests["ttft_s"] * 1e3 - [(s["writes_ns"][1] - s["received_ns"]) / 1e6 for s in served]
+    assert 0 < np.median(error_ms) < 5 or kind == "open_loop", "there, TTFT counts from the time of the schedule"
+    counts = Counter(requests["load_process"])
     opened, closed = facts.window_open_ns, facts.window_close_ns
     by_server = sum(max(0, min(one["writes_ns"][-1], closed) - max(one["received_ns"], opened)) for one in served) / (
         closed - opened
     )
-    assert mean_in_flight(requests, facts) == pytest.approx(by_server, rel=0.02) == pytest.approx(5, rel=0.03)
+    assert mean_in_flight(requests, facts) == pytest.approx(by_server, rel=0.05)
+    if kind == "closed_loop":
+        assert counts[0] > counts[1], "of 5 streams one node has 3"
+        assert by_server == pytest.approx(5, rel=0.05)
     chunks = [
         np.diff(chunk) for chunk in pq.read_table(tmp_path / "requests" / "point.parquet")["chunk_ns"].to_pylist()
     ]
     assert all((gaps >= 0).all() for gaps in chunks) and np.median(np.concatenate(chunks)) < 50e6
+
+
+def in_window(requests, facts):
+    """Those that were to be sent in the steady window."""
+    t0_ns = requests["scheduled_ns"].fillna(requests["sent_ns"])
+    return t0_ns.between(facts.window_open_ns, facts.window_close_ns - 1)
 
 
 def open_loop(folder, server: LoopbackStub, arrivals: str, rate: float):
@@ -101,9 +129,9 @@ def open_loop(folder, server: LoopbackStub, arrivals: str, rate: float):
     return spec_of(folder, "", load=load, level=LoadLevel("open_loop", rate), address={"url": server.chat_url})
 
 
-def test_nodes_share_one_schedule(processes, tmp_path):
+def test_nodes_share_one_schedule(nodes, processes, tmp_path):
     """Dealt out in turn, whatever the distribution: together they send what one machine would."""
-    with LoopbackStub() as server:
+    with LoopbackStub(host=nodes.server) as server:
         spec = open_loop(tmp_path, server, "poisson", 300)
         requests, facts = measure(processes, spec)
     requests = requests.sort_values("scheduled_ns")
@@ -115,16 +143,21 @@ def test_nodes_share_one_schedule(processes, tmp_path):
 
 
 @pytest.mark.parametrize(("arrivals", "rate", "cv"), [("constant", 100, 0.0), ("poisson", 2000, 1.0)])
-def test_arrivals_of_two_nodes_are_those_of_one_schedule(processes, tmp_path, arrivals, rate, cv):
+def test_arrivals_of_two_nodes_are_those_of_one_schedule(nodes, processes, tmp_path, arrivals, rate, cv):
     """Also as the server saw them."""
-    with LoopbackStub() as server:
+    with LoopbackStub(host=nodes.server) as server:
         requests, facts = measure(processes, open_loop(tmp_path, server, arrivals, rate))
         received_ns = np.array(sorted(one.arrival_ns for one in server.log()))
     assert len(received_ns) == len(requests)
-    for achieved in (facts.achieved, arrival_facts(received_ns)):
-        assert achieved.rate == pytest.approx(facts.scheduled.rate, rel=0.005)
-        assert achieved.gap_cv == pytest.approx(cv, abs=0.05)
-        assert achieved.dispersion == pytest.approx(facts.scheduled.dispersion, abs=0.1)
+    seen, asked = arrival_facts(received_ns), facts.scheduled
+    assert asked.gap_cv == pytest.approx(cv, abs=0.05)
+    lag_ms = (received_ns - np.sort(requests["scheduled_ns"])) / 1e6
+    assert lag_ms.min() > -0.2, "on the server's clock"
+    assert seen.rate == pytest.approx(facts.achieved.rate, rel=0.02)
+    if not facts.client_limited:  # as on a machine that others keep busy
+        assert np.median(lag_ms) < 5 and seen.gap_cv == pytest.approx(cv, abs=0.25)
+        assert seen.rate == pytest.approx(asked.rate, rel=0.02)
+        assert seen.gap_cv == pytest.approx(facts.achieved.gap_cv, abs=0.1)
 
 
 class KillOnce:
@@ -160,7 +193,7 @@ def test_a_node_that_dies_in_mid_load_is_left_out(nodes, processes, stub, tmp_pa
 
     [left], [why] = facts.nodes, facts.voided
     assert left.node_id not in why and "Ray node" in why and ("code -9" in why or "was lost" in why)
-    assert set(requests["load_process"]) == {0} and facts.steady and facts.client_limited == []
+    assert set(requests["load_process"]) == {0} and facts.steady
     assert mean_in_flight(requests, facts) == pytest.approx(4, rel=0.05)
     assert set(requests["request_id"]) <= set(server_log(stub)), "only what was measured again"
     assert (tmp_path / "finished.parquet").read_bytes() == intact
@@ -209,9 +242,9 @@ def test_a_clock_that_moves_makes_the_load_point_void(nodes, stub, tmp_path):
 
 def test_a_node_that_does_not_reach_the_endpoint_is_named(nodes, stub, tmp_path):
     """Each machine has names of its own; only that of the third node knows the server's."""
-    (tmp_path / "hosts").write_text(Path("/etc/hosts").read_text() + "127.0.0.1 model.test\n")
+    (tmp_path / "hosts").write_text(Path("/etc/hosts").read_text() + f"{nodes.server} model.test\n")
     knows = nodes.add(hosts=tmp_path / "hosts")
-    url = stub.replace("127.0.0.1", "model.test")
+    url = stub.replace(nodes.server, "model.test")
     said = r"load machine .* does not reach model.test:\d+ \(.*\), and others do.*Next: "
     with (
         opened_cluster(settings(nodes, nodes=3)) as cluster,
@@ -284,6 +317,65 @@ def test_a_node_whose_raylet_is_killed_is_left_out_for_the_rest_of_the_run(nodes
         with ClusterProcesses(cluster, tmp_path / "load.log") as processes:
             _, facts = measure(processes, before)
     assert doomed.node_id not in {node.node_id for node in facts.nodes} and facts.voided == []
+
+
+def test_nodes_whose_network_is_cut_in_mid_load_send_nothing_more(nodes, tmp_path):
+    """The network of one, and of another only to this machine: it still reaches the endpoint, which is measured again."""
+    if nodes.lan is None:
+        pytest.skip("network namespaces are not allowed here")
+    with (
+        ray_nodes((*AHEAD_S, None), with_networks=True) as cut,
+        moody_stub(cut.server) as stub,
+        opened_cluster(settings(cut, nodes=3)) as cluster,
+    ):
+        with ClusterProcesses(cluster, tmp_path / "load.log") as processes:
+            finished = spec_of(tmp_path, stub, concurrency=[6], min_requests=24)
+            measure(processes, finished)
+            intact = Path(finished.output_file).rename(tmp_path / "finished.parquet").read_bytes()
+
+            def cut_two() -> None:
+                cut.cut(1)
+                cut.cut(2, only_from=cut.lan.here)
+
+            spec = spec_of(tmp_path, stub, concurrency=[6], min_requests=100, max_duration_s=90, repeat_prompts=True)
+            requests, facts = begun_again(processes, spec, cut_two)
+        [left], [why] = facts.nodes, facts.voided
+        assert left.ip == cut.ips[0] and left.node_id not in why and "the network to it" in why
+        assert all(f"{ip} (Ray node" in why for ip in cut.ips[1:]) and why in (tmp_path / "load.log").read_text()
+        assert facts.steady and mean_in_flight(requests, facts) == pytest.approx(6, rel=0.05)
+        assert (tmp_path / "finished.parquet").read_bytes() == intact
+        others = [one["received_ns"] for one in server_log(stub).values() if one["client"] == cut.ips[2]]
+        assert max(others) < requests["sent_ns"].min(), "until its lease ends it sends, unheard"
+        assert [words for node in (1, 2) for p in cut.processes(node, "load") if (words := " ".join(p.cmdline()))] == []
+        with ClusterProcesses(cluster, tmp_path / "load.log") as processes:
+            _, facts = measure(processes, finished)
+        assert facts.voided == [] and [node.ip for node in facts.nodes] == [left.ip]
+
+
+def test_a_clock_behind_a_slow_network_is_only_known_to_half_the_round_trip(nodes, tmp_path):
+    """What a node is sent takes 16 ms, what it sends none: its offset is wrong by half of that, and who cannot know says so."""
+    if nodes.lan is None:
+        pytest.skip("network namespaces are not allowed here")
+    slow = nodes.add(AHEAD_S[0], cpus=7, delays_s=(0.016, 0.0))
+    only_this = settings(nodes, nodes=1, processes_per_node=7)
+    with (
+        moody_stub(nodes.server) as stub,
+        opened_cluster(only_this) as cluster,
+        ClusterProcesses(cluster, tmp_path / "load.log") as processes,
+    ):
+        _, closed = measure(processes, spec_of(tmp_path, stub, concurrency=[7], min_requests=60))
+        load = OpenLoop(kind="open_loop", rate=[60], arrivals="poisson", min_requests=100, max_duration_s=20)
+        _, opened = measure(processes, spec_of(tmp_path, stub, load=load, level=LoadLevel("open_loop", 60)))
+    nodes.kill(slow)
+    for facts in (closed, opened):
+        [node] = facts.nodes
+        assert_clocks_are_known(facts, to_ns=50_000_000)
+        assert node.clock_before.error_ns > 8_000_000 and node.round_trip_ms > 16
+        assert abs(node.clock_before.offset_ns - AHEAD_S[0] * 10**9) > 4_000_000
+        limits = [why for why in facts.client_limited if f"the clock of {node.words} is known to" in why]
+        assert bool(limits) == (facts is opened), (
+            "8 ms of a window of seconds are nothing, of the time of an arrival much"
+        )
 
 
 def test_nothing_is_left_on_a_node(nodes):

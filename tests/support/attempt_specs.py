@@ -26,11 +26,11 @@ STUB = Path(__file__).with_name("stub_server.py")
 
 
 @contextmanager
-def moody_stub() -> Iterator[str]:
+def moody_stub(host: str = "127.0.0.1") -> Iterator[str]:
     """The URL of `stub_server.py`, which answers each request as its `behaviour` says, in a process of its own."""
-    process = subprocess.Popen([sys.executable, str(STUB)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, str(STUB), host], stdout=subprocess.PIPE, text=True)
     try:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
+        yield f"http://{host}:{process.stdout.readline().strip()}/v1"
     finally:
         process.kill()
         process.wait()

@@ -10,6 +10,7 @@ import asyncio
 import json
 import socket
 import struct
+import sys
 import time
 
 TTFT_S = 0.05
@@ -93,6 +94,7 @@ class Connection:
         started = time.monotonic_ns()
         go_on = await getattr(self, body.get("behaviour", "stream"))(body)
         seen = {"received_ns": started, "writes_ns": self.writes, "body": body, "raw": raw.decode()}
+        seen["client"] = self.writer.get_extra_info("peername")[0]
         LOG[headers.get("x-request-id", "")] = seen
         return go_on is not False
 
@@ -246,13 +248,13 @@ class Connection:
             await self.stream(body)
 
 
-async def main() -> None:
-    """Listen on a free loopback port, and print it."""
-    server = await asyncio.start_server(lambda r, w: Connection(r, w).serve(), "127.0.0.1", 0)
+async def main(host: str) -> None:
+    """Listen on a free port, and print it."""
+    server = await asyncio.start_server(lambda r, w: Connection(r, w).serve(), host, 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(*sys.argv[1:]))

@@ -82,7 +82,9 @@ def test_what_a_condition_finds(condition, verdict, holds, words):
 def difference(metric="p95 latency", baseline=1.0, now=2.0, change="real"):
     ratio = None if baseline is None or now is None else now / baseline
     row = {"option": "a", "dataset": "short", "load": "concurrency 1", "metric": metric, "ratio": ratio}
-    return Difference(**row, baseline=baseline, now=now, ratio_low=None, ratio_high=None, change=change)
+    wide = {"real": 1.1, "may be chance": 3.0}.get(change)
+    low, high = (None, None) if wide is None else (ratio / wide, ratio * wide)
+    return Difference(**row, baseline=baseline, now=now, ratio_low=low, ratio_high=high, change=change)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +118,41 @@ def test_a_regression_is_what_is_really_worse_and_what_is_unknown_fails(rows, ho
 
 
 @pytest.mark.parametrize(
+    ("condition", "rows", "holds", "words"),
+    [
+        ("regression > 80", [difference()], True, "more than 80% worse than in the baseline old: p95 latency"),
+        ("regression > 90", [difference()], False, "is shown to be more than 90% worse"),
+        ("regression > 80", [difference(), difference(now=1.0)], False, "none of 2 compared numbers"),
+        ("regression > 60", [difference("requests/s", now=0.6)], False, "is shown to be"),
+        ("regression > 50", [difference("requests/s", now=0.6)], True, "0.600 against 1.00"),
+        ("possible_regression > 0", [difference(now=0.8)], False, "none of 1 compared number can be worse"),
+        ("possible_regression > 0", [difference(now=1.0, change="may be chance")], True, "not excluded"),
+        (
+            "possible_regression > 201",
+            [difference(now=1.0, change="may be chance")],
+            False,
+            "can be more than 201% worse",
+        ),
+        ("possible_regression > 11", [difference("requests/s", now=1.0)], False, "can be more than 11% worse"),
+        ("possible_regression > 9", [difference("requests/s", now=1.0)], True, "more than 9% worse"),
+        ("possible_regression > 5", [difference(now=0.5), difference(change=None)], None, "not all could be compared"),
+    ],
+)
+def test_how_much_worse_is_judged_by_the_ends_of_an_interval(condition, rows, holds, words, monkeypatch):
+    """Of several at once, which is why two of the same are farther from shown."""
+    monkeypatch.setattr("helpers.verdict.compare.require_baseline", lambda config: None)
+    config = make_config(["a", "b"], parameters={"analyse_metrics": {"baseline_run_dir": "old"}})
+    comparison = Comparison(baseline_run="old", recommended_before="a", recommended_now="a", rows=rows)
+    (result,) = judge_gates(read_gates([condition], config), CLEAR, comparison)
+    assert (result.holds, words in result.because) == (holds, True), result
+
+
+@pytest.mark.parametrize(
     "condition",
     [
         *("", "price > 3", "tied > 1", "undecided;", "recommended == a", "recommended != c", "__import__('os')"),
         *("usd_per_month >= 3", "usd_per_month > $(id)", "usd_per_month > nan", "usd_per_month > inf", "regression"),
+        *("regression > 5", "possible_regression", "possible_regression > 5"),
     ],
 )
 def test_anything_else_is_refused(condition):

@@ -33,6 +33,11 @@ class JobConfig(Strict):
         default=None, description="Image with Python 3.11 to 3.13, bash and make; default: the SageMaker Distribution."
     )
     max_hours: float = Field(default=24, gt=0, le=120, description="After which the job is stopped.")
+    usd_per_hour: float | None = Field(
+        default=None,
+        gt=0,
+        description="Price of the machine as a Processing instance; without it, `budget_usd` leaves it out.",
+    )
     volume_gb: PositiveInt = 30
     secrets: dict[str, str] = Field(
         default_factory=dict,
@@ -40,3 +45,10 @@ class JobConfig(Strict):
         "it: id#key).",
     )
     vpc: VpcConfig | None = Field(default=None, description="It needs a way to S3 and to a package index.")
+
+    def cost_in_words(self) -> str:
+        """What follows the name of the machine in a sentence."""
+        if self.usd_per_hour is None:
+            return "is billed too, at a price that is unknown: budget_usd leaves it out. Next: state job.usd_per_hour"
+        most = self.usd_per_hour * self.max_hours
+        return f"takes ${self.usd_per_hour:g} an hour, ${most:,.2f} in max_hours, which counts towards budget_usd"

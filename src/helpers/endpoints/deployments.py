@@ -4,14 +4,18 @@ until the first is ready.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+import psutil
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.options import OptionBase
 from helpers.endpoints.deployment import UNDER_WAY, Deployment
 from helpers.endpoints.quality_pass import lacks_answers
 from helpers.endpoints.racing import first_endpoints, race_order
+from helpers.endpoints.targets.execution_role import PROCESSING_JOB
 from helpers.endpoints.teardown import delete_after_failure
 from helpers.endpoints.waiting import growing_pauses
 from helpers.endpoints.watchdog import guarded
@@ -90,9 +94,19 @@ def stay_within_budget(
     but: str = "endpoints are being deleted, finished load points are kept",
 ) -> None:
     """Raise BudgetExceeded if what the run has spent, as far as prices are known, has reached its budget."""
-    budget, spent = config.budget_usd, ledger.cost_usd()
+    budget, machine = config.budget_usd, _job_usd(config)
+    spent = ledger.cost_usd() + machine
     if budget is not None and spent >= budget:
+        of_it = f" (${machine:.2f} of it for the machine of this job)" if machine else ""
         raise BudgetExceeded(
-            f"estimated spend ${spent:.2f} has reached budget_usd {budget:g}: {but}. "
+            f"estimated spend ${spent:.2f}{of_it} has reached budget_usd {budget:g}: {but}. "
             "Next: run 04 and 05 on what there is, or raise budget_usd and run 02 and 03 again"
         )
+
+
+def _job_usd(config: BenchmarkConfig) -> float:
+    """What the machine of the job in which this runs has cost so far, $; 0 where it is none, or its price is unknown."""
+    if config.job is None or config.job.usd_per_hour is None or not PROCESSING_JOB.is_file():
+        return 0.0
+    hours = (time.time() - psutil.Process(1).create_time()) / 3600  # since the container began
+    return hours * config.job.usd_per_hour

@@ -16,6 +16,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,8 @@ FOLDER_PREFIX = "load-node-"
 GATHER_S = 0.05
 """Replies that come within this time of each other travel together."""
 CONNECTS, CONNECT_TIMEOUT_S = 5, 5.0
+LEASE_S, IDLE_LEASE_S, LEASE_LOOK_S = 20.0, 900.0, 0.5
+"""A node that hears nothing from the coordinating machine for this long ends what it started: under load, and otherwise."""
 GROUPS = {"replies": 1, "clock": 1}
 """Threads of an actor beside the one that takes commands in order: no clock reading waits for a reply."""
 
@@ -71,6 +74,8 @@ class LoadNode:
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
         self._pipes = ProcessPipes(self._folder / "load.log", range(processes))
         self._indices: dict[int, IndexReader] = {}
+        self._is_loading, self._silent_s = False, 0.0
+        threading.Thread(target=self._end_when_alone, daemon=True).start()
 
     def about(self) -> About:
         """Who this is."""
@@ -115,11 +120,14 @@ class LoadNode:
         """Pass a message on to a load process."""
         if isinstance(message, messages.Prepare):
             self._indices[index] = IndexReader(message.spec.part_folder(message.load_process))
+        if isinstance(message, messages.Go | messages.Parse):
+            self._is_loading = isinstance(message, messages.Go)
         self._pipes.send(index, message)
 
     @ray.method(concurrency_group="replies")
     def take(self, wait_s: float) -> Taken:
         """What there is, or will be within `wait_s`."""
+        self._silent_s = 0.0
         replies = []
         with suppress(queue.Empty):
             replies.append(self._pipes.replies.get(timeout=wait_s))
@@ -164,6 +172,16 @@ class LoadNode:
         log = self._pipes.log_file.read_text(errors="replace")
         shutil.rmtree(self._folder)
         return log
+
+    def _end_when_alone(self) -> None:
+        """Nobody hears of load that goes on behind a network that is cut, and the endpoint is measured again meanwhile."""
+        while self._silent_s < (LEASE_S if self._is_loading else IDLE_LEASE_S):
+            time.sleep(LEASE_LOOK_S)
+            self._silent_s += LEASE_LOOK_S  # what this machine stands still is no silence
+        for index in range(len(self._pipes.pids)):
+            self._pipes.kill(index)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os._exit(1)
 
 
 def code_digest() -> str:

@@ -38,8 +38,11 @@ if TYPE_CHECKING:
 CLOCK_TRIPS = 100
 TAKE_S = 0.5
 PLACEMENT_S, PLACEMENT_LOOK_S = 60.0, 2.0
-ANSWER_S = 60.0
-"""An actor that does not answer within this time is lost; Ray itself finds out that a node is gone in about 25 s."""
+ANSWER_S, TAKE_ANSWER_S = 60.0, 30.0
+"""An actor that does not answer within this time is lost: in general, and when asked for what its processes say.
+
+Ray finds out that a node's processes are gone at once, and that its network is cut after more than a minute.
+"""
 DATA_S = 600.0
 END_S = 20.0
 MOST_TOKENIZER_BYTES = 100_000_000
@@ -67,6 +70,8 @@ class Node:
     round_trip_ms: float | None = None
     fault: str | None = None
     """Why it was lost."""
+    heard_s: float = 0.0
+    """When its actor last said what its processes do (`time.monotonic`)."""
     spec: AttemptSpec | None = None
     """The attempt that runs, with paths as on the node."""
 
@@ -74,6 +79,11 @@ class Node:
     def words(self) -> str:
         """As messages name it."""
         return node_words(self.about.ip, self.about.node_id)
+
+    @property
+    def loss(self) -> str:
+        """That it was lost, and why."""
+        return f"load machine {self.words} was lost: {self.fault}"
 
     def here_ns(self, there_ns: int | None) -> int | None:
         """A time of the node on the clock of this machine; None stays None."""
@@ -145,9 +155,11 @@ class ClusterPipes:
             try:
                 about = self._ray.get(actor.about.remote(), timeout=ANSWER_S)
             except self._ray.exceptions.RayError as error:
+                at = self._ray.util.placement_group_table(self._group)["bundles_to_node_id"].get(place)
                 raise LoadError(
-                    f"load.cluster: the load processes of a node did not start: {lines_of(error)[-1]}. Expected this program and "
-                    "its requirements on every node, with the Python that runs Ray there. Next: see docs/cluster.md"
+                    f"load.cluster: the load processes of a node (Ray node {at}) did not start: {lines_of(error)[-1]}. Expected "
+                    "this program and its requirements on every node, with the Python that runs Ray there, and a network to "
+                    f"it. Next: see docs/cluster.md, or leave the node out of the cluster, {CONTINUE}"
                 ) from None
             if about.code != own:
                 raise LoadError(
@@ -244,9 +256,11 @@ class ClusterPipes:
     def lost(self, node: Node, error: Exception) -> NodeLost:
         """Note that a node is lost; returns the error to raise."""
         is_ours = isinstance(error, self._ray.exceptions.RayTaskError)
-        words = f"its actor failed: {error.cause}" if is_ours else f"its actor does not answer: {lines_of(error)[0]}"
+        is_silent = isinstance(error, self._ray.exceptions.GetTimeoutError)
+        why = f"for {TAKE_ANSWER_S:g} s or more, as if the network to it were cut" if is_silent else lines_of(error)[0]
+        words = f"its actor failed: {error.cause}" if is_ours else f"its actor did not answer: {why}"
         node.fault = node.fault or words
-        return NodeLost(node, f"load machine {node.words} was lost: {node.fault}")
+        return NodeLost(node, node.loss)
 
     def begin(self, spec: AttemptSpec, schedule: bytes = b"") -> None:
         """Send the nodes what an attempt needs, and find out what their clocks show. Raises LoadError."""
@@ -332,7 +346,9 @@ class ClusterPipes:
         """Take what a node's processes say until it is lost, or all ends."""
         try:
             while not self._closing.is_set():
-                self._receive(node, self._ray.get(node.actor.take.remote(TAKE_S), timeout=ANSWER_S))
+                taken = self._ray.get(node.actor.take.remote(TAKE_S), timeout=TAKE_ANSWER_S)
+                node.heard_s = time.monotonic()
+                self._receive(node, taken)
         except self._ray.exceptions.RayError as error:
             self.lost(node, error)
             self.replies.put((node.load_processes[0], None))

@@ -8,6 +8,8 @@ each attempt.
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +17,19 @@ from pathlib import Path
 from helpers.errors import LoadError
 from helpers.load.attempt_progress import OnProgress
 from helpers.load.attempt_run import Finished
+from helpers.load.clocks import clocks_moved
 from helpers.load.cluster import Cluster
 from helpers.load.cluster_pipes import ClusterPipes, NodeLost
-from helpers.load.findings import clocks_moved
 from helpers.load.load_processes import SILENCE_S, LoadProcesses
 from helpers.load.messages import AttemptSpec
 from helpers.run.finished_point import set_aside
 from helpers.run.records import NodeFacts
+
+LEASE_END_S = 23.0
+"""After this time without a word a node sends nothing any more: `cluster_node.LEASE_S`, and what a last answer was under way."""
+
+TOGETHER_S = 2.0
+"""Nodes that are cut off together are missed within this time of each other."""
 
 
 class ElsewhereWatch:
@@ -41,14 +49,14 @@ class ClusterProcesses(LoadProcesses):
 
     def __init__(self, cluster: Cluster, log_file: Path, silence_s: float = SILENCE_S) -> None:
         self._cluster = cluster
-        self._is_killed = False
+        self._killed = threading.Event()
         super().__init__(log_file, 0, 0, silence_s)
 
     def _open(self, log_file: Path) -> ClusterPipes:
         return ClusterPipes(self._cluster, log_file)
 
     def kill(self) -> None:  # noqa: D102
-        self._is_killed = True
+        self._killed.set()
         super().kill()
 
     def run(self, spec: AttemptSpec, on_progress: OnProgress) -> Finished:
@@ -63,11 +71,9 @@ class ClusterProcesses(LoadProcesses):
             try:
                 finished = super().run(spec, on_progress)
             except NodeLost as lost:
-                if not self._is_killed:
-                    self._go_on_without(lost)
-                if self._is_killed:
+                why = "" if self._killed.is_set() else self._go_on_without(lost)
+                if self._killed.is_set():
                     raise
-                why = str(lost)
             else:
                 moved = clocks_moved(finished.facts.nodes)
                 if not moved or clock_moved:
@@ -89,11 +95,18 @@ class ClusterProcesses(LoadProcesses):
             else:
                 return [{"node": node.words, **one} for node, one in zip(self._pipes.nodes, found, strict=True)]
 
-    def _go_on_without(self, lost: NodeLost) -> None:
-        self._cluster.lost[lost.node.about.node_id] = str(lost)
-        self._pipes.note(f"{lost}. Its work is done again on the nodes that are left.")
+    def _go_on_without(self, lost: NodeLost) -> str:
+        """Leave out what was lost; returns it in words."""
+        reasons = {lost.node.about.node_id: str(lost)}
+        if lost.node.fault is not None:  # it may still send, until its lease ends; others may be cut off with it
+            self._killed.wait(max(TOGETHER_S, lost.node.heard_s + LEASE_END_S - time.monotonic()))
+            reasons |= {node.about.node_id: node.loss for node in self._pipes.nodes if node.fault is not None}
+        self._cluster.lost |= reasons
+        why = "; ".join(reasons.values())
+        self._pipes.note(f"{why}. Its work is done again on the nodes that are left.")
         self._pipes.close()
         self._pipes = self._open(self._pipes.log_file)
+        return why
 
     # --- for the run of a load point ------------------------------------------------------------------------------
 
@@ -131,6 +144,6 @@ class ClusterProcesses(LoadProcesses):
     def _died(self, index: int, spec: AttemptSpec) -> LoadError:
         node = self._pipes.node_of(index)
         if node.fault is not None:
-            return NodeLost(node, f"load machine {node.words} was lost: {node.fault}")
+            return NodeLost(node, node.loss)
         code = self._pipes.exit_code(index)
         return NodeLost(node, f"{self._pipes.name(index)} ended with code {code}; the node is not used any more")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helpers.load.clocks import clocks_moved, clocks_uncertain
 from helpers.load.messages import AttemptSpec, Parsed, Ready, Sent
 from helpers.load.schedule import arrival_facts
 from helpers.load.spool import index_blocks
@@ -125,15 +126,6 @@ def _own_failures(ended: Ended) -> list[str]:
     return [f"this machine failed {count} requests: {words}" for words, count in counts.most_common(3)]
 
 
-def clocks_moved(nodes: Sequence[NodeFacts]) -> list[str]:
-    """Times of load machines cannot be put together where their clocks moved against each other while they were taken."""
-    return [
-        f"the clock of {node.words} moved by {node.clock_moved_ns / 1e6:.2f} ms more than can be an error of measuring it"
-        for node in nodes
-        if node.clock_moved_ns
-    ]
-
-
 def _limits(ended: Ended, processes: list[LoadProcessFacts], clock_source: str) -> list[str]:
     """Each machine by itself: one that was late is not made good by others that were not."""
     return [
@@ -141,6 +133,7 @@ def _limits(ended: Ended, processes: list[LoadProcessFacts], clock_source: str) 
         *_idle(ended),
         *_stood_still(ended),
         *_late(ended),
+        *_uncertain_clocks(ended),
         *_unstamped(processes, clock_source),
     ]
 
@@ -186,13 +179,25 @@ def _idle(ended: Ended) -> list[str]:
 def _late(ended: Ended) -> list[str]:
     if not ended.spec.level.is_open:
         return []
-    median_ms = float(np.median(_of_all_rows(ended, lambda rows: rows["done_ns"] - _t0_ns(rows)))) / 1e6
-    found = []
+    most_ms, found = _most_late_ms(ended), []
     for where, indices in ended.machines:
         lag_ms = _spread_or_none(_of_all_rows(ended, _schedule_lag_ns, indices))
-        if lag_ms is not None and lag_ms["p99"] > max(LATE_MS, LATE_SHARE * median_ms):
+        if lag_ms is not None and lag_ms["p99"] > most_ms:
             found.append(f"requests were sent late{where}: p99 {lag_ms['p99']:.1f} ms after their time")
     return found
+
+
+def _most_late_ms(ended: Ended) -> float:
+    median_ns = np.median(_of_all_rows(ended, lambda rows: rows["done_ns"] - _t0_ns(rows)))
+    return max(LATE_MS, LATE_SHARE * float(median_ns) / 1e6)
+
+
+def _uncertain_clocks(ended: Ended) -> list[str]:
+    """A clock may be wrong by what a process may stand still of the window, and by what a request may be late."""
+    if ended.window.open_ns is None or not ended.nodes:
+        return []
+    most_ms = STANDSTILL_SHARE * (ended.close_ns - ended.window.open_ns) / 1e6
+    return clocks_uncertain(ended.nodes, min(most_ms, _most_late_ms(ended)) if ended.spec.level.is_open else most_ms)
 
 
 def _unstamped(processes: list[LoadProcessFacts], clock_source: str) -> list[str]:

@@ -170,6 +170,8 @@ def _caption(rows: list[dict[str, object]], config: BenchmarkConfig) -> str:
     unpriced = [str(row["option"]) for row in rows if row["usd"] is None and row["source"] == "unknown"]
     if config.budget_usd and unpriced:
         said += f". budget_usd cannot stop what has no price: {', '.join(unpriced)}. Next: give each its `price`"
+    if config.job is not None:
+        said += f". As a job (make submit), the machine that sends the load {config.job.cost_in_words()}"
     said += (
         f". Minutes: start-up, plus, for each load point, at most {_longest_s(config):g} s of load and, for the drain, "
         f"{config.load.request_timeout_s:g} s."

@@ -78,8 +78,8 @@ def submit(config_path: str, say: Say = print) -> str:
     with refusals_in_words(f"cannot start job {about['job_name']}"):
         session.client("sagemaker").create_processing_job(**request)
     say(
-        f"Job {about['job_name']} was started: an {job.instance_type} in {region}, for {job.max_hours:g} hours at most, which "
-        f"is billed beside the endpoints.\nIts run will be {url}\nNext: make follow RUN={url}\n"
+        f"Job {about['job_name']} was started: an {job.instance_type} in {region}, for {job.max_hours:g} hours at most. "
+        f"It {job.cost_in_words()}.\nIts run will be {url}\nNext: make follow RUN={url}\n"
         f"To stop it: {stop_command(about)}"
     )
     return url

@@ -52,6 +52,17 @@ class Difference(BaseModel):
         """True where the difference is real, and in the wrong direction."""
         return self.change == REAL and (self.ratio < 1 if self.metric == THROUGHPUT else self.ratio > 1)
 
+    def worse_by(self, tests: int) -> tuple[float, float] | None:
+        """By which share it became worse, at least and at most: 0.1 is 10%, less than 0 better; None where that is unknown.
+
+        The bounds hold for `tests` metrics at once, as `change` does.
+        """
+        if self.change is None:
+            return None
+        ratios = [self.ratio * (bound / self.ratio) ** _widening(tests) for bound in (self.ratio_low, self.ratio_high)]
+        least, most = sorted(1 / one if self.metric == THROUGHPUT else one for one in ratios)
+        return least - 1, most - 1
+
     @property
     def is_without_price(self) -> bool:
         """True for the price where neither run knows one, so that there is nothing to compare."""

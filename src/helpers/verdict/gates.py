@@ -26,8 +26,9 @@ Finding = tuple[bool | None, str]
 PRICES = {"usd_per_1k_requests": "per 1,000 requests", "usd_per_1m_output_tokens": "per 1M output tokens"}
 """The verdict's `cost_basis` -> its words."""
 MONTH = "usd_per_month"
+SHOWN, POSSIBLE = "regression", "possible_regression"
 ALLOWED = (
-    "undecided, tied, not_measured, below_quality, regression, recommended != OPTION, "
+    f"undecided, tied, not_measured, below_quality, {SHOWN}, {SHOWN} > PERCENT, {POSSIBLE} > PERCENT, recommended != OPTION, "
     f"{', '.join(f'{name} > NUMBER' for name in (MONTH, *PRICES))}"
 )
 _COMPARED = re.compile(r"(?P<name>\w+) *(?P<sign>!=|>) *(?P<value>\S.*)")
@@ -92,7 +93,7 @@ def judge_gates(gates: Iterable[Gate], verdict: Verdict, comparison: Comparison 
 
 def _gate(condition: str, config: BenchmarkConfig) -> Gate:
     if condition in WORDS:
-        if condition == "regression":
+        if condition == SHOWN:
             _refuse_without_baseline(config)
         if condition == "below_quality" and (config.quality is None or config.quality.gate is None):
             raise ParameterError(
@@ -110,6 +111,10 @@ def _gate(condition: str, config: BenchmarkConfig) -> Gate:
                 "Next: correct the name"
             )
         return Gate(condition, lambda verdict, _: _is_another(verdict, value))
+    if name in (SHOWN, POSSIBLE) and sign == ">":
+        _refuse_without_baseline(config)
+        share = _number(condition, value, "a number of percent, for example 10") / 100
+        return Gate(condition, lambda _, comparison: _has_regressed(comparison, share, name == POSSIBLE))
     if name in (MONTH, *PRICES) and sign == ">":
         limit = _number(condition, value)
         find = _costs_a_month if name == MONTH else _costs
@@ -121,15 +126,14 @@ def _gate(condition: str, config: BenchmarkConfig) -> Gate:
     )
 
 
-def _number(condition: str, value: str) -> float:
+def _number(condition: str, value: str, expected: str = "a number of dollars, for example 2000 or 0.3") -> float:
     try:
         limit = float(value)
     except ValueError:
         limit = math.nan
     if not math.isfinite(limit):
         raise ParameterError(
-            f"--fail-if {shown(condition)}: bad value {shown(value)}. Expected a number of dollars, for example 2000 or 0.3. "
-            "Next: correct it"
+            f"--fail-if {shown(condition)}: bad value {shown(value)}. Expected {expected}. Next: correct it"
         )
     return limit
 
@@ -212,19 +216,22 @@ def _costs(verdict: Verdict, unit: CostBasis, limit: float) -> Finding:
     return cost.value > limit, said
 
 
-def _has_regressed(_: Verdict, comparison: Comparison | None) -> Finding:
-    """Worse in any compared metric for real, by the rule of `compare`."""
+def _has_regressed(comparison: Comparison | None, share: float = 0.0, is_possible: bool = False) -> Finding:
+    """Worse by more than `share` in any compared metric: for real, by the rule of `compare`, or as far as its interval goes."""
     if comparison is None:
         return None, "this run was not compared with its baseline"
     compared = [row for row in comparison.rows if not row.is_without_price]
-    against = f"the baseline {comparison.baseline_run}"
-    if worse := [row for row in compared if row.is_worse]:
-        return True, f"worse than in {against}: {text.some(row.in_words() for row in worse)}"
-    unknown = [f"{row.where()}: {row.metric}" for row in compared if row.change is None]
+    bounds = {row: row.worse_by(len(comparison.rows)) for row in compared}
+    than = f"worse than in the baseline {comparison.baseline_run}"
+    than = f"more than {text.percent(share)} {than}" if share else than
+    if worse := [row for row, by in bounds.items() if by is not None and by[is_possible] > share]:
+        words = text.some(row.in_words() for row in worse)
+        return True, f"it is not excluded that these are {than}: {words}" if is_possible else f"{than}: {words}"
+    unknown = [f"{row.where()}: {row.metric}" for row, by in bounds.items() if by is None]
     if unknown := [*comparison.not_compared, *unknown]:
-        said = f"nothing is shown to be worse than in {against}, but not all could be compared: {text.some(unknown)}"
-        return None, said
-    return False, f"none of {text.plural(len(compared), 'compared number')} is shown to be worse than in {against}"
+        return None, f"nothing is shown to be {than}, but not all could be compared: {text.some(unknown)}"
+    many = text.plural(len(compared), "compared number")
+    return False, f"none of {many} can be {than}" if is_possible else f"none of {many} is shown to be {than}"
 
 
 WORDS: dict[str, Callable[[Verdict, Comparison | None], Finding]] = {
@@ -232,7 +239,7 @@ WORDS: dict[str, Callable[[Verdict, Comparison | None], Finding]] = {
     "tied": _is_tied,
     "not_measured": _is_not_measured,
     "below_quality": _is_below_quality,
-    "regression": _has_regressed,
+    SHOWN: lambda _, comparison: _has_regressed(comparison),
 }
 """Conditions without a value."""
 

@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A streaming server on loopback with a known schedule.")
     parser.add_argument("--tls", action="store_true", help="with a certificate made on the spot")
     parser.add_argument("--cpu", type=int, help="the CPU to keep to")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     arguments = parser.parse_args()
     if arguments.cpu is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {arguments.cpu})
@@ -36,9 +37,9 @@ def main() -> None:
             write_certificate(pem)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(pem)
-        server = Server(context)
+        server = Server(context, arguments.host)
         address = {
-            "url": f"{'https' if context else 'http'}://127.0.0.1:{server.port}",
+            "url": f"{'https' if context else 'http'}://{arguments.host}:{server.port}",
             "ca_file": str(pem) if context else None,
         }
         sys.stdout.write(json.dumps(address) + "\n")

@@ -18,9 +18,9 @@ END_TIMEOUT_S = 5.0
 class LoopbackStub:
     """A stub in a separate process; a context manager that ends it."""
 
-    def __init__(self, tls: bool = False, cpu: int | None = None) -> None:
-        """`tls`: with a certificate made on the spot. `cpu`: the CPU to keep to, where the platform has that."""
-        command = [sys.executable, "-m", "helpers.load.loopback_stub"]
+    def __init__(self, tls: bool = False, cpu: int | None = None, host: str = "127.0.0.1") -> None:
+        """`tls`: with a certificate made on the spot. `cpu`: the CPU to keep to, where the platform has that. `host`: of it."""
+        command = [sys.executable, "-m", "helpers.load.loopback_stub", "--host", host]
         command += ["--tls"] if tls else []
         command += [] if cpu is None else ["--cpu", str(cpu)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

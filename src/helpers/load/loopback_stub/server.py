@@ -29,11 +29,11 @@ ID_HEADERS = (b"\r\nx-request-id:", b"\r\nx-amzn-sagemaker-inference-id:")
 class Server:
     """Reads requests and sends what is due, in turns."""
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, host: str) -> None:
         self._tls = tls
         self._selector = selectors.DefaultSelector()
         self._timer = Timer(self._selector)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self._listener = socket.create_server((host, 0), backlog=4096)
         self._listener.setblocking(False)
         want_receive_stamps(self._listener)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
@@ -43,7 +43,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The loopback port that it listens on."""
+        """The port that it listens on."""
         return self._listener.getsockname()[1]
 
     def serve(self, until_closed: int) -> None:
