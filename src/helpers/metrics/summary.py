@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -76,7 +77,7 @@ class LoadPoint:
     inter_token_s: dict[float, float] | None
     """Percent -> inter-token latency; None where tokens per chunk are unknown."""
 
-    @property
+    @cached_property
     def steady(self) -> pd.DataFrame:
         """The requests that count."""
         return self.requests[self.requests["phase"] == "steady"]
