@@ -12,7 +12,8 @@ from fault_lab import fault_config, load_points, records_of, statuses, wait_for
 from helpers.config.file import load_config
 from helpers.endpoints.preflight import first_answers
 from helpers.errors import ConfigError
-from helpers.verdict.verdict import Verdict
+from helpers.verdict.analysis import read_measurements
+from helpers.verdict.judging import judge
 
 pytest_plugins = ["fault_fixtures", "moto_server"]
 
@@ -175,13 +176,15 @@ def test_an_existing_endpoint_is_measured_and_left_alone(lab, prepared):
     run = lab.begin(config)
     lab.start()
     existing(lab)
-    lab.helpers("report", "--config", str(config), "--run-dir", str(run.path))
+    lab.finish(config, run)
     record = records_of(run)["a"]
     assert (record.state, record.instance_type, record.instance_count) == ("external", "ml.g5.2xlarge", 1)
     assert record.image == "small-server"
     assert record.price is not None, "the price of what was found"
     assert len(load_points(run)) == 2
-    verdict = Verdict.model_validate_json((run.path / "verdict.json").read_text())
+    loaded = load_config(config).benchmark
+    measured = read_measurements(loaded, run)
+    verdict = judge(measured.points, measured.endpoints, measured.warnings, loaded, run.run_id)
     assert verdict.options[0].instance_type == "ml.g5.2xlarge"
     lab.helpers("cleanup", str(run.path))
     assert lab.left() == {"theirs"}

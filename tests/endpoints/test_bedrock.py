@@ -8,7 +8,6 @@ import urllib.request
 from itertools import pairwise
 from pathlib import Path
 
-import boto3
 import pyarrow.parquet as pq
 import pytest
 from attempt_specs import measure, spec_of, write_prompts_file
@@ -51,6 +50,7 @@ from helpers.run.folder import open_run
 from helpers.run.ledger import Ledger
 from helpers.run.prompt_files import write_prompts
 from helpers.run.records import read_requests
+from helpers.run.sessions import session_of_profile
 from local_sagemaker.tiny_model import default_cache_dir
 
 REGION = "eu-central-1"
@@ -100,7 +100,7 @@ def address_of(folder: Path, **option: object) -> Address:
 
 def boto3_client():
     config = Config(retries={"total_max_attempts": 1})
-    return boto3.Session(region_name=REGION).client("bedrock-runtime", config=config)
+    return session_of_profile(None, None, REGION).client("bedrock-runtime", config=config)
 
 
 def text_of(block: dict) -> str:

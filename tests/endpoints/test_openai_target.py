@@ -69,7 +69,7 @@ def server_url(tmp_path_factory):
 
 
 def wait_until_up(url: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             urllib.request.urlopen(f"{url}/ping", timeout=1).close()

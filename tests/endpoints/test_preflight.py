@@ -226,7 +226,7 @@ def test_a_load_point_of_which_nothing_is_answered_ends_early(tmp_path, fault):
         requests, facts = measure(processes, spec_of(tmp_path, url, fault, **load))
     assert facts.ended_because == "nothing was answered"
     assert len(requests) >= 30 and "ok" not in set(requests["status"])
-    assert (requests["done_ns"].max() - requests["sent_ns"].min()) / 1e9 < 15
+    assert (requests["done_ns"].max() - requests["sent_ns"].min()) / 1e9 < 45
 
 
 def test_a_load_point_of_which_something_is_answered_goes_on(tmp_path):

@@ -75,7 +75,7 @@ def test_the_first_option_of_the_config_comes_up_first_and_sets_the_limit(lab):
     assert lab.left() == set()
 
 
-@pytest.mark.parametrize("finished", [0, *thorough(3)])
+@pytest.mark.parametrize("finished", thorough(0, 3))
 def test_a_race_that_was_killed_goes_on_with_the_same_limit(lab, finished):
     config = limited_config(lab.folder)
     run = lab.begin(config)
@@ -111,6 +111,7 @@ def test_where_the_first_is_dead_the_next_one_sets_the_limit_which_stays_when_th
     assert_cheap_wins(config, run, "cheap")
 
 
+@pytest.mark.thorough
 def test_where_the_first_falls_silent_in_its_single_requests_the_next_one_sets_the_limit(lab):
     config = limited_config(lab.folder)
     run = lab.begin(config)

@@ -11,7 +11,8 @@ import result_files as files
 
 from helpers.config.file import load_config
 from helpers.importers.importing import read_results, write_results
-from helpers.metrics.groups import misses, read_groups, summarise_groups
+from helpers.metrics.group_bounds import misses
+from helpers.metrics.groups import read_groups, summarise_groups
 from helpers.run.folder import open_run
 from helpers.run.group_records import Group
 from helpers.run.ledger import Ledger

@@ -39,7 +39,7 @@ ENGINE = "local_sagemaker.engine"
 def answer_to(request: Request) -> tuple[int, str]:
     """HTTP status, and the code of the error."""
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, ""
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)["__type"]
@@ -214,7 +214,7 @@ def status(url, data):
     scope = "Credential=local/20260101/eu-west-1/sagemaker/aws4_request"
     signature = f"AWS4-HMAC-SHA256 {{scope}}, SignedHeaders=host, Signature={{'0' * 64}}"
     headers = {{"Authorization": signature, "X-Amz-Target": "SageMaker.ListModels", "X-Amz-Date": "20260101T000000Z"}}
-    try: return urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=5).status
+    try: return urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60).status
     except urllib.error.HTTPError as error: return error.code
 paths = ["/", "/endpoints/{endpoint}/invocations", "/invocations", "/v1/chat/completions", "/faults"]
 body = b'{{"messages": [{{"role": "user", "content": "x"}}]}}'

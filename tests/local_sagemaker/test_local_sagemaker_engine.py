@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -217,21 +216,21 @@ class EngineProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()  # the lifeline: no signal is needed
         try:
-            self._process.wait(timeout=5)
+            self._process.wait(timeout=60)
         finally:
             self._process.kill()
 
     def _ping(self) -> bool:
         assert self._process.poll() is None
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/ping", timeout=1) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/ping", timeout=10) as answer:
                 return bool(answer.status == 200)
-        except urllib.error.URLError:
+        except OSError:
             return False
 
 
 def open_stream(port: int, **body: Any) -> http.client.HTTPConnection:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     ask_stream(connection, **body)
     return connection
 

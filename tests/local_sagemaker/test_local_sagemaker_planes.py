@@ -66,10 +66,10 @@ def test_sagemaker_core_resources(server: Address, session: boto3.Session, monke
     )
     config = EndpointConfig.create(endpoint_config_name="core", production_variants=[production_variant], **common)
     endpoint = Endpoint.create(endpoint_name="core", endpoint_config_name="core", **common)
-    endpoint.wait_for_status("InService", poll=1, timeout=20)
+    endpoint.wait_for_status("InService", poll=1, timeout=120)
     assert "core" in [found.endpoint_name for found in Endpoint.get_all(session=session, region=REGION)]
     endpoint.delete()
-    endpoint.wait_for_delete(poll=1, timeout=20)
+    endpoint.wait_for_delete(poll=1, timeout=120)
     config.delete()
     model.delete()
     assert "core" not in [found.endpoint_name for found in Endpoint.get_all(session=session, region=REGION)]

@@ -429,7 +429,7 @@ def test_no_change_is_lost_between_processes(ledger):
         writer.stdin.write("go\n")
         writer.stdin.flush()
     for writer in writers:
-        writer.communicate(timeout=30)
+        writer.communicate(timeout=120)
         assert writer.returncode == 0
     assert set(on_disk(ledger)) == {f"{who}-{k}" for who in "ab" for k in range(40)}
 

@@ -33,7 +33,7 @@ from helpers.verdict.what_if import MONTH, Settings, WhatIf, config_at, settings
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 STARTS_WITHIN_S = 120
-REDRAWN_WITHIN_S = 20
+REDRAWN_WITHIN_S = 60
 QUIET_MS = 250
 
 
@@ -276,7 +276,7 @@ def test_a_redraw_takes_a_fraction_of_a_second(opened):
         started = time.process_time()
         control.value = 10 ** (control.min + share * (control.max - control.min))
         taken.append(time.process_time() - started)
-    assert np.median(taken) < 0.2
+    assert np.median(taken) < 0.5
 
 
 # --- the panel in a browser ---------------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ def test_in_a_page_a_drag_ends_where_the_pointer_was_let_go(page):
         page.mouse.move(x - i, y)
     page.mouse.up()
     readout = slider.locator(".widget-readout")
-    expect(readout).not_to_have_text("600")
+    expect(readout).not_to_have_text("600", timeout=REDRAWN_WITHIN_S * 1000)
     answer = page.locator(".what-if .answer")
     expect(answer).to_contain_text(f" {readout.inner_text()} requests a minute.", timeout=REDRAWN_WITHIN_S * 1000)
 
@@ -454,7 +454,7 @@ def test_in_a_page_slider_limit_and_sentence_agree_however_fast_the_controls_are
             act[int(rng.integers(len(act)))]()
         page.wait_for_timeout(QUIET_MS)  # what is still under way arrives, from either side
         try:
-            page.wait_for_function(AGREES, timeout=3 * REDRAWN_WITHIN_S * 1000)
+            page.wait_for_function(AGREES, timeout=REDRAWN_WITHIN_S * 1000)
         except PlaywrightTimeout:
             readouts = page.locator(".widget-slider:visible").all_inner_texts()
             caption = page.locator(".what-if figcaption").inner_text()

@@ -45,6 +45,8 @@ MODEL = {"name": "${LABEL}", "tokenizer": "synthetic:2m", "context_tokens": 4096
 LONGEST_WORD = 256
 """Characters that SageMaker takes of each word of a command, newlines not among them; moto takes any."""
 JOB = {"role": ROLE, "max_hours": 2, "secrets": {"LABEL": "ours/label#name"}}
+IMAGE = {"image": "image:1"}
+"""What the job section of most tests says, because the SDK that knows the default image takes seconds to import."""
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +182,7 @@ def test_a_config_outside_of_the_repository_is_refused(clone, tmp_path):
 @pytest.mark.network
 def test_the_container_runs_the_series_and_the_report_is_fetched(clone, tmp_path, monkeypatch, capsys):
     """In a folder of its own, with the Python of the machine and nothing installed."""
-    url = clone.submit(clone.write(run_root=ROOT, job=JOB, model=MODEL))
+    url = clone.submit(clone.write(run_root=ROOT, job=JOB | IMAGE, model=MODEL))
     job = described(url)["AppSpecification"]
     (tmp_path / "input").mkdir()
     (tmp_path / "job").mkdir()
@@ -234,7 +236,7 @@ def test_a_log_that_is_throttled_is_looked_at_again(moto_server, code, is_given_
 def submitted(clone, tmp_path, monkeypatch) -> str:
     """The URL of a run whose job was started and, as moto has it, is over."""
     monkeypatch.chdir(tmp_path)
-    return clone.submit(clone.write(run_root=ROOT, job={"role": ROLE, "image": "image:1"}))
+    return clone.submit(clone.write(run_root=ROOT, job={"role": ROLE} | IMAGE))
 
 
 def ends(url: str, status: str, **attributes: str) -> None:
@@ -298,12 +300,14 @@ def test_ctrl_c_stops_following_and_not_the_job(submitted, tmp_path):
     )
     assert "InProgress" in following.stdout.readline()
     following.send_signal(signal.SIGINT)
-    assert "The job goes on. Next: make follow RUN=" in following.communicate(timeout=30)[0]
+    assert "The job goes on. Next: make follow RUN=" in following.communicate(timeout=120)[0]
     assert following.returncode == 130
     assert described(submitted)["ProcessingJobStatus"] == "InProgress"
 
 
 def test_a_refusal_of_sagemaker_names_the_next_step(clone, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
-    done = clone.call("submit", "--config", clone.write(run_root=ROOT, job={"role": ROLE}), AWS_MAX_ATTEMPTS="1")
+    done = clone.call(
+        "submit", "--config", clone.write(run_root=ROOT, job={"role": ROLE} | IMAGE), AWS_MAX_ATTEMPTS="1"
+    )
     assert done.returncode == 1 and "Next: check network, proxy and aws.region" in done.stderr

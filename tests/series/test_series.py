@@ -101,7 +101,7 @@ def test_every_endpoint_is_deleted_and_the_local_sagemaker_has_ended(finished_ru
     assert [record.state for record in records] == ["deleted", "deleted"]
     for record in records:
         assert record.create_called_at < record.in_service_at < record.deleted_at
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while running_url(finished_run.run.path / "local_sagemaker" / "address.json") is not None:
         assert time.monotonic() < deadline, "the local SageMaker outlives its last endpoint"
         time.sleep(0.2)

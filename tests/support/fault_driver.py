@@ -1,5 +1,6 @@
 """What the kernel of notebooks 02 and 03 does, without Jupyter."""
 
+import gc
 import os
 import sys
 
@@ -28,4 +29,5 @@ def main_of_process(environment: dict[str, str], config_path: str, run_dir: str)
     os.environ.clear()
     os.environ.update(environment)
     bear_a_busy_machine()
+    gc.freeze()
     sys.exit(main(config_path, run_dir))

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.request import Request
 
 import boto3
+import botocore.session
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -14,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from helpers.run.local_server import Address
+from helpers.run.sessions import session_of
 
 ROLE = "arn:aws:iam::123456789012:role/Role"
 REGION = "eu-west-1"
@@ -25,7 +27,9 @@ MESSAGES = [
 
 def session_at(server: Address) -> boto3.Session:
     """A session with the credentials of a local SageMaker."""
-    return boto3.Session(server.access_key_id, server.secret_access_key, region_name=REGION)
+    core = botocore.session.Session()
+    core.set_credentials(server.access_key_id, server.secret_access_key)
+    return session_of(core, REGION)
 
 
 def client_of(server: Address, service: str) -> Any:
@@ -70,7 +74,7 @@ def status_after(sagemaker: Any, name: str, *transient: str) -> dict[str, Any]:
     )
 
 
-def wait_for(look: Callable[[], Any], is_done: Callable[[Any], bool], timeout_s: float = 60) -> Any:
+def wait_for(look: Callable[[], Any], is_done: Callable[[Any], bool], timeout_s: float = 120) -> Any:
     deadline = time.monotonic() + timeout_s
     while not is_done(seen := look()):
         assert time.monotonic() < deadline, f"still {seen!r} after {timeout_s} s"

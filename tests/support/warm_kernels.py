@@ -4,6 +4,7 @@ Those of a subprocess (`python -m helpers report`), and of the report that noteb
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import signal
@@ -22,14 +23,18 @@ KERNELS.set_forkserver_preload(
     [
         "helpers.endpoints.loading",
         "helpers.endpoints.deployments",
+        "helpers.importers.importing",
+        "helpers.report.figures",
+        "helpers.report.report",
         "helpers.series.notebook",
         "boto3",
-        "sagemaker.core.resources",
+        "nbconvert",
         "pandas",
-        "scipy.stats",
-        "matplotlib.figure",
-        "papermill",
+        "scipy.optimize",
+        "matplotlib.backends.backend_svg",
+        "ipykernel.debugger",
         "ipykernel.kernelapp",
+        "transformers.models.auto.tokenization_auto",
     ]
 )
 
@@ -73,6 +78,7 @@ def kernel_main(arguments: list[str], folder: str, environment: dict[str, str]) 
     os.environ.update(environment)
     os.chdir(folder)
     bear_a_busy_machine()
+    gc.freeze()  # what it has from the start stays
     try:
         launch_new_instance(argv=arguments)
     finally:

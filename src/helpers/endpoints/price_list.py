@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from helpers.price import Price
 from helpers.run.folder import write_atomically
+from helpers.run.sessions import session_of
 from local_sagemaker.tiny_model import default_cache_dir as model_cache_dir
 
 if TYPE_CHECKING:
@@ -50,14 +51,13 @@ def default_cache_dir() -> Path:
 
 def impatient_session(region: str) -> boto3.Session:
     """A session of the standard credential chain with short time-outs, also for fetching credentials."""
-    import boto3
     import botocore.session
     from botocore.config import Config
 
     core = botocore.session.Session()
     once = {"total_max_attempts": 1, "mode": "standard"}
     core.set_default_client_config(Config(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S, retries=once))
-    return boto3.Session(botocore_session=core, region_name=region)
+    return session_of(core, region)
 
 
 @cache

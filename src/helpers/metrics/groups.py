@@ -1,4 +1,4 @@
-"""What groups of requests can show: bounds that hold for any latencies of the single requests, and one row per load point.
+"""One row per load point that was measured in groups of requests, of whose single latencies only bounds are known.
 
 How a group looks is in `group_records`. Unknown is None; an SLO is met or missed only where the bounds decide it.
 """
@@ -6,6 +6,7 @@ How a group looks is in `group_records`. Unknown is None; an SLO is met or misse
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from helpers.config.load_level import LoadLevel
 from helpers.metrics import formulas as metrics
 from helpers.metrics.attempts import end_columns
 from helpers.metrics.formulas import LATENCIES, MET, MISSED, UNDECIDED
+from helpers.metrics.group_bounds import misses, tops_of
 from helpers.metrics.intervals import (
     CONFIDENCE,
     NO_INTERVAL,
@@ -33,63 +35,6 @@ from helpers.run.folder import RunFolder
 from helpers.run.group_records import read_groups
 from helpers.run.ledger import EndpointRecord
 
-# --- the SLO ------------------------------------------------------------------------------------------------------
-
-
-def misses(group: pd.Series, column: str, limit: float) -> tuple[int, int]:
-    """The fewest and the most requests of a group that can have missed a limit on `column`, failures included.
-
-    Known latencies are counted. Of the others hold, for k misses among n successes with mean m:
-
-    * each is at most U = min(wall time of a volley, reported maximum, n m), so U <= limit means k = 0;
-    * k limit < n m, because latencies are not negative;
-    * n m <= k U + (n - k) limit, so a mean beyond the limit means k >= n (m - limit) / (U - limit);
-    * a reported percentile q lies, by any usual definition, between the values of rank i and i + 1 with
-      i = floor(q (n - 1)): within the limit it leaves at most n - 1 - i misses, beyond it at least as many. (TTFT and
-      TPOT may be printed over fewer than the n successes: beyond the limit they show only one miss.)
-    """
-    failures, n = int(group["failures"]), int(group["requests"] - group["failures"])
-    known = group[column]
-    if known is not None:
-        missed = int((np.asarray(known, dtype=float) > limit).sum())
-        return missed + failures, missed + failures + n - len(known)
-    fewest, most = 0, n
-    top, total = largest(group, column), _total(group, column)
-    if top <= limit:
-        most = 0
-    if total is not None:
-        most = min(most, max(0, math.ceil(total / limit + 1e-9) - 1))
-        if total > n * limit:
-            fewest = 1 if math.isinf(top) else math.ceil(n * (total / n - limit) / (top - limit) - 1e-9)
-    for name, value in group["reported"].items():
-        percent = name.removeprefix(f"{column}_p")
-        if percent == name or n == 0:
-            continue
-        beyond = n - 1 - math.floor(float(percent) / 100 * (n - 1) + 1e-9)
-        if value <= limit:
-            most = min(most, beyond)
-        else:
-            fewest = max(fewest, beyond if column == "latency_s" else 1)
-    return min(fewest, n) + failures, max(most, fewest) + failures
-
-
-def largest(group: pd.Series, column: str) -> float:
-    """What no success of a group can exceed, s; +inf where nothing bounds it."""
-    bounds = [group["reported"].get(f"{column}_max", math.inf)]
-    if column != "tpot_s" and group["sent_together"] and group["wall_s"] == group["wall_s"]:
-        bounds.append(group["wall_s"])
-    total = _total(group, column)
-    return float(min(bounds + ([] if total is None else [total])))
-
-
-def _total(group: pd.Series, column: str) -> float | None:
-    """Sum of the latencies of all successes; None where their mean is unknown."""
-    mean = group["latency_mean_s"]
-    return None if column != "latency_s" or mean != mean else float(mean) * int(group["requests"] - group["failures"])
-
-
-# --- one row per level --------------------------------------------------------------------------------------------
-
 
 def summarise_groups(run: RunFolder, endpoints: list[EndpointRecord], config: BenchmarkConfig) -> pd.DataFrame:
     """One row per level that was measured in groups, with the columns of `summary.summarise`: options and datasets in the
@@ -99,17 +44,49 @@ def summarise_groups(run: RunFolder, endpoints: list[EndpointRecord], config: Be
     latencies are known, as printed where one group is the whole load point, else None. What depends on the order of
     requests (autocorrelation, steadiness) is unknown: a closed loop of c is taken as if c requests counted as one.
     """
-    endpoint = {record.option: record for record in endpoints}
-    order = [(option.name, dataset.name) for option in config.options for dataset in config.datasets_of(option)]
-    groups, rows = read_groups(run), []
-    for option, dataset in order:
-        mine = groups[(groups["option"] == option) & (groups["dataset"] == dataset)]
-        for (kind, value), here in mine.groupby(["load_kind", "level"]):
-            rows.append(_summary(here, LoadLevel(kind, value), endpoint.get(option), config))
-    return pd.DataFrame(rows)
+    return HeldGroups(run, config).summarise(endpoints, config)
 
 
-def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | None, config: BenchmarkConfig) -> dict:
+class HeldGroups:
+    """The groups of a run in memory, and their table at any limits and prices."""
+
+    def __init__(self, run: RunFolder, config: BenchmarkConfig) -> None:
+        groups, self._points = read_groups(run), []
+        for option in config.options:
+            for dataset in config.datasets_of(option):
+                mine = groups[(groups["option"] == option.name) & (groups["dataset"] == dataset.name)]
+                for (kind, value), here in mine.groupby(["load_kind", "level"]):
+                    self._points.append((option.name, LoadLevel(kind, value), here))
+        self._known: dict[tuple, _Measured] = {}
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def summarise(self, endpoints: list[EndpointRecord], config: BenchmarkConfig) -> pd.DataFrame:
+        """The table, as `summarise_groups` describes it."""
+        endpoint, rows = {record.option: record for record in endpoints}, []
+        for i, (option, load, here) in enumerate(self._points):
+            record, percent = endpoint.get(option), config.slo.percentile
+            key = i, record and (record.price, record.instance_count), percent
+            if key not in self._known:
+                self._known[key] = _measure(here, load, record, percent)
+            rows.append(_judge(self._known[key], config.slo))
+        return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A load point but for what follows from the limits."""
+
+    here: pd.DataFrame
+    groups: list[dict]
+    """Its rows."""
+    row: dict
+    effect: float
+    """Of `_effect`."""
+
+
+def _measure(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | None, slo_percent: float) -> _Measured:
     n, failures = int(here["requests"].sum()), int(here["failures"].sum())
     ok = here["requests"] - here["failures"]
     wall_s = _sum(here["wall_s"]) or None  # no time at all: the tool did not measure it
@@ -146,25 +123,41 @@ def _summary(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     row["error_rate_low"], row["error_rate_high"] = share_bounds(failures, n, (1 + CONFIDENCE) / 2, failed_alike)
     row |= {"failure_effect": failed_alike, "failures_pooled_over": 1}
     row |= {"saturated_per_s_low": None, "saturated_per_s_high": None, "shows_room": None}
-    row |= _rates(here, ok, wall_s, config.slo)
+    for name, values in (
+        ("requests", ok.astype(float)),
+        ("goodput", None),
+        ("output_tokens", here["output_tokens"].astype("float64")),
+        ("prompt_tokens", here["prompt_tokens"].astype("float64")),
+    ):
+        row |= _rate(here, name, values, wall_s)
     row |= served_rates(row, {})
     row |= _prices(row, endpoint and endpoint.price)
     for column in LATENCIES:
-        row |= _percentiles(here, column, effect, config.slo.percentile)
+        row |= _percentiles(here, column, effect, slo_percent)
     row |= {f"itl_s_p{p:g}": None for p in PERCENTS}
-    limits = config.slo.limits_s().items()
-    states = {f"slo_{column}": _state(here, column, limit, effect, config.slo) for column, limit in limits}
-    of_errors = failures, n, config.slo.error_rate, config.slo.confidence, failed_alike
+    return _Measured(here, here.to_dict("records"), row, effect)
+
+
+def _judge(of: _Measured, slo: ServiceLevel) -> dict:
+    """The row of a load point at an SLO."""
+    row, n, failures = dict(of.row), of.row["n"], of.row["failures"]
+    limits, states = slo.limits_s().items(), {}
+    missed = {column: np.array([misses(group, column, limit) for group in of.groups]) for column, limit in limits}
+    row |= _rate(of.here, "goodput", _good(of.here, missed), row["window_s"])
+    for column, limit in limits:
+        tops = [tops_of(group, column) for group in of.groups]
+        states[f"slo_{column}"] = _state(n, missed[column], tops, limit, of.effect, slo)
+    of_errors = failures, n, slo.error_rate, slo.confidence, row["failure_effect"]
     states["slo_error_rate"] = metrics.share_is_met(*of_errors)
     row |= {f"{what}_{column}": None for column, _ in limits for what in ("beyond", "limit_effect")}
-    row |= {f"lacking_{column}": _lacking(here, column, limit, effect, config.slo) for column, limit in limits}
+    row |= {f"lacking_{column}": _lacking(n, missed[column], of.effect, slo) for column, _ in limits}
     row["lacking_error_rate"] = requests_lacking(*of_errors)
     if row["error_rate"] is None:
         row |= {"error_rate_low": None, "error_rate_high": None, "lacking_error_rate": None}
         states["slo_error_rate"] = UNDECIDED
-    row |= states | {"estimates_within_slo": _estimates_within(row, here, config.slo)}
+    row |= states | {"estimates_within_slo": _estimates_within(row, missed, slo)}
     state = metrics.all_of(states.values())
-    endless = load.kind != "closed_loop"  # a queue may have been growing unnoticed
+    endless = row["load_kind"] != "closed_loop"  # a queue may have been growing unnoticed
     return row | {"slo": UNDECIDED if state == MET and endless else state}
 
 
@@ -198,38 +191,27 @@ def _effect(here: pd.DataFrame, load: LoadLevel) -> float:
     return float(streams)
 
 
-def _rates(here: pd.DataFrame, ok: pd.Series, wall_s: float | None, slo: ServiceLevel) -> dict:
-    """Throughput of requests and tokens, and goodput: totals by totals, groups as batches."""
-    amounts = {
-        "requests": ok.astype(float),
-        "goodput": _good(here, slo),
-        "output_tokens": here["output_tokens"].astype("float64"),
-        "prompt_tokens": here["prompt_tokens"].astype("float64"),
-    }
-    row: dict[str, float | None] = {}
-    for name, values in amounts.items():
-        total = None if values is None else _sum(values)
-        printed = here["reported"].iloc[0].get(f"{name}_per_s") if len(here) == 1 else None
-        known = bool(wall_s) and total is not None
-        low, high = ratio_interval(values.to_numpy(float), here["wall_s"].to_numpy(float)) if known else NO_INTERVAL
-        row |= {
-            f"{name}_per_s": total / wall_s if known else printed,
-            f"{name}_per_s_low": low,
-            f"{name}_per_s_high": high,
-        }
-    return row
+def _rate(here: pd.DataFrame, name: str, amounts: pd.Series | None, wall_s: float | None) -> dict[str, float | None]:
+    """What was served per second: the total of what groups count by the total of their time, groups as batches."""
+    total = None if amounts is None else _sum(amounts)
+    printed = here["reported"].iloc[0].get(f"{name}_per_s") if len(here) == 1 else None
+    known = bool(wall_s) and total is not None
+    low, high = ratio_interval(amounts.to_numpy(float), here["wall_s"].to_numpy(float)) if known else NO_INTERVAL
+    rate = total / wall_s if known else printed
+    return {f"{name}_per_s": rate, f"{name}_per_s_low": low, f"{name}_per_s_high": high}
 
 
-def _good(here: pd.DataFrame, slo: ServiceLevel) -> pd.Series | None:
-    """Requests of each group that met every limit; None where that is not certain."""
-    limits = slo.limits_s()
-    bounds = {c: [misses(group, c, limit) for _, group in here.iterrows()] for c, limit in limits.items()}
-    if any(fewest != most for of_column in bounds.values() for fewest, most in of_column):
+def _good(here: pd.DataFrame, missed: dict[str, np.ndarray]) -> pd.Series | None:
+    """Requests of each group that met every limit; None where that is not certain.
+
+    `missed`, here and below: latency -> the fewest and the most misses (`misses`) of each group, shape (groups, 2).
+    """
+    if any((bounds[:, 0] != bounds[:, 1]).any() for bounds in missed.values()):
         return None
-    missed = pd.DataFrame({column: [most for _, most in of_column] for column, of_column in bounds.items()}, here.index)
-    if len(limits) > 1 and (missed.sub(here["failures"], axis=0) > 0).any(axis=None):
+    most = pd.DataFrame({column: bounds[:, 1] for column, bounds in missed.items()}, here.index)
+    if len(missed) > 1 and (most.sub(here["failures"], axis=0) > 0).any(axis=None):
         return None  # one request may have missed several limits
-    return (here["requests"] - missed.max(axis=1)).astype(float)
+    return (here["requests"] - most.max(axis=1)).astype(float)
 
 
 def _prices(row: dict, price: Price | None) -> dict:
@@ -259,38 +241,28 @@ def _percentiles(here: pd.DataFrame, column: str, effect: float, slo_percent: fl
     return row | {f"{column}_p{slo_percent:g}_low": None, f"{column}_p{slo_percent:g}_high": None}
 
 
-def _state(here: pd.DataFrame, column: str, limit: float, effect: float, slo: ServiceLevel) -> str:
+def _state(n: int, missed: np.ndarray, tops: list[np.ndarray], limit: float, effect: float, slo: ServiceLevel) -> str:
     """`met` only if even the most misses that there can have been allow it, `missed` only if even the fewest forbid it.
 
-    What no request can exceed (`largest`) may show that a limit is met as well: the percentile of those bounds lies above
-    that of the latencies.
+    What no request can exceed (`tops`) may show that a limit is met as well: the percentile of those bounds lies above that of
+    the latencies.
     """
-    bounds = np.array([misses(group, column, limit) for _, group in here.iterrows()])
-    n, (fewest, most) = int(here["requests"].sum()), bounds.sum(axis=0)
+    fewest, most = missed.sum(axis=0)
     if metrics.share_is_met(int(fewest), n, 1 - slo.percentile / 100, slo.confidence, effect) == MISSED:
         return MISSED
     if n < samples_to_show(slo.percentile):
         return UNDECIDED
-    tops = np.concatenate([_tops(group, column) for _, group in here.iterrows()])
-    by_tops = metrics.limit_is_met(tops, limit, slo.percentile, slo.confidence, effect, effect)
+    by_tops = metrics.limit_is_met(np.concatenate(tops), limit, slo.percentile, slo.confidence, effect, effect)
     by_count = metrics.share_is_met(int(most), n, 1 - slo.percentile / 100, slo.confidence, effect)
     return MET if MET in (by_tops, by_count) else UNDECIDED
 
 
-def _lacking(here: pd.DataFrame, column: str, limit: float, effect: float, slo: ServiceLevel) -> int | None:
+def _lacking(n: int, missed: np.ndarray, effect: float, slo: ServiceLevel) -> int | None:
     """Further requests that would show the limit to be met, if as many miss it as may have missed it so far."""
-    most = sum(misses(group, column, limit)[1] for _, group in here.iterrows())
-    return requests_lacking(int(most), int(here["requests"].sum()), 1 - slo.percentile / 100, slo.confidence, effect)
+    return requests_lacking(int(missed[:, 1].sum()), n, 1 - slo.percentile / 100, slo.confidence, effect)
 
 
-def _tops(group: pd.Series, column: str) -> np.ndarray:
-    """For each request of a group what its latency is, or else cannot exceed; failures are +inf."""
-    n, failures = int(group["requests"] - group["failures"]), int(group["failures"])
-    known = [] if group[column] is None else list(group[column])
-    return np.array([*known, *[largest(group, column)] * (n - len(known)), *[math.inf] * failures])
-
-
-def _estimates_within(row: dict, here: pd.DataFrame, slo: ServiceLevel) -> bool | None:
+def _estimates_within(row: dict, missed: dict[str, np.ndarray], slo: ServiceLevel) -> bool | None:
     """Are error rate and percentiles within the SLO as measured; None where that is not known."""
     if row["failures"] == row["n"] or (row["error_rate"] or 0.0) > slo.error_rate:
         return False
@@ -300,7 +272,7 @@ def _estimates_within(row: dict, here: pd.DataFrame, slo: ServiceLevel) -> bool 
         if value is not None:
             answers.append(value <= limit)
             continue
-        fewest, most = np.array([misses(group, column, limit) for _, group in here.iterrows()]).sum(axis=0)
+        fewest, most = missed[column].sum(axis=0)
         allowed = (1 - slo.percentile / 100) * row["n"]
         answers.append(True if most <= allowed else False if fewest > allowed else None)
     return False if False in answers else None if None in answers else True

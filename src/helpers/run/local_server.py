@@ -23,9 +23,9 @@ from filelock import FileLock
 from helpers.errors import ServingVerdictError
 from local_sagemaker.faults import Fault
 
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 15.0
-PING_TIMEOUT_S = 2.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
+PING_TIMEOUT_S = 10.0
 POLL_INTERVAL_S = 0.05
 LOG_NAME = "local-sagemaker.log"
 LOG_TAIL_LINES = 12
@@ -59,7 +59,7 @@ def ensure_running(
     in addition to the default engine's, `idle_timeout_s` is the time without a call after which the server
     ends, `faults` are calls that go wrong (with them it does not end when everything is deleted). All of them concern a
     server that is started here, not one that already runs. Of several callers at once one starts it. Raises
-    `LocalSageMakerError` with the end of the server's log if it does not come up in 20 s.
+    `LocalSageMakerError` with the end of the server's log if it does not come up in a minute.
     """
     address_file, log_dir = Path(address_file).resolve(), Path(log_dir).resolve()
     address_file.parent.mkdir(parents=True, exist_ok=True)

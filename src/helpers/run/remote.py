@@ -329,12 +329,13 @@ def _fingerprint(path: Path) -> dict[str, int | str]:
 
 
 def _s3_client(region: str | None) -> BaseClient:
-    import boto3
     from botocore.config import Config
+
+    from helpers.run.sessions import session_of_profile
 
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
     )
-    return boto3.Session(region_name=region).client("s3", config=config)
+    return session_of_profile(None, None, region).client("s3", config=config)

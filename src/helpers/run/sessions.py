@@ -7,6 +7,7 @@ behave differently on a laptop.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from helpers.run.whole_files import OWNER_ONLY, write_atomically
 
 if TYPE_CHECKING:
     import boto3
+    import botocore.session
+    from botocore.loaders import Loader
 
 LOCAL_PROFILE = "local-sagemaker"
 RETRIES = {"retry_mode": "standard", "max_attempts": 8}
@@ -54,7 +57,6 @@ def end_local_sagemaker(run: RunFolder) -> None:
 
 def session_of_profile(profile: str | None, config_file: str | None, region: str | None) -> boto3.Session:
     """A boto3 session for a profile of an AWS config file; both None: the standard chain. The region may be AWS's own."""
-    import boto3
     import botocore.session
 
     core = botocore.session.Session(profile=profile)
@@ -65,7 +67,25 @@ def session_of_profile(profile: str | None, config_file: str | None, region: str
     for name, value in RETRIES.items():
         if core.get_config_variable(name) is None:  # else the person's own setting
             core.set_config_variable(name, value)
-    return boto3.Session(botocore_session=core, region_name=region)
+    return session_of(core, region)
+
+
+def session_of(core: botocore.session.Session, region: str | None) -> boto3.Session:
+    """A boto3 session on botocore's, with what others have parsed: one by itself parses the descriptions of services anew."""
+    import boto3
+
+    loader = _loader(core.get_config_variable("data_path"))
+    core.register_component("data_loader", loader)
+    session = boto3.Session(botocore_session=core, region_name=region)
+    loader.search_paths[:] = dict.fromkeys(loader.search_paths)  # boto3 adds its own each time
+    return session
+
+
+@cache
+def _loader(data_path: str | None) -> Loader:
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 def local_config_file(run: RunFolder) -> Path:

@@ -18,7 +18,6 @@ from helpers.config.file import LoadedConfig, load_config
 from helpers.endpoints.teardown import delete_remaining
 from helpers.endpoints.watchdog import end_processes, guarded
 from helpers.errors import NoOptionLeft, NotebookFailed, ParameterError, RunFolderError
-from helpers.importers.importing import read_results, write_results
 from helpers.run.folder import RunFolder, new_run, open_run, run_to_continue
 from helpers.run.holding import holding
 from helpers.run.ledger import Ledger
@@ -96,6 +95,8 @@ def run_import(
 
     Raises ConfigError, ParameterError or ResultFileError before a run folder is made, NotebookFailed when a notebook stops.
     """
+    from helpers.importers.importing import read_results, write_results
+
     config = load_config(config_path)
     parameters = parameters_of_all(config)
     results = read_results(config)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from helpers.verdict.verdict import Verdict
+if TYPE_CHECKING:
+    from helpers.verdict.verdict import Verdict
 
 MEANINGS = {
     0: "a verdict: an option is recommended, perhaps without options that could not be measured, which are named",

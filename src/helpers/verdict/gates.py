@@ -16,10 +16,10 @@ from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.errors import ParameterError, shown
 from helpers.verdict.exit_status import GATE, NOTHING, UNDECIDED, in_words, status_of_verdict
-from helpers.verdict.verdict import CostBasis, Verdict
 
 if TYPE_CHECKING:
     from helpers.verdict.compare import Comparison
+    from helpers.verdict.verdict import CostBasis, Verdict
 
 Finding = tuple[bool | None, str]
 """Whether a condition holds, None where that is unknown, and why, with the numbers."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.metrics.groups import misses
+from helpers.metrics.group_bounds import misses
 from helpers.number_text import plural
 from helpers.run.report_warning import ReportWarning
 

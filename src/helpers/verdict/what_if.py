@@ -15,7 +15,7 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load_level import OPEN_LOOPS
 from helpers.metrics.formulas import LATENCIES
-from helpers.metrics.groups import read_groups, summarise_groups
+from helpers.metrics.groups import HeldGroups
 from helpers.metrics.load_point_latencies import PERCENTS
 from helpers.metrics.looks import AsAsked, surely
 from helpers.metrics.mix import latencies_of
@@ -114,7 +114,7 @@ class WhatIf:
             first = point.facts[0]
             row = known[first.option, first.dataset, first.load_kind, float(first.level)]
             self._points.append(_HeldLoadPoint(point, row, surely(config)))
-        self._has_groups = not read_groups(run).empty
+        self._groups = HeldGroups(run, config)
         self._points_at = lru_cache(REMEMBERED)(self._points_at)
 
     @property
@@ -165,9 +165,9 @@ class WhatIf:
         endpoints = [self._at_price(record, price) for record in self.measured.endpoints]
         changed = {record.option: record for record in endpoints} if price is not None else {}
         rows = [point.row_at(config, metric, changed.get(point.option)) for point in self._points]
-        if not self._has_groups:
+        if not len(self._groups):
             return judge_across_loads(pd.DataFrame(rows), config)
-        groups = summarise_groups(self.run, endpoints, config)
+        groups = self._groups.summarise(endpoints, config)
         return judge_across_loads(pd.concat([pd.DataFrame(rows), groups], ignore_index=True), config)
 
     def _at_price(self, record: EndpointRecord, name: str | None) -> EndpointRecord:

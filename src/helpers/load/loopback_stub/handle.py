@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from helpers.load.loopback_stub.schedule import ServedRequest
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 5.0
 
 

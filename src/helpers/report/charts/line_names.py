@@ -28,7 +28,7 @@ def name_lines(canvas: Canvas, beside: Axes) -> None:
     here = {label: _end(handle) for handle, label in _labelled(beside)}
     if not named:
         return
-    canvas.draw_without_rendering()  # axes have their places from now on
+    canvas.get_layout_engine().execute(canvas)  # axes have their places from now on
     ends = np.array([here.get(label) or (np.nan, np.nan) for label in named], dtype=float)
     heights = beside.transAxes.inverted().transform(beside.transData.transform(ends))[:, 1]
     if (
