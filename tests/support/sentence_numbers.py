@@ -842,9 +842,16 @@ def recommended_load(k: Known, f: Found) -> None:
     f.number(point[k.verdict["cost_basis"]] * k.scale(f.unit()))
 
 
-@claim(r"p# is not known at any")
+@claim(
+    r"No load is shown to meet the SLO; at <L>, latency not shown to be within the limit \(p# latency unknown, at most # s\): "
+    r"# more requests? like these would show it"
+)
 def unknown_everywhere(k: Known, f: Found) -> None:
-    f.number(k.slo["percentile"])
+    dataset, option = f.line.split(" | ")[0].strip("| "), f.line.split(" | ")[1]
+    here = k.of_server(option, dataset)
+    lowest = here.loc[here["level"].idxmin()]
+    f.load(lowest["load"])
+    f.number(k.slo["percentile"], k.slo["latency_s"], lowest["lacking_latency_s"])
 
 
 @claim(r"the nearest is <L>: p# latency(?: of its part <D>)? <T>, (?:at most # s|but )")

@@ -113,7 +113,7 @@ def _recommendation(here: pd.DataFrame, unit: PriceUnit, config: BenchmarkConfig
         known = judged.dropna(subset=[column])
         if known.empty:
             lowest = judged.loc[judged["level"].idxmin()]
-            return f"No load is shown to meet the SLO; at {lowest['load']} {not_met_because(lowest, config)}."
+            return f"No load is shown to meet the SLO; at {lowest['load']}, {not_met_because(lowest, config)}."
         best = known.loc[known[column].astype(float).idxmin()]
         reached, because = _reached(best, config), not_met_because(best, config)
         if has_left:
