@@ -2,6 +2,8 @@
 notes what it was asked.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,7 +63,8 @@ def test_times_lengths_and_outputs_of_a_trace_reach_the_server_and_the_records(t
 
     [point] = read_load_points(tmp_path / "requests", [facts], config)
     assert not [warning for warning in check_requests([audit(point)], config) if warning.kind == "output_length"]
-    point.requests.loc[point.requests["output_tokens"] == 5, "output_tokens"] = 3
-    [warning] = [w for w in check_requests([audit(point)], config) if w.kind == "output_length"]
+    shorter = point.requests.assign(output_tokens=point.requests["output_tokens"].replace(5, 3))
+    shorter = replace(point, requests=shorter)
+    [warning] = [w for w in check_requests([audit(shorter)], config) if w.kind == "output_length"]
     assert warning.message.startswith(f"{in_order.count(5)} of 24 answers have fewer output tokens than requested. ")
     assert warning.rows == [f"stub, as_asked, trace at 2 times its speed: {in_order.count(5)} of 24"]
