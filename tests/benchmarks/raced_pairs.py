@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from helpers.load.race import BASES
+from helpers.load.race_points import BASES
 from helpers.run.folder import RunFolder
 from helpers.run.records import read_facts
 from helpers.series.series import run_series

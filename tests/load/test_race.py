@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.load.race import Leave, Measure, Point, Price, next_step
+from helpers.load.race import Leave, Measure, next_step
+from helpers.load.race_points import Point, Price
 
 ALL = {"short": 1.0}
 LEVELS = (1.0, 2.0, 4.0, 8.0)

@@ -9,7 +9,7 @@ import pytest
 from examples import load_point, make_config
 
 from helpers.config.load_level import LoadLevel
-from helpers.load.race import Price
+from helpers.load.race_points import Price
 from helpers.load.race_standing import NOTHING, Bill, Standing, Visit
 from helpers.report.charts import race_figure
 from helpers.report.columns import interval_words

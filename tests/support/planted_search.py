@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.config.load import Search
-from helpers.load.race import Leave, Point, Price, next_step
+from helpers.load.race import Leave, next_step
+from helpers.load.race_points import Point, Price
 from helpers.metrics.intervals import Interval, share_bounds
 from helpers.metrics.looks import Looks
 

@@ -38,7 +38,7 @@ class Most(NamedTuple):
     """What it rests on, or why it is unknown."""
 
     def least_prices(self, usd_per_hour: float | None) -> tuple[float, float]:
-        """The least that an option of this price can cost, in each of `race.BASES`; 0 where that is unknown."""
+        """The least that an option of this price can cost, in each of `race_points.BASES`; 0 where that is unknown."""
         per_request = usd_per_1k_requests(usd_per_hour, self.requests_per_s or 0.0)
         per_token = usd_per_1m_tokens(usd_per_hour, self.output_tokens_per_s or 0.0)
         return per_request or 0.0, per_token or 0.0
@@ -95,5 +95,5 @@ def _roofline_of(option: OptionBase, config: BenchmarkConfig) -> tuple[float | N
 
 
 def cannot_win(least_prices: Sequence[float], highest: Sequence[float]) -> bool:
-    """Does an option cost more than the leader may at most (`highest`), in each of `race.BASES`?"""
+    """Does an option cost more than the leader may at most (`highest`), in each of `race_points.BASES`?"""
     return all(least > most for least, most in zip(least_prices, highest, strict=True))

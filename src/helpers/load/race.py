@@ -10,22 +10,33 @@ dropped with at most the error that the config allows.
 (Best arm identification with feasibility tests: Cai and Kandasamy, arXiv:2511.09808; Katz-Samuels and Scott, AISTATS 2019.
 Stopping within an indifference: Even-Dar, Mannor and Mansour, JMLR 7, 2006.)
 
-As a rule, latency and throughput rise with load: no level above one that misses the SLO meets it, and a closed loop serves at
-most in proportion to its concurrency. That more load is cheaper is not taken for granted: the level below the cheapest is
-looked at.
+Latency and throughput rise with load, as a rule (`race_points`). That more load is cheaper is not taken for granted: the level
+below the cheapest is looked at.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
-BASES = ("usd_per_1k_requests", "usd_per_1m_output_tokens")
-"""Prices in which options may be compared: one is dropped only where it is more expensive in both."""
-FLAT = 0.97
-"""The price of a load is taken not to fall any more where that of the next lower load is at least this share of it."""
+from helpers.load.race_points import (
+    BASES,
+    FLAT,
+    Point,
+    Points,
+    Price,
+    are_apart,
+    at_least,
+    best_of,
+    lowest_price,
+    not_excluded,
+    order_by_price,
+    own_price,
+    prices_in_the_end,
+)
+
 PRECISE = 2
 """A price is known well enough where its upper bound is within so many times the indifference."""
 FARTHEST = 2
@@ -33,57 +44,6 @@ FARTHEST = 2
 LEFT_OPEN = 2
 """A level that holds so many times the requests of a first look is left open by it."""
 Outcome = Literal["infeasible", "more expensive", "not cheaper", "settled", "undecided", "never loaded"]
-
-
-class Price(NamedTuple):
-    """A price with its bounds."""
-
-    value: float
-    low: float
-    high: float
-
-
-UNKNOWN = Price(math.inf, 0.0, math.inf)
-
-
-@dataclass(frozen=True)
-class Point:
-    """What is known of an option at a level of a dataset."""
-
-    level: float
-    is_open: bool = False
-    """Does the schedule bound what is served?"""
-    n: int = 0
-    """Requests that count."""
-    state: Literal["met", "missed", "undecided"] = "undecided"
-    is_within: bool = False
-    """Is the SLO met as measured, however sure that is?"""
-    prices: tuple[Price, ...] = (UNKNOWN,) * len(BASES)
-    """In each of the `BASES`."""
-    is_spent: bool = False
-    """No further look is possible."""
-    is_futile: bool = False
-    """Further looks would hardly decide whether it meets the SLO."""
-    most: float = math.inf
-    """As many requests as its last look may hold."""
-    needs: float | None = None
-    """Another level that has to be measured before this one can be shown to meet the SLO (`metrics.room`)."""
-    is_unjudged: bool = False
-    """All looks that it may have said nothing about the server."""
-
-    @property
-    def is_measured(self) -> bool:
-        """Was it looked at?"""
-        return self.n > 0
-
-    @property
-    def may_be_decided(self) -> bool:
-        """May further looks decide whether it meets the SLO?"""
-        return not self.is_spent and not self.is_futile
-
-
-Points = Mapping[str, Sequence[Point]]
-"""Dataset -> its levels, ascending."""
 
 
 class Measure(NamedTuple):
@@ -113,9 +73,9 @@ def next_step(
     best of the other options costs, None while none is shown to meet the SLO; `climbs`: first looks begin at the lowest level.
     """
     for dataset in shares:
-        if not _possible(points[dataset]):
+        if not not_excluded(points[dataset]):
             return Leave("infeasible")
-    least = tuple(_at_least(points, shares, basis) for basis in range(len(BASES)))
+    least = tuple(at_least(points, shares, basis) for basis in range(len(BASES)))
     if leader is not None and all(low > of.high for low, of in zip(least, leader, strict=True)):
         return Leave("more expensive", tuple(Price(low, low, low) for low in least))
     own = own_price(points, shares)
@@ -125,19 +85,11 @@ def next_step(
         points = _that_may_win(points, shares, leader)
         if (behind := _to_show_behind(points, shares, leader, climbs)) is not None:
             return behind
-    if any(_best(points[d]) is None and not any(p.may_be_decided for p in _possible(points[d])) for d in shares):
+    if any(best_of(points[d]) is None and not any(p.may_be_decided for p in not_excluded(points[d])) for d in shares):
         return Leave("undecided")
     wanted = [(d, level) for d in shares if (level := _next_level(points[d], indifference, climbs)) is not None]
-    own = own_price(points, shares)
     if not wanted and own is not None:
-        wanted = [(d, level) for d in shares if (level := _to_refine(points[d], indifference)) is not None]
-    if (
-        not wanted
-        and own is not None
-        and leader is not None
-        and _may_be_told_apart(points, shares, leader, indifference)
-    ):
-        wanted = [(d, best.level) for d in shares if not (best := _best(points[d])).is_spent]
+        wanted = _loads_to_refine(points, shares, leader, indifference)
     if not wanted:
         return Leave("undecided" if own is None else "settled")
     return _measure(*max(wanted, key=lambda one: _urgency(points[one[0]], shares[one[0]])), points)
@@ -157,120 +109,20 @@ def _is_tied(own: Sequence[Price], least: Sequence[float], leader: Sequence[Pric
     )
 
 
-def _may_be_told_apart(
-    points: Points, shares: Mapping[str, float], leader: Sequence[Price], indifference: float
-) -> bool:
-    """Is it open which is cheaper, the option or the leader, and would its last looks show it? Within the indifference it is not
-    asked.
-    """
-    now, in_the_end = own_price(points, shares), own_price(points, shares, in_the_end=True)
-    pairs = list(zip(now, leader, strict=True))
-    if all(abs(price.value / of.value - 1) <= indifference for price, of in pairs) or _are_apart(now, leader):
-        return False
-    return _are_apart(in_the_end, leader)
-
-
-def _are_apart(one: Sequence[Price], other: Sequence[Price]) -> bool:
-    """Is the one or the other shown to be cheaper?"""
-    pairs = list(zip(one, other, strict=True))
-    return all(a.high < b.low for a, b in pairs) or all(a.low > b.high for a, b in pairs)
-
-
-def own_price(points: Points, shares: Mapping[str, float], *, in_the_end: bool = False) -> tuple[Price, ...] | None:
-    """What an option costs over the traffic, each dataset at the cheapest load that is shown to meet the SLO; None where one has
-    none. `in_the_end`: with the bounds that its last looks would give.
-    """
-    best = [(share, _best(points[dataset])) for dataset, share in shares.items()]
-    if any(point is None for _, point in best):
-        return None
-    prices = [(share, _in_the_end(point) if in_the_end else point.prices) for share, point in best]
-    return tuple(
-        Price(*(sum(share * price[basis][i] for share, price in prices) for i in range(3)))
-        for basis in range(len(BASES))
-    )
-
-
-def _in_the_end(point: Point) -> list[Price]:
-    """Prices as they would be after the last look, if nothing but the number of requests changed."""
-    shrunk = math.sqrt(point.n / max(point.n, point.most))
-    return [
-        Price(value, value - (value - low) * shrunk, value + (high - value) * shrunk)
-        for value, low, high in point.prices
-    ]
-
-
-def price_so_far(points: Points, shares: Mapping[str, float]) -> tuple[Price, ...] | None:
-    """What an option seems to cost in each of the `BASES`, for readers; None once it is shown to miss the SLO.
-
-    `low` is the least that it may cost at loads that are not ruled out, `high` the most where it is shown to meet the SLO, and
-    infinite until it is. `value` is infinite while no load seems to meet the SLO.
-    """
-    if not all(_possible(points[dataset]) for dataset in shares):
-        return None
-    own, prices = own_price(points, shares), []
-    for basis in range(len(BASES)):
-        low = _at_least(points, shares, basis)
-        seems = sum(
-            share * min((p.prices[basis].value for p in _possible(points[d]) if p.is_within), default=math.inf)
-            for d, share in shares.items()
-        )
-        prices.append(Price(own[basis].value, low, own[basis].high) if own else Price(seems, low, math.inf))
-    return tuple(prices)
-
-
-def _best(levels: Sequence[Point]) -> Point | None:
-    met = [point for point in levels if point.state == "met"]
-    return min(met, key=_order_by_price, default=None)
-
-
-def _order_by_price(point: Point) -> tuple[float, float]:
-    """By price, and by what is served where none is known."""
-    return point.prices[0].value, -point.level
-
-
-def _possible(levels: Sequence[Point]) -> list[Point]:
-    """Levels that are not shown to miss the SLO, by themselves or because a lower one does."""
-    floor = max((point.level for point in levels if point.state == "met"), default=-math.inf)
-    missed = min((p.level for p in levels if p.state == "missed" and p.level > floor), default=math.inf)
-    return [p for p in levels if p.state != "missed" and (p.level < missed or p.state == "met")]
-
-
-def _at_least(points: Points, shares: Mapping[str, float], basis: int) -> float:
-    return sum(
-        share * min(lowest_price(point, points[dataset], basis) for point in _possible(points[dataset]))
-        for dataset, share in shares.items()
-    )
-
-
 def _that_may_win(points: Points, shares: Mapping[str, float], leader: Sequence[Price]) -> Points:
     """The points; those at which the option would cost more than the leader, whatever its other datasets cost, are spent."""
     bases = range(len(BASES))
-    spare = [of.high - _at_least(points, shares, basis) for basis, of in zip(bases, leader, strict=True)]
+    spare = [of.high - at_least(points, shares, basis) for basis, of in zip(bases, leader, strict=True)]
     found = {}
     for dataset, share in shares.items():
         levels = points[dataset]
-        least = [min(lowest_price(p, levels, basis) for p in _possible(levels)) for basis in bases]
+        least = [min(lowest_price(p, levels, basis) for p in not_excluded(levels)) for basis in bases]
         most = [least[basis] + spare[basis] / share for basis in bases]
         found[dataset] = [
             replace(p, is_spent=p.is_spent or all(lowest_price(p, levels, basis) > most[basis] for basis in bases))
             for p in levels
         ]
     return found
-
-
-def lowest_price(point: Point, levels: Sequence[Point], basis: int) -> float:
-    """The least that a level may cost: its lower bound, or what follows from other levels; 0 where nothing does."""
-    if point.is_measured:
-        return point.prices[basis].low
-    known = [other for other in levels if other.is_measured and math.isfinite(other.prices[basis].value)]
-    if point.is_open:
-        return max((other.prices[basis].low * other.level / point.level for other in known), default=0.0)
-    below = [other for other in known if other.level < point.level]
-    from_below = max((other.prices[basis].low * other.level / point.level for other in below), default=0.0)
-    above = [other for other in known if other.level > point.level]
-    if len(above) < 2 or above[0].prices[basis].value < FLAT * above[1].prices[basis].value:
-        return from_below
-    return max(from_below, above[0].prices[basis].low)
 
 
 def _to_show_behind(
@@ -283,11 +135,13 @@ def _to_show_behind(
         return None
     seems, at_best, in_the_end = 0.0, [], [0.0 for _ in BASES]
     for dataset, share in shares.items():
-        possible = _possible(points[dataset])
+        possible = not_excluded(points[dataset])
         likely = [p for p in possible if p.is_within or p.state == "met"] or possible
         seems += share * min(point.prices[0].value for point in likely)
         for i in range(len(BASES)):
-            in_the_end[i] += share * min((_in_the_end(p)[i].low for p in possible if p.is_measured), default=math.inf)
+            in_the_end[i] += share * min(
+                (prices_in_the_end(p)[i].low for p in possible if p.is_measured), default=math.inf
+            )
         point = _gate(min(possible, key=lambda p: (lowest_price(p, points[dataset], 0), -p.level)), points[dataset])
         if not point.is_spent:
             at_best.append((share * (point.prices[0].value - point.prices[0].low), dataset, point.level))
@@ -299,11 +153,11 @@ def _to_show_behind(
 
 def _next_level(levels: Sequence[Point], indifference: float, climbs: bool) -> float | None:
     """The level of a dataset that matters most; None where nothing more is to be learnt."""
-    possible = _possible(levels)
+    possible = not_excluded(levels)
     if (pilot := _pilot(levels, climbs)) is not None:
         return pilot
     open_levels = [p for p in possible if p.state == "undecided" and p.may_be_decided]
-    best, floor = _best(levels), max((p for p in possible if p.is_within), key=lambda p: p.level, default=None)
+    best, floor = best_of(levels), max((p for p in possible if p.is_within), key=lambda p: p.level, default=None)
     if best is None:
         known = [p for p in levels if p.is_measured] if climbs else levels
         if floor is not None and (likely := _easiest(floor, known, indifference)) is not None:
@@ -323,7 +177,7 @@ def _may_be_cheaper(point: Point, best: Point, levels: Sequence[Point]) -> bool:
     lower that was is not cheaper.
     """
     if point.is_measured:
-        return _order_by_price(point) < _order_by_price(best)
+        return order_by_price(point) < order_by_price(best)
     below = [p for p in levels if p.is_measured and p.level < best.level]
     falls = bool(below) and below[-1].prices[0].value >= FLAT * best.prices[0].value
     return point.level > best.level or not falls
@@ -347,11 +201,32 @@ def _gate(point: Point, levels: Sequence[Point]) -> Point:
     return near[-1] if near else unseen[0] if unseen else point
 
 
-def _to_refine(levels: Sequence[Point], indifference: float) -> float | None:
-    """The cheapest load that is shown to meet the SLO, where its price is not known well enough to compare others with."""
-    best = _best(levels)
-    is_exact = best.prices[0].high <= (1 + PRECISE * indifference) * best.prices[0].value
-    return None if is_exact or best.is_spent else best.level
+def _loads_to_refine(
+    points: Points, shares: Mapping[str, float], leader: Sequence[Price] | None, indifference: float
+) -> list[tuple[str, float]]:
+    """Datasets, with the cheapest load that is shown to meet the SLO, of which the price is not known well enough: to compare
+    others with, or to tell the option from the leader.
+    """
+    best = {dataset: best_of(points[dataset]) for dataset in shares}
+    wanted = {dataset: point.level for dataset, point in best.items() if not point.is_spent}
+    most = 1 + PRECISE * indifference
+    inexact = [(d, level) for d, level in wanted.items() if best[d].prices[0].high > most * best[d].prices[0].value]
+    if inexact or leader is None or not _may_be_told_apart(points, shares, leader, indifference):
+        return inexact
+    return list(wanted.items())
+
+
+def _may_be_told_apart(
+    points: Points, shares: Mapping[str, float], leader: Sequence[Price], indifference: float
+) -> bool:
+    """Is it open which is cheaper, the option or the leader, and would its last looks show it? Within the indifference it is not
+    asked.
+    """
+    now, in_the_end = own_price(points, shares), own_price(points, shares, in_the_end=True)
+    pairs = list(zip(now, leader, strict=True))
+    if all(abs(price.value / of.value - 1) <= indifference for price, of in pairs) or are_apart(now, leader):
+        return False
+    return are_apart(in_the_end, leader)
 
 
 def _easiest(floor: Point, levels: Sequence[Point], indifference: float) -> float | None:
@@ -394,7 +269,7 @@ def _urgency(levels: Sequence[Point], share: float) -> tuple[bool, bool, float]:
     """Datasets without a feasible load come first: one that may exclude the option, as no load of it seems to meet the SLO and
     one is shown to miss it, and then those of which least is known. Then wide prices.
     """
-    best = _best(levels)
+    best = best_of(levels)
     if best is None:
         may_exclude = any(p.state == "missed" for p in levels) and not any(p.is_within for p in levels)
         return True, may_exclude, -sum(point.n for point in levels)

@@ -22,7 +22,7 @@ from helpers.config.load import Load, Search
 from helpers.config.load_level import LoadLevel
 from helpers.config.options import OptionBase
 from helpers.load.full_grid import full_load, full_requests
-from helpers.load.race import Price, price_so_far
+from helpers.load.race_points import Price, price_so_far
 from helpers.load.race_state import blocks_of, points_of, read_block, row_of, traffic_of, waited_for, written_ns
 from helpers.run.ledger import EndpointRecord
 from helpers.run.records import read_requests
@@ -57,7 +57,7 @@ class Standing:
     visits: tuple[Visit, ...]
     """In the order in which they were measured."""
     prices: tuple[Price, ...] | None
-    """In each of the `race.BASES` (`race.price_so_far`)."""
+    """In each of the `race_points.BASES` (`race_points.price_so_far`)."""
     spent: Bill
     full: Bill | None
     """What its part of the full grid would have taken; None for a search, which has none."""

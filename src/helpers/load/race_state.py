@@ -1,4 +1,4 @@
-"""What the race knows: from the request records of a run, which are its only state, to the points of `race`."""
+"""What the race knows: from the request records of a run, which are its only state, to `race_points`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from helpers.config.strict import slug
 from helpers.config.workload import Dataset
 from helpers.load.full_grid import requests_of_grid
 from helpers.load.price_bound import cannot_win, most_of
-from helpers.load.race import BASES, Leave, Measure, Point, Points, Price, next_step, own_price
+from helpers.load.race import Leave, Measure, next_step
+from helpers.load.race_points import BASES, Point, Points, Price, own_price
 from helpers.metrics.attempts import MORE_ATTEMPTS, could_be_judged, is_overloaded
 from helpers.metrics.formulas import MET, MISSED, UNDECIDED
 from helpers.metrics.looks import Looks, looks_of

@@ -15,7 +15,7 @@ import pandas as pd
 
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
-from helpers.load.race import Point, Price, lowest_price
+from helpers.load.race_points import Point, Price, lowest_price
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.chosen_points import cheapest_load, estimate_of, mixed_cost, traffic_shares
@@ -181,7 +181,7 @@ def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: Cos
 
     What is billed by the token costs the same at every load. An open loop serves at most what is offered, so its price at one
     rate follows from that at any other. That of a closed loop follows from lower and higher ones as in a race
-    (`race.lowest_price`); where only its steadiness is in doubt, it costs what was measured.
+    (`race_points.lowest_price`); where only its steadiness is in doubt, it costs what was measured.
     """
     is_measured = row is not None and row["slo"] != CLIENT_LIMITED and row["load_kind"] in ("closed_loop", "users")
     if is_measured and (measured := estimate_of(row, basis)) is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from helpers import number_text as text
 from helpers.config.benchmark import BenchmarkConfig
-from helpers.load.race import BASES, UNKNOWN, Price
+from helpers.load.race_points import BASES, UNKNOWN, Price
 from helpers.load.race_standing import Standing
 from helpers.report.charts.panels import level_text
 from helpers.report.charts.scale import Scale
