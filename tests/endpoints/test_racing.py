@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -122,7 +123,8 @@ def assert_not_loaded(config_path: Path, run: RunFolder, lab: Lab) -> None:
     for name, origin in (("middle", "stated as best_output_tokens_per_s"), ("costly", "roofline of 1 x NVIDIA A10G")):
         because = records[name].race_because
         assert because.startswith("before any load: even at the most that it can serve it costs more than the leader")
-        assert "(at least $" in because and " against at most $" in because and origin in because
+        assert re.search(r"\(\$[\d.]+ against \$[\d.]+ per 1,000 requests, at least \$[\d.]+ more\)", because)
+        assert origin in because
     measured = read_measurements(config, run)
     judged = judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id)
     assert (judged.recommended, judged.tied, judged.not_measured) == ("cheap", [], [])

@@ -1,12 +1,16 @@
 """Bounds that hold at every look: whoever stops as soon as one says what he hopes for errs no more often than he asked for."""
 
+import math
+
 import numpy as np
 import pytest
 from examples import make_config, option
 from pydantic import ValidationError
+from scipy import special
 
 from helpers.errors import ConfigError
-from helpers.metrics.intervals import rate_interval, share_bounds
+from helpers.load.race_points import Price
+from helpers.metrics.intervals import least_difference, rate_interval, share_bounds
 from helpers.metrics.looks import Looks, looks_of, refuse_short_race
 
 LOOKS = Looks(totals=(30, 60, 120, 240, 480))
@@ -20,15 +24,34 @@ def raced(options=("a",), count=200, **load):
     return make_config(options=[option(name) for name in options], load=load, slo=slo, datasets=bins)
 
 
+OF_PRICES = 0.3
+"""The part of the error that comparisons of prices have."""
+
+
 def test_all_bounds_share_the_error():
     looks = looks_of(raced(options=("a", "b", "c")))
     assert (looks.options, looks.datasets, looks.levels) == (3, 1, 4)
     missed, met = (sum(1 - looks.of_limit(CONFIDENCE, n)[side] for n in looks.totals) for side in (0, 1))
-    leader, own = (sum(1 - looks.of_rate(CONFIDENCE, n)[side] for n in looks.totals) for side in (0, 1))
-    shared = looks.options * looks.datasets
-    assert met * shared + missed * looks.datasets + leader * shared + own * looks.datasets == pytest.approx(
-        1 - CONFIDENCE
-    )
+    of_limits = met * looks.options * looks.datasets + missed * looks.datasets
+    assert of_limits == pytest.approx((1 - OF_PRICES) * (1 - CONFIDENCE))
+
+
+@pytest.mark.parametrize("options", [2, 3, 8])
+@pytest.mark.parametrize("totals", [LOOKS.totals, (120, 240), (60, 100, 200, 400, 800, 1600, 3200)])
+def test_no_option_is_shown_to_cost_more_than_any_of_its_equals_at_any_looks_of_both(options, totals):
+    """Normal estimates of one price; 20,000 races in which each look of one is compared with each look of all others."""
+    looks, rng = Looks(totals, options), np.random.default_rng(4)
+    added = np.diff(totals, prepend=0)
+    estimates = (rng.standard_normal((20_000, options, len(totals))) * np.sqrt(added)).cumsum(axis=2) / totals
+    wrong = np.zeros(len(estimates), bool)
+    for i, n in enumerate(totals):
+        for j, m in enumerate(totals):
+            below = special.ndtri(looks.of_rate(CONFIDENCE, n).low) / np.sqrt(n)
+            above = special.ndtri(looks.of_rate(CONFIDENCE, m).high) / np.sqrt(m)
+            more = estimates[:, :1, i] - estimates[:, 1:, j]
+            assert least_difference(Price(0, -below, 0), Price(0, 0, above)) == pytest.approx(-np.hypot(below, above))
+            wrong |= (more > np.hypot(below, above)).any(axis=1)
+    assert wrong.mean() <= OF_PRICES * (1 - CONFIDENCE) + 3 * math.sqrt(0.015 / len(wrong))
 
 
 def test_late_looks_are_the_sharpest():
@@ -102,7 +125,7 @@ def test_looking_with_plain_bounds_errs_more_often_than_asked():
 
 
 def test_identical_options_are_hardly_ever_told_apart_by_price():
-    """Rates of a closed loop of two options that are the same, at each look."""
+    """Prices from rates of a closed loop of two options that are the same, at each look."""
     rng, wrong = np.random.default_rng(3), 0
     looks = Looks(LOOKS.totals, options=2)
     for _ in range(1_000):
@@ -110,7 +133,12 @@ def test_identical_options_are_hardly_ever_told_apart_by_price():
         for total in looks.totals:
             sides = looks.of_rate(CONFIDENCE, total)
             one, other = (rate_interval([np.ones(total)], [t[:total]], sides, independent=False) for t in taken)
-            if one.low > other.high or other.low > one.high:
+            mean = 1 / taken[:, :total].mean(axis=1)
+            prices = [
+                Price(1 / rate, 1 / bounds.high, 1 / bounds.low if bounds.low else math.inf)
+                for rate, bounds in zip(mean, (one, other), strict=True)
+            ]
+            if least_difference(*prices) > 0 or least_difference(*reversed(prices)) > 0:
                 wrong += 1
                 break
     assert wrong / 1_000 <= 1 - CONFIDENCE

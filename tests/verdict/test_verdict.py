@@ -77,16 +77,24 @@ def test_an_option_stands_at_the_cheapest_of_its_loads_within_the_slo():
     assert point.cost.value == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(("rate", "tied"), [(8.5, ["b"]), (8.0, [])])
-def test_options_whose_intervals_overlap_with_the_winner_are_tied(rate, tied):
-    """The winner makes 9 to 11 requests/s; 8.5 reaches 9.35, 8.0 reaches 8.8."""
+@pytest.mark.parametrize(("rate", "tied"), [(9.0, ["b"]), (8.8, [])])
+def test_an_option_that_is_not_shown_to_cost_more_is_tied_though_intervals_overlap(rate, tied):
+    """Rates of 10 ± 1 and of 9 or 8.8 ± 10%: the prices differ by 0.0111 or 0.0136, shown is what exceeds
+    1.645 ÷ 1.960 x √(0.0111² + 0.0102²) = 0.0126 or 0.0127.
+    """
     verdict = verdict_on({"option": "a", "rate": 10}, {"option": "b", "rate": rate})
     assert (verdict.recommended, verdict.tied) == ("a", tied)
     assert verdict.option("b").status == ("tied" if tied else "feasible")
 
 
+@pytest.mark.parametrize(("rivals", "tied"), [(1, False), (2, True)])
+def test_the_more_options_are_compared_the_more_must_be_shown(rivals, tied):
+    others = [{"option": f"rival {i}", "rate": 8.8} for i in range(rivals)]
+    assert bool(verdict_on({"option": "a", "rate": 10}, *others).tied) == tied
+
+
 def test_tied_refers_to_the_winner_not_to_each_other():
-    verdict = verdict_on({"option": "a", "rate": 10}, {"option": "b", "rate": 8.5}, {"option": "c", "rate": 7.5})
+    verdict = verdict_on({"option": "a", "rate": 10}, {"option": "b", "rate": 9}, {"option": "c", "rate": 8})
     assert verdict.tied == ["b"]
 
 

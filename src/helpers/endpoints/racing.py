@@ -17,9 +17,10 @@ from helpers.load.plan import missing_attempts
 from helpers.load.price_bound import most_of
 from helpers.load.race import Leave, Outcome
 from helpers.load.race_state import leader_of, least_prices_of, step_of, took_its_part
+from helpers.metrics.intervals import least_difference
 from helpers.metrics.looks import looks_of
 from helpers.metrics.single_requests import measured_limits, with_limits
-from helpers.number_text import MULTIPLES, dollars_apart, multiple_for, plural, significant
+from helpers.number_text import MULTIPLES, dollars, dollars_apart, multiple_for, plural, significant
 from helpers.run.aws_errors import Cause
 from helpers.run.finished_point import set_aside
 from helpers.run.folder import RunFolder
@@ -153,8 +154,8 @@ def end_state(option: OptionBase, ledger: Ledger) -> str:
 
 
 def _because(step: Leave, option: OptionBase, config: BenchmarkConfig, run: RunFolder, ledger: Ledger) -> str:
-    """For example `after 230 requests: at best it costs more than the leader (at least $0.41 against at most $0.35 per 1,000
-    requests)`.
+    """For example `after 230 requests: at best it costs more than the leader ($0.41 against $0.35 per 1,000 requests, at least
+    $0.02 more)`.
     """
     sent = sum(process.requests for f in read_facts(run.requests) if f.option == option.name for process in f.processes)
     leader = leader_of(config, run.requests, ledger.records(), option.name)
@@ -163,10 +164,11 @@ def _because(step: Leave, option: OptionBase, config: BenchmarkConfig, run: RunF
     if step.outcome == "undecided" and took_its_part(option, config, run.requests):
         words = f"{when}: {OPEN}, and the race has sent as many requests as it may"
     if step.prices and leader:
-        low, high = step.prices[0].low / 1e3, leader[0].high / 1e3
-        of = multiple_for([low, high], 1e3)
-        least, most_of_leader = dollars_apart(low * of, high * of)
-        words += f" (at least {least} against at most {most_of_leader} per {MULTIPLES[of]} requests)"
+        of = multiple_for([step.prices[0].value / 1e3, leader[0].value / 1e3], 1e3)
+        mine, of_leader = dollars_apart(step.prices[0].value * of / 1e3, leader[0].value * of / 1e3)
+        more = least_difference(step.prices[0], leader[0]) * of / 1e3
+        by = f"at least {dollars(more)} more" if more >= 0 else f"at most {dollars(-more)} less"
+        words += f" ({mine} against {of_leader} per {MULTIPLES[of]} requests, {by})"
     if step.outcome != "never loaded":
         return words
     most = most_of(option, config)

@@ -22,7 +22,6 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from helpers.load.race_points import (
-    BASES,
     FLAT,
     Point,
     Points,
@@ -30,6 +29,7 @@ from helpers.load.race_points import (
     are_apart,
     at_least,
     best_of,
+    is_dearer,
     lowest_price,
     not_excluded,
     order_by_price,
@@ -58,7 +58,7 @@ class Leave(NamedTuple):
 
     outcome: Outcome
     prices: tuple[Price, ...] = ()
-    """The least that the option may cost, against what the leader costs."""
+    """The least that the option may cost, where it is dropped because of what the leader costs."""
 
 
 def next_step(
@@ -75,12 +75,11 @@ def next_step(
     for dataset in shares:
         if not not_excluded(points[dataset]):
             return Leave("infeasible")
-    least = tuple(at_least(points, shares, basis) for basis in range(len(BASES)))
-    if leader is not None and all(low > of.high for low, of in zip(least, leader, strict=True)):
-        return Leave("more expensive", tuple(Price(low, low, low) for low in least))
-    own = own_price(points, shares)
+    least, own = at_least(points, shares), own_price(points, shares)
+    if leader is not None and is_dearer(least, leader):
+        return Leave("more expensive", least)
     if leader is not None and own is not None and _is_tied(own, least, leader, indifference):
-        return Leave("not cheaper", tuple(Price(low, low, low) for low in least))
+        return Leave("not cheaper", least)
     if leader is not None:
         points = _that_may_win(points, shares, leader)
         if (behind := _to_show_behind(points, shares, leader, climbs)) is not None:
@@ -101,28 +100,21 @@ def _measure(dataset: str, level: float, points: Points) -> Measure:
     return Measure(dataset, level if needs is None else needs)
 
 
-def _is_tied(own: Sequence[Price], least: Sequence[float], leader: Sequence[Price], indifference: float) -> bool:
+def _is_tied(own: Sequence[Price], least: Sequence[Price], leader: Sequence[Price], indifference: float) -> bool:
     """Is an option that seems to cost as much as the leader shown not to be cheaper by more than the indifference?"""
-    return all(
-        price.value <= (1 + indifference) * of.value and low > (1 - indifference) * of.high
-        for price, low, of in zip(own, least, leader, strict=True)
-    )
+    seems = all(price.value <= (1 + indifference) * of.value for price, of in zip(own, leader, strict=True))
+    return seems and is_dearer(least, [Price(*((1 - indifference) * end for end in of)) for of in leader])
 
 
 def _that_may_win(points: Points, shares: Mapping[str, float], leader: Sequence[Price]) -> Points:
     """The points; those at which the option would cost more than the leader, whatever its other datasets cost, are spent."""
-    bases = range(len(BASES))
-    spare = [of.high - at_least(points, shares, basis) for basis, of in zip(bases, leader, strict=True)]
-    found = {}
-    for dataset, share in shares.items():
-        levels = points[dataset]
-        least = [min(lowest_price(p, levels, basis) for p in not_excluded(levels)) for basis in bases]
-        most = [least[basis] + spare[basis] / share for basis in bases]
-        found[dataset] = [
-            replace(p, is_spent=p.is_spent or all(lowest_price(p, levels, basis) > most[basis] for basis in bases))
-            for p in levels
+    return {
+        dataset: [
+            replace(p, is_spent=p.is_spent or is_dearer(at_least(points, shares, {dataset: p}), leader))
+            for p in points[dataset]
         ]
-    return found
+        for dataset in shares
+    }
 
 
 def _to_show_behind(
@@ -133,19 +125,16 @@ def _to_show_behind(
     """
     if any(_pilot(points[dataset], climbs) is not None for dataset in shares):
         return None
-    seems, at_best, in_the_end = 0.0, [], [0.0 for _ in BASES]
+    seems, at_best, in_the_end = 0.0, [], {}
     for dataset, share in shares.items():
         possible = not_excluded(points[dataset])
         likely = [p for p in possible if p.is_within or p.state == "met"] or possible
         seems += share * min(point.prices[0].value for point in likely)
-        for i in range(len(BASES)):
-            in_the_end[i] += share * min(
-                (prices_in_the_end(p)[i].low for p in possible if p.is_measured), default=math.inf
-            )
+        in_the_end[dataset] = [replace(p, prices=prices_in_the_end(p)) for p in possible if p.is_measured]
         point = _gate(min(possible, key=lambda p: (lowest_price(p, points[dataset], 0), -p.level)), points[dataset])
         if not point.is_spent:
             at_best.append((share * (point.prices[0].value - point.prices[0].low), dataset, point.level))
-    would_show = all(low > of.high for low, of in zip(in_the_end, leader, strict=True))
+    would_show = all(in_the_end.values()) and is_dearer(at_least(in_the_end, shares), leader)
     if seems <= leader[0].value or not would_show or not at_best:
         return None
     return Measure(*max(at_best)[1:])

@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple
+
+from helpers.metrics.intervals import least_difference
 
 BASES = ("usd_per_1k_requests", "usd_per_1m_output_tokens")
 """Prices in which options may be compared: one is dropped only where it is more expensive in both."""
@@ -76,10 +79,22 @@ def own_price(points: Points, shares: Mapping[str, float], *, in_the_end: bool =
     if any(point is None for _, point in best):
         return None
     prices = [(share, prices_in_the_end(point) if in_the_end else point.prices) for share, point in best]
-    return tuple(
-        Price(*(sum(share * price[basis][i] for share, price in prices) for i in range(3)))
-        for basis in range(len(BASES))
-    )
+    return tuple(over_traffic([(share, price[basis]) for share, price in prices]) for basis in range(len(BASES)))
+
+
+def over_traffic(parts: Sequence[tuple[float, Price]]) -> Price:
+    """Σ share x price. The datasets were measured independently, so the distances to the bounds add as squares."""
+    value = sum(share * price.value for share, price in parts)
+    if not math.isfinite(value):
+        return Price(value, sum(share * price.low for share, price in parts), math.inf)
+    below = math.hypot(*(share * (price.value - price.low) for share, price in parts))
+    above = math.hypot(*(share * (price.high - price.value) for share, price in parts))
+    return Price(value, value - below, value + above)
+
+
+def is_dearer(one: Sequence[Price], other: Sequence[Price]) -> bool:
+    """Is `one` shown to cost more than `other`, in each of the `BASES`?"""
+    return all(least_difference(mine, of) > 0 for mine, of in zip(one, other, strict=True))
 
 
 def prices_in_the_end(point: Point) -> list[Price]:
@@ -100,8 +115,8 @@ def price_so_far(points: Points, shares: Mapping[str, float]) -> tuple[Price, ..
     if not all(not_excluded(points[dataset]) for dataset in shares):
         return None
     own, prices = own_price(points, shares), []
-    for basis in range(len(BASES)):
-        low = at_least(points, shares, basis)
+    for basis, least in enumerate(at_least(points, shares)):
+        low = least.low
         seems = sum(
             share * min((p.prices[basis].value for p in not_excluded(points[d]) if p.is_within), default=math.inf)
             for d, share in shares.items()
@@ -112,31 +127,52 @@ def price_so_far(points: Points, shares: Mapping[str, float]) -> tuple[Price, ..
 
 def are_apart(one: Sequence[Price], other: Sequence[Price]) -> bool:
     """Is the one or the other shown to be cheaper?"""
-    pairs = list(zip(one, other, strict=True))
-    return all(a.high < b.low for a, b in pairs) or all(a.low > b.high for a, b in pairs)
+    return is_dearer(one, other) or is_dearer(other, one)
 
 
-def at_least(points: Points, shares: Mapping[str, float], basis: int) -> float:
-    """The least that an option may cost, each dataset at the load at which it may cost least."""
-    return sum(
-        share * min(lowest_price(point, points[dataset], basis) for point in not_excluded(points[dataset]))
-        for dataset, share in shares.items()
+def at_least(
+    points: Points, shares: Mapping[str, float], at: Mapping[str, Point] = MappingProxyType({})
+) -> tuple[Price, ...]:
+    """The least that an option may cost in each of the `BASES`, each dataset at the load at which it may cost least; datasets in
+    `at` at the load given there.
+    """
+    loads = {dataset: [at[dataset]] if dataset in at else not_excluded(points[dataset]) for dataset in shares}
+    return tuple(
+        over_traffic(
+            [
+                (share, _least_of([least_price(load, points[d], basis) for load in loads[d]]))
+                for d, share in shares.items()
+            ]
+        )
+        for basis in range(len(BASES))
     )
 
 
+def _least_of(prices: Sequence[Price]) -> Price:
+    """The least of the estimates with the least of the lower bounds. What is shown to cost less than that costs less than each of
+    the prices, because distances add as squares (triangle inequality).
+    """
+    value = min(price.value for price in prices)
+    return Price(value, min(price.low for price in prices), value)
+
+
 def lowest_price(point: Point, levels: Sequence[Point], basis: int) -> float:
-    """The least that a level may cost: its lower bound, or what follows from other levels; 0 where nothing does."""
+    """The lower bound of `least_price`."""
+    return least_price(point, levels, basis).low
+
+
+def least_price(point: Point, levels: Sequence[Point], basis: int) -> Price:
+    """The least that a level may cost: its own price, or what follows from that of other levels; 0 where nothing does."""
     if point.is_measured:
-        return point.prices[basis].low
+        return point.prices[basis]
     known = [other for other in levels if other.is_measured and math.isfinite(other.prices[basis].value)]
-    if point.is_open:
-        return max((other.prices[basis].low * other.level / point.level for other in known), default=0.0)
-    below = [other for other in known if other.level < point.level]
-    from_below = max((other.prices[basis].low * other.level / point.level for other in below), default=0.0)
+    below = known if point.is_open else [other for other in known if other.level < point.level]
     above = [other for other in known if other.level > point.level]
-    if len(above) < 2 or above[0].prices[basis].value < FLAT * above[1].prices[basis].value:
-        return from_below
-    return max(from_below, above[0].prices[basis].low)
+    least = [Price(*(end * other.level / point.level for end in other.prices[basis])) for other in below]
+    falls = len(above) < 2 or above[0].prices[basis].value < FLAT * above[1].prices[basis].value
+    if not point.is_open and not falls:
+        least.append(above[0].prices[basis])
+    return max(least, key=lambda price: price.low, default=Price(0.0, 0.0, 0.0))
 
 
 def best_of(levels: Sequence[Point]) -> Point | None:

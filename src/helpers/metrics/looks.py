@@ -10,8 +10,9 @@ the requests are. What could be wrong, and which part of the error it has:
 * An option is named at a load that misses the SLO (`MET`). As a rule latency rises with load, so the levels of a dataset are not
   counted: only the lowest that misses could be mistaken. Any option could be; the part is shared among options and datasets.
 * The best option is said to miss the SLO where it is cheapest (`MISSED`). Only its own load points count: shared among datasets.
-* The best option is said to cost more than the leader: the lower bound of its price is too high (`OWN_PRICE`, shared among
-  datasets), or the upper bound of the leader's, whoever that is, too low (`LEADER_PRICE`, among options and datasets).
+* The best option is said to cost more than another one, whoever that is: their prices are compared, at whatever looks both are.
+  Each bound of a price has the part `PRICE`, shared among the other options. Of normal estimates, any of which are compared at
+  any looks (`intervals.least_difference`), so many are then wrong that all parts add up to the error (tests/metrics/test_looks).
 
 Two things are rules, not proofs: that latency rises with load, and that the failures of an option, which are pooled over its load
 points, are looked at no more often than two load points are.
@@ -32,8 +33,8 @@ WORTH_A_LOOK = 1.4
 """A look that would add less than this to the requests of a load point is left out."""
 TIMES_NEEDED = 3
 """A race that states no `max_requests` goes on to this many times the requests that can show the SLO at best."""
-MET, MISSED, OWN_PRICE, LEADER_PRICE = 0.3, 0.4, 0.2, 0.1
-"""Parts of the error."""
+MET, MISSED, PRICE = 0.3, 0.4, 0.2
+"""Parts of the error. Comparisons of prices err half as often again as one bound: 0.3."""
 
 
 class AsAsked:
@@ -50,6 +51,14 @@ class AsAsked:
     def of_rate(self, asked: float, n: int) -> Sides:
         """Of the bounds of a rate, from the confidence of a two-sided interval."""
         return Sides((1 + asked) / 2, (1 + asked) / 2)
+
+    def of_difference(self, asked: float, rivals: int) -> float:
+        """By what the distances to these bounds are multiplied where one is compared with so many rivals, in one direction, and
+        no comparison is to be wrong (multiple comparisons with the best, Hsu, *Annals of Statistics* 12, 1984; Bonferroni).
+        """
+        from scipy import special
+
+        return float(special.ndtri(1 - (1 - asked) / max(1, rivals)) / special.ndtri(self.of_rate(asked, 1).high))
 
 
 AS_ASKED = AsAsked()
@@ -81,8 +90,12 @@ class Looks(AsAsked):
         return Sides(1 - error * MISSED, 1 - error * MET / self.options)
 
     def of_rate(self, asked: float, n: int) -> Sides:  # noqa: D102
-        error = (1 - asked) * self._spent(n) / self.datasets
-        return Sides(1 - error * LEADER_PRICE / self.options, 1 - error * OWN_PRICE)
+        error = (1 - asked) * self._spent(n) * PRICE / max(1, self.options - 1)
+        return Sides(1 - error, 1 - error)
+
+    def of_difference(self, asked: float, rivals: int) -> float:
+        """As they are: that is what they are for."""
+        return 1.0
 
     def next_total(self, so_far: int) -> int | None:
         """Requests at the next look of a load point that holds `so_far`; None where it had its last."""

@@ -26,7 +26,7 @@ MOST_REASONS = 4
 def bottom_line(verdict: Verdict, config: BenchmarkConfig) -> Prose:
     """The answer in one paragraph, with its interval; then, as a list, what is not known; then what a reader must know."""
     answer = _recommendation(verdict, config) if verdict.recommended else _no_recommendation(verdict, config)
-    unknown = Markdown().join(Markdown("\n* {}").format(line) for line in _not_known(verdict))
+    unknown = Markdown().join(Markdown("\n* {}").format(line) for line in _not_known(verdict, config))
     return Prose(
         Markdown().join(
             [answer, Markdown("\n") if unknown else "", unknown, _comparison_note(verdict), _local_note(verdict)]
@@ -88,7 +88,7 @@ def _tie(verdict: Verdict) -> Markdown:
     if not verdict.tied:
         return Markdown()
     names = " and ".join(map(quoted, verdict.tied))
-    words = Markdown(" It is **tied** with {}: their price intervals overlap, so the difference may be chance.")
+    words = Markdown(" It is **tied** with {}: the difference of their prices may be chance.")
     return words.format(names)
 
 
@@ -209,7 +209,7 @@ def _what_would_settle(option: OptionVerdict) -> str:
 # --- what is not known --------------------------------------------------------------------------------------------
 
 
-def _not_known(verdict: Verdict) -> list[Markdown]:
+def _not_known(verdict: Verdict, config: BenchmarkConfig) -> list[Markdown]:
     """One line for each thing that could change the answer."""
     lines, missing = [], verdict.not_measured
     if len(missing) > MOST_REASONS:
@@ -227,7 +227,7 @@ def _not_known(verdict: Verdict) -> list[Markdown]:
         than = "it is shown here" if name in (winner.option, *verdict.tied) else "the recommended option"
         words = Markdown("**May be cheaper than {}:** {}: {}")
         lines.append(words.format(than, quoted(name), verdict.option(name).may_be_cheaper_because))
-    if lower := _lower_bounds(verdict, winner):
+    if lower := _lower_bounds(verdict, winner, config):
         lines.append(Markdown("**At least:** {}").format(lower))
     return lines
 
@@ -239,12 +239,11 @@ def _refused(option: OptionVerdict, verdict: Verdict) -> tuple[Markdown, str, st
     return quoted(option.option), price, option.reason
 
 
-def _lower_bounds(verdict: Verdict, winner: OptionVerdict) -> str:
+def _lower_bounds(verdict: Verdict, winner: OptionVerdict, config: BenchmarkConfig) -> str:
     """What the capacity and the ranking rest on, where nobody knows what a higher load would do."""
     ranked = [o for o in verdict.options if o.status in ("recommended", "tied", "feasible") and o.capacity is not None]
-    bounded = [
-        o for o in ranked if o.capacity.at_least and not o.is_billed_per_token and may_be_less(_least(o), winner.cost)
-    ]
+    at_least = [o for o in ranked if o.capacity.at_least and not o.is_billed_per_token]
+    bounded = [o for o in at_least if may_be_less(_least(o), winner.cost, config)]
     if not bounded:
         return ""
     names = listed(map(_where_bounded, bounded))

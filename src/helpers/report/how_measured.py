@@ -106,7 +106,8 @@ def definitions() -> Prose:
         "allows it; or the limit is so far away that mean and standard deviation show it (Cantelli's inequality) |\n"
         "| requests/s served | closed loop: requests/s. Open loop in a steady state: the offered rate × the share that "
         "succeeds |\n"
-        "| tied | the interval of the price overlaps with that of the cheapest |\n"
+        "| tied | not shown to cost more than the cheapest: the distances from both prices to their bounds add as squares, so "
+        "intervals may overlap a little though a difference is shown |\n"
     )
     return Prose(Markdown(terms))
 

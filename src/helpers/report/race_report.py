@@ -130,7 +130,7 @@ def race_table(endpoints: Sequence[EndpointRecord], points: pd.DataFrame, config
         "option",
         numeric("requests", "requests measured", decimals=0),
         Column("outcome", "left the race as"),
-        Column("because", "why, with the bounds at that moment", wraps=True),
+        Column("because", "why, with the prices at that moment", wraps=True),
         Column("unseen", "not measured", wraps=True),
     ]
     caption = (

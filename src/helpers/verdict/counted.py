@@ -168,7 +168,7 @@ def cheaper_if_counted_alike(
         views.append({})
     for ratios in views:
         mine, other = (one.cost.times(ratios.get(one.option, 1.0)) for one in (option, winner))
-        if may_be_less(mine, other):
+        if may_be_less(mine, other, config):
             words = "by the tokenizer's count" if ratios else "by the available counts"
             return (
                 f"tokens were not counted alike, and {words} it costs {text.dollars(mine.value)} per 1M output tokens, "

@@ -1,8 +1,8 @@
 """The rules of the verdict.
 
 An option must meet the SLO, with the config's confidence, on every dataset of the traffic, and pass the gate of `quality`, if
-there is one. On each dataset it is judged at the cheapest of its load points that do. The cheapest option wins; options whose 95%
-intervals overlap with the winner's are tied with it. An option that might be as cheap at a load that is not decided is listed as
+there is one. On each dataset it is judged at the cheapest of its load points that do. The cheapest option wins; options that are
+not shown to cost more are tied with it. An option that might be as cheap at a load that is not decided is listed as
 well: with the confidence of the intervals, the truly cheapest option is the recommended one, one that is tied with it, or one
 that may be cheaper. An option that answered no request has failed, and its latency is not judged.
 
@@ -28,10 +28,10 @@ from helpers.verdict.assessing import assess_all
 from helpers.verdict.checks import same_model, same_output_length, same_prompts
 from helpers.verdict.chosen_points import judged_points
 from helpers.verdict.counted import cheaper_if_counted_alike, counted_apart
-from helpers.verdict.open_points import cheaper_because, cheaper_loads
+from helpers.verdict.open_points import cheaper_because, cheaper_loads, may_be_less
 from helpers.verdict.open_words import nearest_to_slo
 from helpers.verdict.quality_gate import open_because as open_answers
-from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict, Verdict
+from helpers.verdict.verdict import CostBasis, OptionVerdict, Verdict
 
 PER_TOKEN: CostBasis = "usd_per_1m_output_tokens"
 
@@ -55,8 +55,10 @@ def judge(
     if winner:
         winner = _with_cheaper_loads(winner, points, basis, config)
         options = [winner if option.option == winner.option else option for option in options]
-    tied = [o.option for o in ranked[1:] if _overlap(winner.cost, o.cost)]
-    cheaper = {o.option: cheaper_because(o, points, winner, basis, config) or open_answers(o, winner) for o in options}
+    tied = [o.option for o in ranked[1:] if may_be_less(o.cost, winner.cost, config)]
+    cheaper = {
+        o.option: cheaper_because(o, points, winner, basis, config) or open_answers(o, winner, config) for o in options
+    }
     if apart and winner:
         by_token = {o.option: o for o in assess_all(points, endpoints, PER_TOKEN, config, quality)}
         for name in set(by_token) - {winner.option, *tied}:
@@ -143,13 +145,6 @@ def _best_estimate(options: list[OptionVerdict]) -> str | None:
 
 def _slowest(option: OptionVerdict) -> float:
     return max(point.latency_s.value if point.latency_s else math.inf for point in option.points)
-
-
-def _overlap(one: Estimate, other: Estimate) -> bool:
-    """Do two intervals overlap? With unknown bounds they do."""
-    if None in (one.low, one.high, other.low, other.high):
-        return True
-    return one.low <= other.high and other.low <= one.high
 
 
 def _placed(

@@ -17,13 +17,13 @@ from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.load import Search
 from helpers.load.race_points import Point, Price, lowest_price
 from helpers.metrics.formulas import CLIENT_LIMITED, MET, MISSED, UNDECIDED
+from helpers.metrics.intervals import CONFIDENCE, least_difference
+from helpers.metrics.looks import surely
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.chosen_points import cheapest_load, estimate_of, mixed_cost, traffic_shares
 from helpers.verdict.open_words import open_because, open_limits, prompts_that_ran_out
 from helpers.verdict.verdict import CostBasis, Effort, Estimate, OpenLimit, OptionVerdict
 
-ONE_SIDED = 1.6449 / 1.9600
-"""Ratio of normal quantiles: a one-sided 95% bound to a two-sided one."""
 # --- an option that is not shown to meet the SLO ------------------------------------------------------------------
 
 
@@ -120,7 +120,7 @@ def cheaper_because(
     if not reasons:
         return None
     mixed = mixed_cost([(share, best.cost) for share, best in picked], config.endpoints.replicates > 1)
-    return reasons[0] if winner is None or may_be_less(mixed, winner.cost) else None
+    return reasons[0] if winner is None or may_be_less(mixed, winner.cost, config) else None
 
 
 def cheaper_loads(
@@ -203,12 +203,11 @@ def _at_best(level: float, row: pd.Series | None, here: pd.DataFrame, basis: Cos
     return Estimate(value=least, low=least, high=least)
 
 
-def may_be_less(one: Estimate, other: Estimate) -> bool:
-    """Might `one` be less than `other`: is their difference not shown to be positive with 95% confidence, one-sided?
+def may_be_less(one: Estimate, other: Estimate, config: BenchmarkConfig) -> bool:
+    """Might the cost of an option, `one`, be less than that of another: is it not shown to be more? With unknown bounds it might.
 
-    Distances to the bounds add as squares (Zou and Donner 2008), scaled from two-sided to one-sided.
+    So sure that no option is wrongly shown to cost more than any other of the config (`looks.of_difference`).
     """
     if one.low is None or other.high is None:
         return True
-    distance = ONE_SIDED * math.hypot(one.value - one.low, other.high - other.value)
-    return one.value - other.value <= distance
+    return least_difference(one, other, surely(config).of_difference(CONFIDENCE, len(config.options) - 1)) <= 0

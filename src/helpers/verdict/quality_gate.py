@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from helpers.config.benchmark import BenchmarkConfig
 from helpers.metrics.quality import AnswerQuality
 from helpers.verdict.open_points import may_be_less
 from helpers.verdict.verdict import CostBasis, Estimate, OptionVerdict
@@ -31,11 +32,11 @@ def gated(option: OptionVerdict, quality: AnswerQuality | None, basis: CostBasis
     return option.model_copy(update=changes)
 
 
-def open_because(option: OptionVerdict, winner: OptionVerdict | None) -> str | None:
+def open_because(option: OptionVerdict, winner: OptionVerdict | None, config: BenchmarkConfig) -> str | None:
     """Why an option whose answers are not decided might be the cheapest; None if it cannot be, or if they are decided."""
     if option.quality is None or option.quality.gate != "open" or option.cost is None or option.status != "undecided":
         return None
-    return option.quality.because if winner is None or may_be_less(option.cost, winner.cost) else None
+    return option.quality.because if winner is None or may_be_less(option.cost, winner.cost, config) else None
 
 
 def _price_of_right(cost: Estimate | None, quality: AnswerQuality, basis: CostBasis) -> Estimate | None:

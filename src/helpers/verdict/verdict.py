@@ -197,7 +197,7 @@ class Verdict(Data):
     percentile: float
     recommended: str | None
     tied: list[str]
-    """Options whose price interval overlaps with that of the recommended."""
+    """Options that meet the SLO and are not shown to cost more than the recommended."""
     may_be_cheaper: list[str]
     """Options that are not shown to meet the SLO where they are cheapest, or not to pass the gate of `quality`, and might be as
     cheap: more measurements would show it. Without a recommended option: those that may meet the SLO."""
