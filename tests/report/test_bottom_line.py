@@ -130,6 +130,16 @@ def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settl
     assert "not decided (estimate)" in [row[-1] for row in capacity_table(*verdict_and_config(*points)).cells()]
 
 
+def test_what_stalls_that_nobody_saw_may_add_to_a_price_stands_beside_its_interval():
+    points = [{"option": o, "rate": 10, "unseen_stalls_ratio": ratio} for o, ratio in (("a", 1.5), ("b", 1.0))]
+    verdict, config = verdict_and_config(*points)
+    table = options_table(verdict, config)
+    assert dict(zip(table.rows["option"], table.rows["unseen"], strict=True)) == {"a": pytest.approx(0.05), "b": 0}
+    assert "hang until the time-out of 60 s" in table.caption
+    verdict, config = verdict_and_config({"option": "a"})
+    assert "hang until" not in options_table(verdict, config).caption
+
+
 @pytest.mark.parametrize(
     ("states", "ordered", "standing"),
     [

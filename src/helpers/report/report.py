@@ -131,6 +131,7 @@ def options_table(verdict: Verdict, config: BenchmarkConfig, startups: Sequence[
             "verdict": STATUS_WORDS[option.status],
             "cost": cost and cost.value,
             "interval": interval_of(cost),
+            "unseen": None if option.cost_unseen is None else option.cost_unseen * unit.scale,
             "shown": "" if cost is None else "estimate" if option.is_estimate else "shown",
             "reason": option.reason,
             **_start(started.get(option.option)),
@@ -139,11 +140,13 @@ def options_table(verdict: Verdict, config: BenchmarkConfig, startups: Sequence[
         for cost in [scaled(option.cost, unit)]
     ]
     has_estimates = any(row["shown"] == "estimate" for row in rows)
+    has_unseen = any(row["unseen"] for row in rows)
     columns = [
         "option",
         "verdict",
         numeric("cost", f"$ {unit.words}", best=None if has_estimates else "lowest"),
         interval_column("interval", config),
+        *([numeric("unseen", "$ more, if stalls hide")] if has_unseen else []),
         *(["shown"] if has_estimates else []),
         "reason",
         *(["startup_s", "first_answer_s", "first_ratio"] if started else []),
@@ -151,6 +154,12 @@ def options_table(verdict: Verdict, config: BenchmarkConfig, startups: Sequence[
     caption = f"Every option{_order(verdict)}; the price is over the traffic's mix of datasets."
     if has_estimates:
         caption += " Estimate: at the cheapest load that by its estimates is within the SLO, without being shown to be."
+    if has_unseen:
+        caption += (
+            " More, if stalls hide: what the interval does not hold, as nobody saw it. If as many requests of a closed loop as n "
+            "leaves room for without a stall (about 3 in n, with 95% confidence) hang until the time-out of "
+            f"{config.load.request_timeout_s:g} s, the option serves fewer, and each costs so much more."
+        )
     if started:
         caption += (
             " Start-up: from the create call to in service, of one endpoint each (n = 1); first answer: how long the first "

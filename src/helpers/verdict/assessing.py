@@ -97,8 +97,10 @@ def _at_loads(
     points = [chosen_point(row, at[dataset], shares[dataset], basis, config) for dataset, row in loads.items()]
     placed = verdict.model_copy(update={"points": points})
     costs = [(point.share, point.cost) for point in points]
+    unseen = [None if point.cost_unseen is None else point.share * point.cost_unseen for point in points]
     changes: dict[str, object] = {
-        "cost": None if any(cost is None for _, cost in costs) else mixed_cost(costs, is_replicated(points))
+        "cost": None if any(cost is None for _, cost in costs) else mixed_cost(costs, is_replicated(points)),
+        "cost_unseen": None if None in unseen else sum(unseen),
     }
     if requests_per_minute(points) is not None:
         changes["capacity"] = capacity_of(placed, traffic.requests_per_minute, traffic.headroom)

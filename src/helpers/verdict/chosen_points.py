@@ -60,6 +60,9 @@ def chosen_point(
     row: pd.Series, here: pd.DataFrame, share: float, basis: CostBasis, config: BenchmarkConfig
 ) -> ChosenPoint:
     """One row of the load-point table as data; `here` holds all rows of its option and dataset."""
+    cost, ratio = estimate_of(row, basis), _finite(row.get("unseen_stalls_ratio"))
+    if ratio is not None and pd.isna(row["usd_per_hour"]):
+        ratio = 1.0  # billed by the token, whatever time it takes
     return ChosenPoint(
         dataset=row["dataset"],
         share=share,
@@ -75,7 +78,8 @@ def chosen_point(
         found_hit_rate=_finite(row.get("found_hit_rate")),
         prompt_tokens_mean=_finite(row["prompt_tokens_mean"]),
         output_tokens_mean=_finite(row["output_tokens_mean"]),
-        cost=estimate_of(row, basis),
+        cost=cost,
+        cost_unseen=None if cost is None or ratio is None else cost.value * (ratio - 1),
         may_serve_more=not ((here["level"] > row["level"]) & here["slo"].isin(["met", "missed"])).any(),
     )
 

@@ -23,7 +23,7 @@ def gated(option: OptionVerdict, quality: AnswerQuality | None, basis: CostBasis
     if quality.gate == "failed" and option.status in ("feasible", "undecided", "not_judged", "unpriced"):
         changes |= {"status": "below_quality", "reason": quality.because, "capacity": None}
         if option.is_estimate:  # nobody needs an estimate of what cannot be recommended
-            unknown = dict.fromkeys(("cost", "to_settle", "usd_per_1k_correct"))
+            unknown = dict.fromkeys(("cost", "cost_unseen", "to_settle", "usd_per_1k_correct"))
             changes |= {"is_estimate": False, "points": [], "open_limits": [], **unknown}
     elif quality.gate == "open" and option.status == "feasible":
         changes |= {"status": "undecided", "reason": f"meets the SLO, but {quality.because}"}

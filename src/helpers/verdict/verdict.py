@@ -78,6 +78,11 @@ class ChosenPoint(Data):
     prompt_tokens_mean: float | None
     output_tokens_mean: float | None
     cost: Estimate | None
+    cost_unseen: float | None = None
+    """What stalls that none of the n requests met may add to the cost, beyond its interval: if as many requests as n leave room
+    for, with 95% confidence, hang until the time-out. Null of imported results, whose time-out is unknown, and of an open loop,
+    which serves what is offered.
+    """
     or_at: list[str] = []
     """Of the recommended option: loads that may be cheaper by more than `load.race.indifference`, and are neither shown to meet
     the SLO nor shown to miss it, in words."""
@@ -154,6 +159,8 @@ class OptionVerdict(Data):
     """Of an estimate: what would show that they are met; null where more requests alone would not."""
     cost: Estimate | None = None
     """In the unit of the verdict's `cost_basis`, over the traffic mix."""
+    cost_unseen: float | None = None
+    """The same of all `points`, over the traffic mix."""
     points: list[ChosenPoint] = []
     prices: list[Price] = []
     """The first is the one that `cost` follows from."""
