@@ -82,6 +82,28 @@ def test_wild_variation_is_not_steady():
     assert not finding.steady
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_rare_time_outs_say_nothing_of_how_steady_the_answers_are(seed):
+    """2% of the requests hang for 60 times as long as an answer takes."""
+    ok = np.random.default_rng(seed).random(400) >= 0.02
+    finding = steadiness_of(np.where(ok, noise(400, seed), 60.0), 8, ok)
+    assert finding.steady, finding.because
+
+
+def test_a_server_that_hangs_for_good_is_not_steady():
+    ok = np.arange(400) < 300
+    assert not steadiness_of(np.where(ok, noise(400, cv=0.5), 60.0), 8, ok).steady
+
+
+def test_a_server_that_refuses_from_some_moment_on_is_not_steady():
+    ok = np.arange(400) < 300
+    assert not steadiness_of(np.where(ok, noise(400), 0.001), 8, ok).steady
+
+
+def test_where_nothing_is_answered_the_failures_are_all_there_is():
+    assert steadiness_of(noise(400), 8, np.zeros(400, bool)).steady
+
+
 def test_too_few_requests_cannot_tell():
     assert not steadiness_of(noise(12), 1).steady
     assert not steadiness_of(noise(200), 100).steady, "two per stream are too few"

@@ -145,7 +145,8 @@ def find_window(requests: list[TimedRequest], point: Attempt) -> Window:
     latency_s = (done[first:] - t0[first:]) / 1e9
     span_s = (until_ns - int(t0[first])) / 1e9
     in_flight = float(latency_s.sum() / span_s) if point.level.is_open and span_s > 0 else float(streams)
-    finding = steadiness_of(latency_s, in_flight)
+    ok = np.array([request.error_type is None for request in known[first:]])
+    finding = steadiness_of(latency_s, in_flight, ok)
     opened = first + finding.start
     if opened >= len(t0):
         return Window(None, None, False, finding.because)

@@ -36,11 +36,15 @@ class Steadiness:
     """Latency rises throughout and has more than doubled: more arrives than is served."""
 
 
-def steadiness_of(latency_s: np.ndarray, streams: float) -> Steadiness:
+def steadiness_of(latency_s: np.ndarray, streams: float, ok: np.ndarray | None = None) -> Steadiness:
     """Find the end of the warm-up among requests in order of their t0, and judge what follows.
 
-    `latency_s` are the end-to-end latencies (failures: the time to the failure); `streams` how many were in flight.
+    `latency_s` are the end-to-end latencies (failures: the time to the failure); `streams` how many were in flight; `ok` which
+    were answered, if not all. A failure counts as no longer than the longest answer: a rare time-out is not how fast the server
+    answers, and how many fail is judged by itself.
     """
+    if ok is not None and ok.any():
+        latency_s = np.where(ok, latency_s, np.minimum(latency_s, latency_s[ok].max()))
     start = _end_of_warmup(latency_s, streams)
     if start is None:
         return Steadiness(

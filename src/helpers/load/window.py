@@ -88,7 +88,7 @@ def find_window(times: Times, spec: AttemptSpec, start_ns: int, until_ns: int) -
     latency_s = (done[first:known] - t0[first:known]) / 1e9
     span_s = (until_ns - int(t0[first])) / 1e9
     streams = spec.level.value if spec.level.is_held or span_s <= 0 else float(latency_s.sum() / span_s)
-    finding = steadiness_of(latency_s, streams)
+    finding = steadiness_of(latency_s, streams, ok[first:known])
     opened = first + finding.start
     if opened >= known:
         return NO_WINDOW
