@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from examples import make_config, option
 from pydantic import ValidationError
-from scipy import special
+from scipy import special, stats
 
 from helpers.errors import ConfigError
 from helpers.load.race_points import Price
 from helpers.metrics.intervals import least_difference, rate_interval, share_bounds
-from helpers.metrics.looks import Looks, looks_of, refuse_short_race
+from helpers.metrics.looks import MET, MISSED, Looks, looks_of, refuse_short_race
 
 LOOKS = Looks(totals=(30, 60, 120, 240, 480))
 CONFIDENCE = 0.95
@@ -34,6 +34,23 @@ def test_all_bounds_share_the_error():
     missed, met = (sum(1 - looks.of_limit(CONFIDENCE, n)[side] for n in looks.totals) for side in (0, 1))
     of_limits = met * looks.options * looks.datasets + missed * looks.datasets
     assert of_limits == pytest.approx((1 - OF_PRICES) * (1 - CONFIDENCE))
+
+
+@pytest.mark.parametrize("every", [30, 60])
+@pytest.mark.parametrize("totals", [LOOKS.totals, (30, 60, 120, 240, 480, 960)])
+def test_pooled_failures_at_the_limit_are_hardly_ever_shown_either_way_however_often_they_are_looked_at(totals, every):
+    """3% fail and may: looks after each further block, in 20,000 sequences, err no more often than looks at one load point."""
+    looks, share, rng = Looks(totals, options=3), 0.03, np.random.default_rng(6)
+    at = np.arange(totals[0], looks.most_pooled + 1, every)
+    failed = (rng.random((20_000, looks.most_pooled)) < share).cumsum(axis=1, dtype=np.int16)
+    passed, dropped = np.zeros(len(failed), bool), np.zeros(len(failed), bool)
+    for n in at:
+        sure, counts = looks.of_failures(CONFIDENCE, int(n)), np.arange(n + 1)
+        passed |= stats.binom.cdf(counts, n, share)[failed[:, n - 1]] < 1 - sure.high
+        dropped |= stats.binom.sf(counts - 1, n, share)[failed[:, n - 1]] < 1 - sure.low
+    alpha, noise = 1 - CONFIDENCE, 3 * math.sqrt(0.02 / len(failed))
+    assert passed.mean() <= alpha * MET / looks.options + noise
+    assert dropped.mean() <= alpha * MISSED + noise
 
 
 @pytest.mark.parametrize("options", [2, 3, 8])

@@ -303,7 +303,7 @@ def _point(
 def _is_futile(row: Mapping, failures: tuple[int, int], has_room: bool, config: BenchmarkConfig, looks: Looks) -> bool:
     """Would the looks to come hardly decide a load point: was it not steady, or would they hardly do so even if its requests are
     as little alike as they may be? `failures` are those of all loads of the option that do not differ, and of how many
-    requests: they go on for as many as two load points may hold.
+    requests: they go on for `looks.most_pooled`.
     """
     slo, most = config.slo, looks.totals[-1]
     if row["slo"] != UNDECIDED:
@@ -314,7 +314,9 @@ def _is_futile(row: Mapping, failures: tuple[int, int], has_room: bool, config: 
         return False
     effect = least_effect(float(row["failure_effect"]), int(row["n"]))
     chances = [
-        chance_to_decide(*failures, 2 * most, slo.error_rate, looks.of_failures(slo.confidence), effect)
+        chance_to_decide(
+            *failures, looks.most_pooled, slo.error_rate, looks.of_failures(slo.confidence, looks.most_pooled), effect
+        )
         if row["slo_error_rate"] == UNDECIDED
         else Chance(1.0, 0.0)
     ]

@@ -14,13 +14,17 @@ the requests are. What could be wrong, and which part of the error it has:
   Each bound of a price has the part `PRICE`, shared among the other options. Of normal estimates, any of which are compared at
   any looks (`intervals.least_difference`), so many are then wrong that all parts add up to the error (tests/metrics/test_looks).
 
-Two things are rules, not proofs: that latency rises with load, and that the failures of an option, which are pooled over its load
-points, are looked at no more often than two load points are.
+The failures of an option, which are pooled over its load points, are looked at after each block. All looks between n and 2n
+requests together spend what one at n would, less a fifth: they are so much alike that they err no more often than the one, even
+if every 30 requests are looked at (tests/metrics/test_looks).
+
+One thing is a rule, not a proof: that latency rises with load.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from helpers.config.benchmark import BenchmarkConfig, ServiceLevel
@@ -33,6 +37,10 @@ WORTH_A_LOOK = 1.4
 """A look that would add less than this to the requests of a load point is left out."""
 TIMES_NEEDED = 3
 """A race that states no `max_requests` goes on to this many times the requests that can show the SLO at best."""
+POOLED = 4
+"""Pooled failures spend their error up to so many times as many requests as a load point may hold; a power of two."""
+OFTEN = 0.8
+"""Share of their error that they spend, since they are looked at more often than their requests double."""
 MET, MISSED, PRICE = 0.3, 0.4, 0.2
 """Parts of the error. Comparisons of prices err half as often again as one bound: 0.3."""
 
@@ -44,8 +52,8 @@ class AsAsked:
         """Of the bounds on the share of requests beyond a limit, at a load point that holds n requests."""
         return Sides(asked, asked)
 
-    def of_failures(self, asked: float) -> Sides:
-        """The same of failures that are pooled over the load points of an option."""
+    def of_failures(self, asked: float, n: int) -> Sides:
+        """The same of failures that are pooled over the load points of an option, which hold n requests together."""
         return Sides(asked, asked)
 
     def of_rate(self, asked: float, n: int) -> Sides:
@@ -74,23 +82,24 @@ class Looks(AsAsked):
     datasets: int = 1
     levels: int = 1
 
-    def _spent(self, n: int) -> float:
-        """Share of the error that the look at n requests spends."""
-        here = max((total for total in self.totals if total <= n), default=self.totals[0])
-        before = max((total for total in self.totals if total < here), default=0)
-        return (here - before) / self.totals[-1]
-
     def of_limit(self, asked: float, n: int) -> Sides:  # noqa: D102
-        error = (1 - asked) * self._spent(n) / self.datasets
+        error = (1 - asked) * _spent(n, self.totals) / self.datasets
         return Sides(1 - error * MISSED, 1 - error * MET / self.options)
 
-    def of_failures(self, asked: float) -> Sides:
-        """They are looked at after each block: an even share for as many looks as two load points have."""
-        error = (1 - asked) / (2 * len(self.totals))
+    @property
+    def most_pooled(self) -> int:
+        """Requests up to which pooled failures spend their error."""
+        return POOLED * self.totals[-1]
+
+    def of_failures(self, asked: float, n: int) -> Sides:  # noqa: D102
+        totals = list(self.totals)
+        while totals[-1] < self.most_pooled:
+            totals.append(2 * totals[-1])
+        error = (1 - asked) * OFTEN * _spent(n, totals)
         return Sides(1 - error * MISSED, 1 - error * MET / self.options)
 
     def of_rate(self, asked: float, n: int) -> Sides:  # noqa: D102
-        error = (1 - asked) * self._spent(n) * PRICE / max(1, self.options - 1)
+        error = (1 - asked) * _spent(n, self.totals) * PRICE / max(1, self.options - 1)
         return Sides(1 - error, 1 - error)
 
     def of_difference(self, asked: float, rivals: int) -> float:
@@ -100,6 +109,13 @@ class Looks(AsAsked):
     def next_total(self, so_far: int) -> int | None:
         """Requests at the next look of a load point that holds `so_far`; None where it had its last."""
         return next((total for total in self.totals if total >= WORTH_A_LOOK * so_far and total > so_far), None)
+
+
+def _spent(n: int, totals: Sequence[int]) -> float:
+    """Share of the error that a look at n requests spends, of looks at these totals."""
+    here = max((total for total in totals if total <= n), default=totals[0])
+    before = max((total for total in totals if total < here), default=0)
+    return (here - before) / totals[-1]
 
 
 def looks_of(config: BenchmarkConfig) -> Looks | None:

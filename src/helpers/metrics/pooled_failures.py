@@ -12,8 +12,7 @@ import numpy as np
 
 from helpers.config.mix import MIXED
 from helpers.metrics.formulas import MET, MISSED, UNDECIDED, share_is_met
-from helpers.metrics.intervals import Sides
-from helpers.metrics.looks import surely
+from helpers.metrics.looks import AS_ASKED, AsAsked, surely
 from helpers.metrics.room import highest_asked, rejudge, show_room, state_columns, with_changes
 from helpers.metrics.sample_size import requests_lacking
 
@@ -28,14 +27,14 @@ too seldom, since pooling what differs would hide the worse one.
 """
 
 
-def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: Sides | None = None) -> pd.DataFrame:
+def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: AsAsked = AS_ASKED) -> pd.DataFrame:
     """The table of load points (`summary.summarise`) with the state of the error rate from the failures of all load points of
     an option that do not differ, `failures_pooled_over` of them, and the states that follow from it.
 
     Requests that fail in bursts count for as many as are independent: `failure_effect`. Load points that were overloaded or
     limited by the client, and those whose failures are unknown, neither give nor take. Unsteady ones never help to show that the
-    limit is met; that it is missed, they do: requests that hang are what keeps a server from being steady. `sure`: the
-    confidences of the bounds, else that of the SLO.
+    limit is met; that it is missed, they do: requests that hang may be what keeps a server from being steady. `sure`: of the
+    confidences of the bounds.
     """
     if points.empty:
         return points
@@ -48,7 +47,7 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: Sides | None = 
             alike = mine[_alike(mine)]
             failures, n = int(alike["failures"].sum()), int(alike["n"].sum())
             effect = n / float((alike["n"] / alike["failure_effect"]).sum())
-            of_errors = failures, n, slo.error_rate, sure or slo.confidence, effect
+            of_errors = failures, n, slo.error_rate, sure.of_failures(slo.confidence, n), effect
             state = share_is_met(*of_errors)
             if len(alike) < 2 or state not in states:
                 continue
@@ -63,7 +62,7 @@ def pool_failures(points: pd.DataFrame, slo: ServiceLevel, sure: Sides | None = 
 
 def judge_across_loads(points: pd.DataFrame, config: BenchmarkConfig) -> pd.DataFrame:
     """The table of load points with what the loads of an option say of each other: room below capacity, and failures."""
-    sure = surely(config).of_failures(config.slo.confidence)
+    sure = surely(config)
     import pandas as pd  # not by load processes
 
     points = show_room(points, config.slo, highest_asked(config))
