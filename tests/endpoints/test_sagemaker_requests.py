@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import boto3
 import pytest
 from aws_bodies import COMMAND, SNAPSHOT, all_bodies, bodies, variables
+from botocore.awsrequest import AWSResponse
 from pydantic import TypeAdapter, ValidationError
 
 from helpers.config.benchmark import PROJECT_ROOT
 from helpers.config.file import load_config
 from helpers.config.options import SageMakerOption
+from helpers.endpoints.targets import execution_role
 from helpers.endpoints.targets.execution_role import find_execution_role
 from helpers.errors import DeployError
 from helpers.report.plan_report import plan_table
@@ -63,6 +67,32 @@ def test_outside_sagemaker_the_callers_role_is_not_taken_for_that_of_the_endpoin
     config = load_config(PROJECT_ROOT / "configs" / "llama-3.3-70b.yml").benchmark
     with pytest.raises(DeployError, match=r"no execution role: .*not a notebook or job of SageMaker.*Next: make one"):
         find_execution_role(config, session=None)
+
+
+@pytest.mark.parametrize(
+    ("code", "step"),
+    [
+        ("ExpiredToken", "log in again"),
+        ("AccessDenied", "set aws.execution_role to the ARN of this notebook's role"),
+        ("Throttling", "try again, or set aws.execution_role"),
+    ],
+)
+def test_where_aws_does_not_say_the_role_of_a_notebook_the_next_step_follows_from_why(
+    monkeypatch, tmp_path, code, step
+):
+    (metadata := tmp_path / "resource-metadata.json").write_text("{}")
+    monkeypatch.setattr(execution_role, "NOTEBOOK_METADATA", metadata)
+    monkeypatch.setenv("HF_TOKEN", "hf_token_of_a_test")
+    session = boto3.Session("AKIAEXAMPLE", "secret", "token", region_name="us-east-1")
+    answer = f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>".encode()
+
+    def refuse(request, **_):
+        return AWSResponse(request.url, 403, {}, SimpleNamespace(stream=lambda **_: [answer], read=lambda *_: answer))
+
+    session.events.register("before-send", refuse)
+    config = load_config(PROJECT_ROOT / "configs" / "llama-3.3-70b.yml").benchmark
+    with pytest.raises(DeployError, match=rf"was not found: .*\({code}\).* Next: {step}"):
+        find_execution_role(config, session)
 
 
 @pytest.mark.parametrize(("name", "is_said"), [("llama-3.3-70b", True), ("qwen3-32b", False)])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.errors import DeployError
+from helpers.run.aws_errors import step_beside_a_run
 
 if TYPE_CHECKING:
     import boto3
@@ -36,12 +37,18 @@ def find_execution_role(config: BenchmarkConfig, session: boto3.Session) -> str:
 
     try:
         return get_execution_role(sagemaker_session=Session(boto_session=session))
-    except (ValueError, KeyError, ClientError, BotoCoreError) as error:
+    except (ValueError, KeyError) as error:
         raise _no_role(f"the role of this notebook was not found: {error}") from error
+    except (ClientError, BotoCoreError) as error:
+        name_it = "set aws.execution_role to the ARN of this notebook's role"
+        step = step_beside_a_run(error, name_it, f"try again, or {name_it}")
+        raise _no_role(f"the role of this notebook was not found: {error}", step) from error
 
 
-def _no_role(why: str) -> DeployError:
+def _no_role(
+    why: str, step: str = "make one as docs/aws.md says, and set aws.execution_role to its ARN"
+) -> DeployError:
     return DeployError(
         f"no execution role: aws.execution_role is not in the config, and {why}. Expected the ARN of a role that "
-        "sagemaker.amazonaws.com may assume. Next: make one as docs/aws.md says, and set aws.execution_role to its ARN"
+        f"sagemaker.amazonaws.com may assume. Next: {step}"
     )
