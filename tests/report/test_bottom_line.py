@@ -1,8 +1,11 @@
 """The first lines of a report, on made-up load points."""
 
+import math
+
 import pandas as pd
 import pytest
 from examples import endpoint, load_point, make_config
+from scipy import stats
 
 from helpers.metrics.failure_counts import COLUMNS, failure_words
 from helpers.report.bottom_line_text import bottom_line
@@ -131,12 +134,25 @@ def test_where_nothing_is_shown_the_best_estimate_is_given_with_what_would_settl
 
 
 def test_what_stalls_that_nobody_saw_may_add_to_a_price_stands_beside_its_interval():
-    points = [{"option": o, "rate": 10, "unseen_stalls_ratio": ratio} for o, ratio in (("a", 1.5), ("b", 1.0))]
+    """200 requests of 0.1 s at each of two loads: up to 1 - 0.05^(1/400) = 0.746% may hang for 60 s. Of b 2 of 400 did, which
+    leaves room for 1.57%, where its interval does not hold them.
+    """
+    points = [{"option": o, "level": level, "rate": 10 * level} for o in "ab" for level in (1, 2)]
+    points[3]["stalls"] = 2
+    points[3]["slo"] = "undecided"
     verdict, config = verdict_and_config(*points)
     table = options_table(verdict, config)
-    assert dict(zip(table.rows["option"], table.rows["unseen"], strict=True)) == {"a": pytest.approx(0.05), "b": 0}
+    none, two = 1 - 0.05 ** (1 / 400), stats.beta.ppf(0.95, 3, 398)
+    more = {"a": 0.05 * ((1 + none * 599) / (1 - none) - 1), "b": 0.1 * ((1 + two * 599) / (1 - two) - 1)}
+    assert {name: verdict.option(name).cost_unseen for name in "ab"} == pytest.approx(more)
+    assert table.rows["unseen"].tolist() == pytest.approx([1000 * more["a"], 1000 * more["b"]]), "per 1M requests"
     assert "hang until the time-out of 60 s" in table.caption
-    verdict, config = verdict_and_config({"option": "a"})
+
+
+@pytest.mark.parametrize("change", [{"stalls": 3}, {"usd_per_hour": math.nan}, {"kind": "open_loop"}])
+def test_a_price_that_holds_its_stalls_or_does_not_rest_on_time_has_no_more_beside_it(change):
+    """Seen, so in the interval; billed by the token; of an open loop, which serves what is offered."""
+    verdict, config = verdict_and_config({"option": "a"} | change)
     assert "hang until" not in options_table(verdict, config).caption
 
 

@@ -244,7 +244,7 @@ def load_point(
         "output_tokens_source": "server",
         **NO_REASONING,
         **dict.fromkeys(SAMPLES, 0),
-        "unseen_stalls_ratio": None if kind == "open_loop" else 1.0,
+        "stalls": None if kind == "open_loop" else 0,
         "slo": slo,
         "slo_latency_s": slo,
         "slo_error_rate": "met",

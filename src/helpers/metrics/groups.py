@@ -122,7 +122,7 @@ def _measure(here: pd.DataFrame, load: LoadLevel, endpoint: EndpointRecord | Non
     failed_alike = effect if 0 < failures < n else 1.0
     row["error_rate_low"], row["error_rate_high"] = share_bounds(failures, n, (1 + CONFIDENCE) / 2, failed_alike)
     row |= {"failure_effect": failed_alike, "failures_pooled_over": 1}
-    row |= {"saturated_per_s_low": None, "saturated_per_s_high": None, "shows_room": None, "unseen_stalls_ratio": None}
+    row |= {"saturated_per_s_low": None, "saturated_per_s_high": None, "shows_room": None, "stalls": None}
     for name, values in (
         ("requests", ok.astype(float)),
         ("goodput", None),

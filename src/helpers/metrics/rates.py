@@ -36,7 +36,7 @@ STALL = 3.0
 def rates_of(point: LoadPoint, window_s: float, streams: int, config: BenchmarkConfig) -> dict:
     """Throughput of requests and tokens, and goodput, with intervals: amounts of the successes of the steady window ÷ its length.
 
-    `streams`: requests in flight at once. `unseen_stalls_ratio`, of closed loops: `_unseen_stalls_ratio`.
+    `streams`: requests in flight at once. `stalls`: failures of a closed loop that took as long as many answers.
     """
     here = point.steady
     ok = here["ok"].to_numpy(dtype=bool)
@@ -46,12 +46,9 @@ def rates_of(point: LoadPoint, window_s: float, streams: int, config: BenchmarkC
         "goodput": metrics.within_slo(here, config.slo).astype(float),
         **{name: np.where(ok, here[name].fillna(0).to_numpy(dtype=float), 0.0) for name in TOKENS},
     }
-    row, repetitions = {"unseen_stalls_ratio": None}, _repetitions_of(point, config)
-    if point.facts[0].load_kind == "closed_loop" and not config.imported:
-        seen, n = len(_stalls_s(here, ok, window_s, streams)), len(here)
-        row["unseen_stalls_ratio"] = _unseen_stalls_ratio(
-            seen, n, window_s * streams / n, config.load.request_timeout_s
-        )
+    row, repetitions = {"stalls": None}, _repetitions_of(point, config)
+    if point.facts[0].load_kind == "closed_loop":
+        row["stalls"] = len(_stalls_s(here, ok, window_s, streams))
     for name, amount in amounts.items():
         rate, interval = float(amount.sum()) / window_s, _rate_interval(repetitions, amount, sides, config)
         if point.facts[0].load_kind == "closed_loop":
@@ -141,17 +138,6 @@ def _stalls_s(here: pd.DataFrame, ok: np.ndarray, window_s: float, streams: int)
     """How long each of the stalls took."""
     taken_s = (here["done_ns"] - here["sent_ns"]).astype("Float64").to_numpy(dtype=float, na_value=np.nan) / 1e9
     return taken_s[~ok & (taken_s > STALL * window_s * streams / len(here))]
-
-
-def _unseen_stalls_ratio(seen: int, n: int, mean_s: float, timeout_s: float) -> float:
-    """By how many times fewer requests per second a closed loop may serve in the long run, if as many of its requests as n
-    leave room for without a stall (3 in n: Hanley and Lippman-Hand, JAMA 249, 1983) hang until the time-out. Stalls that were
-    seen are in the interval: 1.
-    """
-    if seen:
-        return 1.0
-    share = share_bounds(0, n, CONFIDENCE).high
-    return (mean_s + share * max(0.0, timeout_s - mean_s)) / (mean_s * (1 - share)) if share < 1 else math.inf
 
 
 def served_rates(row: dict, per_answer: dict[str, Interval]) -> dict:

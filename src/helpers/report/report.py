@@ -156,9 +156,9 @@ def options_table(verdict: Verdict, config: BenchmarkConfig, startups: Sequence[
         caption += " Estimate: at the cheapest load that by its estimates is within the SLO, without being shown to be."
     if has_unseen:
         caption += (
-            " More, if stalls hide: what the interval does not hold, as nobody saw it. If as many requests of a closed loop as n "
-            "leaves room for without a stall (about 3 in n, with 95% confidence) hang until the time-out of "
-            f"{config.load.request_timeout_s:g} s, the option serves fewer, and each costs so much more."
+            " More, if stalls hide: what the interval does not hold, as nobody saw it. If as many requests hang until the time-"
+            f"out of {config.load.request_timeout_s:g} s as all that the option was sent leave room for (3 in n where none did, "
+            "with 95% confidence), it serves fewer in a closed loop, and each costs so much more."
         )
     if started:
         caption += (

@@ -15,7 +15,14 @@ from helpers.metrics.quality import AnswerQuality
 from helpers.price import Price
 from helpers.run.ledger import EndpointRecord
 from helpers.verdict.capacity import capacity_of, requests_per_minute
-from helpers.verdict.chosen_points import cheapest_within_slo, chosen_point, is_replicated, mixed_cost, traffic_shares
+from helpers.verdict.chosen_points import (
+    cheapest_within_slo,
+    chosen_point,
+    is_replicated,
+    mixed_cost,
+    stalls_at_most,
+    traffic_shares,
+)
 from helpers.verdict.open_points import effort_to_settle, estimated_loads
 from helpers.verdict.open_words import not_met_because, open_because
 from helpers.verdict.quality_gate import gated
@@ -94,7 +101,8 @@ def _at_loads(
 ) -> OptionVerdict:
     """The option at one load per dataset: its cost there, and the capacity that the traffic needs."""
     shares, traffic = traffic_shares(config), config.traffic
-    points = [chosen_point(row, at[dataset], shares[dataset], basis, config) for dataset, row in loads.items()]
+    stalls = stalls_at_most(pd.concat(at.values()), config)
+    points = [chosen_point(row, at[dataset], shares[dataset], basis, config, stalls) for dataset, row in loads.items()]
     placed = verdict.model_copy(update={"points": points})
     costs = [(point.share, point.cost) for point in points]
     unseen = [None if point.cost_unseen is None else point.share * point.cost_unseen for point in points]

@@ -10,6 +10,7 @@ import pandas as pd
 from helpers.config.benchmark import BenchmarkConfig
 from helpers.config.mix import MIXED
 from helpers.metrics.formulas import LATENCIES, MET
+from helpers.metrics.intervals import CONFIDENCE, share_bounds
 from helpers.run.records import AttemptFacts
 from helpers.verdict.verdict import ChosenPoint, CostBasis, Estimate
 
@@ -57,12 +58,15 @@ def cheapest_load(rows: pd.DataFrame, basis: CostBasis, config: BenchmarkConfig)
 
 
 def chosen_point(
-    row: pd.Series, here: pd.DataFrame, share: float, basis: CostBasis, config: BenchmarkConfig
+    row: pd.Series,
+    here: pd.DataFrame,
+    share: float,
+    basis: CostBasis,
+    config: BenchmarkConfig,
+    stalls: float | None = None,
 ) -> ChosenPoint:
-    """One row of the load-point table as data; `here` holds all rows of its option and dataset."""
-    cost, ratio = estimate_of(row, basis), _finite(row.get("unseen_stalls_ratio"))
-    if ratio is not None and pd.isna(row["usd_per_hour"]):
-        ratio = 1.0  # billed by the token, whatever time it takes
+    """One row of the load-point table as data; `here` holds all rows of its option and dataset, `stalls` is `stalls_at_most`."""
+    cost = estimate_of(row, basis)
     return ChosenPoint(
         dataset=row["dataset"],
         share=share,
@@ -79,9 +83,30 @@ def chosen_point(
         prompt_tokens_mean=_finite(row["prompt_tokens_mean"]),
         output_tokens_mean=_finite(row["output_tokens_mean"]),
         cost=cost,
-        cost_unseen=None if cost is None or ratio is None else cost.value * (ratio - 1),
+        cost_unseen=None if cost is None or stalls is None else cost.value * _more_if_stalled(row, stalls, config),
         may_serve_more=not ((here["level"] > row["level"]) & here["slo"].isin(["met", "missed"])).any(),
     )
+
+
+def stalls_at_most(mine: pd.DataFrame, config: BenchmarkConfig) -> float | None:
+    """The share of an option's requests that may hang until the time-out, with 95% confidence, given how many did at all its
+    load points: 3 in n where none did (Hanley and Lippman-Hand, JAMA 249, 1983). None of open loops, which serve what is offered,
+    and of imported results, whose time-out is unknown.
+    """
+    known = mine[mine["stalls"].notna()]
+    if config.imported or known.empty:
+        return None
+    return share_bounds(int(known["stalls"].sum()), int(known["n"].sum()), CONFIDENCE).high
+
+
+def _more_if_stalled(row: pd.Series, share: float, config: BenchmarkConfig) -> float:
+    """By which share a request costs more if this share of them hang. Nothing where it is billed by the token, and where stalls
+    were seen: the interval holds them.
+    """
+    if row["stalls"] or pd.isna(row["usd_per_hour"]):
+        return 0.0
+    mean_s = row["window_s"] * row["level"] / row["n"]
+    return (1 + share * max(0.0, config.load.request_timeout_s / mean_s - 1)) / (1 - share) - 1
 
 
 def estimate_of(row: pd.Series, column: str) -> Estimate | None:

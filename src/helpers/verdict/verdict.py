@@ -79,9 +79,9 @@ class ChosenPoint(Data):
     output_tokens_mean: float | None
     cost: Estimate | None
     cost_unseen: float | None = None
-    """What stalls that none of the n requests met may add to the cost, beyond its interval: if as many requests as n leave room
-    for, with 95% confidence, hang until the time-out. Null of imported results, whose time-out is unknown, and of an open loop,
-    which serves what is offered.
+    """What stalls that none of the n requests met may add to the cost, beyond its interval: if as many requests hang until the
+    time-out as all that the option was sent leave room for, with 95% confidence. Null of imported results, whose time-out is
+    unknown, and of an open loop, which serves what is offered.
     """
     or_at: list[str] = []
     """Of the recommended option: loads that may be cheaper by more than `load.race.indifference`, and are neither shown to meet
