@@ -288,7 +288,8 @@ def test_quota_is_free_again_when_the_endpoint_that_holds_it_fails(lab):
     config = fault_config(lab.folder)
     run = lab.begin(config)
     lab.start(
-        {"name_contains": "-a-", "call": "CreateEndpoint", "becomes": "Failed", "message": "no", "delay_s": 1},
+        {"name_contains": "-a-", "call": "CreateEndpoint", "becomes": "Failed", "message": "no", "delay_s": 3},
+        {"name_contains": "-b-", "call": "CreateModel", "delay_s": 1},  # so that a is the first
         {"name_contains": "-b-", "call": "CreateEndpoint", "error_code": "ResourceLimitExceeded", "times": 1},
     )
     lab.finish(config, run)

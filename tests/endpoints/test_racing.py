@@ -123,7 +123,7 @@ def assert_not_loaded(config_path: Path, run: RunFolder, lab: Lab) -> None:
     for name, origin in (("middle", "stated as best_output_tokens_per_s"), ("costly", "roofline of 1 x NVIDIA A10G")):
         because = records[name].race_because
         assert because.startswith("before any load: even at the most that it can serve it costs more than the leader")
-        assert re.search(r"\(\$[\d.]+ against \$[\d.]+ per 1,000 requests, at least \$[\d.]+ more\)", because)
+        assert re.search(r"\(\$[\d.]+ against \$[\d.]+ per (1,000|1M) requests, at least \$[\d.]+ more\)", because)
         assert origin in because
     measured = read_measurements(config, run)
     judged = judge(measured.points, measured.endpoints, measured.warnings, config, run.run_id)
