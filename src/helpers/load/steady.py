@@ -43,7 +43,7 @@ def steadiness_of(latency_s: np.ndarray, streams: float, ok: np.ndarray | None =
     were answered, if not all. A failure counts as no longer than the longest answer: a rare time-out is not how fast the server
     answers, and how many fail is judged by itself.
     """
-    if ok is not None and ok.any():
+    if ok is not None and 0 < np.count_nonzero(ok) < len(ok):
         latency_s = np.where(ok, latency_s, np.minimum(latency_s, latency_s[ok].max()))
     start = _end_of_warmup(latency_s, streams)
     if start is None:
