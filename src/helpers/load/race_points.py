@@ -116,12 +116,11 @@ def price_so_far(points: Points, shares: Mapping[str, float]) -> tuple[Price, ..
         return None
     own, prices = own_price(points, shares), []
     for basis, least in enumerate(at_least(points, shares)):
-        low = least.low
         seems = sum(
             share * min((p.prices[basis].value for p in not_excluded(points[d]) if p.is_within), default=math.inf)
             for d, share in shares.items()
         )
-        prices.append(Price(own[basis].value, low, own[basis].high) if own else Price(seems, low, math.inf))
+        prices.append(Price(own[basis].value, least.low, own[basis].high) if own else Price(seems, least.low, math.inf))
     return tuple(prices)
 
 
@@ -169,8 +168,8 @@ def least_price(point: Point, levels: Sequence[Point], basis: int) -> Price:
     below = known if point.is_open else [other for other in known if other.level < point.level]
     above = [other for other in known if other.level > point.level]
     least = [Price(*(end * other.level / point.level for end in other.prices[basis])) for other in below]
-    falls = len(above) < 2 or above[0].prices[basis].value < FLAT * above[1].prices[basis].value
-    if not point.is_open and not falls:
+    is_flat = len(above) > 1 and above[0].prices[basis].value >= FLAT * above[1].prices[basis].value
+    if not point.is_open and is_flat:
         least.append(above[0].prices[basis])
     return max(least, key=lambda price: price.low, default=Price(0.0, 0.0, 0.0))
 

@@ -11,8 +11,8 @@ the requests are. What could be wrong, and which part of the error it has:
   counted: only the lowest that misses could be mistaken. Any option could be; the part is shared among options and datasets.
 * The best option is said to miss the SLO where it is cheapest (`MISSED`). Only its own load points count: shared among datasets.
 * The best option is said to cost more than another one, whoever that is: their prices are compared, at whatever looks both are.
-  Each bound of a price has the part `PRICE`, shared among the other options. Of normal estimates, any of which are compared at
-  any looks (`intervals.least_difference`), so many are then wrong that all parts add up to the error (tests/metrics/test_looks).
+  Each bound of a price has the part `PRICE`, shared among the other options. Comparisons (`intervals.least_difference`) then err
+  half as often again, if the estimates are normal, whichever looks are compared (tests/metrics/test_looks): all parts add up.
 
 The failures of an option, which are pooled over its load points, are looked at after each block. All looks between n and 2n
 requests together spend what one at n would, less a fifth: they are so much alike that they err no more often than the one, even

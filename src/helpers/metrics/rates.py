@@ -47,12 +47,14 @@ def rates_of(point: LoadPoint, window_s: float, streams: int, config: BenchmarkC
         **{name: np.where(ok, here[name].fillna(0).to_numpy(dtype=float), 0.0) for name in TOKENS},
     }
     row, repetitions = {"stalls": None}, _repetitions_of(point, config)
-    if point.facts[0].load_kind == "closed_loop":
-        row["stalls"] = len(_stalls_s(here, ok, window_s, streams))
+    is_closed, mean_s = point.facts[0].load_kind == "closed_loop", window_s * streams / len(here)
+    if is_closed:
+        stalls_s = _stalls_s(here, ok, mean_s)
+        row["stalls"] = len(stalls_s)
     for name, amount in amounts.items():
         rate, interval = float(amount.sum()) / window_s, _rate_interval(repetitions, amount, sides, config)
-        if point.facts[0].load_kind == "closed_loop":
-            interval = _with_rare_stalls(interval, rate, here, ok, window_s, streams, sides)
+        if is_closed:
+            interval = _with_rare_stalls(interval, rate, stalls_s, len(here), mean_s, sides)
         row |= {f"{name}_per_s{bound}": value for bound, value in zip(BOUNDS, (rate, *interval), strict=True)}
     return row
 
@@ -106,13 +108,7 @@ def _shares_of_window_s(requests: pd.DataFrame, facts: AttemptFacts) -> np.ndarr
 
 
 def _with_rare_stalls(
-    interval: Interval,
-    rate: float,
-    here: pd.DataFrame,
-    ok: np.ndarray,
-    window_s: float,
-    streams: int,
-    sides: Sides,
+    interval: Interval, rate: float, stalls_s: np.ndarray, n: int, mean_s: float, sides: Sides
 ) -> Interval:
     """The interval of a closed loop's rate, widened where few failures took much of the time.
 
@@ -120,8 +116,7 @@ def _with_rare_stalls(
     chance that batches do not show. The exact bounds of their share give the time that they may take in the long run;
     distances to the bounds add as squares.
     """
-    stalls_s, mean_s = _stalls_s(here, ok, window_s, streams), window_s * streams / len(here)
-    count, n = len(stalls_s), len(here)
+    count = len(stalls_s)
     if interval.low is None or count == 0 or count == n:
         return interval
     each_s = float(stalls_s.mean())
@@ -134,10 +129,10 @@ def _with_rare_stalls(
     )
 
 
-def _stalls_s(here: pd.DataFrame, ok: np.ndarray, window_s: float, streams: int) -> np.ndarray:
-    """How long each of the stalls took."""
+def _stalls_s(here: pd.DataFrame, ok: np.ndarray, mean_s: float) -> np.ndarray:
+    """How long each of the stalls took, where the mean request takes `mean_s`."""
     taken_s = (here["done_ns"] - here["sent_ns"]).astype("Float64").to_numpy(dtype=float, na_value=np.nan) / 1e9
-    return taken_s[~ok & (taken_s > STALL * window_s * streams / len(here))]
+    return taken_s[~ok & (taken_s > STALL * mean_s)]
 
 
 def served_rates(row: dict, per_answer: dict[str, Interval]) -> dict:

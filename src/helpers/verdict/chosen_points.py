@@ -63,7 +63,7 @@ def chosen_point(
     share: float,
     basis: CostBasis,
     config: BenchmarkConfig,
-    stalls: float | None = None,
+    stalls: float | None,
 ) -> ChosenPoint:
     """One row of the load-point table as data; `here` holds all rows of its option and dataset, `stalls` is `stalls_at_most`."""
     cost = estimate_of(row, basis)

@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict
 from helpers.config.benchmark import PROJECT_ROOT, BenchmarkConfig
 from helpers.config.yaml import expanded
 from helpers.errors import AnalysisError
-from helpers.metrics.intervals import CONFIDENCE
+from helpers.metrics.intervals import CONFIDENCE, least_difference
 from helpers.number_text import dollars, duration, significant
 from helpers.run.folder import LOCAL_ROOT, RunFolder, find_run, write_atomically
 from helpers.run.remote import is_remote
 from helpers.verdict.analysis import POINTS_FILE, read_points
 from helpers.verdict.chosen_points import main_latency
-from helpers.verdict.verdict import Verdict
+from helpers.verdict.verdict import Estimate, Verdict
 
 KEYS = ["option", "dataset", "load"]
 COMPARISON_FILE = "comparison.json"
@@ -143,10 +143,10 @@ def ratio_interval(row: dict, column: str, widening: float = 1.0) -> tuple[float
     values = [row[f"{column}{bound}{run}"] for run in ("", "_before") for bound in ("", "_low", "_high")]
     if not all(_is_positive(value) for value in values):
         return None, None
-    now, now_low, now_high, before, before_low, before_high = (math.log(value) for value in values)
-    below = widening * math.hypot(now - now_low, before_high - before)
-    above = widening * math.hypot(now_high - now, before - before_low)
-    return math.exp(now - before - below), math.exp(now - before + above)
+    logs = [math.log(value) for value in values]
+    now, before = (Estimate(value=value, low=low, high=high) for value, low, high in (logs[:3], logs[3:]))
+    least, most = least_difference(now, before, widening), -least_difference(before, now, widening)
+    return math.exp(least), math.exp(most)
 
 
 def _widening(tests: int) -> float:
