@@ -149,11 +149,22 @@ def test_what_stalls_that_nobody_saw_may_add_to_a_price_stands_beside_its_interv
     assert "hang until the time-out of 60 s" in table.caption
 
 
-@pytest.mark.parametrize("change", [{"stalls": 3}, {"usd_per_hour": math.nan}, {"kind": "open_loop"}])
+PER_TOKEN = {"usd_per_hour": math.nan} | {f"usd_per_1k_requests{bound}": 0.1 for bound in ("", "_low", "_high")}
+
+
+@pytest.mark.parametrize("change", [{"stalls": 3}, PER_TOKEN, {"kind": "open_loop"}])
 def test_a_price_that_holds_its_stalls_or_does_not_rest_on_time_has_no_more_beside_it(change):
     """Seen, so in the interval; billed by the token; of an open loop, which serves what is offered."""
     verdict, config = verdict_and_config({"option": "a"} | change)
+    assert verdict.option("a").cost is not None
     assert "hang until" not in options_table(verdict, config).caption
+
+
+def test_of_imported_results_nobody_knows_how_long_a_request_would_have_hung():
+    imported = {"name": "a", "target": "imported", "format": "vllm", "path": "x", "instance_type": "ml.c5.large"}
+    points = pd.DataFrame([load_point("a")])
+    assert judge(points, [endpoint("a")], [], make_config([imported]), "run-1").option("a").cost_unseen is None
+    assert judge(points, [endpoint("a")], [], make_config(["a"]), "run-1").option("a").cost_unseen > 0
 
 
 @pytest.mark.parametrize(
